@@ -1,0 +1,12 @@
+//! The Python module `embergem._native`. Converts arguments, releases the GIL, maps errors; nothing else.
+
+use pyo3::prelude::*;
+
+mod errors;
+
+/// The native half of embergem.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

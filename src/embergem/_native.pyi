@@ -1,0 +1,70 @@
+"""Types of the native module; `tests/test_native_stub.py` holds it against the module itself."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+class TextPipeline:
+    """Prompts, tokenizer and limit of one model (crates/text). Thread-safe; releases the GIL."""
+
+    def __new__(
+        cls,
+        tokenizer_json: str,
+        *,
+        limit: int,
+        vocab_size: int,
+        prompts: str | None = None,
+        builtin_prompts: str | None = None,
+    ) -> TextPipeline:
+        """Read `tokenizer_json` (a path).
+
+        `limit`: most tokens a row may have. `vocab_size`: rows of the embedding table. `prompts`: the text of
+        config_sentence_transformers.json. `builtin_prompts`: a set shipped in crates/text, such as "embeddinggemma",
+        which fills what the checkpoint's own prompts don't name.
+        """
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names accepted as `task`, sorted; empty for a model without prompts."""
+
+    @property
+    def max_chars_per_token(self) -> int | None: ...
+    def prepare(
+        self,
+        texts: Sequence[str],
+        *,
+        task: str | None = None,
+        titles: Sequence[str | None] | None = None,
+        truncate: bool = False,
+    ) -> list[tuple[NDArray[np.uint32], int]]:
+        """Apply the prompt, tokenize, check the limit: (ids, tokens before the cut) per text."""
+
+    def prepare_ids(
+        self, rows: Sequence[Sequence[int]], *, truncate: bool = False
+    ) -> list[tuple[NDArray[np.uint32], int]]:
+        """Check ids given verbatim: range, emptiness, limit."""
+
+class CancelToken:
+    """A flag that stops a run at its next step boundary."""
+
+    def __new__(cls) -> CancelToken: ...
+    def cancel(self) -> None: ...
+
+class Model:
+    """A program with its weights, ready to run (crates/core). Thread-safe; releases the GIL."""
+
+    @staticmethod
+    def load(program: str, files: Sequence[tuple[str, str]], *, threads: int | None = None) -> Model:
+        """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON)."""
+
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+    def run(
+        self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32], cancel: CancelToken | None = None
+    ) -> NDArray[np.float32]:
+        """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32."""

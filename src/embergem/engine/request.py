@@ -1,0 +1,57 @@
+"""The nouns that every entry point and the engine share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Ids = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller wants embedded.
+
+    Exactly one of `texts` and `ids` is set; neither is empty. `task` is a name or alias as the caller wrote it;
+    `titles` has one entry a text. `dimensions` asks for a Matryoshka cut. `truncate` permits cutting to the limit.
+    """
+
+    texts: Sequence[str] | None = None
+    ids: Sequence[Sequence[int]] | None = None
+    task: str | None = None
+    titles: Sequence[str | None] | None = None
+    dimensions: int | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tokenized input: `ids` as the model reads them, `length` the tokens it had before any cut."""
+
+    ids: Ids
+    length: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the input was cut."""
+        return self.length > len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Vectors in input order, shape `(n, dimensions)`, and what was read to make them."""
+
+    vectors: Vectors
+    rows: Sequence[Row]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the model read, special tokens included."""
+        return sum(len(row.ids) for row in self.rows)
+
+    @property
+    def truncated(self) -> list[int]:
+        """Indices of the inputs that were cut."""
+        return [index for index, row in enumerate(self.rows) if row.truncated]
