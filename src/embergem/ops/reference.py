@@ -1,0 +1,192 @@
+"""The operations in NumPy, eager and obviously right: the specification that every kernel is tested against."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embergem.ops import Activation, Gate, Norm, Pooling
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packed rows: `ids` (t,) and `cu_seqlens` (b + 1,), the offsets at which rows begin."""
+
+    ids: NDArray[np.uint32]
+    cu_seqlens: NDArray[np.uint32]
+
+    def spans(self) -> list[slice]:
+        """The tokens of each row."""
+        return [slice(int(i), int(j)) for i, j in zip(self.cu_seqlens[:-1], self.cu_seqlens[1:], strict=True)]
+
+    def places(self) -> NDArray[np.int64]:
+        """Each token's place in its own row, from 0; shape (t,)."""
+        return np.concatenate([np.arange(span.stop - span.start) for span in self.spans()])
+
+
+class Reference:
+    """Implements `embergem.ops.Ops` on float32 arrays."""
+
+    def embed(
+        self,
+        batch: Batch,
+        table: Array,
+        *,
+        positions: Array | None = None,
+        offset: int = 0,
+        types: Array | None = None,
+    ) -> Array:
+        """See `Ops.embed`."""
+        x = table[batch.ids]
+        if types is not None:
+            x = x + types[0]
+        if positions is not None:
+            x = x + positions[offset + batch.places()]
+        return x
+
+    def norm(
+        self,
+        x: Array,
+        weight: Array | None = None,
+        *,
+        kind: Norm,
+        eps: float,
+        bias: Array | None = None,
+        plus_one: bool = False,
+        per_head: int | None = None,
+    ) -> Array:
+        """See `Ops.norm`; the statistics are over the last axis."""
+        y = x.reshape(len(x), -1, per_head or x.shape[1])
+        if kind == "layer":
+            y = y - y.mean(axis=-1, keepdims=True)
+        y = y / np.sqrt(np.mean(y * y, axis=-1, keepdims=True) + np.float32(eps))
+        if weight is not None:
+            y = y * (1 + weight if plus_one else weight)
+        if bias is not None:
+            y = y + bias
+        return y.reshape(x.shape)
+
+    def linear(
+        self, x: Array, weight: Array, bias: Array | None = None, *, rows: tuple[int, int] | None = None
+    ) -> Array:
+        """See `Ops.linear`; `weight` is (out, in)."""
+        part = slice(*rows) if rows else slice(None)
+        y = x @ weight[part].T
+        return y if bias is None else y + bias[part]
+
+    def rope(self, batch: Batch, x: Array, *, head_dim: int, theta: float, dim: int | None = None) -> Array:
+        """See `Ops.rope`. Angles are float32 products of float32 frequencies, as in the published implementation."""
+        dim = dim or head_dim
+        half = dim // 2
+        frequencies = (1.0 / theta ** (np.arange(0, dim, 2) / dim)).astype(np.float32)
+        angles = batch.places().astype(np.float32)[:, None, None] * frequencies  # (t, 1, half)
+        cos, sin = np.cos(angles), np.sin(angles)
+        heads = x.reshape(len(x), -1, head_dim)
+        a, b, rest = heads[..., :half], heads[..., half:dim], heads[..., dim:]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1).reshape(x.shape)
+
+    def attention(
+        self,
+        batch: Batch,
+        q: Array,
+        k: Array,
+        v: Array,
+        *,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        scale: float,
+        causal: bool = False,
+        radius: int | None = None,
+        bias: Array | None = None,
+    ) -> Array:
+        """See `Ops.attention`; kv head g serves the query heads g·h/kv_heads and following."""
+        out = np.empty((len(q), heads * head_dim), dtype=np.float32)
+        for span in batch.spans():
+            n = span.stop - span.start
+            distance = np.arange(n)[None, :] - np.arange(n)[:, None]  # key minus query, (n, n)
+            hidden = np.zeros((n, n), dtype=bool)
+            if radius is not None:
+                hidden |= np.abs(distance) > radius
+            if causal:
+                hidden |= distance > 0
+            queries = q[span].reshape(n, heads, head_dim).transpose(1, 0, 2)  # (h, n, d)
+            keys = k[span].reshape(n, kv_heads, head_dim).transpose(1, 0, 2).repeat(heads // kv_heads, axis=0)
+            values = v[span].reshape(n, kv_heads, head_dim).transpose(1, 0, 2).repeat(heads // kv_heads, axis=0)
+            scores = queries @ keys.transpose(0, 2, 1) * np.float32(scale)  # (h, n, n)
+            if bias is not None:
+                scores = scores + bias[relative_buckets(distance, len(bias))].transpose(2, 0, 1)
+            scores = np.where(hidden, np.float32(-np.inf), scores)
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            weights /= weights.sum(axis=-1, keepdims=True)
+            out[span] = (weights @ values).transpose(1, 0, 2).reshape(n, heads * head_dim)
+        return out
+
+    def glu(self, gate: Array, up: Array, *, kind: Gate) -> Array:
+        """See `Ops.glu`."""
+        return self.activation(gate, kind=kind) * up
+
+    def activation(self, x: Array, *, kind: Activation) -> Array:
+        """See `Ops.activation`."""
+        match kind:
+            case "gelu_tanh":
+                inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+                return np.float32(0.5) * x * (1 + np.tanh(inner))
+            case "gelu_erf":
+                erf = np.array([math.erf(e) for e in (x.ravel() * math.sqrt(0.5))], dtype=np.float32)
+                return np.float32(0.5) * x * (1 + erf.reshape(x.shape))
+            case "silu":
+                return x * self.activation(x, kind="sigmoid")
+            case "sigmoid":
+                return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))  # the form that cannot overflow
+            case "tanh":
+                return np.tanh(x)
+            case "relu":
+                return np.maximum(x, np.float32(0))
+
+    def add(self, a: Array, b: Array) -> Array:
+        """See `Ops.add`."""
+        return a + b
+
+    def mul(self, a: Array, b: Array) -> Array:
+        """See `Ops.mul`."""
+        return a * b
+
+    def scale(self, x: Array, by: float | Array) -> Array:
+        """See `Ops.scale`."""
+        return x * np.float32(by.item() if isinstance(by, np.ndarray) else by)
+
+    def pool(self, batch: Batch, x: Array, *, kind: Pooling) -> Array:
+        """See `Ops.pool`; the mean counts every token of the row, special and prompt tokens included."""
+        rows = [x[span] for span in batch.spans()]
+        match kind:
+            case "mean":
+                return np.stack([row.mean(axis=0) for row in rows])
+            case "cls":
+                return np.stack([row[0] for row in rows])
+            case "last":
+                return np.stack([row[-1] for row in rows])
+            case "max":
+                return np.stack([row.max(axis=0) for row in rows])
+
+    def normalise(self, x: Array) -> Array:
+        """See `Ops.normalise`."""
+        length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+        return x / np.maximum(length, np.float32(1e-12))
+
+
+def relative_buckets(distance: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:
+    """T5's bidirectional buckets: half of them for keys behind the query; near ones exact, far ones logarithmic to 128.
+
+    Source: Raffel et al. 2020, section 2.1, as MPNet uses it. `distance` is key minus query.
+    """
+    side = buckets // 2
+    exact = side // 2
+    near = np.abs(distance)
+    far = np.maximum(near, 1).astype(np.float32)  # 1 only where `near` is chosen anyway
+    growth = np.log(far / np.float32(exact)) / np.float32(math.log(128 / exact)) * np.float32(side - exact)
+    logarithmic = np.minimum(exact + growth.astype(np.int64), side - 1)
+    return np.where(distance > 0, side, 0) + np.where(near < exact, near, logarithmic)

@@ -1,0 +1,38 @@
+"""From a model family and a head to the program the executor runs."""
+
+from collections.abc import Sequence
+
+from embergem.models import Family
+from embergem.models.head import Module, apply
+from embergem.ops.trace import Trace, TracedBatch, TracedValue, WeightSpec, traced_weights
+from embergem.program.plan import plan
+from embergem.program.program import Program, Step, program_key
+from embergem.program.rewrite import rewrite
+
+
+def build(family: Family, head: Sequence[Module]) -> Program:
+    """Trace body and head once, fuse neighbours, plan the buffers."""
+    trace, batch, weights = Trace(), TracedBatch(), traced_weights()
+    hidden: TracedValue = family.forward(trace, family.config, weights, batch)
+    output = apply(trace, head, weights, batch, hidden)
+
+    state = rewrite(trace.calls)
+    placed = plan(state, output)
+    specs: dict[WeightSpec, int] = {}
+    steps = tuple(
+        Step(
+            op=call.op,
+            out=placed.places[call.out.index],
+            inputs=tuple(placed.places[value.index] for value in call.inputs),
+            weights={role: specs.setdefault(spec, len(specs)) for role, spec in call.weights.items()},
+            parameters=call.parameters,
+        )
+        for call in state.calls
+    )
+    return Program(
+        key=program_key(family.config, head),
+        weights=tuple(specs),
+        buffers=tuple(placed.buffers),
+        steps=steps,
+        output=placed.places[output.index],
+    )

@@ -1,0 +1,123 @@
+"""Rules that fuse neighbouring calls of a trace. Each is exact: the rewritten program computes the same values.
+
+1. `embed` then `scale`: the lookup scales as it reads.
+2. Linear layers of one input (q, k, v; gate, up): one product with the weights stacked; each result a range of columns.
+3. `add(x, norm(h))`, the Gemma residual: the norm adds x as it writes.
+4. `norm(add(x, h))`, the BERT residual: the norm adds as it reads.
+5. `activation(linear(x))`: the product applies it as it writes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from embergem.ops.trace import Recorded, TracedValue, WeightSpec
+
+
+@dataclass(slots=True)
+class Calls:
+    """A trace under rewriting: `slices` places a value inside another one, as (index of that value, first column)."""
+
+    calls: list[Recorded]
+    slices: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def uses(self) -> Counter[int]:
+        """How often each value is read."""
+        return Counter(value.index for call in self.calls for value in call.inputs)
+
+
+def rewrite(calls: Sequence[Recorded]) -> Calls:
+    """Apply the rules in order."""
+    state = Calls(list(calls))
+    rules: Iterable[Callable[[Calls], None]] = (
+        scale_while_embedding,
+        stack_linears,
+        add_after_norm,
+        add_before_norm,
+        activate_in_linear,
+    )
+    for rule in rules:
+        rule(state)
+    return state
+
+
+def scale_while_embedding(state: Calls) -> None:
+    """Rule 1. Only a plain table: with positions or types the order of the sums would change the bits."""
+    for first, second in _pairs(state, "embed", "scale"):
+        if set(first.weights) == {"table"} and "by" in second.parameters:
+            _merge(
+                state, first, second, replace(first, out=second.out, parameters=first.parameters | second.parameters)
+            )
+
+
+def stack_linears(state: Calls) -> None:
+    """Rule 2. The stacked product is made where the first of them was."""
+    siblings: dict[tuple[int, bool], list[Recorded]] = {}
+    for call in state.calls:
+        if call.op == "linear":
+            siblings.setdefault((call.inputs[0].index, "bias" in call.weights), []).append(call)
+    for group in siblings.values():
+        if len(group) < 2:
+            continue
+        first = group[0]
+        whole = TracedValue(-1 - first.out.index, sum(call.out.width for call in group), first.out.axis)
+        weights = {
+            role: WeightSpec(tuple(source for call in group for source in call.weights[role].sources))
+            for role in first.weights
+        }
+        column = 0
+        for call in group:
+            state.slices[call.out.index] = (whole.index, column)
+            column += call.out.width
+        state.calls[state.calls.index(first)] = replace(first, out=whole, weights=weights)
+        state.calls = [call for call in state.calls if call not in group[1:]]
+
+
+def add_after_norm(state: Calls) -> None:
+    """Rule 3."""
+    for norm, add in _pairs(state, "norm", "add"):
+        if norm.parameters["group"] == norm.out.width and add.inputs[1] == norm.out:
+            fused = replace(
+                norm,
+                out=add.out,
+                inputs=(*norm.inputs, add.inputs[0]),
+                parameters=norm.parameters | {"residual": "after"},
+            )
+            _merge(state, norm, add, fused)
+
+
+def add_before_norm(state: Calls) -> None:
+    """Rule 4."""
+    for add, norm in _pairs(state, "add", "norm"):
+        if norm.parameters["group"] == norm.out.width and "residual" not in norm.parameters:
+            fused = replace(
+                norm, inputs=(add.inputs[1], add.inputs[0]), parameters=norm.parameters | {"residual": "before"}
+            )
+            _merge(state, add, norm, fused)
+
+
+def activate_in_linear(state: Calls) -> None:
+    """Rule 5."""
+    for linear, activation in _pairs(state, "linear", "activation"):
+        fused = replace(linear, out=activation.out, parameters={"activation": activation.parameters["kind"]})
+        _merge(state, linear, activation, fused)
+
+
+def _pairs(state: Calls, first: str, second: str) -> list[tuple[Recorded, Recorded]]:
+    """Find calls of op `second` that are the only reader of a call of op `first`."""
+    makers = {call.out.index: call for call in state.calls if call.op == first}
+    uses = state.uses()
+    return [
+        (makers[value.index], call)
+        for call in state.calls
+        if call.op == second
+        for value in call.inputs
+        if value.index in makers and uses[value.index] == 1
+    ]
+
+
+def _merge(state: Calls, first: Recorded, second: Recorded, fused: Recorded) -> None:
+    """Put `fused` where `second` stood, unless an earlier rule of this pass took one of the two already."""
+    if first in state.calls and second in state.calls:
+        state.calls[state.calls.index(second)] = fused
+        state.calls.remove(first)
