@@ -1,1 +1,23 @@
-//! Kernels and the program executor.
+//! The compute half of embergem: a model's program, its mapped weights, and the kernels that run it.
+//!
+//! [`Model::load`] takes a program (JSON, traced from a Python model file) and safetensors files; [`Model::start`] checks
+//! a packed batch and begins a [`Run`], which goes through the program's steps on the process's one compute [`Pool`].
+//! No Python and no text in here.
+
+mod aligned;
+mod checkpoint;
+mod error;
+mod kernels;
+mod lower;
+mod memory;
+mod model;
+mod pool;
+mod program;
+mod run;
+mod simd;
+mod weights;
+
+pub use error::{Error, Result};
+pub use model::{Model, Options};
+pub use pool::Pool;
+pub use run::{Progress, Run};

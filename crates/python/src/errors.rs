@@ -6,7 +6,6 @@ use pyo3::types::PyType;
 /// Builds the Python exception `embergem.errors.<class>` with `message`.
 ///
 /// If the class cannot be found the import error itself is returned: a wrong name here is our bug and must be seen.
-#[allow(dead_code)]
 pub fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
     let found = py
         .import("embergem.errors")

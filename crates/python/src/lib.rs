@@ -3,10 +3,13 @@
 use pyo3::prelude::*;
 
 mod errors;
+mod model;
 
 /// The native half of embergem.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<model::CancelToken>()?;
+    module.add_class::<model::Model>()?;
     Ok(())
 }

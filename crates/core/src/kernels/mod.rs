@@ -1,0 +1,163 @@
+//! The arithmetic, one kernel a file, each written once over [`Simd`] and compiled once per instruction set.
+//!
+//! [`Kernels`] is the table of compiled functions for one instruction set. All of them obey the laws of row
+//! independence: an output is one chain of operations that depends on its own row (or text) only, whatever else is in
+//! the batch and however the work is divided.
+
+pub mod attention;
+pub mod elementwise;
+pub mod embed;
+pub mod gemm;
+pub mod norm;
+pub mod pooling;
+pub mod rope;
+
+use crate::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx2::Avx2;
+use crate::simd::portable::Portable;
+use std::ops::Range;
+
+/// A matrix in memory: `rows` of `stride` floats, of which an operand uses some columns from `data` on.
+#[derive(Clone, Copy)]
+pub struct Matrix {
+    /// First element.
+    pub data: *mut f32,
+    /// Floats from one row to the next.
+    pub stride: usize,
+}
+
+// SAFETY: a `Matrix` is an address; the executor hands tasks disjoint rows or columns to write.
+unsafe impl Send for Matrix {}
+// SAFETY: as above.
+unsafe impl Sync for Matrix {}
+
+impl Matrix {
+    /// Address of row `row`.
+    ///
+    /// # Safety
+    /// The row must lie inside the allocation.
+    #[inline(always)]
+    pub unsafe fn row(self, row: usize) -> *mut f32 {
+        // SAFETY: the caller vouches for the row.
+        unsafe { self.data.add(row * self.stride) }
+    }
+}
+
+/// The kernels compiled for one instruction set.
+///
+/// Every function is unsafe for the same reasons: the operands must cover what the arguments describe, rows or columns
+/// given to different threads must not overlap, and the instruction set must be present (which [`Kernels::best`] and
+/// [`Kernels::portable`] see to).
+pub struct Kernels {
+    /// Name for logs and `bench --json`.
+    pub name: &'static str,
+    /// Columns of a packed panel.
+    pub panel: usize,
+    /// Matrix product over rows and panels.
+    pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
+    /// Lookup of rows of the embedding table.
+    pub embed: unsafe fn(&embed::Embed<'_>, Range<usize>),
+    /// RMS or layer norm over rows.
+    pub norm: unsafe fn(&norm::Norm<'_>, Range<usize>),
+    /// Rotary embedding over rows.
+    pub rope: unsafe fn(&rope::Rope<'_>, Range<usize>),
+    /// Element by element over rows.
+    pub elementwise: unsafe fn(&elementwise::Elementwise, Range<usize>),
+    /// Keys and values of one text and head, packed.
+    pub attention_pack: unsafe fn(&attention::Attention<'_>, attention::Span, usize),
+    /// One tile of queries of one text and head.
+    pub attention_tile: unsafe fn(&attention::Attention<'_>, attention::Tile, usize, &mut [f32]),
+    /// One text's tokens to one vector.
+    pub pool: unsafe fn(&pooling::Pool, pooling::Text),
+    /// Rows to length 1.
+    pub normalise: unsafe fn(&pooling::Normalise, Range<usize>),
+}
+
+macro_rules! kernels {
+    ($name:literal, $vector:ty $(, #[$feature:meta])?) => {{
+        $(#[$feature])?
+        unsafe fn gemm(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: the caller keeps the contract of `Kernels`; so below.
+            unsafe { gemm::gemm::<$vector>(args, rows, panels) }
+        }
+        $(#[$feature])?
+        unsafe fn embed(args: &embed::Embed<'_>, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { embed::embed::<$vector>(args, rows) }
+        }
+        $(#[$feature])?
+        unsafe fn norm(args: &norm::Norm<'_>, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { norm::norm::<$vector>(args, rows) }
+        }
+        $(#[$feature])?
+        unsafe fn rope(args: &rope::Rope<'_>, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { rope::rope::<$vector>(args, rows) }
+        }
+        $(#[$feature])?
+        unsafe fn elementwise(args: &elementwise::Elementwise, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { elementwise::elementwise::<$vector>(args, rows) }
+        }
+        $(#[$feature])?
+        unsafe fn attention_pack(args: &attention::Attention<'_>, span: attention::Span, head: usize) {
+            // SAFETY: as above.
+            unsafe { attention::pack::<$vector>(args, span, head) }
+        }
+        $(#[$feature])?
+        unsafe fn attention_tile(
+            args: &attention::Attention<'_>,
+            tile: attention::Tile,
+            head: usize,
+            scratch: &mut [f32],
+        ) {
+            // SAFETY: as above.
+            unsafe { attention::tile::<$vector>(args, tile, head, scratch) }
+        }
+        $(#[$feature])?
+        unsafe fn pool(args: &pooling::Pool, text: pooling::Text) {
+            // SAFETY: as above.
+            unsafe { pooling::pool::<$vector>(args, text) }
+        }
+        $(#[$feature])?
+        unsafe fn normalise(args: &pooling::Normalise, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { pooling::normalise::<$vector>(args, rows) }
+        }
+        Kernels {
+            name: $name,
+            panel: gemm::VECTORS * <$vector as Simd>::LANES,
+            gemm,
+            embed,
+            norm,
+            rope,
+            elementwise,
+            attention_pack,
+            attention_tile,
+            pool,
+            normalise,
+        }
+    }};
+}
+
+static PORTABLE: Kernels = kernels!("portable", Portable);
+#[cfg(target_arch = "x86_64")]
+static AVX2: Kernels = kernels!("avx2", Avx2, #[target_feature(enable = "avx2,fma")]);
+
+impl Kernels {
+    /// The fastest set that this machine can run.
+    pub fn best() -> &'static Self {
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            return &AVX2;
+        }
+        &PORTABLE
+    }
+
+    /// The set in plain Rust.
+    pub fn portable() -> &'static Self {
+        &PORTABLE
+    }
+}

@@ -1,0 +1,357 @@
+//! Lowers a program's steps to kernels: finds and packs the weights, and checks once everything that the kernels later
+//! take for granted (buffers, columns, widths, overlaps), so that no index is checked in a hot loop.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::kernels::elementwise::Operation;
+use crate::kernels::gemm::Packed;
+use crate::kernels::norm::Residual;
+use crate::kernels::{Kernels, norm, pooling};
+use crate::program::*;
+use crate::simd::math::Activation;
+use crate::weights::{Table, floats, packed};
+use serde::de::DeserializeOwned;
+
+/// A step that is ready to run.
+pub struct Lowered {
+    /// What it does.
+    pub op: Op,
+    /// Where the result goes.
+    pub out: Operand,
+    /// What it reads.
+    pub inputs: Vec<Operand>,
+    /// What a row of the result is.
+    pub axis: Axis,
+}
+
+/// An operation with its weights.
+pub enum Op {
+    /// Lookup.
+    Embed {
+        /// The table, mapped.
+        table: Table,
+        /// Position rows and the row of place 0.
+        positions: Option<(Vec<f32>, usize)>,
+        /// Added to every row.
+        types: Option<Vec<f32>>,
+        /// Multiplies the table's row.
+        scale: f32,
+    },
+    /// RMS or layer norm.
+    Norm {
+        /// Statistics.
+        kind: norm::Kind,
+        /// Added to the mean square or variance.
+        eps: f32,
+        /// Features normalised together.
+        group: usize,
+        /// Where the second input enters.
+        residual: Option<Residual>,
+        /// One a feature of a group.
+        weight: Option<Vec<f32>>,
+        /// One a feature of a group.
+        bias: Option<Vec<f32>>,
+    },
+    /// Matrix product.
+    Linear {
+        /// Packed weights.
+        weight: Packed,
+        /// One an output.
+        bias: Option<Vec<f32>>,
+        /// Applied to each output.
+        activation: Option<Activation>,
+    },
+    /// Rotary embedding.
+    Rope(RopeParameters),
+    /// Attention; the bias is by bucket and head.
+    Attention(AttentionParameters, Option<Vec<f32>>),
+    /// Element by element.
+    Elementwise(Operation),
+    /// Tokens to one vector a text.
+    Pool(pooling::Kind),
+    /// To length 1.
+    Normalise,
+}
+
+/// Lowers all steps of `program`.
+pub fn lower(program: &Program, checkpoint: &Checkpoint, kernels: &Kernels) -> Result<Vec<Lowered>> {
+    let context = Context {
+        program,
+        checkpoint,
+        kernels,
+    };
+    program
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(number, step)| {
+            context.step(step).map_err(|error| match error {
+                Error::Program(reason) => Error::Program(format!("step {number} ({}): {reason}", step.op)),
+                other => other,
+            })
+        })
+        .collect()
+}
+
+struct Context<'a> {
+    program: &'a Program,
+    checkpoint: &'a Checkpoint,
+    kernels: &'a Kernels,
+}
+
+impl Context<'_> {
+    fn step(&self, step: &Step) -> Result<Lowered> {
+        let axis = self.axis(&step.out)?;
+        for input in &step.inputs {
+            let axis_of_input = self.axis(input)?;
+            ensure(axis_of_input == axis || step.op == "pool", || {
+                format!("reads {axis_of_input:?}, writes {axis:?}")
+            })?;
+        }
+        let op = match step.op.as_str() {
+            "embed" => self.embed(step)?,
+            "norm" => self.norm(step)?,
+            "linear" => self.linear(step)?,
+            "rope" => self.rope(step)?,
+            "attention" => self.attention(step)?,
+            "add" | "mul" | "glu" | "activation" | "scale" => self.elementwise(step)?,
+            "pool" => {
+                self.arity(step, 1, &[])?;
+                let PoolParameters { kind } = parameters(step)?;
+                ensure(
+                    self.axis(&step.inputs[0])? == Axis::Tokens && axis == Axis::Rows,
+                    || "pools tokens to rows".into(),
+                )?;
+                self.same_width(step)?;
+                Op::Pool(kind)
+            }
+            "normalise" => {
+                self.arity(step, 1, &[])?;
+                let NoParameters {} = parameters(step)?;
+                self.same_width(step)?;
+                Op::Normalise
+            }
+            other => return Err(Error::Program(format!("no operation is called {other:?}"))),
+        };
+        self.overlaps(step, &op)?;
+        Ok(Lowered {
+            op,
+            out: step.out,
+            inputs: step.inputs.clone(),
+            axis,
+        })
+    }
+
+    fn embed(&self, step: &Step) -> Result<Op> {
+        self.arity(step, 0, &["table", "positions", "types"])?;
+        let p: EmbedParameters = parameters(step)?;
+        ensure(self.axis(&step.out)? == Axis::Tokens, || "embeds tokens".into())?;
+        let table = Table::new(
+            self.checkpoint,
+            self.weight(step, "table")?.ok_or_else(|| missing("table"))?,
+        )?;
+        ensure(table.width == step.out.width, || {
+            format!("a table of width {}", table.width)
+        })?;
+        let rows = |role: &str| -> Result<Option<Vec<f32>>> {
+            let Some(spec) = self.weight(step, role)? else {
+                return Ok(None);
+            };
+            let rows = spec
+                .sources
+                .first()
+                .and_then(|source| source.shape.first())
+                .copied()
+                .unwrap_or(0);
+            floats(self.checkpoint, spec, &[rows, table.width]).map(Some)
+        };
+        let (positions, types) = (rows("positions")?, rows("types")?);
+        let positions = positions.map(|values| (values, p.offset));
+        Ok(Op::Embed {
+            positions,
+            types,
+            scale: p.by,
+            table,
+        })
+    }
+
+    fn norm(&self, step: &Step) -> Result<Op> {
+        let p: NormParameters = parameters(step)?;
+        let residual = match p.residual.as_deref() {
+            None => None,
+            Some("before") => Some(Residual::Before),
+            Some("after") => Some(Residual::After),
+            Some(other) => return Err(Error::Program(format!("a residual {other:?}"))),
+        };
+        self.arity(step, 1 + usize::from(residual.is_some()), &["weight", "bias"])?;
+        self.same_width(step)?;
+        let whole = p.group > 0 && step.out.width.is_multiple_of(p.group);
+        ensure(whole, || {
+            format!("groups of {} in {} features", p.group, step.out.width)
+        })?;
+        let (weight, bias) = (
+            self.vector(step, "weight", p.group)?,
+            self.vector(step, "bias", p.group)?,
+        );
+        Ok(Op::Norm {
+            kind: p.kind,
+            eps: p.eps,
+            group: p.group,
+            residual,
+            weight,
+            bias,
+        })
+    }
+
+    fn linear(&self, step: &Step) -> Result<Op> {
+        self.arity(step, 1, &["weight", "bias"])?;
+        let LinearParameters { activation } = parameters(step)?;
+        let spec = self.weight(step, "weight")?.ok_or_else(|| missing("weight"))?;
+        let (out, k) = (step.out.width, step.inputs[0].width);
+        let weight = packed(self.checkpoint, spec, out, k, self.kernels.panel)?;
+        Ok(Op::Linear {
+            weight,
+            bias: self.vector(step, "bias", out)?,
+            activation,
+        })
+    }
+
+    fn rope(&self, step: &Step) -> Result<Op> {
+        self.arity(step, 1, &[])?;
+        self.same_width(step)?;
+        let p: RopeParameters = parameters(step)?;
+        let fits =
+            p.dim > 0 && p.dim.is_multiple_of(2) && p.dim <= p.head_dim && step.out.width.is_multiple_of(p.head_dim);
+        ensure(fits && p.theta > 0.0, || {
+            format!("{p:?} on {} features", step.out.width)
+        })?;
+        Ok(Op::Rope(p))
+    }
+
+    fn attention(&self, step: &Step) -> Result<Op> {
+        self.arity(step, 3, &["bias"])?;
+        let p: AttentionParameters = parameters(step)?;
+        ensure(self.axis(&step.out)? == Axis::Tokens, || "attends over tokens".into())?;
+        let counts = p.heads > 0 && p.kv_heads > 0 && p.head_dim > 0 && p.heads.is_multiple_of(p.kv_heads);
+        let (q, kv) = (p.heads.checked_mul(p.head_dim), p.kv_heads.checked_mul(p.head_dim));
+        let widths = [step.out.width, step.inputs[0].width]
+            .into_iter()
+            .all(|width| Some(width) == q)
+            && step.inputs[1..].iter().all(|input| Some(input.width) == kv);
+        ensure(counts && widths && p.scale > 0.0, || {
+            format!("{p:?} does not fit its operands")
+        })?;
+        let bias = match self.weight(step, "bias")? {
+            None => None,
+            Some(spec) => {
+                let buckets = spec
+                    .sources
+                    .first()
+                    .and_then(|source| source.shape.first())
+                    .copied()
+                    .unwrap_or(0);
+                ensure(buckets >= 4 && buckets.is_multiple_of(4), || {
+                    format!("{buckets} relative position buckets")
+                })?;
+                Some(floats(self.checkpoint, spec, &[buckets, p.heads])?)
+            }
+        };
+        Ok(Op::Attention(p, bias))
+    }
+
+    fn elementwise(&self, step: &Step) -> Result<Op> {
+        let two = matches!(step.op.as_str(), "add" | "mul" | "glu");
+        self.arity(
+            step,
+            1 + usize::from(two),
+            if step.op == "scale" { &["by"] } else { &[] },
+        )?;
+        self.same_width(step)?;
+        let operation = match step.op.as_str() {
+            "glu" => Operation::Glu(parameters::<ActivationParameters>(step)?.kind),
+            "activation" => Operation::Activate(parameters::<ActivationParameters>(step)?.kind),
+            "scale" => {
+                let ScaleParameters { by } = parameters(step)?;
+                let by = match (by, self.vector(step, "by", 1)?) {
+                    (Some(by), None) => by,
+                    (None, Some(by)) => by[0],
+                    _ => return Err(Error::Program("scale needs a number or a weight".into())),
+                };
+                Operation::Scale(by)
+            }
+            name => {
+                let NoParameters {} = parameters(step)?;
+                if name == "add" { Operation::Add } else { Operation::Mul }
+            }
+        };
+        Ok(Op::Elementwise(operation))
+    }
+
+    /// The operand lies inside its buffer; returns what the buffer's rows are.
+    fn axis(&self, operand: &Operand) -> Result<Axis> {
+        let buffer = self.program.buffers.get(operand.buffer);
+        let end = operand.column.checked_add(operand.width);
+        match buffer {
+            Some(buffer) if operand.width > 0 && end.is_some_and(|end| end <= buffer.width) => Ok(buffer.axis),
+            _ => Err(Error::Program(format!("{operand:?} does not lie inside a buffer"))),
+        }
+    }
+
+    fn arity(&self, step: &Step, inputs: usize, roles: &[&str]) -> Result<()> {
+        ensure(step.inputs.len() == inputs, || {
+            format!("{} inputs, not {inputs}", step.inputs.len())
+        })?;
+        let unknown = step.weights.keys().find(|role| !roles.contains(&role.as_str()));
+        ensure(unknown.is_none(), || format!("a weight in the role {unknown:?}"))
+    }
+
+    fn same_width(&self, step: &Step) -> Result<()> {
+        let fits = step.inputs.iter().all(|input| input.width == step.out.width);
+        ensure(fits, || format!("operands of other widths than {}", step.out.width))
+    }
+
+    fn weight(&self, step: &Step, role: &str) -> Result<Option<&WeightSpec>> {
+        let Some(&number) = step.weights.get(role) else {
+            return Ok(None);
+        };
+        match self.program.weights.get(number) {
+            Some(spec) => Ok(Some(spec)),
+            None => Err(Error::Program(format!("there is no weight {number}"))),
+        }
+    }
+
+    fn vector(&self, step: &Step, role: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        self.weight(step, role)?
+            .map(|spec| floats(self.checkpoint, spec, &[len]))
+            .transpose()
+    }
+
+    /// A result may lie exactly over an input where the kernel reads a row's elements before it writes them; otherwise
+    /// they share no column. A rotation is always in place.
+    fn overlaps(&self, step: &Step, op: &Op) -> Result<()> {
+        let row_by_row = matches!(op, Op::Norm { .. } | Op::Rope(_) | Op::Elementwise(_) | Op::Normalise);
+        for input in &step.inputs {
+            let apart = input.buffer != step.out.buffer
+                || input.column + input.width <= step.out.column
+                || step.out.column + step.out.width <= input.column;
+            let allowed = apart || (row_by_row && *input == step.out);
+            ensure(allowed, || {
+                format!("the result at {:?} overlaps the input at {input:?}", step.out)
+            })?;
+        }
+        let in_place = !matches!(op, Op::Rope(_)) || step.inputs[0] == step.out;
+        ensure(in_place, || "rotates in place only".into())
+    }
+}
+
+fn parameters<T: DeserializeOwned>(step: &Step) -> Result<T> {
+    serde_json::from_value(step.parameters.clone()).map_err(|error| Error::Program(format!("parameters: {error}")))
+}
+
+fn missing(role: &str) -> Error {
+    Error::Program(format!("the weight in the role {role:?} is missing"))
+}
+
+fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Program(reason())) }
+}

@@ -1,0 +1,193 @@
+//! A model: a lowered program, ready to run batches.
+
+use crate::aligned::Aligned;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::kernels::rope::Angles;
+use crate::lower::{Lowered, Op, lower};
+use crate::memory;
+use crate::pool::Pool;
+use crate::program::{Axis, Buffer, FORMAT, Operand, Program};
+use crate::run::{Batch, Run};
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a model is to be loaded.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Most threads of the compute pool that a run uses; all of them by default.
+    pub threads: Option<usize>,
+    /// Most bytes that packed weights may take; by default what the system says is free.
+    pub memory_limit: Option<u64>,
+    /// Use the portable kernels whatever the machine has.
+    pub portable: bool,
+}
+
+/// A lowered program with its weights. Runs may go on at the same time in several threads.
+pub struct Model {
+    /// Identifies what the program was traced from.
+    pub key: String,
+    pub(crate) steps: Vec<Lowered>,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) output: Operand,
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) threads: usize,
+    /// Rows of the smallest embedding table: ids below it are valid.
+    pub vocabulary: usize,
+    /// Places that every position table covers; `None` without such a table.
+    pub places: Option<usize>,
+    angles: Mutex<HashMap<(u64, usize), Arc<Angles>>>,
+    spare: Mutex<Vec<Vec<Aligned>>>,
+}
+
+impl Model {
+    /// Parses `program`, maps `files` (name prefix and path) and packs the weights.
+    pub fn load<'a>(
+        program: &str,
+        files: impl IntoIterator<Item = (&'a str, &'a Path)>,
+        options: Options,
+    ) -> Result<Self> {
+        let program: Program = serde_json::from_str(program).map_err(|error| Error::Program(error.to_string()))?;
+        if program.format != FORMAT {
+            return Err(Error::Program(format!(
+                "its format is {:?}; this build reads {FORMAT:?}",
+                program.format
+            )));
+        }
+        let checkpoint = Checkpoint::open(files)?;
+        require_memory(&program, options.memory_limit.or_else(memory::available))?;
+        let kernels = if options.portable {
+            Kernels::portable()
+        } else {
+            Kernels::best()
+        };
+        let steps = lower(&program, &checkpoint, kernels)?;
+        let (vocabulary, places) = limits(&steps)?;
+        let output = program.output;
+        let inside = program.buffers.get(output.buffer).is_some_and(|buffer| {
+            buffer.axis == Axis::Rows
+                && output
+                    .column
+                    .checked_add(output.width)
+                    .is_some_and(|end| end <= buffer.width)
+        });
+        if !inside || output.width == 0 {
+            return Err(Error::Program(format!("the output {output:?} is not made of rows")));
+        }
+        Ok(Self {
+            key: program.key,
+            steps,
+            buffers: program.buffers,
+            output,
+            kernels,
+            threads: options.threads.unwrap_or(usize::MAX).clamp(1, Pool::global().threads()),
+            vocabulary,
+            places,
+            angles: Mutex::default(),
+            spare: Mutex::default(),
+        })
+    }
+
+    /// Width of the vectors.
+    pub fn dimensions(&self) -> usize {
+        self.output.width
+    }
+
+    /// Name of the kernels in use.
+    pub fn instruction_set(&self) -> &'static str {
+        self.kernels.name
+    }
+
+    /// Threads that a run uses at most.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Checks a batch and begins a run: ids in one sequence, and the offsets where texts begin and end.
+    pub fn start(&self, ids: &[u32], cu_seqlens: &[u32]) -> Result<Run<'_>> {
+        let batch = Batch::new(ids, cu_seqlens, self)?;
+        let arena = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default();
+        Ok(Run::new(self, batch, arena))
+    }
+
+    /// Keeps the buffers of a finished run for the next one: fresh pages from the system cost time.
+    pub(crate) fn give_back(&self, arena: Vec<Aligned>) {
+        const SPARES: usize = 2;
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARES {
+            spare.push(arena);
+        }
+    }
+
+    /// The rotary table for `theta` and `dim` covering `places`; made once, grown by doubling.
+    pub(crate) fn angles(&self, theta: f64, dim: usize, places: usize) -> Arc<Angles> {
+        let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = tables
+            .get(&(theta.to_bits(), dim))
+            .filter(|table| table.places >= places);
+        if let Some(table) = table {
+            return Arc::clone(table);
+        }
+        let table = Arc::new(Angles::new(theta, dim, places.next_power_of_two().max(256)));
+        tables.insert((theta.to_bits(), dim), Arc::clone(&table));
+        table
+    }
+}
+
+/// Refuses to start packing what cannot fit. Tables stay mapped and don't count.
+fn require_memory(program: &Program, available: Option<u64>) -> Result<()> {
+    let tables: HashSet<usize> = program
+        .steps
+        .iter()
+        .filter_map(|step| step.weights.get("table").copied())
+        .collect();
+    let elements = program
+        .weights
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| !tables.contains(number));
+    let bytes = elements
+        .flat_map(|(_, weight)| &weight.sources)
+        .fold(0u64, |sum, source| {
+            sum.saturating_add(
+                source
+                    .shape
+                    .iter()
+                    .fold(4u64, |bytes, size| bytes.saturating_mul(*size as u64)),
+            )
+        });
+    match available {
+        Some(available) if bytes > available => Err(Error::Memory {
+            needed_mb: bytes >> 20,
+            available_mb: available >> 20,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Ids and places that every lookup of the program covers.
+fn limits(steps: &[Lowered]) -> Result<(usize, Option<usize>)> {
+    let mut vocabulary = None;
+    let mut places = None;
+    for step in steps {
+        if let Op::Embed { table, positions, .. } = &step.op {
+            vocabulary = Some(vocabulary.map_or(table.rows, |rows: usize| rows.min(table.rows)));
+            if let Some((values, offset)) = positions {
+                let covered = (values.len() / table.width).saturating_sub(*offset);
+                places = Some(places.map_or(covered, |places: usize| places.min(covered)));
+            }
+        }
+    }
+    match vocabulary {
+        Some(rows) => Ok((rows, places)),
+        None => Err(Error::Program("it reads no ids".into())),
+    }
+}

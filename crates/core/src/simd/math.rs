@@ -1,0 +1,167 @@
+//! Elementary functions on vectors: a few ulp, no branches, NaN in gives NaN out.
+
+use super::Simd;
+
+/// The activations of the operation vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x · Φ(x) by the tanh approximation.
+    GeluTanh,
+    /// x · Φ(x) by the error function.
+    GeluErf,
+    /// x · sigmoid(x)
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// The positive part.
+    Relu,
+    /// 1 / (1 + e^-x)
+    Sigmoid,
+}
+
+impl Activation {
+    /// Applies it to every lane.
+    #[inline(always)]
+    pub fn apply<V: Simd>(self, x: V) -> V {
+        match self {
+            Self::GeluTanh => gelu_tanh(x),
+            Self::GeluErf => gelu_erf(x),
+            Self::Silu => x.mul(sigmoid(x)),
+            Self::Tanh => tanh(x),
+            Self::Relu => V::splat(0.0).max(x),
+            Self::Sigmoid => sigmoid(x),
+        }
+    }
+}
+
+/// e^x. Below -87.3 it stays at the smallest normal number, above 88.02 at about 1.7e38.
+///
+/// Reduction to |r| <= ln 2 / 2 and the polynomial of Cephes' expf (S. Moshier).
+#[inline(always)]
+pub fn exp<V: Simd>(x: V) -> V {
+    let x = V::splat(88.02).min(x);
+    let x = V::splat(-87.336_54).max(x);
+    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+    let r = n.fma(V::splat(-0.693_359_4), x);
+    let r = n.fma(V::splat(2.121_944_4e-4), r);
+    let mut p = V::splat(1.987_569_1e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = p.fma(r, V::splat(c));
+    }
+    p.fma(r.mul(r), r).add(V::splat(1.0)).mul(n.exp2_integral())
+}
+
+/// 1 / (1 + e^-x)
+#[inline(always)]
+pub fn sigmoid<V: Simd>(x: V) -> V {
+    let one = V::splat(1.0);
+    one.div(one.add(exp(V::splat(0.0).sub(x))))
+}
+
+/// 1 - 2 / (e^2x + 1)
+#[inline(always)]
+pub fn tanh<V: Simd>(x: V) -> V {
+    let one = V::splat(1.0);
+    one.sub(V::splat(2.0).div(exp(x.add(x)).add(one)))
+}
+
+/// 0.5 x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), which is x · sigmoid(2u).
+#[inline(always)]
+pub fn gelu_tanh<V: Simd>(x: V) -> V {
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
+    let cubic = x.mul(x).fma(
+        V::splat(0.044_715 * TWICE_SQRT_2_OVER_PI),
+        V::splat(TWICE_SQRT_2_OVER_PI),
+    );
+    x.mul(sigmoid(x.mul(cubic)))
+}
+
+/// 0.5 x (1 + erf(x / √2))
+#[inline(always)]
+pub fn gelu_erf<V: Simd>(x: V) -> V {
+    let half = x.mul(V::splat(0.5));
+    half.fma(erf(x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+}
+
+/// The error function as a ratio of an odd and an even polynomial on [-4, 4]; beyond, it is ±1 in f32.
+///
+/// Coefficients: the rational minimax approximation that Eigen and XLA publish.
+#[inline(always)]
+pub fn erf<V: Simd>(x: V) -> V {
+    let x = V::splat(4.0).min(x);
+    let x = V::splat(-4.0).max(x);
+    let y = x.mul(x);
+    let mut p = V::splat(-2.726_142_3e-10);
+    for c in [
+        2.770_681_4e-8,
+        -2.101_024e-6,
+        -5.692_506e-5,
+        -7.349_906_3e-4,
+        -2.954_6e-3,
+        -1.609_603_3e-2,
+    ] {
+        p = p.fma(y, V::splat(c));
+    }
+    let mut q = V::splat(-1.456_607_2e-5);
+    for c in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
+        q = q.fma(y, V::splat(c));
+    }
+    x.mul(p).div(q)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::portable::Portable;
+
+    fn at(f: impl Fn(Portable) -> Portable, x: f32) -> f32 {
+        let mut lanes = [0.0; 8];
+        // SAFETY: the array has eight lanes.
+        unsafe { f(Portable::splat(x)).store(lanes.as_mut_ptr()) };
+        lanes[3]
+    }
+
+    /// erf by its Taylor series in f64, exact to 1e-12 for |x| <= 4.
+    fn erf_series(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    #[test]
+    fn elementary_functions_are_exact_to_a_few_ulp() {
+        for i in -4000..=4000 {
+            let x = i as f32 * 0.01;
+            let d = f64::from(x);
+            assert!((f64::from(at(exp, x)) / d.exp() - 1.0).abs() < 3e-7, "exp {x}");
+            assert!((f64::from(at(tanh, x)) - d.tanh()).abs() < 3e-7, "tanh {x}");
+            assert!(
+                (f64::from(at(sigmoid, x)) - 1.0 / (1.0 + (-d).exp())).abs() < 2e-7,
+                "sigmoid {x}"
+            );
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (d + 0.044_715 * d * d * d);
+            assert!((f64::from(at(gelu_tanh, x)) - 0.5 * d * (1.0 + u.tanh())).abs() < 4e-7 * d.abs().max(1.0));
+            if d.abs() < 4.0 {
+                assert!((f64::from(at(erf, x)) - erf_series(d)).abs() < 5e-7, "erf {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn nan_passes_through() {
+        let all = [
+            Activation::GeluTanh,
+            Activation::GeluErf,
+            Activation::Silu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+        ];
+        for activation in all.into_iter().chain([Activation::Relu]) {
+            assert!(at(|x| activation.apply(x), f32::NAN).is_nan(), "{activation:?}");
+        }
+    }
+}

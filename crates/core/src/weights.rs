@@ -1,0 +1,129 @@
+//! The weights section: checkpoint tensors to what the kernels read.
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::error::{Error, Result};
+use crate::kernels::gemm::Packed;
+use crate::program::{Source, WeightSpec};
+use std::ops::Range;
+
+/// An embedding table, read row by row from the mapped file.
+pub struct Table {
+    tensor: Tensor,
+    /// Rows.
+    pub rows: usize,
+    /// Floats of a row.
+    pub width: usize,
+}
+
+impl Table {
+    /// Takes a table that is one whole tensor as it stands.
+    pub fn new(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Self> {
+        let [
+            Source {
+                tensor,
+                shape,
+                rows: None,
+            },
+        ] = spec.sources.as_slice()
+        else {
+            return Err(Error::Program("an embedding table is one whole tensor".into()));
+        };
+        let &[rows, width] = shape.as_slice() else {
+            return Err(Error::Program(format!(
+                "the embedding table {tensor} has shape {shape:?}"
+            )));
+        };
+        if spec.add != 0.0 {
+            return Err(Error::Program("an embedding table is read as it stands".into()));
+        }
+        Ok(Self {
+            tensor: checkpoint.tensor(tensor, shape)?.clone(),
+            rows,
+            width,
+        })
+    }
+
+    /// Reads row `row` into `out` of `width` floats.
+    #[inline(always)]
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.tensor.read(row * self.width, out);
+    }
+}
+
+/// A small weight (a norm, a bias, a position table) as floats; the shape is checked to be `shape`.
+pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Result<Vec<f32>> {
+    let parts = parts(checkpoint, spec, shape)?;
+    let mut values = vec![0.0; shape.iter().product()];
+    let mut rest = values.as_mut_slice();
+    for part in parts {
+        let (values, after) = rest.split_at_mut(part.rows.len() * part.tensor.row_len());
+        part.tensor.read(part.rows.start * part.tensor.row_len(), values);
+        require_finite(part.name, values)?;
+        rest = after;
+    }
+    values.iter_mut().for_each(|value| *value += spec.add);
+    Ok(values)
+}
+
+/// The weight of a linear layer with `k` inputs, packed into panels.
+pub fn packed(checkpoint: &Checkpoint, spec: &WeightSpec, out: usize, k: usize, panel: usize) -> Result<Packed> {
+    let parts = parts(checkpoint, spec, &[out, k])?;
+    let rows: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part.rows.clone().map(move |row| (part, row)))
+        .collect();
+    Packed::new(out, k, panel, |n, line| {
+        let (part, row) = rows[n];
+        part.tensor.read(row * k, line);
+        require_finite(part.name, line)?;
+        line.iter_mut().for_each(|value| *value += spec.add);
+        Ok(())
+    })
+}
+
+/// A range of rows of a checkpoint tensor.
+struct Part<'a> {
+    name: &'a str,
+    tensor: &'a Tensor,
+    rows: Range<usize>,
+}
+
+/// Finds the sources of a weight and checks that stacked they have `shape`. Every source exists in a mapped file with
+/// the size it claims, which bounds what is allocated for them.
+fn parts<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: &[usize]) -> Result<Vec<Part<'a>>> {
+    let mut parts = Vec::new();
+    let mut stacked = 0usize;
+    for source in &spec.sources {
+        let tensor = checkpoint.tensor(&source.tensor, &source.shape)?;
+        let (from, to) = source.rows.unwrap_or((0, *source.shape.first().unwrap_or(&0)));
+        let fits = from < to && to <= source.shape.first().copied().unwrap_or(0);
+        if !fits || source.shape.get(1..) != shape.get(1..) {
+            return Err(Error::Program(format!(
+                "rows {from}..{to} of {} in a weight of shape {shape:?}",
+                source.tensor
+            )));
+        }
+        stacked += to - from;
+        parts.push(Part {
+            name: &source.tensor,
+            tensor,
+            rows: from..to,
+        });
+    }
+    if Some(&stacked) != shape.first() {
+        return Err(Error::Program(format!(
+            "sources with {stacked} rows in a weight of shape {shape:?}"
+        )));
+    }
+    Ok(parts)
+}
+
+fn require_finite(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(value) => Err(Error::Tensor {
+            name: name.into(),
+            reason: format!("it holds {value}. The checkpoint is damaged, or was trained until it diverged."),
+        }),
+    }
+}

@@ -1,0 +1,113 @@
+//! `Model` and `CancelToken`: the executor as Python sees it.
+
+use crate::errors::raise;
+use embergem_core::{Error, Options, Pool, Progress};
+use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that stops a run at its next step boundary.
+#[pyclass(frozen, module = "embergem._native")]
+#[derive(Default)]
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+}
+
+#[pymethods]
+impl CancelToken {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stop the run that this token was given to; nothing happens if it is already over.
+    fn cancel(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A program with its weights, ready to run.
+#[pyclass(frozen, module = "embergem._native")]
+pub struct Model {
+    model: embergem_core::Model,
+}
+
+#[pymethods]
+impl Model {
+    #[staticmethod]
+    #[pyo3(signature = (program, files, *, threads=None, memory_limit=None, portable=false))]
+    fn load(
+        py: Python<'_>,
+        program: &str,
+        files: Vec<(String, PathBuf)>,
+        threads: Option<usize>,
+        memory_limit: Option<u64>,
+        portable: bool,
+    ) -> PyResult<Self> {
+        let options = Options {
+            threads,
+            memory_limit,
+            portable,
+        };
+        let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+        let model = py.detach(|| embergem_core::Model::load(program, files(), options));
+        model.map(|model| Self { model }).map_err(|error| to_python(py, &error))
+    }
+
+    #[getter]
+    fn dimensions(&self) -> usize {
+        self.model.dimensions()
+    }
+
+    #[getter]
+    fn instruction_set(&self) -> &'static str {
+        self.model.instruction_set()
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.model.threads()
+    }
+
+    #[getter]
+    fn vocab_size(&self) -> usize {
+        self.model.vocabulary
+    }
+
+    #[pyo3(signature = (ids, cu_seqlens, cancel=None))]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        ids: PyReadonlyArray1<'py, u32>,
+        cu_seqlens: PyReadonlyArray1<'py, u32>,
+        cancel: Option<&CancelToken>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
+        let stop = cancel.map_or_else(Arc::default, |token| Arc::clone(&token.flag));
+        let vectors = py.detach(|| {
+            let mut run = self.model.start(ids, cu_seqlens)?;
+            match run.advance(Pool::global(), &stop) {
+                Progress::Done => run.vectors(),
+                Progress::Stopped => Err(Error::Cancelled),
+            }
+        });
+        let vectors = vectors.map_err(|error| to_python(py, &error))?;
+        let rows = vectors.len() / self.model.dimensions();
+        numpy::PyArray1::from_vec(py, vectors).reshape([rows, self.model.dimensions()])
+    }
+}
+
+fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let class = match error {
+        Error::Io { .. } | Error::Corrupt { .. } => "CorruptCheckpoint",
+        Error::Tensor { .. } => "MissingTensor",
+        Error::Batch(_) => "InvalidRequest",
+        Error::Memory { .. } => "InsufficientMemory",
+        Error::NonFinite { .. } => "NonFiniteOutput",
+        Error::Cancelled => "Cancelled",
+        _ => "UnsupportedModel",
+    };
+    raise(py, class, error.to_string())
+}

@@ -1,0 +1,175 @@
+"""One model, ready to embed: text pipeline, loop and executor behind `embed` and `submit`."""
+
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from types import TracebackType
+
+import numpy as np
+
+from embergem._native import Model, TextPipeline
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import read
+from embergem.engine.loop import Loop
+from embergem.engine.request import Request, Result, Row, Vectors
+from embergem.errors import InvalidDimensions, UnsupportedOption
+from embergem.models import family
+from embergem.program.build import build
+
+MAX_BATCH_TOKENS = 4096
+"""Rows of one native call: enough to keep every core busy, few enough that a small request behind it waits little."""
+
+
+class Engine:
+    """A loaded model. Thread-safe; close it to free its thread and its weights.
+
+    Attributes:
+        id: The name the model is known by.
+        dimensions: Full width of the vectors.
+        allowed_dimensions: Sizes that `Request.dimensions` may ask for, largest first.
+        limit: Most tokens of one input, special tokens included.
+        tasks: Names that `Request.task` may have; empty for a model without prompts.
+        dtype: Arithmetic, "float32".
+        model_type: `model_type` of config.json, such as "gemma3_text".
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model_type: str,
+        model: Model,
+        text: TextPipeline,
+        limit: int,
+        trained_dimensions: Sequence[int],
+        dtype: str,
+    ) -> None:
+        self.id = name
+        self.model_type = model_type
+        self.dtype = dtype
+        self.limit = limit
+        self.dimensions = model.dimensions
+        smaller = sorted((size for size in trained_dimensions if size < model.dimensions), reverse=True)
+        self.allowed_dimensions = (model.dimensions, *smaller)
+        self.tasks = tuple(text.tasks)
+        self.instruction_set = model.instruction_set
+        self._text = text
+        self._loop = Loop(model.run, model.dimensions, MAX_BATCH_TOKENS, name)
+
+    @classmethod
+    def load(
+        cls, location: Location, *, dtype: str = "float32", threads: int | None = None, device: str | None = None
+    ) -> "Engine":
+        """Load the model at `location`.
+
+        Raises:
+            UnsupportedOption: A dtype, device or thread count that this engine does not have.
+            LoadError: The checkpoint is damaged, incomplete or of an unknown kind.
+            InsufficientMemory: Its weights do not fit.
+        """
+        _check_options(dtype, threads, device)
+        checkpoint = read(location)
+        kind = family(checkpoint.config)
+        program = build(kind, checkpoint.head)
+        files = [(prefix, str(path)) for prefix, path in checkpoint.weights]
+        model = Model.load(program.to_json(), files, threads=threads)
+        text = TextPipeline(
+            str(checkpoint.tokenizer),
+            limit=checkpoint.limit,
+            vocab_size=model.vocab_size,
+            prompts=checkpoint.prompts,
+            builtin_prompts=kind.builtin_prompts,
+        )
+        return cls(
+            name=location.id,
+            model_type=kind.model_type,
+            model=model,
+            text=text,
+            limit=checkpoint.limit,
+            trained_dimensions=kind.trained_dimensions,
+            dtype=dtype,
+        )
+
+    def embed(self, request: Request) -> Result:
+        """Embed and wait. Ctrl-C stops the work at the next step of the program."""
+        future = self.submit(request)
+        try:
+            return future.result()
+        except (KeyboardInterrupt, CancelledError):
+            future.cancel()
+            raise
+
+    def submit(self, request: Request) -> "Future[Result]":
+        """Tokenize on the caller's thread, queue the rows, and return a future of the result.
+
+        Cancelling the future takes the rows out of the queue and stops a batch that nobody else waits for.
+
+        Raises:
+            InvalidRequest: Something about the input; see `embergem.errors`.
+            EngineClosed: After `close`.
+        """
+        dimensions = self._dimensions(request.dimensions)
+        rows = self._rows(request)
+        result: Future[Result] = Future()
+        work = self._loop.submit(rows)
+        result.add_done_callback(lambda done: work.cancel() if done.cancelled() else None)
+
+        def finish(done: "Future[Vectors]") -> None:
+            if done.cancelled() or not result.set_running_or_notify_cancel():
+                return
+            if error := done.exception():
+                result.set_exception(error)
+            else:
+                result.set_result(Result(cut(done.result(), dimensions), rows))
+
+        work.add_done_callback(finish)
+        return result
+
+    def close(self) -> None:
+        """Stop the engine; requests in work fail with `EngineClosed`."""
+        self._loop.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, request: Request) -> list[Row]:
+        if request.texts is not None:
+            pairs = self._text.prepare(
+                request.texts, task=request.task, titles=request.titles, truncate=request.truncate
+            )
+        else:
+            pairs = self._text.prepare_ids(request.ids or (), truncate=request.truncate)
+        return [Row(ids, length) for ids, length in pairs]
+
+    def _dimensions(self, wanted: int | None) -> int:
+        if wanted is None:
+            return self.dimensions
+        if wanted not in self.allowed_dimensions:
+            raise InvalidDimensions(
+                f"dimensions={wanted} is not possible with {self.id}, which allows: "
+                + ", ".join(str(size) for size in self.allowed_dimensions),
+                param="dimensions",
+            )
+        return wanted
+
+
+def cut(vectors: Vectors, dimensions: int) -> Vectors:
+    """Keep the first `dimensions` numbers of each vector and scale it to length 1 again (Matryoshka)."""
+    if dimensions == vectors.shape[1]:
+        return vectors
+    kept = vectors[:, :dimensions]
+    lengths = np.sqrt(np.sum(kept * kept, axis=1, keepdims=True))
+    return kept / np.maximum(lengths, np.float32(1e-12))
+
+
+def _check_options(dtype: str, threads: int | None, device: str | None) -> None:
+    if dtype != "float32":
+        raise UnsupportedOption(f"dtype={dtype!r} is not available; this version computes in float32", param="dtype")
+    if device not in (None, "cpu"):
+        raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
+    if threads is not None and threads < 1:
+        raise UnsupportedOption(f"threads={threads} is not possible; give 1 or more, or None for all", param="threads")
