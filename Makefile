@@ -1,0 +1,75 @@
+# Everything starts here: `make help`. A fresh machine needs CPython 3.11 or later, cargo and make.
+
+PYTHON ?= python3
+PORT ?= 1234
+MODEL ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := .make
+RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check dist assets lock random-gemma parity parity-full clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP)/native ## Set up the virtual environment and build the native module
+
+serve: $(STAMP)/native ## Serve on PORT (1234): make serve PORT=8080 MODEL=google/embeddinggemma-300m ARGS="--threads 1"
+	$(BIN)/embergem serve --port $(PORT) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+test: $(STAMP)/native assets ## Run all tests
+	cargo test --workspace --release --quiet
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
+	$(BIN)/python scripts/check_size.py
+
+dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual environment
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --quiet --out dist
+	$(BIN)/python scripts/try_wheel.py dist
+
+assets: $(STAMP)/deps ## Fetch or make the larger test assets (kept in ~/.cache/embergem-assets)
+	$(BIN)/python scripts/fetch_assets.py
+	$(BIN)/python scripts/random_gemma.py
+
+random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random weights
+	$(BIN)/python scripts/random_gemma.py
+
+parity: $(STAMP)/native assets ## Compare live with sentence-transformers (installs torch into a virtual environment of its own)
+	$(BIN)/python scripts/parity.py
+
+parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
+	$(BIN)/python -m pytest -m "parity_full" $(ARGS)
+
+lock: $(STAMP)/deps ## Resolve the development dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove the virtual environment and everything built
+	rm -rf $(VENV) $(STAMP) target dist build src/embergem/_native*.so
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'embergem needs CPython 3.11 or later; name one with make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo 'embergem needs cargo (Rust 1.90 or later)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@mkdir -p $(STAMP) && touch $@
+
+# The old module is removed first: a process that runs it keeps its file.
+$(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)
+	rm -f src/embergem/_native*.so
+	$(BIN)/maturin develop --release --locked --quiet
+	@touch $@

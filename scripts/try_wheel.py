@@ -1,0 +1,33 @@
+"""Install the wheel of a directory into a clean virtual environment and embed with it.
+
+python scripts/try_wheel.py dist
+"""
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+
+def main() -> None:
+    """Install, ask for the version, embed one text with a tiny checkpoint."""
+    [wheel] = Path(sys.argv[1]).glob("*.whl")
+    if "abi3" not in wheel.name:
+        sys.exit(f"{wheel.name} is not an abi3 wheel")
+    model = Path(__file__).parent.parent / "tests/data/goldens/bert_mean"
+    with tempfile.TemporaryDirectory() as directory:
+        venv.create(directory, with_pip=True)
+        python = Path(directory) / "bin" / "python"
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel.resolve()]
+        subprocess.run(install, check=True, cwd=directory)
+        subprocess.run([python.with_name("embergem"), "--version"], check=True, cwd=directory)
+        command = [python.with_name("embergem"), "embed", "--model", model.resolve(), "--format", "json", "a text"]
+        answer = subprocess.run(command, check=True, cwd=directory, capture_output=True, text=True).stdout
+        if '"embedding"' not in answer:
+            sys.exit(f"no vector in the answer: {answer!r}")
+    print(f"{wheel.name} ({wheel.stat().st_size / 2**20:.1f} MB) installs and embeds")
+
+
+if __name__ == "__main__":
+    main()
