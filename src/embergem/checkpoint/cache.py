@@ -83,9 +83,11 @@ def load(model: str) -> Kept | None:
         CorruptCheckpoint: There is one, but its manifest is missing or damaged.
     """
     try:
-        version = (folder(model) / _CURRENT).read_text().strip()
-    except FileNotFoundError:
+        version = (folder(model) / _CURRENT).read_bytes().decode(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise CorruptCheckpoint(f"the cached model in {folder(model)} cannot be read: {error.strerror}") from error
     path = folder(model) / Path(version).name
     try:
         manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)

@@ -68,7 +68,7 @@ class _Remote:
         path = self._api.hf_hub_download(
             self._id,
             name,
-            revision=self.commit,
+            revision=None if name == MODULES else self.commit,  # asked by branch, the library remembers the commit
             etag_timeout=CONNECT_SECONDS,
             force_download=force,
             tqdm_class=_forwarding(bar),

@@ -100,9 +100,10 @@ def _extract(archive: Path, wheel: Wheel, files: Sequence[PinnedFile], into: Pat
 
 def _bytes_under(directory: Path) -> int:
     total = 0
-    for path in directory.rglob("*.whl"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue  # pip moved it between the listing and the look
+    for folder, _, names in os.walk(directory):  # passes over directories that pip removes meanwhile
+        for name in names:
+            try:
+                total += os.path.getsize(os.path.join(folder, name))
+            except FileNotFoundError:
+                continue  # moved between the listing and the look
     return total

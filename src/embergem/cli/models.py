@@ -33,7 +33,7 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("model", "dimensions", "limit", "licence", "in the cache", box=SIMPLE)
+    table = Table(Column("model", no_wrap=True), "dims", "limit", "licence", "cached", box=SIMPLE)
     for row in rows:
         kept = row["cached"]
         table.add_row(
@@ -62,11 +62,9 @@ def show(name: Name = None, as_json: AsJson = False) -> None:
     kept = facts["cached"]
     table.add_row("in the cache", kept["path"] if kept else "no")
     console.print(table)
-    files = Table(Column("file", overflow="fold"), "bytes", Column("sha256", overflow="fold"), box=SIMPLE)
-    for file in facts["files"]:
-        files.add_row(file["path"], _text(file["size"]), file["sha256"])
-    if facts["files"]:
-        console.print(files)
+    typer.echo()
+    for file in facts["files"]:  # as sha256sum prints it, and never cut to the width of a terminal
+        typer.echo(f"{file['sha256']:64}  {file['size']:>11,} bytes  {file['path']}")
 
 
 @app.command("pull")

@@ -1,0 +1,94 @@
+"""A small stand-in for the Hugging Face hub: the routes that huggingface_hub asks for, on a free port."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def git_id(data):
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
+
+
+class FakeHub:
+    """`repos` maps an id to {path: bytes}; `gated` ids need the token; `served` overrides what a path is served as."""
+
+    def __init__(self):
+        self.repos, self.gated, self.served = {}, set(), {}
+        self.token = "hf_right"
+        self.requests = []
+        self.hold = None  # (part of a path, event that says it was asked for, event that lets it go on)
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                hub.answer(self, body=True)
+
+            def do_HEAD(self):
+                hub.answer(self, body=False)
+
+            def log_message(self, *args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def downloads(self, part):
+        return [path for method, path, _ in self.requests if method == "GET" and "/resolve/" in path and part in path]
+
+    def answer(self, request, *, body):
+        path = urlsplit(request.path).path
+        self.requests.append((request.command, path, dict(request.headers)))
+        if path.startswith("/api/models/"):
+            model = path.removeprefix("/api/models/")
+            if model not in self.repos:
+                return self._refuse(request, 404, "RepoNotFound")
+            return self._send(request, json.dumps(self._info(model)).encode(), "info", body)
+        model, _, rest = path[1:].partition("/resolve/")
+        name = rest.partition("/")[2]
+        if model in self.gated and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return self._refuse(request, 401, "GatedRepo")
+        if name not in self.repos.get(model, {}):
+            return self._refuse(request, 404, "EntryNotFound")
+        if self.hold and body and self.hold[0] in name:
+            self.hold[1].set()
+            self.hold[2].wait(60)
+        data = self.repos[model][name]
+        return self._send(request, self.served.get(name, data), hashlib.sha256(data).hexdigest(), body)
+
+    def _info(self, model):
+        siblings = []
+        for name, data in self.repos[model].items():
+            sibling = {"rfilename": name, "size": len(data), "blobId": git_id(data)}
+            if name.endswith((".safetensors", ".bin", "tokenizer.json")):
+                sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+            siblings.append(sibling)
+        return {"id": model, "modelId": model, "sha": COMMIT, "siblings": siblings}
+
+    def _send(self, request, data, etag, body):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(data)))
+        request.send_header("ETag", f'"{etag}"')
+        request.send_header("X-Repo-Commit", COMMIT)
+        request.end_headers()
+        if body:
+            request.wfile.write(data)
+
+    def _refuse(self, request, status, code):
+        request.send_response(status)
+        request.send_header("X-Error-Code", code)
+        request.send_header("Content-Length", "0")
+        request.end_headers()

