@@ -71,5 +71,6 @@ $(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
 # The old module is removed first: a process that runs it keeps its file.
 $(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)
 	rm -f src/embergem/_native*.so
-	$(BIN)/maturin develop --release --locked --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --editable . -Cbuild-args=--locked
 	@touch $@

@@ -57,13 +57,28 @@ class Model:
     """A program with its weights, ready to run (crates/core). Thread-safe; releases the GIL."""
 
     @staticmethod
-    def load(program: str, files: Sequence[tuple[str, str]], *, threads: int | None = None) -> Model:
-        """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON)."""
+    def load(
+        program: str,
+        files: Sequence[tuple[str, str]],
+        *,
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        portable: bool = False,
+    ) -> Model:
+        """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
+
+        `threads`: None is one a core. `memory_limit` (bytes): refuse to load what needs more than this; None is what
+        the machine has left. `portable` takes the scalar kernels, for tests.
+        """
 
     @property
     def dimensions(self) -> int: ...
     @property
+    def vocab_size(self) -> int: ...
+    @property
     def instruction_set(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
     def run(
         self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32], cancel: CancelToken | None = None
     ) -> NDArray[np.float32]:

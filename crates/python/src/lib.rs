@@ -4,6 +4,10 @@ use pyo3::prelude::*;
 
 mod errors;
 mod model;
+mod parallel;
+mod strings;
+mod text;
+mod token_ids;
 
 /// The native half of embergem.
 #[pymodule]
@@ -11,5 +15,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;
+    module.add_class::<text::TextPipeline>()?;
     Ok(())
 }

@@ -1,1 +1,16 @@
-//! Text to token ids.
+//! The text half of embergem: from a string, a task and a title to the token ids that a model reads.
+//!
+//! [`Pipeline::load`] reads a tokenizer.json and the model's prompts. [`Pipeline::prompt`] chooses the template of a
+//! request once; [`Pipeline::prepare_one`] then turns one text into a [`Row`], and may be called from any number of
+//! threads. [`Pipeline::check_ids`] is the way of ids that the caller made. No tensors and no Python in here.
+
+mod bound;
+mod error;
+mod pipeline;
+mod prompts;
+mod template;
+mod tokenizer;
+
+pub use error::{Error, Result};
+pub use pipeline::{Options, Pipeline, Row};
+pub use template::Template;

@@ -1,0 +1,46 @@
+//! Work on many inputs at once, with the outcome of doing them one after the other.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Calls `work(index)` for each index below `count` on up to `threads` threads and collects the results in order.
+///
+/// The first error in index order is the one returned, however the threads were timed: indices are handed out in
+/// order and only those behind an error are skipped.
+pub fn in_order<T: Send, E: Send>(
+    count: usize,
+    threads: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    if threads.min(count) < 2 {
+        return (0..count).map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(usize::MAX);
+    let done = Mutex::new(Vec::with_capacity(count));
+    let turn = || {
+        let mut mine = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count || index > failed.load(Ordering::Relaxed) {
+                break;
+            }
+            let result = work(index);
+            if result.is_err() {
+                failed.fetch_min(index, Ordering::Relaxed);
+            }
+            mine.push((index, result));
+        }
+        done.lock().unwrap_or_else(|broken| broken.into_inner()).extend(mine);
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads.min(count) {
+            scope.spawn(turn);
+        }
+        turn();
+    });
+    let mut results = done.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,134 @@
+//! `TextPipeline`: prompts, tokenizer and limit as Python sees them.
+
+use crate::errors::raise;
+use crate::parallel::in_order;
+use crate::strings::{optional_strings, strings};
+use crate::token_ids::token_ids;
+use embergem_text::{Error, Options, Pipeline, Row};
+use numpy::PyArray1;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
+const BYTES_A_THREAD: usize = 4096;
+
+type Rows<'py> = Vec<(Bound<'py, PyArray1<u32>>, usize)>;
+
+/// Prompts, tokenizer and limit of one model.
+#[pyclass(frozen, module = "embergem._native")]
+pub struct TextPipeline {
+    pipeline: Pipeline,
+}
+
+#[pymethods]
+impl TextPipeline {
+    #[new]
+    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None))]
+    fn new(
+        py: Python<'_>,
+        tokenizer_json: PathBuf,
+        limit: usize,
+        vocab_size: u32,
+        prompts: Option<&str>,
+        builtin_prompts: Option<&str>,
+    ) -> PyResult<Self> {
+        let options = Options {
+            limit,
+            vocab_size,
+            prompts,
+            builtin_prompts,
+        };
+        let pipeline = py.detach(|| Pipeline::load(&tokenizer_json, options));
+        let pipeline = pipeline.map_err(|error| to_python(py, &error))?;
+        Ok(Self { pipeline })
+    }
+
+    #[getter]
+    fn tasks(&self) -> Vec<&str> {
+        self.pipeline.tasks().collect()
+    }
+
+    #[getter]
+    fn max_chars_per_token(&self) -> Option<usize> {
+        self.pipeline.max_chars_per_token()
+    }
+
+    #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false))]
+    fn prepare<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+        task: Option<&Bound<'py, PyString>>,
+        titles: Option<&Bound<'py, PyAny>>,
+        truncate: bool,
+    ) -> PyResult<Rows<'py>> {
+        let texts = strings(texts, "text")?;
+        let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
+        if let Some(titles) = &titles
+            && titles.len() != texts.len()
+        {
+            let message = format!("{} titles for {} texts; give one a text", titles.len(), texts.len());
+            return Err(raise(py, "InvalidRequest", message));
+        }
+        let title = |index: usize| titles.as_ref().and_then(|titles| titles[index].as_deref());
+        // A lone surrogate in a task becomes a replacement character: the task is unknown then, and named as such.
+        let task = task.map(|task| task.to_string_lossy().into_owned());
+        let rows = py.detach(|| {
+            if texts.is_empty() {
+                return Err(Error::Empty(
+                    "there are no texts. Give at least one; it may be empty.".to_owned(),
+                ));
+            }
+            let titled = (0..texts.len()).any(|index| title(index).is_some());
+            let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
+            let bytes: usize = texts.iter().map(|text| text.len()).sum();
+            let threads = available_parallelism()
+                .map_or(1, usize::from)
+                .min(bytes.div_ceil(BYTES_A_THREAD));
+            in_order(texts.len(), threads, |index| {
+                self.pipeline
+                    .prepare_one(index, &texts[index], prompt, title(index), truncate)
+            })
+        });
+        to_rows(py, rows)
+    }
+
+    #[pyo3(signature = (rows, *, truncate=false))]
+    fn prepare_ids<'py>(&self, py: Python<'py>, rows: &Bound<'py, PyAny>, truncate: bool) -> PyResult<Rows<'py>> {
+        let rows = token_ids(rows, |index, position, id| {
+            to_python(py, &self.pipeline.out_of_range(index, position, id))
+        })?;
+        let rows = py.detach(|| {
+            if rows.is_empty() {
+                return Err(Error::Empty(
+                    "there are no lists of token ids. Give at least one.".to_owned(),
+                ));
+            }
+            let rows = rows.iter().enumerate();
+            rows.map(|(index, ids)| self.pipeline.check_ids(index, ids, truncate))
+                .collect()
+        });
+        to_rows(py, rows)
+    }
+}
+
+fn to_rows(py: Python<'_>, rows: Result<Vec<Row>, Error>) -> PyResult<Rows<'_>> {
+    let rows = rows.map_err(|error| to_python(py, &error))?;
+    let rows = rows.into_iter();
+    Ok(rows.map(|row| (PyArray1::from_vec(py, row.ids), row.length)).collect())
+}
+
+fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let class = match error {
+        Error::Corrupt { .. } => "CorruptCheckpoint",
+        Error::Empty(_) => "EmptyInput",
+        Error::OutOfRange { .. } => "TokenOutOfRange",
+        Error::TooLong { .. } => "InputTooLong",
+        Error::Task(_) => "InvalidTask",
+        Error::Tokenize { .. } => "InvalidText",
+        _ => "UnsupportedModel",
+    };
+    raise(py, class, error.to_string())
+}

@@ -1,0 +1,123 @@
+//! How many characters one token can stand for at most, where the tokenizer has such a bound.
+//!
+//! With a bound of 31 a text of a million characters has more than 32,258 tokens: it can be refused unread. The bound
+//! must hold for every text, so anything not known to keep it has none: WordPiece and Unigram write a run of unknown
+//! characters as one token, and normalizers with Unicode forms or regular expressions can drop characters.
+
+use serde_json::Value;
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+
+/// Most characters of the given text that one token can cover, or `None` where that is not known.
+pub(crate) fn max_chars_per_token(
+    model: &ModelWrapper,
+    normalizer: Option<&NormalizerWrapper>,
+    pre_tokenizer: Option<&PreTokenizerWrapper>,
+    added: &[AddedToken],
+) -> Option<usize> {
+    let ModelWrapper::BPE(bpe) = model else {
+        return None;
+    };
+    let vocabulary = bpe.get_vocab();
+    // With every byte as a token no character is unknown, so none is dropped and no unknowns are fused.
+    let all_bytes = bpe.byte_fallback && (0..=255u8).all(|byte| vocabulary.contains_key(&format!("<0x{byte:02X}>")));
+    let affixes = bpe.continuing_subword_prefix.is_some() || bpe.end_of_word_suffix.is_some();
+    let strips = |token: &AddedToken| token.lstrip || token.rstrip || token.normalized;
+    if !all_bytes
+        || affixes
+        || added.iter().any(strips)
+        || !normalizer.is_none_or(|part| keeps_length(&serde_json::to_value(part).unwrap_or_default()))
+        || !pre_tokenizer.is_none_or(only_splits)
+    {
+        return None;
+    }
+    let pieces = vocabulary.keys().chain(added.iter().map(|token| &token.content));
+    pieces.map(|piece| piece.chars().count()).max()
+}
+
+/// Whether the normalizer never makes a text shorter.
+fn keeps_length(part: &Value) -> bool {
+    match part["type"].as_str() {
+        Some("Replace") => match (part["pattern"]["String"].as_str(), part["content"].as_str()) {
+            (Some(pattern), Some(content)) => content.chars().count() >= pattern.chars().count(),
+            _ => false,
+        },
+        Some("Prepend") => true,
+        Some("Sequence") => part["normalizers"]
+            .as_array()
+            .is_some_and(|parts| parts.iter().all(keeps_length)),
+        _ => false,
+    }
+}
+
+fn only_splits(part: &PreTokenizerWrapper) -> bool {
+    let part = serde_json::to_value(part).unwrap_or_default();
+    part["type"] == "Split" && part["behavior"] != "Removed"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bound(changes: &[(&str, Value)]) -> Option<usize> {
+        let mut vocabulary = json!({"a": 0, "aaaa": 1, "\u{2581}\u{2581}": 2});
+        for byte in 0..=255 {
+            vocabulary[format!("<0x{byte:02X}>")] = json!(byte + 3);
+        }
+        let mut parts = json!({
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": true, "fuse_unk": true},
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"},
+            "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false},
+            "added": [],
+        });
+        for (path, value) in changes {
+            *parts.pointer_mut(path).unwrap() = value.clone();
+        }
+        let model = serde_json::from_value(parts["model"].clone()).unwrap();
+        let normalizer = serde_json::from_value::<Option<_>>(parts["normalizer"].clone()).unwrap();
+        let pre_tokenizer = serde_json::from_value::<Option<_>>(parts["pre_tokenizer"].clone()).unwrap();
+        let added: Vec<AddedToken> = serde_json::from_value(parts["added"].clone()).unwrap();
+        max_chars_per_token(&model, normalizer.as_ref(), pre_tokenizer.as_ref(), &added)
+    }
+
+    fn added(content: &str, lstrip: bool) -> Value {
+        json!([{"content": content, "single_word": false, "lstrip": lstrip, "rstrip": false, "normalized": false, "special": true}])
+    }
+
+    #[test]
+    fn the_longest_piece_or_added_token_is_the_bound() {
+        assert_eq!(bound(&[]), Some(6));
+        assert_eq!(
+            bound(&[("/normalizer", Value::Null), ("/pre_tokenizer", Value::Null)]),
+            Some(6)
+        );
+        assert_eq!(bound(&[("/added", added("<a longer one>", false))]), Some(14));
+    }
+
+    #[test]
+    fn parts_that_could_shorten_a_text_leave_no_bound() {
+        let split = |behavior: &str| json!({"type": "Split", "pattern": {"String": " "}, "behavior": behavior, "invert": false});
+        for change in [
+            ("/model/byte_fallback", json!(false)),
+            ("/model/vocab", json!({"a": 0})),
+            ("/normalizer", json!({"type": "NFKC"})),
+            (
+                "/normalizer",
+                json!({"type": "Replace", "pattern": {"String": "  "}, "content": "\u{2581}"}),
+            ),
+            (
+                "/normalizer",
+                json!({"type": "Replace", "pattern": {"Regex": " +"}, "content": "\u{2581}"}),
+            ),
+            (
+                "/normalizer",
+                json!({"type": "Sequence", "normalizers": [{"type": "Lowercase"}]}),
+            ),
+            ("/pre_tokenizer", split("Removed")),
+            ("/pre_tokenizer", json!({"type": "Whitespace"})),
+            ("/added", added("<mask>", true)),
+        ] {
+            assert_eq!(bound(std::slice::from_ref(&change)), None, "{change:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A tokenizer.json, read for encoding alone.
+//!
+//! The file's own truncation and padding are left out: the limit is the model's, and nothing is ever padded. The parts
+//! are handed to the `tokenizers` library one by one, the model straight from its text: through the library's own
+//! entry the 33 MB of Gemma's file pass three intermediate trees.
+
+use crate::bound::max_chars_per_token;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tokenizers::{
+    AddedToken, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Token,
+    Tokenizer as Library,
+};
+
+/// An id that no vocabulary has; marks the place of the text between the special tokens.
+const PLACEHOLDER: u32 = u32::MAX;
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
+    #[serde(default)]
+    normalizer: Option<NormalizerWrapper>,
+    #[serde(default)]
+    pre_tokenizer: Option<PreTokenizerWrapper>,
+    #[serde(default)]
+    post_processor: Option<PostProcessorWrapper>,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    #[serde(default)]
+    truncation: Option<Truncation>,
+}
+
+#[derive(Deserialize)]
+struct Truncation {
+    direction: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    r#type: Option<String>,
+}
+
+/// Text to ids, and the special tokens around them.
+pub(crate) struct Tokenizer {
+    library: Library,
+    before: Vec<u32>,
+    after: Vec<u32>,
+    keeps_end: bool,
+    /// See [`max_chars_per_token`].
+    pub max_chars_per_token: Option<usize>,
+}
+
+impl Tokenizer {
+    /// Reads the text of a tokenizer.json. `Err` holds the reason.
+    pub fn new(json: &str) -> Result<Self, String> {
+        guarded(|| Self::read(json))
+    }
+
+    fn read(json: &str) -> Result<Self, String> {
+        let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let mut model = read_model(file.model.get())?;
+        if let ModelWrapper::BPE(bpe) = &model
+            && bpe.dropout.is_some_and(|share| share > 0.0)
+        {
+            return Err("its BPE model drops merges at random, so a text would have no fixed ids".to_owned());
+        }
+        let bound = max_chars_per_token(
+            &model,
+            file.normalizer.as_ref(),
+            file.pre_tokenizer.as_ref(),
+            &file.added_tokens,
+        );
+        if bound.is_some() {
+            // Such a model sees whole texts, not words: the library would keep thousands of them and never meet one
+            // again.
+            model.resize_cache(0);
+        }
+        let mut library = Library::new(model);
+        library
+            .with_normalizer(file.normalizer)
+            .map_err(|error| error.to_string())?
+            .with_pre_tokenizer(file.pre_tokenizer)
+            .with_post_processor(file.post_processor)
+            .add_tokens(file.added_tokens)
+            .map_err(|error| error.to_string())?;
+        let (before, after) = special_tokens(&library)?;
+        let left = file
+            .truncation
+            .and_then(|own| own.direction)
+            .is_some_and(|side| side == "Left");
+        Ok(Self {
+            library,
+            before,
+            after,
+            keeps_end: left,
+            max_chars_per_token: bound,
+        })
+    }
+
+    /// Special tokens that every text gets.
+    pub fn special(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+
+    /// The ids of `text` between its special tokens, cut so that the row has at most `limit`, and the row's length
+    /// before that cut. The special tokens always stay.
+    pub fn encode(&self, text: &str, limit: usize) -> Result<(Vec<u32>, usize), String> {
+        let encoding = guarded(|| self.library.encode_fast(text, false).map_err(|error| error.to_string()))?;
+        let ids = encoding.get_ids();
+        let length = ids.len() + self.special();
+        let kept = ids.len().min(limit.saturating_sub(self.special()));
+        let ids = if self.keeps_end {
+            &ids[ids.len() - kept..]
+        } else {
+            &ids[..kept]
+        };
+        Ok(([&self.before, ids, &self.after].concat(), length))
+    }
+
+    /// How the token `id` is written.
+    pub fn token(&self, id: u32) -> String {
+        self.library.id_to_token(id).unwrap_or_default()
+    }
+}
+
+/// Reads the model part as the kind it names; the library guesses the kind of a file that names none.
+fn read_model(json: &str) -> Result<ModelWrapper, String> {
+    fn read<T: DeserializeOwned + Into<ModelWrapper>>(json: &str) -> Result<ModelWrapper, String> {
+        let model: T = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
+        Ok(model.into())
+    }
+    let kind: Kind = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
+    match kind.r#type.as_deref() {
+        Some("BPE") => read::<tokenizers::models::bpe::BPE>(json),
+        _ => read::<ModelWrapper>(json),
+    }
+}
+
+/// What the post-processor puts before and after a text.
+fn special_tokens(library: &Library) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let token = Token::new(PLACEHOLDER, String::new(), (0, 0));
+    let around = library
+        .post_process(Encoding::from_tokens(vec![token], 0), None, true)
+        .map_err(|error| error.to_string())?;
+    let mut parts = around.get_ids().split(|id| *id == PLACEHOLDER);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(before), Some(after), None) => Ok((before.to_vec(), after.to_vec())),
+        _ => Err("its post-processor does not put the text into a row exactly once".to_owned()),
+    }
+}
+
+/// Runs the library; a panic in it, which a damaged file can cause, becomes an error like any other.
+fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let reason = panic.downcast_ref::<String>().map(String::as_str);
+        let reason = reason.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!(
+            "the tokenizers library failed: {}",
+            reason.unwrap_or("no reason given")
+        ))
+    })
+}
