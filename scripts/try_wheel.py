@@ -19,10 +19,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         venv.create(directory, with_pip=True)
         python = Path(directory) / "bin" / "python"
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel.resolve()]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel.resolve())]
         subprocess.run(install, check=True, cwd=directory)
         subprocess.run([python.with_name("embergem"), "--version"], check=True, cwd=directory)
-        command = [python.with_name("embergem"), "embed", "--model", model.resolve(), "--format", "json", "a text"]
+        embergem = str(python.with_name("embergem"))
+        command = [embergem, "embed", "--model", str(model.resolve()), "--format", "json", "a text"]
         answer = subprocess.run(command, check=True, cwd=directory, capture_output=True, text=True).stdout
         if '"embedding"' not in answer:
             sys.exit(f"no vector in the answer: {answer!r}")

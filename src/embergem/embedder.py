@@ -194,7 +194,7 @@ def _titles(title: str | Sequence[str | None] | None, count: int, is_text: bool)
         return None
     if not is_text:
         raise InvalidTask("a title needs texts; token ids are embedded as they are", param="title")
-    titles = [title] * count if isinstance(title, str) else list(title)
+    titles: list[str | None] = [title] * count if isinstance(title, str) else list(title)
     if len(titles) != count:
         raise InvalidTask(f"{len(titles)} titles for {count} texts; give one for all, or one a text", param="title")
     return titles
@@ -207,7 +207,8 @@ def _unit(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
     if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
         raise InvalidRequest(f"{name} holds a vector that is all zeros or not finite; its cosine is undefined")
-    return array / lengths
+    unit: NDArray[np.float32] = array / lengths
+    return unit
 
 
 def _brief(numbers: Sequence[int]) -> str:

@@ -163,7 +163,8 @@ def cut(vectors: Vectors, dimensions: int) -> Vectors:
         return vectors
     kept = vectors[:, :dimensions]
     lengths = np.sqrt(np.sum(kept * kept, axis=1, keepdims=True))
-    return kept / np.maximum(lengths, np.float32(1e-12))
+    scaled: Vectors = kept / np.maximum(lengths, np.float32(1e-12))
+    return scaled
 
 
 def _check_options(dtype: str, threads: int | None, device: str | None) -> None:

@@ -18,6 +18,7 @@ Pooling = Literal["mean", "cls", "last", "max"]
 
 Value = TypeVar("Value")  # an activation: (tokens, features) or (rows, features)
 Weight = TypeVar("Weight")  # a checkpoint tensor
+Weight_contra = TypeVar("Weight_contra", contravariant=True)  # the same, where it is only taken in
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 
 
@@ -37,35 +38,35 @@ class Weights(Generic[Weight]):
         return Weights(self.lookup, self.prefix + prefix)
 
 
-class Ops(Protocol[Value, Weight, Batch_contra]):
+class Ops(Protocol[Value, Weight_contra, Batch_contra]):
     """The operations. Shapes: t tokens, b rows of the batch, f features, h heads, d head_dim."""
 
     def embed(
         self,
         batch: Batch_contra,
-        table: Weight,
+        table: Weight_contra,
         *,
-        positions: Weight | None = None,
+        positions: Weight_contra | None = None,
         offset: int = 0,
-        types: Weight | None = None,
+        types: Weight_contra | None = None,
     ) -> Value:
         """Look up ids in `table` (vocabulary, f), adding `types[0]` and `positions[offset + place in its row]`."""
 
     def norm(
         self,
         x: Value,
-        weight: Weight | None = None,
+        weight: Weight_contra | None = None,
         *,
         kind: Norm,
         eps: float,
-        bias: Weight | None = None,
+        bias: Weight_contra | None = None,
         plus_one: bool = False,
         per_head: int | None = None,
     ) -> Value:
         """Normalise the features, or each group of `per_head` features; then times `weight` (or 1 + `weight`)."""
 
     def linear(
-        self, x: Value, weight: Weight, bias: Weight | None = None, *, rows: tuple[int, int] | None = None
+        self, x: Value, weight: Weight_contra, bias: Weight_contra | None = None, *, rows: tuple[int, int] | None = None
     ) -> Value:
         """Return x · weightᵀ (+ bias); with `rows` only those rows i..j of `weight` and `bias` are used."""
 
@@ -85,7 +86,7 @@ class Ops(Protocol[Value, Weight, Batch_contra]):
         scale: float,
         causal: bool = False,
         radius: int | None = None,
-        bias: Weight | None = None,
+        bias: Weight_contra | None = None,
     ) -> Value:
         """Attend within each row: key j counts for query i if |i - j| <= `radius` (and j <= i when `causal`).
 
@@ -104,7 +105,7 @@ class Ops(Protocol[Value, Weight, Batch_contra]):
     def mul(self, a: Value, b: Value) -> Value:
         """Return a * b, element by element."""
 
-    def scale(self, x: Value, by: float | Weight) -> Value:
+    def scale(self, x: Value, by: float | Weight_contra) -> Value:
         """Return x times a number, or times a checkpoint tensor of one element."""
 
     def pool(self, batch: Batch_contra, x: Value, *, kind: Pooling) -> Value:

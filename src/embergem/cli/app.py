@@ -1,0 +1,154 @@
+"""The commands and their options; what they do is in `embed` and `serve`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embergem import __version__
+from embergem.cli.models import app as models
+from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel
+from embergem.prompts import Task
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 model not to be had, 130 stopped with Ctrl-C."
+
+app = typer.Typer(
+    name="embergem",
+    help="Text in, embedding vectors out: a server, a command and a library for EmbeddingGemma and friends.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models, name="models")
+
+
+class Format(StrEnum):
+    """How `embed` writes vectors."""
+
+    JSON = "json"
+    NPY = "npy"
+    TABLE = "table"
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"embergem {__version__}")
+        raise typer.Exit
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Model names that begin with what was typed."""
+    from embergem.catalog import CATALOG
+
+    names = [name for entry in CATALOG for name in (entry.id, *entry.aliases)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Task names that begin with what was typed."""
+    return [task for task in Task if task.startswith(incomplete)]
+
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m",
+        help="Hub id, alias or directory. Default: all-MiniLM-L6-v2.",
+        autocompletion=complete_model, show_default=False,
+    ),
+]  # fmt: skip
+Threads = Annotated[int | None, typer.Option(min=1, help="Most threads to compute with. Default: one a core.")]
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command(epilog=EPILOG)
+def embed(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts. Without any, lines are read from stdin.")] = None,
+    model: Model = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Read one text a line from this file (- is stdin).")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Put the model's prompt for this task around each text.", autocompletion=complete_task),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the documents, with --task document.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this size (Matryoshka).")] = None,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long, with a warning.")] = False,
+    format: Annotated[  # noqa: A002 - the option is called that
+        Format | None,
+        typer.Option(help="JSON lines, a NumPy file, or a table for the eye. Default: by the name of --output."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to stdout.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Embed texts.
+
+    [bold]Examples[/bold]
+
+    embergem embed "What is graphene?" "What is an apple?"
+
+    embergem embed -m google/embeddinggemma-300m --task document -f corpus.txt -o corpus.npy
+
+    cat questions.txt | embergem embed --task query -m google/embeddinggemma-300m > questions.jsonl
+    """
+    from embergem.cli.embed import run
+
+    run(
+        texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
+        truncate=truncate, form=format, output=output, threads=threads,
+    )  # fmt: skip
+
+
+@app.command(epilog=EPILOG)
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Hub id, alias or directory; several may be given, the first is the default. "
+            "Default: all-MiniLM-L6-v2.",
+            autocompletion=complete_model,
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 1234,
+    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    threads: Threads = None,
+    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
+) -> None:
+    """Serve an OpenAI-compatible API.
+
+    [bold]Examples[/bold]
+
+    embergem serve
+
+    embergem serve -p 1234 -m google/embeddinggemma-300m
+    """
+    from embergem.cli.serve import run
+
+    run(models=model or [None], host=host, port=port, threads=threads, log_level=log_level)
+
+
+def report(error: Exception) -> int:
+    """Print an error as one line and return the exit code; what embergem did not raise itself is raised on."""
+    if isinstance(error, OSError) and error.filename is not None:
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        return 1
+    if not isinstance(error, EmbergemError):
+        raise error
+    typer.echo(f"error: {error.message}", err=True)
+    if isinstance(error, InvalidRequest):
+        return 3
+    return 4 if isinstance(error, UnknownModel | LoadError | InsufficientMemory) else 1

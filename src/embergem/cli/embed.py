@@ -1,0 +1,145 @@
+"""`embergem embed`: where texts come from and how vectors are written."""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from embergem.cli.app import Format
+from embergem.embedder import Embedder
+from embergem.engine.request import Vectors
+from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
+
+CHUNK = 256
+"""Texts a call: the bar moves, and Ctrl-C loses little."""
+
+
+def run(
+    *,
+    texts: Sequence[str],
+    file: Path | None,
+    model: str | None,
+    task: str | None,
+    title: str | None,
+    dimensions: int | None,
+    truncate: bool,
+    form: Format | None,
+    output: Path | None,
+    threads: int | None,
+) -> None:
+    """Read, embed, write. A file at `output` appears whole or not at all."""
+    form = form or _format(output)
+    if form is Format.NPY and output is None and sys.stdout.isatty():
+        raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
+    inputs = _read(texts, file)
+    with Embedder(model, threads=threads) as embedder:
+        parts = [np.empty((0, dimensions or embedder.dimensions), dtype=np.float32)]
+        with _progress(len(inputs)) as advance:
+            for start in range(0, len(inputs), CHUNK):
+                chunk = inputs[start : start + CHUNK]
+                with _warnings_on_stderr(start):
+                    part = embedder.embed(chunk, task=task, title=title, dimensions=dimensions, truncate=truncate)
+                parts.append(part)
+                advance(len(chunk))
+    _write(inputs, np.concatenate(parts), form, output)
+
+
+def _format(output: Path | None) -> Format:
+    suffix = output.suffix if output else ""
+    return {".npy": Format.NPY, ".txt": Format.TABLE}.get(suffix, Format.JSON)
+
+
+def _read(texts: Sequence[str], file: Path | None) -> list[str]:
+    if texts and file is not None:
+        raise UnsupportedOption("texts are given both as arguments and with --file; use one of them")
+    if texts:
+        return list(texts)
+    if file is None and sys.stdin.isatty():
+        raise EmptyInput("nothing to embed: give texts as arguments, a file with --file, or lines on stdin")
+    source = "stdin" if file is None or str(file) == "-" else str(file)
+    data = sys.stdin.buffer.read() if source == "stdin" else Path(source).read_bytes()
+    try:
+        # Lines end at newlines only: other separators that Python knows belong to the text.
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidText(f"{source} is not valid UTF-8 at byte {error.start}; convert it first") from None
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise EmptyInput(f"{source} has no line to embed")
+    return [line.removesuffix("\r") for line in lines]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=total <= CHUNK or not console.is_terminal) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda count: bar.update(task, advance=count)
+
+
+@contextmanager
+def _warnings_on_stderr(start: int) -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TruncationWarning)
+        yield
+    for warning in caught:
+        place = f" (counting from input {start})" if start else ""
+        typer.echo(f"warning: {warning.message}{place}", err=True)
+
+
+def _write(inputs: Sequence[str], vectors: Vectors, form: Format, output: Path | None) -> None:
+    if output is None:
+        try:
+            _write_to(sys.stdout.buffer, inputs, vectors, form)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as head, has enough: end quietly
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            _write_to(file, inputs, vectors, form)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_to(file: IO[bytes], inputs: Sequence[str], vectors: Vectors, form: Format) -> None:
+    match form:
+        case Format.NPY:
+            np.save(file, vectors)
+        case Format.JSON:
+            for index, (text, vector) in enumerate(zip(inputs, vectors, strict=True)):
+                line = {"index": index, "text": text, "embedding": shortest(vector)}
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        case Format.TABLE:
+            file.write(_table(inputs, vectors).encode())
+
+
+def shortest(vector: Vectors) -> list[float]:
+    """Return a vector as Python floats with the fewest digits that read back as the same float32."""
+    return [float(str(number)) for number in vector]
+
+
+def _table(inputs: Sequence[str], vectors: Vectors) -> str:
+    table = Table("text", f"first of {vectors.shape[1]} numbers", "length")
+    for text, vector in zip(inputs, vectors, strict=True):
+        start = text if len(text) <= 40 else text[:39] + "…"
+        numbers = "  ".join(f"{number:+.4f}" for number in vector[:6])
+        table.add_row(start, numbers, f"{np.linalg.norm(vector):.4f}")
+    console = Console(width=110, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()

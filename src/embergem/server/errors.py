@@ -1,0 +1,53 @@
+"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}` with a fitting status."""
+
+import logging
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from embergem.errors import Cancelled, EmbergemError
+from embergem.server.schema import ErrorBody, ErrorResponse
+
+logger = logging.getLogger(__name__)
+
+NAMES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def error_response(status: int, message: str, *, code: str | None, param: str | None = None) -> Response:
+    """Build the answer; `type` follows from the status."""
+    kind = NAMES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    body = ErrorResponse(ErrorBody(message=message, type=kind, param=param, code=code))
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
+
+
+async def on_embergem_error(request: Request, error: Exception) -> Response:
+    """Answer an error of our own tree with its status; a failure on our side is logged too."""
+    assert isinstance(error, EmbergemError)
+    if isinstance(error, Cancelled):  # its client has gone: nobody reads this
+        return Response(status_code=499)
+    if error.status >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error.message)
+    return error_response(error.status, error.message, code=error.code, param=error.param)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what Starlette refuses: an unknown path, a method a path does not have."""
+    assert isinstance(error, HTTPException)
+    message, code = error.detail, "http_error"
+    if error.status_code == 404:
+        message = f"there is nothing at {request.url.path}; the API is at /v1/embeddings and /v1/models"
+        code = "not_found"
+    elif error.status_code == 405:
+        message = f"{request.url.path} does not take {request.method}"
+        code = "method_not_allowed"
+    response = error_response(error.status_code, message, code=code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_failure(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours without telling the caller about our insides; the log has the traceback."""
+    logger.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(500, "the server failed to answer this request; its log says why", code="internal_error")

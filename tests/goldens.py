@@ -1,0 +1,73 @@
+"""Golden checkpoints: their files, tensors and expected vectors."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from embergem._native import Model
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import read
+from embergem.models import Family, family
+from embergem.models.head import Module, apply
+from embergem.ops import Weights
+from embergem.ops.reference import Batch, Reference
+from embergem.program.build import build
+
+DATA = Path(__file__).parent / "data" / "goldens"
+PREFIXES = ("", "model.", "language_model.", "bert.", "roberta.", "mpnet.")
+
+
+def pack(rows):
+    """Rows of ids as one batch."""
+    ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])
+    return ids, np.cumsum([0, *map(len, rows)]).astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A checkpoint with the published library's vectors for `ids`."""
+
+    family: Family
+    head: tuple[Module, ...]
+    files: list[tuple[str, str]]
+    ids: list[list[int]]
+    texts: list[str]
+    vectors: np.ndarray
+
+    def native(self, **options):
+        """The executor's model."""
+        return Model.load(build(self.family, self.head).to_json(), self.files, **options)
+
+    def weights(self):
+        """Checkpoint tensors for the reference, prefixes stripped as the executor does."""
+        tensors = {prefix + name: value for prefix, path in self.files for name, value in load_file(path).items()}
+
+        def lookup(name, shape):
+            found = next(tensors[prefix + name] for prefix in PREFIXES if prefix + name in tensors)
+            assert found.shape == shape, (name, found.shape, shape)
+            return found
+
+        return Weights(lookup)
+
+    def reference(self, rows):
+        """Vectors by the NumPy specification."""
+        ops, weights, batch = Reference(), self.weights(), Batch(*pack(rows))
+        hidden = self.family.forward(ops, self.family.config, weights, batch)
+        return apply(ops, self.head, weights, batch, hidden)
+
+
+def golden(name: str, directory: Path | None = None) -> Golden:
+    """Load golden `name`; its checkpoint is beside it unless `directory` says where."""
+    checkpoint = read(Location(id=name, path=directory or DATA / name))
+    inputs = json.loads((DATA / name / "inputs.json").read_text())
+    return Golden(
+        family=family(checkpoint.config),
+        head=checkpoint.head,
+        files=[(prefix, str(path)) for prefix, path in checkpoint.weights],
+        ids=inputs["ids"],
+        texts=inputs.get("texts", []),
+        vectors=np.load(DATA / name / "expected.npz")["vectors"],
+    )

@@ -1,0 +1,36 @@
+"""Every family against stored vectors of the published library, by the specification and by the executor."""
+
+import numpy as np
+import pytest
+from goldens import golden, pack
+
+FAMILIES = ["gemma3_text", "bert_mean", "bert_cls"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reference_is_right(name):
+    checkpoint = golden(name)
+    assert np.abs(checkpoint.reference(checkpoint.ids) - checkpoint.vectors).max() < 1e-6
+
+
+@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_executor_is_right(name, portable):
+    checkpoint = golden(name)
+    found = checkpoint.native(portable=portable).run(*pack(checkpoint.ids))
+    assert np.abs(found - checkpoint.vectors).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_same_bits_alone_and_in_any_batch(name):
+    checkpoint = golden(name)
+    model, single = checkpoint.native(), checkpoint.native(threads=1)
+    together = model.run(*pack(checkpoint.ids))
+    random = np.random.default_rng(0)
+    for index, row in enumerate(checkpoint.ids):
+        assert np.array_equal(model.run(*pack([row]))[0], together[index])
+    for _ in range(50):
+        chosen = random.choice(len(checkpoint.ids), size=random.integers(1, 40))
+        rows = [checkpoint.ids[i] for i in chosen]
+        assert np.array_equal(model.run(*pack(rows)), together[chosen])
+        assert np.array_equal(single.run(*pack(rows)), together[chosen])
