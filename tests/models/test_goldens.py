@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from goldens import golden, pack
 
-FAMILIES = ["gemma3_text", "bert_mean", "bert_cls"]
+FAMILIES = [
+    "gemma3_text",
+    "embedding_gemma2",
+    "qwen3",
+    "bert_mean",
+    "bert_cls",
+    "xlm_roberta",
+    "mpnet",
+    "modernbert",
+    "nomic_bert",
+]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -22,6 +22,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Most bytes that packed weights may take; by default what the system says is free.
     pub memory_limit: Option<u64>,
+    /// Read embedding tables, too, and refuse NaN in them; everything else is always checked.
+    pub scan: bool,
     /// Use the portable kernels whatever the machine has.
     pub portable: bool,
 }
@@ -66,6 +68,13 @@ impl Model {
         };
         let steps = lower(&program, &checkpoint, kernels)?;
         let (vocabulary, places) = limits(&steps)?;
+        if options.scan {
+            for step in &steps {
+                if let Op::Embed { table, .. } = &step.op {
+                    table.require_finite()?;
+                }
+            }
+        }
         let output = program.output;
         let inside = program.buffers.get(output.buffer).is_some_and(|buffer| {
             buffer.axis == Axis::Rows

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 /// An embedding table, read row by row from the mapped file.
 pub struct Table {
+    name: String,
     tensor: Tensor,
     /// Rows.
     pub rows: usize,
@@ -37,10 +38,28 @@ impl Table {
             return Err(Error::Program("an embedding table is read as it stands".into()));
         }
         Ok(Self {
+            name: tensor.clone(),
             tensor: checkpoint.tensor(tensor, shape)?.clone(),
             rows,
             width,
         })
+    }
+
+    /// Reads the whole table and refuses values that are not finite. Other weights are checked while they are packed;
+    /// a table stays in its file, and would show its NaN only when a text happens to hold that token.
+    pub fn require_finite(&self) -> Result<()> {
+        let mut line = vec![0.0; self.width];
+        for row in 0..self.rows {
+            self.read_row(row, &mut line);
+            // Without their signs floats order like whole numbers, and the compiler makes vectors of that.
+            let worst = line
+                .iter()
+                .fold(0, |worst, value| worst.max(value.to_bits() & 0x7fff_ffff));
+            if worst >= f32::INFINITY.to_bits() {
+                require_finite(&self.name, &line)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads row `row` into `out` of `width` floats.

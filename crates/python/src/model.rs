@@ -37,18 +37,20 @@ pub struct Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[pyo3(signature = (program, files, *, threads=None, memory_limit=None, portable=false))]
+    #[pyo3(signature = (program, files, *, threads=None, memory_limit=None, scan=true, portable=false))]
     fn load(
         py: Python<'_>,
         program: &str,
         files: Vec<(String, PathBuf)>,
         threads: Option<usize>,
         memory_limit: Option<u64>,
+        scan: bool,
         portable: bool,
     ) -> PyResult<Self> {
         let options = Options {
             threads,
             memory_limit,
+            scan,
             portable,
         };
         let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));

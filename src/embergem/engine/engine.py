@@ -1,12 +1,13 @@
 """One model, ready to embed: text pipeline, loop and executor behind `embed` and `submit`."""
 
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import TracebackType
 
 import numpy as np
 
 from embergem._native import Model, TextPipeline
+from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.engine.loop import Loop
@@ -41,6 +42,7 @@ class Engine:
         text: TextPipeline,
         limit: int,
         trained_dimensions: Sequence[int],
+        norm_before_cut: bool,
         dtype: str,
     ) -> None:
         self.id = name
@@ -52,6 +54,7 @@ class Engine:
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
         self.instruction_set = model.instruction_set
+        self._norm_before_cut = norm_before_cut
         self._text = text
         self._loop = Loop(model.run, model.dimensions, MAX_BATCH_TOKENS, name)
 
@@ -69,23 +72,30 @@ class Engine:
         _check_options(dtype, threads, device)
         checkpoint = read(location)
         kind = family(checkpoint.config)
+        limit = min(checkpoint.limit, kind.places or checkpoint.limit)
         program = build(kind, checkpoint.head)
         files = [(prefix, str(path)) for prefix, path in checkpoint.weights]
-        model = Model.load(program.to_json(), files, threads=threads)
-        text = TextPipeline(
-            str(checkpoint.tokenizer),
-            limit=checkpoint.limit,
-            vocab_size=model.vocab_size,
-            prompts=checkpoint.prompts,
-            builtin_prompts=kind.builtin_prompts,
-        )
+        fresh = not scanned.remembered(checkpoint.weights)
+        with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
+            text = beside.submit(
+                TextPipeline,
+                str(checkpoint.tokenizer),
+                limit=limit,
+                vocab_size=kind.config.vocab_size,
+                prompts=checkpoint.prompts,
+                builtin_prompts=kind.builtin_prompts,
+            )
+            model = Model.load(program.to_json(), files, threads=threads, scan=fresh)
+        if fresh:
+            scanned.remember(checkpoint.weights)
         return cls(
             name=location.id,
             model_type=kind.model_type,
             model=model,
-            text=text,
-            limit=checkpoint.limit,
+            text=text.result(),
+            limit=limit,
             trained_dimensions=kind.trained_dimensions,
+            norm_before_cut=kind.norm_before_cut,
             dtype=dtype,
         )
 
@@ -119,7 +129,7 @@ class Engine:
             if error := done.exception():
                 result.set_exception(error)
             else:
-                result.set_result(Result(cut(done.result(), dimensions), rows))
+                result.set_result(Result(cut(done.result(), dimensions, self._norm_before_cut), rows))
 
         work.add_done_callback(finish)
         return result
@@ -151,20 +161,33 @@ class Engine:
         if wanted not in self.allowed_dimensions:
             raise InvalidDimensions(
                 f"dimensions={wanted} is not possible with {self.id}, which allows: "
-                + ", ".join(str(size) for size in self.allowed_dimensions),
+                + in_words(self.allowed_dimensions),
                 param="dimensions",
             )
         return wanted
 
 
-def cut(vectors: Vectors, dimensions: int) -> Vectors:
-    """Keep the first `dimensions` numbers of each vector and scale it to length 1 again (Matryoshka)."""
+def cut(vectors: Vectors, dimensions: int, norm_first: bool) -> Vectors:
+    """Keep the first `dimensions` numbers of each vector and scale it to length 1 again (Matryoshka).
+
+    With `norm_first` a layer norm without weights comes before the cut, as in the model's training (Nomic). Only its
+    mean matters: whatever divides the whole vector falls out when the kept part is scaled to length 1.
+    """
     if dimensions == vectors.shape[1]:
         return vectors
+    if norm_first:
+        vectors = vectors - vectors.mean(axis=1, keepdims=True)
     kept = vectors[:, :dimensions]
     lengths = np.sqrt(np.sum(kept * kept, axis=1, keepdims=True))
     scaled: Vectors = kept / np.maximum(lengths, np.float32(1e-12))
     return scaled
+
+
+def in_words(sizes: Sequence[int]) -> str:
+    """List sizes, largest first; a long run of neighbours by its ends."""
+    if len(sizes) > 16 and sizes[0] - sizes[-1] == len(sizes) - 1:
+        return f"{sizes[-1]} to {sizes[0]}"
+    return ", ".join(str(size) for size in sizes)
 
 
 def _check_options(dtype: str, threads: int | None, device: str | None) -> None:

@@ -1,7 +1,8 @@
-"""BERT encoders: all-MiniLM, bge, e5 (English and multilingual-e5-small), gte, arctic, mxbai.
+"""BERT encoders (all-MiniLM, bge, e5, gte, arctic, mxbai) and RoBERTa ones (bge-m3, multilingual-e5, arctic-l-v2).
 
 Post-norm: each sublayer's output is added to its input and the sum is normalised. The pooler of the original model is
-never used for embeddings; a checkpoint may carry it and it is not read.
+never used for embeddings; a checkpoint may carry it and it is not read. RoBERTa differs in one thing: its positions
+begin after the padding token's, two rows into their table.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Config:
     num_attention_heads: int
     num_hidden_layers: int
     max_position_embeddings: int
+    position_offset: int
     type_vocab_size: int
     layer_norm_eps: float
     hidden_act: Literal["gelu_erf", "gelu_tanh", "relu", "silu"]
@@ -50,10 +52,16 @@ class Config:
             num_attention_heads=read.need("num_attention_heads", int),
             num_hidden_layers=read.need("num_hidden_layers", int),
             max_position_embeddings=read.need("max_position_embeddings", int),
+            position_offset=0 if config["model_type"] == "bert" else read.get("pad_token_id", int, 1) + 1,
             type_vocab_size=read.get("type_vocab_size", int, 2),
             layer_norm_eps=read.get("layer_norm_eps", float, 1e-12),
             hidden_act=names[read.get("hidden_act", str, "gelu")],
         )
+
+    @property
+    def places(self) -> int:
+        """Tokens that the position table has rows for."""
+        return self.max_position_embeddings - self.position_offset
 
 
 def forward(
@@ -74,6 +82,7 @@ def forward(
         batch,
         w("word_embeddings.weight", c.vocab_size, hidden),
         positions=w("position_embeddings.weight", c.max_position_embeddings, hidden),
+        offset=c.position_offset,
         types=w("token_type_embeddings.weight", c.type_vocab_size, hidden),
     )
     x = norm(x, w.under("LayerNorm."))

@@ -27,6 +27,10 @@ class Fields:
             raise CorruptCheckpoint(f"config.json: {name} is negative: {value!r}")
         return value
 
+    def first(self, *names: str) -> int:
+        """Return the first of the fields `names` that is there: a size under the names that formats give it."""
+        return self.need(next((name for name in names if self.config.get(name) is not None), names[0]), int)
+
     def need(self, name: str, kind: type[T]) -> T:
         """Return field `name`, which must be there."""
         if self.config.get(name) is None:
@@ -60,12 +64,19 @@ def rope_thetas(read: Fields, *, full: tuple[str, float], sliding: tuple[str, fl
     return thetas
 
 
-def layer_kinds(read: Fields, pattern: int) -> tuple[bool, ...]:
+def rope_theta(read: Fields, old_name: str = "rope_theta", *, default: float) -> float:
+    """Return the rotary base of a model with one for all layers, in the new form or the old one."""
+    parameters = Fields(read.get("rope_parameters", dict, {}))
+    parameters.expect("rope_type", "default", None)
+    return parameters.get("rope_theta", float, read.get(old_name, float, default))
+
+
+def layer_kinds(read: Fields, pattern: int, *, first: int) -> tuple[bool, ...]:
     """Return for each layer whether it attends to the full row: from `layer_types`, else every `pattern`-th."""
     layers = read.need("num_hidden_layers", int)
     kinds = read.get("layer_types", list, [])
     if not kinds:
-        return tuple((layer + 1) % pattern == 0 for layer in range(layers))
+        return tuple(layer % pattern == first for layer in range(layers))
     if len(kinds) != layers:
         raise CorruptCheckpoint(f"config.json: layer_types has {len(kinds)} entries for {layers} layers")
     if unknown := set(kinds) - {"full_attention", "sliding_attention"}:

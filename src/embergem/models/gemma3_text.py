@@ -59,7 +59,7 @@ class Config:
             rms_norm_eps=read.get("rms_norm_eps", float, 1e-6),
             max_position_embeddings=read.need("max_position_embeddings", int),
             radius=read.need("sliding_window", int) // 2,
-            full_attention=layer_kinds(read, pattern),
+            full_attention=layer_kinds(read, pattern, first=pattern - 1),
             theta_full=thetas["full_attention"],
             theta_sliding=thetas["sliding_attention"],
         )

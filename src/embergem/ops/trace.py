@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from embergem.errors import CorruptCheckpoint
 from embergem.ops import Activation, Gate, Norm, Pooling, Weights
 
 Axis = Literal["tokens", "rows"]
@@ -105,7 +106,10 @@ class Trace:
             weight = Source(weight.tensor, weight.shape, rows)
             bias = None if bias is None else Source(bias.tensor, bias.shape, rows)
         if weight.shape[1] != x.width:
-            raise ValueError(f"{weight.tensor}: {weight.shape[1]} columns for a value of width {x.width}")
+            raise CorruptCheckpoint(
+                f"{weight.tensor} takes {weight.shape[1]} features where the step before it gives {x.width}: the "
+                "sizes in config.json and in the modules contradict each other"
+            )
         return self._record("linear", (x,), weight.taken()[0], x.axis, {"weight": weight, "bias": bias})
 
     def rope(

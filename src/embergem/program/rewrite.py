@@ -1,7 +1,8 @@
 """Rules that fuse neighbouring calls of a trace. Each is exact: the rewritten program computes the same values.
 
 1. `embed` then `scale`: the lookup scales as it reads.
-2. Linear layers of one input (q, k, v; gate, up): one product with the weights stacked; each result a range of columns.
+2. Neighbouring linear layers of one input (q, k, v; gate, up): one product with the weights stacked;
+   each result is a range of its columns.
 3. `add(x, norm(h))`, the Gemma residual: the norm adds x as it writes.
 4. `norm(add(x, h))`, the BERT residual: the norm adds as it reads.
 5. `activation(linear(x))`: the product applies it as it writes.
@@ -10,6 +11,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from embergem.ops.trace import Recorded, TracedValue, WeightSpec
 
@@ -52,13 +54,8 @@ def scale_while_embedding(state: Calls) -> None:
 
 def stack_linears(state: Calls) -> None:
     """Rule 2. The stacked product is made where the first of them was."""
-    siblings: dict[tuple[int, bool], list[Recorded]] = {}
-    for call in state.calls:
-        if call.op == "linear":
-            siblings.setdefault((call.inputs[0].index, "bias" in call.weights), []).append(call)
-    for group in siblings.values():
-        if len(group) < 2:
-            continue
+    runs = [list(run) for _, run in groupby(state.calls, _stacks_with)]
+    for group in (run for run in runs if run[0].op == "linear" and len(run) > 1):
         first = group[0]
         whole = TracedValue(-1 - first.out.index, sum(call.out.width for call in group), first.out.axis)
         weights = {
@@ -71,6 +68,11 @@ def stack_linears(state: Calls) -> None:
             column += call.out.width
         state.calls[state.calls.index(first)] = replace(first, out=whole, weights=weights)
         state.calls = [call for call in state.calls if call not in group[1:]]
+
+
+def _stacks_with(call: Recorded) -> object:
+    """Give neighbours that can be stacked equal keys; stacking calls far apart would keep all their results alive."""
+    return (call.inputs[0].index, "bias" in call.weights) if call.op == "linear" else id(call)
 
 
 def add_after_norm(state: Calls) -> None:

@@ -115,10 +115,14 @@ def serve(
         f'  curl {url}/v1/embeddings -H "Content-Type: application/json" '
         '-d \'{"model": "default", "input": "What is graphene?"}\''
     )
-    with listener:
-        server.run(sockets=[listener])
     # uvicorn raises the signal that stopped it again once it has shut down; a clean stop is not a failure.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with listener:
+            server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,0 +1,28 @@
+"""Ask a running server with OpenAI's client.
+
+embergem serve -p 1234 -m google/embeddinggemma-300m
+python examples/server/embedding.py [BASE_URL]
+"""
+
+import sys
+
+from openai import OpenAI
+
+BASE_URL = sys.argv[1] if len(sys.argv) > 1 else "http://localhost:1234/v1"
+
+client = OpenAI(base_url=BASE_URL, api_key="EMPTY")
+
+# As given: whoever writes prompts by hand gets what they typed.
+answer = client.embeddings.create(
+    model="default",
+    input=["task: search result | query: What is graphene?", "task: search result | query: What is an apple?"],
+)
+for item in answer.data:
+    print(f"Embedding {item.index}: {len(item.embedding)} dimensions")
+print(f"{answer.usage.total_tokens} tokens")
+
+# A model that declares prompts puts them in when it is asked to, with a field that is embergem's own.
+tasks = client.get("/models/default", cast_to=dict[str, object])["tasks"]
+if isinstance(tasks, list) and "query" in tasks:
+    same = client.embeddings.create(model="default", input="What is graphene?", extra_body={"task": "query"})
+    print("The prompt by task is the same:", same.data[0].embedding == answer.data[0].embedding)

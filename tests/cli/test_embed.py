@@ -1,0 +1,170 @@
+"""`embergem embed` in this process, and the command itself as a user starts it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from embergem import Embedder, __version__
+from embergem.cli.app import app
+
+COMMAND = [sys.executable, "-m", "embergem"]
+
+
+@pytest.fixture
+def run(tiny):
+    """Run `embergem embed -m TINY ...` and return its result."""
+
+    def call(*arguments, text=""):
+        return CliRunner().invoke(app, ["embed", "-m", str(tiny), *arguments], input=text)
+
+    return call
+
+
+def command(*arguments, text=None, **options):
+    return subprocess.run([*COMMAND, *arguments], input=text, capture_output=True, timeout=120, **options)
+
+
+def rows(output):
+    return [json.loads(line) for line in output.removesuffix("\n").split("\n")]
+
+
+def test_json_lines_from_arguments(run, embedder):
+    result = run("What is graphene?", "a")
+    assert result.exit_code == 0
+    found = rows(result.stdout)
+    assert [row["text"] for row in found] == ["What is graphene?", "a"]
+    vectors = np.array([row["embedding"] for row in found], dtype=np.float32)
+    assert np.array_equal(vectors, embedder.embed(["What is graphene?", "a"]))
+
+
+def test_lines_from_stdin_and_from_a_file(run, tmp_path):
+    text = "one\n\nthree\u2028still three\r\nfour"
+    (tmp_path / "lines.txt").write_bytes(text.encode())
+    from_stdin, from_file = run(text=text), run("--file", str(tmp_path / "lines.txt"))
+    assert from_stdin.stdout == from_file.stdout
+    assert [row["text"] for row in rows(from_stdin.stdout)] == ["one", "", "three\u2028still three", "four"]
+
+
+def test_task_title_and_numpy_output(run, embedder, tmp_path):
+    out = tmp_path / "vectors.npy"
+    result = run("a", "b", "--task", "document", "--title", "T", "--dimensions", "96", "--output", str(out))
+    assert result.exit_code == 0, result.output
+    assert np.array_equal(np.load(out), embedder.embed(["a", "b"], task="document", title="T"))
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_table_for_the_eye(run):
+    output = run("What is graphene?", "--format", "table").stdout
+    assert "What is graphene?" in output
+    assert "1.0000" in output
+
+
+def test_a_cut_is_told_on_stderr(run):
+    result = run("short", "graphene " * 500, "--truncate")
+    assert result.exit_code == 0
+    assert "warning: 1 of 2 inputs were cut to the limit of 128 tokens: indices 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "code", "words"),
+    [
+        (["-m", "TINY", "x", "--task", "sing"], None, 3, "clustering"),
+        (["-m", "TINY", "x", "--dimensions", "7"], None, 3, "96"),
+        (["-m", "TINY", "graphene " * 500], None, 3, "truncate"),
+        (["-m", "TINY", "x", "-f", "y"], None, 3, "both as arguments and with --file"),
+        (["-m", "TINY", "-f", "no-such-file"], None, 1, "no-such-file: No such file"),
+        (["-m", "TINY"], b"", 3, "no line to embed"),
+        (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
+        (["-m", "no-such-model", "x"], None, 4, "no model is called 'no-such-model'"),
+        (["-m", "TINY", "--format", "xml"], None, 2, "xml"),
+        (["--no-such-option"], None, 2, "--no-such-option"),
+    ],
+)
+def test_errors_are_one_line_with_a_code(tiny, arguments, text, code, words):
+    result = command("embed", *(str(tiny) if part == "TINY" else part for part in arguments), text=text)
+    errors = result.stderr.decode()
+    assert result.returncode == code, errors
+    assert words in errors
+    assert "Traceback" not in errors
+    assert result.stdout == b""
+
+
+def test_a_failed_run_leaves_no_file(tiny, tmp_path):
+    result = command("embed", "-m", str(tiny), "x", "--task", "sing", "-o", str(tmp_path / "x.npy"))
+    assert result.returncode == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tiny, tmp_path):
+    (tmp_path / "lines").write_text("a\n" * 2000)
+    arguments = [*COMMAND, "embed", "-m", str(tiny), "-f", str(tmp_path / "lines")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_version_and_help():
+    assert command("--version").stdout.decode() == f"embergem {__version__}\n"
+    for name in ("embed", "serve", "models"):
+        shown = CliRunner().invoke(app, [name, "--help"])
+        assert shown.exit_code == 0
+        assert "Usage" in shown.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell):
+    environment = os.environ | {"_EMBERGEM_COMPLETE": f"source_{shell}"}
+    script = subprocess.run([Path(sys.executable).with_name("embergem")], env=environment, capture_output=True)
+    assert b"embergem" in script.stdout
+    asked = os.environ | {
+        "_EMBERGEM_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "embergem embed --task cl",
+        "COMP_CWORD": "3",
+        "_TYPER_COMPLETE_ARGS": "embergem embed --task cl",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    answer = subprocess.run([Path(sys.executable).with_name("embergem")], env=asked, capture_output=True).stdout
+    assert b"clustering" in answer
+    assert b"classification" in answer
+    assert b"query" not in answer
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_where_answers_and_stops_cleanly(tiny, stop):
+    arguments = [*COMMAND, "serve", "-p", "0", "-m", str(tiny)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(3)]
+            assert "gemma3_text: 96 dimensions" in lines[0]
+            url = re.search(r"http://\S+", lines[1]).group().removesuffix(",")
+            answer = httpx.post(f"{url}/embeddings", json={"input": "a", "model": "default"}, timeout=60)
+            assert np.array_equal(
+                np.array(answer.json()["data"][0]["embedding"], dtype=np.float32), Embedder(tiny).embed("a")[0]
+            )
+        finally:
+            process.send_signal(stop)
+        assert process.wait(60) == 0
+
+
+def test_serve_refuses_an_address_in_use(tiny, url):
+    port = url.rsplit(":", 1)[1]
+    result = command("serve", "-p", port, "-m", str(tiny))
+    assert result.returncode == 3
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr.decode()
+
+
+def test_serve_refuses_two_models_of_one_name(tiny):
+    result = command("serve", "-p", "0", "-m", str(tiny), "-m", str(tiny))
+    assert result.returncode == 3
+    assert b"two models are called 'gemma3_text'" in result.stderr

@@ -1,0 +1,179 @@
+"""Checkpoints that are damaged or made to harm: one clear error, nothing half-done, and the process goes on."""
+
+import json
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from goldens import golden
+from safetensors.numpy import load_file, save_file
+
+from embergem import Embedder
+from embergem.errors import CorruptCheckpoint, InsufficientMemory, LoadError, MissingTensor, UnsupportedModel
+
+
+@pytest.fixture
+def model(tmp_path, tiny, monkeypatch):
+    """A copy of the tiny model to damage, and a cache that remembers nothing."""
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(tiny, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change(path, edit):
+    """Rewrite a safetensors file with its tensors edited in place."""
+    tensors = dict(load_file(path))
+    edit(tensors)
+    save_file(tensors, path)
+
+
+def poison(name, value=np.nan):
+    def edit(tensors):
+        tensors[name] = tensors[name].copy()
+        tensors[name].flat[-1] = value
+
+    return edit
+
+
+@pytest.mark.parametrize("name", ["embed_tokens.weight", "layers.0.mlp.down_proj.weight", "norm.weight"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(model, name, value):
+    change(model / "model.safetensors", poison(name, value))
+    for _ in range(2):  # a scan that failed is not remembered
+        with pytest.raises(MissingTensor, match=f"(?i){name}.*{value}"):
+            Embedder(model)
+
+
+def test_a_scan_is_remembered_until_the_file_changes(model):
+    before = Embedder(model).embed("a")
+    remembered = list((model.parent / "cache" / "scanned").iterdir())
+    assert len(remembered) == 1
+    assert np.array_equal(Embedder(model).embed("a"), before)
+    change(model / "model.safetensors", poison("embed_tokens.weight"))
+    with pytest.raises(MissingTensor, match="NaN"):
+        Embedder(model)
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(model, monkeypatch):
+    (model.parent / "file").write_text("")
+    monkeypatch.setenv("EMBERGEM_CACHE", str(model.parent / "file"))
+    assert Embedder(model).embed("a").shape == (1, 96)
+
+
+def drop(tensors):
+    del tensors["layers.1.self_attn.q_norm.weight"]
+
+
+def reshape(tensors):
+    tensors["layers.1.self_attn.q_norm.weight"] = np.ones(3, dtype=np.float32)
+
+
+def retype(tensors):
+    tensors["layers.1.self_attn.q_norm.weight"] = tensors["layers.1.self_attn.q_norm.weight"].astype(np.int32)
+
+
+@pytest.mark.parametrize(("edit", "words"), [(drop, "does not have it"), (reshape, r"\[3\]"), (retype, "I32")])
+def test_a_tensor_that_is_missing_or_wrong_is_named(model, edit, words):
+    change(model / "model.safetensors", edit)
+    with pytest.raises(MissingTensor, match=rf"layers\.1\.self_attn\.q_norm\.weight.*{words}"):
+        Embedder(model)
+
+
+def header(data):
+    """Split a safetensors file into its header and its data."""
+    [length] = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def with_header(content, data):
+    text = json.dumps(content).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def lying_offsets(data):
+    content, values = header(data)
+    content["norm.weight"]["data_offsets"] = [0, 2**60]
+    return with_header(content, values)
+
+
+def huge_shape(data):
+    content, values = header(data)
+    content["norm.weight"]["shape"] = [2**62, 2**62]
+    return with_header(content, values)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:7],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: struct.pack("<Q", 2**63) + data[8:],
+        lambda data: data[:8] + b"\xff" * 100 + data[108:],
+        lambda data: b"PK\x03\x04" + data[4:],
+        lying_offsets,
+        huge_shape,
+    ],
+    ids=["empty", "7 bytes", "half", "cut", "longer", "huge header", "no json", "zip", "offsets", "shape"],
+)
+def test_a_corrupt_safetensors_file_is_named(model, damage):
+    path = model / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors"):
+        Embedder(model)
+
+
+def test_random_damage_never_ends_the_process(model):
+    path = model / "model.safetensors"
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in random.integers(0, 3000, size=4):  # in the header
+            data[place] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            Embedder(model).close()
+        except LoadError:
+            refused += 1
+    assert refused > 30
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("hidden_size", -1, CorruptCheckpoint),
+        ("hidden_size", 10**9, LoadError),
+        ("num_hidden_layers", 0, CorruptCheckpoint),
+        ("num_attention_heads", "3", CorruptCheckpoint),
+        ("vocab_size", 10**15, LoadError),
+        ("head_dim", 7, LoadError),
+        ("model_type", "gpt2", UnsupportedModel),
+        ("model_type", None, UnsupportedModel),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 4}, UnsupportedModel),
+        ("hidden_activation", "relu6", UnsupportedModel),
+        ("attn_logit_softcapping", 50.0, UnsupportedModel),
+    ],
+)
+def test_a_config_that_does_not_fit(model, field, value, error):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(error):
+        Embedder(model)
+
+
+def test_too_little_memory_is_said_before_anything_is_done():
+    with pytest.raises(InsufficientMemory, match="MB"):
+        golden("gemma3_text").native(memory_limit=1000)
+
+
+def test_modules_json_that_points_outside(model):
+    modules = json.loads((model / "modules.json").read_text())
+    modules[2]["path"] = "../elsewhere"
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CorruptCheckpoint, match=r"'\.\./elsewhere' leaves"):
+        Embedder(model)

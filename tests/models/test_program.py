@@ -1,0 +1,89 @@
+"""Programs: what rewriting does to them, and that it changes nothing."""
+
+import numpy as np
+import pytest
+from goldens import golden, pack
+from test_goldens import FAMILIES
+
+from embergem.models.head import apply
+from embergem.ops.reference import Batch, Reference
+from embergem.ops.trace import Trace, TracedBatch, traced_weights
+from embergem.program.build import build
+from embergem.program.rewrite import rewrite
+
+
+def trace(checkpoint):
+    recorded, batch, weights = Trace(), TracedBatch(), traced_weights()
+    hidden = checkpoint.family.forward(recorded, checkpoint.family.config, weights, batch)
+    apply(recorded, checkpoint.head, weights, batch, hidden)
+    return recorded.calls
+
+
+def interpret(program, checkpoint, rows):
+    """Run a program by the specification, one step after the other, on named buffers."""
+    ops, lookup, batch = Reference(), checkpoint.weights().lookup, Batch(*pack(rows))
+    lengths = {"tokens": len(batch.ids), "rows": len(rows)}
+    buffers = [np.full((lengths[b.axis], b.width), np.nan, dtype=np.float32) for b in program.buffers]
+
+    def at(operand):
+        return buffers[operand.buffer][:, operand.column : operand.column + operand.width]
+
+    def weight(number):
+        spec = program.weights[number]
+        parts = [lookup(s.tensor, s.shape)[slice(*(s.rows or (None,)))] for s in spec.sources]
+        return np.concatenate(parts) + np.float32(spec.add)
+
+    for step in program.steps:
+        x = [at(operand).copy() for operand in step.inputs]
+        w = {role: weight(number) for role, number in step.weights.items()}
+        p = dict(step.parameters)
+        match step.op:
+            case "embed":
+                scale = p.pop("by", 1.0)
+                y = ops.embed(batch, w.pop("table"), **w, **p) * np.float32(scale)
+            case "norm":
+                residual, group = p.pop("residual", None), p.pop("group")
+                y = x[0] + x[1] if residual == "before" else x[0]
+                y = ops.norm(y, w.get("weight"), bias=w.get("bias"), per_head=group, **p)
+                y = y + x[1] if residual == "after" else y
+            case "linear":
+                y = ops.linear(x[0], w["weight"], w.get("bias"))
+                y = ops.activation(y, kind=p["activation"]) if p.get("activation") else y
+            case "rope":
+                y = ops.rope(batch, x[0], **p)
+            case "attention":
+                y = ops.attention(batch, *x, bias=w.get("bias"), **p)
+            case "pool":
+                y = ops.pool(batch, x[0], **p)
+            case "scale":
+                y = ops.scale(x[0], w.get("by", p.get("by")))
+            case _:
+                y = getattr(ops, step.op)(*x, **p)
+        at(step.out)[:] = y
+    return at(program.output)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_rewritten_program_computes_what_the_model_says(name):
+    checkpoint = golden(name)
+    rows = checkpoint.ids[1:8]
+    found = interpret(build(checkpoint.family, checkpoint.head), checkpoint, rows)
+    assert np.abs(found - checkpoint.vectors[1:8]).max() < 1e-6
+
+
+@pytest.mark.parametrize(("name", "linears"), [("gemma3_text", 4), ("bert_mean", 4), ("embedding_gemma2", 7)])
+def test_products_of_one_input_are_stacked(name, linears):
+    checkpoint = golden(name)
+    before, after = trace(checkpoint), rewrite(trace(checkpoint)).calls
+    assert len(after) < len(before)
+    attentions = sum(call.op == "attention" for call in after)
+    assert sum(call.op == "linear" for call in after) // attentions == linears
+    assert not any(call.op == "activation" for call in after)
+
+
+def test_keys_tell_models_apart_and_are_stable():
+    programs = {name: build(golden(name).family, golden(name).head) for name in FAMILIES}
+    assert len({program.key for program in programs.values()}) == len(FAMILIES)
+    again = build(golden("qwen3").family, golden("qwen3").head)
+    assert again == programs["qwen3"]
+    assert again.to_json() == programs["qwen3"].to_json()

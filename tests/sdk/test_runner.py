@@ -1,0 +1,127 @@
+"""The selector-style API: names, defaults and exception types of the interface it follows."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+from embergem import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
+from embergem.errors import IgnoredOptionWarning
+
+
+@pytest.fixture(scope="module")
+def which(tiny):
+    return Which.Embedding(model_id=str(tiny), arch=EmbeddingArchitecture.EmbeddingGemma)
+
+
+@pytest.fixture(scope="module")
+def runner(which):
+    return Runner(which=which)
+
+
+def test_vectors_are_those_of_the_embedder(runner, embedder):
+    texts = ["What is graphene?", "a"]
+    vectors = runner.send_embedding_request(EmbeddingRequest(input=texts, truncate_sequence=True))
+    assert isinstance(vectors, list)
+    assert isinstance(vectors[0][0], float)
+    assert np.array_equal(np.array(vectors, dtype=np.float32), embedder.embed(texts))
+
+
+def test_the_four_forms(runner):
+    for value, count in (("a", 1), (["a", "b"], 2), ([5, 6], 1), ([[5], [6, 7]], 2)):
+        assert len(runner.send_embedding_request(EmbeddingRequest(value))) == count
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ([], ValueError),
+        ([[]], ValueError),
+        ([[5], []], ValueError),
+        ([-1], ValueError),
+        ([2**32], ValueError),
+        (5, TypeError),
+        (None, TypeError),
+        (["a", 5], TypeError),
+        ([[5], "a"], TypeError),
+        ([1.5], TypeError),
+        ([True], TypeError),
+        (("a",), TypeError),
+    ],
+)
+def test_bad_inputs_are_refused_when_the_request_is_made(value, error):
+    with pytest.raises(error):
+        EmbeddingRequest(input=value)
+
+
+def test_bad_requests(runner):
+    for request in (EmbeddingRequest(input=[5000]), EmbeddingRequest(input="graphene " * 500)):
+        with pytest.raises(ValueError, match=r"5000|at most 128"):
+            runner.send_embedding_request(request)
+    with pytest.raises(ValueError, match="'other' was not found"):
+        runner.send_embedding_request(EmbeddingRequest("a"), model_id="other")
+    with pytest.raises(TypeError):
+        runner.send_embedding_request("a")
+    assert len(runner.send_embedding_request(EmbeddingRequest("a"), model_id="default")) == 1
+
+
+def test_defaults_and_positions_of_the_interface():
+    names = list(inspect.signature(Runner).parameters)
+    assert names[:5] == ["which", "max_seqs", "no_kv_cache", "prefix_cache_n", "token_source"]
+    assert len(names) == 27
+    assert inspect.signature(EmbeddingRequest).parameters["truncate_sequence"].default is False
+    assert Which.Embedding("x").dtype is ModelDType.Auto
+    assert {dtype.name for dtype in ModelDType} == {"Auto", "F32", "BF16", "F16"}
+
+
+def test_settings_without_meaning_warn(which):
+    with pytest.warns(IgnoredOptionWarning, match=r"max_seqs=32") as caught:
+        Runner(which, 32)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Runner(which, max_seqs=16, seed=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"in_situ_quant": "Q4K"}, "in_situ_quant"),
+        ({"num_device_layers": ["1:10"]}, "num_device_layers"),
+        ({"token_source": "env:X"}, "HF_TOKEN"),
+        ({"enable_search": True}, "enable_search"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused(which, options, words):
+    with pytest.raises(ValueError, match=words):
+        Runner(which, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tokenizer_json": "t.json"},
+        {"topology": "t.yml"},
+        {"write_uqff": "x"},
+        {"from_uqff": ["x"]},
+        {"hf_cache_path": "x"},
+        {"imatrix": "x"},
+        {"calibration_file": "x"},
+        {"dtype": ModelDType.BF16},
+        {"dtype": ModelDType.F16},
+        {"arch": EmbeddingArchitecture.Qwen3Embedding},
+    ],
+)
+def test_selectors_that_cannot_be_met_are_refused(tiny, options):
+    with pytest.raises(ValueError, match=next(iter(options)) + "|bfloat16|float16|leave out arch"):
+        Runner(Which.Embedding(str(tiny), **options))
+
+
+def test_wrong_types():
+    with pytest.raises(TypeError):
+        Runner("google/embeddinggemma-300m")
+    with pytest.raises(TypeError):
+        Runner(Which.Embedding("x"), no_such_argument=1)
+    with pytest.raises(ValueError, match="no model is called"):
+        Runner(Which.Embedding("nonsense"))

@@ -1,0 +1,192 @@
+"""`POST /v1/embeddings` and its neighbours, over a real socket."""
+
+import base64
+import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import openai
+import pytest
+from goldens import golden
+
+TEXTS = ["What is graphene?", "a", ""]
+
+
+def post(http, **body):
+    return http.post("/v1/embeddings", json=body)
+
+
+def vectors(answer):
+    assert answer.status_code == 200, answer.text
+    data = answer.json()["data"]
+    assert [item["index"] for item in data] == list(range(len(data)))
+    return np.array([item["embedding"] for item in data], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(embedder):
+    return embedder.embed(TEXTS)
+
+
+def test_answers_have_openais_shape(http, expected):
+    answer = post(http, input=TEXTS, model="default").json()
+    assert answer["object"] == "list"
+    assert answer["model"] == "default"
+    assert answer["data"][0]["object"] == "embedding"
+    assert answer["usage"] == {"prompt_tokens": 17, "total_tokens": 17}
+    found = np.array([item["embedding"] for item in answer["data"]], dtype=np.float32)
+    assert np.array_equal(found, expected)
+
+
+def test_the_four_forms_of_input(http, embedder):
+    ids = [2, 500, 600, 1]
+    assert np.array_equal(vectors(post(http, input="a text")), embedder.embed(["a text"]))
+    assert np.array_equal(vectors(post(http, input=["a", "b"])), embedder.embed(["a", "b"]))
+    assert np.array_equal(vectors(post(http, input=ids)), embedder.embed([ids]))
+    assert np.array_equal(vectors(post(http, input=[ids, [7]])), embedder.embed([ids, [7]]))
+
+
+def test_ids_match_the_published_library(http):
+    checkpoint = golden("gemma3_text")
+    assert np.abs(vectors(post(http, input=checkpoint.ids)) - checkpoint.vectors).max() < 1e-6
+
+
+def test_base64_holds_the_same_bits(http, expected):
+    data = post(http, input=TEXTS, encoding_format="base64").json()["data"]
+    found = np.stack([np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4") for item in data])
+    assert np.array_equal(found, expected)
+
+
+def test_dimensions_task_and_title(http, embedder):
+    found = vectors(post(http, input=TEXTS, task="document", title="T", dimensions=96))
+    assert np.array_equal(found, embedder.embed(TEXTS, task="document", title="T", dimensions=96))
+    found = vectors(post(http, input=["a", "b"], task="document", title=["T", None]))
+    assert np.array_equal(found, embedder.embed(["a", "b"], task="document", title=["T", None]))
+
+
+def test_a_cut_is_asked_for_and_told(http):
+    long = "graphene " * 500
+    assert post(http, input=[long]).json()["error"]["code"] == "context_length_exceeded"
+    answer = post(http, input=["a", long], truncate_sequence=True)
+    assert answer.headers["x-embergem-truncated"] == "1"
+    assert answer.json()["usage"]["prompt_tokens"] > 128
+
+
+def test_the_official_client(url, expected):
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="EMPTY")
+    answer = client.embeddings.create(model="default", input=TEXTS)
+    assert np.array_equal(np.array([item.embedding for item in answer.data], dtype=np.float32), expected)
+    assert answer.usage.total_tokens == 17
+    assert {model.id for model in client.models.list()} == {"default", "gemma3_text", "bert_mean"}
+    with pytest.raises(openai.NotFoundError, match="gemma3_text"):
+        client.embeddings.create(model="nonsense", input="a")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="default", input="a", dimensions=7)
+    assert refused.value.code == "invalid_dimensions"
+    assert refused.value.param == "dimensions"
+
+
+def test_models_by_name(http):
+    assert len(vectors(post(http, input="a", model="bert_mean"))[0]) == 64
+    assert post(http, input="a", model="gemma3_text").json()["model"] == "gemma3_text"
+    described = http.get("/v1/models/gemma3_text").json()
+    assert described["allowed_dimensions"][0] == described["dimensions"] == 96
+    assert described["max_tokens"] == 128
+    assert "clustering" in described["tasks"]
+    assert http.get("/v1/models/nonsense").status_code == 404
+
+
+def test_health_and_ready(http):
+    assert http.get("/health").json() == {"status": "ok"}
+    assert http.get("/ready").json() == {"status": "ready", "models": ["gemma3_text", "bert_mean"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param", "words"),
+    [
+        ({}, 400, "invalid_request", "input", "missing"),
+        ({"input": []}, 400, "empty_input", "input", "empty list"),
+        ({"input": [[]]}, 400, "empty_input", None, "input 0"),
+        ({"input": [[5], []]}, 400, "empty_input", None, "input 1"),
+        ({"input": 5}, 400, "invalid_request", "input", "input"),
+        ({"input": None}, 400, "invalid_request", "input", "input"),
+        ({"input": ["a", 5]}, 400, "invalid_request", "input", r"input\[1\]"),
+        ({"input": [5, "a"]}, 400, "invalid_request", "input", r"input\[1\]"),
+        ({"input": [True]}, 400, "invalid_request", "input", "true"),
+        ({"input": [1.5]}, 400, "invalid_request", "input", "1.5"),
+        ({"input": [[5, 99999]]}, 400, "token_out_of_range", None, "99999"),
+        ({"input": [-1]}, 400, "token_out_of_range", None, "-1"),
+        ({"input": [10**30]}, 400, "token_out_of_range", None, "1000"),
+        ({"input": "a", "model": "none"}, 404, "model_not_found", "model", "gemma3_text"),
+        ({"input": "a", "model": 5}, 400, "invalid_request", "model", "str"),
+        ({"input": "a", "dimensions": 1000}, 400, "invalid_dimensions", "dimensions", "96"),
+        ({"input": "a", "dimensions": 0}, 400, "invalid_dimensions", "dimensions", "96"),
+        ({"input": "a", "dimensions": "64"}, 400, "invalid_request", "dimensions", "int"),
+        ({"input": "a", "encoding_format": "hex"}, 400, "invalid_request", "encoding_format", "hex"),
+        ({"input": "a", "task": "sing"}, 400, "invalid_task", None, "clustering"),
+        ({"input": "a", "task": "query", "title": "T"}, 400, "invalid_task", None, "document"),
+        ({"input": "a", "title": "T"}, 400, "invalid_task", None, "document"),
+        ({"input": "a", "task": "document", "title": ["T", "U"]}, 400, "invalid_task", "title", "2 titles"),
+        ({"input": [5], "task": "query"}, 400, "invalid_task", "task", "token ids"),
+        ({"input": "a", "task": "query", "model": "bert_mean"}, 400, "invalid_task", None, "no prompts"),
+        ({"input": "a", "dimension": 64}, 400, "invalid_request", "dimension", "did you mean 'dimensions'"),
+    ],
+)
+def test_bad_requests_name_the_value_and_the_way_out(http, body, status, code, param, words):
+    answer = post(http, **body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (status, code, param), error
+    assert error["type"] == "invalid_request_error"
+    assert re.search(words, error["message"]), error["message"]
+    assert post(http, input="a").status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'"text"', b"[" * 100_000, b'{"input": NaN}'])
+def test_bodies_that_are_not_the_json_we_want(http, body):
+    answer = http.post("/v1/embeddings", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_lone_surrogates(http):
+    answer = http.post("/v1/embeddings", content=rb'{"input": "a\ud800b"}')
+    assert answer.status_code == 400
+
+
+def test_bodies_that_are_too_large(http):
+    answer = http.post("/v1/embeddings", content=b"x" * (51 * 2**20))
+    assert answer.json()["error"]["code"] == "body_too_large"
+    assert answer.status_code == 413
+
+
+def test_unknown_paths_and_methods(http):
+    assert http.get("/v2/nothing").json()["error"]["code"] == "not_found"
+    answer = http.get("/v1/embeddings")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+
+
+def test_request_ids(http):
+    assert http.get("/health", headers={"x-request-id": "mine"}).headers["x-request-id"] == "mine"
+    assert len(http.get("/health").headers["x-request-id"]) == 32
+
+
+def test_many_clients_at_once_get_their_own_vectors(http, embedder):
+    texts = [f"text {number}" for number in range(60)]
+    expected = embedder.embed(texts)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda text: post(http, input=text), texts))
+    found = np.concatenate([vectors(answer) for answer in answers])
+    assert np.array_equal(found, expected)
+
+
+def test_a_client_that_hangs_up_does_no_harm(http, url):
+    body = json.dumps({"input": ["graphene " * 40] * 200}).encode()
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    host, port = url.removeprefix("http://").split(":")
+    for _ in range(5):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head + body)
+    assert post(http, input="a").status_code == 200
