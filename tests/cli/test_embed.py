@@ -168,3 +168,11 @@ def test_serve_refuses_two_models_of_one_name(tiny):
     result = command("serve", "-p", "0", "-m", str(tiny), "-m", str(tiny))
     assert result.returncode == 3
     assert b"two models are called 'gemma3_text'" in result.stderr
+
+
+def test_a_program_can_be_looked_at(tiny):
+    shown = CliRunner().invoke(app, ["models", "show", "--program", str(tiny)]).stdout
+    assert "embed(table=embed_tokens.weight, offset=0, by=9.79" in shown
+    assert "self_attn.q_proj.weight ++ " in shown
+    document = json.loads(CliRunner().invoke(app, ["models", "show", "--program", "--json", str(tiny)]).stdout)
+    assert document["format"] == "embergem-program/1"

@@ -47,8 +47,15 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name = None, as_json: AsJson = False) -> None:
+def show(
+    name: Name = None,
+    as_json: AsJson = False,
+    program: Annotated[bool, typer.Option("--program", help="Print the steps that embedding a text takes.")] = False,
+) -> None:
     """Show what is known about a model: sizes, limit, licence, sources, files and their hashes."""
+    if program:
+        _show_program(name, as_json)
+        return
     model, entry = _named(name)
     facts = _facts(model, entry)
     if as_json:
@@ -97,6 +104,16 @@ def verify(name: Name = None) -> None:
     if bad:
         typer.echo("Fetch a damaged model again with `embergem models pull NAME`.", err=True)
         raise typer.Exit(DIFFERENT)
+
+
+def _show_program(name: str | None, as_json: bool) -> None:
+    from embergem.checkpoint.read import read
+    from embergem.models import family
+    from embergem.program.build import build
+
+    checkpoint = read(resolve(name))
+    built = build(family(checkpoint.config), checkpoint.head)
+    typer.echo(built.to_json() if as_json else str(built))
 
 
 def _verify(model: str) -> list[str]:

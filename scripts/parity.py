@@ -1,0 +1,102 @@
+"""Compare embergem with sentence-transformers, live: the same texts through both, the largest difference of each model.
+
+    python scripts/parity.py [MODEL ...]
+
+Without models: the tiny checkpoints of every family, the real all-MiniLM-L6-v2 and the full-size random EmbeddingGemma.
+sentence-transformers lives in a virtual environment of its own beside the test assets, made at the first run; with it
+comes torch, as a CPU build where the package index has one and otherwise as a CUDA build of some 3 GB.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+import warnings
+from pathlib import Path
+
+import numpy as np
+from random_gemma import assets
+
+from embergem import Embedder, TruncationWarning
+from embergem.checkpoint.resolve import resolve
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
+TOLERANCE = 1e-5
+LONG = "Graphene is a single layer of carbon atoms, and nobody had expected it to be stable. "
+TEXTS = [
+    "", "a", "What is graphene?", "task: search result | query: What is graphene?", "Ünïcödé, 東京 and 🦆!\n\tend",
+    "Русский язык; हिन्दी; العربية; 한국어; ไทย", "def f(x):\n    return x ** 2", "nul\0byte", LONG * 3, LONG * 40,
+    LONG * 200,
+]  # fmt: skip
+
+REFERENCE = """
+import json, sys
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+order = json.load(open(sys.argv[1]))
+vectors = {}
+for model in order["models"]:
+    reference = SentenceTransformer(model, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
+    for name, batch_size in (("alone", 1), ("padded", 16)):
+        vectors[f"{model}|{name}"] = reference.encode(order["texts"], batch_size=batch_size, show_progress_bar=False)
+    for name in reference.prompts:
+        if reference.prompts[name]:
+            vectors[f"{model}|prompt {name}"] = reference.encode(order["texts"][:3], prompt_name=name, batch_size=1)
+np.savez(sys.argv[2], **vectors)
+"""
+
+
+def python() -> Path:
+    """Return the interpreter that has sentence-transformers, making its environment when it is not there."""
+    directory = assets() / "parity-venv"
+    found = directory / "bin" / "python"
+    mark = directory / "complete"
+    if not mark.exists() or mark.read_text() != " ".join(PACKAGES):
+        print(f"installing {', '.join(PACKAGES)} into {directory}: some 3 GB where no CPU build of torch is offered")
+        venv.create(directory, with_pip=True, clear=True)
+        command = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+        subprocess.run(command, check=True)
+        mark.write_text(" ".join(PACKAGES))
+    return found
+
+
+def main() -> int:
+    """Run both and print a line for each model; 1 when one differs by more than the tolerance."""
+    goldens = ROOT / "tests" / "data" / "goldens"
+    tiny = [path.parent for path in sorted(goldens.glob("*/model.safetensors"))]
+    named = [resolve(name).path for name in sys.argv[1:]]
+    models = named or [*tiny, resolve().path, assets() / "random-embeddinggemma-300m"]
+    with tempfile.TemporaryDirectory() as scratch:
+        order, answer = Path(scratch) / "order.json", Path(scratch) / "answer.npz"
+        order.write_text(json.dumps({"models": [str(model) for model in models], "texts": TEXTS}))
+        start = time.monotonic()
+        subprocess.run([str(python()), "-c", REFERENCE, str(order), str(answer)], check=True)
+        print(f"sentence-transformers took {time.monotonic() - start:.0f} s")
+        expected = dict(np.load(answer))
+    worst = 0.0
+    print(f"{'model':28} {'alone':>9} {'padded':>9} {'prompts':>9}  largest difference in any component")
+    for model in models:
+        with Embedder(model) as embedder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)  # sentence-transformers cuts unasked, and so must we
+            vectors = embedder.embed(TEXTS, truncate=True)
+            found = {"alone": 0.0, "padded": 0.0, "prompts": 0.0}
+            for key, reference in expected.items():
+                path, _, what = key.partition("|")
+                if path != str(model):
+                    continue
+                task = what.removeprefix("prompt ") if what.startswith("prompt ") else None
+                ours = embedder.embed(TEXTS[:3], task=task, truncate=True) if task else vectors
+                kind = "prompts" if task else what
+                found[kind] = max(found[kind], float(np.abs(ours - reference).max()))
+        worst = max(worst, *found.values())
+        print(f"{model.name[:28]:28} " + " ".join(f"{value:9.1e}" for value in found.values()))
+    print(f"{'within' if worst <= TOLERANCE else 'NOT within'} {TOLERANCE:g}")
+    return int(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
