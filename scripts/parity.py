@@ -25,6 +25,7 @@ from embergem.checkpoint.resolve import resolve
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
 TOLERANCE = 1e-5
+LEFT_OUT = {"embedding_gemma2"}  # sentence-transformers wants the image processor's files of the whole model beside it
 LONG = "Graphene is a single layer of carbon atoms, and nobody had expected it to be stable. "
 TEXTS = [
     "", "a", "What is graphene?", "task: search result | query: What is graphene?", "Ünïcödé, 東京 and 🦆!\n\tend",
@@ -41,6 +42,9 @@ order = json.load(open(sys.argv[1]))
 vectors = {}
 for model in order["models"]:
     reference = SentenceTransformer(model, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
+    if reference.tokenizer.pad_token is None:  # the tiny checkpoints don't name one; it is masked in any case
+        pad = reference[0].auto_model.config.pad_token_id or 0
+        reference.tokenizer.pad_token = reference.tokenizer.convert_ids_to_tokens(pad)
     for name, batch_size in (("alone", 1), ("padded", 16)):
         vectors[f"{model}|{name}"] = reference.encode(order["texts"], batch_size=batch_size, show_progress_bar=False)
     for name in reference.prompts:
@@ -67,7 +71,7 @@ def python() -> Path:
 def main() -> int:
     """Run both and print a line for each model; 1 when one differs by more than the tolerance."""
     goldens = ROOT / "tests" / "data" / "goldens"
-    tiny = [path.parent for path in sorted(goldens.glob("*/model.safetensors"))]
+    tiny = [path.parent for path in sorted(goldens.glob("*/model.safetensors")) if path.parent.name not in LEFT_OUT]
     named = [resolve(name).path for name in sys.argv[1:]]
     models = named or [*tiny, resolve().path, assets() / "random-embeddinggemma-300m"]
     with tempfile.TemporaryDirectory() as scratch:

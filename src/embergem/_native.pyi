@@ -85,3 +85,9 @@ class Model:
         self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32], cancel: CancelToken | None = None
     ) -> NDArray[np.float32]:
         """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32."""
+
+    def profile(self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32]) -> list[float]:
+        """Seconds that each step of the program takes for a batch."""
+
+    def peak(self, seconds: float) -> float:
+        """Floating point operations a second that the model's threads can do at most, measured for so long."""

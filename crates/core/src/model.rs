@@ -3,8 +3,8 @@
 use crate::aligned::Aligned;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::kernels::Kernels;
 use crate::kernels::rope::Angles;
+use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, lower};
 use crate::memory;
 use crate::pool::Pool;
@@ -13,7 +13,9 @@ use crate::run::{Batch, Run};
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How a model is to be loaded.
 #[derive(Clone, Copy, Default)]
@@ -113,6 +115,22 @@ impl Model {
     /// Threads that a run uses at most.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Measures how many floating point operations a second the model's threads can do at most: fused multiply-adds in
+    /// registers, for about `duration`.
+    pub fn peak(&self, duration: Duration) -> f64 {
+        const ROUNDS: usize = 20_000;
+        let rounds = AtomicUsize::new(0);
+        let start = Instant::now();
+        Pool::global().run(self.threads, self.threads, &|_, _| {
+            while start.elapsed() < duration {
+                // SAFETY: the model's kernels are those of this machine.
+                std::hint::black_box(unsafe { (self.kernels.peak)(ROUNDS) });
+                rounds.fetch_add(ROUNDS, Ordering::Relaxed);
+            }
+        });
+        (rounds.into_inner() * peak::operations(self.kernels.lanes)) as f64 / start.elapsed().as_secs_f64()
     }
 
     /// Checks a batch and begins a run: ids in one sequence, and the offsets where texts begin and end.

@@ -17,6 +17,7 @@ use crate::pool::Pool;
 use crate::program::{AttentionParameters, Axis, Operand};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Rows that a task of a matrix product covers: x of this many rows stays in the second-level cache.
 const GEMM_ROWS: usize = 96;
@@ -120,6 +121,19 @@ impl<'m> Run<'m> {
             self.cursor += 1;
         }
         Progress::Done
+    }
+
+    /// Like [`Run::advance`] to the end, timing each step.
+    pub fn timed(&mut self, pool: &Pool) -> Vec<Duration> {
+        let steps = self.cursor..self.model.steps.len();
+        steps
+            .map(|cursor| {
+                let start = Instant::now();
+                self.step(pool, &self.model.steps[cursor]);
+                self.cursor = cursor + 1;
+                start.elapsed()
+            })
+            .collect()
     }
 
     /// The vectors, row by row, after [`Progress::Done`]; every number is finite.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A flag that stops a run at its next step boundary.
 #[pyclass(frozen, module = "embergem._native")]
@@ -76,6 +77,24 @@ impl Model {
     #[getter]
     fn vocab_size(&self) -> usize {
         self.model.vocabulary
+    }
+
+    /// Seconds that each step of the program takes for a batch.
+    fn profile(
+        &self,
+        py: Python<'_>,
+        ids: PyReadonlyArray1<'_, u32>,
+        cu_seqlens: PyReadonlyArray1<'_, u32>,
+    ) -> PyResult<Vec<f64>> {
+        let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
+        let times = py.detach(|| Ok(self.model.start(ids, cu_seqlens)?.timed(Pool::global())));
+        let times = times.map_err(|error| to_python(py, &error))?;
+        Ok(times.iter().map(Duration::as_secs_f64).collect())
+    }
+
+    /// Floating point operations a second at most, measured for `seconds`.
+    fn peak(&self, py: Python<'_>, seconds: f64) -> f64 {
+        py.detach(|| self.model.peak(Duration::from_secs_f64(seconds.clamp(0.0, 60.0))))
     }
 
     #[pyo3(signature = (ids, cu_seqlens, cancel=None))]

@@ -3,7 +3,7 @@
 
 use super::Matrix;
 use super::gemm::{Product, VECTORS, multiply};
-use super::norm::each;
+use super::loops::each;
 use crate::simd::Simd;
 use crate::simd::math::exp;
 use std::ops::Range;
@@ -231,7 +231,7 @@ fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
     unsafe {
         let mut largest = V::splat(f32::NEG_INFINITY);
         let mut tail = f32::NEG_INFINITY;
-        each::<V>(n, |i, lanes| {
+        each!(V, n, |i, lanes| {
             if lanes == V::LANES {
                 largest = largest.max(V::load(p.add(i)));
             } else {
@@ -242,7 +242,7 @@ fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
         let scale = V::splat(scale);
         let mut sum = V::splat(0.0);
         let mut rest = 0.0;
-        each::<V>(n, |i, lanes| {
+        each!(V, n, |i, lanes| {
             let e = exp(V::load_first(p.add(i), lanes).fma(scale, shift));
             e.store_first(p.add(i), lanes);
             if lanes == V::LANES {
@@ -252,7 +252,7 @@ fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
             }
         });
         let factor = V::splat(1.0 / (sum.sum() + rest));
-        each::<V>(n, |i, lanes| {
+        each!(V, n, |i, lanes| {
             V::load_first(p.add(i), lanes).mul(factor).store_first(p.add(i), lanes)
         });
     }

@@ -1,9 +1,9 @@
 //! Sums, products, scales, activations and gated activations, element by element.
 
 use super::Matrix;
-use super::norm::each;
+use super::loops::each;
 use crate::simd::Simd;
-use crate::simd::math::Activation;
+use crate::simd::math::{self, Activation};
 use std::ops::Range;
 
 /// What to compute of a and b.
@@ -41,27 +41,29 @@ pub struct Elementwise {
 /// See [`super::Kernels`].
 #[inline(always)]
 pub unsafe fn elementwise<V: Simd>(args: &Elementwise, rows: Range<usize>) {
-    // SAFETY: the caller vouches for the rows; each arm gets its own loop.
-    unsafe {
-        match args.operation {
-            Operation::Add => map::<V>(args, rows, |a, b| a.add(b)),
-            Operation::Mul => map::<V>(args, rows, |a, b| a.mul(b)),
-            Operation::Scale(by) => map::<V>(args, rows, |a, _| a.mul(V::splat(by))),
-            Operation::Glu(kind) => map::<V>(args, rows, |a, b| kind.apply(a).mul(b)),
-            Operation::Activate(kind) => map::<V>(args, rows, |a, _| kind.apply(a)),
-        }
+    // One loop for each operation: a macro, for the reason that `loops` gives.
+    macro_rules! map {
+        (|$a:ident, $b:ident| $value:expr) => {
+            for row in rows {
+                // SAFETY: the caller vouches for the row.
+                unsafe {
+                    let (a, b, out) = (args.a.row(row), args.b.row(row), args.out.row(row));
+                    each!(V, args.width, |i, n| {
+                        let ($a, $b) = (V::load_first(a.add(i), n), V::load_first(b.add(i), n));
+                        $value.store_first(out.add(i), n);
+                    });
+                }
+            }
+        };
     }
-}
-
-#[inline(always)]
-unsafe fn map<V: Simd>(args: &Elementwise, rows: Range<usize>, f: impl Fn(V, V) -> V) {
-    for row in rows {
-        // SAFETY: the caller vouches for the row.
-        unsafe {
-            let (a, b, out) = (args.a.row(row), args.b.row(row), args.out.row(row));
-            each::<V>(args.width, |i, n| {
-                f(V::load_first(a.add(i), n), V::load_first(b.add(i), n)).store_first(out.add(i), n);
-            });
-        }
+    match args.operation {
+        Operation::Add => map!(|a, b| a.add(b)),
+        Operation::Mul => map!(|a, b| a.mul(b)),
+        Operation::Scale(by) => map!(|a, _b| a.mul(V::splat(by))),
+        Operation::Glu(Activation::GeluTanh) => map!(|a, b| math::gelu_tanh(a).mul(b)),
+        Operation::Glu(Activation::GeluErf) => map!(|a, b| math::gelu_erf(a).mul(b)),
+        Operation::Glu(Activation::Silu) => map!(|a, b| a.mul(math::sigmoid(a)).mul(b)),
+        Operation::Glu(kind) => map!(|a, b| kind.apply(a).mul(b)),
+        Operation::Activate(kind) => map!(|a, _b| kind.apply(a)),
     }
 }

@@ -1,7 +1,7 @@
 //! Lookup of embedding rows, straight from the mapped checkpoint.
 
 use super::Matrix;
-use super::norm::each;
+use super::loops::each;
 use crate::simd::Simd;
 use crate::weights::Table;
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub unsafe fn embed<V: Simd>(args: &Embed<'_>, rows: Range<usize>) {
                 let place = offset + args.places[row] as usize;
                 table[place * args.width..(place + 1) * args.width].as_ptr()
             });
-            each::<V>(args.width, |i, n| {
+            each!(V, args.width, |i, n| {
                 let mut x = V::load_first(out.add(i), n).mul(scale);
                 if let Some(types) = args.types {
                     x = x.add(V::load_first(types.as_ptr().add(i), n));

@@ -8,7 +8,9 @@ pub mod attention;
 pub mod elementwise;
 pub mod embed;
 pub mod gemm;
+mod loops;
 pub mod norm;
+pub mod peak;
 pub mod pooling;
 pub mod rope;
 
@@ -52,6 +54,8 @@ impl Matrix {
 pub struct Kernels {
     /// Name for logs and `bench --json`.
     pub name: &'static str,
+    /// Floats of a vector.
+    pub lanes: usize,
     /// Columns of a packed panel.
     pub panel: usize,
     /// Matrix product over rows and panels.
@@ -70,6 +74,8 @@ pub struct Kernels {
     pub attention_tile: unsafe fn(&attention::Attention<'_>, attention::Tile, usize, &mut [f32]),
     /// One text's tokens to one vector.
     pub pool: unsafe fn(&pooling::Pool, pooling::Text),
+    /// Multiply-adds in registers, to measure by.
+    pub peak: unsafe fn(usize) -> f32,
     /// Rows to length 1.
     pub normalise: unsafe fn(&pooling::Normalise, Range<usize>),
 }
@@ -126,8 +132,14 @@ macro_rules! kernels {
             // SAFETY: as above.
             unsafe { pooling::normalise::<$vector>(args, rows) }
         }
+        $(#[$feature])?
+        unsafe fn peak(rounds: usize) -> f32 {
+            // SAFETY: as above.
+            unsafe { peak::peak::<$vector>(rounds) }
+        }
         Kernels {
             name: $name,
+            lanes: <$vector as Simd>::LANES,
             panel: gemm::VECTORS * <$vector as Simd>::LANES,
             gemm,
             embed,
@@ -137,6 +149,7 @@ macro_rules! kernels {
             attention_pack,
             attention_tile,
             pool,
+            peak,
             normalise,
         }
     }};

@@ -1,6 +1,7 @@
 //! RMS and layer norm, over whole rows or over groups of features (heads), with the residual folded in.
 
 use super::Matrix;
+use super::loops::{each, total};
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -74,7 +75,7 @@ unsafe fn one<V: Simd>(args: &Norm<'_>, x: *const f32, out: *mut f32, residual: 
     // SAFETY: x, out and the residual hold n floats each, and so do weight and bias.
     unsafe {
         if before {
-            each::<V>(n, |i, m| {
+            each!(V, n, |i, m| {
                 V::load_first(x.add(i), m)
                     .add(V::load_first(extra.add(i), m))
                     .store_first(out.add(i), m);
@@ -84,23 +85,23 @@ unsafe fn one<V: Simd>(args: &Norm<'_>, x: *const f32, out: *mut f32, residual: 
         let count = n as f32;
         let mut mean = 0.0;
         if args.kind == Kind::Layer {
-            mean = total::<V>(n, |i, m| V::load_first(x.add(i), m)) / count;
+            mean = total!(V, n, |i, m| V::load_first(x.add(i), m)) / count;
         }
         let square = if args.kind == Kind::Layer {
-            total::<V>(n, |i, m| {
+            total!(V, n, |i, m| {
                 // The lanes past the end would count as -mean: blank them by the same masked load of a difference.
                 let d = V::load_first(x.add(i), m).sub(V::splat(mean));
                 blank(d, m).mul(blank(d, m))
             })
         } else {
-            total::<V>(n, |i, m| {
+            total!(V, n, |i, m| {
                 let v = V::load_first(x.add(i), m);
                 v.mul(v)
             })
         };
         let factor = V::splat(1.0 / (square / count + args.eps).sqrt());
         let mean = V::splat(mean);
-        each::<V>(n, |i, m| {
+        each!(V, n, |i, m| {
             let mut y = V::load_first(x.add(i), m).sub(mean).mul(factor);
             if let Some(weight) = args.weight {
                 y = y.mul(V::load_first(weight.as_ptr().add(i), m));
@@ -128,32 +129,4 @@ fn blank<V: Simd>(v: V, n: usize) -> V {
         v.store(lanes.as_mut_ptr());
         V::load_first(lanes.as_ptr(), n)
     }
-}
-
-/// Calls `f(start, lanes)` for each vector of n elements.
-#[inline(always)]
-pub(super) fn each<V: Simd>(n: usize, mut f: impl FnMut(usize, usize)) {
-    let mut i = 0;
-    while i + V::LANES <= n {
-        f(i, V::LANES);
-        i += V::LANES;
-    }
-    if i < n {
-        f(i, n - i);
-    }
-}
-
-/// Sums `f` over n elements: four running sums, added in a fixed order.
-#[inline(always)]
-pub(super) fn total<V: Simd>(n: usize, mut f: impl FnMut(usize, usize) -> V) -> f32 {
-    let mut sums = [V::splat(0.0); 4];
-    let mut i = 0;
-    while i + 4 * V::LANES <= n {
-        for (s, sum) in sums.iter_mut().enumerate() {
-            *sum = sum.add(f(i + s * V::LANES, V::LANES));
-        }
-        i += 4 * V::LANES;
-    }
-    each::<V>(n - i, |j, lanes| sums[0] = sums[0].add(f(i + j, lanes)));
-    sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
 }

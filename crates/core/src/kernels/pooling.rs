@@ -1,7 +1,7 @@
 //! From a text's tokens to one vector, and vectors to length 1.
 
 use super::Matrix;
-use super::norm::{each, total};
+use super::loops::{each, total};
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -56,7 +56,7 @@ pub unsafe fn pool<V: Simd>(args: &Pool, text: Text) {
     // SAFETY: the caller vouches for the text's rows and for the output row.
     unsafe {
         let out = args.out.row(text.row);
-        each::<V>(args.width, |i, n| {
+        each!(V, args.width, |i, n| {
             let mut value = V::load_first(args.x.row(one).add(i), n);
             if matches!(args.kind, Kind::Mean | Kind::Max) {
                 for token in text.start + 1..text.start + text.len {
@@ -96,7 +96,7 @@ pub unsafe fn normalise<V: Simd>(args: &Normalise, rows: Range<usize>) {
         // SAFETY: the caller vouches for the row.
         unsafe {
             let (x, out) = (args.x.row(row), args.out.row(row));
-            let square = total::<V>(args.width, |i, n| {
+            let square = total!(V, args.width, |i, n| {
                 let v = V::load_first(x.add(i), n);
                 v.mul(v)
             });
@@ -106,7 +106,7 @@ pub unsafe fn normalise<V: Simd>(args: &Normalise, rows: Range<usize>) {
                 square.sqrt().max(1e-12)
             };
             let length = V::splat(length);
-            each::<V>(args.width, |i, n| {
+            each!(V, args.width, |i, n| {
                 V::load_first(x.add(i), n).div(length).store_first(out.add(i), n)
             });
         }

@@ -1,7 +1,7 @@
 //! Rotary position embedding: the halves of a head are pairs, turned by place times frequency.
 
 use super::Matrix;
-use super::norm::each;
+use super::loops::each;
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -63,7 +63,7 @@ pub unsafe fn rope<V: Simd>(args: &Rope<'_>, rows: Range<usize>) {
             unsafe {
                 let a = args.x.row(row).add(head * args.head_dim);
                 let b = a.add(half);
-                each::<V>(half, |i, n| {
+                each!(V, half, |i, n| {
                     let (cos, sin) = (
                         V::load_first(cos.as_ptr().add(i), n),
                         V::load_first(sin.as_ptr().add(i), n),
