@@ -48,7 +48,8 @@ def interpret(program, checkpoint, rows):
                 y = y + x[1] if residual == "after" else y
             case "linear":
                 y = ops.linear(x[0], w["weight"], w.get("bias"))
-                y = ops.activation(y, kind=p["activation"]) if p.get("activation") else y
+                y = ops.activation(y, kind=p["activation"]) if "activation" in p else y
+                y = ops.glu(*np.split(y, 2, axis=1), kind=p["gate"]) if "gate" in p else y
             case "rope":
                 y = ops.rope(batch, x[0], **p)
             case "attention":
@@ -79,6 +80,7 @@ def test_products_of_one_input_are_stacked(name, linears):
     attentions = sum(call.op == "attention" for call in after)
     assert sum(call.op == "linear" for call in after) // attentions == linears
     assert not any(call.op == "activation" for call in after)
+    assert sum(call.op == "glu" for call in after) == (attentions if name == "embedding_gemma2" else 0)
 
 
 def test_keys_tell_models_apart_and_are_stable():

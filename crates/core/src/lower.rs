@@ -4,11 +4,10 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
-use crate::kernels::gemm::Packed;
+use crate::kernels::gemm::{Finish, Packed, Shape, in_order_of_panels};
 use crate::kernels::norm::Residual;
 use crate::kernels::{Kernels, norm, pooling};
 use crate::program::*;
-use crate::simd::math::Activation;
 use crate::weights::{Table, floats, packed};
 use serde::de::DeserializeOwned;
 
@@ -56,10 +55,10 @@ pub enum Op {
     Linear {
         /// Packed weights.
         weight: Packed,
-        /// One an output.
+        /// One a packed column.
         bias: Option<Vec<f32>>,
-        /// Applied to each output.
-        activation: Option<Activation>,
+        /// What becomes of the sums.
+        finish: Finish,
     },
     /// Rotary embedding.
     Rope(RopeParameters),
@@ -205,14 +204,31 @@ impl Context<'_> {
 
     fn linear(&self, step: &Step) -> Result<Op> {
         self.arity(step, 1, &["weight", "bias"])?;
-        let LinearParameters { activation } = parameters(step)?;
+        let LinearParameters { activation, gate } = parameters(step)?;
+        ensure(activation.is_none() || gate.is_none(), || {
+            "an activation and a gate".into()
+        })?;
         let spec = self.weight(step, "weight")?.ok_or_else(|| missing("weight"))?;
-        let (out, k) = (step.out.width, step.inputs[0].width);
-        let weight = packed(self.checkpoint, spec, out, k, self.kernels.panel)?;
+        let shape = Shape {
+            out: step.out.width,
+            k: step.inputs[0].width,
+            gated: gate.is_some(),
+        };
+        let rows = shape
+            .rows()
+            .ok_or_else(|| Error::Program("a product too wide".into()))?;
+        let weight = packed(self.checkpoint, spec, shape, self.kernels.lanes)?;
+        let finish = match (activation, gate) {
+            (_, Some(gate)) => Finish::Gate(gate),
+            (Some(activation), None) => Finish::Activate(activation),
+            (None, None) => Finish::Keep,
+        };
         Ok(Op::Linear {
             weight,
-            bias: self.vector(step, "bias", out)?,
-            activation,
+            bias: self
+                .vector(step, "bias", rows)?
+                .map(|bias| in_order_of_panels(&bias, shape, self.kernels.lanes)),
+            finish,
         })
     }
 

@@ -121,12 +121,14 @@ pub struct NormParameters {
     pub residual: Option<String>,
 }
 
-/// Parameters of `linear`, and (required there) of `activation` and `glu`.
+/// Parameters of `linear`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinearParameters {
     /// Applied to each output.
     pub activation: Option<Activation>,
+    /// The weight is two matrices, one on the other: the result is this of the first product, times the second.
+    pub gate: Option<Activation>,
 }
 
 /// Parameters of `activation` and `glu`.

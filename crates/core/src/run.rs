@@ -19,7 +19,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Rows that a task of a matrix product covers: x of this many rows stays in the second-level cache.
+/// Floats of x that a task of a matrix product covers, so that they stay in the second-level cache beside a panel.
+const GEMM_FLOATS: usize = 1 << 16;
+/// Most rows that such a task covers.
 const GEMM_ROWS: usize = 96;
 /// Rows that a task of any other operation covers at most.
 const ROWS: usize = 64;
@@ -218,17 +220,13 @@ impl<'m> Run<'m> {
                 // SAFETY: see above.
                 by_rows(pool, threads, rows, |rows| unsafe { (kernels.norm)(&args, rows) });
             }
-            Op::Linear {
-                weight,
-                bias,
-                activation,
-            } => {
+            Op::Linear { weight, bias, finish } => {
                 let args = Gemm {
                     x: inputs[0],
                     out,
                     weight,
                     bias: bias.as_deref(),
-                    activation: *activation,
+                    finish: *finish,
                 };
                 by_rows_and_panels(pool, threads, rows, weight, |rows, panels| {
                     // SAFETY: see above.
@@ -367,14 +365,15 @@ fn by_rows_and_panels(
     weight: &gemm::Packed,
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let blocks = rows.div_ceil(GEMM_ROWS);
+    let block = (GEMM_FLOATS / weight.shape.k / gemm::TILE * gemm::TILE).clamp(2 * gemm::TILE, GEMM_ROWS);
+    let blocks = rows.div_ceil(block);
     let groups = (threads * 8).div_ceil(blocks).min(weight.panels());
     let group = weight.panels().div_ceil(groups);
     let groups = weight.panels().div_ceil(group);
     pool.run(threads, blocks * groups, &|task, _| {
-        let (block, first) = (task / groups, task % groups * group);
+        let (number, first) = (task / groups, task % groups * group);
         run(
-            block * GEMM_ROWS..((block + 1) * GEMM_ROWS).min(rows),
+            number * block..((number + 1) * block).min(rows),
             first..(first + group).min(weight.panels()),
         );
     });

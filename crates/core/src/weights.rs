@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::kernels::gemm::Packed;
+use crate::kernels::gemm::{Packed, Shape};
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
@@ -84,14 +84,18 @@ pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Re
     Ok(values)
 }
 
-/// The weight of a linear layer with `k` inputs, packed into panels.
-pub fn packed(checkpoint: &Checkpoint, spec: &WeightSpec, out: usize, k: usize, panel: usize) -> Result<Packed> {
-    let parts = parts(checkpoint, spec, &[out, k])?;
+/// The weight of a linear layer, packed into panels.
+pub fn packed(checkpoint: &Checkpoint, spec: &WeightSpec, shape: Shape, lanes: usize) -> Result<Packed> {
+    let k = shape.k;
+    let rows = shape
+        .rows()
+        .ok_or_else(|| Error::Program("a product too wide".into()))?;
+    let parts = parts(checkpoint, spec, &[rows, k])?;
     let rows: Vec<_> = parts
         .iter()
         .flat_map(|part| part.rows.clone().map(move |row| (part, row)))
         .collect();
-    Packed::new(out, k, panel, |n, line| {
+    Packed::new(shape, lanes, |n, line| {
         let (part, row) = rows[n];
         part.tensor.read(row * k, line);
         require_finite(part.name, line)?;

@@ -6,6 +6,7 @@
 3. `add(x, norm(h))`, the Gemma residual: the norm adds x as it writes.
 4. `norm(add(x, h))`, the BERT residual: the norm adds as it reads.
 5. `activation(linear(x))`: the product applies it as it writes.
+6. `glu(gate, up)` of the two halves of one product: the product writes the gated half alone.
 """
 
 from collections import Counter
@@ -37,6 +38,7 @@ def rewrite(calls: Sequence[Recorded]) -> Calls:
         add_after_norm,
         add_before_norm,
         activate_in_linear,
+        gate_in_linear,
     )
     for rule in rules:
         rule(state)
@@ -103,6 +105,22 @@ def activate_in_linear(state: Calls) -> None:
     for linear, activation in _pairs(state, "linear", "activation"):
         fused = replace(linear, out=activation.out, parameters={"activation": activation.parameters["kind"]})
         _merge(state, linear, activation, fused)
+
+
+def gate_in_linear(state: Calls) -> None:
+    """Rule 6. It saves writing, reading and writing again the widest values of the model."""
+    makers = {call.out.index: call for call in state.calls if call.op == "linear"}
+    uses = state.uses()
+    for glu in [call for call in state.calls if call.op == "glu"]:
+        halves = [state.slices.get(value.index) for value in glu.inputs]
+        if None in halves or any(uses[value.index] != 1 for value in glu.inputs):
+            continue
+        (gate, first), (up, second) = (half for half in halves if half is not None)
+        linear = makers.get(gate)
+        if gate == up and linear and (first, second, linear.out.width) == (0, glu.out.width, 2 * glu.out.width):
+            for value in glu.inputs:
+                del state.slices[value.index]
+            _merge(state, linear, glu, replace(linear, out=glu.out, parameters={"gate": glu.parameters["kind"]}))
 
 
 def _pairs(state: Calls, first: str, second: str) -> list[tuple[Recorded, Recorded]]:

@@ -2,7 +2,7 @@
 //! weighted sum. Tiles start at the text's own first token, so a text gets the same bits in any batch.
 
 use super::Matrix;
-use super::gemm::{Product, VECTORS, multiply};
+use super::gemm::{Finish, Product, VECTORS, multiply};
 use super::loops::each;
 use crate::simd::Simd;
 use crate::simd::math::exp;
@@ -162,10 +162,12 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     x: args.q.row(span.start + query).add(head * d),
                     x_stride: args.q.stride,
                     b: place.keys.add(key * d),
+                    ahead: place.keys.wrapping_add((key + panel) * d),
                     out: scores.add((query - queries.start) * stride + key - first_key),
                     out_stride: stride,
+                    columns: panel,
                 };
-                multiply::<V>(STRIP.min(queries.end - query), &product, panel, true, None);
+                multiply::<V>(STRIP.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
         for query in queries.clone() {
@@ -192,10 +194,14 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     x: scores.add((query - queries.start) * stride),
                     x_stride: stride,
                     b: place.values.add(first * place.padded + first_key * panel),
+                    ahead: place
+                        .values
+                        .wrapping_add((first + panel) * place.padded + first_key * panel),
                     out: args.out.row(span.start + query).add(head * d + first),
                     out_stride: args.out.stride,
+                    columns: features,
                 };
-                multiply::<V>(STRIP.min(queries.end - query), &product, features, true, None);
+                multiply::<V>(STRIP.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
     }

@@ -1,71 +1,144 @@
-//! Matrix product with packed weights: out = x · weightᵀ (+ bias), optionally through an activation.
+//! Matrix product with packed weights: out = x · weightᵀ (+ bias), through an activation or a gate where there is one.
 //!
-//! Weights are packed once at load into panels: `panel` columns of the output side by side, K major, so that the inner
-//! loop reads them in one stream. Each output is one chain of fused multiply-adds over K in ascending order; cutting K
-//! into blocks only parks the running sum in the output, so the bits don't depend on how many rows there are or on how
-//! they are divided among threads.
+//! Weights are packed once at load into panels: some columns of the output side by side, K major, so that the inner loop
+//! reads them in one stream. Each output is one chain of fused multiply-adds over K in ascending order, so its bits don't
+//! depend on how many rows there are or on how they are divided among threads.
 
 use super::Matrix;
 use crate::aligned::Aligned;
+use crate::pool::Pool;
 use crate::simd::Simd;
 use crate::simd::math::Activation;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Vectors of a panel row: with 6 rows of a tile they fill 12 of 16 registers.
 pub const VECTORS: usize = 2;
 /// Rows of a register tile.
-const TILE: usize = 6;
-/// K is cut so that a block of a panel (16 columns) stays in the first-level cache beside the rows of x.
-const K_BLOCK: usize = 256;
+pub const TILE: usize = 6;
 
-/// A weight matrix (out, in), packed.
-pub struct Packed {
-    data: Aligned,
+/// What a weight matrix computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
     /// Outputs.
     pub out: usize,
     /// Inputs.
     pub k: usize,
-    panel: usize,
+    /// The weight is two matrices of `out` rows: a vector of the first beside the same columns of the second.
+    pub gated: bool,
+}
+
+impl Shape {
+    /// Rows of the weight.
+    pub fn rows(self) -> Option<usize> {
+        self.out.checked_mul(if self.gated { 2 } else { 1 })
+    }
+
+    /// Outputs of a panel.
+    fn columns(self, lanes: usize) -> usize {
+        if self.gated { lanes } else { VECTORS * lanes }
+    }
+
+    /// Panels.
+    pub fn panels(self, lanes: usize) -> usize {
+        self.out.div_ceil(self.columns(lanes))
+    }
+
+    /// The row of the weight that stands in column `place` of a panel; `None` past the last.
+    pub fn source(self, lanes: usize, panel: usize, place: usize) -> Option<usize> {
+        let (vector, lane) = (place / lanes, place % lanes);
+        let first = panel * self.columns(lanes);
+        let (output, matrix) = if self.gated {
+            (first + lane, vector)
+        } else {
+            (first + place, 0)
+        };
+        (output < self.out).then_some(matrix * self.out + output)
+    }
+}
+
+/// A weight matrix, packed.
+pub struct Packed {
+    data: Aligned,
+    /// What it computes.
+    pub shape: Shape,
+    lanes: usize,
 }
 
 impl Packed {
-    /// Packs `out` rows of `k` floats, read through `row`, into panels of `panel` columns; the last is filled with 0.
-    pub fn new<E>(
-        out: usize,
-        k: usize,
-        panel: usize,
-        mut row: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
+    /// Packs the rows that `row` reads; columns past the last are 0.
+    pub fn new<E: Send>(
+        shape: Shape,
+        lanes: usize,
+        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        let mut data = Aligned::zeros(out.div_ceil(panel) * panel * k);
-        let mut line = vec![0.0; k];
-        for n in 0..out {
-            row(n, &mut line)?;
-            let first = n / panel * panel * k + n % panel;
-            for (i, value) in line.iter().enumerate() {
-                data[first + i * panel] = *value;
+        let (k, width) = (shape.k, VECTORS * lanes);
+        let mut data = Aligned::zeros(shape.panels(lanes) * width * k);
+        let failure = Mutex::new(None);
+        let whole = Matrix {
+            data: data.as_mut_ptr(),
+            stride: width * k,
+        };
+        Pool::global().run(usize::MAX, shape.panels(lanes), &|panel, _| {
+            // SAFETY: panels lie one behind the other, and each is written by one task.
+            let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), width * k) };
+            let mut lines = vec![0.0; width * k];
+            for (place, line) in lines.chunks_exact_mut(k).enumerate() {
+                let read = shape.source(lanes, panel, place).map(|source| row(source, line));
+                if let Some(Err(error)) = read {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return;
+                }
             }
+            for (i, values) in out.chunks_exact_mut(width).enumerate() {
+                for (place, value) in values.iter_mut().enumerate() {
+                    *value = lines[place * k + i];
+                }
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(Self { data, shape, lanes }),
         }
-        Ok(Self { data, out, k, panel })
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
-        self.out.div_ceil(self.panel)
+        self.shape.panels(self.lanes)
     }
+}
+
+/// Puts one number a row of the weight into the order of the panels' columns; 0 past the last.
+pub fn in_order_of_panels(values: &[f32], shape: Shape, lanes: usize) -> Vec<f32> {
+    let places = (0..shape.panels(lanes)).flat_map(|panel| (0..VECTORS * lanes).map(move |place| (panel, place)));
+    places
+        .map(|(panel, place)| shape.source(lanes, panel, place).map_or(0.0, |row| values[row]))
+        .collect()
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Finish {
+    /// They are the result.
+    Keep,
+    /// Each goes through it.
+    Activate(Activation),
+    /// The first matrix's go through it and are multiplied by the second's.
+    Gate(Activation),
 }
 
 /// One product.
 pub struct Gemm<'a> {
-    /// Input rows of `weight.k` floats.
+    /// Input rows of `weight.shape.k` floats.
     pub x: Matrix,
-    /// Output rows of `weight.out` floats.
+    /// Output rows of `weight.shape.out` floats.
     pub out: Matrix,
     /// The weights, packed for the instruction set that runs.
     pub weight: &'a Packed,
-    /// One a column.
+    /// One a column of each panel; see [`in_order_of_panels`].
     pub bias: Option<&'a [f32]>,
     /// Applied last.
-    pub activation: Option<Activation>,
+    pub finish: Finish,
 }
 
 /// Computes the given rows and panels.
@@ -74,96 +147,78 @@ pub struct Gemm<'a> {
 /// See [`super::Kernels`]; `x` and `out` must not overlap.
 #[inline(always)]
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
+    let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
-    let k = args.weight.k;
-    debug_assert_eq!(args.weight.panel, width);
+    debug_assert_eq!(args.weight.lanes, V::LANES);
     for panel in panels {
-        let column = panel * width;
-        let columns = width.min(args.weight.out - column);
-        for k0 in (0..k).step_by(K_BLOCK) {
-            let block = K_BLOCK.min(k - k0);
-            let finish = Finish {
-                bias: args.bias.map_or(std::ptr::null(), |bias| bias[column..].as_ptr()),
-                activation: args.activation,
-            };
-            let finish = (k0 + block == k).then_some(finish);
-            for row in rows.clone().step_by(TILE) {
-                // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel's block
-                // inside the packed weights by construction.
-                unsafe {
-                    let x = args.x.row(row).add(k0);
-                    let out = args.out.row(row).add(column);
-                    let b = args.weight.data.as_ptr().add(column * k + k0 * width);
-                    let tile = Product {
-                        k: block,
-                        x,
-                        x_stride: args.x.stride,
-                        b,
-                        out,
-                        out_stride: args.out.stride,
-                    };
-                    multiply::<V>(TILE.min(rows.end - row), &tile, columns, k0 == 0, finish);
-                }
+        let column = panel * shape.columns(V::LANES);
+        let b = args.weight.data[panel * width * shape.k..].as_ptr();
+        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        for (pass, row) in rows.clone().step_by(TILE).enumerate() {
+            // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed
+            // weights by construction. What is only fetched ahead may be anywhere.
+            unsafe {
+                let product = Product {
+                    k: shape.k,
+                    x: args.x.row(row),
+                    x_stride: args.x.stride,
+                    b,
+                    ahead: b.wrapping_add(width * shape.k + pass * shape.k / 4 * width),
+                    out: args.out.row(row).add(column),
+                    out_stride: args.out.stride,
+                    columns: shape.columns(V::LANES).min(shape.out - column),
+                };
+                multiply::<V>(TILE.min(rows.end - row), &product, bias, args.finish);
             }
         }
     }
 }
 
-/// What happens to a sum when it is complete.
-#[derive(Clone, Copy)]
-pub(super) struct Finish {
-    bias: *const f32,
-    activation: Option<Activation>,
-}
-
-/// One register tile: `out` (+)= x · b, with b's rows of one panel's width.
-pub(super) struct Product {
+/// One register tile: out = x · b, with b's rows of one panel's width.
+pub(crate) struct Product {
     pub k: usize,
     pub x: *const f32,
     pub x_stride: usize,
     pub b: *const f32,
+    /// What will be read next, fetched meanwhile at a line for every fourth step of K.
+    pub ahead: *const f32,
     pub out: *mut f32,
     pub out_stride: usize,
+    /// Columns of `out`.
+    pub columns: usize,
 }
 
 /// Runs a tile of 1 to 6 rows.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Simd>(
-    rows: usize,
-    tile: &Product,
-    columns: usize,
-    start: bool,
-    finish: Option<Finish>,
-) {
+pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<*const f32>, finish: Finish) {
+    macro_rules! rows {
+        ($rows:literal, $chains:path) => {{
+            let mut sums = [[V::splat(0.0); VECTORS]; $rows];
+            $chains(&mut sums, tile);
+            store(&sums, tile, bias, finish);
+        }};
+    }
     // SAFETY: the caller vouches for the tile.
     unsafe {
         match rows {
-            6 => tile_of::<V, 6>(tile, columns, start, finish),
-            5 => tile_of::<V, 5>(tile, columns, start, finish),
-            4 => tile_of::<V, 4>(tile, columns, start, finish),
-            3 => tile_of::<V, 3>(tile, columns, start, finish),
-            2 => tile_of::<V, 2>(tile, columns, start, finish),
-            _ => tile_of::<V, 1>(tile, columns, start, finish),
+            6 => rows!(6, V::six_chains),
+            5 => rows!(5, chains),
+            4 => rows!(4, chains),
+            3 => rows!(3, chains),
+            2 => rows!(2, chains),
+            _ => rows!(1, chains),
         }
     }
 }
 
+/// Adds x · b to the sums of a tile.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of b.
 #[inline(always)]
-unsafe fn tile_of<V: Simd, const ROWS: usize>(tile: &Product, columns: usize, start: bool, finish: Option<Finish>) {
-    let whole = columns == VECTORS * V::LANES;
-    let lanes = |v: usize| columns.saturating_sub(v * V::LANES).min(V::LANES);
-    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-    // SAFETY: the caller vouches for `ROWS` rows of x and out, `columns` columns of out and k rows of b.
+pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: the caller vouches for the tile.
     unsafe {
-        if !start {
-            for (r, row) in sums.iter_mut().enumerate() {
-                let out = tile.out.add(r * tile.out_stride);
-                for (v, sum) in row.iter_mut().enumerate() {
-                    let p = out.wrapping_add(v * V::LANES);
-                    *sum = if whole { V::load(p) } else { V::load_first(p, lanes(v)) };
-                }
-            }
-        }
         let mut x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
         let mut b = tile.b;
         for _ in 0..tile.k {
@@ -177,24 +232,37 @@ unsafe fn tile_of<V: Simd, const ROWS: usize>(tile: &Product, columns: usize, st
                 sums[r][1] = factor.fma(b1, sums[r][1]);
             }
         }
-        for (r, row) in sums.iter().enumerate() {
+    }
+}
+
+#[inline(always)]
+unsafe fn store<V: Simd, const ROWS: usize>(
+    sums: &[[V; VECTORS]; ROWS],
+    tile: &Product,
+    bias: Option<*const f32>,
+    finish: Finish,
+) {
+    let lanes = |v: usize| tile.columns.saturating_sub(v * V::LANES).min(V::LANES);
+    // SAFETY: the caller vouches for `ROWS` rows of `columns` floats, and for a bias of one panel's width.
+    unsafe {
+        for (r, [first, second]) in sums.iter().enumerate() {
             let out = tile.out.add(r * tile.out_stride);
-            for (v, sum) in row.iter().enumerate() {
-                let mut sum = *sum;
-                if let Some(finish) = finish {
-                    if !finish.bias.is_null() {
-                        sum = sum.add(V::load_first(finish.bias.wrapping_add(v * V::LANES), lanes(v)));
-                    }
-                    if let Some(activation) = finish.activation {
-                        sum = activation.apply(sum);
-                    }
+            let (mut first, mut second) = (*first, *second);
+            if let Some(bias) = bias {
+                first = first.add(V::load(bias));
+                second = second.add(V::load(bias.add(V::LANES)));
+            }
+            match finish {
+                Finish::Keep => {}
+                Finish::Activate(activation) => (first, second) = (activation.apply(first), activation.apply(second)),
+                Finish::Gate(activation) => {
+                    activation.apply(first).mul(second).store_first(out, lanes(0));
+                    continue;
                 }
-                let p = out.wrapping_add(v * V::LANES);
-                if whole {
-                    sum.store(p)
-                } else {
-                    sum.store_first(p, lanes(v))
-                }
+            }
+            first.store_first(out, lanes(0));
+            if lanes(1) > 0 {
+                second.store_first(out.add(V::LANES), lanes(1));
             }
         }
     }

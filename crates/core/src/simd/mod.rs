@@ -8,6 +8,8 @@ pub mod avx2;
 pub mod math;
 pub mod portable;
 
+use crate::kernels::gemm::{Product, VECTORS, chains};
+
 /// A vector of f32.
 ///
 /// The arithmetic methods are safe to call only in code that runs after the instruction set was detected; the kernels
@@ -61,4 +63,12 @@ pub trait Simd: Copy + 'static {
     fn sum(self) -> f32;
     /// Largest lane.
     fn largest(self) -> f32;
+    /// The inner loop of a full tile of the matrix product; see [`chains`].
+    ///
+    /// # Safety
+    /// As for [`chains`], and the instruction set must be there.
+    unsafe fn six_chains(sums: &mut [[Self; VECTORS]; 6], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { chains(sums, tile) }
+    }
 }
