@@ -62,15 +62,16 @@ class Model:
         files: Sequence[tuple[str, str]],
         *,
         threads: int | None = None,
+        dtype: str = "float32",
         memory_limit: int | None = None,
         scan: bool = True,
         portable: bool = False,
     ) -> Model:
         """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
 
-        `threads`: None is one a core. `memory_limit` (bytes): refuse to load what needs more than this; None is what
-        the machine has left. `scan` reads the embedding table, too, for values that are not finite. `portable` takes
-        the scalar kernels, for tests.
+        `threads`: None is one a core. `dtype`: arithmetic of the large products, "float32" or "int16".
+        `memory_limit` (bytes): refuse to load what needs more than this; None is what the machine has left. `scan`
+        reads the embedding table, too, for values that are not finite. `portable` takes the scalar kernels, for tests.
         """
 
     @property
@@ -79,6 +80,8 @@ class Model:
     def vocab_size(self) -> int: ...
     @property
     def instruction_set(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
     @property
     def threads(self) -> int: ...
     def run(

@@ -23,7 +23,8 @@ class Embedder:
 
     Args:
         model: Hub id, alias, or directory; None is the default model, all-MiniLM-L6-v2.
-        dtype: Arithmetic of the forward pass, "float32".
+        dtype: Arithmetic of the large products: "float32"; "int16", faster and near lossless; "auto", which is int16
+            where it was measured to come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
 
@@ -52,6 +53,11 @@ class Embedder:
     def model(self) -> str:
         """Name of the model: its hub id, or the last part of its directory."""
         return self._engine.id
+
+    @property
+    def dtype(self) -> str:
+        """Arithmetic in use, "float32" or "int16"."""
+        return self._engine.dtype
 
     @property
     def dimensions(self) -> int:

@@ -18,6 +18,6 @@ mod simd;
 mod weights;
 
 pub use error::{Error, Result};
-pub use model::{Model, Options};
+pub use model::{Model, Options, Precision};
 pub use pool::Pool;
 pub use run::{Progress, Run};

@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::{Finish, Packed, Shape, in_order_of_panels};
 use crate::kernels::norm::Residual;
-use crate::kernels::{Kernels, norm, pooling};
+use crate::kernels::{Kernels, int16, norm, pooling};
+use crate::model::Precision;
 use crate::program::*;
-use crate::weights::{Table, floats, packed};
+use crate::weights::{Table, floats, rows_of};
 use serde::de::DeserializeOwned;
 
 /// A step that is ready to run.
@@ -21,6 +22,14 @@ pub struct Lowered {
     pub inputs: Vec<Operand>,
     /// What a row of the result is.
     pub axis: Axis,
+}
+
+/// Packed weights in one of the precisions.
+pub enum Matrix {
+    /// Floats.
+    Float32(Packed),
+    /// Pairs of 16-bit integers.
+    Int16(int16::Packed),
 }
 
 /// An operation with its weights.
@@ -54,7 +63,7 @@ pub enum Op {
     /// Matrix product.
     Linear {
         /// Packed weights.
-        weight: Packed,
+        weight: Matrix,
         /// One a packed column.
         bias: Option<Vec<f32>>,
         /// What becomes of the sums.
@@ -73,11 +82,17 @@ pub enum Op {
 }
 
 /// Lowers all steps of `program`.
-pub fn lower(program: &Program, checkpoint: &Checkpoint, kernels: &Kernels) -> Result<Vec<Lowered>> {
+pub fn lower(
+    program: &Program,
+    checkpoint: &Checkpoint,
+    kernels: &Kernels,
+    precision: Precision,
+) -> Result<Vec<Lowered>> {
     let context = Context {
         program,
         checkpoint,
         kernels,
+        precision,
     };
     program
         .steps
@@ -96,6 +111,7 @@ struct Context<'a> {
     program: &'a Program,
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
+    precision: Precision,
 }
 
 impl Context<'_> {
@@ -110,7 +126,7 @@ impl Context<'_> {
         let op = match step.op.as_str() {
             "embed" => self.embed(step)?,
             "norm" => self.norm(step)?,
-            "linear" => self.linear(step)?,
+            "linear" => self.linear(step, axis)?,
             "rope" => self.rope(step)?,
             "attention" => self.attention(step)?,
             "add" | "mul" | "glu" | "activation" | "scale" => self.elementwise(step)?,
@@ -202,7 +218,7 @@ impl Context<'_> {
         })
     }
 
-    fn linear(&self, step: &Step) -> Result<Op> {
+    fn linear(&self, step: &Step, axis: Axis) -> Result<Op> {
         self.arity(step, 1, &["weight", "bias"])?;
         let LinearParameters { activation, gate } = parameters(step)?;
         ensure(activation.is_none() || gate.is_none(), || {
@@ -217,7 +233,19 @@ impl Context<'_> {
         let rows = shape
             .rows()
             .ok_or_else(|| Error::Program("a product too wide".into()))?;
-        let weight = packed(self.checkpoint, spec, shape, self.kernels.lanes)?;
+        // What comes after pooling is a small part of the work: it stays exact.
+        let weight = match (self.precision, axis) {
+            (Precision::Int16, Axis::Tokens) => {
+                let rows = rows_of(self.checkpoint, spec, shape)?;
+                Matrix::Int16(int16::Packed::new(shape, self.kernels.lanes, |n, line| {
+                    rows.read(n, line)
+                })?)
+            }
+            _ => {
+                let rows = rows_of(self.checkpoint, spec, shape)?;
+                Matrix::Float32(Packed::new(shape, self.kernels.lanes, |n, line| rows.read(n, line))?)
+            }
+        };
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),

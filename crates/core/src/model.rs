@@ -17,6 +17,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Arithmetic of the matrix products over tokens; everything else is computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Float32,
+    /// 16-bit integers with 32-bit sums; see [`crate::kernels::int16`].
+    Int16,
+}
+
 /// How a model is to be loaded.
 #[derive(Clone, Copy, Default)]
 pub struct Options {
@@ -26,6 +36,8 @@ pub struct Options {
     pub memory_limit: Option<u64>,
     /// Read embedding tables, too, and refuse NaN in them; everything else is always checked.
     pub scan: bool,
+    /// Arithmetic of the large products.
+    pub precision: Precision,
     /// Use the portable kernels whatever the machine has.
     pub portable: bool,
 }
@@ -39,6 +51,7 @@ pub struct Model {
     pub(crate) output: Operand,
     pub(crate) kernels: &'static Kernels,
     pub(crate) threads: usize,
+    precision: Precision,
     /// Rows of the smallest embedding table: ids below it are valid.
     pub vocabulary: usize,
     /// Places that every position table covers; `None` without such a table.
@@ -68,7 +81,7 @@ impl Model {
         } else {
             Kernels::best()
         };
-        let steps = lower(&program, &checkpoint, kernels)?;
+        let steps = lower(&program, &checkpoint, kernels, options.precision)?;
         let (vocabulary, places) = limits(&steps)?;
         if options.scan {
             for step in &steps {
@@ -94,6 +107,7 @@ impl Model {
             buffers: program.buffers,
             output,
             kernels,
+            precision: options.precision,
             threads: options.threads.unwrap_or(usize::MAX).clamp(1, Pool::global().threads()),
             vocabulary,
             places,
@@ -110,6 +124,11 @@ impl Model {
     /// Name of the kernels in use.
     pub fn instruction_set(&self) -> &'static str {
         self.kernels.name
+    }
+
+    /// Arithmetic of the large products.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Threads that a run uses at most.

@@ -6,12 +6,12 @@ use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
 use crate::kernels::elementwise::Elementwise;
 use crate::kernels::embed::Embed;
-use crate::kernels::gemm::Gemm;
+use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::norm::Norm;
 use crate::kernels::pooling::{Normalise, Pool as Pooling, Text};
 use crate::kernels::rope::Rope;
-use crate::kernels::{Matrix, gemm};
-use crate::lower::{Lowered, Op};
+use crate::kernels::{Matrix, gemm, int16};
+use crate::lower::{Lowered, Matrix as Weights, Op};
 use crate::model::Model;
 use crate::pool::Pool;
 use crate::program::{AttentionParameters, Axis, Operand};
@@ -94,14 +94,14 @@ pub enum Progress {
 pub struct Run<'m> {
     model: &'m Model,
     batch: Batch,
-    /// One a program buffer, then packed keys and values, then the workers' scores.
+    /// One a program buffer, then packed keys and values, the workers' scores, and rows as integers with their scales.
     arena: Vec<Aligned>,
     cursor: usize,
 }
 
 impl<'m> Run<'m> {
     pub(crate) fn new(model: &'m Model, batch: Batch, mut arena: Vec<Aligned>) -> Self {
-        arena.resize_with(model.buffers.len() + 2, Aligned::default);
+        arena.resize_with(model.buffers.len() + 4, Aligned::default);
         for (storage, buffer) in arena.iter_mut().zip(&model.buffers) {
             storage.reserve(buffer.width * batch.rows(buffer.axis));
         }
@@ -221,17 +221,24 @@ impl<'m> Run<'m> {
                 by_rows(pool, threads, rows, |rows| unsafe { (kernels.norm)(&args, rows) });
             }
             Op::Linear { weight, bias, finish } => {
-                let args = Gemm {
-                    x: inputs[0],
-                    out,
-                    weight,
-                    bias: bias.as_deref(),
-                    finish: *finish,
-                };
-                by_rows_and_panels(pool, threads, rows, weight, |rows, panels| {
-                    // SAFETY: see above.
-                    unsafe { (kernels.gemm)(&args, rows, panels) }
-                });
+                let bias = bias.as_deref();
+                match weight {
+                    Weights::Float32(weight) => {
+                        let args = Gemm {
+                            x: inputs[0],
+                            out,
+                            weight,
+                            bias,
+                            finish: *finish,
+                        };
+                        let size = (rows, weight.shape.k, weight.panels());
+                        by_rows_and_panels(pool, threads, size, |rows, panels| {
+                            // SAFETY: see above.
+                            unsafe { (kernels.gemm)(&args, rows, panels) }
+                        });
+                    }
+                    Weights::Int16(weight) => self.int16(pool, weight, bias, *finish, inputs[0], out),
+                }
             }
             Op::Rope(p) => {
                 let angles = &self.model.angles(p.theta, p.dim, *longest);
@@ -282,6 +289,49 @@ impl<'m> Run<'m> {
                 by_rows(pool, threads, rows, |rows| unsafe { (kernels.normalise)(&args, rows) });
             }
         }
+    }
+
+    fn int16(
+        &mut self,
+        pool: &Pool,
+        weight: &int16::Packed,
+        bias: Option<&[f32]>,
+        finish: Finish,
+        x: Matrix,
+        out: Matrix,
+    ) {
+        let (kernels, threads, rows) = (self.model.kernels, self.model.threads, self.batch.ids.len());
+        let (k, pairs) = (weight.shape.k, int16::pairs(weight.shape.k));
+        let storage = self.model.buffers.len() + 2;
+        self.arena[storage].reserve(rows * pairs);
+        self.arena[storage + 1].reserve(rows);
+        let mut matrix = |number: usize, stride| Matrix {
+            data: self.arena[number].as_mut_ptr(),
+            stride,
+        };
+        let (ints, scales) = (matrix(storage, pairs), matrix(storage + 1, 1));
+        let quantise = int16::Quantise {
+            x,
+            k,
+            out: ints,
+            scales,
+        };
+        // SAFETY: lowering checked the operands; the arena has the batch's rows.
+        by_rows(pool, threads, rows, |rows| unsafe {
+            (kernels.quantise)(&quantise, rows)
+        });
+        let args = int16::Gemm {
+            x: ints,
+            scales,
+            out,
+            weight,
+            bias,
+            finish,
+        };
+        by_rows_and_panels(pool, threads, (rows, pairs, weight.panels()), |rows, panels| {
+            // SAFETY: as above.
+            unsafe { (kernels.gemm_int16)(&args, rows, panels) }
+        });
     }
 
     fn attention(
@@ -357,24 +407,24 @@ fn by_rows(pool: &Pool, threads: usize, rows: usize, run: impl Fn(Range<usize>) 
     });
 }
 
-/// Splits a product into blocks of rows and, as far as that is too coarse, groups of panels.
+/// Splits a product of `rows` rows of `k` floats and of `panels` panels into blocks of rows and, as far as that is too
+/// coarse, groups of panels.
 fn by_rows_and_panels(
     pool: &Pool,
     threads: usize,
-    rows: usize,
-    weight: &gemm::Packed,
+    (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let block = (GEMM_FLOATS / weight.shape.k / gemm::TILE * gemm::TILE).clamp(2 * gemm::TILE, GEMM_ROWS);
+    let block = (GEMM_FLOATS / k / gemm::TILE * gemm::TILE).clamp(2 * gemm::TILE, GEMM_ROWS);
     let blocks = rows.div_ceil(block);
-    let groups = (threads * 8).div_ceil(blocks).min(weight.panels());
-    let group = weight.panels().div_ceil(groups);
-    let groups = weight.panels().div_ceil(group);
+    let groups = (threads * 8).div_ceil(blocks).min(panels);
+    let group = panels.div_ceil(groups);
+    let groups = panels.div_ceil(group);
     pool.run(threads, blocks * groups, &|task, _| {
         let (number, first) = (task / groups, task % groups * group);
         run(
             number * block..((number + 1) * block).min(rows),
-            first..(first + group).min(weight.panels()),
+            first..(first + group).min(panels),
         );
     });
 }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{Packed, Shape};
+use crate::kernels::gemm::Shape;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
@@ -84,23 +84,36 @@ pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Re
     Ok(values)
 }
 
-/// The weight of a linear layer, packed into panels.
-pub fn packed(checkpoint: &Checkpoint, spec: &WeightSpec, shape: Shape, lanes: usize) -> Result<Packed> {
-    let k = shape.k;
+/// The rows of a linear layer's weight, wherever in the checkpoint they are.
+pub struct Rows<'a> {
+    parts: Vec<Part<'a>>,
+    add: f32,
+}
+
+impl Rows<'_> {
+    /// Reads row `n` into `line` of one row's length.
+    pub fn read(&self, mut n: usize, line: &mut [f32]) -> Result<()> {
+        for part in &self.parts {
+            if n < part.rows.len() {
+                part.tensor.read((part.rows.start + n) * line.len(), line);
+                require_finite(part.name, line)?;
+                line.iter_mut().for_each(|value| *value += self.add);
+                return Ok(());
+            }
+            n -= part.rows.len();
+        }
+        Err(Error::Program(format!("row {n} past the end of a weight")))
+    }
+}
+
+/// Finds the rows of a linear layer's weight and checks that they have the shape.
+pub fn rows_of<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: Shape) -> Result<Rows<'a>> {
     let rows = shape
         .rows()
         .ok_or_else(|| Error::Program("a product too wide".into()))?;
-    let parts = parts(checkpoint, spec, &[rows, k])?;
-    let rows: Vec<_> = parts
-        .iter()
-        .flat_map(|part| part.rows.clone().map(move |row| (part, row)))
-        .collect();
-    Packed::new(shape, lanes, |n, line| {
-        let (part, row) = rows[n];
-        part.tensor.read(row * k, line);
-        require_finite(part.name, line)?;
-        line.iter_mut().for_each(|value| *value += spec.add);
-        Ok(())
+    Ok(Rows {
+        parts: parts(checkpoint, spec, &[rows, shape.k])?,
+        add: spec.add,
     })
 }
 

@@ -1,7 +1,7 @@
 //! `Model` and `CancelToken`: the executor as Python sees it.
 
 use crate::errors::raise;
-use embergem_core::{Error, Options, Pool, Progress};
+use embergem_core::{Error, Options, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -38,18 +38,29 @@ pub struct Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[pyo3(signature = (program, files, *, threads=None, memory_limit=None, scan=true, portable=false))]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
+    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, portable=false))]
     fn load(
         py: Python<'_>,
         program: &str,
         files: Vec<(String, PathBuf)>,
         threads: Option<usize>,
+        dtype: &str,
         memory_limit: Option<u64>,
         scan: bool,
         portable: bool,
     ) -> PyResult<Self> {
+        let precision = match dtype {
+            "float32" => Precision::Float32,
+            "int16" => Precision::Int16,
+            _ => {
+                let message = format!("dtype={dtype:?} is not one that the executor has: float32, int16");
+                return Err(raise(py, "UnsupportedOption", message));
+            }
+        };
         let options = Options {
             threads,
+            precision,
             memory_limit,
             scan,
             portable,
@@ -67,6 +78,14 @@ impl Model {
     #[getter]
     fn instruction_set(&self) -> &'static str {
         self.model.instruction_set()
+    }
+
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        match self.model.precision() {
+            Precision::Float32 => "float32",
+            Precision::Int16 => "int16",
+        }
     }
 
     #[getter]

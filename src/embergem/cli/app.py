@@ -51,6 +51,11 @@ def complete_task(incomplete: str) -> list[str]:
     return [task for task in Task if task.startswith(incomplete)]
 
 
+def complete_dtype(incomplete: str) -> list[str]:
+    """Arithmetics that begin with what was typed."""
+    return [name for name in ("auto", "float32", "int16") if name.startswith(incomplete)]
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +64,10 @@ Model = Annotated[
         autocompletion=complete_model, show_default=False,
     ),
 ]  # fmt: skip
+Dtype = Annotated[
+    str,
+    typer.Option(help="Arithmetic: float32, int16 (faster, near lossless) or auto.", autocompletion=complete_dtype),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Most threads to compute with. Default: one a core.")]
 
 
@@ -90,6 +99,7 @@ def embed(
         typer.Option(help="JSON lines, a NumPy file, or a table for the eye. Default: by the name of --output."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to stdout.")] = None,
+    dtype: Dtype = "float32",
     threads: Threads = None,
 ) -> None:
     """Embed texts.
@@ -106,7 +116,7 @@ def embed(
 
     run(
         texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
-        truncate=truncate, form=format, output=output, threads=threads,
+        truncate=truncate, form=format, output=output, dtype=dtype, threads=threads,
     )  # fmt: skip
 
 
@@ -125,6 +135,7 @@ def serve(
     ] = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 1234,
     host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    dtype: Dtype = "float32",
     threads: Threads = None,
     log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
 ) -> None:
@@ -138,7 +149,7 @@ def serve(
     """
     from embergem.cli.serve import run
 
-    run(models=model or [None], host=host, port=port, threads=threads, log_level=log_level)
+    run(models=model or [None], host=host, port=port, dtype=dtype, threads=threads, log_level=log_level)
 
 
 def report(error: Exception) -> int:

@@ -35,6 +35,7 @@ def run(
     truncate: bool,
     form: Format | None,
     output: Path | None,
+    dtype: str,
     threads: int | None,
 ) -> None:
     """Read, embed, write. A file at `output` appears whole or not at all."""
@@ -42,7 +43,7 @@ def run(
     if form is Format.NPY and output is None and sys.stdout.isatty():
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
-    with Embedder(model, threads=threads) as embedder:
+    with Embedder(model, dtype=dtype, threads=threads) as embedder:
         parts = [np.empty((0, dimensions or embedder.dimensions), dtype=np.float32)]
         with _progress(len(inputs)) as advance:
             for start in range(0, len(inputs), CHUNK):

@@ -8,7 +8,7 @@ from embergem.errors import UnsupportedOption
 from embergem.registry import Registry
 
 
-def run(*, models: Sequence[str | None], host: str, port: int, threads: int | None, log_level: str) -> None:
+def run(*, models: Sequence[str | None], host: str, port: int, dtype: str, threads: int | None, log_level: str) -> None:
     """Load every model, the first as the default, and serve until stopped."""
     from embergem.server.app import serve
 
@@ -18,7 +18,7 @@ def run(*, models: Sequence[str | None], host: str, port: int, threads: int | No
             location = resolve(model)
             if location.id in engines:
                 raise UnsupportedOption(f"two models are called {location.id!r}; rename one of the directories")
-            engines[location.id] = Engine.load(location, threads=threads)
+            engines[location.id] = Engine.load(location, dtype=dtype, threads=threads)
         registry = Registry(engines, default=next(iter(engines)))
         serve(registry, host=host, port=port, log_level=log_level)
     finally:

@@ -35,7 +35,7 @@ impl Shape {
     }
 
     /// Outputs of a panel.
-    fn columns(self, lanes: usize) -> usize {
+    pub fn columns(self, lanes: usize) -> usize {
         if self.gated { lanes } else { VECTORS * lanes }
     }
 
@@ -236,7 +236,7 @@ pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]
 }
 
 #[inline(always)]
-unsafe fn store<V: Simd, const ROWS: usize>(
+pub(super) unsafe fn store<V: Simd, const ROWS: usize>(
     sums: &[[V; VECTORS]; ROWS],
     tile: &Product,
     bias: Option<*const f32>,

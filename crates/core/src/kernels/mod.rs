@@ -8,6 +8,7 @@ pub mod attention;
 pub mod elementwise;
 pub mod embed;
 pub mod gemm;
+pub mod int16;
 mod loops;
 pub mod norm;
 pub mod peak;
@@ -60,6 +61,10 @@ pub struct Kernels {
     pub panel: usize,
     /// Matrix product over rows and panels.
     pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
+    /// Rows to 16-bit integers.
+    pub quantise: unsafe fn(&int16::Quantise, Range<usize>),
+    /// Product of 16-bit integers over rows and panels.
+    pub gemm_int16: unsafe fn(&int16::Gemm<'_>, Range<usize>, Range<usize>),
     /// Lookup of rows of the embedding table.
     pub embed: unsafe fn(&embed::Embed<'_>, Range<usize>),
     /// RMS or layer norm over rows.
@@ -86,6 +91,16 @@ macro_rules! kernels {
         unsafe fn gemm(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
             // SAFETY: the caller keeps the contract of `Kernels`; so below.
             unsafe { gemm::gemm::<$vector>(args, rows, panels) }
+        }
+        $(#[$feature])?
+        unsafe fn quantise(args: &int16::Quantise, rows: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { int16::quantise::<$vector>(args, rows) }
+        }
+        $(#[$feature])?
+        unsafe fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { int16::gemm::<$vector>(args, rows, panels) }
         }
         $(#[$feature])?
         unsafe fn embed(args: &embed::Embed<'_>, rows: Range<usize>) {
@@ -142,6 +157,8 @@ macro_rules! kernels {
             lanes: <$vector as Simd>::LANES,
             panel: gemm::VECTORS * <$vector as Simd>::LANES,
             gemm,
+            quantise,
+            gemm_int16,
             embed,
             norm,
             rope,

@@ -64,8 +64,149 @@ macro_rules! step {
     };
 }
 
+/// The same for pairs of 16-bit integers. The register of the broadcast takes the second product: there is no other left.
+macro_rules! int_step {
+    ($x:literal, $b0:literal, $b1:literal) => {
+        concat!(
+            "vmovdqu ymm12, [{b} + ",
+            $b0,
+            "]\n",
+            "vmovdqu ymm13, [{b} + ",
+            $b1,
+            "]\n",
+            "vpbroadcastd ymm14, [{low} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm0, ymm0, ymm15\n",
+            "vpaddd ymm1, ymm1, ymm14\n",
+            "vpbroadcastd ymm14, [{low} + {stride} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm2, ymm2, ymm15\n",
+            "vpaddd ymm3, ymm3, ymm14\n",
+            "vpbroadcastd ymm14, [{low} + 2*{stride} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm4, ymm4, ymm15\n",
+            "vpaddd ymm5, ymm5, ymm14\n",
+            "vpbroadcastd ymm14, [{high} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm6, ymm6, ymm15\n",
+            "vpaddd ymm7, ymm7, ymm14\n",
+            "vpbroadcastd ymm14, [{high} + {stride} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm8, ymm8, ymm15\n",
+            "vpaddd ymm9, ymm9, ymm14\n",
+            "vpbroadcastd ymm14, [{high} + 2*{stride} + ",
+            $x,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm10, ymm10, ymm15\n",
+            "vpaddd ymm11, ymm11, ymm14\n",
+        )
+    };
+}
+
+/// The loop over K around such a step: four at a time, then one, with what comes next fetched meanwhile.
+macro_rules! six_rows {
+    ($step:ident, $tile:ident, $s0:expr, $s1:expr, $s2:expr, $s3:expr, $s4:expr, $s5:expr, $s6:expr, $s7:expr, $s8:expr,
+     $s9:expr, $s10:expr, $s11:expr) => {
+        asm!(
+            "sub {k}, 4",
+            "jb 3f",
+            ".p2align 5",
+            "2:",
+            "prefetcht1 [{ahead}]",
+            $step!("0", "0", "32"),
+            $step!("4", "64", "96"),
+            $step!("8", "128", "160"),
+            $step!("12", "192", "224"),
+            "add {low}, 16",
+            "add {high}, 16",
+            "add {b}, 256",
+            "add {ahead}, 64",
+            "sub {k}, 4",
+            "jae 2b",
+            "3:",
+            "add {k}, 4",
+            "jz 5f",
+            "4:",
+            $step!("0", "0", "32"),
+            "add {low}, 4",
+            "add {high}, 4",
+            "add {b}, 64",
+            "dec {k}",
+            "jnz 4b",
+            "5:",
+            low = inout(reg) $tile.x => _,
+            high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
+            stride = in(reg) 4 * $tile.x_stride,
+            b = inout(reg) $tile.b => _,
+            ahead = inout(reg) $tile.ahead => _,
+            k = inout(reg) $tile.k => _,
+            inout("ymm0") $s0, inout("ymm1") $s1, inout("ymm2") $s2, inout("ymm3") $s3,
+            inout("ymm4") $s4, inout("ymm5") $s5, inout("ymm6") $s6, inout("ymm7") $s7,
+            inout("ymm8") $s8, inout("ymm9") $s9, inout("ymm10") $s10, inout("ymm11") $s11,
+            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nostack, readonly),
+        )
+    };
+}
+
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    type Int = __m256i;
+
+    #[inline(always)]
+    fn int_zero() -> Self::Int {
+        // SAFETY: see `splat`.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
+        // SAFETY: the caller vouches for eight reads.
+        unsafe {
+            let b = _mm256_loadu_si256(b.cast());
+            _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(pair), b))
+        }
+    }
+    #[inline(always)]
+    fn from_int(int: Self::Int) -> Self {
+        // SAFETY: see `splat`.
+        Self(unsafe { _mm256_cvtepi32_ps(int) })
+    }
+    #[inline(always)]
+    unsafe fn store_int16(self, p: *mut i16) {
+        // SAFETY: the caller vouches for eight writes.
+        unsafe {
+            let wide = _mm256_cvtps_epi32(self.0);
+            let narrow = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+            _mm_storeu_si128(p.cast(), narrow);
+        }
+    }
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn six_int_chains(sums: &mut [[Self::Int; VECTORS]; 6], tile: &Product) {
+        let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+        // SAFETY: as in `six_chains`; a pair has the size of a float.
+        unsafe {
+            six_rows!(
+                int_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
+            )
+        }
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -164,45 +305,9 @@ impl Simd for Avx2 {
         // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read; prefetches may go
         // anywhere.
         unsafe {
-            asm!(
-                "sub {k}, 4",
-                "jb 3f",
-                ".p2align 5",
-                "2:",
-                "prefetcht1 [{ahead}]",
-                step!("0", "0", "32"),
-                step!("4", "64", "96"),
-                step!("8", "128", "160"),
-                step!("12", "192", "224"),
-                "add {low}, 16",
-                "add {high}, 16",
-                "add {b}, 256",
-                "add {ahead}, 64",
-                "sub {k}, 4",
-                "jae 2b",
-                "3:",
-                "add {k}, 4",
-                "jz 5f",
-                "4:",
-                step!("0", "0", "32"),
-                "add {low}, 4",
-                "add {high}, 4",
-                "add {b}, 64",
-                "dec {k}",
-                "jnz 4b",
-                "5:",
-                low = inout(reg) tile.x => _,
-                high = inout(reg) tile.x.add(3 * tile.x_stride) => _,
-                stride = in(reg) 4 * tile.x_stride,
-                b = inout(reg) tile.b => _,
-                ahead = inout(reg) tile.ahead => _,
-                k = inout(reg) tile.k => _,
-                inout("ymm0") s0.0, inout("ymm1") s1.0, inout("ymm2") s2.0, inout("ymm3") s3.0,
-                inout("ymm4") s4.0, inout("ymm5") s5.0, inout("ymm6") s6.0, inout("ymm7") s7.0,
-                inout("ymm8") s8.0, inout("ymm9") s9.0, inout("ymm10") s10.0, inout("ymm11") s11.0,
-                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-                options(nostack, readonly),
-            );
+            six_rows!(
+                step, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0
+            )
         }
     }
     #[inline(always)]

@@ -9,6 +9,7 @@ pub mod math;
 pub mod portable;
 
 use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::int16::int_chains;
 
 /// A vector of f32.
 ///
@@ -18,6 +19,8 @@ use crate::kernels::gemm::{Product, VECTORS, chains};
 pub trait Simd: Copy + 'static {
     /// Number of lanes.
     const LANES: usize;
+    /// A vector of as many i32.
+    type Int: Copy;
 
     /// All lanes `x`.
     fn splat(x: f32) -> Self;
@@ -63,6 +66,28 @@ pub trait Simd: Copy + 'static {
     fn sum(self) -> f32;
     /// Largest lane.
     fn largest(self) -> f32;
+    /// All lanes 0.
+    fn int_zero() -> Self::Int;
+    /// sum + pair.0 · b.0 + pair.1 · b.1, where pairs of 16-bit integers stand in 32 bits; b gives a pair a lane.
+    ///
+    /// # Safety
+    /// `b` must be valid for `LANES` reads.
+    unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int;
+    /// Each lane as a float, to the nearest.
+    fn from_int(int: Self::Int) -> Self;
+    /// Rounds to the nearest (ties to even) and writes `LANES` 16-bit integers.
+    ///
+    /// # Safety
+    /// `p` must be valid for that many writes.
+    unsafe fn store_int16(self, p: *mut i16);
+    /// The inner loop of a full tile of the product of integers; see [`int_chains`].
+    ///
+    /// # Safety
+    /// As for [`int_chains`], and the instruction set must be there.
+    unsafe fn six_int_chains(sums: &mut [[Self::Int; VECTORS]; 6], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { int_chains::<Self, 6>(sums, tile) }
+    }
     /// The inner loop of a full tile of the matrix product; see [`chains`].
     ///
     /// # Safety

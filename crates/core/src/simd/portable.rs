@@ -15,6 +15,35 @@ impl Portable {
 
 impl Simd for Portable {
     const LANES: usize = 8;
+    type Int = [i32; 8];
+
+    #[inline(always)]
+    fn int_zero() -> Self::Int {
+        [0; 8]
+    }
+    #[inline(always)]
+    unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
+        // SAFETY: the caller vouches for eight reads.
+        let b = unsafe { b.cast::<[i32; 8]>().read_unaligned() };
+        let halves = |pair: i32| (i32::from(pair as i16), pair >> 16);
+        let (x0, x1) = halves(pair);
+        std::array::from_fn(|i| {
+            let (b0, b1) = halves(b[i]);
+            sum[i].wrapping_add(x0 * b0 + x1 * b1)
+        })
+    }
+    #[inline(always)]
+    fn from_int(int: Self::Int) -> Self {
+        Self(int.map(|lane| lane as f32))
+    }
+    #[inline(always)]
+    unsafe fn store_int16(self, p: *mut i16) {
+        // SAFETY: the caller vouches for eight writes.
+        unsafe {
+            p.cast::<[i16; 8]>()
+                .write_unaligned(self.0.map(|lane| lane.round_ties_even() as i16))
+        }
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

@@ -1,0 +1,378 @@
+//! Matrix product of 16-bit integers, near lossless: rows and weights are scaled to integers, multiplied exactly into
+//! 32 bits, and scaled back.
+//!
+//! No sum can overflow, whatever the input. By the inequality of Cauchy and Schwarz a sum of products, and any part of
+//! it, is at most ‖row‖ · ‖channel‖. So each channel of the weight is scaled to a norm of at most [`WEIGHT_NORM`], each
+//! row to the norm that leaves, and both to 16 bits; what peaks (activations of real models do, at 20 to 50 times their
+//! mean) keeps more bits that way than by a bound on the largest values. With K = 768 and normal numbers rows and
+//! weights have 13 to 14 bits each.
+
+use super::Matrix;
+use super::gemm::{Finish, Product, Shape, TILE, VECTORS, store};
+use super::loops::{each, total};
+use crate::aligned::Aligned;
+use crate::pool::Pool;
+use crate::simd::Simd;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
+const WEIGHT_NORM: f32 = 46_340.0;
+/// Largest value of a scaled element.
+const PEAK: f32 = 32_767.0;
+/// A norm is summed in floats (32 sums, so that rows of 50,000 stay well inside) and a scaled value rounded to one: they
+/// may be off by this share.
+const SLACK: f32 = 1.0 - 1e-4;
+
+/// Largest norm of a row of `k` elements before rounding. Rounding moves each element of both sides by at most ½, which
+/// adds at most ½√k to either norm.
+fn row_norm(k: usize) -> f32 {
+    let rounding = 0.5 * (k as f64).sqrt();
+    ((f64::from(i32::MAX) / (f64::from(WEIGHT_NORM) + rounding)) - rounding) as f32
+}
+
+/// Peaks below this count as this: their reciprocal is still a number, and their integers are 0.
+const LEAST_PEAK: f32 = 1e-30;
+
+/// The scale that brings a vector into bounds, from its largest value and from its norm in units of that: squares of
+/// the values themselves could be too small or too large for a float. NaN gives NaN.
+fn scale(peak: f32, norm: f32, largest_norm: f32) -> f32 {
+    let (by_norm, by_peak) = (peak * norm / (largest_norm * SLACK), peak / (PEAK * SLACK));
+    if by_norm < by_peak { by_peak } else { by_norm }
+}
+
+/// Pairs of 16-bit values that a row of `k` takes, whole cache lines so that rows begin on one.
+pub fn pairs(k: usize) -> usize {
+    k.next_multiple_of(32) / 2
+}
+
+/// A weight matrix in panels of pairs: K major, for each column two neighbours along K.
+pub struct Packed {
+    data: Aligned,
+    scales: Vec<f32>,
+    /// What it computes.
+    pub shape: Shape,
+    lanes: usize,
+}
+
+impl Packed {
+    /// Scales and packs the rows that `row` reads; columns and places past the last are 0.
+    pub fn new<E: Send>(
+        shape: Shape,
+        lanes: usize,
+        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let (k, width, pairs) = (shape.k, VECTORS * lanes, shape.k.div_ceil(2));
+        let panels = shape.panels(lanes);
+        let mut data = Aligned::zeros(panels * width * pairs);
+        let mut scales = vec![0.0; panels * width];
+        let failure = Mutex::new(None);
+        let (whole, all_scales) = (
+            Matrix {
+                data: data.as_mut_ptr(),
+                stride: width * pairs,
+            },
+            Matrix {
+                data: scales.as_mut_ptr(),
+                stride: width,
+            },
+        );
+        Pool::global().run(usize::MAX, panels, &|panel, _| {
+            // SAFETY: panels lie one behind the other, and each is written by one task. A float has the size of a pair.
+            let (out, scales) = unsafe {
+                (
+                    std::slice::from_raw_parts_mut(whole.row(panel).cast::<[i16; 2]>(), width * pairs),
+                    std::slice::from_raw_parts_mut(all_scales.row(panel), width),
+                )
+            };
+            let mut line = vec![0.0f32; k];
+            for place in 0..width {
+                let Some(source) = shape.source(lanes, panel, place) else {
+                    continue;
+                };
+                if let Err(error) = row(source, &mut line) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return;
+                }
+                let peak = line.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
+                let square: f64 = line.iter().map(|w| f64::from(w / peak).powi(2)).sum();
+                scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
+                for (i, w) in line.iter().enumerate() {
+                    out[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
+                }
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                data,
+                scales,
+                shape,
+                lanes,
+            }),
+        }
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.shape.panels(self.lanes)
+    }
+}
+
+/// Rows to integers.
+pub struct Quantise {
+    /// Rows of `k` floats.
+    pub x: Matrix,
+    /// Elements of a row.
+    pub k: usize,
+    /// Rows of [`pairs`] pairs, each the size of a float; places past `k` become 0.
+    pub out: Matrix,
+    /// One a row: what a unit is worth.
+    pub scales: Matrix,
+}
+
+/// Converts the given rows.
+///
+/// # Safety
+/// See [`super::Kernels`].
+#[inline(always)]
+pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
+    let norm = row_norm(args.k);
+    for row in rows {
+        // SAFETY: the caller vouches for the row; a row of pairs has room for whole vectors.
+        unsafe {
+            let x = args.x.row(row);
+            let out = args.out.row(row).cast::<i16>();
+            let mut peak = V::splat(LEAST_PEAK);
+            each!(V, args.k, |i, n| {
+                let v = V::load_first(x.add(i), n);
+                peak = v.max(V::splat(0.0).sub(v)).max(peak);
+            });
+            let peak = peak.largest();
+            let unit = V::splat(1.0 / peak);
+            let square = total!(V, args.k, |i, n| {
+                let v = V::load_first(x.add(i), n).mul(unit);
+                v.mul(v)
+            });
+            let scale = scale(peak, square.sqrt(), norm);
+            *args.scales.row(row) = scale;
+            let factor = V::splat(1.0 / scale);
+            each!(V, 2 * pairs(args.k), |i, _n| {
+                let n = args.k.saturating_sub(i).min(V::LANES);
+                V::load_first(x.wrapping_add(i), n).mul(factor).store_int16(out.add(i));
+            });
+        }
+    }
+}
+
+/// One product.
+pub struct Gemm<'a> {
+    /// Rows of pairs, from [`Quantise`].
+    pub x: Matrix,
+    /// Their scales.
+    pub scales: Matrix,
+    /// Output rows of `weight.shape.out` floats.
+    pub out: Matrix,
+    /// The weights, packed for the instruction set that runs.
+    pub weight: &'a Packed,
+    /// One a column of each panel.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub finish: Finish,
+}
+
+/// Computes the given rows and panels.
+///
+/// # Safety
+/// See [`super::Kernels`].
+#[inline(always)]
+pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
+    let shape = args.weight.shape;
+    let (width, pairs) = (VECTORS * V::LANES, shape.k.div_ceil(2));
+    debug_assert_eq!(args.weight.lanes, V::LANES);
+    for panel in panels {
+        let column = panel * shape.columns(V::LANES);
+        let b = args.weight.data[panel * width * pairs..].as_ptr();
+        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        let of_columns = args.weight.scales[panel * width..].as_ptr();
+        for (pass, row) in rows.clone().step_by(TILE).enumerate() {
+            // SAFETY: as in the product of floats.
+            unsafe {
+                let product = Product {
+                    k: pairs,
+                    x: args.x.row(row),
+                    x_stride: args.x.stride,
+                    b,
+                    ahead: b.wrapping_add(width * pairs + pass * pairs / 4 * width),
+                    out: args.out.row(row).add(column),
+                    out_stride: args.out.stride,
+                    columns: shape.columns(V::LANES).min(shape.out - column),
+                };
+                let of_rows = args.scales.row(row);
+                multiply::<V>(
+                    TILE.min(rows.end - row),
+                    &product,
+                    of_rows,
+                    of_columns,
+                    bias,
+                    args.finish,
+                );
+            }
+        }
+    }
+}
+
+/// Runs a tile of 1 to 6 rows.
+#[inline(always)]
+unsafe fn multiply<V: Simd>(
+    rows: usize,
+    tile: &Product,
+    of_rows: *const f32,
+    of_columns: *const f32,
+    bias: Option<*const f32>,
+    finish: Finish,
+) {
+    macro_rules! rows {
+        ($rows:literal, $chains:path) => {{
+            let mut sums = [[V::int_zero(); VECTORS]; $rows];
+            $chains(&mut sums, tile);
+            let mut scaled = [[V::splat(0.0); VECTORS]; $rows];
+            for (r, (scaled, sums)) in scaled.iter_mut().zip(&sums).enumerate() {
+                let of_row = V::splat(*of_rows.add(r));
+                for (v, (scaled, sum)) in scaled.iter_mut().zip(sums).enumerate() {
+                    let of_column = V::load(of_columns.add(v * V::LANES));
+                    *scaled = V::from_int(*sum).mul(of_row.mul(of_column));
+                }
+            }
+            store(&scaled, tile, bias, finish);
+        }};
+    }
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        match rows {
+            6 => rows!(6, V::six_int_chains),
+            5 => rows!(5, int_chains::<V, 5>),
+            4 => rows!(4, int_chains::<V, 4>),
+            3 => rows!(3, int_chains::<V, 3>),
+            2 => rows!(2, int_chains::<V, 2>),
+            _ => rows!(1, int_chains::<V, 1>),
+        }
+    }
+}
+
+/// Adds x · b to the sums of a tile; k counts pairs.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of b.
+#[inline(always)]
+pub(crate) unsafe fn int_chains<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        for i in 0..tile.k {
+            let b = tile.b.add(i * VECTORS * V::LANES);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::int_fma(*sum, pair, b.add(v * V::LANES).cast());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Kernels;
+
+    /// Runs one row through a product, on every instruction set that the machine has.
+    fn products(x: &[f32], weight: &[f32]) -> Vec<f32> {
+        let shape = Shape {
+            out: weight.len() / x.len(),
+            k: x.len(),
+            gated: false,
+        };
+        [Kernels::portable(), Kernels::best()]
+            .into_iter()
+            .flat_map(|kernels| {
+                let packed = Packed::new::<()>(shape, kernels.lanes, |row, line| {
+                    line.copy_from_slice(&weight[row * shape.k..(row + 1) * shape.k]);
+                    Ok(())
+                })
+                .unwrap();
+                let matrix = |values: &mut [f32], stride| Matrix {
+                    data: values.as_mut_ptr(),
+                    stride,
+                };
+                let (mut x, mut ints) = (x.to_vec(), vec![0.0; pairs(shape.k)]);
+                let (mut scales, mut out) = (vec![0.0], vec![0.0; shape.out]);
+                let quantise = Quantise {
+                    x: matrix(&mut x, shape.k),
+                    k: shape.k,
+                    out: matrix(&mut ints, pairs(shape.k)),
+                    scales: matrix(&mut scales, 1),
+                };
+                // SAFETY: one row of everything.
+                unsafe { (kernels.quantise)(&quantise, 0..1) };
+                let gemm = Gemm {
+                    x: quantise.out,
+                    scales: quantise.scales,
+                    out: matrix(&mut out, shape.out),
+                    weight: &packed,
+                    bias: None,
+                    finish: Finish::Keep,
+                };
+                // SAFETY: as above.
+                unsafe { (kernels.gemm_int16)(&gemm, 0..1, 0..packed.panels()) };
+                out
+            })
+            .collect()
+    }
+
+    #[test]
+    fn no_input_overflows() {
+        for k in [1, 2, 31, 512, 768, 1152, 3072, 4096] {
+            let mut peaked = vec![0.0; k];
+            peaked[k / 2] = 1e9;
+            let half: Vec<f32> = (0..k).map(|i| if i % 2 == 0 { 3.0 } else { -3.0 }).collect();
+            for x in [vec![1.0; k], vec![-7.5; k], peaked, half, vec![1e-15; k]] {
+                // The worst channel is the row itself: then the sum is as large as it can be.
+                let weight: Vec<f32> = x.iter().chain(&x).copied().collect();
+                let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+                for found in products(&x, &weight) {
+                    assert!(
+                        (f64::from(found) / exact - 1.0).abs() < 1e-3,
+                        "k {k}: {found} for {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_of_numbers_do_not_matter() {
+        for size in [1e-25, 1e-10, 1.0, 1e10, 1e18] {
+            let x: Vec<f32> = (0..777).map(|i| size * ((i * 37 % 101) as f32 - 50.0)).collect();
+            let weight: Vec<f32> = (0..777).map(|i| ((i * 53 % 97) as f32 - 40.0) / size).collect();
+            let exact: f64 = x.iter().zip(&weight).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let norms = |v: &[f32]| v.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+            for found in products(&x, &weight) {
+                assert!(
+                    (f64::from(found) - exact).abs() < 1e-4 * norms(&x) * norms(&weight),
+                    "{size}: {found}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zeros_and_nan_stays_nan() {
+        assert!(products(&[0.0; 40], &[1.0; 40]).iter().all(|found| *found == 0.0));
+        assert!(products(&[1.0; 40], &[0.0; 40]).iter().all(|found| *found == 0.0));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = [1.0; 40];
+            x[17] = bad;
+            assert!(products(&x, &[1.0; 40]).iter().all(|found| !found.is_finite()));
+        }
+    }
+}
