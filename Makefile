@@ -11,7 +11,7 @@ STAMP := .make
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check dist assets lock random-gemma parity parity-full clean
+.PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ parity: $(STAMP)/native assets ## Compare live with sentence-transformers (insta
 
 parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
 	$(BIN)/python -m pytest -m "parity_full" $(ARGS)
+
+bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 lock: $(STAMP)/deps ## Resolve the development dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -176,3 +176,13 @@ def test_a_program_can_be_looked_at(tiny):
     assert "self_attn.q_proj.weight ++ " in shown
     document = json.loads(CliRunner().invoke(app, ["models", "show", "--program", "--json", str(tiny)]).stdout)
     assert document["format"] == "embergem-program/1"
+
+
+def test_bench_measures_and_says_what_ran(tiny):
+    result = json.loads(CliRunner().invoke(app, ["bench", "-m", str(tiny), "--dtype", "int16", "--json"]).stdout)
+    assert result["dtype"] == "int16"
+    assert result["instruction_set"] in ("avx2", "portable")
+    assert result["peak_gflops"] > 0
+    assert all(load["tokens_per_second"] > 0 for load in result["loads"].values())
+    shown = CliRunner().invoke(app, ["bench", "-m", str(tiny)]).stdout
+    assert "one query of 30 tokens" in shown

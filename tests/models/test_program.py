@@ -9,6 +9,7 @@ from embergem.models.head import apply
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.build import build
+from embergem.program.flops import flops
 from embergem.program.rewrite import rewrite
 
 
@@ -89,3 +90,18 @@ def test_keys_tell_models_apart_and_are_stable():
     again = build(golden("qwen3").family, golden("qwen3").head)
     assert again == programs["qwen3"]
     assert again.to_json() == programs["qwen3"].to_json()
+
+
+def test_arithmetic_is_counted():
+    checkpoint = golden("gemma3_text")
+    program = build(checkpoint.family, checkpoint.head)
+    config = checkpoint.family.config
+    hidden, inner, d = config.hidden_size, config.intermediate_size, config.head_dim
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    layer = hidden * (heads + 2 * kv_heads) * d + hidden * heads * d + 3 * hidden * inner
+    dense = sum(m.in_features * m.out_features for m in checkpoint.head if hasattr(m, "in_features"))
+    pairs = {True: 40 * 40, False: sum(min(i, config.radius) + min(39 - i, config.radius) + 1 for i in range(40))}
+    attention = sum(4 * heads * d * pairs[full] for full in config.full_attention)
+    expected = 2 * 40 * len(config.full_attention) * layer + 2 * dense + attention
+    assert flops(program, [40]) == expected
+    assert flops(program, [40, 40]) == 2 * expected

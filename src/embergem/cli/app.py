@@ -152,6 +152,19 @@ def serve(
     run(models=model or [None], host=host, port=port, dtype=dtype, threads=threads, log_level=log_level)
 
 
+@app.command(epilog=EPILOG)
+def bench(
+    model: Model = None,
+    dtype: Dtype = "float32",
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure this machine with a model: tokens a second, latency, and the share of what its cores can do."""
+    from embergem.cli.bench import run
+
+    run(model=model, dtype=dtype, threads=threads, as_json=as_json)
+
+
 def report(error: Exception) -> int:
     """Print an error as one line and return the exit code; what embergem did not raise itself is raised on."""
     if isinstance(error, OSError) and error.filename is not None:

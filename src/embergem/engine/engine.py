@@ -19,6 +19,8 @@ from embergem.engine.request import Request, Result, Row, Vectors
 from embergem.errors import InvalidDimensions, UnsupportedOption
 from embergem.models import family
 from embergem.program.build import build
+from embergem.program.flops import flops
+from embergem.program.program import Program
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,9 @@ class Engine:
         limit: Most tokens of one input, special tokens included.
         tasks: Names that `Request.task` may have; empty for a model without prompts.
         dtype: Arithmetic of the large products, "float32" or "int16".
+        instruction_set: Kernels in use, such as "avx2".
+        threads: Threads that a run uses at most.
+        vocab_size: Token ids are below this.
         cosine: Least cosine to float32 of this model's vectors, as measured at its first load.
         model_type: `model_type` of config.json, such as "gemma3_text".
     """
@@ -49,6 +54,7 @@ class Engine:
         name: str,
         model_type: str,
         model: Model,
+        program: Program,
         text: TextPipeline,
         limit: int,
         trained_dimensions: Sequence[int],
@@ -65,6 +71,10 @@ class Engine:
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
         self.instruction_set = model.instruction_set
+        self.threads = model.threads
+        self.vocab_size = model.vocab_size
+        self._model = model
+        self._program = program
         self._norm_before_cut = norm_before_cut
         self._text = text
         self._loop = Loop(model.run, model.dimensions, MAX_BATCH_TOKENS, name)
@@ -112,6 +122,7 @@ class Engine:
             name=location.id,
             model_type=kind.model_type,
             model=model,
+            program=program,
             text=text.result(),
             limit=limit,
             trained_dimensions=kind.trained_dimensions,
@@ -153,6 +164,14 @@ class Engine:
 
         work.add_done_callback(finish)
         return result
+
+    def flops(self, lengths: Sequence[int]) -> int:
+        """Return the floating point operations that rows of these lengths take; see `program.flops`."""
+        return flops(self._program, lengths)
+
+    def peak(self, seconds: float) -> float:
+        """Measure for so long how many float32 operations a second this engine's threads can do at most."""
+        return self._model.peak(seconds)
 
     def close(self) -> None:
         """Stop the engine; requests in work fail with `EngineClosed`."""
