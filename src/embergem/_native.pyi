@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 __version__: str
 
+def instruction_sets() -> list[str]:
+    """Names of the kernels that this machine can run."""
+
 class TextPipeline:
     """Prompts, tokenizer and limit of one model (crates/text). Thread-safe; releases the GIL."""
 
@@ -65,13 +68,14 @@ class Model:
         dtype: str = "float32",
         memory_limit: int | None = None,
         scan: bool = True,
-        portable: bool = False,
+        instruction_set: str | None = None,
     ) -> Model:
         """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
 
         `threads`: None is one a core. `dtype`: arithmetic of the large products, "float32" or "int16".
         `memory_limit` (bytes): refuse to load what needs more than this; None is what the machine has left. `scan`
-        reads the embedding table, too, for values that are not finite. `portable` takes the scalar kernels, for tests.
+        reads the embedding table, too, for values that are not finite. `instruction_set`
+        names the kernels, for tests: "portable", "avx2", "avx512", "avx512-vnni".
         """
 
     @property

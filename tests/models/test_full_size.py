@@ -5,6 +5,7 @@ import pytest
 from goldens import DATA, golden, pack
 
 from embergem import Embedder, TruncationWarning
+from embergem._native import instruction_sets
 
 ALONE = [2, 6, 8, 10]
 """Rows run alone in `make test`: 3, 256, 258 and 513 ids; `make parity-full` runs all."""
@@ -37,10 +38,10 @@ def test_gemma_alone(gemma, native, mixed, index):
 
 
 @pytest.mark.parity_full
-@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("index", range(16))
-def test_gemma_every_row_alone(gemma, index, portable):
-    vector = gemma.native(portable=portable).run(*pack([gemma.ids[index]]))[0]
+def test_gemma_every_row_alone(gemma, index, instruction_set):
+    vector = gemma.native(instruction_set=instruction_set).run(*pack([gemma.ids[index]]))[0]
     assert np.abs(vector - gemma.vectors[index]).max() < 1e-6
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from goldens import golden, pack
 
+from embergem._native import instruction_sets
+
 FAMILIES = [
     "gemma3_text",
     "embedding_gemma2",
@@ -23,11 +25,11 @@ def test_reference_is_right(name):
     assert np.abs(checkpoint.reference(checkpoint.ids) - checkpoint.vectors).max() < 1e-6
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", FAMILIES)
-def test_executor_is_right(name, portable):
+def test_executor_is_right(name, instruction_set):
     checkpoint = golden(name)
-    found = checkpoint.native(portable=portable).run(*pack(checkpoint.ids))
+    found = checkpoint.native(instruction_set=instruction_set).run(*pack(checkpoint.ids))
     assert np.abs(found - checkpoint.vectors).max() < 1e-6
 
 

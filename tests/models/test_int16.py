@@ -6,15 +6,16 @@ from goldens import golden, pack
 from test_goldens import FAMILIES
 
 from embergem import Embedder
+from embergem._native import instruction_sets
 from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request, exactness
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", FAMILIES)
-def test_near_lossless(name, portable):
+def test_near_lossless(name, instruction_set):
     checkpoint = golden(name)
-    vectors = checkpoint.native(dtype="int16", portable=portable).run(*pack(checkpoint.ids))
+    vectors = checkpoint.native(dtype="int16", instruction_set=instruction_set).run(*pack(checkpoint.ids))
     assert (vectors * checkpoint.vectors).sum(axis=1).min() > 0.999999
     assert np.abs(vectors - checkpoint.vectors).max() > 0
 

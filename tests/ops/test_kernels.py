@@ -5,7 +5,7 @@ import pytest
 from goldens import pack
 from safetensors.numpy import save_file
 
-from embergem._native import Model
+from embergem._native import Model, instruction_sets
 from embergem.ops import Weights
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
@@ -149,25 +149,25 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", CASES)
-def test_kernel_equals_its_twin(name, portable, tmp_path):
+def test_kernel_equals_its_twin(name, instruction_set, tmp_path):
     case = Case(CASES[name], tmp_path)
     rows = [case.random.integers(0, 50, length) for length in LENGTHS]
     expected = case.reference(rows)
-    found = case.native(rows, portable=portable)
+    found = case.native(rows, instruction_set=instruction_set)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["best", "portable"])
+@pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", CASES)
-def test_same_bits_alone_and_in_any_batch(name, portable, tmp_path):
+def test_same_bits_alone_and_in_any_batch(name, instruction_set, tmp_path):
     case = Case(CASES[name], tmp_path)
     rows = [case.random.integers(0, 50, length) for length in [*LENGTHS, *LENGTHS]]
     case.reference(rows[:1])
-    together = case.native(rows, portable=portable)
+    together = case.native(rows, instruction_set=instruction_set)
     order = case.random.permutation(len(rows))
-    shuffled = case.native([rows[i] for i in order], portable=portable, threads=1)
+    shuffled = case.native([rows[i] for i in order], instruction_set=instruction_set, threads=1)
     assert np.array_equal(shuffled, together[order])
     for index, row in enumerate(rows[: len(LENGTHS)]):
-        assert np.array_equal(case.native([row], portable=portable)[0], together[index])
+        assert np.array_equal(case.native([row], instruction_set=instruction_set)[0], together[index])

@@ -21,3 +21,8 @@ pub use error::{Error, Result};
 pub use model::{Model, Options, Precision};
 pub use pool::Pool;
 pub use run::{Progress, Run};
+
+/// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
+pub fn instruction_sets() -> Vec<&'static str> {
+    kernels::Kernels::names()
+}

@@ -29,7 +29,7 @@ pub enum Precision {
 
 /// How a model is to be loaded.
 #[derive(Clone, Copy, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Most threads of the compute pool that a run uses; all of them by default.
     pub threads: Option<usize>,
     /// Most bytes that packed weights may take; by default what the system says is free.
@@ -38,8 +38,8 @@ pub struct Options {
     pub scan: bool,
     /// Arithmetic of the large products.
     pub precision: Precision,
-    /// Use the portable kernels whatever the machine has.
-    pub portable: bool,
+    /// Kernels by name, for tests; by default the fastest that the machine has.
+    pub kernels: Option<&'a str>,
 }
 
 /// A lowered program with its weights. Runs may go on at the same time in several threads.
@@ -65,7 +65,7 @@ impl Model {
     pub fn load<'a>(
         program: &str,
         files: impl IntoIterator<Item = (&'a str, &'a Path)>,
-        options: Options,
+        options: Options<'_>,
     ) -> Result<Self> {
         let program: Program = serde_json::from_str(program).map_err(|error| Error::Program(error.to_string()))?;
         if program.format != FORMAT {
@@ -76,10 +76,10 @@ impl Model {
         }
         let checkpoint = Checkpoint::open(files)?;
         require_memory(&program, options.memory_limit.or_else(memory::available))?;
-        let kernels = if options.portable {
-            Kernels::portable()
-        } else {
-            Kernels::best()
+        let kernels = match options.kernels {
+            None => Kernels::best(),
+            Some(name) => Kernels::named(name)
+                .ok_or_else(|| Error::Program(format!("this machine has no instruction set {name:?}")))?,
         };
         let steps = lower(&program, &checkpoint, kernels, options.precision)?;
         let (vocabulary, places) = limits(&steps)?;

@@ -10,7 +10,7 @@ use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::norm::Norm;
 use crate::kernels::pooling::{Normalise, Pool as Pooling, Text};
 use crate::kernels::rope::Rope;
-use crate::kernels::{Matrix, gemm, int16};
+use crate::kernels::{Matrix, int16};
 use crate::lower::{Lowered, Matrix as Weights, Op};
 use crate::model::Model;
 use crate::pool::Pool;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Floats of x that a task of a matrix product covers, so that they stay in the second-level cache beside a panel.
 const GEMM_FLOATS: usize = 1 << 16;
+/// Rows come in whole register tiles of any instruction set.
+const GEMM_STEP: usize = 12;
 /// Most rows that such a task covers.
 const GEMM_ROWS: usize = 96;
 /// Rows that a task of any other operation covers at most.
@@ -415,7 +417,7 @@ fn by_rows_and_panels(
     (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let block = (GEMM_FLOATS / k / gemm::TILE * gemm::TILE).clamp(2 * gemm::TILE, GEMM_ROWS);
+    let block = (GEMM_FLOATS / k / GEMM_STEP * GEMM_STEP).clamp(GEMM_STEP, GEMM_ROWS);
     let blocks = rows.div_ceil(block);
     let groups = (threads * 8).div_ceil(blocks).min(panels);
     let group = panels.div_ceil(groups);

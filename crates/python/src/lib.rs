@@ -13,6 +13,7 @@ mod token_ids;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;
     module.add_class::<text::TextPipeline>()?;

@@ -29,6 +29,12 @@ impl CancelToken {
     }
 }
 
+/// Names of the kernels that this machine can run.
+#[pyfunction]
+pub fn instruction_sets() -> Vec<&'static str> {
+    embergem_core::instruction_sets()
+}
+
 /// A program with its weights, ready to run.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Model {
@@ -39,7 +45,7 @@ pub struct Model {
 impl Model {
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
-    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, portable=false))]
+    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, instruction_set=None))]
     fn load(
         py: Python<'_>,
         program: &str,
@@ -48,7 +54,7 @@ impl Model {
         dtype: &str,
         memory_limit: Option<u64>,
         scan: bool,
-        portable: bool,
+        instruction_set: Option<&str>,
     ) -> PyResult<Self> {
         let precision = match dtype {
             "float32" => Precision::Float32,
@@ -63,7 +69,7 @@ impl Model {
             precision,
             memory_limit,
             scan,
-            portable,
+            kernels: instruction_set,
         };
         let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
         let model = py.detach(|| embergem_core::Model::load(program, files(), options));

@@ -8,10 +8,8 @@ use crate::simd::Simd;
 use crate::simd::math::exp;
 use std::ops::Range;
 
-/// Queries of a tile.
+/// Queries of a tile; whole register tiles on every instruction set.
 pub const TILE: usize = 24;
-/// Rows of a register tile.
-const STRIP: usize = 6;
 
 /// One attention step.
 pub struct Attention<'a> {
@@ -156,7 +154,7 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
     // packed up to `padded`, which is at least `last_key`.
     unsafe {
         for key in (first_key..last_key).step_by(panel) {
-            for query in queries.clone().step_by(STRIP) {
+            for query in queries.clone().step_by(V::TILE) {
                 let product = Product {
                     k: d,
                     x: args.q.row(span.start + query).add(head * d),
@@ -167,7 +165,7 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     out_stride: stride,
                     columns: panel,
                 };
-                multiply::<V>(STRIP.min(queries.end - query), &product, None, Finish::Keep);
+                multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
         for query in queries.clone() {
@@ -188,7 +186,7 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
         }
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
-            for query in queries.clone().step_by(STRIP) {
+            for query in queries.clone().step_by(V::TILE) {
                 let product = Product {
                     k: stride,
                     x: scores.add((query - queries.start) * stride),
@@ -201,7 +199,7 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     out_stride: args.out.stride,
                     columns: features,
                 };
-                multiply::<V>(STRIP.min(queries.end - query), &product, None, Finish::Keep);
+                multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
     }

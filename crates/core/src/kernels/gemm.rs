@@ -14,8 +14,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Vectors of a panel row: with 6 rows of a tile they fill 12 of 16 registers.
 pub const VECTORS: usize = 2;
-/// Rows of a register tile.
-pub const TILE: usize = 6;
 
 /// What a weight matrix computes.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +152,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.data[panel * width * shape.k..].as_ptr();
         let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
-        for (pass, row) in rows.clone().step_by(TILE).enumerate() {
+        for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed
             // weights by construction. What is only fetched ahead may be anywhere.
             unsafe {
@@ -168,7 +166,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
                 };
-                multiply::<V>(TILE.min(rows.end - row), &product, bias, args.finish);
+                multiply::<V>(V::TILE.min(rows.end - row), &product, bias, args.finish);
             }
         }
     }
@@ -188,25 +186,31 @@ pub(crate) struct Product {
     pub columns: usize,
 }
 
-/// Runs a tile of 1 to 6 rows.
+/// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
 pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<*const f32>, finish: Finish) {
     macro_rules! rows {
-        ($rows:literal, $chains:path) => {{
+        ($rows:literal) => {{
             let mut sums = [[V::splat(0.0); VECTORS]; $rows];
-            $chains(&mut sums, tile);
+            V::chains::<$rows>(&mut sums, tile);
             store(&sums, tile, bias, finish);
         }};
     }
     // SAFETY: the caller vouches for the tile.
     unsafe {
         match rows {
-            6 => rows!(6, V::six_chains),
-            5 => rows!(5, chains),
-            4 => rows!(4, chains),
-            3 => rows!(3, chains),
-            2 => rows!(2, chains),
-            _ => rows!(1, chains),
+            12 if V::TILE >= 12 => rows!(12),
+            11 if V::TILE >= 12 => rows!(11),
+            10 if V::TILE >= 12 => rows!(10),
+            9 if V::TILE >= 12 => rows!(9),
+            8 if V::TILE >= 12 => rows!(8),
+            7 if V::TILE >= 12 => rows!(7),
+            6 => rows!(6),
+            5 => rows!(5),
+            4 => rows!(4),
+            3 => rows!(3),
+            2 => rows!(2),
+            _ => rows!(1),
         }
     }
 }

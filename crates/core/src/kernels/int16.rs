@@ -8,7 +8,7 @@
 //! weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, Product, Shape, TILE, VECTORS, store};
+use super::gemm::{Finish, Product, Shape, VECTORS, store};
 use super::loops::{each, total};
 use crate::aligned::Aligned;
 use crate::pool::Pool;
@@ -195,7 +195,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let b = args.weight.data[panel * width * pairs..].as_ptr();
         let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
         let of_columns = args.weight.scales[panel * width..].as_ptr();
-        for (pass, row) in rows.clone().step_by(TILE).enumerate() {
+        for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
             unsafe {
                 let product = Product {
@@ -210,7 +210,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
                 };
                 let of_rows = args.scales.row(row);
                 multiply::<V>(
-                    TILE.min(rows.end - row),
+                    V::TILE.min(rows.end - row),
                     &product,
                     of_rows,
                     of_columns,
@@ -222,7 +222,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     }
 }
 
-/// Runs a tile of 1 to 6 rows.
+/// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
 unsafe fn multiply<V: Simd>(
     rows: usize,
@@ -233,9 +233,9 @@ unsafe fn multiply<V: Simd>(
     finish: Finish,
 ) {
     macro_rules! rows {
-        ($rows:literal, $chains:path) => {{
+        ($rows:literal) => {{
             let mut sums = [[V::int_zero(); VECTORS]; $rows];
-            $chains(&mut sums, tile);
+            V::int_chains::<$rows>(&mut sums, tile);
             let mut scaled = [[V::splat(0.0); VECTORS]; $rows];
             for (r, (scaled, sums)) in scaled.iter_mut().zip(&sums).enumerate() {
                 let of_row = V::splat(*of_rows.add(r));
@@ -250,12 +250,18 @@ unsafe fn multiply<V: Simd>(
     // SAFETY: the caller vouches for the tile.
     unsafe {
         match rows {
-            6 => rows!(6, V::six_int_chains),
-            5 => rows!(5, int_chains::<V, 5>),
-            4 => rows!(4, int_chains::<V, 4>),
-            3 => rows!(3, int_chains::<V, 3>),
-            2 => rows!(2, int_chains::<V, 2>),
-            _ => rows!(1, int_chains::<V, 1>),
+            12 if V::TILE >= 12 => rows!(12),
+            11 if V::TILE >= 12 => rows!(11),
+            10 if V::TILE >= 12 => rows!(10),
+            9 if V::TILE >= 12 => rows!(9),
+            8 if V::TILE >= 12 => rows!(8),
+            7 if V::TILE >= 12 => rows!(7),
+            6 => rows!(6),
+            5 => rows!(5),
+            4 => rows!(4),
+            3 => rows!(3),
+            2 => rows!(2),
+            _ => rows!(1),
         }
     }
 }

@@ -13,13 +13,17 @@ mod loops;
 pub mod norm;
 pub mod peak;
 pub mod pooling;
+mod probe;
 pub mod rope;
 
 use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx512::Avx512;
 use crate::simd::portable::Portable;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A matrix in memory: `rows` of `stride` floats, of which an operand uses some columns from `data` on.
 #[derive(Clone, Copy)]
@@ -175,19 +179,81 @@ macro_rules! kernels {
 static PORTABLE: Kernels = kernels!("portable", Portable);
 #[cfg(target_arch = "x86_64")]
 static AVX2: Kernels = kernels!("avx2", Avx2, #[target_feature(enable = "avx2,fma")]);
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = kernels!(
+    "avx512",
+    Avx512<false>,
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+);
+#[cfg(target_arch = "x86_64")]
+static AVX512_VNNI: Kernels = kernels!(
+    "avx512-vnni",
+    Avx512<true>,
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+);
 
 impl Kernels {
-    /// The fastest set that this machine can run.
+    /// The fastest set that this machine can run. AVX-512 is not on every machine that embergem is tested on: where it
+    /// is found, it is first held against the portable kernels, and left, with a word on standard error, if it differs.
     pub fn best() -> &'static Self {
-        #[cfg(target_arch = "x86_64")]
-        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-            return &AVX2;
+        static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+        BEST.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            for (kernels, there) in [
+                (
+                    &AVX512_VNNI,
+                    has_avx512() && std::is_x86_feature_detected!("avx512vnni"),
+                ),
+                (&AVX512, has_avx512()),
+            ] {
+                if there && probe::agrees(kernels) {
+                    return kernels;
+                }
+                if there {
+                    eprintln!(
+                        "embergem: {} computes wrongly on this machine and is not used",
+                        kernels.name
+                    );
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                return &AVX2;
+            }
+            &PORTABLE
+        })
+    }
+
+    /// Names of the sets that this machine can run.
+    pub fn names() -> Vec<&'static str> {
+        let known = ["portable", "avx2", "avx512", "avx512-vnni"];
+        known.into_iter().filter(|name| Self::named(name).is_some()).collect()
+    }
+
+    /// The set of this name, if the machine has it.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        match name {
+            "portable" => Some(&PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") => Some(&AVX2),
+            #[cfg(target_arch = "x86_64")]
+            "avx512" if has_avx512() => Some(&AVX512),
+            #[cfg(target_arch = "x86_64")]
+            "avx512-vnni" if has_avx512() && std::is_x86_feature_detected!("avx512vnni") => Some(&AVX512_VNNI),
+            _ => None,
         }
-        &PORTABLE
     }
 
     /// The set in plain Rust.
     pub fn portable() -> &'static Self {
         &PORTABLE
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512dq")
+        && std::is_x86_feature_detected!("avx512vl")
 }

@@ -1,7 +1,8 @@
 //! Eight lanes with AVX2 and FMA.
 
 use super::Simd;
-use crate::kernels::gemm::{Product, VECTORS};
+use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::int16::int_chains;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -197,14 +198,14 @@ impl Simd for Avx2 {
             _mm_storeu_si128(p.cast(), narrow);
         }
     }
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn six_int_chains(sums: &mut [[Self::Int; VECTORS]; 6], tile: &Product) {
-        let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-        // SAFETY: as in `six_chains`; a pair has the size of a float.
+    #[inline(always)]
+    unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
         unsafe {
-            six_rows!(
-                int_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
-            )
+            match sums.as_mut_slice().try_into() {
+                Ok(six) => six_int_chains(six, tile),
+                Err(_) => int_chains::<Self, ROWS>(sums, tile),
+            }
         }
     }
 
@@ -299,15 +300,14 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn six_chains(sums: &mut [[Self; VECTORS]; 6], tile: &Product) {
-        let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-        // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read; prefetches may go
-        // anywhere.
+    #[inline(always)]
+    unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
         unsafe {
-            six_rows!(
-                step, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0
-            )
+            match sums.as_mut_slice().try_into() {
+                Ok(six) => six_chains(six, tile),
+                Err(_) => chains(sums, tile),
+            }
         }
     }
     #[inline(always)]
@@ -318,5 +318,36 @@ impl Simd for Avx2 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+}
+
+/// The whole tile of six rows.
+///
+/// # Safety
+/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn six_chains(sums: &mut [[Avx2; VECTORS]; 6], tile: &Product) {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read; prefetches may go
+    // anywhere.
+    unsafe {
+        six_rows!(
+            step, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0
+        )
+    }
+}
+
+/// The whole tile of six rows of integers.
+///
+/// # Safety
+/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn six_int_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    // SAFETY: as in `six_chains`; a pair has the size of a float.
+    unsafe {
+        six_rows!(
+            int_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
+        )
     }
 }

@@ -5,6 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 pub mod math;
 pub mod portable;
 
@@ -19,6 +21,8 @@ use crate::kernels::int16::int_chains;
 pub trait Simd: Copy + 'static {
     /// Number of lanes.
     const LANES: usize;
+    /// Rows of a register tile of the matrix product: what the registers hold at [`VECTORS`] sums a row.
+    const TILE: usize = 6;
     /// A vector of as many i32.
     type Int: Copy;
 
@@ -80,19 +84,21 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// `p` must be valid for that many writes.
     unsafe fn store_int16(self, p: *mut i16);
-    /// The inner loop of a full tile of the product of integers; see [`int_chains`].
+    /// The inner loop of a tile of the product of integers; see [`int_chains`].
     ///
     /// # Safety
     /// As for [`int_chains`], and the instruction set must be there.
-    unsafe fn six_int_chains(sums: &mut [[Self::Int; VECTORS]; 6], tile: &Product) {
+    #[inline(always)]
+    unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { int_chains::<Self, 6>(sums, tile) }
+        unsafe { int_chains::<Self, ROWS>(sums, tile) }
     }
-    /// The inner loop of a full tile of the matrix product; see [`chains`].
+    /// The inner loop of a tile of the matrix product; see [`chains`].
     ///
     /// # Safety
     /// As for [`chains`], and the instruction set must be there.
-    unsafe fn six_chains(sums: &mut [[Self; VECTORS]; 6], tile: &Product) {
+    #[inline(always)]
+    unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
         unsafe { chains(sums, tile) }
     }
