@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 from embergem import catalog
+from embergem._native import TextPipeline
 from embergem.catalog import CATALOG
 from embergem.models import FAMILIES
 
@@ -21,7 +22,10 @@ def test_an_entry_is_whole(entry):
     assert entry.allowed_dimensions[0] == entry.dimensions
     assert list(entry.allowed_dimensions) == sorted(set(entry.allowed_dimensions), reverse=True)
     assert all(re.fullmatch(r"[0-9a-f]{12,64}", pin.sha256) and pin.size > 0 for pin in entry.files)
-    assert {"model.safetensors", "tokenizer.json"} <= {pin.path for pin in entry.files}
+    assert not entry.files or {"model.safetensors", "tokenizer.json"} <= {pin.path for pin in entry.files}
+    assert entry.family in FAMILIES
+    assert entry.parameters > 0
+    assert all(score.source and 0 < score.value < 100 for score in entry.scores)
     assert entry.mirror is None or catalog.find(entry.mirror) is not None
 
 
@@ -36,6 +40,24 @@ def test_matryoshka_sizes_are_those_of_the_family():
     bert = import_module(f"embergem.models.{FAMILIES['bert']}")
     assert catalog.find("embeddinggemma-300m").allowed_dimensions == gemma.TRAINED_DIMENSIONS
     assert catalog.find("minilm").allowed_dimensions == (*bert.TRAINED_DIMENSIONS, 384)
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
+def test_prompts_are_a_set_that_the_text_pipeline_has(entry, tiny):
+    pipeline = TextPipeline(str(tiny / "tokenizer.json"), limit=64, vocab_size=2048, builtin_prompts=entry.prompts)
+    assert ({"query", "document"} <= set(pipeline.tasks)) == (entry.prompts is not None)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in CATALOG if entry.golden], ids=lambda entry: entry.id)
+def test_golden_similarities_are_whole(entry):
+    golden = entry.golden
+    assert len(golden.similarities) == len(golden.queries)
+    assert all(len(row) == len(golden.documents) for row in golden.similarities)
+    assert 0 < golden.tolerance <= 0.01
+
+
+def test_the_table_of_the_families_is_covered():
+    assert {FAMILIES[entry.family] for entry in CATALOG} == set(FAMILIES.values())
 
 
 def test_the_mirror_pins_the_same_bytes():

@@ -106,7 +106,7 @@ def test_what_the_catalog_pins_must_be_what_the_hub_has(hub, start):
 
 def test_the_mirror_says_where_the_terms_are(hub, start):
     hub.repos["unsloth/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
-    unpin = "import dataclasses; catalog.CATALOG = tuple(dataclasses.replace(e, files=()) for e in catalog.CATALOG)"
+    unpin = "import msgspec; catalog.CATALOG = tuple(msgspec.structs.replace(e, files=()) for e in catalog.CATALOG)"
     process = start(hub, "unsloth/embeddinggemma-300m", unpin)
     assert process.result()["id"] == "unsloth/embeddinggemma-300m"
     assert "https://ai.google.dev/gemma/terms" in process.log

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from embergem import catalog
@@ -183,7 +184,7 @@ def test_a_new_pin_makes_the_old_files_stale(entry, forged, monkeypatch):
     kept = cache.load(resolve("tiny").id)
     changed = catalog.PinnedFile("config.json", entry.files[0].size, "0" * 64)
     assert cache.faults(kept, None, full=True) == []
-    newer = catalog.Entry(**{name: getattr(entry, name) for name in entry.__slots__} | {"files": (changed,)})
+    newer = msgspec.structs.replace(entry, files=(changed,))
     assert "is not the version that this embergem expects" in cache.faults(kept, newer, full=False)[0]
 
 

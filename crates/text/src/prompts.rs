@@ -65,6 +65,12 @@ impl Prompts {
                 templates.insert(task.clone(), template);
             }
         }
+        if own.is_empty() {
+            // A set may have more names than there are tasks; a checkpoint that names its own knows better.
+            for (name, template) in &set {
+                templates.entry(name.clone()).or_insert_with(|| template.clone());
+            }
+        }
         templates.extend(own.iter().map(|(name, prefix)| (name.clone(), own_template(prefix))));
         if !templates.is_empty() {
             for task in data.aliases.values() {
@@ -224,6 +230,44 @@ mod tests {
         assert!(message(&bare, Some("query"), false).contains("declares no prompts"));
         assert!(message(&bare, None, true).contains("declares no prompts"));
         assert!(bare.choose(None, false).unwrap().is_none());
+    }
+
+    #[test]
+    fn sets_speak_as_their_models_were_trained() {
+        for (set, task, read) in [
+            ("e5", "query", "query: x"),
+            ("e5", "document", "passage: x"),
+            (
+                "bge",
+                "query",
+                "Represent this sentence for searching relevant passages: x",
+            ),
+            ("bge", "document", "x"),
+            ("query", "query", "query: x"),
+            ("nomic", "document", "search_document: x"),
+            ("nomic", "clustering", "clustering: x"),
+            (
+                "qwen3",
+                "query",
+                "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:x",
+            ),
+            ("qwen3", "document", "x"),
+            (
+                "embeddinggemma2",
+                "Summarization",
+                "task: sentence similarity | query: x",
+            ),
+            ("embeddinggemma2", "FactChecking", "task: fact checking | query: x"),
+        ] {
+            assert_eq!(render(&prompts("{}", Some(set)), task), read, "{set} {task}");
+        }
+        let two = prompts("{}", Some("embeddinggemma2"));
+        assert_eq!(
+            two.names().filter(|name| name.starts_with(char::is_uppercase)).count(),
+            18
+        );
+        let own = prompts(r#"{"query": "find: "}"#, Some("embeddinggemma2"));
+        assert!(own.choose(Some("Summarization"), false).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
+from embergem import catalog
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
@@ -96,6 +97,7 @@ class Engine:
         _check_options(dtype, threads, device)
         checkpoint = read(location)
         kind = family(checkpoint.config)
+        entry = catalog.known(location.id, kind.model_type)
         limit = min(checkpoint.limit, kind.places or checkpoint.limit)
         program = build(kind, checkpoint.head)
         files = [(prefix, str(path)) for prefix, path in checkpoint.weights]
@@ -107,7 +109,7 @@ class Engine:
                 limit=limit,
                 vocab_size=kind.config.vocab_size,
                 prompts=checkpoint.prompts,
-                builtin_prompts=kind.builtin_prompts,
+                builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
             )
             source = program.to_json()
             model, least = _load(
@@ -125,7 +127,7 @@ class Engine:
             program=program,
             text=text.result(),
             limit=limit,
-            trained_dimensions=kind.trained_dimensions,
+            trained_dimensions=entry.allowed_dimensions if entry else kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
             cosine=least,
         )

@@ -11,7 +11,7 @@ from typing import Any
 from embergem.models.config import fields_of, layer_kinds, rope_thetas
 from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
 
-BUILTIN_PROMPTS = "embeddinggemma"
+BUILTIN_PROMPTS = "embeddinggemma2"
 TRAINED_DIMENSIONS = (768, 512, 256, 128)
 
 
