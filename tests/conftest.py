@@ -2,21 +2,20 @@
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.resolve import resolve
 from embergem.embedder import Embedder
 from embergem.engine import Engine
 from embergem.registry import Registry
-from embergem.server.app import bind, create_app
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from serving import running
 
 ASSETS = Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets")
 TINY = Path(__file__).parent / "data" / "goldens" / "gemma3_text"
@@ -67,18 +66,18 @@ def lee():
 
 
 @pytest.fixture(scope="session")
-def url(tiny):
-    """Address of the server; its models are gemma3_text (the default) and bert_mean."""
+def registry(tiny):
+    """The models gemma3_text (the default) and bert_mean, loaded."""
     engines = {name: Engine.load(Location(name, tiny.parent / name)) for name in ("gemma3_text", "bert_mean")}
-    with Registry(engines, default="gemma3_text") as registry, bind("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(registry), log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with Registry(engines, default="gemma3_text") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+def url(registry):
+    """Address of a server of `registry`."""
+    with running(registry) as address:
+        yield address
 
 
 @pytest.fixture

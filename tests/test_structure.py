@@ -15,7 +15,7 @@ ROOMS = [
     {"models"},
     {"program", "checkpoint"},
     {"engine"},
-    {"registry", "embedder", "runner"},
+    {"registry", "embedder", "runner", "config"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

@@ -33,6 +33,9 @@ class TextPipeline:
     def tasks(self) -> list[str]:
         """Names accepted as `task`, sorted; empty for a model without prompts."""
 
+    def pattern(self, task: str) -> str | None:
+        """Return the prompt of `task` with `{content}` and, where it takes one, `{title}`; raise InvalidTask."""
+
     @property
     def max_chars_per_token(self) -> int | None: ...
     def prepare(

@@ -24,5 +24,5 @@ pub use run::{Progress, Run};
 
 /// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {
-    kernels::Kernels::all().iter().map(|kernels| kernels.name).collect()
+    kernels::Kernels::names()
 }

@@ -4,7 +4,7 @@ use crate::errors::raise;
 use crate::parallel::in_order;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, Options, Pipeline, Row};
+use embergem_text::{Error, Options, Pipeline, Row, Template};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -48,6 +48,13 @@ impl TextPipeline {
     #[getter]
     fn tasks(&self) -> Vec<&str> {
         self.pipeline.tasks().collect()
+    }
+
+    /// The prompt of a task as a pattern with `{content}` and, where it takes one, `{title}`.
+    fn pattern(&self, py: Python<'_>, task: &str) -> PyResult<Option<String>> {
+        let prompt = self.pipeline.prompt(Some(task), false);
+        let prompt = prompt.map_err(|error| to_python(py, &error))?;
+        Ok(prompt.map(Template::pattern))
     }
 
     #[getter]

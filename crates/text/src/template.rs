@@ -48,6 +48,14 @@ impl Template {
         self.after_title.is_some()
     }
 
+    /// The pattern that `parse` reads, with `{title}` and `{content}` where they go.
+    pub fn pattern(&self) -> String {
+        match &self.after_title {
+            None => [&self.before, CONTENT].concat(),
+            Some(after) => [&self.before, TITLE, after, CONTENT].concat(),
+        }
+    }
+
     /// Whether it leaves the text as it is.
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after_title.is_none()
@@ -72,6 +80,13 @@ mod tests {
         assert_eq!(Template::parse("query: {content} please"), None);
         assert_eq!(Template::parse("query: "), None);
         assert_eq!(Template::parse("query: {content}"), Some(Template::prefix("query: ")));
+    }
+
+    #[test]
+    fn a_pattern_is_what_was_read() {
+        for pattern in ["{content}", "query: {content}", "title: {title} | text: {content}"] {
+            assert_eq!(Template::parse(pattern).unwrap().pattern(), pattern);
+        }
     }
 
     #[test]

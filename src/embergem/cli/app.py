@@ -137,6 +137,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     dtype: Dtype = "float32",
     threads: Threads = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task of texts that come without one, where the model has it.", autocompletion=complete_task),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown fields instead of ignoring them.")] = False,
     log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
 ) -> None:
     """Serve an OpenAI-compatible API.
@@ -149,7 +154,10 @@ def serve(
     """
     from embergem.cli.serve import run
 
-    run(models=model or [None], host=host, port=port, dtype=dtype, threads=threads, log_level=log_level)
+    run(
+        models=model or [None], host=host, port=port, dtype=dtype, threads=threads, task=task, strict=strict,
+        log_level=log_level,
+    )  # fmt: skip
 
 
 @app.command(epilog=EPILOG)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -186,6 +186,24 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @cached_property
+    def start(self) -> int | None:
+        """The special token that the tokenizer puts before every text, if it puts some before and some after."""
+        ((ids, _),) = self._text.prepare([""])
+        return int(ids[0]) if len(ids) > 1 else None
+
+    def prepare(self, request: Request) -> list[Row]:
+        """Tokenize a request as `submit` does, and compute nothing."""
+        return self._rows(request)
+
+    def prompt(self, task: str) -> str | None:
+        """Return what `task` puts around a text, as a pattern with `{content}` and, where it takes one, `{title}`.
+
+        Raises:
+            InvalidTask: The model has no such task.
+        """
+        return self._text.pattern(task)
 
     def _rows(self, request: Request) -> list[Row]:
         if request.texts is not None:

@@ -17,10 +17,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embergem import __version__
+from embergem.config import Settings
 from embergem.errors import EmbergemError, UnsupportedOption
 from embergem.registry import Registry
 from embergem.server import openai
 from embergem.server.errors import on_embergem_error, on_failure, on_http_error
+from embergem.server.service import Service
 
 logger = logging.getLogger("embergem.server")
 
@@ -57,7 +59,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-def create_app(registry: Registry) -> Starlette:
+def create_app(registry: Registry, settings: Settings | None = None) -> Starlette:
     """Build the ASGI application over loaded models."""
 
     async def ready(request: Request) -> JSONResponse:
@@ -71,7 +73,7 @@ def create_app(registry: Registry) -> Starlette:
             Route("/", root),
             Route("/health", health),
             Route("/ready", ready),
-            *openai.routes(registry),
+            *openai.routes(Service(registry, settings or Settings())),
         ],
         exception_handlers={
             EmbergemError: on_embergem_error,
@@ -85,6 +87,7 @@ def create_app(registry: Registry) -> Starlette:
 
 def serve(
     registry: Registry,
+    settings: Settings,
     *,
     host: str,
     port: int,
@@ -99,7 +102,11 @@ def serve(
     listener = bind(host, port)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        create_app(registry), log_level=log_level, access_log=False, lifespan="off", timeout_graceful_shutdown=30
+        create_app(registry, settings),
+        log_level=log_level,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=30,
     )
     server = uvicorn.Server(config)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host

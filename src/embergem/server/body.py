@@ -1,14 +1,8 @@
-"""Reading a request's body under a limit, and vectors as base64."""
-
-import base64
+"""Reading a request's body under a limit."""
 
 from starlette.requests import Request
 
-from embergem.engine.request import Vectors
 from embergem.errors import EmbergemError
-
-MAX_BODY = 50 * 2**20
-"""Bytes of a body that are accepted: about twelve million tokens of plain text."""
 
 
 class BodyTooLarge(EmbergemError):
@@ -18,7 +12,7 @@ class BodyTooLarge(EmbergemError):
     code = "body_too_large"
 
 
-async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """Read the whole body, stopping as soon as it is known to exceed `limit` bytes."""
     declared = request.headers.get("content-length", "")
     parts: list[bytes] = []
@@ -33,8 +27,3 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     if size > limit:
         raise BodyTooLarge(f"the body has more than {limit} bytes, the most that is accepted; send it in parts")
     return b"".join(parts)
-
-
-def to_base64(vectors: Vectors) -> list[str]:
-    """Each vector as base64 of its little-endian float32 numbers."""
-    return [base64.b64encode(row.tobytes()).decode("ascii") for row in vectors.astype("<f4", copy=False)]

@@ -1,106 +1,94 @@
-"""Requests and answers of the HTTP API as structs: they validate what comes in and describe it."""
+"""Requests and answers of the HTTP API as structs: they validate what comes in, and `openapi` describes them."""
 
-import difflib
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
-
-from embergem.errors import EmptyInput, InvalidRequest
+from msgspec import Meta
 
 Encoding = Literal["float", "base64"]
+Dtype = Literal["float32", "float16", "int8", "binary"]
+
+_FORMS = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+        },
+    ]
+}
+Input = Annotated[
+    Any,
+    Meta(
+        description="A text, texts, a row of token ids, or rows of token ids. Ids are taken verbatim; no special "
+        "tokens are added to them.",
+        extra_json_schema=_FORMS,
+    ),
+]
+Name = Annotated[
+    str,
+    Meta(description="`default`, the id or an alias of a model, or one of these with a task: `default:query`."),
+]
+Task = Annotated[
+    str | None, Meta(description="Put the model's prompt for this task around each text; `/v1/models` lists tasks.")
+]
+Title = Annotated[
+    str | list[str | None] | None,
+    Meta(description="For a task that takes one, such as `document`: a title for all, or one (or null) an input."),
+]
+Prompt = Annotated[
+    Annotated[str, Meta(max_length=4096)] | None,
+    Meta(
+        description="Put this before each text, verbatim, instead of a task's prompt. Empty: nothing, whatever task "
+        "the server or the key has as its default."
+    ),
+]
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """Body of `POST /v1/embeddings`. `input` is a string, strings, token ids, or lists of token ids."""
+    """Body of `POST /v1/embeddings`."""
 
-    input: str | list[Any]
-    model: str = "default"
-    encoding_format: Encoding | None = None
-    dimensions: int | None = None
-    user: str | None = None
-    truncate_sequence: bool | None = None
-    task: str | None = None
-    title: str | list[str | None] | None = None
-
-    def texts_or_ids(self) -> tuple[list[str] | None, list[list[int]] | None]:
-        """Tell the four forms of `input` apart: (texts, None) or (None, rows of ids)."""
-        if isinstance(self.input, str):
-            return [self.input], None
-        if not self.input:
-            raise EmptyInput("input is an empty list; give at least one text or one row of token ids", param="input")
-        first = self.input[0]
-        if isinstance(first, str):
-            return self._all(self.input, str, "input"), None
-        if isinstance(first, list):
-            rows = self._all(self.input, list, "input")
-            return None, [self._all(row, int, f"input[{index}]") for index, row in enumerate(rows)]
-        return None, [self._all(self.input, int, "input")]
-
-    @staticmethod
-    def _all(values: Sequence[Any], kind: type[Any], place: str) -> list[Any]:
-        for index, value in enumerate(values):
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise InvalidRequest(
-                    f"{place}[{index}] is {msgspec.json.encode(value).decode()[:60]}; input is a string, a list of "
-                    "strings, a list of token ids, or a list of lists of token ids, and never a mixture",
-                    param="input",
-                )
-        return list(values)
-
-
-FIELDS = tuple(field.name for field in msgspec.structs.fields(EmbeddingsRequest))
-
-
-def parse_embeddings(body: bytes) -> EmbeddingsRequest:
-    """Parse and validate a body.
-
-    A field that is almost the name of a known one is refused with the suggestion; other unknown fields are ignored,
-    since clients send what other servers know.
-
-    Raises:
-        InvalidRequest: With `param` naming the field at fault.
-    """
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest('the body must be a JSON object such as {"input": "a text"}')
-    for name in fields:
-        if name not in FIELDS and (near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)):
-            raise InvalidRequest(f"the field {name!r} is unknown; did you mean {near[0]!r}?", param=name)
-    if "input" not in fields:
-        raise InvalidRequest("the field 'input' is missing: give a text, a list of texts, or token ids", param="input")
-    try:
-        return msgspec.convert(fields, EmbeddingsRequest)
-    except msgspec.ValidationError as error:
-        raise _explain(error, fields) from None
-
-
-def _explain(error: msgspec.ValidationError, fields: dict[str, Any]) -> InvalidRequest:
-    message = str(error)
-    path = message.rsplit("`$.", 1)[-1].rstrip("`") if "`$." in message else ""
-    name = path.split("[")[0].split(".")[0]
-    if name == "encoding_format":
-        choices = " or ".join(repr(choice) for choice in get_args(Encoding))
-        return InvalidRequest(f"encoding_format is {fields[name]!r}; it is {choices}", param=name)
-    what = message.split(" - at")[0]
-    return InvalidRequest(f"{path or 'the body'}: {what}", param=name or None)
+    input: Input
+    model: Name = "default"
+    encoding_format: Annotated[
+        Encoding | None, Meta(description="`float` (a list of numbers, the default) or `base64` (little-endian bytes).")
+    ] = None
+    dimensions: Annotated[
+        int | None, Meta(description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.")
+    ] = None
+    user: Annotated[str | None, Meta(description="Accepted, as OpenAI does, and not used.")] = None
+    task: Task = None
+    title: Title = None
+    prompt: Prompt = None
+    truncate_sequence: Annotated[
+        bool | None, Meta(description="Cut inputs over the model's limit instead of refusing them.")
+    ] = None
+    encoding_dtype: Annotated[
+        Dtype | None,
+        Meta(
+            description="What the numbers are: `float32` (the default); `float16`; `int8`, each vector scaled so that "
+            "its largest number becomes ±127; `binary`, one bit a number, eight to a byte, the first in the highest."
+        ),
+    ] = None
 
 
 class Usage(msgspec.Struct):
-    """Tokens the model read, special tokens included, after any cut."""
+    """Tokens the model read, special tokens and prompt included, after any cut."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class Embedding(msgspec.Struct):
-    """One vector: numbers, or base64 of little-endian float32."""
+    """One vector, with how many tokens were read for it and whether its input was cut."""
 
     index: int
     embedding: list[float] | str
+    tokens: int
+    truncated: bool
     object: Literal["embedding"] = "embedding"
 
 
@@ -114,7 +102,10 @@ class EmbeddingsResponse(msgspec.Struct):
 
 
 class Model(msgspec.Struct):
-    """One entry of `GET /v1/models`; from `dimensions` on, embergem's own fields."""
+    """One entry of `GET /v1/models`; from `dimensions` on, embergem's own fields.
+
+    `task` is the one that this name asks for; `tasks` are all that the model has.
+    """
 
     id: str
     created: int
@@ -122,6 +113,7 @@ class Model(msgspec.Struct):
     allowed_dimensions: list[int]
     max_tokens: int
     tasks: list[str]
+    task: str | None
     dtype: str
     owned_by: str = "embergem"
     object: Literal["model"] = "model"

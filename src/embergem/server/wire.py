@@ -1,0 +1,63 @@
+"""Vectors as they go over the wire: numbers or base64, of float32 or of something smaller."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embergem.engine.request import Vectors
+from embergem.errors import InvalidRequest
+from embergem.server.schema import Dtype, Encoding
+
+FLOAT16_MAX = 65504.0
+
+
+def encode(vectors: Vectors, dtype: Dtype, encoding: Encoding) -> list[Any]:
+    """Encode each row of `vectors` (n, d) by itself: a list of numbers, or base64 of little-endian bytes.
+
+    - "float32": as it is.
+    - "float16": rounded to the nearest.
+    - "int8": `rint(v / max(abs(v)) * 127)`: cosines stay, lengths do not.
+    - "binary": one bit a number, set where it is above 0, eight to a byte, the first in the highest bit.
+
+    Raises:
+        InvalidRequest: A number that float16 has no room for.
+
+    >>> encode(np.float32([[0.5, -0.25, 0.0, 0.1]]), "int8", "float")
+    [[127, -64, 0, 25]]
+    >>> encode(np.float32([[0.5, -0.25, 0.0, 0.1]]), "binary", "base64")
+    ['kA==']
+    """
+    numbers = _AS[dtype](vectors)
+    if encoding == "float":
+        rows: list[Any] = numbers.tolist()
+        return rows
+    little = numbers.astype(numbers.dtype.newbyteorder("<"), copy=False)
+    return [b64encode(row).decode("ascii") for row in np.ascontiguousarray(little)]
+
+
+def _float16(vectors: Vectors) -> NDArray[Any]:
+    if (largest := float(np.abs(vectors).max())) > FLOAT16_MAX:
+        raise InvalidRequest(
+            f"a vector has a number of size {largest:g} and float16 ends at {FLOAT16_MAX:g}; "
+            "take encoding_dtype float32",
+            param="encoding_dtype",
+        )
+    return vectors.astype(np.float16)
+
+
+def _int8(vectors: Vectors) -> NDArray[Any]:
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    largest[largest == 0] = 1
+    numbers: NDArray[np.int8] = np.rint(vectors / largest * np.float32(127)).astype(np.int8)
+    return numbers
+
+
+_AS: dict[Dtype, Callable[[Vectors], NDArray[Any]]] = {
+    "float32": lambda vectors: vectors,
+    "float16": _float16,
+    "int8": _int8,
+    "binary": lambda vectors: np.packbits(vectors > 0, axis=1),
+}

@@ -1,0 +1,144 @@
+"""What `/v1/embeddings` has beyond OpenAI's fields, and what it says about its answers."""
+
+import base64
+import json
+
+import httpx
+import numpy as np
+import pytest
+from serving import running
+
+from embergem.config import Settings
+from embergem.server.wire import encode
+
+TEXTS = ["What is graphene?", "a", ""]
+QUERY = "task: search result | query: {content}"
+
+
+def post(http, **body):
+    answer = http.post("/v1/embeddings", json={"input": TEXTS, **body})
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def vectors(answer):
+    return np.array([item["embedding"] for item in answer.json()["data"]], dtype=np.float32)
+
+
+def said(answer):
+    """What the headers say: (task, prompt)."""
+    return answer.headers["x-embergem-task"], json.loads(answer.headers["x-embergem-prompt"])
+
+
+def test_every_answer_says_how_it_came_about(http):
+    answer = post(http)
+    assert said(answer) == ("none", "{content}")
+    assert answer.headers["x-embergem-dtype"] == "float32"
+    assert "x-embergem-truncated" not in answer.headers
+    assert said(post(http, task="query")) == ("query", QUERY)
+    assert said(post(http, task="document")) == ("document", "title: {title} | text: {content}")
+    assert post(http, input=[5]).headers["x-embergem-prompt"] == "none"
+
+
+def test_each_item_says_what_was_read(http):
+    long = "graphene " * 500
+    data = post(http, input=["a", long], truncate_sequence=True).json()["data"]
+    assert [item["truncated"] for item in data] == [False, True]
+    assert data[1]["tokens"] == 128
+    assert post(http, input=[[5] * 200], truncate_sequence=True).json()["data"][0]["tokens"] == 128
+
+
+def test_a_prompt_is_put_before_each_text(http, embedder):
+    answer = post(http, prompt="größe: ")
+    assert np.array_equal(vectors(answer), embedder.embed([f"größe: {text}" for text in TEXTS]))
+    assert said(answer) == ("none", "größe: {content}")
+
+
+def test_a_model_name_carries_a_task(http, embedder):
+    expected = embedder.embed(TEXTS, task="clustering")
+    for name in ("default:clustering", "gemma3_text:clustering"):
+        answer = post(http, model=name)
+        assert np.array_equal(vectors(answer), expected)
+        assert said(answer)[0] == "clustering"
+        assert answer.json()["model"] == name
+    assert np.array_equal(vectors(post(http, model="default:clustering", task="clustering")), expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"model": "default:sing"}, 404, "which is no task; its tasks are: classification"),
+        ({"model": "bert_mean:query"}, 404, "has no tasks"),
+        ({"model": "nobody:query"}, 404, "'nobody:query' is not served here"),
+        ({"model": "default:query", "task": "document"}, 400, "'query' and the field for 'document'"),
+        ({"model": "default:query", "prompt": "x"}, 400, "not both"),
+        ({"model": "default:query", "input": [5, 6]}, 400, "check_embedding_ctx_length=False"),
+    ],
+)
+def test_names_that_ask_for_what_cannot_be(http, body, status, words):
+    answer = http.post("/v1/embeddings", json={"input": TEXTS, **body})
+    assert answer.status_code == status
+    assert words in answer.json()["error"]["message"]
+
+
+def test_a_model_is_described_by_each_of_its_names(http):
+    assert http.get("/v1/models/default:query").json()["task"] == "query"
+    assert http.get("/v1/models/default").json()["task"] is None
+    assert http.get("/v1/models/default:sing").status_code == 404
+
+
+def test_foreign_ids_are_told(http):
+    refused = http.post("/v1/embeddings", json={"input": [9906, 1917]}).json()["error"]
+    assert "tiktoken" in refused["message"]
+    assert "tiktoken" not in http.post("/v1/embeddings", json={"input": [10**9]}).json()["error"]["message"]
+    assert "no row of ids begins with 2" in post(http, input=[[7, 8], [9]]).headers["x-embergem-warning"]
+    assert "x-embergem-warning" not in post(http, input=[[2, 8, 1], [9]]).headers
+
+
+def test_unknown_fields_are_named(http):
+    answer = post(http, keep_alive=5, größe="x")
+    assert answer.headers["x-embergem-ignored"] == "keep_alive,gr%C3%B6%C3%9Fe"
+
+
+def test_a_strict_server_refuses_unknown_fields_and_a_default_task_is_applied_where_it_can_be(registry, embedder):
+    with running(registry, Settings(strict=True, task="query")) as url, httpx.Client(base_url=url) as http:
+        refused = http.post("/v1/embeddings", json={"input": "a", "keep_alive": 5}).json()["error"]
+        assert (refused["param"], refused["code"]) == ("keep_alive", "invalid_request")
+        assert "truncate_sequence" in refused["message"]
+        answer = post(http)
+        assert said(answer) == ("query", QUERY)
+        assert np.array_equal(vectors(answer), embedder.embed(TEXTS, task="query"))
+        assert said(post(http, task="clustering"))[0] == "clustering"
+        assert said(post(http, prompt="")) == ("none", "{content}")
+        assert said(post(http, model="bert_mean")) == ("none", "{content}")
+        assert post(http, input=[2, 5, 1]).headers["x-embergem-task"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "decoded"),
+    [
+        ("float16", "<f2", lambda exact: exact.astype(np.float16)),
+        ("int8", "i1", lambda exact: np.rint(exact / np.abs(exact).max(1, keepdims=True) * np.float32(127))),
+        ("binary", "u1", lambda exact: np.packbits(exact > 0, axis=1)),
+    ],
+)
+def test_smaller_answers(http, embedder, dtype, kind, decoded):
+    expected = decoded(embedder.embed(TEXTS))
+    numbers = post(http, encoding_dtype=dtype).json()["data"]
+    assert np.array_equal([item["embedding"] for item in numbers], expected)
+    packed = post(http, encoding_dtype=dtype, encoding_format="base64").json()["data"]
+    found = [np.frombuffer(base64.b64decode(item["embedding"]), dtype=kind) for item in packed]
+    assert np.array_equal(found, expected)
+
+
+def test_int8_keeps_cosines(embedder):
+    exact = embedder.embed(TEXTS)
+    small = np.array(encode(exact, "int8", "float"), dtype=np.float64)
+    cosines = np.sum(small * exact, axis=1) / np.linalg.norm(small, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosines.min() > 0.9999
+    assert encode(np.zeros((1, 3), np.float32), "int8", "float") == [[0, 0, 0]]
+
+
+def test_float16_refuses_what_it_has_no_room_for():
+    with pytest.raises(ValueError, match="float16 ends at 65504"):
+        encode(np.array([[1e6]], np.float32), "float16", "float")
