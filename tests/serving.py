@@ -3,20 +3,22 @@
 import threading
 from contextlib import contextmanager
 
-import uvicorn
-
-from embergem.server.app import bind, create_app
+from embergem.config import Settings
+from embergem.server.keys import KeyRing
+from embergem.server.run import bind, server
+from embergem.server.service import Service
 
 
 @contextmanager
-def running(registry, settings=None):
+def running(registry, settings=None, keys=()):
     """Serve `registry`; yields the address."""
+    settings = settings or Settings(log_level="error", access_log="off")
     with bind("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(registry, settings), log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        made = server(Service(registry, settings, KeyRing(keys)))
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            made.should_exit = True
             thread.join()

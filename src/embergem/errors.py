@@ -10,6 +10,7 @@ EmbergemError                     the base; carries the HTTP status and the Open
 │   ├── InvalidDimensions              a vector size that this model was not trained for
 │   └── UnsupportedOption              an option that has no meaning here; refused rather than ignored
 ├── UnknownModel    (ValueError)  404  a model name nobody knows
+├── InvalidConfig   (ValueError)  500  a setting, or a file of settings, that cannot be used
 ├── LoadError       (ValueError)  500  a model that cannot be loaded
 │   ├── DownloadError                  no source had the files, or the bytes were not the expected ones
 │   ├── GatedModel                     the hub asks for an accepted licence first
@@ -94,6 +95,12 @@ class UnknownModel(EmbergemError, ValueError):
 
     status = 404
     code = "model_not_found"
+
+
+class InvalidConfig(EmbergemError, ValueError):
+    """A setting, or a file of settings, cannot be used."""
+
+    code = "invalid_config"
 
 
 class LoadError(EmbergemError, ValueError):

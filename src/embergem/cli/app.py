@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from embergem import __version__
+from embergem.cli.keys import app as keys_app
 from embergem.cli.models import app as models
 from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel
 from embergem.prompts import Task
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models, name="models")
+app.add_typer(keys_app, name="keys")
 
 
 class Format(StrEnum):
@@ -133,30 +135,64 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 1234,
-    host: Annotated[str, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    dtype: Dtype = "float32",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Models as JSON, or models, settings and keys as TOML; docs/operations.md."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one. Default: 1234.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in. Default: 127.0.0.1.")
+    ] = None,
+    keys: Annotated[str | None, typer.Option(help="File of API keys; `embergem keys new` makes one.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Arithmetic: float32, int16 (faster, near lossless) or auto. Default: float32.",
+            autocompletion=complete_dtype,
+        ),
+    ] = None,
     threads: Threads = None,
     task: Annotated[
         str | None,
         typer.Option(help="Task of texts that come without one, where the model has it.", autocompletion=complete_task),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown fields instead of ignoring them.")] = False,
-    log_level: Annotated[str, typer.Option(help="critical, error, warning, info or debug.")] = "info",
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Refuse unknown fields instead of ignoring them.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="Origin whose web pages may ask, such as https://app.example.")
+    ] = None,
+    max_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of a batch.")] = None,
+    max_queue_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens that wait for a model.")] = None,
+    access_log: Annotated[str | None, typer.Option(help="text, json or off. Default: text.")] = None,
+    log_inputs: Annotated[
+        bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
 ) -> None:
     """Serve an OpenAI-compatible API.
+
+    Each option can also be set in the file of --config and, as EMBERGEM_PORT and so on, in the environment; an option
+    wins over the environment, that over the file.
 
     [bold]Examples[/bold]
 
     embergem serve
 
     embergem serve -p 1234 -m google/embeddinggemma-300m
+
+    embergem serve --config models.json
     """
     from embergem.cli.serve import run
 
     run(
-        models=model or [None], host=host, port=port, dtype=dtype, threads=threads, task=task, strict=strict,
-        log_level=log_level,
+        models=model or [], config=config, port=port, host=host, keys=keys, dtype=dtype, threads=threads, task=task,
+        strict=strict, cors=cors, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens,
+        access_log=access_log, log_inputs=log_inputs, log_level=log_level,
     )  # fmt: skip
 
 

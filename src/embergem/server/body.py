@@ -1,8 +1,8 @@
 """Reading a request's body under a limit."""
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from embergem.errors import EmbergemError
+from embergem.errors import Cancelled, EmbergemError
 
 
 class BodyTooLarge(EmbergemError):
@@ -19,11 +19,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     size = int(declared) if declared.isdigit() else 0
     if size <= limit:
         size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                break
-            parts.append(part)
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    break
+                parts.append(part)
+        except ClientDisconnect:
+            raise Cancelled("the client closed the connection before the body was whole") from None
     if size > limit:
         raise BodyTooLarge(f"the body has more than {limit} bytes, the most that is accepted; send it in parts")
     return b"".join(parts)

@@ -3,17 +3,16 @@
 import json
 from collections.abc import Sequence
 
-from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import EmbergemError, InvalidRequest, InvalidTask, TokenOutOfRange
 from embergem.server.answers import json_response, quoted_list
 from embergem.server.body import read_body
+from embergem.server.call import Call
 from embergem.server.parse import parse, texts_or_ids
 from embergem.server.routing import SENDS_IDS, Prompted, prompted, split
-from embergem.server.schema import Embedding, EmbeddingsRequest, EmbeddingsResponse, Usage
-from embergem.server.service import Service
+from embergem.server.schema import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
 from embergem.server.waiting import submit, unless_gone
 from embergem.server.wire import encode
 
@@ -21,55 +20,63 @@ TIKTOKEN_IDS = 200_064
 """Ids below this are those of OpenAI's vocabularies, the largest of which is o200k."""
 
 
-async def embeddings(http: HttpRequest, service: Service) -> Response:
-    """Answer `POST /v1/embeddings`."""
-    settings = service.settings
-    body, ignored = parse(await read_body(http, settings.max_body), EmbeddingsRequest, strict=settings.strict)
+async def embeddings(call: Call) -> Response:
+    """Embed texts or token ids."""
+    settings = call.service.settings
+    body, ignored = parse(await read_body(call.http, settings.max_body), EmbeddingsRequest, strict=settings.strict)
     texts, ids = texts_or_ids(body.input)
-    count = len(texts or ids or ())
-    if count > settings.max_inputs:
-        raise InvalidRequest(
-            f"input has {count} entries and this server takes {settings.max_inputs} at once; send them in parts",
-            param="input",
-        )
-    model, task = split(body.model, service.known())
-    engine = service.registry.get(model)
-    applied = prompted(body, engine, task, [settings.task], texts is not None)
+    engine, applied = open_model(call, body, texts is not None, len(texts or ids or ()))
+    request = Request(
+        texts=applied.to(texts),
+        ids=ids,
+        task=applied.task,
+        titles=titles_for(body.title, texts),
+        dimensions=body.dimensions,
+        truncate=bool(body.truncate_sequence),
+    )
+    call.notes.texts = texts
     try:
-        future = await submit(engine, to_request(body, texts, ids, applied))
-        result = await unless_gone(http, future)
+        result = await unless_gone(call.http, await submit(engine, request))
     except EmbergemError as error:
         raise located(error, ids) from None
+    call.notes.tokens, call.notes.truncated = result.tokens, len(result.truncated)
     response = json_response(to_response(body, result))
-    describe(response, engine, applied, result, texts is not None)
-    if ignored:
-        response.headers["x-embergem-ignored"] = quoted_list(ignored)
+    note(response, engine, applied, texts is not None, ignored)
+    if result.truncated:
+        response.headers["x-embergem-truncated"] = quoted_list([str(index) for index in result.truncated])
     if ids is not None and (foreign := without_own_start(engine, ids)):
         response.headers["x-embergem-warning"] = foreign
     return response
 
 
-def to_request(
-    body: EmbeddingsRequest, texts: list[str] | None, ids: list[list[int]] | None, applied: Prompted
-) -> Request:
-    """Turn a body into what the engine takes."""
-    titles: list[str | None] | None = None
-    if body.title is not None and texts is not None:
-        titles = [body.title] * len(texts) if isinstance(body.title, str) else body.title
-        if len(titles) != len(texts):
-            raise InvalidTask(
-                f"{len(titles)} titles for {len(texts)} inputs; give one for all or one each", param="title"
-            )
-    if applied.prefix and texts is not None:
-        texts = [applied.prefix + text for text in texts]
-    return Request(
-        texts=texts,
-        ids=ids,
-        task=applied.task,
-        titles=titles,
-        dimensions=body.dimensions,
-        truncate=bool(body.truncate_sequence),
-    )
+def open_model(call: Call, body: TextRequest, is_text: bool, count: int) -> tuple[Engine, Prompted]:
+    """Find the model that a body names, and what is put around its texts."""
+    service, most = call.service, call.service.settings.max_inputs
+    if count > most:
+        raise InvalidRequest(
+            f"input has {count} entries and this server takes {most} at once; send them in parts", param="input"
+        )
+    name, task = split(body.model, service.known())
+    engine = service.registry.get(name)
+    call.notes.model, call.notes.inputs = engine.id, count
+    defaults = [call.key.task if call.key else None, service.settings.task]
+    applied = prompted(body, engine, task, defaults, is_text)
+    call.notes.task = applied.task or ""
+    return engine, applied
+
+
+def titles_for(title: str | list[str | None] | None, texts: list[str] | None) -> list[str | None] | None:
+    """One title a text.
+
+    Raises:
+        InvalidTask: There are more or fewer titles than texts.
+    """
+    if title is None or texts is None:
+        return None
+    titles: list[str | None] = [title] * len(texts) if isinstance(title, str) else title
+    if len(titles) != len(texts):
+        raise InvalidTask(f"{len(titles)} titles for {len(texts)} inputs; give one for all or one each", param="title")
+    return titles
 
 
 def to_response(body: EmbeddingsRequest, result: Result) -> EmbeddingsResponse:
@@ -82,14 +89,14 @@ def to_response(body: EmbeddingsRequest, result: Result) -> EmbeddingsResponse:
     return EmbeddingsResponse(data, body.model, Usage(result.tokens, result.tokens))
 
 
-def describe(response: Response, engine: Engine, applied: Prompted, result: Result, is_text: bool) -> None:
-    """Say in headers how the vectors came about: arithmetic, task and prompt, and which inputs were cut."""
+def note(response: Response, engine: Engine, applied: Prompted, is_text: bool, ignored: list[str]) -> None:
+    """Say in headers how the answer came about: arithmetic, task and prompt, and what was not read of the body."""
     headers = response.headers
     headers["x-embergem-dtype"] = engine.dtype
     headers["x-embergem-task"] = quoted_list([applied.task]) if applied.task is not None else "none"
     headers["x-embergem-prompt"] = json.dumps(pattern(engine, applied)) if is_text else "none"
-    if result.truncated:
-        headers["x-embergem-truncated"] = quoted_list([str(index) for index in result.truncated])
+    if ignored:
+        headers["x-embergem-ignored"] = quoted_list(ignored)
 
 
 def pattern(engine: Engine, applied: Prompted) -> str:

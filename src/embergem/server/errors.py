@@ -1,6 +1,7 @@
 """Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}` with a fitting status."""
 
 import logging
+import math
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -8,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embergem.errors import Cancelled, EmbergemError
+from embergem.server.keys import Unauthorized
+from embergem.server.limits import RateLimited
 from embergem.server.schema import ErrorBody, ErrorResponse
 
 logger = logging.getLogger(__name__)
 
-NAMES = {401: "authentication_error", 429: "rate_limit_error"}
+NAMES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def error_response(status: int, message: str, *, code: str | None, param: str | None = None) -> Response:
@@ -29,7 +32,21 @@ async def on_embergem_error(request: Request, error: Exception) -> Response:
         return Response(status_code=499)
     if error.status >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, error.message)
-    return error_response(error.status, error.message, code=error.code, param=error.param)
+    response = error_response(error.status, error.message, code=error.code, param=error.param)
+    if isinstance(error, RateLimited):
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 413:  # the rest of the body is not read
+        response.headers["connection"] = "close"
+    if isinstance(error, Unauthorized):
+        response.headers["www-authenticate"] = "Bearer"
+    noted(request, error.code)
+    return response
+
+
+def noted(request: Request, code: str) -> None:
+    """Leave the error's code for the log and the metrics."""
+    if (notes := request.scope.get("embergem.notes")) is not None:
+        notes.code = code
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -42,6 +59,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     elif error.status_code == 405:
         message = f"{request.url.path} does not take {request.method}"
         code = "method_not_allowed"
+    noted(request, code)
     response = error_response(error.status_code, message, code=code)
     response.headers.update(error.headers or {})
     return response
@@ -50,4 +68,5 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 async def on_failure(request: Request, error: Exception) -> Response:
     """Answer a fault of ours without telling the caller about our insides; the log has the traceback."""
     logger.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    noted(request, "internal_error")
     return error_response(500, "the server failed to answer this request; its log says why", code="internal_error")

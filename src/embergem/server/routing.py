@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from embergem.engine import Engine
 from embergem.errors import InvalidTask, UnknownModel
-from embergem.server.schema import EmbeddingsRequest
+from embergem.server.schema import TextRequest
 
 
 def split(name: str, known: Container[str]) -> tuple[str, str | None]:
@@ -29,9 +29,13 @@ class Prompted:
     task: str | None = None
     prefix: str = ""
 
+    def to(self, texts: list[str] | None) -> list[str] | None:
+        """Texts with the prefix before them; a task's prompt is put around them by the engine."""
+        return [self.prefix + text for text in texts] if texts and self.prefix else texts
+
 
 def prompted(
-    body: EmbeddingsRequest, engine: Engine, task: str | None, defaults: Sequence[str | None], is_text: bool
+    body: TextRequest, engine: Engine, task: str | None, defaults: Sequence[str | None], is_text: bool
 ) -> Prompted:
     """Decide what is put around the texts.
 

@@ -48,11 +48,23 @@ Prompt = Annotated[
 ]
 
 
-class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """Body of `POST /v1/embeddings`."""
+class TextRequest(msgspec.Struct, kw_only=True):
+    """What is embedded or tokenized: inputs, a model, and what is put around each text."""
 
     input: Input
     model: Name = "default"
+    task: Task = None
+    title: Title = None
+    prompt: Prompt = None
+
+
+class TokenizeRequest(TextRequest, kw_only=True):
+    """Body of `POST /v1/tokenize`."""
+
+
+class EmbeddingsRequest(TextRequest, kw_only=True):
+    """Body of `POST /v1/embeddings`."""
+
     encoding_format: Annotated[
         Encoding | None, Meta(description="`float` (a list of numbers, the default) or `base64` (little-endian bytes).")
     ] = None
@@ -60,9 +72,6 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
         int | None, Meta(description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.")
     ] = None
     user: Annotated[str | None, Meta(description="Accepted, as OpenAI does, and not used.")] = None
-    task: Task = None
-    title: Title = None
-    prompt: Prompt = None
     truncate_sequence: Annotated[
         bool | None, Meta(description="Cut inputs over the model's limit instead of refusing them.")
     ] = None
@@ -101,6 +110,24 @@ class EmbeddingsResponse(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
+class TokenizedInput(msgspec.Struct):
+    """Ids that the model reads of one input; `count` is how many it had before any cut."""
+
+    index: int
+    ids: list[int]
+    count: int
+    truncated: bool
+
+
+class TokenizeResponse(msgspec.Struct):
+    """Answer of `POST /v1/tokenize`; `max_tokens` is the model's limit for one input."""
+
+    data: list[TokenizedInput]
+    model: str
+    max_tokens: int
+    object: Literal["list"] = "list"
+
+
 class Model(msgspec.Struct):
     """One entry of `GET /v1/models`; from `dimensions` on, embergem's own fields.
 
@@ -124,6 +151,28 @@ class ModelList(msgspec.Struct):
 
     data: list[Model]
     object: Literal["list"] = "list"
+
+
+class Health(msgspec.Struct):
+    """Answer of `GET /health`."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(msgspec.Struct):
+    """Answer of `GET /ready`."""
+
+    status: Literal["ready", "loading"]
+    models: list[str]
+
+
+class Root(msgspec.Struct):
+    """Answer of `GET /`."""
+
+    version: str
+    name: str = "embergem"
+    embeddings: str = "/v1/embeddings"
+    docs: str = "/docs"
 
 
 class ErrorBody(msgspec.Struct):

@@ -1,0 +1,96 @@
+"""What one key may ask for: requests and tokens a minute, and requests at once.
+
+A plain class with its clock given, used on the event loop's thread only. Tokens are counted when they are known, which
+is after the answer: a key may overdraw its minute by one request, and then waits until the debt is paid.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from embergem.config import Key
+from embergem.errors import EmbergemError
+
+
+class RateLimited(EmbergemError):
+    """The key's own limit; `retry_after` says in how many seconds it is worth asking again."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Fills at `per_minute`, up to a minute's worth; what is taken may make it negative."""
+
+    per_minute: int
+    level: float
+    since: float
+
+    def wait(self, now: float, least: float) -> float:
+        """Fill it up, and return how many seconds are missing until it holds `least`."""
+        self.level = min(float(self.per_minute), self.level + (now - self.since) * self.per_minute / 60)
+        self.since = now
+        return max(0.0, (least - self.level) * 60 / self.per_minute)
+
+
+@dataclass(slots=True)
+class _Account:
+    requests: Bucket | None
+    tokens: Bucket | None
+    running: int = 0
+    limits: tuple[int | None, int | None] = (None, None)
+
+
+class Limiter:
+    """Accounts of keys, by name; a change of a key's limits opens a new one."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._accounts: dict[str, _Account] = {}
+
+    def begin(self, key: Key) -> None:
+        """Let a request of `key` begin; each that began must `end`.
+
+        Raises:
+            RateLimited: It is too much or too soon.
+        """
+        account, now = self._account(key), self._clock()
+        if key.concurrency is not None and account.running >= key.concurrency:
+            raise RateLimited(
+                f"the key {key.name!r} has {account.running} requests running, as many as it may; wait for one of them",
+                retry_after=1,
+            )
+        for bucket, what, least in ((account.requests, "requests", 1.0), (account.tokens, "tokens", 0.0)):
+            if bucket is not None and (wait := bucket.wait(now, least)) > 0:
+                raise RateLimited(
+                    f"the key {key.name!r} has used its {bucket.per_minute} {what} a minute; "
+                    f"ask again in {math.ceil(wait)} s",
+                    retry_after=wait,
+                )
+        if account.requests is not None:
+            account.requests.level -= 1
+        account.running += 1
+
+    def end(self, key: Key, tokens: int) -> None:
+        """Note that a request that began is over, and how many tokens it took."""
+        account = self._account(key)
+        account.running = max(0, account.running - 1)
+        if account.tokens is not None:
+            account.tokens.wait(self._clock(), 0)
+            account.tokens.level -= tokens
+
+    def _account(self, key: Key) -> _Account:
+        limits = (key.requests_per_minute, key.tokens_per_minute)
+        account = self._accounts.get(key.name)
+        if account is None or account.limits != limits:
+            now = self._clock()
+            requests, tokens = (Bucket(limit, float(limit), now) if limit else None for limit in limits)
+            running = account.running if account is not None else 0
+            account = self._accounts[key.name] = _Account(requests, tokens, running, limits)
+        return account

@@ -1,0 +1,116 @@
+"""Settings from files, the environment and flags."""
+
+import json
+
+import pytest
+
+from embergem.config import EmbeddingEntry, UpstreamEntry, read
+from embergem.errors import InvalidConfig
+
+TOML = """
+[server]
+port = 8001
+task = "query"
+keys = "keys.toml"
+
+[models.gemma]
+model_id = "google/embeddinggemma-300m"
+arch = "embeddinggemma"
+aliases = ["embed", "search"]
+dtype = "bf16"
+lazy = true
+keep_alive = 300
+
+[models.chat]
+upstream = "http://localhost:8000/v1"
+
+[[keys]]
+name = "mine"
+sha256 = "%s"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def test_selectors_are_taken_as_they_stand(write):
+    file = write(
+        "models.json",
+        {
+            "embed-gemma": {"Embedding": {"model_id": "google/embeddinggemma-300m", "arch": "embeddinggemma"}},
+            "q": {"Embedding": {"model_id": "q", "dtype": "auto", "topology": None}, "alias": "qwen"},
+            "llama": {"Plain": {"model_id": "meta/llama"}, "upstream": "http://localhost:8000/v1"},
+        },
+    )
+    gemma, qwen, llama = read(file, {}, {}).models
+    assert gemma == EmbeddingEntry(name="embed-gemma", model_id="google/embeddinggemma-300m", arch="gemma3_text")
+    assert (qwen.aliases, qwen.dtype) == (("qwen",), "auto")
+    assert llama == UpstreamEntry(name="llama", upstream="http://localhost:8000/v1", upstream_model="meta/llama")
+
+
+def test_toml_has_models_settings_and_keys(write):
+    write("keys.toml", f'[[keys]]\nname = "theirs"\nsha256 = "{"b" * 64}"\nadmin = true\n')
+    config = read(write("server.toml", TOML % ("a" * 64)), {}, {})
+    gemma, chat = config.models
+    assert (gemma.dtype, gemma.aliases, gemma.lazy, gemma.keep_alive) == ("bfloat16", ("embed", "search"), True, 300)
+    assert chat.upstream_model is None
+    assert [(key.name, key.admin) for key in config.keys] == [("mine", False), ("theirs", True)]
+    assert (config.settings.port, config.settings.task) == (8001, "query")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(write):
+    file = write("server.toml", '[server]\nport = 1\ntask = "file"\nstrict = true\n')
+    environment = {"EMBERGEM_PORT": "2", "EMBERGEM_TASK": "environment", "EMBERGEM_CORS": "https://a,https://b"}
+    settings = read(file, environment, {"port": 3, "task": None}).settings
+    assert (settings.port, settings.task, settings.strict) == (3, "environment", True)
+    assert settings.cors == ("https://a", "https://b")
+    assert read(None, {"EMBERGEM_TASK": ""}, {}).settings.task is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.toml", "[server]\nprot = 1\n", r"a.toml: server.prot is unknown; there is: host, port"),
+        ("a.toml", "[server]\nport = 'x'\n", r"a.toml: server.port is 'x': Expected `int`"),
+        ("a.toml", "[server]\nport = 70000\n", r"a.toml: server.port is 70000: .*65535"),
+        ("a.toml", "[sever]\n", r"a.toml: 'sever' is unknown"),
+        ("a.toml", "[server\n", r"a.toml is not valid TOML"),
+        ("a.toml", "[[keys]]\nname = 'a'\n", r"a.toml: keys: .*sha256"),
+        ("a.toml", "[[keys]]\nname = 'a b'\nsha256 = '" + "a" * 64 + "'", r"a.toml: keys: .*name"),
+        ("a.toml", ("[[keys]]\nname = 'a'\nsha256 = '" + "a" * 64 + "'\n") * 2, r"two API keys are called 'a'"),
+        ("a.toml", "[models.x]\nupstream = 'localhost:1'\n", r"a.toml: x.upstream: 'localhost:1' is no http"),
+        ("a.json", "{", r"a.json is not valid JSON"),
+        ("a.json", "{}", r"a.json: it must be an object such as"),
+        ("a.json", {"x": {"Plain": {"model_id": "m"}}}, r'a.json: x.Plain: .*add "upstream"'),
+        ("a.json", {"x": {"Embedding": {}}}, r"a.json: x.Embedding: .*model_id"),
+        ("a.json", {"x": {"Embedding": {"model_id": "m", "isq": 4}}}, r"a.json: x.Embedding: .*isq"),
+        (
+            "a.json",
+            {"x": {"Embedding": {"model_id": "m", "from_uqff": "f"}}},
+            r"x.Embedding.from_uqff: it has no meaning",
+        ),
+        ("a.json", {"x": {"Embedding": {"model_id": "m"}, "Plain": {}}}, r"Embedding and Plain at once"),
+        ("a.json", {"x": 5}, r"a.json: x: it must be an object"),
+        ("a.json", {"default": {"Embedding": {"model_id": "m"}}}, r"the name 'default' already stands for"),
+        ("a.json", {"x": {"Embedding": {"model_id": "m"}, "alias": "y"}, "y": {"Embedding": {"model_id": "m"}}}, "'y'"),
+    ],
+)
+def test_errors_name_the_file_and_the_setting(write, name, content, words):
+    with pytest.raises(InvalidConfig, match=words):
+        read(write(name, content), {}, {})
+
+
+def test_errors_name_the_variable_and_the_flag(tmp_path):
+    with pytest.raises(InvalidConfig, match="EMBERGEM_PORT is 'x'"):
+        read(None, {"EMBERGEM_PORT": "x"}, {})
+    with pytest.raises(InvalidConfig, match="--access-log is 'loud'"):
+        read(None, {}, {"access_log": "loud"})
+    with pytest.raises(InvalidConfig, match=r"none\.toml cannot be read: No such file"):
+        read(tmp_path / "none.toml", {}, {})

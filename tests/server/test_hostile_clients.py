@@ -1,0 +1,167 @@
+"""Clients that are slow, large, broken or gone."""
+
+import asyncio
+import json
+import socket
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving import running
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from embergem.config import Settings
+from embergem.errors import InvalidRequest
+from embergem.server import run
+from embergem.server.parse import parse, texts_or_ids
+from embergem.server.schema import EmbeddingsRequest
+
+QUICK = Settings(log_level="critical", access_log="off", receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
+HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(params=[H11Protocol, HttpToolsProtocol])
+def address(request, registry, monkeypatch):
+    """Host and port of an impatient server, with either of uvicorn's parsers."""
+    monkeypatch.setattr(run, "_protocol", lambda: request.param)
+    with running(registry, QUICK) as url:
+        host, port = url.removeprefix("http://").split(":")
+        yield host, int(port)
+
+
+def answer(connection):
+    """All that comes until the server hangs up: (status, error code)."""
+    connection.settimeout(10)
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"])
+def test_a_request_that_does_not_end(address, sent):
+    with socket.create_connection(address) as connection:
+        connection.sendall(sent)
+        if sent:
+            assert answer(connection) == (408, "request_timeout")
+        else:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""
+
+
+def test_a_byte_at_a_time_does_not_put_the_deadline_off(address):
+    with socket.create_connection(address) as connection:
+        connection.settimeout(0.02)
+        for number in range(500):
+            try:
+                connection.sendall(b"X-Header: 1\r\n" if number else HEAD)
+                connection.recv(1, socket.MSG_PEEK)
+                break
+            except TimeoutError:
+                continue
+        assert answer(connection)[0] == 408
+
+
+def flood(connection):
+    """Send headers until the server has had enough."""
+    for _ in range(10_000):
+        connection.sendall(b"x-padding: " + b"y" * 1000 + b"\r\n")
+
+
+def test_headers_without_end(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(HEAD)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            flood(connection)
+
+
+def test_what_is_no_http(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+        assert answer(connection) == (400, "invalid_http")
+
+
+def test_a_body_of_a_gigabyte_is_refused_unread(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(HEAD + b"Content-Length: 1073741824\r\n\r\n" + b"x" * 1000)
+        assert answer(connection) == (413, "body_too_large")
+
+
+def test_a_body_of_unknown_length_is_refused_when_it_is_too_large(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+        connection.sendall(b"8001\r\n" + b"x" * 0x8001 + b"\r\n")
+        assert answer(connection) == (413, "body_too_large")
+
+
+def test_a_connection_lives_on_between_requests(address):
+    request = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
+    with socket.create_connection(address) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            connection.settimeout(0.4)  # longer than a request may take to arrive
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            connection.settimeout(10)
+
+
+def test_two_requests_at_once_on_one_connection(address):
+    request = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
+    last = request.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    with socket.create_connection(address) as connection:
+        connection.sendall(request + last)
+        connection.settimeout(10)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "inputs", "größe"])
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.binary(max_size=60) | st.dictionaries(FIELDS, JSON, max_size=6).map(lambda body: json.dumps(body).encode()))
+def test_any_body_is_read_or_refused(body):
+    try:
+        request, _ = parse(body, EmbeddingsRequest)
+        texts, ids = texts_or_ids(request.input)
+    except InvalidRequest:
+        return
+    assert (texts is None) != (ids is None)
+    assert all(isinstance(text, str) for text in texts or [])
+    assert all(type(number) is int for row in ids or [] for number in row)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(FIELDS, JSON, max_size=4))
+def test_any_body_is_answered_and_never_with_a_fault_of_ours(http, body):
+    content = json.dumps({"input": "a", **body}).encode()
+    found = http.post("/v1/embeddings", content=content)
+    assert found.status_code in (200, 400, 404), (body, found.text)
+
+
+def test_nothing_is_computed_for_who_has_gone(registry):
+    """A client that hangs up while it waits: its work is cancelled."""
+    from concurrent.futures import Future
+
+    from embergem.errors import Cancelled
+    from embergem.server.waiting import unless_gone
+
+    class Gone:
+        async def receive(self):
+            return {"type": "http.disconnect"}
+
+    work = Future()
+    with pytest.raises(Cancelled):
+        asyncio.run(unless_gone(Gone(), work))
+    assert work.cancelled()

@@ -1,0 +1,147 @@
+"""Who may ask: keys, what they may do, and their limits."""
+
+import logging
+import os
+import stat
+
+import httpx
+import openai
+import pytest
+from serving import running
+from typer.testing import CliRunner
+
+from embergem.cli.app import app
+from embergem.config import Key, Settings, read_keys
+from embergem.server.keys import KeyRing, Unauthorized, hash_key, new_key
+from embergem.server.limits import Limiter, RateLimited
+from embergem.server.run import reread
+
+QUIET = Settings(log_level="error", access_log="off")
+
+
+def key(name="search", secret="s3cret", **fields):
+    return Key(name=name, sha256=hash_key(secret), **fields)
+
+
+@pytest.fixture
+def guarded(registry):
+    """Address of a server with an everyday key, a limited one and an admin's."""
+    keys = [
+        key("search", "everyday", task="query"),
+        key("limited", "limited", requests_per_minute=1),
+        key("root", "admin", admin=True),
+    ]
+    with running(registry, QUIET, keys) as address:
+        yield address
+
+
+def ask(url, secret=None, path="/v1/embeddings", **headers):
+    if secret:
+        headers["authorization"] = f"Bearer {secret}"
+    return httpx.post(url + path, json={"input": "a"}, headers=headers)
+
+
+def test_a_key_is_needed_and_its_task_is_applied(guarded):
+    assert ask(guarded).status_code == 401
+    assert ask(guarded).headers["www-authenticate"] == "Bearer"
+    refused = ask(guarded, "wrong").json()["error"]
+    assert (refused["type"], refused["code"]) == ("authentication_error", "invalid_api_key")
+    assert ask(guarded, "everyday").headers["x-embergem-task"] == "query"
+    assert ask(guarded, **{"x-api-key": "everyday"}).status_code == 200
+    assert httpx.get(f"{guarded}/health").status_code == httpx.get(f"{guarded}/docs").status_code == 200
+    assert httpx.get(f"{guarded}/metrics").status_code == 401
+
+
+def test_the_official_client_raises_its_own_classes(guarded):
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{guarded}/v1", api_key="wrong").embeddings.create(model="default", input="a")
+    client = openai.OpenAI(base_url=f"{guarded}/v1", api_key="limited", max_retries=0)
+    client.embeddings.create(model="default", input="a")
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.embeddings.create(model="default", input="a")
+    assert 0 < int(refused.value.response.headers["retry-after"]) <= 60
+    assert refused.value.code == "rate_limit_exceeded"
+
+
+def test_the_ring_finds_keys_by_their_hash():
+    ring = KeyRing([key("a", "one"), key("b", "two")])
+    assert ring.identify({"authorization": "Bearer two"}).name == "b"
+    assert ring.identify({"authorization": "bearer  one "}).name == "a"
+    for headers in ({}, {"authorization": "Basic one"}, {"authorization": "Bearer " + hash_key("one")}):
+        with pytest.raises(Unauthorized):
+            ring.identify(headers)
+    ring.replace([])
+    assert ring.open
+    assert ring.identify({"authorization": "Bearer EMPTY"}) is None
+
+
+def test_keys_that_cannot_be_read_again_stay(caplog, tmp_path):
+    ring = KeyRing([key()])
+    (tmp_path / "keys.toml").write_text("[[keys]\n")
+    with caplog.at_level(logging.ERROR):
+        reread(ring, lambda: read_keys(tmp_path / "keys.toml"))
+    assert "stay as they were" in caplog.text
+    assert not ring.open
+    (tmp_path / "keys.toml").write_text("")
+    reread(ring, lambda: read_keys(tmp_path / "keys.toml"))
+    assert ring.open
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_requests_a_minute():
+    clock = Clock()
+    limiter, limited = Limiter(clock), key(requests_per_minute=2)
+    for _ in range(2):
+        limiter.begin(limited)
+        limiter.end(limited, 5)
+    with pytest.raises(RateLimited) as refused:
+        limiter.begin(limited)
+    assert refused.value.retry_after == pytest.approx(30)
+    clock.now = 30.001
+    limiter.begin(limited)
+
+
+def test_tokens_a_minute_are_a_debt():
+    clock = Clock()
+    limiter, limited = Limiter(clock), key(tokens_per_minute=60)
+    limiter.begin(limited)
+    limiter.end(limited, 90)
+    with pytest.raises(RateLimited) as refused:
+        limiter.begin(limited)
+    assert refused.value.retry_after == pytest.approx(30)
+    clock.now = 30
+    limiter.begin(limited)
+
+
+def test_requests_at_once_and_limits_that_change():
+    limiter = Limiter(Clock())
+    limiter.begin(key(concurrency=1))
+    with pytest.raises(RateLimited, match="1 requests running"):
+        limiter.begin(key(concurrency=1))
+    limiter.begin(key(concurrency=2, requests_per_minute=9))
+    limiter.end(key(concurrency=2), 0)
+    limiter.end(key(concurrency=2), 0)
+    limiter.begin(key(concurrency=1))
+
+
+def test_a_new_key_is_shown_once_and_kept_as_a_hash(tmp_path):
+    file = tmp_path / "keys.toml"
+    made = [
+        CliRunner().invoke(app, ["keys", "new", name, "-f", str(file), *options])
+        for name, options in (("search", ["--task", "query"]), ("root", ["--admin", "--concurrency", "3"]))
+    ]
+    assert [result.exit_code for result in made] == [0, 0]
+    assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+    secrets = [result.stdout.split()[0] for result in made]
+    assert not any(secret in file.read_text() for secret in secrets)
+    first, second = read_keys(file)
+    assert (first.name, first.task, first.sha256) == ("search", "query", hash_key(secrets[0]))
+    assert (second.admin, second.concurrency) == (True, 3)
+    assert isinstance(CliRunner().invoke(app, ["keys", "new", "root", "-f", str(file)]).exception, ValueError)
+    assert new_key()[0] != new_key()[0]

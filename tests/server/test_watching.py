@@ -1,0 +1,109 @@
+"""What the server says about itself: OpenAPI, its page, metrics, the access log."""
+
+import json
+import logging
+import re
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from serving import running
+
+from embergem.config import Settings
+from embergem.server.operations import OPERATIONS
+
+
+@pytest.fixture
+def logged(caplog):
+    """Lines of the access log so far."""
+    logging.getLogger("embergem.access").setLevel(logging.INFO)
+    with caplog.at_level(logging.INFO, logger="embergem.access"):
+        yield lambda: [record.message for record in caplog.records if record.name == "embergem.access"]
+
+
+def test_the_document_has_every_operation_and_no_loose_end(http):
+    api = http.get("/openapi.json").json()
+    assert api["openapi"] == "3.1.0"
+    found = {(method.upper(), path) for path, methods in api["paths"].items() for method in methods}
+    assert found == {(one.method, one.path.replace(":path", "")) for one in OPERATIONS}
+    for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(api)):
+        assert name in api["components"]["schemas"]
+    body = api["components"]["schemas"]["EmbeddingsRequest"]
+    assert len(body["properties"]["input"]["anyOf"]) == 4
+    assert body["required"] == ["input"]
+    for operation in OPERATIONS:
+        assert operation.summary.endswith(".")
+
+
+def test_the_page_needs_nothing_from_elsewhere(http):
+    answer = http.get("/docs")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<script" not in answer.text
+    assert not re.findall(r'(?:src|href)="(?!openapi\.json|#)', answer.text)
+    assert "encoding_dtype" in answer.text
+
+
+def test_metrics_count_what_was_asked(registry):
+    with running(registry, Settings(log_level="error", access_log="off")) as url, httpx.Client(base_url=url) as http:
+        http.post("/v1/embeddings", json={"input": ["a", "graphene " * 500], "truncate_sequence": True})
+        http.post("/v1/embeddings", json={"input": "a", "model": "none"})
+        http.get("/nothing/here")
+        answer = http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    samples = {
+        (sample.name, *sorted(value for value in sample.labels.values() if value)): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert samples["embergem_http_requests_total", "/v1/embeddings", "200", "POST", "gemma3_text"] == 1
+    assert samples["embergem_http_requests_total", "/v1/embeddings", "404", "POST", "model_not_found"] == 1
+    assert samples["embergem_http_requests_total", "404", "GET", "not_found", "other"] == 1
+    assert samples["embergem_truncated_inputs_total", "gemma3_text"] == 1
+    assert samples["embergem_inputs_total", "gemma3_text"] == 2
+    assert samples["embergem_tokens_total", "gemma3_text"] > 128
+    assert samples["embergem_http_request_seconds_count", "/v1/embeddings"] == 2
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+def test_the_access_log_has_no_text_unless_asked(registry, logged):
+    with running(registry, Settings(log_level="error")) as url:
+        httpx.post(f"{url}/v1/embeddings", json={"input": "a s3cret"}, headers={"x-request-id": "my id"})
+        httpx.get(f"{url}/a=b%0Aid=7")
+    first, second = logged()
+    assert "s3cret" not in first
+    assert 'id="my id"' in first
+    assert re.search(r"status=200 ms=[\d.]+ bytes=\d+ model=gemma3_text inputs=1 tokens=\d+$", first)
+    assert r'path="/a=b\nid=7"' in second
+    assert "\n" not in second
+
+
+def test_the_access_log_as_json(registry, logged):
+    with running(registry, Settings(log_level="error", access_log="json", log_inputs=True)) as url:
+        httpx.post(f"{url}/v1/embeddings", json={"input": "a s3cret"})
+        httpx.post(f"{url}/v1/embeddings", json={"input": "a", "task": "sing"})
+    first, second = map(json.loads, logged())
+    assert first["texts"] == ["a s3cret"]
+    assert (second["status"], second["code"]) == (400, "invalid_task")
+
+
+def test_tokens_are_counted_and_shown(http):
+    answer = http.post("/v1/tokenize", json={"input": ["a", "graphene " * 500], "task": "query"}).json()
+    assert (answer["max_tokens"], answer["model"]) == (128, "default")
+    short, long = answer["data"]
+    assert (short["count"], short["truncated"]) == (len(short["ids"]), False)
+    assert len(long["ids"]) == 128 < long["count"]
+    assert long["truncated"]
+    assert http.post("/v1/tokenize", json={"input": "a", "dimensions": 5}).headers["x-embergem-ignored"] == "dimensions"
+    embedded = http.post("/v1/embeddings", json={"input": "a", "task": "query"}).json()
+    assert embedded["usage"]["prompt_tokens"] == short["count"]
+    assert http.post("/v1/tokenize", json={"input": [9906]}).json()["error"]["code"] == "token_out_of_range"
+
+
+def test_pages_of_other_origins_may_ask_only_where_listed(registry, http):
+    headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    assert "access-control-allow-origin" not in http.options("/v1/embeddings", headers=headers).headers
+    with running(registry, Settings(log_level="error", access_log="off", cors=("https://app.example",))) as url:
+        answer = httpx.options(f"{url}/v1/embeddings", headers=headers)
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        other = httpx.options(f"{url}/v1/embeddings", headers=headers | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
