@@ -20,7 +20,12 @@ EmbergemError                     the base; carries the HTTP status and the Open
 ├── InsufficientMemory (MemoryError) 507  the model does not fit into the memory that is free
 ├── NonFiniteOutput               500  a kernel produced NaN or infinity; nothing was returned
 ├── Cancelled                     499  the request was cancelled before it was done
-└── EngineClosed                  503  the engine was closed
+├── DeadlineExceeded              504  the request's deadline passed before it was done
+├── EngineClosed                  503  the engine was closed
+├── ModelFailed                   503  a served model could not be loaded; the message has the reason
+└── TryLater                           it can be had, but not now; carries `retry_after`, in seconds
+    ├── Overloaded                429  more tokens wait than the queue takes
+    └── ModelLoading              503  the model is being loaded
 
 Warnings: `TruncationWarning` (an input was cut, with permission), `IgnoredOptionWarning` (an argument that has no
 meaning on this engine).
@@ -164,6 +169,43 @@ class EngineClosed(EmbergemError):
 
     status = 503
     code = "engine_closed"
+
+
+class DeadlineExceeded(EmbergemError):
+    """The request's deadline passed before it was done; what was left of it is not computed."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ModelFailed(EmbergemError):
+    """A model that is served could not be loaded; the message says why."""
+
+    status = 503
+    code = "model_failed"
+
+
+class TryLater(EmbergemError):
+    """What was asked for can be had, but not now; `retry_after` says in how many seconds it is worth asking again."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: float, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class Overloaded(TryLater):
+    """More tokens wait than the queue takes."""
+
+    status = 429
+    code = "overloaded"
+
+
+class ModelLoading(TryLater):
+    """The model is being loaded."""
+
+    code = "model_loading"
 
 
 class TruncationWarning(UserWarning):

@@ -27,6 +27,11 @@ impl CancelToken {
     fn cancel(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
+
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
 }
 
 /// Names of the kernels that this machine can run.

@@ -10,14 +10,16 @@ from types import TracebackType
 import numpy as np
 
 from embergem import catalog
-from embergem._native import Model, TextPipeline
+from embergem._native import Model, TextPipeline, __version__
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.engine.cache import Cache
 from embergem.engine.exactness import LEAST_COSINE, cosine
 from embergem.engine.loop import Loop
-from embergem.engine.request import Request, Result, Row, Vectors
-from embergem.errors import InvalidDimensions, UnsupportedOption
+from embergem.engine.request import LANES, Request, Result, Row, Vectors
+from embergem.engine.stats import Stats
+from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, UnsupportedOption
 from embergem.models import family
 from embergem.program.build import build
 from embergem.program.flops import flops
@@ -61,6 +63,10 @@ class Engine:
         trained_dimensions: Sequence[int],
         norm_before_cut: bool,
         cosine: float,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        max_queue_tokens: int | None = None,
+        cache: Cache | None = None,
+        space: bytes = b"",
     ) -> None:
         self.id = name
         self.model_type = model_type
@@ -78,16 +84,35 @@ class Engine:
         self._program = program
         self._norm_before_cut = norm_before_cut
         self._text = text
-        self._loop = Loop(model.run, model.dimensions, MAX_BATCH_TOKENS, name)
+        self._loop = Loop(
+            lambda ids, cu_seqlens, cancel, lane: model.run(ids, cu_seqlens, cancel),
+            model.dimensions,
+            max_batch_tokens,
+            name,
+            max_queue_tokens=max_queue_tokens,
+            cache=cache,
+            space=space,
+        )
 
     @classmethod
     def load(
-        cls, location: Location, *, dtype: str = "float32", threads: int | None = None, device: str | None = None
+        cls,
+        location: Location,
+        *,
+        dtype: str = "float32",
+        threads: int | None = None,
+        device: str | None = None,
+        max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        cache: Cache | None = None,
     ) -> "Engine":
         """Load the model at `location`.
 
         `dtype` is "float32", "int16" (16-bit integers in the large products: faster, half the memory for weights, and
         near lossless) or "auto", which is int16 where that was measured to come within a cosine of 0.9999 of float32.
+        `max_batch_tokens` bounds a batch. `max_queue_tokens` bounds what waits in each lane: more is refused with
+        `Overloaded`; None lets everything wait, which suits callers that wait in this process. `cache` answers rows
+        that were computed before; several engines may share one.
 
         Raises:
             UnsupportedOption: A dtype, device or thread count that this engine does not have.
@@ -95,6 +120,7 @@ class Engine:
             InsufficientMemory: Its weights do not fit.
         """
         _check_options(dtype, threads, device)
+        _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
         checkpoint = read(location)
         kind = family(checkpoint.config)
         entry = catalog.known(location.id, kind.model_type)
@@ -130,6 +156,10 @@ class Engine:
             trained_dimensions=entry.allowed_dimensions if entry else kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
             cosine=least,
+            max_batch_tokens=max_batch_tokens or MAX_BATCH_TOKENS,
+            max_queue_tokens=max_queue_tokens,
+            cache=cache,
+            space=_space(checkpoint.weights, program, model),
         )
 
     def embed(self, request: Request) -> Result:
@@ -144,28 +174,32 @@ class Engine:
     def submit(self, request: Request) -> "Future[Result]":
         """Tokenize on the caller's thread, queue the rows, and return a future of the result.
 
-        Cancelling the future takes the rows out of the queue and stops a batch that nobody else waits for.
+        Cancelling the future takes the rows out of the queue and stops a batch that nobody else waits for. When all
+        rows are in the cache the future is done already.
 
         Raises:
             InvalidRequest: Something about the input; see `embergem.errors`.
             EngineClosed: After `close`.
+            Overloaded: More tokens would wait than `max_queue_tokens`.
+            DeadlineExceeded: The request's deadline has passed.
         """
-        dimensions = self._dimensions(request.dimensions)
-        rows = self._rows(request)
-        result: Future[Result] = Future()
-        work = self._loop.submit(rows)
-        result.add_done_callback(lambda done: work.cancel() if done.cancelled() else None)
+        try:
+            dimensions = self._dimensions(request.dimensions)
+            if request.lane not in LANES:
+                raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
+            rows = self._rows(request)
 
-        def finish(done: "Future[Vectors]") -> None:
-            if done.cancelled() or not result.set_running_or_notify_cancel():
-                return
-            if error := done.exception():
-                result.set_exception(error)
-            else:
-                result.set_result(Result(cut(done.result(), dimensions, self._norm_before_cut), rows))
+            def finish(vectors: Vectors, cached: list[int]) -> Result:
+                return Result(cut(vectors, dimensions, self._norm_before_cut), rows, cached)
 
-        work.add_done_callback(finish)
-        return result
+            return self._loop.submit(rows, finish, lane=request.lane, tenant=request.tenant, deadline=request.deadline)
+        except EmbergemError as error:
+            self._loop.counters.failed(error.code)
+            raise
+
+    def stats(self) -> Stats:
+        """Return what was done since the load, and how much waits now."""
+        return self._loop.stats()
 
     def flops(self, lengths: Sequence[int]) -> int:
         """Return the floating point operations that rows of these lengths take; see `program.flops`."""
@@ -175,9 +209,9 @@ class Engine:
         """Measure for so long how many float32 operations a second this engine's threads can do at most."""
         return self._model.peak(seconds)
 
-    def close(self) -> None:
-        """Stop the engine; requests in work fail with `EngineClosed`."""
-        self._loop.close()
+    def close(self, *, drain: bool = False) -> None:
+        """Stop the engine. Requests in work fail with `EngineClosed`, or with `drain` are finished first."""
+        self._loop.close(drain=drain)
 
     def __enter__(self) -> "Engine":
         return self
@@ -277,3 +311,15 @@ def _check_options(dtype: str, threads: int | None, device: str | None) -> None:
         raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
     if threads is not None and threads < 1:
         raise UnsupportedOption(f"threads={threads} is not possible; give 1 or more, or None for all", param="threads")
+
+
+def _check_bounds(**bounds: int | None) -> None:
+    for name, value in bounds.items():
+        if value is not None and value < 1:
+            raise UnsupportedOption(f"{name}={value} is not possible; give 1 or more, or None", param=name)
+
+
+def _space(weights: Sequence[tuple[str, Path]], program: Program, model: Model) -> bytes:
+    """Name what the bits of a vector depend on besides its ids: weights, program, arithmetic, kernels and version."""
+    variant = f"{program.key}-{model.dtype}-{model.instruction_set}-{__version__}"
+    return scanned.mark(weights, "space", variant).name.encode()

@@ -1,123 +1,301 @@
-"""The engine's thread: takes batches from the scheduler, runs them, and gives the vectors back to their requests."""
+"""The engine's threads: one a lane takes batches from the scheduler, runs them, and gives the vectors to who waits.
 
+The lanes, and those of other models, share the compute pool step by step.
+"""
+
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from embergem._native import CancelToken
-from embergem.engine.request import Ids, Row, Vectors
-from embergem.engine.scheduler import Item, Scheduler
-from embergem.errors import Cancelled, EngineClosed
+from embergem.engine.cache import Cache, key
+from embergem.engine.request import LANES, Ids, Lane, Row, Vectors
+from embergem.engine.scheduler import Scheduler
+from embergem.engine.stats import Counters, Stats
+from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
+from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
 
-Compute = Callable[[Ids, Ids, CancelToken], Vectors]
-"""(ids, cu_seqlens, cancel) -> (rows, dimensions); raises `Cancelled` when the token was set."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request in work."""
-
-    rows: Sequence[Row]
-    future: "Future[Vectors]" = field(default_factory=Future)
-    vectors: Vectors | None = None
-    missing: int = 0
+Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
+"""(ids, cu_seqlens, cancel, lane) -> (rows, dimensions); raises `Cancelled` when the token was set."""
 
 
 class Loop:
-    """Runs jobs on a thread of its own until closed. Safe from many threads.
+    """Runs requests on two threads of its own until closed. Safe from many threads.
 
-    A job whose future is cancelled leaves the queue; a batch in work is stopped at its next step once all of its jobs
-    are cancelled.
+    A request whose future is cancelled leaves the queue; a batch in work is stopped at its next step once nobody waits
+    for any of its rows. With a cache, rows that are known are answered at once, and a row that is in work already is
+    waited for instead of computed again, except that an interactive request does not wait for a bulk one.
+
+    Args:
+        compute: Makes vectors of a batch.
+        dimensions: Width of these vectors.
+        max_batch_tokens: Most tokens of a batch.
+        name: For the threads.
+        max_queue_tokens: Most tokens that wait in a lane; None for no bound. What is larger goes in when nothing waits.
+        cache: Where vectors are looked up and kept, under keys that begin with `space`.
     """
 
-    def __init__(self, compute: Compute, dimensions: int, max_batch_tokens: int, name: str) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        dimensions: int,
+        max_batch_tokens: int,
+        name: str,
+        *,
+        max_queue_tokens: int | None = None,
+        cache: Cache | None = None,
+        space: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = Counters()
         self._compute = compute
         self._dimensions = dimensions
-        self._scheduler: Scheduler[Job] = Scheduler(max_batch_tokens)
-        self._changed = threading.Condition()
+        self._max_queue_tokens = max_queue_tokens
+        self._cache = cache
+        self._space = space
+        self._clock = clock
+        self._scheduler: Scheduler[Cell] = Scheduler(max_batch_tokens, clock=clock)
+        self._lock = threading.Lock()
+        self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._closed = False
-        self._working: list[Job] = []
-        self._cancel = CancelToken()
-        self._thread = threading.Thread(target=self._run, name=f"embergem {name}", daemon=True)
-        self._thread.start()
+        self._draining = False
+        self._flights: dict[tuple[Lane, bytes], Cell] = {}
+        self._working: dict[Lane, tuple[CancelToken, Sequence[Cell]]] = {}
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f"embergem {name} {lane}", daemon=True)
+            for lane in LANES
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, rows: Sequence[Row]) -> "Future[Vectors]":
-        """Queue rows; the future gives their vectors in order."""
-        job = Job(rows, missing=len(rows))
-        job.future.add_done_callback(lambda _: self._forget(job))
-        with self._changed:
-            if self._closed:
+    def submit(
+        self,
+        rows: Sequence[Row],
+        finish: Finish,
+        *,
+        lane: Lane = "interactive",
+        tenant: str = "",
+        deadline: float | None = None,
+    ) -> "Future[Any]":
+        """Queue rows; the future gives `finish(vectors, indices that were cached)`, vectors in the order of the rows.
+
+        Raises:
+            EngineClosed: After `close`.
+            Overloaded: The lane's queue is full.
+            DeadlineExceeded: The deadline has passed already.
+        """
+        tokens = sum(len(row.ids) for row in rows)
+        if tokens > self._scheduler.max_batch_tokens:
+            lane = "bulk"
+        if deadline is not None and deadline <= self._clock():
+            raise _late()
+        work = Work(np.empty((len(rows), self._dimensions), dtype=np.float32), finish, tenant, deadline)
+        with self._lock:
+            if self._closed or self._draining:
                 raise EngineClosed("the engine was closed; make a new one")
-            self._scheduler.add(job, rows)
-            self._changed.notify()
-        return job.future
+            joined, new = self._split(work, rows, lane)
+            self._require_room(sum(len(cell.ids) for cell in new), lane)
+            self._enqueue(work, joined, new)
+        if self._cache is not None:
+            self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
+        self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
+        if work.missing == 0:
+            work.answer()
+        else:
+            work.future.add_done_callback(lambda done: self._leave([work]) if done.cancelled() else None)
+        return work.future
 
-    def close(self) -> None:
-        """Stop the thread; jobs that are not done fail with `EngineClosed`. Closing twice is harmless."""
-        with self._changed:
-            self._closed = True
-            self._cancel.cancel()
-            self._changed.notify()
-        self._thread.join()
+    def stats(self) -> Stats:
+        """Return the counters, and the gauges of this moment."""
+        stats = self.counters.snapshot()
+        stats.max_batch_tokens = self._scheduler.max_batch_tokens
+        stats.cache_bytes = 0 if self._cache is None else self._cache.used
+        stats.queue_tokens = {lane: self._scheduler.waiting_tokens(lane) for lane in LANES}
+        return stats
 
-    def _forget(self, job: Job) -> None:
-        if not job.future.cancelled():
-            return
-        with self._changed:
-            self._scheduler.drop(job)
-            if self._working and all(other.future.cancelled() for other in self._working):
-                self._cancel.cancel()
+    def close(self, *, drain: bool = False) -> None:
+        """Stop the threads; requests that are not done fail with `EngineClosed`. Closing twice is harmless.
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._working = []
-                while not self._closed and not (batch := self._scheduler.next_batch()):
-                    self._changed.wait()
-                if self._closed:
-                    break
-                self._cancel = CancelToken()
-                self._working = list({id(item.key): item.key for item in batch}.values())
-            self._work(batch)
+        With `drain` nothing new is taken, and what was taken is done first.
+        """
+        with self._lock:
+            self._draining = True
+            if not drain:
+                self._closed = True
+                for token, _ in self._working.values():
+                    token.cancel()
+            self._notify()
+        for thread in self._threads:
+            thread.join()
         self._fail_rest()
 
-    def _work(self, batch: Sequence[Item[Job]]) -> None:
-        batch = [item for item in batch if not item.key.future.cancelled()]
-        if not batch:
+    def _split(self, work: Work, rows: Sequence[Row], lane: Lane) -> tuple[list[tuple[Cell, int]], list[Cell]]:
+        """Fill in what is known; return the cells in work that can be waited for, and new ones for the rest."""
+        joined: list[tuple[Cell, int]] = []
+        if self._cache is None:
+            return joined, [Cell(row.ids, lane, None, [(work, index)]) for index, row in enumerate(rows)]
+        new: dict[bytes, Cell] = {}
+        for index, row in enumerate(rows):
+            name = key(self._space, row.ids)
+            if (vector := self._cache.get(name)) is not None:
+                work.vectors[index] = vector
+                work.cached.append(index)
+            elif name in new:
+                new[name].waiters.append((work, index))
+            elif (cell := self._flights.get(("interactive", name)) or self._flights.get((lane, name))) is not None:
+                joined.append((cell, index))
+            else:
+                new[name] = Cell(row.ids, lane, name, [(work, index)])
+        return joined, list(new.values())
+
+    def _require_room(self, tokens: int, lane: Lane) -> None:
+        waiting = self._scheduler.waiting_tokens(lane)
+        bound = self._max_queue_tokens
+        if bound is None or not waiting or waiting + tokens <= bound:
             return
-        ids = np.concatenate([item.row.ids for item in batch])
-        cu_seqlens = np.cumsum([0, *(len(item.row.ids) for item in batch)]).astype(np.uint32)
+        rate = self.counters.rate(lane) or self._scheduler.max_batch_tokens
+        seconds = max(1.0, math.ceil((waiting + tokens - bound) / rate))
+        raise Overloaded(
+            f"{waiting} tokens wait in the {lane} lane, and {tokens} more would pass the bound of {bound}; ask again "
+            f"in {seconds:.0f} s",
+            retry_after=seconds,
+        )
+
+    def _enqueue(self, work: Work, joined: Sequence[tuple[Cell, int]], new: Sequence[Cell]) -> None:
+        for cell, index in joined:
+            cell.waiters.append((work, index))
+        for cell in new:
+            if cell.key is not None:
+                self._flights[cell.lane, cell.key] = cell
+        if new:
+            rows = [(cell, len(cell.ids)) for cell in new]
+            items = self._scheduler.add(rows, lane=new[0].lane, tenant=work.tenant, deadline=work.deadline)
+            for cell, item in zip(new, items, strict=True):
+                cell.item = item
+            self._notify()
+        work.cells = [*new, *(cell for cell, _ in joined)]
+        work.missing = len(work.vectors) - len(work.cached)
+
+    def _notify(self) -> None:
+        for condition in self._wake.values():
+            condition.notify()
+
+    def _leave(self, works: Sequence[Work]) -> None:
+        """Take requests that were cancelled or failed out of everything."""
+        with self._lock:
+            for cell in {id(cell): cell for work in works for cell in work.cells}.values():
+                cell.waiters = [waiter for waiter in cell.waiters if waiter[0] not in works]
+                if not cell.waiters and cell.item is not None and cell.item.waiting:
+                    self._forget(cell)
+            for token, cells in self._working.values():
+                if not any(cell.waiters for cell in cells):
+                    token.cancel()
+                    for cell in cells:  # nobody is to join what will not come
+                        self._forget(cell)
+
+    def _forget(self, cell: Cell) -> None:
+        """Nobody waits for this row any more, or its vector is there."""
+        if cell.item is not None:
+            self._scheduler.drop(cell.item)
+        if cell.key is not None and self._flights.get((cell.lane, cell.key)) is cell:
+            del self._flights[cell.lane, cell.key]
+
+    def _run(self, lane: Lane) -> None:
+        while (batch := self._next(lane)) is not None:
+            self._work(lane, *batch)
+
+    def _next(self, lane: Lane) -> tuple[CancelToken, list[Cell]] | None:
+        """Wait for the next batch of a lane; None when the thread is to end."""
+        while True:
+            with self._lock:
+                late = self._expire()
+                if not late:
+                    if self._closed:
+                        return None
+                    if items := self._scheduler.next_batch(lane):
+                        now = self._clock()
+                        self.counters.left_queue(lane, len(items), sum(now - item.since for item in items))
+                        batch = CancelToken(), [item.owner for item in items]
+                        self._working[lane] = batch
+                        return batch
+                    if self._draining:
+                        return None
+                    self._wake[lane].wait(self._scheduler.until_deadline())
+            self._fail(late, _late())
+
+    def _expire(self) -> list[Work]:
+        """Drop rows whose deadline has passed, and return the requests to fail; who else waits for a row keeps it."""
+        now = self._clock()
+        late: dict[int, Work] = {}
+        for cell in self._scheduler.expire():
+            gone = [work for work, _ in cell.waiters if work.deadline is not None and work.deadline <= now]
+            late |= {id(work): work for work in gone}
+            if rest := [work for work, _ in cell.waiters if work not in gone]:
+                deadlines = [work.deadline for work in rest if work.deadline is not None]
+                deadline = max(deadlines) if len(deadlines) == len(rest) else None
+                [cell.item] = self._scheduler.add(
+                    [(cell, len(cell.ids))], lane=cell.lane, tenant=rest[0].tenant, deadline=deadline
+                )
+        return list(late.values())
+
+    def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
+        ids = np.concatenate([cell.ids for cell in cells])
+        cu_seqlens = np.cumsum([0, *(len(cell.ids) for cell in cells)]).astype(np.uint32)
+        start = self._clock()
         try:
-            vectors = self._compute(ids, cu_seqlens, self._cancel)
-        except Cancelled:
-            if self._closed:
-                self._fail(batch, EngineClosed("the engine was closed before the request was done"))
-            return
+            vectors = self._compute(ids, cu_seqlens, token, lane)
         except Exception as error:  # whatever it is, it belongs to the callers, and the loop goes on
-            self._fail(batch, error)
+            with self._lock:
+                del self._working[lane]
+                for cell in cells:
+                    self._forget(cell)
+                works = waiting_on(cells)
+            if isinstance(error, Cancelled) and self._closed:
+                error = _closed()
+            self._fail(works, error)
             return
-        for item, vector in zip(batch, vectors, strict=True):
-            self._deliver(item, vector)
+        self.counters.computed(lane, len(ids), self._clock() - start)
+        with self._lock:
+            del self._working[lane]
+            complete = deliver(self._settle(cells, vectors), vectors)
+        for work in complete:
+            work.answer()
 
-    def _deliver(self, item: Item[Job], vector: Vectors) -> None:
-        job = item.key
-        if job.vectors is None:
-            job.vectors = np.empty((len(job.rows), self._dimensions), dtype=np.float32)
-        job.vectors[item.index] = vector
-        job.missing -= 1
-        if job.missing == 0 and job.future.set_running_or_notify_cancel():
-            job.future.set_result(job.vectors)
+    def _settle(self, cells: Sequence[Cell], vectors: Vectors) -> list[tuple[Cell, int]]:
+        """Keep the vectors, and return the cells they answer: also a row that waits in the other lane for its turn."""
+        settled = list(zip(cells, range(len(cells)), strict=True))
+        if self._cache is not None:
+            self._cache.put((cell.key, vectors[place]) for cell, place in settled if cell.key is not None)
+            for cell, place in list(settled):
+                for lane in LANES:
+                    twin = self._flights.get((lane, cell.key or b""))
+                    if twin is not None and twin is not cell:
+                        settled.append((twin, place))
+        for cell, _ in settled:
+            self._forget(cell)
+        return settled
 
-    def _fail(self, batch: Sequence[Item[Job]], error: Exception) -> None:
-        for job in {id(item.key): item.key for item in batch}.values():
-            with self._changed:
-                self._scheduler.drop(job)
-            if not job.future.done() and job.future.set_running_or_notify_cancel():
-                job.future.set_exception(error)
+    def _fail(self, works: Sequence[Work], error: Exception) -> None:
+        self._leave(works)
+        for work in works:
+            if work.fail(error):
+                self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
 
     def _fail_rest(self) -> None:
-        while batch := self._scheduler.next_batch():
-            self._fail(batch, EngineClosed("the engine was closed before the request was done"))
+        """Nothing runs any more: what still waits will not be done."""
+        for lane in LANES:
+            while batch := self._scheduler.next_batch(lane):
+                self._fail(waiting_on([item.owner for item in batch]), _closed())
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the request was done; give it more time, or send less at once")
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("the engine was closed before the request was done")

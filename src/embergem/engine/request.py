@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.uint32]
+
+Lane = Literal["interactive", "bulk"]
+"""How urgent a request is: "interactive" goes first, "bulk" has a guaranteed share of the rest."""
+
+LANES: tuple[Lane, ...] = ("interactive", "bulk")
+"""From the most urgent on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +23,10 @@ class Request:
 
     Exactly one of `texts` and `ids` is set; neither is empty. `task` is a name or alias as the caller wrote it;
     `titles` has one entry a text. `dimensions` asks for a Matryoshka cut. `truncate` permits cutting to the limit.
+
+    `lane` is how urgent it is at most: what is larger than one batch is bulk whatever it says, since nobody waits
+    interactively for that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()`
+    after which nobody wants the answer.
     """
 
     texts: Sequence[str] | None = None
@@ -24,6 +35,9 @@ class Request:
     titles: Sequence[str | None] | None = None
     dimensions: int | None = None
     truncate: bool = False
+    lane: Lane = "interactive"
+    tenant: str = ""
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +55,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Vectors in input order, shape `(n, dimensions)`, and what was read to make them."""
+    """Vectors in input order, shape `(n, dimensions)`, and what was read to make them.
+
+    `cached` are the indices of the inputs whose vectors were known before.
+    """
 
     vectors: Vectors
     rows: Sequence[Row]
+    cached: Sequence[int] = ()
 
     @property
     def tokens(self) -> int:
         """Tokens the model read, special tokens included."""
-        return sum(len(row.ids) for row in self.rows)
+        return sum(self.counts)
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens that the model read of each input."""
+        return [len(row.ids) for row in self.rows]
 
     @property
     def truncated(self) -> list[int]:

@@ -1,59 +1,147 @@
 """Packs waiting rows into batches by a budget of tokens. A plain class: no I/O, no threads, no tensors.
 
-First come, first served for now. The server's lanes (interactive before bulk) and fair shares go in here, behind the
-same two methods; that is what the clock is for.
+Rows wait in two lanes, each with a thread that asks for its batches. Who is next within a lane is decided here: tenants
+share it by tokens. Each tenant has a mark, the tokens it was given so far; the one with the lowest mark is served, and
+its mark moves on by what it got. A tenant that comes back after a pause starts at the mark being served, so that it
+gains nothing from having been away (start-time fair queueing).
 """
 
+import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Generic, TypeVar
 
-from embergem.engine.request import Row
+from embergem.engine.request import LANES, Lane
 
-Key = TypeVar("Key", bound=Hashable)
+Owner = TypeVar("Owner")
 
 
-@dataclass(frozen=True, slots=True)
-class Item(Generic[Key]):
-    """One waiting row: whose it is, which of theirs, and since when (seconds of the scheduler's clock)."""
+@dataclass(slots=True, eq=False)
+class Item(Generic[Owner]):
+    """One row: whose it is, its length, its lane, and since when it waits (seconds of the scheduler's clock)."""
 
-    key: Key
-    index: int
-    row: Row
+    owner: Owner
+    tokens: int
+    lane: Lane
     since: float
+    waiting: bool = True
 
 
-class Scheduler(Generic[Key]):
-    """Queue of rows; `next_batch` takes as many as fit `max_batch_tokens`, and always at least one."""
+@dataclass(slots=True, eq=False)
+class _Tenant(Generic[Owner]):
+    """Rows of one tenant in one lane, oldest first; `mark` is where its next row starts."""
+
+    mark: float
+    items: deque[Item[Owner]] = field(default_factory=deque)
+
+
+class _Queue(Generic[Owner]):
+    """One lane."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._tenants: dict[str, _Tenant[Owner]] = {}
+        self._order: list[tuple[float, int, _Tenant[Owner]]] = []
+        self._mark = 0.0
+        self._number = count()
+
+    def add(self, tenant: str, items: Sequence[Item[Owner]]) -> None:
+        """Put items behind those that the tenant has waiting."""
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = _Tenant(self._mark)
+        if not found.items:
+            found.mark = max(found.mark, self._mark)
+            heapq.heappush(self._order, (found.mark, next(self._number), found))
+        found.items.extend(items)
+        self.tokens += sum(item.tokens for item in items)
+
+    def take(self, room: int | None) -> Item[Owner] | None:
+        """Take the next item if it fits `room` tokens (None: whatever its size)."""
+        while self._order:
+            _, _, tenant = self._order[0]
+            while tenant.items and not tenant.items[0].waiting:
+                tenant.items.popleft()
+            if not tenant.items:
+                heapq.heappop(self._order)
+                continue
+            if room is not None and tenant.items[0].tokens > room:
+                return None
+            item = tenant.items.popleft()
+            item.waiting = False
+            self.tokens -= item.tokens
+            self._mark = tenant.mark
+            tenant.mark += item.tokens
+            if tenant.items:
+                heapq.heapreplace(self._order, (tenant.mark, next(self._number), tenant))
+            else:
+                heapq.heappop(self._order)
+            return item
+        self._tenants.clear()  # an idle lane owes nobody
+        return None
+
+
+class Scheduler(Generic[Owner]):
+    """Rows that wait; `next_batch` takes as many as fit `max_batch_tokens`, and always at least one."""
 
     def __init__(self, max_batch_tokens: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_batch_tokens = max_batch_tokens
         self._clock = clock
-        self._waiting: deque[Item[Key]] = deque()
+        self._queues: dict[Lane, _Queue[Owner]] = {lane: _Queue() for lane in LANES}
+        self._deadlines: list[tuple[float, int, Sequence[Item[Owner]]]] = []
+        self._number = count()
 
-    def add(self, key: Key, rows: Sequence[Row]) -> None:
-        """Queue the rows of one request."""
+    def add(
+        self,
+        rows: Sequence[tuple[Owner, int]],
+        *,
+        lane: Lane = "interactive",
+        tenant: str = "",
+        deadline: float | None = None,
+    ) -> list[Item[Owner]]:
+        """Queue rows, given as (owner, tokens), in this order; `deadline` is a time of the clock."""
         now = self._clock()
-        self._waiting.extend(Item(key, index, row, now) for index, row in enumerate(rows))
+        items = [Item(owner, tokens, lane, now) for owner, tokens in rows]
+        self._queues[lane].add(tenant, items)
+        if deadline is not None:
+            heapq.heappush(self._deadlines, (deadline, next(self._number), items))
+        return items
 
-    def drop(self, key: Key) -> None:
-        """Forget what still waits for a request that was cancelled or failed."""
-        self._waiting = deque(item for item in self._waiting if item.key != key)
+    def drop(self, item: Item[Owner]) -> None:
+        """Forget a row; nothing happens if it does not wait any more."""
+        if item.waiting:
+            item.waiting = False
+            self._queues[item.lane].tokens -= item.tokens
 
-    def next_batch(self) -> list[Item[Key]]:
-        """Take the next rows in order; empty when nothing waits."""
-        batch: list[Item[Key]] = []
-        tokens = 0
-        while self._waiting:
-            tokens += len(self._waiting[0].row.ids)
-            if batch and tokens > self.max_batch_tokens:
-                break
-            batch.append(self._waiting.popleft())
+    def expire(self) -> list[Owner]:
+        """Drop the rows whose deadline has passed, and say whose they were."""
+        late: list[Owner] = []
+        now = self._clock()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, items = heapq.heappop(self._deadlines)
+            for item in items:
+                if item.waiting:
+                    self.drop(item)
+                    late.append(item.owner)
+        return late
+
+    def next_batch(self, lane: Lane) -> list[Item[Owner]]:
+        """Take the next rows of a lane; empty when nothing waits there. Call `expire` first."""
+        queue = self._queues[lane]
+        batch: list[Item[Owner]] = []
+        room = self.max_batch_tokens
+        while item := queue.take(room if batch else None):
+            batch.append(item)
+            room -= item.tokens
         return batch
 
-    @property
-    def waiting_tokens(self) -> int:
-        """Tokens in the queue."""
-        return sum(len(item.row.ids) for item in self._waiting)
+    def waiting_tokens(self, lane: Lane) -> int:
+        """Tokens that wait in a lane."""
+        return self._queues[lane].tokens
+
+    def until_deadline(self) -> float | None:
+        """Seconds until the next deadline; None when there is none."""
+        return max(0.0, self._deadlines[0][0] - self._clock()) if self._deadlines else None

@@ -1,0 +1,231 @@
+"""The loop with a stand-in for the executor: who gets what, cancelling, failing, closing, sharing, deadlines."""
+
+import threading
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+
+from embergem.engine.cache import Cache
+from embergem.engine.loop import Loop
+from embergem.engine.request import Row
+from embergem.errors import Cancelled, DeadlineExceeded, EngineClosed, NonFiniteOutput, Overloaded
+
+
+def rows(*lengths):
+    return [Row(np.full(length, length, dtype=np.uint32), length) for length in lengths]
+
+
+class Compute:
+    """Each vector is its row's length. A lane holds while its gate is shut."""
+
+    def __init__(self):
+        self.gates = {lane: threading.Event() for lane in ("interactive", "bulk")}
+        self.started = {lane: threading.Event() for lane in ("interactive", "bulk")}
+        self.fail = None
+        self.batches = []
+        self.tokens = []
+        for gate in self.gates.values():
+            gate.set()
+
+    def __call__(self, ids, cu_seqlens, cancel, lane):
+        self.tokens.append(cancel)
+        self.batches.append(np.diff(cu_seqlens).tolist())
+        self.started[lane].set()
+        self.gates[lane].wait()
+        if self.fail:
+            raise self.fail
+        return np.diff(cu_seqlens).astype(np.float32)[:, None]
+
+
+@pytest.fixture
+def compute():
+    return Compute()
+
+
+@pytest.fixture
+def make(compute):
+    loops = []
+
+    def made(**options):
+        loops.append(Loop(compute, 1, 10, "test", **options))
+        return loops[-1]
+
+    yield made
+    for gate in compute.gates.values():
+        gate.set()
+    for loop in loops:
+        loop.close()
+
+
+@pytest.fixture
+def loop(make):
+    return make()
+
+
+@pytest.fixture
+def caching(make):
+    return make(cache=Cache(2**16))
+
+
+def submit(loop, *lengths, **options):
+    return loop.submit(rows(*lengths), lambda vectors, cached: (vectors.ravel().tolist(), cached), **options)
+
+
+def hold(compute, loop, lane="interactive", *lengths):
+    """Have a batch in work that does not end before its gate is opened."""
+    compute.gates[lane].clear()
+    compute.started[lane].clear()
+    future = submit(loop, *(lengths or (10,)), lane=lane)
+    compute.started[lane].wait()
+    return future
+
+
+def test_each_request_gets_its_own(loop):
+    futures = [submit(loop, *range(1, n)) for n in range(2, 9)]
+    for n, future in zip(range(2, 9), futures, strict=True):
+        assert future.result() == (list(range(1, n)), [])
+
+
+def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
+    compute.fail = NonFiniteOutput("bad")
+    with pytest.raises(NonFiniteOutput):
+        submit(loop, 3, 9, 9).result()
+    compute.fail = None
+    assert submit(loop, 3).result() == ([3], [])
+    assert loop.stats().errors == {"non_finite_output": 1}
+
+
+def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
+    first = hold(compute, loop)
+    second, third = submit(loop, 10), submit(loop, 4)
+    assert second.cancel()
+    compute.gates["interactive"].set()
+    assert first.result() == ([10], [])
+    assert third.result() == ([4], [])
+    assert compute.batches == [[10], [4]]
+    with pytest.raises(CancelledError):
+        second.result()
+
+
+def test_a_large_request_is_bulk_and_a_small_one_does_not_wait_for_it(loop, compute):
+    large = hold(compute, loop, "bulk", 10, 9, 8)
+    assert submit(loop, 3).result() == ([3], [])
+    assert not large.done()
+    compute.gates["bulk"].set()
+    assert large.result() == ([10, 9, 8], [])
+
+
+def test_closing_fails_what_waits(make, compute):
+    loop = make()
+    running, waiting = hold(compute, loop), submit(loop, 10)
+    closer = threading.Thread(target=loop.close)
+    closer.start()
+    compute.fail = Cancelled("stopped")
+    compute.gates["interactive"].set()
+    closer.join()
+    for future in (running, waiting):
+        with pytest.raises(EngineClosed):
+            future.result()
+    with pytest.raises(EngineClosed):
+        submit(loop, 1)
+
+
+def test_draining_finishes_what_was_taken_and_takes_nothing_new(make, compute):
+    loop = make()
+    taken = [hold(compute, loop), submit(loop, 10), submit(loop, 5, 6, 7)]
+    closer = threading.Thread(target=loop.close, kwargs={"drain": True})
+    closer.start()
+    while closer.is_alive() and not loop._draining:
+        closer.join(0.001)
+    with pytest.raises(EngineClosed):
+        submit(loop, 1)
+    compute.gates["interactive"].set()
+    closer.join()
+    assert [future.result()[0] for future in taken] == [[10], [10], [5, 6, 7]]
+
+
+def test_a_passed_deadline_is_not_computed(make, compute):
+    now = [0.0]
+    loop = make(clock=lambda: now[0])
+    first = hold(compute, loop)
+    late, other = submit(loop, 10, deadline=5.0), submit(loop, 4, deadline=50.0)
+    now[0] = 6.0
+    compute.gates["interactive"].set()
+    assert first.result() == ([10], [])
+    with pytest.raises(DeadlineExceeded):
+        late.result()
+    assert other.result() == ([4], [])
+    assert compute.batches == [[10], [4]]
+    with pytest.raises(DeadlineExceeded):
+        submit(loop, 1, deadline=6.0)
+
+
+def test_the_queue_is_bounded_by_tokens_lane_by_lane(make, compute):
+    loop = make(max_queue_tokens=20)
+    hold(compute, loop)
+    submit(loop, 10), submit(loop, 9)
+    with pytest.raises(Overloaded, match="19 tokens wait in the interactive lane") as refused:
+        submit(loop, 2)
+    assert refused.value.retry_after >= 1.0
+    assert submit(loop, 1).cancel()
+    assert submit(loop, 9, lane="bulk").result() == ([9], [])
+    assert loop.stats().queue_tokens == {"interactive": 19, "bulk": 0}
+
+
+def test_rows_that_are_known_are_answered_at_once(caching, compute):
+    assert submit(caching, 3, 4, 3).result() == ([3, 4, 3], [])
+    assert compute.batches == [[3, 4]]
+    known = submit(caching, 4, 3)
+    assert known.done()
+    assert known.result() == ([4, 3], [0, 1])
+    assert submit(caching, 4, 5).result() == ([4, 5], [0])
+    stats = caching.stats()
+    assert (stats.cache_hits, stats.cache_misses, stats.computed_tokens) == (3, 4, 12)
+
+
+def test_rows_in_work_are_shared_and_one_cancel_does_not_cancel_the_other(caching, compute):
+    first = hold(compute, caching, "interactive", 5)
+    queued = submit(caching, 4, 3)
+    second, third = submit(caching, 5, 4), submit(caching, 3)
+    assert first.cancel()
+    assert queued.cancel()
+    compute.gates["interactive"].set()
+    assert second.result() == ([5, 4], [])
+    assert third.result() == ([3], [])
+    assert sorted(row for batch in compute.batches for row in batch) == [3, 4, 5]
+
+
+def test_compute_that_nobody_waits_for_is_stopped(caching, compute):
+    first, second = hold(compute, caching, "interactive", 5), submit(caching, 5)
+    assert first.cancel()
+    [token] = compute.tokens
+    assert not token.cancelled
+    assert second.cancel()
+    assert token.cancelled
+    third = submit(caching, 5)  # comes while the stopped batch is still on its way out
+    compute.fail = None
+    compute.gates["interactive"].set()
+    assert third.result() == ([5], [])
+
+
+def test_an_interactive_request_does_not_wait_for_the_same_row_in_bulk(caching, compute):
+    bulk = hold(compute, caching, "bulk", 5)
+    queued = submit(caching, 4, lane="bulk")
+    assert submit(caching, 5, 4).result() == ([5, 4], [])
+    assert bulk.result() == ([5], [])
+    assert queued.result() == ([4], [])
+    compute.gates["bulk"].set()
+    assert compute.batches == [[5], [5, 4]]
+
+
+def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, compute):
+    now = [0.0]
+    loop = make(cache=Cache(2**16), clock=lambda: now[0])
+    hold(compute, loop)
+    late, patient = submit(loop, 7, deadline=5.0), submit(loop, 7)
+    now[0] = 6.0
+    compute.gates["interactive"].set()
+    with pytest.raises(DeadlineExceeded):
+        late.result()
+    assert patient.result() == ([7], [])

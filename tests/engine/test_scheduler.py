@@ -1,0 +1,156 @@
+"""The scheduler alone, with a clock that stands still until it is told: order, budget, fair shares, deadlines."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embergem.engine.scheduler import Scheduler
+
+LANES = ("interactive", "bulk")
+lanes = st.sampled_from(LANES)
+tenants = st.sampled_from("abc")
+lengths = st.lists(st.integers(1, 50), min_size=1, max_size=8)
+requests = st.lists(st.tuples(lanes, tenants, lengths), max_size=10)
+seeded = settings(derandomize=True, deadline=None)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def ask(scheduler, name, sizes, **options):
+    return scheduler.add([((name, index), size) for index, size in enumerate(sizes)], **options)
+
+
+def drain(scheduler, lane):
+    while batch := scheduler.next_batch(lane):
+        yield batch
+
+
+@given(requests, st.integers(1, 60))
+@seeded
+def test_every_row_once_in_the_order_of_its_tenant_and_within_the_budget(requests, budget):
+    scheduler = Scheduler(budget, clock=Clock())
+    for name, (lane, tenant, sizes) in enumerate(requests):
+        ask(scheduler, name, sizes, lane=lane, tenant=tenant)
+    for lane in LANES:
+        assert scheduler.waiting_tokens(lane) == sum(sum(sizes) for other, _, sizes in requests if other == lane)
+        taken = []
+        for batch in drain(scheduler, lane):
+            assert len(batch) == 1 or sum(item.tokens for item in batch) <= budget
+            taken += [item.owner for item in batch]
+        for tenant in "abc":
+            mine = [name for name, asked in enumerate(requests) if asked[:2] == (lane, tenant)]
+            expected = [(name, index) for name in mine for index in range(len(requests[name][2]))]
+            assert [owner for owner in taken if owner[0] in mine] == expected
+        assert len(taken) == len(set(taken)) == sum(len(sizes) for other, _, sizes in requests if other == lane)
+        assert scheduler.waiting_tokens(lane) == 0
+
+
+@given(st.lists(st.tuples(tenants, lengths), min_size=3, max_size=30), st.integers(1, 100))
+@seeded
+def test_tenants_that_wait_share_by_tokens(requests, budget):
+    """While two tenants both wait, neither is ahead of the other by more than its own last row."""
+    scheduler = Scheduler(budget, clock=Clock())
+    left, given = Counter(), Counter()
+    for name, (tenant, sizes) in enumerate(requests):
+        ask(scheduler, (tenant, name), sizes, tenant=tenant)
+        left[tenant] += len(sizes)
+    for batch in drain(scheduler, "interactive"):
+        for item in batch:
+            tenant = item.owner[0][0]
+            given[tenant] += item.tokens
+            left[tenant] -= 1
+            for other in "abc":
+                if left[other]:
+                    assert given[tenant] - given[other] <= 50
+
+
+def test_a_tenant_with_much_does_not_hold_up_one_with_little():
+    scheduler = Scheduler(100, clock=Clock())
+    ask(scheduler, "much", [50] * 1000, tenant="a")
+    scheduler.next_batch("interactive")
+    ask(scheduler, "little", [50], tenant="b")
+    assert ("little", 0) in [item.owner for item in scheduler.next_batch("interactive")]
+
+
+def test_having_been_away_earns_nothing():
+    scheduler = Scheduler(10, clock=Clock())
+    ask(scheduler, "a", [10] * 100, tenant="a")
+    ask(scheduler, "b", [10], tenant="b")
+    for _ in range(50):
+        scheduler.next_batch("interactive")
+    ask(scheduler, "b", [10] * 100, tenant="b")
+    served = Counter(scheduler.next_batch("interactive")[0].owner[0] for _ in range(20))
+    assert served == {"a": 10, "b": 10}
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), lanes, tenants, lengths, st.none() | st.floats(0, 20)),
+        st.tuples(st.just("drop"), st.integers(0, 200)),
+        st.tuples(st.just("batch"), lanes),
+        st.tuples(st.just("wait"), st.floats(0.1, 5)),
+    ),
+    max_size=60,
+)
+
+
+@given(actions, st.integers(1, 80))
+@seeded
+def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, budget):
+    clock = Clock()
+    scheduler = Scheduler(budget, clock=clock)
+    items, ended = [], Counter()
+    deadlines = {}
+
+    def batch(lane):
+        late = scheduler.expire()
+        assert all(deadlines[owner] <= clock.now for owner in late)
+        ended.update(late)
+        taken = scheduler.next_batch(lane)
+        assert len(taken) <= 1 or sum(item.tokens for item in taken) <= budget
+        assert not any(deadlines[item.owner] is not None and deadlines[item.owner] <= clock.now for item in taken)
+        ended.update(item.owner for item in taken)
+        return taken
+
+    for number, (kind, *values) in enumerate(actions):
+        if kind == "ask":
+            lane, tenant, sizes, deadline = values
+            deadlines |= {(number, index): deadline for index in range(len(sizes))}
+            items += ask(scheduler, number, sizes, lane=lane, tenant=tenant, deadline=deadline)
+        elif kind == "drop" and values[0] < len(items):
+            item = items[values[0]]
+            ended[item.owner] += item.waiting
+            scheduler.drop(item)
+        elif kind == "batch":
+            batch(*values)
+        elif kind == "wait":
+            clock.now += values[0]
+        for lane in LANES:
+            waiting = sum(item.tokens for item in items if item.waiting and item.lane == lane)
+            assert scheduler.waiting_tokens(lane) == waiting
+    while batch("interactive") or batch("bulk"):
+        pass
+    assert ended == Counter(item.owner for item in items)
+
+
+def test_what_the_clock_says():
+    clock = Clock()
+    scheduler = Scheduler(10, clock=clock)
+    assert scheduler.until_deadline() is None
+    ask(scheduler, "a", [3, 3], deadline=5.0)
+    ask(scheduler, "b", [3])
+    clock.now = 2.0
+    assert scheduler.until_deadline() == pytest.approx(3.0)
+    assert scheduler.expire() == []
+    clock.now = 5.0
+    assert scheduler.expire() == [("a", 0), ("a", 1)]
+    [item] = scheduler.next_batch("interactive")
+    assert (item.owner, item.since) == (("b", 0), 0.0)
