@@ -1,43 +1,308 @@
-"""Several models under their names."""
+"""Several models under their names, each loaded when it is wanted and exchanged without dropping a request.
 
-from collections.abc import Mapping
+A model is "unloaded", "loading", "loaded" or "failed". Whoever needs its engine holds it with `use`; an engine that was
+unloaded or exchanged meanwhile is closed when the last holder has let go and its requests are done.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Literal
 
+from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
-from embergem.errors import UnknownModel
+from embergem.errors import EmbergemError, EngineClosed, ModelFailed, ModelLoading, UnknownModel, UnsupportedOption
 
 DEFAULT = "default"
 
+Status = Literal["unloaded", "loading", "loaded", "failed"]
+
+FIRST_LOAD = 10.0
+"""Seconds that a load is said to take when none was measured yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """How a model comes to be served.
+
+    Attributes:
+        load: Makes its engine.
+        aliases: Other names for it.
+        lazy: It is loaded when it is first used, not at the start.
+        keep_alive: It is unloaded after so many idle seconds; None keeps it.
+    """
+
+    load: Callable[[], Engine]
+    aliases: tuple[str, ...] = ()
+    lazy: bool = False
+    keep_alive: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str | None,
+        *,
+        aliases: Iterable[str] = (),
+        lazy: bool = False,
+        keep_alive: float | None = None,
+        **options: Any,
+    ) -> "Spec":
+        """Name a model by hub id, alias or directory; `options` go to `Engine.load`."""
+        return cls(
+            load=lambda: Engine.load(resolve(model), **options),
+            aliases=tuple(aliases),
+            lazy=lazy,
+            keep_alive=keep_alive,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A loaded engine and how many hold it."""
+
+    engine: Engine
+    users: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    name: str
+    spec: Spec
+    held: _Held | None = None
+    loader: threading.Thread | None = None
+    error: Exception | None = None
+    used: float = 0.0
+    began: float = 0.0
+    seconds: float = FIRST_LOAD
+    weight_bytes: int = 0
+
 
 class Registry:
-    """Engines by name; "default" is one of them. Closing it closes them all."""
+    """Models by name and alias; "default" is one of them. Thread-safe; closing it closes all engines.
 
-    def __init__(self, engines: Mapping[str, Engine], default: str) -> None:
-        if default not in engines:
-            raise UnknownModel(f"the default model {default!r} is not one of: {', '.join(engines)}")
-        self._engines = dict(engines)
-        self.default = default
+    Args:
+        engines: Models that are loaded already; they cannot be loaded again once they were unloaded.
+        default: The name that "default" stands for; None is the first model.
+        max_bytes: Most bytes that the weights of loaded models may take together; the least recently used that nobody
+            holds are unloaded to make room. None is no bound.
 
-    def get(self, name: str) -> Engine:
-        """Return the engine called `name`.
+    Example:
+        >>> from embergem.registry import Registry, Spec
+        >>> with Registry() as registry:
+        ...     registry.add("gemma", Spec.of("tests/data/goldens/gemma3_text", aliases=["g"], lazy=True))
+        ...     before = registry.status("gemma")
+        ...     with registry.use("g") as engine:
+        ...         before, registry.status("gemma"), engine.dimensions
+        ('unloaded', 'loaded', 96)
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine] | None = None,
+        default: str | None = None,
+        *,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changed = threading.Condition()
+        self._entries: dict[str, _Entry] = {}
+        self._aliases: dict[str, str] = {}
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._closed = False
+        self._default: str | None = None
+        for name, engine in (engines or {}).items():
+            self.add(name, Spec(load=_cannot_load(name), lazy=True))
+            entry = self._entries[name]
+            entry.held, entry.weight_bytes, entry.used = _Held(engine), engine.weight_bytes, clock()
+        if default is not None:
+            self.default = default
+
+    @property
+    def default(self) -> str | None:
+        """The name that "default" stands for; None when there is no model."""
+        return self._default
+
+    @default.setter
+    def default(self, name: str) -> None:
+        with self._changed:
+            self._default = self._entry(name).name
+
+    def add(self, name: str, spec: Spec) -> None:
+        """Serve another model; the first becomes the default.
 
         Raises:
-            UnknownModel: There is none; the message lists the names there are.
+            UnsupportedOption: A name or alias is taken.
         """
-        engine = self._engines.get(self.default if name == DEFAULT else name)
-        if engine is None:
-            known = ", ".join([DEFAULT, *self._engines])
-            raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
-        return engine
+        with self._changed:
+            for wanted in (name, *spec.aliases):
+                if wanted == DEFAULT or wanted in self._entries or wanted in self._aliases:
+                    raise UnsupportedOption(f"the name {wanted!r} is taken; give each model names of its own")
+            self._entries[name] = _Entry(name, spec)
+            self._aliases |= dict.fromkeys(spec.aliases, name)
+            if self._default is None:
+                self._default = name
+
+    def start(self) -> None:
+        """Begin to load, beside each other, all models that are not lazy; returns at once."""
+        with self._changed:
+            for entry in self._entries.values():
+                if not entry.spec.lazy and self._status(entry) == "unloaded":
+                    self._begin(entry)
+
+    def wait(self) -> None:
+        """Wait until nothing is being loaded."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(entry.loader for entry in self._entries.values()))
+
+    def ready(self) -> bool:
+        """Whether every model that is not lazy can be asked."""
+        with self._changed:
+            return bool(self._entries) and not any(
+                self._status(entry) in ("loading", "failed") for entry in self._entries.values() if not entry.spec.lazy
+            )
+
+    @contextmanager
+    def use(self, name: str, *, wait: bool = True) -> Iterator[Engine]:
+        """Hold the engine called `name`: it is not closed before it is let go. An unloaded model is loaded for it.
+
+        Args:
+            name: Name, alias or "default".
+            wait: Wait for a load; otherwise begin it and raise `ModelLoading`.
+
+        Raises:
+            UnknownModel: There is no such model; the message lists those there are.
+            ModelLoading: It is being loaded, and `wait` is False.
+            ModelFailed: It could not be loaded; `load` tries again.
+        """
+        held = self._hold(name, wait)
+        try:
+            yield held.engine
+        finally:
+            with self._changed:
+                held.users -= 1
+                self._changed.notify_all()
+
+    def get(self, name: str, *, wait: bool = True) -> Engine:
+        """Return the engine called `name`, as `use` does, without holding it: it may be closed by an unload."""
+        with self.use(name, wait=wait) as engine:
+            return engine
+
+    def peek(self, name: str) -> Engine | None:
+        """Return the engine if it is loaded, without loading it and without counting as a use."""
+        with self._changed:
+            held = self._entry(name).held
+            return None if held is None else held.engine
 
     def names(self) -> list[str]:
-        """Ids of all models."""
-        return list(self._engines)
+        """Names of all models, loaded or not."""
+        with self._changed:
+            return list(self._entries)
 
-    def close(self) -> None:
-        """Close every engine."""
-        for engine in self._engines.values():
-            engine.close()
+    def aliases(self) -> dict[str, str]:
+        """Names that other names stand for."""
+        with self._changed:
+            return dict(self._aliases)
+
+    def status(self, name: str) -> Status:
+        """Say how it is with a model."""
+        with self._changed:
+            return self._status(self._entry(name))
+
+    def reason(self, name: str) -> str | None:
+        """Say why a model could not be loaded; None if it has not failed."""
+        with self._changed:
+            error = self._entry(name).error
+            return None if error is None else _message(error)
+
+    def load(self, name: str) -> None:
+        """Load a model that is not loaded, also one that has failed, and wait for it.
+
+        Raises:
+            ModelFailed: It could not be loaded.
+        """
+        with self._changed:
+            entry = self._entry(name)
+            if entry.loader is None:
+                entry.error = None
+        with self.use(name):
+            return
+
+    def unload(self, name: str) -> None:
+        """Unload a model and free its weights; its requests are finished first. The next use loads it again.
+
+        Nothing happens if it is unloaded already. The default stays what it is.
+        """
+        with self._changed:
+            entry = self._entry(name)
+            self._changed.wait_for(lambda: entry.loader is None)
+            held, entry.held, entry.error = entry.held, None, None
+        self._retire(held)
+
+    def reload(self, name: str) -> None:
+        """Load a model anew, as its files are now, and exchange it; requests in work finish on the old engine.
+
+        If the load fails, the old engine stays.
+
+        Raises:
+            ModelFailed: It could not be loaded.
+        """
+        with self._changed:
+            entry = self._entry(name)
+            self._changed.wait_for(lambda: entry.loader is None)
+            if entry.held is None:
+                entry.error = None
+        if entry.held is None:
+            self.load(name)
+            return
+        try:
+            engine = entry.spec.load()
+        except Exception as error:
+            raise self._failure(entry, error) from error
+        with self._changed:
+            old, entry.held, entry.weight_bytes = entry.held, _Held(engine), engine.weight_bytes
+        self._retire(old)
+
+    def remove(self, name: str) -> None:
+        """Unload a model and forget it and its aliases. If it was the default, the first of the others is."""
+        with self._changed:
+            entry = self._entry(name)
+            self._changed.wait_for(lambda: entry.loader is None)
+            self._entries.pop(entry.name, None)
+            self._aliases = {alias: name for alias, name in self._aliases.items() if name != entry.name}
+            if self._default == entry.name:
+                self._default = next(iter(self._entries), None)
+            held, entry.held = entry.held, None
+        self._retire(held)
+
+    def sweep(self) -> float | None:
+        """Unload what has been idle for its `keep_alive`; return the seconds until the next may be due."""
+        with self._changed:
+            now = self._clock()
+            due = {
+                entry.name: entry.used + entry.spec.keep_alive - now
+                for entry in self._entries.values()
+                if entry.held is not None and entry.spec.keep_alive is not None and not self._busy(entry)
+            }
+            idle = [self._entries[name] for name, left in due.items() if left <= 0]
+            gone = [entry.held for entry in idle]
+            for entry in idle:
+                entry.held = None
+        for held in gone:
+            self._retire(held)
+        return min((left for left in due.values() if left > 0), default=None)
+
+    def close(self, *, drain: bool = False) -> None:
+        """Close every engine; with `drain` their requests are finished first."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not any(entry.loader for entry in self._entries.values()))
+            held = [entry.held for entry in self._entries.values() if entry.held is not None]
+        for one in held:
+            one.engine.close(drain=drain)
 
     def __enter__(self) -> "Registry":
         return self
@@ -46,3 +311,100 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _entry(self, name: str) -> _Entry:
+        wanted = self._default if name == DEFAULT else self._aliases.get(name, name)
+        entry = None if wanted is None else self._entries.get(wanted)
+        if entry is None:
+            known = ", ".join([DEFAULT, *self._entries, *self._aliases]) if self._entries else "no model at all"
+            raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
+        return entry
+
+    def _status(self, entry: _Entry) -> Status:
+        if entry.held is not None:
+            return "loaded"
+        if entry.loader is not None:
+            return "loading"
+        return "unloaded" if entry.error is None else "failed"
+
+    def _hold(self, name: str, wait: bool) -> _Held:
+        with self._changed:
+            while True:
+                entry = self._entry(name)
+                if self._closed:
+                    raise EngineClosed("the models were closed")
+                if entry.held is not None:
+                    entry.held.users += 1
+                    entry.used = self._clock()
+                    return entry.held
+                if entry.error is not None:
+                    raise self._failure(entry, entry.error)
+                if entry.loader is None:
+                    self._begin(entry)
+                if not wait:
+                    left = max(1.0, entry.began + entry.seconds - self._clock())
+                    raise ModelLoading(
+                        f"the model {entry.name!r} is being loaded; ask again in {left:.0f} s", retry_after=left
+                    )
+                self._changed.wait()
+
+    def _begin(self, entry: _Entry) -> None:
+        entry.began = self._clock()
+        entry.loader = threading.Thread(target=self._load, args=(entry,), name=f"embergem load {entry.name}")
+        entry.loader.start()
+
+    def _load(self, entry: _Entry) -> None:
+        self._make_room(entry)
+        try:
+            engine = entry.spec.load()
+        except Exception as error:
+            with self._changed:
+                entry.error, entry.loader = error, None
+                self._changed.notify_all()
+            return
+        with self._changed:
+            entry.held, entry.loader, entry.weight_bytes = _Held(engine), None, engine.weight_bytes
+            entry.used = self._clock()
+            entry.seconds = entry.used - entry.began
+            self._changed.notify_all()
+        self._make_room(entry)
+
+    def _make_room(self, entry: _Entry) -> None:
+        """Unload others, the least recently used first, until this one fits as far as its size is known."""
+        if self._max_bytes is None:
+            return
+        with self._changed:
+            loaded = [other for other in self._entries.values() if other.held is not None and other is not entry]
+            needed = entry.weight_bytes + sum(other.weight_bytes for other in loaded) - self._max_bytes
+            gone = []
+            for other in sorted(loaded, key=lambda other: other.used):
+                if needed > 0 and not self._busy(other):
+                    needed -= other.weight_bytes
+                    gone.append(other.held)
+                    other.held = None
+        for held in gone:
+            self._retire(held)
+
+    def _busy(self, entry: _Entry) -> bool:
+        return entry.held is not None and entry.held.users > 0
+
+    def _retire(self, held: _Held | None) -> None:
+        """Close an engine that nobody can get any more, once those who hold it have let go."""
+        if held is not None:
+            with self._changed:
+                self._changed.wait_for(lambda: held.users == 0)
+            held.engine.close(drain=True)
+
+    def _failure(self, entry: _Entry, error: Exception) -> ModelFailed:
+        return ModelFailed(f"the model {entry.name!r} could not be loaded: {_message(error)}", param="model")
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, EmbergemError) else f"{type(error).__name__}: {error}"
+
+
+def _cannot_load(name: str) -> Callable[[], Engine]:
+    def load() -> Engine:
+        raise UnsupportedOption(f"{name!r} was handed over loaded, so nobody knows how to load it again")
+
+    return load

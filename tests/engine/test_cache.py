@@ -1,8 +1,15 @@
-"""The cache alone: bounds, order of leaving, names."""
+"""The cache alone: bounds, order of leaving, names, and the file that outlives the process."""
+
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 
 from embergem.engine.cache import ENTRY_BYTES, Cache, key
+from embergem.engine.disk import Disk
+from embergem.errors import UnsupportedOption
 
 
 def vector(value):
@@ -37,3 +44,75 @@ def test_names_depend_on_space_and_ids():
     names = {key(b"s", ids), key(b"t", ids), key(b"s", ids[:2]), key(b"s", ids[::-1].copy())}
     assert len(names) == 4
     assert key(b"s", ids.copy()) in names
+
+
+def test_rows_on_disk_outlive_the_process(tmp_path):
+    path = tmp_path / "sub" / "vectors.db"
+    first = Cache(2**16, path)
+    first.save([(b"a", vector(1)), (b"b", vector(2))])
+    assert first.get(b"a") is None  # saving is one thing, keeping in memory another
+    first.close()
+    second = Cache(2**16, path)
+    assert {name: row.tolist() for name, row in second.find([b"a", b"b", b"c"]).items()} == {
+        b"a": [1] * 4,
+        b"b": [2] * 4,
+    }
+    assert second.get(b"a").tolist() == [1] * 4
+    second.close()
+
+
+def test_a_killed_process_leaves_whole_rows(tmp_path):
+    path = tmp_path / "vectors.db"
+    code = (
+        "import os, signal, sys, pathlib, numpy as np\n"
+        "from embergem.engine.cache import Cache\n"
+        "cache = Cache(2**20, pathlib.Path(sys.argv[1]))\n"
+        "for number in range(50):\n"
+        "    cache.save([(b'%d' % number, np.full(64, number, dtype=np.float32))])\n"
+        "    if number == 30:\n"
+        "        cache._disk._connection.execute('BEGIN IMMEDIATE')\n"
+        "        cache._disk._connection.execute('DELETE FROM vectors')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
+    cache = Cache(2**20, path)
+    found = cache.find([b"%d" % number for number in range(50)])
+    assert {int(name): set(row.tolist()) for name, row in found.items()} == {n: {float(n)} for n in range(31)}
+    cache.close()
+
+
+def test_the_oldest_rows_leave_a_full_disk(tmp_path):
+    disk = Disk(tmp_path / "vectors.db", 100 * 16)
+    for number in range(300):
+        disk.put([(b"%d" % number, vector(number))])
+    there = sorted(int(name) for name in disk.get([b"%d" % number for number in range(300)]))
+    assert 90 <= len(there) <= 100
+    assert there == list(range(300 - len(there), 300))
+    disk.close()
+
+
+def test_a_damaged_row_is_not_answered(tmp_path, caplog):
+    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk.put([(b"a", vector(1)), (b"b", vector(2))])
+    disk._connection.execute("UPDATE vectors SET vector = zeroblob(16) WHERE key = ?", (b"a",))
+    assert list(disk.get([b"a", b"b"])) == [b"b"]
+    assert "damaged" in caplog.text
+    disk.put([(b"a", vector(1))])
+    assert disk.get([b"a"])[b"a"].tolist() == [1] * 4
+    disk.close()
+
+
+def test_a_file_that_is_something_else_is_refused(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 100)
+    with pytest.raises(UnsupportedOption, match=r"notes\.txt cannot be used as a cache"):
+        Cache(2**16, path)
+
+
+def test_a_disk_that_fails_later_costs_only_time(tmp_path, caplog):
+    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk.close()
+    disk.put([(b"a", vector(1))])
+    assert disk.get([b"a"]) == {}
+    assert "cannot be written" in caplog.text
+    assert "cannot be read" in caplog.text

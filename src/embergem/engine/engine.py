@@ -23,6 +23,7 @@ from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, Un
 from embergem.models import family
 from embergem.program.build import build
 from embergem.program.flops import flops
+from embergem.program.memory import weight_bytes
 from embergem.program.program import Program
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Engine:
         vocab_size: Token ids are below this.
         cosine: Least cosine to float32 of this model's vectors, as measured at its first load.
         model_type: `model_type` of config.json, such as "gemma3_text".
+        weight_bytes: Memory that the packed weights take; embedding tables stay mapped and are not in it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Engine:
     ) -> None:
         self.id = name
         self.model_type = model_type
+        self.weight_bytes = weight_bytes(program, model.dtype)
         self.dtype = model.dtype
         self.cosine = cosine
         self.limit = limit

@@ -6,7 +6,7 @@ The lanes, and those of other models, share the compute pool step by step.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -94,11 +94,13 @@ class Loop:
             lane = "bulk"
         if deadline is not None and deadline <= self._clock():
             raise _late()
+        names = [] if self._cache is None else [key(self._space, row.ids) for row in rows]
+        known = {} if self._cache is None else self._cache.find(names)  # may read a file: not under the lock
         work = Work(np.empty((len(rows), self._dimensions), dtype=np.float32), finish, tenant, deadline)
         with self._lock:
             if self._closed or self._draining:
                 raise EngineClosed("the engine was closed; make a new one")
-            joined, new = self._split(work, rows, lane)
+            joined, new = self._split(work, rows, lane, names, known)
             self._require_room(sum(len(cell.ids) for cell in new), lane)
             self._enqueue(work, joined, new)
         if self._cache is not None:
@@ -134,15 +136,19 @@ class Loop:
             thread.join()
         self._fail_rest()
 
-    def _split(self, work: Work, rows: Sequence[Row], lane: Lane) -> tuple[list[tuple[Cell, int]], list[Cell]]:
+    def _split(
+        self, work: Work, rows: Sequence[Row], lane: Lane, names: Sequence[bytes], known: Mapping[bytes, Vectors]
+    ) -> tuple[list[tuple[Cell, int]], list[Cell]]:
         """Fill in what is known; return the cells in work that can be waited for, and new ones for the rest."""
         joined: list[tuple[Cell, int]] = []
         if self._cache is None:
             return joined, [Cell(row.ids, lane, None, [(work, index)]) for index, row in enumerate(rows)]
         new: dict[bytes, Cell] = {}
-        for index, row in enumerate(rows):
-            name = key(self._space, row.ids)
-            if (vector := self._cache.get(name)) is not None:
+        for index, (row, name) in enumerate(zip(rows, names, strict=True)):
+            vector = known.get(name)
+            if vector is None:
+                vector = self._cache.get(name)  # it may have come in meanwhile
+            if vector is not None:
                 work.vectors[index] = vector
                 work.cached.append(index)
             elif name in new:
@@ -265,6 +271,10 @@ class Loop:
             complete = deliver(self._settle(cells, vectors), vectors)
         for work in complete:
             work.answer()
+        if self._cache is not None:
+            self._cache.save(
+                (cell.key, vector) for cell, vector in zip(cells, vectors, strict=True) if cell.key is not None
+            )
 
     def _settle(self, cells: Sequence[Cell], vectors: Vectors) -> list[tuple[Cell, int]]:
         """Keep the vectors, and return the cells they answer: also a row that waits in the other lane for its turn."""

@@ -1,0 +1,251 @@
+"""Several models: loading, unloading and exchanging them under requests, with engines that only remember."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from embergem.engine import Request
+from embergem.errors import ModelFailed, ModelLoading, UnknownModel, UnsupportedOption
+from embergem.registry import Registry, Spec
+
+
+class Engine:
+    """Stands for a loaded model of 100 bytes."""
+
+    weight_bytes = 100
+
+    def __init__(self, name):
+        self.name = name
+        self.closed = None
+
+    def close(self, *, drain=False):
+        self.closed = "drained" if drain else "stopped"
+
+
+class Maker:
+    """Makes engines, one after the other, when its gate is open; keeps them in `made`."""
+
+    def __init__(self, name):
+        self.name = name
+        self.made = []
+        self.fail = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+
+    def __call__(self):
+        self.begun.set()
+        self.gate.wait()
+        if self.fail:
+            raise self.fail
+        self.made.append(Engine(f"{self.name}{len(self.made)}"))
+        return self.made[-1]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def makers():
+    return {name: Maker(name) for name in "abc"}
+
+
+@pytest.fixture
+def registry(makers, clock):
+    with Registry(max_bytes=250, clock=clock) as made:
+        made.add("a", Spec(load=makers["a"], aliases=("first", "one")))
+        made.add("b", Spec(load=makers["b"], keep_alive=60.0))
+        made.add("c", Spec(load=makers["c"], lazy=True))
+        yield made
+        for maker in makers.values():
+            maker.gate.set()
+
+
+def statuses(registry):
+    return [registry.status(name) for name in registry.names()]
+
+
+def test_models_load_beside_each_other_and_lazy_ones_on_use(registry, makers):
+    for name in "ab":
+        makers[name].gate.clear()
+    registry.start()
+    for name in "ab":
+        assert makers[name].begun.wait(10)
+    assert statuses(registry) == ["loading", "loading", "unloaded"]
+    assert not registry.ready()
+    makers["b"].gate.set()
+    assert registry.get("b").name == "b0"
+    assert not registry.ready()
+    makers["a"].gate.set()
+    registry.wait()
+    assert registry.ready()
+    assert statuses(registry) == ["loaded", "loaded", "unloaded"]
+
+
+def test_names_aliases_and_the_default(registry):
+    assert registry.names() == ["a", "b", "c"]
+    assert registry.aliases() == {"first": "a", "one": "a"}
+    assert registry.default == "a"
+    assert registry.get("default") is registry.get("one") is registry.get("a")
+    registry.default = "b"
+    assert registry.get("default").name == "b0"
+    registry.default = "first"
+    assert registry.default == "a"
+    with pytest.raises(UnknownModel, match="There is: default, a, b, c, first, one"):
+        registry.get("nonsense")
+    with pytest.raises(UnknownModel):
+        registry.default = "nonsense"
+    for taken in ("a", "one", "default"):
+        with pytest.raises(UnsupportedOption, match=f"'{taken}' is taken"):
+            registry.add(taken, Spec(load=Maker("x")))
+
+
+def test_who_does_not_want_to_wait_is_told_when_to_come_back(registry, makers, clock):
+    makers["a"].gate.clear()
+    with pytest.raises(ModelLoading) as loading:
+        registry.get("a", wait=False)
+    assert loading.value.retry_after == 10.0
+    clock.now = 4.0
+    with pytest.raises(ModelLoading) as loading:
+        registry.get("a", wait=False)
+    assert loading.value.retry_after == 6.0
+    makers["a"].gate.set()
+    registry.wait()
+    assert registry.get("a", wait=False).name == "a0"
+    assert len(makers["a"].made) == 1
+
+
+def test_a_load_that_failed_says_why_and_can_be_tried_again(registry, makers):
+    makers["a"].fail = OSError("the disk is gone")
+    registry.start()
+    registry.wait()
+    assert registry.status("a") == "failed"
+    assert "the disk is gone" in registry.reason("a")
+    assert not registry.ready()
+    with pytest.raises(ModelFailed, match="the disk is gone"):
+        registry.get("a")
+    with pytest.raises(ModelFailed):
+        registry.load("a")
+    makers["a"].fail = None
+    registry.load("a")
+    assert registry.status("a") == "loaded"
+    assert registry.reason("a") is None
+
+
+def test_an_engine_in_use_is_closed_when_it_is_let_go(registry, makers):
+    with registry.use("a") as engine:
+        unloading = threading.Thread(target=registry.unload, args=("a",))
+        unloading.start()
+        while registry.status("a") != "unloaded":
+            unloading.join(0.001)
+        assert engine.closed is None
+        assert registry.get("a").name == "a1"  # who comes now has a new one
+    unloading.join()
+    assert engine.closed == "drained"
+    assert registry.status("a") == "loaded"
+
+
+def test_unloading_leaves_the_default_and_twice_is_harmless(registry):
+    registry.get("a")
+    registry.unload("a")
+    registry.unload("a")
+    assert registry.status("a") == "unloaded"
+    assert registry.default == "a"
+    assert registry.get("default").name == "a1"
+
+
+def test_reload_exchanges_and_keeps_the_old_one_when_it_fails(registry, makers):
+    old = registry.get("a")
+    registry.reload("a")
+    assert registry.get("a").name == "a1"
+    assert old.closed == "drained"
+    makers["a"].fail = ValueError("half written")
+    with pytest.raises(ModelFailed, match="half written"):
+        registry.reload("a")
+    assert registry.get("a").name == "a1"
+    assert registry.status("a") == "loaded"
+    makers["a"].fail = None
+    registry.unload("a")
+    registry.reload("a")
+    assert registry.get("a").name == "a2"
+
+
+def test_a_removed_model_is_forgotten(registry):
+    engine = registry.get("a")
+    registry.remove("one")
+    assert engine.closed == "drained"
+    assert registry.names() == ["b", "c"]
+    assert registry.aliases() == {}
+    assert registry.default == "b"
+    with pytest.raises(UnknownModel):
+        registry.get("first")
+    registry.remove("b")
+    registry.remove("c")
+    assert registry.default is None
+    with pytest.raises(UnknownModel, match="no model at all"):
+        registry.get("default")
+
+
+def test_idle_models_are_unloaded_after_their_time(registry, clock):
+    engine = registry.get("b")
+    registry.get("a")
+    assert registry.sweep() == 60.0
+    clock.now = 59.0
+    with registry.use("b"):
+        clock.now = 200.0
+        assert registry.sweep() is None  # it is in use
+    assert registry.sweep() is None
+    assert engine.closed == "drained"
+    assert statuses(registry) == ["loaded", "unloaded", "unloaded"]
+    assert registry.get("b").name == "b1"
+
+
+def test_the_least_recently_used_make_room(registry, clock):
+    first = registry.get("a")
+    clock.now = 1.0
+    second = registry.get("b")
+    clock.now = 2.0
+    registry.get("a")
+    clock.now = 3.0
+    registry.get("c")
+    registry.close()  # waits for the loader, which makes room after it has learnt the size
+    assert second.closed == "drained"
+    assert first.closed == "stopped"
+
+
+def test_what_was_handed_over_loaded_cannot_be_loaded_again():
+    engine = Engine("given")
+    with Registry({"given": engine}, default="given") as registry:
+        assert registry.get("default") is engine
+        assert registry.ready()
+        registry.unload("given")
+        assert engine.closed == "drained"
+        with pytest.raises(ModelFailed, match="handed over loaded"):
+            registry.get("given")
+
+
+def test_requests_never_fail_while_models_come_and_go(tiny):
+    with Registry() as registry, ThreadPoolExecutor(4) as pool:
+        registry.add("tiny", Spec.of(str(tiny)))
+        expected = registry.get("tiny").embed(Request(texts=["a"])).vectors
+
+        def ask(_):
+            with registry.use("tiny") as engine:
+                future = engine.submit(Request(texts=["a"]))
+            return bool((future.result().vectors == expected).all())
+
+        answers = [pool.submit(ask, number) for number in range(60)]
+        for _ in range(3):
+            registry.reload("tiny")
+            registry.unload("tiny")
+        assert all(answer.result() for answer in answers)
