@@ -94,9 +94,16 @@ class Model:
     @property
     def threads(self) -> int: ...
     def run(
-        self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32], cancel: CancelToken | None = None
+        self,
+        ids: NDArray[np.uint32],
+        cu_seqlens: NDArray[np.uint32],
+        cancel: CancelToken | None = None,
+        lane: str = "interactive",
     ) -> NDArray[np.float32]:
-        """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32."""
+        """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32.
+
+        Runs of the "bulk" lane let interactive ones go first between two steps, whichever model these are of.
+        """
 
     def profile(self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32]) -> list[float]:
         """Seconds that each step of the program takes for a batch."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from goldens import golden, pack
 
 from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request
@@ -82,3 +83,26 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
         assert refused.value.retry_after >= 1
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)  # the other lane is free
         assert large.cancel()
+
+
+def test_a_bulk_batch_that_gives_way_has_the_same_bits(tiny):
+    """Queries of two models go first between the steps of a bulk request, which then goes on where it was."""
+    random = np.random.default_rng(3)
+    rows = [random.integers(5, 500, length).tolist() for length in random.integers(1, 128, 300)]
+    query = Request(ids=[[7, 8, 9]])
+    with (
+        Engine.load(Location("tiny", tiny)) as engine,
+        Engine.load(Location("other", tiny.parent / "bert_mean")) as other,
+    ):
+        quiet = engine.embed(Request(ids=rows, lane="bulk")).vectors
+        expected = [model.embed(query).vectors for model in (engine, other)]
+        large = engine.submit(Request(ids=rows))
+        while not large.done():
+            for model, vectors in zip((engine, other), expected, strict=True):
+                assert np.array_equal(model.embed(query).vectors, vectors)
+        assert np.array_equal(large.result().vectors, quiet)
+
+
+def test_the_executor_knows_two_lanes():
+    with pytest.raises(UnsupportedOption, match="none of: interactive, bulk"):
+        golden("gemma3_text").native().run(*pack([[5, 6]]), lane="slow")

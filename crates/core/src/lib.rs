@@ -5,6 +5,7 @@
 //! No Python and no text in here.
 
 mod aligned;
+mod arbiter;
 mod checkpoint;
 mod error;
 mod kernels;
@@ -17,6 +18,7 @@ mod run;
 mod simd;
 mod weights;
 
+pub use arbiter::{Arbiter, Lane};
 pub use error::{Error, Result};
 pub use model::{Model, Options, Precision};
 pub use pool::Pool;

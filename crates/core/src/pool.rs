@@ -2,9 +2,10 @@
 //!
 //! Work comes in jobs of independent tasks; the caller works too, and helpers join while there is something left. A
 //! helper that the system wakes late finds the job closed and is not waited for, so a busy machine costs no more than
-//! the help that did not come. One job runs at a time: engines that share the pool take turns between jobs, which are
-//! single steps of a program.
+//! the help that did not come. One job runs at a time, a single step of a program; which run goes next is the arbiter's to
+//! say.
 
+use crate::arbiter::Arbiter;
 use std::cell::UnsafeCell;
 use std::hint;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -50,6 +51,7 @@ unsafe impl Send for Shared {}
 pub struct Pool {
     shared: Arc<Shared>,
     threads: usize,
+    arbiter: Arbiter,
 }
 
 impl Pool {
@@ -88,7 +90,13 @@ impl Pool {
         Self {
             shared,
             threads: started,
+            arbiter: Arbiter::new(),
         }
+    }
+
+    /// Who decides which run computes.
+    pub fn arbiter(&self) -> &Arbiter {
+        &self.arbiter
     }
 
     /// Threads, the caller's among them.

@@ -2,6 +2,7 @@
 //! go on later while other runs of the same model proceed.
 
 use crate::aligned::Aligned;
+use crate::arbiter::Lane;
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
 use crate::kernels::elementwise::Elementwise;
@@ -99,6 +100,7 @@ pub struct Run<'m> {
     /// One a program buffer, then packed keys and values, the workers' scores, and rows as integers with their scales.
     arena: Vec<Aligned>,
     cursor: usize,
+    lane: Lane,
 }
 
 impl<'m> Run<'m> {
@@ -112,17 +114,26 @@ impl<'m> Run<'m> {
             batch,
             arena,
             cursor: 0,
+            lane: Lane::default(),
         }
     }
 
-    /// Runs steps until all are done or `stop` is set.
+    /// Says how urgent the run is.
+    pub fn in_lane(mut self, lane: Lane) -> Self {
+        self.lane = lane;
+        self
+    }
+
+    /// Runs steps until all are done or `stop` is set. Between two steps more urgent runs go first, of whatever model.
     pub fn advance(&mut self, pool: &Pool, stop: &AtomicBool) -> Progress {
+        let turn = pool.arbiter().enter(self.lane);
         while self.cursor < self.model.steps.len() {
             if stop.load(Ordering::Relaxed) {
                 return Progress::Stopped;
             }
             self.step(pool, &self.model.steps[self.cursor]);
             self.cursor += 1;
+            turn.pause();
         }
         Progress::Done
     }

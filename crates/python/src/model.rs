@@ -1,7 +1,7 @@
 //! `Model` and `CancelToken`: the executor as Python sees it.
 
 use crate::errors::raise;
-use embergem_core::{Error, Options, Pool, Precision, Progress};
+use embergem_core::{Error, Lane, Options, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -127,18 +127,27 @@ impl Model {
         py.detach(|| self.model.peak(Duration::from_secs_f64(seconds.clamp(0.0, 60.0))))
     }
 
-    #[pyo3(signature = (ids, cu_seqlens, cancel=None))]
+    #[pyo3(signature = (ids, cu_seqlens, cancel=None, lane="interactive"))]
     fn run<'py>(
         &self,
         py: Python<'py>,
         ids: PyReadonlyArray1<'py, u32>,
         cu_seqlens: PyReadonlyArray1<'py, u32>,
         cancel: Option<&CancelToken>,
+        lane: &str,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let lane = match lane {
+            "interactive" => Lane::Interactive,
+            "bulk" => Lane::Bulk,
+            _ => {
+                let message = format!("lane={lane:?} is none of: interactive, bulk");
+                return Err(raise(py, "UnsupportedOption", message));
+            }
+        };
         let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
         let stop = cancel.map_or_else(Arc::default, |token| Arc::clone(&token.flag));
         let vectors = py.detach(|| {
-            let mut run = self.model.start(ids, cu_seqlens)?;
+            let mut run = self.model.start(ids, cu_seqlens)?.in_lane(lane);
             match run.advance(Pool::global(), &stop) {
                 Progress::Done => run.vectors(),
                 Progress::Stopped => Err(Error::Cancelled),

@@ -88,7 +88,7 @@ class Engine:
         self._norm_before_cut = norm_before_cut
         self._text = text
         self._loop = Loop(
-            lambda ids, cu_seqlens, cancel, lane: model.run(ids, cu_seqlens, cancel),
+            model.run,
             model.dimensions,
             max_batch_tokens,
             name,

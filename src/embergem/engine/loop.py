@@ -1,6 +1,8 @@
 """The engine's threads: one a lane takes batches from the scheduler, runs them, and gives the vectors to who waits.
 
-The lanes, and those of other models, share the compute pool step by step.
+Which lane computes, and when a bulk batch pauses for an interactive one, is decided inside the native call, between two
+steps and for all models of the process at once (crates/core/src/arbiter.rs). So a lane needs no more than a thread that
+is willing to wait.
 """
 
 import math

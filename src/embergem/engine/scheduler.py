@@ -1,8 +1,10 @@
 """Packs waiting rows into batches by a budget of tokens. A plain class: no I/O, no threads, no tensors.
 
-Rows wait in two lanes, each with a thread that asks for its batches. Who is next within a lane is decided here: tenants
-share it by tokens. Each tenant has a mark, the tokens it was given so far; the one with the lowest mark is served, and
-its mark moves on by what it got. A tenant that comes back after a pause starts at the mark being served, so that it
+Rows wait in two lanes, each with a thread that asks for its batches. Which lane computes is decided where the computing
+is, step by step and for all models at once (crates/core/src/arbiter.rs); who is next within a lane is decided here.
+
+Tenants share a lane by tokens. Each has a mark, the tokens it was given so far; the one with the lowest mark is served,
+and its mark moves on by what it got. A tenant that comes back after a pause starts at the mark being served, so that it
 gains nothing from having been away (start-time fair queueing).
 """
 
