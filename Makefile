@@ -54,6 +54,10 @@ parity-full: $(STAMP)/native assets ## Every row of the full-size reference vect
 bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
+.PHONY: bench-lanes
+bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
+	$(BIN)/python benchmarks/lanes.py $(ARGS)
+
 lock: $(STAMP)/deps ## Resolve the development dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements/dev.txt

@@ -5,7 +5,7 @@ import pytest
 from goldens import golden, pack
 
 from embergem.checkpoint.location import Location
-from embergem.engine import Engine, Request
+from embergem.engine import Engine, Request, budget
 from embergem.engine.cache import Cache
 from embergem.engine.engine import cut, in_words
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
@@ -106,3 +106,15 @@ def test_a_bulk_batch_that_gives_way_has_the_same_bits(tiny):
 def test_the_executor_knows_two_lanes():
     with pytest.raises(UnsupportedOption, match="none of: interactive, bulk"):
         golden("gemma3_text").native().run(*pack([[5, 6]]), lane="slow")
+
+
+def test_the_size_of_a_batch_is_measured_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
+    with Engine.load(Location("tiny", tiny)) as engine:
+        assert engine.stats().max_batch_tokens in budget.SIZES
+    [note] = (tmp_path / "budget").iterdir()
+    note.write_text("640")
+    with Engine.load(Location("tiny", tiny)) as engine:
+        assert engine.stats().max_batch_tokens == 640
+    with Engine.load(Location("tiny", tiny), max_batch_tokens=77) as engine:
+        assert engine.stats().max_batch_tokens == 77

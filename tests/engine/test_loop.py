@@ -1,6 +1,8 @@
 """The loop with a stand-in for the executor: who gets what, cancelling, failing, closing, sharing, deadlines."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -48,7 +50,7 @@ def make(compute):
     loops = []
 
     def made(**options):
-        loops.append(Loop(compute, 1, 10, "test", **options))
+        loops.append(Loop(compute, 1, 10, "test", large_tokens=10, **options))
         return loops[-1]
 
     yield made
@@ -229,3 +231,18 @@ def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, comput
     with pytest.raises(DeadlineExceeded):
         late.result()
     assert patient.result() == ([7], [])
+
+
+def test_nothing_is_left_of_a_request_that_is_done(make):
+    """No cycle holds its vectors until the collector comes round."""
+    loop = make(cache=Cache(2**16))
+    futures = [submit(loop, 3), submit(loop, 4), submit(loop, 3)]
+    assert [future.result()[0] for future in futures] == [[3], [4], [3]]
+    loop.close()
+    left = [weakref.ref(future) for future in futures]
+    gc.disable()
+    try:
+        del futures
+        assert [reference() for reference in left] == [None] * 3
+    finally:
+        gc.enable()

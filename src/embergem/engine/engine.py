@@ -14,6 +14,7 @@ from embergem._native import Model, TextPipeline, __version__
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.engine import budget
 from embergem.engine.cache import Cache
 from embergem.engine.exactness import LEAST_COSINE, cosine
 from embergem.engine.loop import Loop
@@ -30,9 +31,6 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "int16", "auto")
 """Arithmetic that can be asked for."""
-
-MAX_BATCH_TOKENS = 4096
-"""Rows of one native call: enough to keep every core busy, few enough that a small request behind it waits little."""
 
 
 class Engine:
@@ -65,7 +63,7 @@ class Engine:
         trained_dimensions: Sequence[int],
         norm_before_cut: bool,
         cosine: float,
-        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        max_batch_tokens: int,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
         space: bytes = b"",
@@ -113,9 +111,10 @@ class Engine:
 
         `dtype` is "float32", "int16" (16-bit integers in the large products: faster, half the memory for weights, and
         near lossless) or "auto", which is int16 where that was measured to come within a cosine of 0.9999 of float32.
-        `max_batch_tokens` bounds a batch. `max_queue_tokens` bounds what waits in each lane: more is refused with
-        `Overloaded`; None lets everything wait, which suits callers that wait in this process. `cache` answers rows
-        that were computed before; several engines may share one.
+        `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
+        `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
+        which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
+        may share one.
 
         Raises:
             UnsupportedOption: A dtype, device or thread count that this engine does not have.
@@ -159,7 +158,7 @@ class Engine:
             trained_dimensions=entry.allowed_dimensions if entry else kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
             cosine=least,
-            max_batch_tokens=max_batch_tokens or MAX_BATCH_TOKENS,
+            max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),
             max_queue_tokens=max_queue_tokens,
             cache=cache,
             space=_space(checkpoint.weights, program, model),

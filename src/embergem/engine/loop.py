@@ -26,6 +26,10 @@ Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
 """(ids, cu_seqlens, cancel, lane) -> (rows, dimensions); raises `Cancelled` when the token was set."""
 
 
+LARGE_TOKENS = 1024
+"""Tokens that a request may have and still be interactive: nobody waits interactively for more."""
+
+
 class Loop:
     """Runs requests on two threads of its own until closed. Safe from many threads.
 
@@ -38,6 +42,7 @@ class Loop:
         dimensions: Width of these vectors.
         max_batch_tokens: Most tokens of a batch.
         name: For the threads.
+        large_tokens: A request of more tokens is bulk, whatever it says.
         max_queue_tokens: Most tokens that wait in a lane; None for no bound. What is larger goes in when nothing waits.
         cache: Where vectors are looked up and kept, under keys that begin with `space`.
     """
@@ -49,6 +54,7 @@ class Loop:
         max_batch_tokens: int,
         name: str,
         *,
+        large_tokens: int = LARGE_TOKENS,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
         space: bytes = b"",
@@ -57,6 +63,7 @@ class Loop:
         self.counters = Counters()
         self._compute = compute
         self._dimensions = dimensions
+        self._large_tokens = large_tokens
         self._max_queue_tokens = max_queue_tokens
         self._cache = cache
         self._space = space
@@ -92,13 +99,19 @@ class Loop:
             DeadlineExceeded: The deadline has passed already.
         """
         tokens = sum(len(row.ids) for row in rows)
-        if tokens > self._scheduler.max_batch_tokens:
+        if tokens > self._large_tokens:
             lane = "bulk"
         if deadline is not None and deadline <= self._clock():
             raise _late()
         names = [] if self._cache is None else [key(self._space, row.ids) for row in rows]
         known = {} if self._cache is None else self._cache.find(names)  # may read a file: not under the lock
-        work = Work(np.empty((len(rows), self._dimensions), dtype=np.float32), finish, tenant, deadline)
+        work = Work(
+            np.empty((len(rows), self._dimensions), dtype=np.float32),
+            finish,
+            self._leave,
+            tenant=tenant,
+            deadline=deadline,
+        )
         with self._lock:
             if self._closed or self._draining:
                 raise EngineClosed("the engine was closed; make a new one")
@@ -110,9 +123,7 @@ class Loop:
         self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
         if work.missing == 0:
             work.answer()
-        else:
-            work.future.add_done_callback(lambda done: self._leave([work]) if done.cancelled() else None)
-        return work.future
+        return work
 
     def stats(self) -> Stats:
         """Return the counters, and the gauges of this moment."""
@@ -195,9 +206,10 @@ class Loop:
 
     def _leave(self, works: Sequence[Work]) -> None:
         """Take requests that were cancelled or failed out of everything."""
+        gone = set(map(id, works))
         with self._lock:
             for cell in {id(cell): cell for work in works for cell in work.cells}.values():
-                cell.waiters = [waiter for waiter in cell.waiters if waiter[0] not in works]
+                cell.waiters = [waiter for waiter in cell.waiters if id(waiter[0]) not in gone]
                 if not cell.waiters and cell.item is not None and cell.item.waiting:
                     self._forget(cell)
             for token, cells in self._working.values():

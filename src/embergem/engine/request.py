@@ -24,8 +24,8 @@ class Request:
     Exactly one of `texts` and `ids` is set; neither is empty. `task` is a name or alias as the caller wrote it;
     `titles` has one entry a text. `dimensions` asks for a Matryoshka cut. `truncate` permits cutting to the limit.
 
-    `lane` is how urgent it is at most: what is larger than one batch is bulk whatever it says, since nobody waits
-    interactively for that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()`
+    `lane` is how urgent it is at most: what is large is bulk whatever it says, since nobody waits interactively for
+    that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()`
     after which nobody wants the answer.
     """
 

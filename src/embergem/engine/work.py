@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from embergem.engine.request import Ids, Lane, Vectors
@@ -12,32 +12,57 @@ Finish = Callable[[Vectors, list[int]], Any]
 """(vectors, indices that were cached) -> the result of the request."""
 
 
-@dataclass(slots=True, eq=False)
-class Work:
-    """One request: `vectors` (rows, dimensions) fills up, `missing` counts what is to come."""
+class Work(Future[Any]):
+    """One request, and the future that its caller holds.
 
-    vectors: Vectors
-    finish: Finish
-    tenant: str = ""
-    deadline: float | None = None
-    future: "Future[Any]" = field(default_factory=Future)
-    missing: int = 0
-    cached: list[int] = field(default_factory=list)
-    cells: "list[Cell]" = field(default_factory=list)
+    Attributes:
+        vectors: (rows, dimensions); they fill up.
+        missing: How many are to come.
+        cached: Indices of those that were known.
+        cells: Rows that it waits for; empty once it is done.
+    """
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        finish: Finish,
+        leave: "Callable[[Sequence[Work]], None]",
+        *,
+        tenant: str = "",
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.vectors = vectors
+        self.tenant = tenant
+        self.deadline = deadline
+        self.missing = 0
+        self.cached: list[int] = []
+        self.cells: list[Cell] = []
+        self._finish = finish
+        self._leave = leave
+
+    def cancel(self) -> bool:
+        """Cancel the request and take its rows out of the queue; False if it is done already."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._leave([self])
+        return cancelled
 
     def answer(self) -> None:
         """Give the result to whoever waits. Not under a lock: callbacks run here."""
-        if self.future.set_running_or_notify_cancel():
+        self.cells = []
+        if self.set_running_or_notify_cancel():
             try:
-                self.future.set_result(self.finish(self.vectors, self.cached))
+                self.set_result(self._finish(self.vectors, self.cached))
             except Exception as error:
-                self.future.set_exception(error)
+                self.set_exception(error)
 
     def fail(self, error: Exception) -> bool:
         """Give the error to whoever waits, and say whether somebody does. Not under a lock, as above."""
-        if self.future.done() or not self.future.set_running_or_notify_cancel():
+        self.cells = []
+        if self.done() or not self.set_running_or_notify_cancel():
             return False
-        self.future.set_exception(error)
+        self.set_exception(error)
         return True
 
 
