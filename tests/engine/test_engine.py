@@ -79,7 +79,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
     with Engine.load(Location("tiny", tiny), max_batch_tokens=64, max_queue_tokens=100) as engine:
         large = engine.submit(Request(ids=[[5] * 128] * 2000))  # larger than the bound, and nothing waits
         with pytest.raises(Overloaded, match="bulk lane") as refused:
-            engine.submit(Request(ids=[[5] * 100]))
+            engine.submit(Request(ids=[[5] * 100], lane="bulk"))
         assert refused.value.retry_after >= 1
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)  # the other lane is free
         assert large.cancel()

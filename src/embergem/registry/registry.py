@@ -6,78 +6,15 @@ unloaded or exchanged meanwhile is closed when the last holder has let go and it
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
-from embergem.errors import EmbergemError, EngineClosed, ModelFailed, ModelLoading, UnknownModel, UnsupportedOption
+from embergem.errors import EngineClosed, ModelLoading, UnknownModel, UnsupportedOption
+from embergem.registry.spec import Entry, Held, Spec, Status, cannot_load
 
 DEFAULT = "default"
-
-Status = Literal["unloaded", "loading", "loaded", "failed"]
-
-FIRST_LOAD = 10.0
-"""Seconds that a load is said to take when none was measured yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """How a model comes to be served.
-
-    Attributes:
-        load: Makes its engine.
-        aliases: Other names for it.
-        lazy: It is loaded when it is first used, not at the start.
-        keep_alive: It is unloaded after so many idle seconds; None keeps it.
-    """
-
-    load: Callable[[], Engine]
-    aliases: tuple[str, ...] = ()
-    lazy: bool = False
-    keep_alive: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: str | None,
-        *,
-        aliases: Iterable[str] = (),
-        lazy: bool = False,
-        keep_alive: float | None = None,
-        **options: Any,
-    ) -> "Spec":
-        """Name a model by hub id, alias or directory; `options` go to `Engine.load`."""
-        return cls(
-            load=lambda: Engine.load(resolve(model), **options),
-            aliases=tuple(aliases),
-            lazy=lazy,
-            keep_alive=keep_alive,
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A loaded engine and how many hold it."""
-
-    engine: Engine
-    users: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    name: str
-    spec: Spec
-    held: _Held | None = None
-    loader: threading.Thread | None = None
-    error: Exception | None = None
-    used: float = 0.0
-    began: float = 0.0
-    seconds: float = FIRST_LOAD
-    weight_bytes: int = 0
 
 
 class Registry:
@@ -108,16 +45,16 @@ class Registry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed = threading.Condition()
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
         self._max_bytes = max_bytes
         self._clock = clock
         self._closed = False
         self._default: str | None = None
         for name, engine in (engines or {}).items():
-            self.add(name, Spec(load=_cannot_load(name), lazy=True))
+            self.add(name, Spec(load=cannot_load(name), lazy=True))
             entry = self._entries[name]
-            entry.held, entry.weight_bytes, entry.used = _Held(engine), engine.weight_bytes, clock()
+            entry.held, entry.weight_bytes, entry.used = Held(engine), engine.weight_bytes, clock()
         if default is not None:
             self.default = default
 
@@ -141,7 +78,7 @@ class Registry:
             for wanted in (name, *spec.aliases):
                 if wanted == DEFAULT or wanted in self._entries or wanted in self._aliases:
                     raise UnsupportedOption(f"the name {wanted!r} is taken; give each model names of its own")
-            self._entries[name] = _Entry(name, spec)
+            self._entries[name] = Entry(name, spec)
             self._aliases |= dict.fromkeys(spec.aliases, name)
             if self._default is None:
                 self._default = name
@@ -150,7 +87,7 @@ class Registry:
         """Begin to load, beside each other, all models that are not lazy; returns at once."""
         with self._changed:
             for entry in self._entries.values():
-                if not entry.spec.lazy and self._status(entry) == "unloaded":
+                if not entry.spec.lazy and entry.status == "unloaded":
                     self._begin(entry)
 
     def wait(self) -> None:
@@ -162,7 +99,7 @@ class Registry:
         """Whether every model that is not lazy can be asked."""
         with self._changed:
             return bool(self._entries) and not any(
-                self._status(entry) in ("loading", "failed") for entry in self._entries.values() if not entry.spec.lazy
+                entry.status in ("loading", "failed") for entry in self._entries.values() if not entry.spec.lazy
             )
 
     @contextmanager
@@ -210,13 +147,12 @@ class Registry:
     def status(self, name: str) -> Status:
         """Say how it is with a model."""
         with self._changed:
-            return self._status(self._entry(name))
+            return self._entry(name).status
 
     def reason(self, name: str) -> str | None:
         """Say why a model could not be loaded; None if it has not failed."""
         with self._changed:
-            error = self._entry(name).error
-            return None if error is None else _message(error)
+            return self._entry(name).reason
 
     def load(self, name: str) -> None:
         """Load a model that is not loaded, also one that has failed, and wait for it.
@@ -261,9 +197,9 @@ class Registry:
         try:
             engine = entry.spec.load()
         except Exception as error:
-            raise self._failure(entry, error) from error
+            raise entry.failure(error) from error
         with self._changed:
-            old, entry.held, entry.weight_bytes = entry.held, _Held(engine), engine.weight_bytes
+            old, entry.held, entry.weight_bytes = entry.held, Held(engine), engine.weight_bytes
         self._retire(old)
 
     def remove(self, name: str) -> None:
@@ -285,7 +221,7 @@ class Registry:
             due = {
                 entry.name: entry.used + entry.spec.keep_alive - now
                 for entry in self._entries.values()
-                if entry.held is not None and entry.spec.keep_alive is not None and not self._busy(entry)
+                if entry.held is not None and entry.spec.keep_alive is not None and not entry.busy
             }
             idle = [self._entries[name] for name, left in due.items() if left <= 0]
             gone = [entry.held for entry in idle]
@@ -312,7 +248,7 @@ class Registry:
     ) -> None:
         self.close()
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         wanted = self._default if name == DEFAULT else self._aliases.get(name, name)
         entry = None if wanted is None else self._entries.get(wanted)
         if entry is None:
@@ -320,14 +256,7 @@ class Registry:
             raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
         return entry
 
-    def _status(self, entry: _Entry) -> Status:
-        if entry.held is not None:
-            return "loaded"
-        if entry.loader is not None:
-            return "loading"
-        return "unloaded" if entry.error is None else "failed"
-
-    def _hold(self, name: str, wait: bool) -> _Held:
+    def _hold(self, name: str, wait: bool) -> Held:
         with self._changed:
             while True:
                 entry = self._entry(name)
@@ -338,7 +267,7 @@ class Registry:
                     entry.used = self._clock()
                     return entry.held
                 if entry.error is not None:
-                    raise self._failure(entry, entry.error)
+                    raise entry.failure(entry.error)
                 if entry.loader is None:
                     self._begin(entry)
                 if not wait:
@@ -348,12 +277,12 @@ class Registry:
                     )
                 self._changed.wait()
 
-    def _begin(self, entry: _Entry) -> None:
+    def _begin(self, entry: Entry) -> None:
         entry.began = self._clock()
         entry.loader = threading.Thread(target=self._load, args=(entry,), name=f"embergem load {entry.name}")
         entry.loader.start()
 
-    def _load(self, entry: _Entry) -> None:
+    def _load(self, entry: Entry) -> None:
         self._make_room(entry)
         try:
             engine = entry.spec.load()
@@ -363,13 +292,13 @@ class Registry:
                 self._changed.notify_all()
             return
         with self._changed:
-            entry.held, entry.loader, entry.weight_bytes = _Held(engine), None, engine.weight_bytes
+            entry.held, entry.loader, entry.weight_bytes = Held(engine), None, engine.weight_bytes
             entry.used = self._clock()
             entry.seconds = entry.used - entry.began
             self._changed.notify_all()
         self._make_room(entry)
 
-    def _make_room(self, entry: _Entry) -> None:
+    def _make_room(self, entry: Entry) -> None:
         """Unload others, the least recently used first, until this one fits as far as its size is known."""
         if self._max_bytes is None:
             return
@@ -378,33 +307,16 @@ class Registry:
             needed = entry.weight_bytes + sum(other.weight_bytes for other in loaded) - self._max_bytes
             gone = []
             for other in sorted(loaded, key=lambda other: other.used):
-                if needed > 0 and not self._busy(other):
+                if needed > 0 and not other.busy:
                     needed -= other.weight_bytes
                     gone.append(other.held)
                     other.held = None
         for held in gone:
             self._retire(held)
 
-    def _busy(self, entry: _Entry) -> bool:
-        return entry.held is not None and entry.held.users > 0
-
-    def _retire(self, held: _Held | None) -> None:
+    def _retire(self, held: Held | None) -> None:
         """Close an engine that nobody can get any more, once those who hold it have let go."""
         if held is not None:
             with self._changed:
                 self._changed.wait_for(lambda: held.users == 0)
             held.engine.close(drain=True)
-
-    def _failure(self, entry: _Entry, error: Exception) -> ModelFailed:
-        return ModelFailed(f"the model {entry.name!r} could not be loaded: {_message(error)}", param="model")
-
-
-def _message(error: Exception) -> str:
-    return error.message if isinstance(error, EmbergemError) else f"{type(error).__name__}: {error}"
-
-
-def _cannot_load(name: str) -> Callable[[], Engine]:
-    def load() -> Engine:
-        raise UnsupportedOption(f"{name!r} was handed over loaded, so nobody knows how to load it again")
-
-    return load
