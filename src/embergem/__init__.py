@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embergem import errors as errors
+    from embergem.async_embedder import AsyncEmbedder as AsyncEmbedder
     from embergem.embedder import Embedder as Embedder
     from embergem.errors import EmbergemError as EmbergemError
     from embergem.errors import TruncationWarning as TruncationWarning
@@ -14,15 +15,18 @@ if TYPE_CHECKING:
     from embergem.runner import ModelDType as ModelDType
     from embergem.runner import Runner as Runner
     from embergem.runner import Which as Which
+    from embergem.sdk.methods import Ranked as Ranked
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncEmbedder",
     "Embedder",
     "EmbeddingArchitecture",
     "EmbeddingRequest",
     "EmbergemError",
     "ModelDType",
+    "Ranked",
     "Runner",
     "Task",
     "TruncationWarning",
@@ -32,11 +36,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncEmbedder": "async_embedder",
     "Embedder": "embedder",
     "EmbeddingArchitecture": "runner",
     "EmbeddingRequest": "runner",
     "EmbergemError": "errors",
     "ModelDType": "runner",
+    "Ranked": "sdk.methods",
     "Runner": "runner",
     "Task": "prompts",
     "TruncationWarning": "errors",

@@ -53,6 +53,12 @@ class TextPipeline:
     ) -> list[tuple[NDArray[np.uint32], int]]:
         """Check ids given verbatim: range, emptiness, limit."""
 
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """All ids of `text` as it stands, with the special tokens around them if `special`."""
+
+    def detokenize(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text that `ids` spell, without special tokens if `skip_special`."""
+
 class CancelToken:
     """A flag that stops a run at its next step boundary."""
 

@@ -1,35 +1,36 @@
 """The everyday Python API."""
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from embergem.checkpoint.resolve import resolve
-from embergem.engine import Engine, Request
-from embergem.engine.request import Vectors
-from embergem.errors import InvalidRequest, InvalidTask, TruncationWarning
+from embergem.engine.request import Request, Vectors
 from embergem.prompts import Task
+from embergem.sdk.backend import open_backend
+from embergem.sdk.flight import Flight, Landed
+from embergem.sdk.inputs import Texts
+from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
+from embergem.sdk.outputs import Output, shaper
+from embergem.sdk.progress import bar
 
-Texts = str | Iterable[str] | Iterable[Sequence[int]]
 
-
-class Embedder:
+class Embedder(Methods):
     """Turns texts into vectors. One object may be used from many threads.
 
     Args:
         model: Hub id, alias, or directory; None is the default model, all-MiniLM-L6-v2.
-        dtype: Arithmetic of the large products: "float32"; "int16", faster and near lossless; "auto", which is int16
-            where it was measured to come within a cosine of 0.9999 of float32.
+        dtype: Arithmetic of the large products: "float32" (also None); "int16", faster and near lossless; "auto",
+            which is int16 where it was measured to come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
+        ForkedProcess: This process was forked from one that had loaded a model.
 
     Example:
         >>> from embergem import Embedder
@@ -43,51 +44,33 @@ class Embedder:
         self,
         model: str | Path | None = None,
         *,
-        dtype: str = "float32",
+        dtype: str | None = None,
         threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        self._engine = Engine.load(resolve(model), dtype=dtype, threads=threads, device=device)
+        super().__init__(open_backend(model, dtype, threads, device))
 
-    @property
-    def model(self) -> str:
-        """Name of the model: its hub id, or the last part of its directory."""
-        return self._engine.id
-
-    @property
-    def dtype(self) -> str:
-        """Arithmetic in use, "float32" or "int16"."""
-        return self._engine.dtype
-
-    @property
-    def dimensions(self) -> int:
-        """Full width of the vectors."""
-        return self._engine.dimensions
-
-    @property
-    def allowed_dimensions(self) -> tuple[int, ...]:
-        """Sizes that `dimensions=` may ask for, largest first."""
-        return self._engine.allowed_dimensions
-
-    @property
-    def limit(self) -> int:
-        """Most tokens of one input, special tokens included."""
-        return self._engine.limit
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names that `task=` may have; empty for a model without prompts."""
-        return self._engine.tasks
-
+    @overload
+    def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...
+    @overload
+    def embed(self, texts: Texts, *, output: Literal["list"], **options: Unpack[Options]) -> list[list[float]]: ...
+    @overload
+    def embed(self, texts: Texts, *, output: Literal["float16"], **options: Unpack[Options]) -> NDArray[np.float16]: ...
+    @overload
+    def embed(self, texts: Texts, *, output: Literal["int8"], **options: Unpack[Options]) -> NDArray[np.int8]: ...
+    @overload
+    def embed(self, texts: Texts, *, output: Literal["binary"], **options: Unpack[Options]) -> NDArray[np.uint8]: ...
     def embed(
         self,
         texts: Texts,
         *,
         task: Task | str | None = None,
-        title: str | Sequence[str | None] | None = None,
+        title: Title = None,
         dimensions: int | None = None,
         truncate: bool = False,
-    ) -> Vectors:
+        output: Output = "array",
+        progress: bool | None = None,
+    ) -> Any:
         """Embed texts, or lists of token ids, as they are given; nothing is added unless `task` asks for it.
 
         Args:
@@ -96,71 +79,191 @@ class Embedder:
             title: For documents: one title for all, or one a text.
             dimensions: Cut the vectors to this size and scale them to length 1 again; see `allowed_dimensions`.
             truncate: Cut inputs that are too long, with a `TruncationWarning`, instead of refusing them.
+            output: "array"; "list" of lists of floats; "float16"; "int8", each row scaled so that its largest number
+                becomes ±127; "binary", the signs packed eight to a byte, (n, dimensions / 8) uint8.
+            progress: Whether to show a bar on stderr; None shows it on a terminal when there are many texts.
 
         Returns:
-            float32 array (n, dimensions) in the order of `texts`, each row of length 1 for models that normalise.
+            float32 array (n, dimensions) in the order of `texts`, each row of length 1 for models that normalise; or
+            the form that `output` names.
 
         Raises:
             InvalidRequest: The input cannot be embedded as it stands; the subclass and the message say why.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     embedder.embed(["graphene", "apples"], task="clustering", output="binary").shape
+            (2, 12)
         """
-        inputs = _as_list(texts)
-        is_text = isinstance(inputs[0], str) if inputs else True
-        request = Request(
-            texts=cast("list[str]", inputs) if is_text else None,
-            ids=None if is_text else cast("list[Sequence[int]]", inputs),
-            task=None if task is None else str(task),
-            titles=_titles(title, len(inputs), is_text),
-            dimensions=dimensions,
-            truncate=truncate,
-        )
-        if task is not None and not is_text:
-            raise InvalidTask(f"task={str(task)!r} needs texts; token ids are embedded as they are", param="task")
-        result = self._engine.embed(request)
-        if cut := result.truncated:
-            lengths = [result.rows[index].length for index in cut]
-            warnings.warn(
-                f"{len(cut)} of {len(inputs)} inputs were cut to the limit of {self.limit} tokens: "
-                f"indices {_brief(cut)} of {_brief(lengths)} tokens",
-                TruncationWarning,
-                stacklevel=2,
-            )
-        return result.vectors
+        shape = shaper(output)
+        return shape(self._vectors(self._request(texts, task, title, dimensions, truncate), progress))
 
-    def embed_query(self, texts: Texts, *, dimensions: int | None = None, truncate: bool = False) -> Vectors:
-        """Embed search queries, with the model's query prompt where it declares one. See `embed`."""
-        return self.embed(texts, task=self._task(Task.QUERY), dimensions=dimensions, truncate=truncate)
+    @overload
+    def embed_query(
+        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+    ) -> Vectors: ...
+    @overload
+    def embed_query(
+        self, texts: Texts, *, output: Literal["list"], **options: Unpack[SideOptions]
+    ) -> list[list[float]]: ...
+    @overload
+    def embed_query(
+        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.float16]: ...
+    @overload
+    def embed_query(
+        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.int8]: ...
+    @overload
+    def embed_query(
+        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.uint8]: ...
+    def embed_query(self, texts: Texts, *, output: Output = "array", **options: Unpack[SideOptions]) -> Any:
+        """Embed search queries, with the model's query prompt where it declares one.
 
+        Arguments, result and errors are those of `embed`.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     embedder.embed_query("What is graphene?").shape
+            (1, 96)
+        """
+        return self.embed(texts, task=self._side(Task.QUERY), output=output, **options)
+
+    @overload
     def embed_documents(
+        self, texts: Texts, titles: Title = ..., *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+    ) -> Vectors: ...
+    @overload
+    def embed_documents(
+        self, texts: Texts, titles: Title = ..., *, output: Literal["list"], **options: Unpack[SideOptions]
+    ) -> list[list[float]]: ...
+    @overload
+    def embed_documents(
+        self, texts: Texts, titles: Title = ..., *, output: Literal["float16"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.float16]: ...
+    @overload
+    def embed_documents(
+        self, texts: Texts, titles: Title = ..., *, output: Literal["int8"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.int8]: ...
+    @overload
+    def embed_documents(
+        self, texts: Texts, titles: Title = ..., *, output: Literal["binary"], **options: Unpack[SideOptions]
+    ) -> NDArray[np.uint8]: ...
+    def embed_documents(
+        self, texts: Texts, titles: Title = None, *, output: Output = "array", **options: Unpack[SideOptions]
+    ) -> Any:
+        """Embed documents (code too) with the model's document prompt where it declares one.
+
+        Arguments, result and errors are those of `embed`; `titles` is one for all, or one a text.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     embedder.embed_documents(["A carbon lattice."], ["Graphene"]).shape
+            (1, 96)
+        """
+        task = self._side(Task.DOCUMENT)
+        return self.embed(texts, task=task, title=titles, output=output, **options)
+
+    @overload
+    def embed_stream(
+        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[StreamOptions]
+    ) -> Iterator[Vectors]: ...
+    @overload
+    def embed_stream(
+        self, texts: Texts, *, output: Literal["list"], **options: Unpack[StreamOptions]
+    ) -> Iterator[list[float]]: ...
+    @overload
+    def embed_stream(
+        self, texts: Texts, *, output: Literal["float16", "int8", "binary"], **options: Unpack[StreamOptions]
+    ) -> Iterator[NDArray[Any]]: ...
+    def embed_stream(
         self,
         texts: Texts,
-        titles: str | Sequence[str | None] | None = None,
         *,
+        task: Task | str | None = None,
         dimensions: int | None = None,
         truncate: bool = False,
-    ) -> Vectors:
-        """Embed documents (code too) with the model's document prompt where it declares one. See `embed`."""
-        task = self._task(Task.DOCUMENT)
-        return self.embed(texts, task=task, title=titles, dimensions=dimensions, truncate=truncate)
+        output: Output = "array",
+        progress: bool | None = None,
+    ) -> Iterator[Any]:
+        """Embed texts as they come from an iterable of any length, and yield their vectors in order.
 
-    def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
-        """Return the cosine of every vector of `a` (n, d) with every one of `b` (m, d), as (n, m) float32.
+        Only a bounded number of texts and vectors is held at a time, and texts are tokenized while others are
+        computed: an iterable is read a few pieces of 256 texts ahead. Leaving the loop early stops the work. The
+        arguments are those of `embed`.
+
+        Yields:
+            One vector a text: (dimensions,) float32, or the form that `output` names.
 
         Raises:
-            InvalidRequest: The arrays are not vectors of the same size, or one is all zeros.
+            InvalidRequest: When an input is reached that cannot be embedded.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     sum(vector.shape == (96,) for vector in embedder.embed_stream(f"text {n}" for n in range(1000)))
+            1000
         """
-        first, second = _unit(a, "a"), _unit(b, "b")
-        if first.shape[1] != second.shape[1]:
-            raise InvalidRequest(
-                f"a holds vectors of size {first.shape[1]} and b of size {second.shape[1]}: embed both with the same "
-                "model and the same dimensions"
-            )
-        return first @ second.T
+        return self._stream(task, dimensions, truncate, progress).run(texts, shaper(output))
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        titles: Title = None,
+        *,
+        top: int | None = None,
+        **options: Unpack[SideOptions],
+    ) -> list[Ranked]:
+        """Order documents by how near they are to a query, each side with its own prompt.
+
+        Args:
+            query: What is looked for.
+            documents: Texts.
+            titles: One title for all documents, or one each.
+            top: Return only so many, the best; None is all.
+            options: `dimensions`, `truncate`, `progress`, as in `embed`.
+
+        Returns:
+            `Ranked(index, score, text)` of each, best first.
+
+        Raises:
+            InvalidRequest: As in `embed`.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     for found in embedder.rank("What is graphene?", ["apples", "graphene layers"]):
+            ...         print(found.index, found.text, f"{found.score:.2f}")
+            1 graphene layers 0.72
+            0 apples 0.67
+        """
+        texts = texts_only(documents)
+        scores = self.similarity(self.embed_query([query], **options), self.embed_documents(texts, titles, **options))
+        return best(scores, texts, top)
+
+    def count_tokens(self, texts: Texts, *, task: Task | str | None = None, title: Title = None) -> list[int]:
+        """Count the tokens that the model would read of each input, without any limit.
+
+        The prompt of `task` and the special tokens are counted, too: what is above `limit` needs `truncate`.
+
+        Example:
+            >>> from embergem import Embedder
+            >>> with Embedder("tests/data/goldens/gemma3_text") as embedder:
+            ...     embedder.count_tokens(["", "graphene"]), embedder.limit
+            ([2, 8], 128)
+        """
+        return list(self._backend.lengths(self._request(texts, task, title)))
 
     def close(self) -> None:
         """Free the model. Later calls raise `EngineClosed`."""
-        self._engine.close()
+        self._backend.close()
 
-    def __enter__(self) -> "Embedder":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -168,55 +271,11 @@ class Embedder:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"Embedder({self.model!r}, dimensions={self.dimensions}, limit={self.limit})"
-
-    def _task(self, task: Task) -> Task | None:
-        return task if task in self.tasks else None
-
-
-def _as_list(texts: Texts) -> list[str] | list[Sequence[int]]:
-    if isinstance(texts, str):
-        return [texts]
-    if isinstance(texts, bytes | bytearray | memoryview):
-        raise InvalidRequest("texts is bytes; decode it to str first", param="texts")
-    try:
-        inputs = list(texts)
-    except TypeError:
-        raise InvalidRequest(f"texts is of type {type(texts).__name__}; give strings or lists of token ids") from None
-    is_text = bool(inputs) and isinstance(inputs[0], str)
-    for index, value in enumerate(inputs):
-        if isinstance(value, str) != is_text or not isinstance(value, str | Sequence | np.ndarray):
-            raise InvalidRequest(
-                f"texts[{index}] is of type {type(value).__name__}; give strings only, or lists of token ids only "
-                "(one row of ids is a list in a list)",
-                param="texts",
-            )
-    return cast("list[str] | list[Sequence[int]]", inputs)
-
-
-def _titles(title: str | Sequence[str | None] | None, count: int, is_text: bool) -> list[str | None] | None:
-    if title is None:
-        return None
-    if not is_text:
-        raise InvalidTask("a title needs texts; token ids are embedded as they are", param="title")
-    titles: list[str | None] = [title] * count if isinstance(title, str) else list(title)
-    if len(titles) != count:
-        raise InvalidTask(f"{len(titles)} titles for {count} texts; give one for all, or one a text", param="title")
-    return titles
-
-
-def _unit(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
-    array = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise InvalidRequest(f"{name} has shape {np.shape(vectors)}; give one vector (d,) or several (n, d)")
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
-        raise InvalidRequest(f"{name} holds a vector that is all zeros or not finite; its cosine is undefined")
-    unit: NDArray[np.float32] = array / lengths
-    return unit
-
-
-def _brief(numbers: Sequence[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:8])
-    return shown + (f", and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+    def _vectors(self, request: Request, progress: bool | None) -> Vectors:
+        landed = Landed(self.limit)
+        with bar(len(request), progress) as advance, Flight(self._backend) as flight:
+            flight.send_all(request)
+            for piece in flight:
+                landed.add(piece, piece.answer())
+                advance(piece.size)
+        return landed.vectors()

@@ -23,6 +23,9 @@ EmbergemError                     the base; carries the HTTP status and the Open
 ├── DeadlineExceeded              504  the request's deadline passed before it was done
 ├── EngineClosed                  503  the engine was closed
 ├── ModelFailed                   503  a served model could not be loaded; the message has the reason
+├── ForkedProcess (RuntimeError)  500  a fork of a process that had loaded a model: its threads stayed behind
+├── ServerUnreachable             502  a client could not reach the server, or lost it
+├── UnexpectedAnswer              502  a server answered with something other than its API
 └── TryLater                           it can be had, but not now; carries `retry_after`, in seconds
     ├── Overloaded                429  more tokens wait than the queue takes
     └── ModelLoading              503  the model is being loaded
@@ -206,6 +209,26 @@ class ModelLoading(TryLater):
     """The model is being loaded."""
 
     code = "model_loading"
+
+
+class ForkedProcess(EmbergemError, RuntimeError):
+    """This process was forked from one that had loaded a model; the threads that compute stayed there."""
+
+    code = "forked_process"
+
+
+class ServerUnreachable(EmbergemError):
+    """A client could not reach the server, or the connection broke, and retries did not help."""
+
+    status = 502
+    code = "server_unreachable"
+
+
+class UnexpectedAnswer(EmbergemError):
+    """A server answered with something other than what its API promises."""
+
+    status = 502
+    code = "unexpected_answer"
 
 
 class TruncationWarning(UserWarning):

@@ -83,6 +83,16 @@ def test_ids_are_the_librarys_for_any_text(both, text):
     assert ids_of(ours, text) == library.encode(text).ids
 
 
+def test_ids_alone_and_back_are_the_librarys_too(both):
+    ours, library = both
+    for text in SCRIPTS:
+        ids = library.encode(text).ids
+        assert ours.tokenize(text) == ids
+        assert ours.tokenize(text, special=False) == library.encode(text, add_special_tokens=False).ids
+        for skip in (True, False):
+            assert ours.detokenize(ids, skip_special=skip) == library.decode(ids, skip_special_tokens=skip), text
+
+
 def test_known_ids_of_the_real_tokenizer(gemma):
     assert ids_of(gemma, "") == [2, 1]
     query = ids_of(gemma, "What is graphene?", task="query")

@@ -7,7 +7,7 @@ use crate::token_ids::token_ids;
 use embergem_text::{Error, Options, Pipeline, Row, Template};
 use numpy::PyArray1;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
@@ -118,6 +118,22 @@ impl TextPipeline {
                 .collect()
         });
         to_rows(py, rows)
+    }
+
+    #[pyo3(signature = (text, *, special=true))]
+    fn tokenize(&self, py: Python<'_>, text: &Bound<'_, PyString>, special: bool) -> PyResult<Vec<u32>> {
+        let texts = strings(PyTuple::new(py, [text])?.as_any(), "text")?;
+        let ids = py.detach(|| self.pipeline.tokenize(&texts[0], special));
+        ids.map_err(|error| to_python(py, &error))
+    }
+
+    #[pyo3(signature = (ids, *, skip_special=true))]
+    fn detokenize(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, skip_special: bool) -> PyResult<String> {
+        let rows = token_ids(PyTuple::new(py, [ids])?.as_any(), |index, position, id| {
+            to_python(py, &self.pipeline.out_of_range(index, position, id))
+        })?;
+        let text = py.detach(|| self.pipeline.detokenize(&rows[0], skip_special));
+        text.map_err(|error| to_python(py, &error))
     }
 }
 

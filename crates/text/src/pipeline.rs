@@ -155,6 +155,32 @@ impl Pipeline {
         })
     }
 
+    /// All ids of `text` as it stands, with the special tokens around them if `special`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenize`] where the tokenizer fails.
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.ids(text);
+        let ids = ids.map_err(|reason| Error::Tokenize { index: 0, reason })?;
+        Ok(if special { self.tokenizer.surround(&ids) } else { ids })
+    }
+
+    /// The text that `ids` spell, without special tokens if `skip_special`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for an id that the tokenizer does not have; [`Error::Tokenize`] where it fails.
+    pub fn detokenize(&self, ids: &[i64], skip_special: bool) -> Result<String> {
+        let mut known = Vec::with_capacity(ids.len());
+        for (position, id) in ids.iter().enumerate() {
+            match u32::try_from(*id) {
+                Ok(number) if self.tokenizer.known(number).is_some() => known.push(number),
+                _ => return Err(self.out_of_range(0, position, id)),
+            }
+        }
+        let text = self.tokenizer.decode(&known, skip_special);
+        text.map_err(|reason| Error::Tokenize { index: 0, reason })
+    }
+
     /// The error for an `id` that has no row in the table; `id` is anything that prints as a number.
     pub fn out_of_range(&self, index: usize, position: usize, id: impl std::fmt::Display) -> Error {
         Error::OutOfRange {

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{
-    AddedToken, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Token,
+    AddedToken, DecoderWrapper, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Token,
     Tokenizer as Library,
 };
 
@@ -26,6 +26,8 @@ struct File<'a> {
     pre_tokenizer: Option<PreTokenizerWrapper>,
     #[serde(default)]
     post_processor: Option<PostProcessorWrapper>,
+    #[serde(default)]
+    decoder: Option<DecoderWrapper>,
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
     #[serde(default)]
@@ -83,6 +85,7 @@ impl Tokenizer {
             .map_err(|error| error.to_string())?
             .with_pre_tokenizer(file.pre_tokenizer)
             .with_post_processor(file.post_processor)
+            .with_decoder(file.decoder)
             .add_tokens(file.added_tokens)
             .map_err(|error| error.to_string())?;
         let (before, after) = special_tokens(&library)?;
@@ -107,8 +110,7 @@ impl Tokenizer {
     /// The ids of `text` between its special tokens, cut so that the row has at most `limit`, and the row's length
     /// before that cut. The special tokens always stay.
     pub fn encode(&self, text: &str, limit: usize) -> Result<(Vec<u32>, usize), String> {
-        let encoding = guarded(|| self.library.encode_fast(text, false).map_err(|error| error.to_string()))?;
-        let ids = encoding.get_ids();
+        let ids = self.ids(text)?;
         let length = ids.len() + self.special();
         let kept = ids.len().min(limit.saturating_sub(self.special()));
         let ids = if self.keeps_end {
@@ -116,12 +118,36 @@ impl Tokenizer {
         } else {
             &ids[..kept]
         };
-        Ok(([&self.before, ids, &self.after].concat(), length))
+        Ok((self.surround(ids), length))
+    }
+
+    /// All ids of `text`, without special tokens.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
+        let encoding = guarded(|| self.library.encode_fast(text, false).map_err(|error| error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// `ids` between the special tokens.
+    pub fn surround(&self, ids: &[u32]) -> Vec<u32> {
+        [&self.before, ids, &self.after].concat()
+    }
+
+    /// The text that `ids` spell.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+        guarded(|| {
+            let text = self.library.decode(ids, skip_special);
+            text.map_err(|error| error.to_string())
+        })
+    }
+
+    /// How the token `id` is written, where there is one.
+    pub fn known(&self, id: u32) -> Option<String> {
+        self.library.id_to_token(id)
     }
 
     /// How the token `id` is written.
     pub fn token(&self, id: u32) -> String {
-        self.library.id_to_token(id).unwrap_or_default()
+        self.known(id).unwrap_or_default()
     }
 }
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from embergem._native import Model, TextPipeline, __version__
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
-from embergem.engine import budget
+from embergem.engine import budget, fork
 from embergem.engine.cache import Cache
 from embergem.engine.exactness import LEAST_COSINE, cosine
 from embergem.engine.loop import Loop
@@ -123,6 +124,7 @@ class Engine:
         """
         _check_options(dtype, threads, device)
         _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
+        fork.claim()
         checkpoint = read(location)
         kind = family(checkpoint.config)
         entry = catalog.known(location.id, kind.model_type)
@@ -182,9 +184,11 @@ class Engine:
         Raises:
             InvalidRequest: Something about the input; see `embergem.errors`.
             EngineClosed: After `close`.
+            ForkedProcess: In a fork of the process that loaded the model.
             Overloaded: More tokens would wait than `max_queue_tokens`.
             DeadlineExceeded: The request's deadline has passed.
         """
+        fork.check()
         try:
             dimensions = self._dimensions(request.dimensions)
             if request.lane not in LANES:
@@ -203,6 +207,22 @@ class Engine:
         """Return what was done since the load, and how much waits now."""
         return self._loop.stats()
 
+    def lengths(self, request: Request) -> list[int]:
+        """Tokens of each input, prompt and special tokens included, however many they are."""
+        return [row.length for row in self._rows(replace(request, truncate=True))]
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of `text` as it stands, all of them, with the model's special tokens around them if `special`."""
+        return self._text.tokenize(text, special=special)
+
+    def detokenize(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text that the token `ids` spell; special tokens are left out if `skip_special`.
+
+        Raises:
+            TokenOutOfRange: An id that the tokenizer does not have.
+        """
+        return self._text.detokenize(ids, skip_special=skip_special)
+
     def flops(self, lengths: Sequence[int]) -> int:
         """Return the floating point operations that rows of these lengths take; see `program.flops`."""
         return flops(self._program, lengths)
@@ -212,8 +232,12 @@ class Engine:
         return self._model.peak(seconds)
 
     def close(self, *, drain: bool = False) -> None:
-        """Stop the engine. Requests in work fail with `EngineClosed`, or with `drain` are finished first."""
-        self._loop.close(drain=drain)
+        """Stop the engine. Requests in work fail with `EngineClosed`, or with `drain` are finished first.
+
+        In a forked process there is nothing to stop.
+        """
+        if not fork.forked():
+            self._loop.close(drain=drain)
 
     def __enter__(self) -> "Engine":
         return self

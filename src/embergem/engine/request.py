@@ -39,6 +39,15 @@ class Request:
     tenant: str = ""
     deadline: float | None = None
 
+    def __len__(self) -> int:
+        """Number of inputs."""
+        return len(self.texts or self.ids or ())
+
+    @property
+    def size(self) -> int:
+        """Characters of all texts, or token ids of all rows."""
+        return sum(map(len, self.texts or self.ids or ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -1,0 +1,73 @@
+"""What an embedder speaks to: an engine in this process."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+from embergem.checkpoint.resolve import resolve
+from embergem.engine import Engine, Request
+from embergem.engine.request import Vectors
+
+
+class ReadRow(Protocol):
+    """How one input was read; `length` is its tokens before any cut, None where a server did not say."""
+
+    @property
+    def length(self) -> int | None:
+        """Tokens before any cut."""
+
+
+class Answer(Protocol):
+    """Vectors of one request, shape `(n, dimensions)`, and how its inputs were read."""
+
+    @property
+    def vectors(self) -> Vectors:
+        """Float32 array in input order."""
+
+    @property
+    def rows(self) -> Sequence[ReadRow]:
+        """One an input."""
+
+    @property
+    def truncated(self) -> Sequence[int]:
+        """Indices of the inputs that were cut."""
+
+
+class Backend(Protocol):
+    """Takes requests from any thread. `Engine` is one."""
+
+    # What these say is in `sdk.methods.Methods`, which hands them on.
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
+    @property
+    def dimensions(self) -> int: ...  # noqa: D102
+    @property
+    def allowed_dimensions(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def limit(self) -> int: ...  # noqa: D102
+    @property
+    def tasks(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def submit(self, request: Request) -> Future[Any]:
+        """Begin, and return the future of an `Answer`; cancelling it stops the work.
+
+        `Future` is invariant, so it cannot be one of `Answer` for both kinds of backend.
+        """
+
+    def lengths(self, request: Request) -> Sequence[int]:
+        """Tokens of each input, before any cut."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+def open_backend(model: str | Path | None, dtype: str | None, threads: int | None, device: str | None) -> Backend:
+    """Load the model.
+
+    Raises:
+        UnknownModel, LoadError, InsufficientMemory: It cannot be had.
+    """
+    return Engine.load(resolve(model), dtype=dtype or "float32", threads=threads, device=device)

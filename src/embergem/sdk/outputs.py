@@ -1,0 +1,109 @@
+"""The forms that vectors are given in, and the cosine between vectors of any of them."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embergem.engine.request import Vectors
+from embergem.errors import InvalidRequest, UnsupportedOption
+
+Output = Literal["array", "list", "float16", "int8", "binary"]
+Shaped = Vectors | list[list[float]] | NDArray[np.float16] | NDArray[np.int8] | NDArray[np.uint8]
+
+
+def shape(vectors: Vectors, output: Output) -> Shaped:
+    """Give `vectors` (n, d) the form `output`, each row by itself.
+
+    - "array": float32 (n, d), as they are;
+    - "list": lists of Python floats;
+    - "float16": rounded, (n, d);
+    - "int8": (n, d), each row scaled so that its largest number becomes ±127: cosines stay, lengths do not;
+    - "binary": one bit a number, set where it is above 0, eight to a byte, the first in the highest bit: uint8
+      (n, d / 8 rounded up).
+
+    Raises:
+        UnsupportedOption: None of these.
+
+    >>> shape(np.float32([[0.5, -0.25, 0.0, 0.1]]), "int8")
+    array([[127, -64,   0,  25]], dtype=int8)
+    >>> shape(np.float32([[0.5, -0.25, 0.0, 0.1]]), "binary")
+    array([[144]], dtype=uint8)
+    """
+    return shaper(output)(vectors)
+
+
+def shaper(output: Output) -> Callable[[Vectors], Shaped]:
+    """Return the function that gives vectors this form; see `shape`."""
+    if output not in _SHAPERS:
+        raise UnsupportedOption(f"output={output!r} is none of: {', '.join(get_args(Output))}", param="output")
+    return _SHAPERS[output]
+
+
+def similarity(a: ArrayLike, b: ArrayLike) -> Vectors:
+    """Return the cosine of every vector of `a` (n, d) with every one of `b` (m, d), as (n, m) float32.
+
+    Vectors of every form are taken. Two arrays of uint8 are packed bits: their cosine is that of vectors of ±1, which
+    is 1 - 2 · (bits that differ) / (bits).
+
+    Raises:
+        InvalidRequest: The arrays are not vectors of the same size and kind, or one is all zeros.
+    """
+    packed = [np.asarray(vectors).dtype == np.uint8 for vectors in (a, b)]
+    if packed[0] != packed[1]:
+        raise InvalidRequest("one of a and b is packed bits (uint8) and the other is not; compare like with like")
+    prepare: Callable[[ArrayLike, str], NDArray[Any]] = _rows if packed[0] else _unit
+    first, second = prepare(a, "a"), prepare(b, "b")
+    if first.shape[1] != second.shape[1]:
+        raise InvalidRequest(
+            f"a holds vectors of size {first.shape[1]} and b of size {second.shape[1]}: embed both with the same "
+            "model and the same dimensions"
+        )
+    cosines: Vectors = _agreement(first, second) if packed[0] else first @ second.T
+    return cosines
+
+
+def _to_list(vectors: Vectors) -> list[list[float]]:
+    numbers: list[list[float]] = vectors.tolist()
+    return numbers
+
+
+def _to_int8(vectors: Vectors) -> NDArray[np.int8]:
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    scale = np.float32(127) / np.maximum(largest, np.float32(1e-30))
+    numbers: NDArray[np.int8] = np.rint(vectors * scale).astype(np.int8)
+    return numbers
+
+
+_SHAPERS: dict[Output, Callable[[Vectors], Shaped]] = {
+    "array": lambda vectors: vectors,
+    "list": _to_list,
+    "float16": lambda vectors: vectors.astype(np.float16),
+    "int8": _to_int8,
+    "binary": lambda vectors: np.packbits(vectors > 0, axis=1),
+}
+
+
+def _rows(vectors: ArrayLike, name: str) -> NDArray[Any]:
+    array = np.atleast_2d(np.asarray(vectors))
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise InvalidRequest(f"{name} has shape {np.shape(vectors)}; give one vector (d,) or several (n, d)")
+    return array
+
+
+def _unit(vectors: ArrayLike, name: str) -> Vectors:
+    array = _rows(vectors, name).astype(np.float32, copy=False)
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        raise InvalidRequest(f"{name} holds a vector that is all zeros or not finite; its cosine is undefined")
+    unit: Vectors = array / lengths
+    return unit
+
+
+def _agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Vectors:
+    bits = np.float32(8 * first.shape[1])
+    agreement = np.empty((len(first), len(second)), dtype=np.float32)
+    for row, one in zip(agreement, first, strict=True):
+        row[:] = 1 - 2 * np.bitwise_count(one ^ second).sum(axis=1, dtype=np.float32) / bits
+    return agreement
