@@ -16,7 +16,7 @@ ROOMS = [
     {"program", "checkpoint"},
     {"engine"},
     {"registry", "sdk", "config"},
-    {"embedder", "async_embedder", "runner"},
+    {"embedder", "async_embedder", "client", "runner"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

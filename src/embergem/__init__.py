@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embergem import errors as errors
     from embergem.async_embedder import AsyncEmbedder as AsyncEmbedder
+    from embergem.client import AsyncClient as AsyncClient
+    from embergem.client import Client as Client
     from embergem.embedder import Embedder as Embedder
     from embergem.errors import EmbergemError as EmbergemError
     from embergem.errors import TruncationWarning as TruncationWarning
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "AsyncEmbedder",
+    "Client",
     "Embedder",
     "EmbeddingArchitecture",
     "EmbeddingRequest",
@@ -36,7 +40,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "client",
     "AsyncEmbedder": "async_embedder",
+    "Client": "client",
     "Embedder": "embedder",
     "EmbeddingArchitecture": "runner",
     "EmbeddingRequest": "runner",

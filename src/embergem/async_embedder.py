@@ -35,11 +35,11 @@ class AsyncEmbedder(Methods):
     AsyncEmbedder.load(...)`. `AsyncEmbedder.sharing(embedder)` uses the model of an `Embedder`.
 
     Args:
-        model: As for `Embedder`: hub id, alias or directory.
+        model: As for `Embedder`: hub id, alias, directory or address.
         dtype, threads, device: As for `Embedder`.
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory, ForkedProcess: As `Embedder`.
+        UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer, ForkedProcess: As `Embedder`.
 
     Example:
         >>> import asyncio

@@ -22,7 +22,9 @@ class Embedder(Methods):
     """Turns texts into vectors. One object may be used from many threads.
 
     Args:
-        model: Hub id, alias, or directory; None is the default model, all-MiniLM-L6-v2.
+        model: Hub id, alias, or directory; None is the default model, all-MiniLM-L6-v2. Or the address of an embergem
+            server, such as "http://localhost:1234": the same methods give the same bits from there (`Client` has more
+            to set).
         dtype: Arithmetic of the large products: "float32" (also None); "int16", faster and near lossless; "auto",
             which is int16 where it was measured to come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
@@ -30,6 +32,7 @@ class Embedder(Methods):
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
+        ServerUnreachable, UnexpectedAnswer: There is no such server.
         ForkedProcess: This process was forked from one that had loaded a model.
 
     Example:

@@ -1,4 +1,4 @@
-"""What an embedder speaks to: an engine in this process."""
+"""What an embedder speaks to: an engine in this process, or a server."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine, Request
 from embergem.engine.request import Vectors
+from embergem.errors import UnsupportedOption
 
 
 class ReadRow(Protocol):
@@ -35,7 +36,7 @@ class Answer(Protocol):
 
 
 class Backend(Protocol):
-    """Takes requests from any thread. `Engine` is one."""
+    """Takes requests from any thread. `Engine` is one; `sdk.remote.Remote` is the other."""
 
     # What these say is in `sdk.methods.Methods`, which hands them on.
     @property
@@ -65,9 +66,24 @@ class Backend(Protocol):
 
 
 def open_backend(model: str | Path | None, dtype: str | None, threads: int | None, device: str | None) -> Backend:
-    """Load the model.
+    """Load the model, or connect to the server if `model` is an address.
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory: It cannot be had.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
+        ServerUnreachable, UnexpectedAnswer: There is no such server.
     """
-    return Engine.load(resolve(model), dtype=dtype or "float32", threads=threads, device=device)
+    if not is_address(model):
+        return Engine.load(resolve(model), dtype=dtype or "float32", threads=threads, device=device)
+    for name, value in (("dtype", dtype), ("threads", threads), ("device", device)):
+        if value is not None:
+            raise UnsupportedOption(
+                f"{name}={value!r} is for models in this process; the server at {model} has its own", param=name
+            )
+    from embergem.sdk.remote import Remote
+
+    return Remote(str(model))
+
+
+def is_address(model: str | Path | None) -> bool:
+    """Whether `model` names a server."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))

@@ -93,17 +93,18 @@ def pieces(request: Request) -> Iterator[tuple[int, Request]]:
         raise EmptyInput("there are no texts. Give at least one; it may be empty.", param="texts")
     start = 0
     for length in runs(len(value) for value in inputs):
-        part = slice(start, start + length)
-        yield (
-            start,
-            replace(
-                request,
-                texts=request.texts and request.texts[part],
-                ids=request.ids and request.ids[part],
-                titles=request.titles and request.titles[part],
-            ),
-        )
+        yield start, part(request, slice(start, start + length))
         start += length
+
+
+def part(request: Request, which: slice) -> Request:
+    """The same request for some of its inputs."""
+    return replace(
+        request,
+        texts=request.texts and request.texts[which],
+        ids=request.ids and request.ids[which],
+        titles=request.titles and request.titles[which],
+    )
 
 
 def runs(sizes: Iterable[int]) -> Iterator[int]:

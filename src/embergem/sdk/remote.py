@@ -1,0 +1,167 @@
+"""An embergem server as a backend: one asynchronous client on a thread of its own, for callers of both kinds."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+
+from embergem.engine.request import Request
+from embergem.errors import EmbergemError, EngineClosed, ForkedProcess
+from embergem.sdk.http import Http
+from embergem.sdk.inputs import part
+from embergem.sdk.wire import (
+    Answered,
+    Description,
+    body,
+    count_body,
+    describe,
+    encode,
+    parse_counts,
+    parse_vectors,
+)
+
+T = TypeVar("T")
+
+
+class Remote:
+    """One model of a server. Safe from many threads and event loops; requests share pooled connections.
+
+    Args:
+        url: Address of the server, with or without "/v1".
+        model: Name it is served under.
+        api_key: Sent as a bearer token; None takes EMBERGEM_API_KEY from the environment, if it is set.
+        timeout: Seconds to wait for one answer.
+        retries: Times that a request is sent again after 429, 502, 503, 504 or a broken connection.
+        connections: Requests that are on their way at a time, at most.
+
+    Raises:
+        ServerUnreachable, UnexpectedAnswer: There is no such server.
+        UnknownModel: It does not serve `model`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "default",
+        api_key: str | None = None,
+        timeout: float = 600,
+        retries: int = 4,
+        connections: int = 8,
+    ) -> None:
+        self._name = model
+        self._pid = os.getpid()
+        self._closed = False
+        self._closing = threading.Lock()
+        key = api_key or os.environ.get("EMBERGEM_API_KEY")
+        self._http = Http(url, api_key=key, timeout=timeout, retries=retries, connections=connections)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="embergem client", daemon=True)
+        self._thread.start()
+        try:
+            self._described = self.call(self._describe).result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def id(self) -> str:
+        """Name of the model at the server."""
+        return self._described.id
+
+    @property
+    def dtype(self) -> str:
+        """Arithmetic of the server."""
+        return self._described.dtype
+
+    @property
+    def dimensions(self) -> int:
+        """Full width of the vectors."""
+        return self._described.dimensions
+
+    @property
+    def allowed_dimensions(self) -> tuple[int, ...]:
+        """Sizes that can be asked for, largest first."""
+        return tuple(self._described.allowed_dimensions)
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of an input."""
+        return self._described.max_tokens
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the model."""
+        return tuple(self._described.tasks)
+
+    def submit(self, request: Request) -> Future[Answered]:
+        """Send a request; cancelling the future closes its connection, and the server stops its work."""
+        return self.call(lambda: self._embed(request))
+
+    def lengths(self, request: Request) -> Sequence[int]:
+        """Let the server count."""
+        content = encode(count_body(self._name, request))
+
+        async def count() -> list[int]:
+            answer, _ = await self._http.post("/v1/tokenize", content)
+            return parse_counts(answer, len(request))
+
+        return self.call(count).result()
+
+    def get(self, path: str) -> bytes:
+        """Return the body at `path`."""
+        return self.call(lambda: self._http.get(path)).result()
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run `work` on the client's thread."""
+        if self._pid != os.getpid():
+            raise ForkedProcess(
+                f"this client belongs to process {self._pid}, from which this one was forked; make one of your own"
+            )
+        if self._closed:
+            raise EngineClosed("the client was closed; make a new one")
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def close(self) -> None:
+        """Close the connections and end the thread; requests on their way fail with `EngineClosed`."""
+        with self._closing:
+            if self._closed or self._pid != os.getpid():
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self._http.close()
+
+    async def _describe(self) -> Description:
+        return describe(await self._http.get(f"/v1/models/{quote(self._name)}"))
+
+    async def _embed(self, request: Request) -> Answered:
+        wanted = request.dimensions or self.dimensions
+        content = encode(body(self._name, request))
+        try:
+            answer, headers = await self._http.post("/v1/embeddings", content)
+        except EmbergemError as error:
+            if error.status != 413 or len(request) == 1:
+                raise
+            return await self._in_halves(request)
+        return parse_vectors(answer, headers.get("x-embergem-truncated", ""), len(request), wanted)
+
+    async def _in_halves(self, request: Request) -> Answered:
+        """Send what is too large for the server as two requests."""
+        middle = len(request) // 2
+        first, second = [await self._embed(part(request, half)) for half in (slice(middle), slice(middle, None))]
+        cut = [*first.truncated, *(middle + index for index in second.truncated)]
+        return Answered(np.concatenate([first.vectors, second.vectors]), cut)

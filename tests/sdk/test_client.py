@@ -1,0 +1,270 @@
+"""`Client` and `AsyncClient`: a real server gives the bits of the model in this process; faults are our errors."""
+
+import asyncio
+import inspect
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, TruncationWarning
+from embergem.errors import (
+    EmbergemError,
+    EngineClosed,
+    InputTooLong,
+    InvalidDimensions,
+    InvalidRequest,
+    InvalidTask,
+    InvalidText,
+    ServerUnreachable,
+    TokenOutOfRange,
+    UnexpectedAnswer,
+    UnknownModel,
+    UnsupportedOption,
+)
+from embergem.sdk import http, inputs
+
+TEXTS = [f"text {number}" for number in range(60)]
+LONG = "graphene " * 300
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    with Client(url) as connected:
+        yield connected
+
+
+def test_a_server_gives_the_same_bits_by_the_same_methods(url, client, embedder):
+    for remote in (client, Embedder(url), Client(f"{url}/v1/", model="gemma3_text")):
+        assert np.array_equal(remote.embed(TEXTS), embedder.embed(TEXTS))
+        assert np.array_equal(remote.embed_query("a"), embedder.embed_query("a"))
+        assert np.array_equal(
+            remote.embed_documents(["a", "b"], ["T", None]), embedder.embed_documents(["a", "b"], ["T", None])
+        )
+        assert np.array_equal(remote.embed([[5, 6], [7]]), embedder.embed([[5, 6], [7]]))
+        assert np.array_equal(remote.embed([np.array([5, 6])]), embedder.embed([[5, 6]]))
+        assert np.array_equal(
+            np.stack(list(remote.embed_stream(TEXTS, output="int8"))), embedder.embed(TEXTS, output="int8")
+        )
+        assert remote.rank("a", TEXTS[:5]) == embedder.rank("a", TEXTS[:5])
+        for name in ("dtype", "dimensions", "allowed_dimensions", "limit", "tasks"):
+            assert getattr(remote, name) == getattr(embedder, name)
+        if remote is not client:
+            remote.close()
+            with pytest.raises(EngineClosed):
+                remote.embed("a")
+
+
+def test_the_asynchronous_client_does_too(url, embedder):
+    async def main():
+        async with await AsyncClient.connect(url) as client:
+            query, many, names = await asyncio.gather(client.embed_query("a"), client.embed(TEXTS), client.models())
+            streamed = np.stack([vector async for vector in client.embed_stream(TEXTS)])
+        assert np.array_equal(query, embedder.embed_query("a"))
+        assert np.array_equal(many, embedder.embed(TEXTS))
+        assert np.array_equal(streamed, many)
+        assert "gemma3_text" in names
+        with pytest.raises(EngineClosed):
+            await client.embed("a")
+
+    asyncio.run(main())
+
+
+def test_other_models_of_the_server(url, client):
+    assert {"gemma3_text", "bert_mean"} <= set(client.models())
+    with Client(url, model="bert_mean") as other:
+        assert other.tasks == ()
+        assert other.embed_query("a").shape == (1, other.dimensions)
+    with pytest.raises(UnknownModel, match="'nonsense' is not served here"):
+        Client(url, model="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"texts": [[5, 5000]]}, TokenOutOfRange, "5000"),
+        ({"texts": ["a", LONG]}, InputTooLong, "input 1"),
+        ({"texts": ["\ud800"]}, InvalidText, "surrogate"),
+        ({"texts": ["a"], "task": "sing"}, InvalidTask, "clustering"),
+        ({"texts": ["a"], "title": "T"}, InvalidTask, "document"),
+        ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "allows: 96"),
+        ({"texts": []}, InvalidRequest, "no texts"),
+    ],
+)
+def test_errors_are_those_of_the_model_itself(client, embedder, arguments, error, words):
+    for target in (client, embedder):
+        with pytest.raises(error, match=words):
+            target.embed(**arguments)
+
+
+def test_cuts_are_told(client, embedder):
+    with pytest.warns(TruncationWarning, match="1 of 3 inputs.*limit of 128 tokens: indices 1") as caught:
+        vectors = client.embed(["a", LONG, "b"], truncate=True)
+    assert caught[0].filename == __file__
+    with pytest.warns(TruncationWarning):
+        assert np.array_equal(vectors, embedder.embed(["a", LONG, "b"], truncate=True))
+
+
+def test_large_inputs_travel_in_pieces(client, embedder, monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE_INPUTS", 7)
+    sent = []
+    send = client._remote.submit
+    monkeypatch.setattr(client._remote, "submit", lambda request: (sent.append(len(request)), send(request))[1])
+    assert np.array_equal(client.embed(TEXTS), embedder.embed(TEXTS))
+    assert sent == [7] * 8 + [4]
+
+
+def test_options_of_a_model_in_this_process_are_refused(url):
+    with pytest.raises(UnsupportedOption, match="threads=2 is for models in this process"):
+        Embedder(url, threads=2)
+
+
+def test_nobody_there():
+    with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:9"):
+        Client("http://127.0.0.1:9", retries=0)
+    with pytest.raises(UnsupportedOption, match="no address"):
+        Client("http://exa mple:x")
+
+
+def test_the_arguments_of_both_clients_are_the_same():
+    arguments = [list(inspect.signature(call).parameters) for call in (Client, AsyncClient, AsyncClient.connect)]
+    assert arguments[0] == arguments[1] == arguments[2]
+    assert issubclass(AsyncClient, AsyncEmbedder)
+
+
+DESCRIPTION = {"id": "m", "dimensions": 2, "allowed_dimensions": [2], "max_tokens": 9, "tasks": [], "dtype": "float32"}
+GOOD = {"data": [{"index": 0, "embedding": "AACAPwAAAAA="}]}  # [1.0, 0.0]
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers each POST with the next of `script`: (status, headers, body)."""
+
+    script: ClassVar = []
+    seen: ClassVar = []
+
+    def do_GET(self):
+        self.answer(200, {}, DESCRIPTION)
+
+    def do_POST(self):
+        content = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.seen.append((content, self.headers.get("authorization")))
+        status, headers, body = self.script.pop(0)
+        if status == 413 and len(content["input"]) == 1:
+            status, body = 200, GOOD
+        self.answer(status, headers, body)
+
+    def answer(self, status, headers, body):
+        if status is None:
+            self.connection.close()
+            return
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"content-length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Makes a client whose server plays a script; pauses are noted, not slept."""
+    pauses = []
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(http, "pause", pause)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    clients = []
+
+    def make(*script, **options):
+        Scripted.script, Scripted.seen = list(script), []
+        clients.append(Client(f"http://127.0.0.1:{server.server_port}", **options))
+        return clients[-1], pauses
+
+    yield make
+    for client in clients:
+        client.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def error(code, message="no"):
+    return {"error": {"message": message, "type": "t", "param": None, "code": code}}
+
+
+def test_what_fails_for_a_while_is_sent_again_when_the_server_says(scripted):
+    busy = error("overloaded")
+    script = [(429, {"retry-after": "3"}, busy), (503, {}, busy), (None, {}, b""), (200, {}, GOOD)]
+    client, pauses = scripted(*script, api_key="secret")
+    assert client.embed("a").tolist() == [[1, 0]]
+    assert pauses[0] == 3
+    assert 0.5 <= pauses[1] <= 1
+    assert 1 <= pauses[2] <= 2
+    assert [key for _, key in Scripted.seen] == ["Bearer secret"] * 4
+
+
+def test_retries_end(scripted):
+    busy = (503, {}, error("engine_closed", "stopping"))
+    client, pauses = scripted(*[busy] * 3, retries=2)
+    with pytest.raises(EngineClosed, match="stopping"):
+        client.embed("a")
+    assert len(pauses) == 2
+
+
+def test_a_pause_longer_than_a_minute_is_the_callers_to_take(scripted):
+    client, pauses = scripted((429, {"retry-after": "3600"}, error("nobody_knows", "later")))
+    with pytest.raises(EmbergemError, match="later"):
+        client.embed("a")
+    assert pauses == []
+
+
+def test_a_callers_mistake_is_not_sent_again(scripted):
+    client, pauses = scripted((400, {}, error("new_code_of_a_newer_server", "bad input")))
+    with pytest.raises(InvalidRequest, match="bad input"):
+        client.embed("a")
+    assert pauses == []
+
+
+def test_a_body_that_is_too_large_is_halved(scripted):
+    client, _ = scripted(*[(413, {}, error("body_too_large"))] * 5)
+    assert client.embed(["a", "b", "c"]).tolist() == [[1, 0]] * 3
+    assert [body["input"] for body, _ in Scripted.seen] == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>", "is not embeddings"),
+        ({"data": []}, "0 vectors for 1 inputs"),
+        ({"data": [{"index": 1, "embedding": "AACAPwAAAAA="}]}, "another order"),
+        ({"data": [{"index": 0, "embedding": "AACAPw=="}]}, "4 bytes; 2 float32 are 8"),
+        ({"data": [{"index": 0, "embedding": "???"}]}, "not base64"),
+        ({"data": [{"index": 0, "embedding": "AADAfwAAAAA="}]}, "not finite"),
+    ],
+)
+def test_an_answer_is_checked(scripted, body, words):
+    client, _ = scripted((200, {}, body))
+    with pytest.raises(UnexpectedAnswer, match=words):
+        client.embed("a")
+
+
+def test_a_proxys_page_is_no_answer(scripted):
+    client, _ = scripted((500, {}, b"<html>oops"))
+    with pytest.raises(UnexpectedAnswer, match="answered 500 and not as embergem does: '<html>oops'"):
+        client.embed("a")
+
+
+def test_dates_say_when_to_try_again():
+    assert http.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert http.retry_after({"retry-after": "-4"}) == 0
+    assert http.retry_after({"retry-after": "inf"}) is None
