@@ -16,7 +16,7 @@ ROOMS = [
     {"program", "checkpoint"},
     {"engine"},
     {"registry", "sdk", "config"},
-    {"embedder", "async_embedder", "client", "runner"},
+    {"embedder", "async_embedder", "client", "runner", "sentence_transformers"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

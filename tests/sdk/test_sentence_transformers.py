@@ -1,0 +1,130 @@
+"""The shape of sentence-transformers: its stored vectors, its rules, its names."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+from goldens import golden
+
+from embergem import TruncationWarning
+from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
+from embergem.sentence_transformers import SentenceTransformer
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    return SentenceTransformer(str(tiny))
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "bert_mean", "modernbert", "qwen3"])
+def test_arrays_are_those_of_the_library(tiny, name):
+    checkpoint = golden(name)
+    ours = SentenceTransformer(tiny.parent / name)
+    with pytest.warns(TruncationWarning):
+        vectors = ours.encode(checkpoint.texts)
+    expected = checkpoint.vectors[: len(checkpoint.texts)]
+    assert np.abs(vectors - expected).max() < 1e-5
+    assert np.abs(ours.encode(checkpoint.texts[2]) - expected[2]).max() < 1e-5
+    ours.close()
+
+
+def test_shapes(model):
+    assert model.encode("a").shape == (96,)
+    assert model.encode(["a"]).shape == (1, 96)
+    assert model.encode([]).shape == (0, 96)
+    assert model.encode(np.array(["a", "b"])).shape == (2, 96)
+    assert model.get_sentence_embedding_dimension() == model.get_embedding_dimension() == 96
+    assert model.max_seq_length == model.get_max_seq_length() == 128
+    assert model.device == "cpu"
+    assert model.tokens(["", "a"])[0] == 2
+
+
+def test_a_cut_alone_is_not_scaled_again(tiny, model):
+    whole = model.encode(["a", "graphene"])
+    cut = model.encode(["a", "graphene"], truncate_dim=32)
+    assert np.array_equal(cut, whole[:, :32])
+    assert (np.linalg.norm(cut, axis=1) < 0.99).all()
+    unit = model.encode(["a", "graphene"], truncate_dim=32, normalize_embeddings=True)
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1)
+    assert np.allclose(model.similarity(unit, unit), model.similarity(cut, cut), atol=1e-6)
+    short = SentenceTransformer(tiny, truncate_dim=32)
+    assert np.array_equal(short.encode(["a", "graphene"]), cut)
+    assert short.get_sentence_embedding_dimension() == 32
+
+
+def test_prompts(tiny, model):
+    plain = model.encode("task: search result | query: x")
+    assert np.array_equal(model.encode_query("x"), plain)
+    assert np.array_equal(model.encode("x", prompt_name="query"), plain)
+    assert np.array_equal(model.encode("x", prompt="task: search result | query: "), plain)
+    assert np.array_equal(model.encode_query("x", prompt="other: "), model.encode("other: x"))
+    assert np.array_equal(model.encode_document("x"), model.encode("title: none | text: x"))
+    with pytest.raises(InvalidTask, match=r"no prompt called 'sing'.*clustering"):
+        model.encode("x", prompt_name="sing")
+    own = SentenceTransformer(tiny.parent / "bert_mean", prompts={"passage": "p: "}, default_prompt_name="passage")
+    assert np.array_equal(own.encode("x"), own.encode_query("x", prompt="p: "))
+    assert np.array_equal(own.encode_document("x"), own.encode("x", prompt="p: "))
+    assert not np.array_equal(own.encode("x"), own.encode("x", prompt=""))
+    with pytest.raises(InvalidTask, match="'nonsense'"):
+        SentenceTransformer(tiny, default_prompt_name="nonsense")
+
+
+def test_binary_precisions(model):
+    vectors = model.encode(["a", "b"])
+    bits = model.encode(["a", "b"], precision="ubinary")
+    assert np.array_equal(np.unpackbits(bits, axis=1), vectors > 0)
+    signed = model.encode(["a", "b"], precision="binary")
+    assert signed.dtype == np.int8
+    assert np.array_equal(signed.astype(int) + 128, bits)
+
+
+def test_tensors_where_torch_is(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UnsupportedOption, match="torch, which is not installed"):
+        model.encode("a", convert_to_tensor=True)
+    fake = types.SimpleNamespace(from_numpy=lambda array: array.view(np.matrix))
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    assert isinstance(model.encode(["a"], convert_to_tensor=True), np.matrix)
+    assert len(model.encode(["a", "b"], convert_to_numpy=False)) == 2
+
+
+def test_similarity(model):
+    first, second = model.encode(["a", "b"]), model.encode(["c", "d"])
+    whole = model.similarity(first, second)
+    assert np.allclose(model.similarity_pairwise(first, second), np.diag(whole), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trust_remote_code": True}, "never runs code"),
+        ({"revision": "main"}, "snapshot"),
+        ({"token": "hf_x"}, "HF_TOKEN"),
+        ({"device": "cuda"}, "cuda"),
+        ({"similarity_fn_name": "dot"}, "cosine"),
+    ],
+)
+def test_arguments_that_cannot_be_met_are_refused(tiny, options, words):
+    with pytest.raises(UnsupportedOption, match=words):
+        SentenceTransformer(tiny, **options)
+
+
+def test_arguments_without_meaning_warn(tiny, model):
+    with pytest.warns(IgnoredOptionWarning, match="backend='onnx'") as caught:
+        SentenceTransformer(tiny, backend="onnx")
+    assert caught[0].filename == __file__
+    with pytest.warns(IgnoredOptionWarning, match="batch_size has no meaning") as caught:
+        model.encode("a", batch_size=8)
+    assert caught[0].filename == __file__
+    for call in ({"precision": "int8"}, {"output_value": "token_embeddings"}, {"device": "cuda"}, {"truncate_dim": -1}):
+        with pytest.raises(UnsupportedOption):
+            model.encode("a", **call)
+    with pytest.raises(TypeError, match="no argument 'modle'"):
+        SentenceTransformer(tiny, modle="x")
+
+
+def test_a_server_can_be_behind_it(url, model):
+    remote = SentenceTransformer(url)
+    assert np.array_equal(remote.encode_query(["a"]), model.encode_query(["a"]))
+    remote.close()
