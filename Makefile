@@ -11,7 +11,7 @@ STAMP := .make
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full clean
+.PHONY: help setup serve test test-integrations check dist assets bench lock random-gemma parity parity-full clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ serve: $(STAMP)/native ## Serve on PORT (1234): make serve PORT=8080 MODEL=googl
 test: $(STAMP)/native assets ## Run all tests
 	cargo test --workspace --release --quiet
 	$(BIN)/python -m pytest $(ARGS)
+
+test-integrations: $(STAMP)/integrations ## LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
+	PYTHONPATH=src $(VENV)-integrations/bin/python -m pytest tests/integrations $(ARGS)
 
 check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .
@@ -61,9 +64,11 @@ bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request
 lock: $(STAMP)/deps ## Resolve the development dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --group integrations pyproject.toml -o requirements/integrations.txt
 
 clean: ## Remove the virtual environment and everything built
-	rm -rf $(VENV) $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-integrations $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -74,6 +79,11 @@ $(VENV)/pyvenv.cfg:
 $(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native
+	$(PYTHON) -m venv $(VENV)-integrations
+	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
+	@touch $@
 
 # The old module is removed first: a process that runs it keeps its file.
 $(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)

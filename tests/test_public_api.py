@@ -44,7 +44,7 @@ def test_public_things_are_documented(name):
 MODULES = sorted(
     str(path.relative_to(ROOT / "src").with_suffix("")).replace(os.sep, ".")
     for path in (ROOT / "src" / "embergem").rglob("*.py")
-    if path.name != "__main__.py" and ">>>" in path.read_text()
+    if path.name != "__main__.py" and path.parent.name != "integrations" and ">>>" in path.read_text()
 )
 
 

@@ -17,6 +17,7 @@ ROOMS = [
     {"engine"},
     {"registry", "sdk", "config"},
     {"embedder", "async_embedder", "client", "runner", "sentence_transformers"},
+    {"integrations"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

@@ -1,0 +1,55 @@
+"""LanceDB: importing this registers "embergem" as an embedding function for tables."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from embergem.embedder import Embedder
+from embergem.integrations import missing
+
+try:
+    from lancedb.embeddings import TextEmbeddingFunction, register
+except ImportError as error:
+    raise missing("lancedb", "lancedb") from error
+
+
+@lru_cache(maxsize=8)
+def _embedder(model: str | None) -> Embedder:
+    return Embedder(model)
+
+
+@register("embergem")
+class EmbergemFunction(TextEmbeddingFunction):
+    """LanceDB's registry function on embergem: source columns get the document prompt, searches the query's.
+
+    Fields:
+        model: Hub id, alias, directory or server address; None is the default model.
+        dimensions: Cut vectors to this size; None is the model's own.
+        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+
+    Example:
+        >>> import embergem.integrations.lancedb
+        >>> from lancedb.embeddings import get_registry
+        >>> function = get_registry().get("embergem").create(model="tests/data/goldens/gemma3_text")
+        >>> function.ndims()
+        96
+    """
+
+    model: str | None = None
+    dimensions: int | None = None
+    truncate: bool = False
+
+    def ndims(self) -> int:
+        """Width of the vectors."""
+        return self.dimensions or _embedder(self.model).dimensions
+
+    def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
+        """Embed what a table stores."""
+        embedder = _embedder(self.model)
+        return list(embedder.embed_documents(list(texts), dimensions=self.dimensions, truncate=self.truncate))
+
+    def compute_query_embeddings(self, query: str, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
+        """Embed what is looked for."""
+        embedder = _embedder(self.model)
+        return list(embedder.embed_query(query, dimensions=self.dimensions, truncate=self.truncate))

@@ -1,0 +1,78 @@
+"""scikit-learn: `EmbergemVectorizer` turns texts into features, in a `Pipeline` as alone."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from embergem.embedder import Embedder
+from embergem.engine.request import Vectors
+from embergem.integrations import missing
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError as error:
+    raise missing("scikit-learn", "sklearn") from error
+
+
+@lru_cache(maxsize=4)
+def _embedder(model: str | None, dtype: str | None) -> Embedder:
+    """Clones of an estimator, of which cross-validation makes many, share the model."""
+    return Embedder(model, dtype=dtype)
+
+
+class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Texts to vectors as scikit-learn's transformer. Nothing is learned by `fit`; the model is loaded at first use.
+
+    Args:
+        model: Hub id, alias, directory or server address; None is the default model.
+        task: Prompt for the texts: "classification" (the default here) or "clustering", say; models without that
+            prompt take texts as they are. None is no prompt.
+        dimensions: Cut vectors to this size; None is the model's own.
+        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+        dtype: As for `Embedder`.
+
+    Example:
+        >>> from embergem.integrations.sklearn import EmbergemVectorizer
+        >>> EmbergemVectorizer("tests/data/goldens/gemma3_text").fit_transform(["a", "b"]).shape
+        (2, 96)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        task: str | None = "classification",
+        dimensions: int | None = None,
+        truncate: bool = False,
+        dtype: str | None = None,
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.dimensions = dimensions
+        self.truncate = truncate
+        self.dtype = dtype
+
+    def fit(self, X: Iterable[str], y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Do nothing but load the model."""
+        self.n_features_out_ = self.dimensions or self._loaded().dimensions
+        return self
+
+    def transform(self, X: Iterable[str]) -> Vectors:  # noqa: N803 - scikit-learn's name
+        """Return float32 (n, dimensions) for n texts."""
+        embedder = self._loaded()
+        task = self.task if embedder.tasks else None
+        return embedder.embed(list(X), task=task, dimensions=self.dimensions, truncate=self.truncate)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, Any]:
+        """Names of the columns."""
+        width = self.dimensions or self._loaded().dimensions
+        return np.array([f"embergem{index}" for index in range(width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def _loaded(self) -> Embedder:
+        return _embedder(None if self.model is None else str(self.model), self.dtype)

@@ -1,0 +1,163 @@
+"""Each integration with the real library: the right prompt on each side, the vectors of the embedder."""
+
+import asyncio
+import doctest
+import importlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "src/embergem/integrations").glob("[a-z]*.py"))
+TEXTS = ["Graphene is a layer of carbon.", "An apple is a fruit.", "Copper conducts heat."]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = doctest.testmod(importlib.import_module(f"embergem.integrations.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples/integrations").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(path, tiny):
+    done = subprocess.run([sys.executable, str(path), str(tiny)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_importing_embergem_loads_no_integration(name):
+    code = f"import sys, embergem, embergem.embedder, embergem.integrations; sys.exit({name!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_langchain(tiny, embedder):
+    from langchain_core.vectorstores import InMemoryVectorStore
+
+    from embergem.integrations.langchain import EmbergemEmbeddings
+
+    embeddings = EmbergemEmbeddings(embedder)
+    assert embeddings.embed_documents(TEXTS) == embedder.embed_documents(TEXTS).tolist()
+    assert embeddings.embed_query("x") == embedder.embed_query("x")[0].tolist()
+    assert asyncio.run(embeddings.aembed_documents(TEXTS)) == embeddings.embed_documents(TEXTS)
+    assert asyncio.run(embeddings.aembed_query("x")) == embeddings.embed_query("x")
+    assert embeddings.embed_documents([]) == asyncio.run(embeddings.aembed_documents([])) == []
+    store = InMemoryVectorStore.from_texts(TEXTS, embeddings)
+    found = [document.page_content for document in store.similarity_search("carbon", k=3)]
+    assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+
+
+def test_llama_index(embedder):
+    from llama_index.core import VectorStoreIndex
+    from llama_index.core.schema import TextNode
+
+    from embergem.integrations.llama_index import EmbergemEmbedding
+
+    embedding = EmbergemEmbedding(embedder, embed_batch_size=2)
+    assert embedding.model_name == "gemma3_text"
+    assert embedding.get_query_embedding("x") == embedder.embed_query("x")[0].tolist()
+    assert embedding.get_text_embedding_batch(TEXTS) == embedder.embed_documents(TEXTS).tolist()
+    assert asyncio.run(embedding.aget_query_embedding("x")) == embedding.get_query_embedding("x")
+    assert asyncio.run(embedding.aget_text_embedding("x")) == embedding.get_text_embedding("x")
+    index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=embedding)
+    found = [hit.node.get_content() for hit in index.as_retriever(similarity_top_k=3).retrieve("carbon")]
+    assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+
+
+def test_chroma(tiny, embedder, tmp_path):
+    import chromadb
+
+    from embergem.integrations.chroma import EmbergemEmbeddingFunction
+
+    function = EmbergemEmbeddingFunction(str(tiny))
+    settings = chromadb.Settings(anonymized_telemetry=False)
+    client = chromadb.PersistentClient(str(tmp_path), settings)
+    collection = client.create_collection("facts", embedding_function=function)
+    collection.add(ids=["0", "1", "2"], documents=TEXTS)
+    stored = collection.get(ids=["0", "1", "2"], include=["embeddings"])["embeddings"]
+    assert np.abs(stored - embedder.embed_documents(TEXTS)).max() < 1e-6
+    again = client.get_collection("facts")  # finds the model by what it stored
+    assert again.query(query_texts=["carbon"], n_results=3)["documents"] == [
+        [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+    ]
+    with pytest.raises(ValueError, match="made with dimensions=None, not 5"):
+        function.validate_config_update(function.get_config(), {**function.get_config(), "dimensions": 5})
+
+
+def test_lancedb(tiny, embedder, tmp_path):
+    import lancedb
+    from lancedb.embeddings import get_registry
+    from lancedb.pydantic import LanceModel, Vector
+
+    import embergem.integrations.lancedb  # noqa: F401 - registers
+
+    function = get_registry().get("embergem").create(model=str(tiny))
+
+    class Fact(LanceModel):
+        text: str = function.SourceField()
+        vector: Vector(function.ndims()) = function.VectorField()
+
+    table = lancedb.connect(tmp_path).create_table("facts", schema=Fact)
+    table.add([{"text": text} for text in TEXTS])
+    stored = np.array(table.to_arrow().column("vector").to_pylist(), dtype=np.float32)
+    assert np.array_equal(stored, embedder.embed_documents(TEXTS))
+    found = table.search("carbon").metric("cosine").limit(3).to_list()
+    assert [row["text"] for row in found] == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+
+
+def test_sklearn(tiny, embedder):
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    from embergem.integrations.sklearn import EmbergemVectorizer
+
+    vectorizer = EmbergemVectorizer(tiny)
+    assert np.array_equal(vectorizer.fit_transform(TEXTS), embedder.embed(TEXTS, task="classification"))
+    copy = pickle.loads(pickle.dumps(clone(vectorizer)))
+    assert copy._loaded() is vectorizer._loaded()
+    assert len(vectorizer.get_feature_names_out()) == 96
+    texts = [f"the fruit {number} is sweet" for number in range(9)] + [f"metal {number} is hard" for number in range(9)]
+    labels = [0] * 9 + [1] * 9
+    pipeline = make_pipeline(vectorizer, LogisticRegression())
+    assert cross_val_score(pipeline, texts, labels, cv=3).mean() > 0.9
+    search = GridSearchCV(pipeline, {"embergemvectorizer__task": ["classification", None]}, cv=3).fit(texts, labels)
+    assert search.best_score_ > 0.9
+
+
+def test_arrow(embedder):
+    import duckdb
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from embergem.integrations.arrow import embed_column, to_arrow
+
+    vectors = embedder.embed_documents(TEXTS)
+    array = to_arrow(vectors)
+    assert array.type == pa.list_(pa.float32(), 96)
+    assert array.flatten().buffers()[1].address == vectors.ctypes.data
+    for output, kind in (("float16", pa.float16()), ("int8", pa.int8()), ("binary", pa.uint8())):
+        assert to_arrow(embedder.embed(TEXTS, output=output)).type.value_type == kind
+    plain = pa.table({"text": TEXTS})
+    for frame in (plain, pl.DataFrame({"text": TEXTS}), pd.DataFrame({"text": TEXTS}), duckdb.from_arrow(plain)):
+        table = embed_column(embedder, frame, "text")
+        assert np.array_equal(np.stack(table.column("embedding").to_numpy()), vectors)
+    assert pl.from_arrow(table).schema["embedding"] == pl.Array(pl.Float32, 96)
+    query = embedder.embed_query("carbon", output="list")[0]
+    connection = duckdb.connect()
+    connection.register("facts", table)
+    order = "SELECT text FROM facts ORDER BY array_cosine_similarity(embedding, $1::FLOAT[96]) DESC"
+    found = [text for (text,) in connection.execute(order, [query]).fetchall()]
+    assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+    with pytest.raises(ValueError, match="row 1 of the column 'text' has no text"):
+        embed_column(embedder, pa.table({"text": ["a", None]}), "text")
+    with pytest.raises(ValueError, match=r"\(n, d\) is needed"):
+        to_arrow(vectors[0])
