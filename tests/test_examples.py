@@ -1,8 +1,14 @@
-"""The examples run, against the tiny model."""
+"""The examples run, on the tiny EmbeddingGemma and on the default model. Others need `make test-integrations`."""
 
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+
+import pytest
+
+from embergem import TruncationWarning
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -22,3 +28,33 @@ def test_server(url):
     output = run("server/embedding.py", f"{url}/v1")
     assert "Embedding 1: 96 dimensions" in output
     assert "The prompt by task is the same: True" in output
+
+
+SHOWN = {
+    "semantic_search": [
+        "atom thick?\n  0.455  Graphene",
+        "without loss?\n  0.401  Superconductors",
+        "0.479  Sourdough",
+    ],
+    "near_duplicates": ["0.865  The meeting", "0.836  The invoice", "2 pairs at 0.8"],
+    "classification": ["sport    The goalkeeper", "food     Knead", "travel   Our ferry", "100% right"],
+    "code_retrieval": ["reference.py:", "attention"],
+    "two_stage_search": ["2,400 bytes of bits, 19,200 of int8, 76,800", "heron over the roofs", "3 of the 3"],
+}
+"""What each prints on the default model; the tiny one has random weights, and only the form counts."""
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("model", ["minilm", "tiny"])
+def test_everyday(name, model, request, monkeypatch, capsys):
+    arguments = [str(request.getfixturevalue(model))]
+    if name == "code_retrieval":
+        arguments.append(str(EXAMPLES.parent / "src" / "embergem" / "ops"))
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        runpy.run_path(str(EXAMPLES / "python" / f"{name}.py"), run_name="__main__")
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) >= 2
+    for words in SHOWN[name] if model == "minilm" else ():
+        assert words in output

@@ -31,6 +31,20 @@ def test_examples_run(path, tiny):
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize("name", ["clustering", "matryoshka"])
+@pytest.mark.parametrize("model", ["minilm", "tiny"])
+def test_examples_with_a_picture_run(name, model, request, tmp_path):
+    picture = tmp_path / "picture.png"
+    script, directory = ROOT / f"examples/python/{name}.py", request.getfixturevalue(model)
+    command = [sys.executable, str(script), str(directory), str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    if model == "minilm":
+        shown = {"clustering": ["goal", "soup", "train"], "matryoshka": ["384 dimensions,  1536 bytes a vector: 100%"]}
+        assert all(words in done.stdout for words in shown[name])
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_importing_embergem_loads_no_integration(name):
     code = f"import sys, embergem, embergem.embedder, embergem.integrations; sys.exit({name!r} in sys.modules)"

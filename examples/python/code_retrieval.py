@@ -1,0 +1,39 @@
+"""Ask for code in words: python examples/python/code_retrieval.py [MODEL] [FOLDER].
+
+Searches the functions and classes of this repository, or of another folder. Code is embedded as documents, with its
+name as the title; only the question gets the prompt for code retrieval.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+from embergem import Embedder
+
+FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[2] / "src" / "embergem"
+QUESTIONS = ["cut a vector to fewer dimensions and normalise it", "scaled dot product attention over keys"]
+LINES = 8  # of each definition: enough to know it by
+
+
+def definitions(path: Path) -> list[tuple[str, str]]:
+    """Name and first lines of each function and class of a file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, kinds)]
+    return [
+        (f"{path.relative_to(FOLDER)}:{node.lineno} {node.name}", "\n".join(lines[node.lineno - 1 :][:LINES]))
+        for node in found
+    ]
+
+
+code = [found for path in sorted(FOLDER.rglob("*.py")) for found in definitions(path)]
+with Embedder(*sys.argv[1:2]) as embedder:
+    titles = [name for name, _ in code] if embedder.tasks else None
+    texts = [text if titles else f"{name}\n{text}" for name, text in code]
+    documents = embedder.embed_documents(texts, titles, truncate=True, dimensions=min(embedder.allowed_dimensions))
+    task = "code_retrieval" if "code_retrieval" in embedder.tasks else None
+    questions = embedder.embed(QUESTIONS, task=task, dimensions=min(embedder.allowed_dimensions))
+    for question, scores in zip(QUESTIONS, embedder.similarity(questions, documents), strict=True):
+        print(question)
+        for index in (-scores).argsort()[:3]:
+            print(f"  {scores[index]:.3f}  {code[index][0]}")

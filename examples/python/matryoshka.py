@@ -1,0 +1,43 @@
+"""Draw what fewer dimensions cost: python examples/python/matryoshka.py [MODEL] [PICTURE.png].
+
+For each size that the model allows: how far the order of the nearest texts agrees with that of whole vectors. Models
+trained for it (EmbeddingGemma: 768, 512, 256, 128) lose little; others allow one size only. Needs matplotlib.
+"""
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+
+from embergem import Embedder
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+THINGS = ["carbon", "bread", "a violin", "the moon", "a glacier", "honey", "a bridge", "the tide"]
+TEXTS = [f"{verb} {thing}" for thing in THINGS for verb in ("How old is", "The price of", "A photograph of", "We like")]
+NEAREST = 5
+PICTURE = sys.argv[2] if len(sys.argv) > 2 else "matryoshka.png"
+
+
+def neighbours(vectors: np.ndarray) -> list[set[int]]:
+    """The nearest other texts of each text."""
+    scores = embedder.similarity(vectors, vectors)
+    np.fill_diagonal(scores, -np.inf)
+    return [set(row) for row in np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST].tolist()]
+
+
+with Embedder(*sys.argv[1:2]) as embedder:
+    whole = neighbours(embedder.embed_documents(TEXTS))
+    sizes, kept = [], []
+    for size in embedder.allowed_dimensions[:8]:
+        found = neighbours(embedder.embed_documents(TEXTS, dimensions=size))
+        sizes.append(size)
+        kept.append(float(np.mean([len(a & b) / NEAREST for a, b in zip(whole, found, strict=True)])))
+        print(f"{size:5} dimensions, {size * 4:5} bytes a vector: {kept[-1]:.0%} of the {NEAREST} nearest kept")
+plt.plot(sizes, kept, "o-")
+plt.xlabel("dimensions")
+plt.ylabel(f"share of the {NEAREST} nearest kept")
+plt.ylim(0, 1.05)
+plt.savefig(PICTURE, dpi=120)
+print(f"drawn to {PICTURE}")
