@@ -11,7 +11,7 @@ STAMP := .make
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-integrations check dist assets bench lock random-gemma parity parity-full clean
+.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
 	$(BIN)/python scripts/check_size.py
+
+pyright: $(STAMP)/native ## Check the types that users see with pyright, too
+	$(BIN)/uv tool run --from 'pyright[nodejs]==1.1.414' pyright --pythonpath $(BIN)/python tests/typing
+
+api: $(STAMP)/native ## Write docs/api.md from the docstrings
+	$(BIN)/python scripts/api_reference.py
 
 dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual environment
 	rm -rf dist

@@ -4,6 +4,8 @@ import doctest
 import importlib
 import inspect
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,8 @@ def test_examples_in_docstrings_run(name, monkeypatch):
     result = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_reference_is_what_the_docstrings_say():
+    command = [sys.executable, str(ROOT / "scripts" / "api_reference.py"), "--check"]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0, "docs/api.md is stale: make api"

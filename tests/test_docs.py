@@ -1,0 +1,23 @@
+"""The snippets of docs/python.md run, in order, as a newcomer would paste them."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+SECTIONS = {section.splitlines()[0]: section for section in PAGE.split("\n## ")[1:]}
+
+
+@pytest.mark.parametrize("title", [title for title, section in SECTIONS.items() if "```python" in section])
+def test_snippets_run(title, tiny, minilm, url, capsys):
+    snippets = re.findall(r"```python\n(.*?)```", SECTIONS[title], flags=re.DOTALL)
+    names = {"__name__": "__main__"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for snippet in snippets:
+            # The gated model is stood in for by the tiny one of its family, the port by the test server's.
+            code = snippet.replace("google/embeddinggemma-300m", str(tiny)).replace("http://localhost:1234", url)
+            exec(compile(code, f"python.md: {title}", "exec"), names)
+    assert capsys.readouterr().out.strip()

@@ -1,0 +1,70 @@
+"""What a type checker makes of the public API: never run, checked by `make check` (mypy) and `make pyright`."""
+
+# pyright: strict
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, EmbeddingRequest, Ranked, Runner, Task, Which
+
+Float32 = NDArray[np.float32]
+
+
+def everyday(embedder: Embedder) -> None:
+    """Each `output` has its type, whichever method it goes to."""
+    assert_type(embedder.embed("a"), Float32)
+    assert_type(embedder.embed(["a"], task=Task.QUERY, dimensions=256, truncate=True, progress=False), Float32)
+    assert_type(embedder.embed([[1, 2]], output="array"), Float32)
+    assert_type(embedder.embed(["a"], output="list"), list[list[float]])
+    assert_type(embedder.embed(["a"], output="float16"), NDArray[np.float16])
+    assert_type(embedder.embed(["a"], output="int8"), NDArray[np.int8])
+    assert_type(embedder.embed(["a"], output="binary"), NDArray[np.uint8])
+    assert_type(embedder.embed_query("a"), Float32)
+    assert_type(embedder.embed_query("a", output="list", dimensions=256), list[list[float]])
+    assert_type(embedder.embed_documents(["a"], ["T"]), Float32)
+    assert_type(embedder.embed_documents(["a"], titles=[None], output="int8"), NDArray[np.int8])
+    assert_type(embedder.embed_stream(["a"]), Iterator[Float32])
+    assert_type(embedder.embed_stream(["a"], task="query", output="list"), Iterator[list[float]])
+    assert_type(embedder.embed_stream(["a"], output="int8"), Iterator[NDArray[Any]])
+    assert_type(embedder.similarity([1.0], embedder.embed("a")), Float32)
+    assert_type(embedder.rank("a", ["b"], top=3), list[Ranked])
+    assert_type(embedder.count_tokens(["a"]), list[int])
+    with embedder as entered:
+        assert_type(entered, Embedder)
+
+
+async def awaited(embedder: AsyncEmbedder) -> None:
+    """The same, awaited."""
+    assert_type(await AsyncEmbedder.load("minilm"), AsyncEmbedder)
+    assert_type(await embedder.embed("a"), Float32)
+    assert_type(await embedder.embed_query(["a"], output="binary"), NDArray[np.uint8])
+    assert_type(await embedder.embed_documents(["a"], output="list"), list[list[float]])
+    assert_type(embedder.embed_stream(["a"]), AsyncIterator[Float32])
+    assert_type(await embedder.rank("a", ["b"]), list[Ranked])
+
+
+async def clients() -> None:
+    """Clients are embedders."""
+    with Client("http://localhost:1234", model="default", retries=2) as client:
+        assert_type(client.embed("a"), Float32)
+        assert_type(client.models(), list[str])
+    async with await AsyncClient.connect("http://localhost:1234") as connected:
+        assert_type(connected, AsyncClient)
+        assert_type(await connected.embed_query("a"), Float32)
+
+
+def selector() -> None:
+    """The selector style gives lists."""
+    runner = Runner(which=Which.Embedding("minilm"))
+    assert_type(runner.send_embedding_request(EmbeddingRequest(["a"])), list[list[float]])
+
+
+def mistakes(embedder: Embedder) -> None:
+    """What a checker must refuse; an unused ignore is itself an error."""
+    embedder.embed(["a"], output="int4")  # type: ignore[call-overload]
+    embedder.embed(["a"], taks="query")  # type: ignore[call-overload]
+    embedder.embed(5)  # type: ignore[call-overload]
+    embedder.rank("a", [[1]])  # type: ignore[list-item]
