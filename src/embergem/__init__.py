@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embergem import errors as errors
     from embergem.async_embedder import AsyncEmbedder as AsyncEmbedder
+    from embergem.builder import EmbeddingModel as EmbeddingModel
+    from embergem.builder import EmbeddingModelBuilder as EmbeddingModelBuilder
+    from embergem.builder import MultiModelBuilder as MultiModelBuilder
     from embergem.client import AsyncClient as AsyncClient
     from embergem.client import Client as Client
     from embergem.embedder import Embedder as Embedder
     from embergem.errors import EmbergemError as EmbergemError
     from embergem.errors import TruncationWarning as TruncationWarning
     from embergem.prompts import Task as Task
-    from embergem.runner import EmbeddingArchitecture as EmbeddingArchitecture
-    from embergem.runner import EmbeddingRequest as EmbeddingRequest
-    from embergem.runner import ModelDType as ModelDType
     from embergem.runner import Runner as Runner
-    from embergem.runner import Which as Which
     from embergem.sdk.methods import Ranked as Ranked
+    from embergem.selectors import EmbeddingArchitecture as EmbeddingArchitecture
+    from embergem.selectors import EmbeddingRequest as EmbeddingRequest
+    from embergem.selectors import ModelDType as ModelDType
+    from embergem.selectors import Which as Which
 
 __version__ = "0.1.0"
 
@@ -27,9 +30,12 @@ __all__ = [
     "Client",
     "Embedder",
     "EmbeddingArchitecture",
+    "EmbeddingModel",
+    "EmbeddingModelBuilder",
     "EmbeddingRequest",
     "EmbergemError",
     "ModelDType",
+    "MultiModelBuilder",
     "Ranked",
     "Runner",
     "Task",
@@ -44,15 +50,18 @@ _HOMES = {
     "AsyncEmbedder": "async_embedder",
     "Client": "client",
     "Embedder": "embedder",
-    "EmbeddingArchitecture": "runner",
-    "EmbeddingRequest": "runner",
+    "EmbeddingArchitecture": "selectors",
+    "EmbeddingModel": "builder",
+    "EmbeddingModelBuilder": "builder",
+    "EmbeddingRequest": "selectors",
     "EmbergemError": "errors",
-    "ModelDType": "runner",
+    "ModelDType": "selectors",
+    "MultiModelBuilder": "builder",
     "Ranked": "sdk.methods",
     "Runner": "runner",
     "Task": "prompts",
     "TruncationWarning": "errors",
-    "Which": "runner",
+    "Which": "selectors",
 }
 
 

@@ -7,100 +7,11 @@ refused with the reason; none is swallowed.
 
 import inspect
 import warnings
-from dataclasses import dataclass
-from enum import Enum
-from typing import cast
 
-import numpy as np
+from embergem.errors import IgnoredOptionWarning, UnsupportedOption
+from embergem.managed import Managed, gather, load
+from embergem.selectors import EmbeddingRequest, ModelDType, Which, check_selector
 
-from embergem.checkpoint.resolve import resolve
-from embergem.engine import Engine, Request
-from embergem.errors import IgnoredOptionWarning, UnknownModel, UnsupportedModel, UnsupportedOption
-
-Input = str | list[str] | list[int] | list[list[int]]
-
-
-class EmbeddingArchitecture(Enum):
-    """Model families by the names that selectors use; the value is the `model_type` of config.json."""
-
-    EmbeddingGemma = "gemma3_text"
-    Qwen3Embedding = "qwen3"
-
-
-class ModelDType(Enum):
-    """Arithmetic of the forward pass. `Auto` is float32."""
-
-    Auto = "auto"
-    F32 = "float32"
-    BF16 = "bfloat16"
-    F16 = "float16"
-
-
-class EmbeddingRequest:
-    """Inputs to embed: one text, texts, one row of token ids, or rows of token ids (taken verbatim).
-
-    Args:
-        input: What to embed.
-        truncate_sequence: Cut inputs that are longer than the model's limit instead of refusing them.
-
-    Raises:
-        ValueError: There is nothing to embed, or a token id is not an unsigned 32-bit number.
-        TypeError: `input` is none of the four forms.
-
-    Example:
-        >>> from embergem import EmbeddingRequest
-        >>> EmbeddingRequest(input=["What is graphene?"], truncate_sequence=True)
-        EmbeddingRequest(1 text, truncate_sequence=True)
-    """
-
-    def __init__(self, input: Input, truncate_sequence: bool = False) -> None:  # noqa: A002 - the interface's name
-        if not isinstance(truncate_sequence, bool):
-            raise TypeError(f"truncate_sequence is a bool, not {type(truncate_sequence).__name__}")
-        self._texts, self._ids = _parse(input)
-        self._truncate = truncate_sequence
-
-    def __repr__(self) -> str:
-        count, noun = (len(self._texts), "text") if self._texts else (len(self._ids or ()), "token row")
-        plural = "" if count == 1 else "s"
-        return f"EmbeddingRequest({count} {noun}{plural}, truncate_sequence={self._truncate})"
-
-
-class Which:
-    """Selects a model: `Which.Embedding(...)`."""
-
-    @dataclass(frozen=True)
-    class Embedding:
-        """An embedding model.
-
-        Args:
-            model_id: Hub id, alias or directory.
-            arch: The family it must be of; None takes what its config.json says.
-            dtype: Arithmetic; `Auto` is float32.
-            tokenizer_json, topology, write_uqff, from_uqff, hf_cache_path, imatrix, calibration_file: Part of the
-                interface; `Runner` refuses those that are set, by name.
-        """
-
-        model_id: str
-        arch: EmbeddingArchitecture | None = None
-        tokenizer_json: str | None = None
-        topology: str | None = None
-        write_uqff: str | None = None
-        from_uqff: str | list[str] | None = None
-        dtype: ModelDType = ModelDType.Auto
-        hf_cache_path: str | None = None
-        imatrix: str | None = None
-        calibration_file: str | None = None
-
-
-_REFUSED_BY_WHICH = {
-    "tokenizer_json": "the tokenizer comes with the checkpoint; put yours there as tokenizer.json",
-    "topology": "there is one device, so nothing to place",
-    "write_uqff": "embergem does not write UQFF",
-    "from_uqff": "embergem reads safetensors",
-    "hf_cache_path": "set HF_HOME, which the hub library honours",
-    "imatrix": "nothing is quantised in float32",
-    "calibration_file": "nothing is quantised in float32",
-}
 _REFUSED_BY_RUNNER = {
     "token_source": "set HF_TOKEN, which the hub library honours",
     "num_device_layers": "there is one device, so nothing to place",
@@ -116,8 +27,8 @@ _REFUSED_BY_RUNNER = {
 }
 
 
-class Runner:
-    """One model, ready for requests.
+class Runner(Managed):
+    """Models, ready for requests; the first is the default.
 
     Args:
         which: `Which.Embedding(...)`.
@@ -169,12 +80,8 @@ class Runner:
         code_execution_config: object = None,
         shell_config: object = None,
     ) -> None:
-        given = locals()  # first of all, while it holds the arguments and nothing else
-        if not isinstance(which, Which.Embedding):
-            raise TypeError(f"which is a Which.Embedding(...), not {type(which).__name__}")
-        for name, reason in _REFUSED_BY_WHICH.items():
-            if getattr(which, name) is not None:
-                raise UnsupportedOption(f"Which.Embedding({name}=…) is not supported: {reason}", param=name)
+        given = locals().copy()  # first of all, while it holds the arguments and nothing else
+        which = check_selector(which)
         for name, argument in inspect.signature(Runner).parameters.items():
             if name == "which" or given[name] == argument.default:
                 continue
@@ -182,56 +89,63 @@ class Runner:
                 raise UnsupportedOption(f"Runner({name}=…) is not supported: {_REFUSED_BY_RUNNER[name]}", param=name)
             message = f"Runner({name}={given[name]!r}) has no meaning for embedding models on this engine; not used"
             warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
+        super().__init__()
+        self.add_model(which)
+
+    def add_model(self, which: "Which.Embedding", alias: str | None = None) -> None:
+        """Load another model beside the first, reached by `model_id=`: its id as written, or `alias`.
+
+        Raises:
+            ValueError: The model cannot be had, or the name is taken.
+        """
+        which = check_selector(which)
         dtype = ModelDType(which.dtype)
-        name = "float32" if dtype is ModelDType.Auto else dtype.value
-        self._engine = Engine.load(resolve(which.model_id), dtype=name)
-        self._aliases = {"default", self._engine.id, which.model_id}
-        if which.arch is not None and which.arch.value != self._engine.model_type:
-            found = self._engine.model_type
-            self._engine.close()
-            raise UnsupportedModel(
-                f"{which.model_id} is of the family {found!r}, not {which.arch.name}; leave out arch"
-            )
+        names = (alias or which.model_id, which.model_id)
+        self._add(
+            lambda: load(which.model_id, which.arch, dtype="float32" if dtype is ModelDType.Auto else dtype.value),
+            *names,
+        )
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:
         """Embed the inputs of `request`, in order; one list of floats each.
+
+        Args:
+            request: What to embed.
+            model_id: Which model; None is the default one. An unloaded model is loaded again.
 
         Raises:
             ValueError: No model is called `model_id`, or an input cannot be embedded.
         """
         if not isinstance(request, EmbeddingRequest):
             raise TypeError(f"request is an EmbeddingRequest, not {type(request).__name__}")
-        if model_id is not None and model_id not in self._aliases:
-            raise UnknownModel(f"the model {model_id!r} was not found; this runner has {self._engine.id!r}")
-        result = self._engine.embed(Request(texts=request._texts, ids=request._ids, truncate=request._truncate))
-        vectors: list[list[float]] = result.vectors.tolist()
+        with self._use(model_id) as engine:
+            vectors: list[list[float]] = gather([(at, engine.embed(part)) for at, part in request.requests()]).tolist()
         return vectors
 
+    def unload_model(self, model_id: str) -> None:
+        """Free a model's memory, once its requests are done. The next request loads it again."""
+        self._registry.unload(model_id)
 
-def _parse(value: Input) -> tuple[list[str] | None, list[list[int]] | None]:
-    """Tell the four forms apart: (texts, None) or (None, rows of ids)."""
-    if isinstance(value, str):
-        return [value], None
-    if not isinstance(value, list):
-        raise _type_error(value)
-    if not value:
-        raise ValueError("input is empty; give at least one text or one row of token ids")
-    if all(isinstance(item, str) for item in value):
-        return [str(item) for item in value], None
-    rows = cast("list[list[int]]", value if all(isinstance(item, list) for item in value) else [value])
-    return None, [_row(row, value) for row in rows]
+    def reload_model(self, model_id: str) -> None:
+        """Load a model anew, as its files are now; a loaded one is exchanged without dropping a request."""
+        self._registry.reload(model_id)
 
+    def remove_model(self, model_id: str) -> None:
+        """Forget a model.
 
-def _row(row: list[int], value: Input) -> list[int]:
-    if not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in row):
-        raise _type_error(value)
-    if not row:
-        raise ValueError("a row of token ids is empty; each needs at least one id")
-    for token in row:
-        if not 0 <= token < 2**32:
-            raise ValueError(f"the token id {token} is not an unsigned 32-bit number")
-    return [int(token) for token in row]
+        Raises:
+            ValueError: It is unknown, or the last one.
+        """
+        self._remove(model_id)
 
+    def send_re_isq(self, dtype: str, model_id: str | None = None) -> None:
+        """Refuse: weights are packed for one dtype when they are loaded.
 
-def _type_error(value: object) -> TypeError:
-    return TypeError(f"input is a str, list[str], list[int] or list[list[int]]; this {type(value).__name__} is not")
+        Raises:
+            UnsupportedOption: Always; it names the way to another dtype.
+        """
+        raise UnsupportedOption(
+            f"a loaded model is not quantised again (asked for {dtype!r}): add it with the dtype you want, "
+            "add_model(Which.Embedding(..., dtype=...), alias=...)",
+            param="dtype",
+        )

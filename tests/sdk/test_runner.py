@@ -59,7 +59,7 @@ def test_bad_requests(runner):
     for request in (EmbeddingRequest(input=[5000]), EmbeddingRequest(input="graphene " * 500)):
         with pytest.raises(ValueError, match=r"5000|at most 128"):
             runner.send_embedding_request(request)
-    with pytest.raises(ValueError, match="'other' was not found"):
+    with pytest.raises(ValueError, match="'other' is not served here"):
         runner.send_embedding_request(EmbeddingRequest("a"), model_id="other")
     with pytest.raises(TypeError):
         runner.send_embedding_request("a")
@@ -125,3 +125,48 @@ def test_wrong_types():
         Runner(Which.Embedding("x"), no_such_argument=1)
     with pytest.raises(ValueError, match="no model is called"):
         Runner(Which.Embedding("nonsense"))
+
+
+def test_models_are_managed(which, tiny):
+    with Runner(which) as runner:
+        first = str(tiny)
+        assert runner.list_models() == [first]
+        assert runner.get_default_model_id() == first
+        assert runner.max_sequence_length() == 128
+        runner.add_model(Which.Embedding(str(tiny.parent / "bert_mean")), alias="bert")
+        assert runner.list_models_with_status() == [(first, "loaded"), ("bert", "loaded")]
+        [vector] = runner.send_embedding_request(EmbeddingRequest("a"), model_id="bert")
+        assert len(vector) == 64
+        runner.unload_model("bert")
+        assert not runner.is_model_loaded("bert")
+        assert runner.list_unloaded_models() == ["bert"]
+        assert runner.get_model_status("bert") == "unloaded"
+        assert runner.send_embedding_request(EmbeddingRequest("a"), model_id="bert") == [vector]  # loads it again
+        runner.reload_model("bert")
+        assert runner.get_model_status("bert") == "loaded"
+        assert runner.send_embedding_request(EmbeddingRequest("a"), model_id=str(tiny.parent / "bert_mean")) == [vector]
+        runner.set_default_model_id("bert")
+        assert runner.send_embedding_request(EmbeddingRequest("a")) == [vector]
+        runner.remove_model(first)
+        assert runner.list_models() == ["bert"]
+        assert runner.get_model_status(first) is None
+        for call in (runner.remove_model, runner.send_re_isq):
+            with pytest.raises(ValueError, match="bert"):
+                call("bert")
+        for call in (runner.remove_model, runner.unload_model, runner.is_model_loaded, runner.set_default_model_id):
+            with pytest.raises(ValueError, match="'nonsense' is not served here"):
+                call("nonsense")
+        with pytest.raises(ValueError, match="taken"):
+            runner.add_model(Which.Embedding(str(tiny)), alias="bert")
+
+
+def test_texts_become_ids_and_back(runner, embedder):
+    ids = runner.tokenize_text("What is graphene?", True)
+    [vector] = runner.send_embedding_request(EmbeddingRequest(ids))
+    assert np.array_equal(np.float32(vector), embedder.embed("What is graphene?")[0])
+    assert runner.tokenize_text("What is graphene?", False) == ids[1:-1]
+    assert runner.detokenize_text(ids, True) == runner.detokenize_text(ids[1:-1], False)
+    with pytest.raises(ValueError, match="chat models"):
+        runner.tokenize_text("a", True, enable_thinking=True)
+    with pytest.raises(ValueError, match="99999"):
+        runner.detokenize_text([99999], True, model_id="default")

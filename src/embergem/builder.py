@@ -1,0 +1,312 @@
+"""The builder style: `model = await EmbeddingModelBuilder("…").build()`, `await model.generate_embeddings(request)`.
+
+The names are those of mistral.rs' Rust crate as far as they concern embeddings. An option without meaning here is
+refused with the reason when it is called; none is swallowed.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any, NoReturn, Self
+
+from embergem.engine import Engine
+from embergem.engine.request import Vectors
+from embergem.errors import EmptyInput, UnsupportedOption
+from embergem.managed import Managed, gather, load
+from embergem.prompts import Task
+from embergem.sdk.off_loop import off_loop
+from embergem.selectors import EmbeddingArchitecture, EmbeddingRequest, EmbeddingRequestBuilder, ModelDType
+
+
+class EmbeddingModelBuilder:
+    """Says which model, and how; every method returns the builder itself.
+
+    Args:
+        model_id: Hub id, alias or directory.
+
+    Example:
+        >>> import asyncio
+        >>> from embergem import EmbeddingModelBuilder, EmbeddingRequest
+        >>> async def main():
+        ...     model = await EmbeddingModelBuilder("tests/data/goldens/gemma3_text").build()
+        ...     request = EmbeddingRequest.builder().add_prompt("task: search result | query: What is graphene?")
+        ...     return await model.generate_embeddings(request)
+        >>> asyncio.run(main()).shape
+        (1, 96)
+    """
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self._arch: EmbeddingArchitecture | None = None
+        self._dtype = "float32"
+        self._device: str | None = None
+        self._threads: int | None = None
+        self._task: str | None = None
+        self._dimensions: int | None = None
+
+    def with_task(self, task: Task | str) -> Self:
+        """Put the model's prompt for this task around texts whose request names none; token ids stay as they are."""
+        self._task = str(task)
+        return self
+
+    def with_dimensions(self, dimensions: int) -> Self:
+        """Cut vectors to this size where a request names none."""
+        self._dimensions = dimensions
+        return self
+
+    def with_dtype(self, dtype: ModelDType | str) -> Self:
+        """Choose the arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes, such as "int16"."""
+        name = dtype.value if isinstance(dtype, ModelDType) else dtype
+        self._dtype = "float32" if dtype is ModelDType.Auto else name
+        return self
+
+    def with_threads(self, threads: int) -> Self:
+        """Compute with so many threads at most."""
+        self._threads = threads
+        return self
+
+    def with_loader_type(self, arch: EmbeddingArchitecture) -> Self:
+        """Refuse a model of another family than this."""
+        self._arch = arch
+        return self
+
+    def with_device(self, device: str) -> Self:
+        """Choose the device; this version has "cpu"."""
+        self._device = device
+        return self
+
+    def with_force_cpu(self) -> Self:
+        """Compute on the cpu."""
+        return self.with_device("cpu")
+
+    def with_logging(self) -> Self:
+        """Let embergem's log messages appear on stderr, from level INFO on."""
+        logger = logging.getLogger("embergem")
+        logger.setLevel(logging.INFO)
+        if not logger.hasHandlers():
+            logger.addHandler(logging.StreamHandler())
+        return self
+
+    def with_throughput_logging(self) -> Self:
+        """Refuse: the engine does not log its rate."""
+        _refuse("with_throughput_logging", "`embergem bench` measures it, and the server's metrics tell it")
+
+    def with_token_source(self, source: str) -> Self:
+        """Refuse a source of the hub's token other than the hub library's own."""
+        if source != "cache":
+            _refuse("with_token_source", "set HF_TOKEN, which the hub library honours")
+        return self
+
+    def with_hf_revision(self, revision: str) -> Self:
+        """Refuse: give the directory of a snapshot instead."""
+        _refuse("with_hf_revision", "download that revision and give its directory as model_id")
+
+    def with_tokenizer_json(self, path: str) -> Self:
+        """Refuse: the tokenizer comes with the checkpoint."""
+        _refuse("with_tokenizer_json", "the tokenizer comes with the checkpoint; put yours there as tokenizer.json")
+
+    def with_isq(self, kind: str) -> Self:
+        """Refuse: see `with_dtype`."""
+        _refuse("with_isq", 'choose the arithmetic with with_dtype("int16") or with_dtype("auto")')
+
+    def with_auto_isq(self, bits: int) -> Self:
+        """Refuse: see `with_dtype`."""
+        _refuse("with_auto_isq", 'choose the arithmetic with with_dtype("int16") or with_dtype("auto")')
+
+    def with_imatrix(self, path: str) -> Self:
+        """Refuse: nothing is quantised with an importance matrix."""
+        _refuse("with_imatrix", "no importance matrix is used")
+
+    def with_calibration_file(self, path: str) -> Self:
+        """Refuse: nothing is calibrated."""
+        _refuse("with_calibration_file", "nothing is calibrated")
+
+    def with_max_num_seqs(self, count: int) -> Self:
+        """Refuse: batches are packed by tokens."""
+        _refuse("with_max_num_seqs", "batches are packed by tokens, however many texts these are")
+
+    def with_topology(self, topology: object) -> Self:
+        """Refuse: there is one device."""
+        _refuse("with_topology", "there is one device, so nothing to place")
+
+    def with_topology_from_path(self, path: str) -> Self:
+        """Refuse: there is one device."""
+        _refuse("with_topology_from_path", "there is one device, so nothing to place")
+
+    def with_device_mapping(self, mapping: object) -> Self:
+        """Refuse: there is one device."""
+        _refuse("with_device_mapping", "there is one device, so nothing to place")
+
+    def from_hf_cache_path(self, path: str) -> Self:
+        """Refuse: the hub library has its own setting."""
+        _refuse("from_hf_cache_path", "set HF_HOME, which the hub library honours")
+
+    def write_uqff(self, path: str) -> Self:
+        """Refuse: embergem has no UQFF."""
+        _refuse("write_uqff", "embergem does not write UQFF")
+
+    def from_uqff(self, paths: object) -> Self:
+        """Refuse: embergem has no UQFF."""
+        _refuse("from_uqff", "embergem does not read UQFF")
+
+    async def build(self) -> "EmbeddingModel":
+        """Load the model without holding the event loop.
+
+        Raises:
+            UnknownModel, LoadError, InsufficientMemory: It cannot be had.
+            UnsupportedOption: A dtype, device or number of threads that this engine does not have.
+        """
+        return await MultiModelBuilder().add_model(self).build()
+
+    def _load(self) -> Engine:
+        return load(self.model_id, self._arch, dtype=self._dtype, threads=self._threads, device=self._device)
+
+
+class MultiModelBuilder:
+    """Several models behind one `EmbeddingModel`; the first is the default unless another is named.
+
+    Example:
+        >>> import asyncio
+        >>> from embergem import EmbeddingModelBuilder, MultiModelBuilder
+        >>> async def main():
+        ...     builder = MultiModelBuilder()
+        ...     builder.add_model_with_alias("gemma", EmbeddingModelBuilder("tests/data/goldens/gemma3_text"))
+        ...     builder.add_model_with_alias("bert", EmbeddingModelBuilder("tests/data/goldens/bert_mean"))
+        ...     model = await builder.with_default_model("bert").build()
+        ...     return [len(await model.generate_embedding_with_model("a", name)) for name in (None, "gemma")]
+        >>> asyncio.run(main())
+        [64, 96]
+    """
+
+    def __init__(self) -> None:
+        self._models: list[tuple[str | None, EmbeddingModelBuilder]] = []
+        self._default: str | None = None
+
+    def add_model(self, builder: EmbeddingModelBuilder) -> Self:
+        """Add a model, reached by its id."""
+        self._models.append((None, builder))
+        return self
+
+    def add_model_with_alias(self, alias: str, builder: EmbeddingModelBuilder) -> Self:
+        """Add a model, reached by `alias` and by its id."""
+        self._models.append((alias, builder))
+        return self
+
+    def with_default_model(self, model_id: str) -> Self:
+        """Ask this model when a request names none."""
+        self._default = model_id
+        return self
+
+    async def build(self) -> "EmbeddingModel":
+        """Load all models, one after the other, without holding the event loop.
+
+        Raises:
+            EmptyInput: No model was added.
+            UnknownModel, LoadError, InsufficientMemory: One cannot be had.
+            UnsupportedOption: Two have the same name.
+        """
+        if not self._models:
+            raise EmptyInput("MultiModelBuilder needs at least one model; add one with add_model")
+        return await off_loop(self._build, undo=lambda model: model._registry.close())
+
+    def _build(self) -> "EmbeddingModel":
+        model = EmbeddingModel()
+        try:
+            for alias, builder in self._models:
+                model._include(alias, builder)
+            if self._default is not None:
+                model.set_default_model_id(self._default)
+        except BaseException:
+            model._registry.close()
+            raise
+        return model
+
+
+class EmbeddingModel(Managed):
+    """What the builders build: models that answer requests. Any number of tasks may use it at a time.
+
+    Closing it, or leaving it as a context (`async with`), frees its models.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._choices: dict[str, tuple[str | None, int | None]] = {}
+
+    async def generate_embeddings(self, request: EmbeddingRequest | EmbeddingRequestBuilder) -> Vectors:
+        """Embed the inputs of a request, or of its builder, with the default model.
+
+        Returns:
+            float32 array (n, dimensions) in the order of the inputs.
+
+        Raises:
+            InvalidRequest: The inputs cannot be embedded as they stand.
+        """
+        return await self.generate_embeddings_with_model(request, None)
+
+    async def generate_embeddings_with_model(
+        self, request: EmbeddingRequest | EmbeddingRequestBuilder, model_id: str | None
+    ) -> Vectors:
+        """Embed with the model of this name; None is the default one. An unloaded model is loaded again."""
+        built = request.build() if isinstance(request, EmbeddingRequestBuilder) else request
+        if not isinstance(built, EmbeddingRequest):
+            raise TypeError(f"request is an EmbeddingRequest or its builder, not {type(built).__name__}")
+        return await self._embed(built, model_id)
+
+    async def generate_embedding(self, prompt: str) -> Vectors:
+        """Embed one text with the default model: (dimensions,) float32."""
+        return await self.generate_embedding_with_model(prompt, None)
+
+    async def generate_embedding_with_model(self, prompt: str, model_id: str | None) -> Vectors:
+        """Embed one text with the model of this name: (dimensions,) float32."""
+        vector: Vectors = (await self._embed(EmbeddingRequest(prompt), model_id))[0]
+        return vector
+
+    async def unload_model(self, model_id: str) -> None:
+        """Free a model's memory, once its requests are done. The next request loads it again."""
+        await off_loop(partial(self._registry.unload, model_id))
+
+    async def reload_model(self, model_id: str) -> None:
+        """Load a model anew, as its files are now; a loaded one is exchanged without dropping a request."""
+        await off_loop(partial(self._registry.reload, model_id))
+
+    async def remove_model(self, model_id: str) -> None:
+        """Forget a model.
+
+        Raises:
+            UnknownModel: There is none of this name.
+            UnsupportedOption: It is the last one.
+        """
+        await off_loop(partial(self._remove, model_id))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await off_loop(self.close)
+
+    def _include(self, alias: str | None, builder: EmbeddingModelBuilder) -> None:
+        name = alias or builder.model_id
+        self._add(builder._load, name, builder.model_id)
+        self._choices[name] = (builder._task, builder._dimensions)
+
+    async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:
+        started: list[tuple[list[int], Any]] = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
+        try:
+            return gather([(places, await asyncio.wrap_future(future)) for places, future in started])
+        finally:
+            _cancel(started)
+
+    def _submit(self, request: EmbeddingRequest, model_id: str | None) -> list[tuple[list[int], Any]]:
+        with self._use(model_id) as engine:
+            task, dimensions = self._choices[self._name(model_id)]
+            return [(places, engine.submit(part)) for places, part in request.requests(task, dimensions)]
+
+
+def _cancel(started: list[tuple[list[int], Any]]) -> None:
+    """Stop what nobody waits for any more; what is done is not changed."""
+    for _, future in started:
+        future.cancel()
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise UnsupportedOption(f"{name} is not supported: {reason}", param=name)

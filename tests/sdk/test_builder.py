@@ -1,0 +1,128 @@
+"""The builder style: names of the Rust crate, awaited."""
+
+import asyncio
+import inspect
+import logging
+
+import numpy as np
+import pytest
+
+from embergem import EmbeddingArchitecture, EmbeddingModelBuilder, EmbeddingRequest, ModelDType, MultiModelBuilder
+from embergem.errors import EmptyInput, EngineClosed, InvalidTask, UnknownModel, UnsupportedModel, UnsupportedOption
+
+
+def test_vectors_are_those_of_the_embedder(tiny, embedder):
+    async def main():
+        builder = EmbeddingModelBuilder(str(tiny)).with_logging().with_force_cpu().with_threads(1)
+        async with await builder.with_dtype(ModelDType.Auto).with_token_source("cache").build() as model:
+            request = EmbeddingRequest.builder().add_prompt("a").add_tokens([5, 6]).add_prompts(["b", "c"])
+            mixed = await model.generate_embeddings(request.add_tokens_batch([[7], [8, 9]]))
+            expected = [embedder.embed(value)[0] for value in ("a", [[5, 6]], "b", "c", [[7]], [[8, 9]])]
+            assert np.array_equal(mixed, expected)
+            assert np.array_equal(await model.generate_embedding("a"), expected[0])
+            assert np.array_equal(await model.generate_embeddings(EmbeddingRequest(["a"])), expected[:1])
+            many = await asyncio.gather(*(model.generate_embedding(f"text {number}") for number in range(50)))
+            assert np.array_equal(many, embedder.embed([f"text {number}" for number in range(50)]))
+        with pytest.raises(EngineClosed):
+            await model.generate_embedding("a")
+
+    asyncio.run(main())
+    assert logging.getLogger("embergem").level == logging.INFO
+
+
+def test_task_dimensions_and_truncation(tiny, embedder):
+    async def main():
+        model = await EmbeddingModelBuilder(str(tiny)).with_task("query").with_dimensions(96).build()
+        plain = EmbeddingRequest.builder().add_prompt("a")
+        assert np.array_equal(await model.generate_embeddings(plain), embedder.embed_query("a"))
+        own = EmbeddingRequest.builder().add_prompt("a").with_task("clustering").with_dimensions(96)
+        assert np.array_equal(await model.generate_embeddings(own), embedder.embed("a", task="clustering"))
+        mixed = EmbeddingRequest.builder().add_prompt("a").add_tokens([5])
+        expected = np.concatenate([embedder.embed_query("a"), embedder.embed([[5]])])
+        assert np.array_equal(await model.generate_embeddings(mixed), expected)
+        with pytest.raises(InvalidTask, match="token ids"):
+            await model.generate_embeddings(mixed.with_task("query"))
+        long = EmbeddingRequest.builder().add_prompt("graphene " * 300)
+        with pytest.raises(ValueError, match="128"):
+            await model.generate_embeddings(long)
+        assert (await model.generate_embeddings(long.with_truncate_sequence(True))).shape == (1, 96)
+        model.close()
+
+    asyncio.run(main())
+
+
+def test_several_models(tiny):
+    async def main():
+        gemma, bert = EmbeddingModelBuilder(str(tiny)), EmbeddingModelBuilder(str(tiny.parent / "bert_mean"))
+        builder = MultiModelBuilder().add_model(gemma).add_model_with_alias("bert", bert.with_task("query"))
+        with pytest.raises(UnknownModel, match="'other' is not served"):
+            await builder.with_default_model("other").build()
+        async with await builder.with_default_model("bert").build() as model:
+            assert model.get_default_model_id() == "bert"
+            assert model.list_models() == [str(tiny), "bert"]
+            with pytest.raises(InvalidTask, match="declares no prompts"):
+                await model.generate_embedding("a")
+            request = EmbeddingRequest.builder().add_prompt("a")
+            assert (await model.generate_embeddings_with_model(request, str(tiny))).shape == (1, 96)
+            await model.unload_model("gemma3_text")
+            assert model.list_models_with_status() == [(str(tiny), "unloaded"), ("bert", "loaded")]
+            assert (await model.generate_embedding_with_model("a", str(tiny))).shape == (96,)
+            await model.reload_model("bert")
+            await model.remove_model("bert")
+            with pytest.raises(UnsupportedOption, match="last model"):
+                await model.remove_model(str(tiny))
+            assert (await model.generate_embedding("a")).shape == (96,)
+
+    asyncio.run(main())
+
+
+REFUSED = sorted(
+    name
+    for name, method in vars(EmbeddingModelBuilder).items()
+    if not name.startswith("_") and (inspect.getdoc(method) or "").startswith("Refuse:")
+)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_options_without_meaning_are_refused_with_the_reason(name):
+    method = getattr(EmbeddingModelBuilder("x"), name)
+    arguments = ["x" for _ in inspect.signature(method).parameters]
+    with pytest.raises(UnsupportedOption, match=f"{name} is not supported: ..."):
+        method(*arguments)
+
+
+def test_the_builders_have_the_names_of_the_crate():
+    expected = {
+        "with_throughput_logging", "with_topology", "with_topology_from_path", "with_tokenizer_json",
+        "with_loader_type", "with_dtype", "with_force_cpu", "with_token_source", "with_hf_revision", "with_isq",
+        "with_auto_isq", "with_imatrix", "with_calibration_file", "with_max_num_seqs", "with_logging",
+        "with_device_mapping", "with_device", "from_hf_cache_path", "write_uqff", "from_uqff", "build", "with_task",
+        "with_dimensions",
+    }  # fmt: skip
+    assert expected <= set(vars(EmbeddingModelBuilder))
+
+
+def test_what_cannot_be_built(tiny):
+    for builder, error in (
+        (EmbeddingModelBuilder("nonsense"), UnknownModel),
+        (EmbeddingModelBuilder(str(tiny)).with_loader_type(EmbeddingArchitecture.Qwen3Embedding), UnsupportedModel),
+        (EmbeddingModelBuilder(str(tiny)).with_dtype(ModelDType.F16), UnsupportedOption),
+        (EmbeddingModelBuilder(str(tiny)).with_device("cuda"), UnsupportedOption),
+        (MultiModelBuilder(), EmptyInput),
+    ):
+        with pytest.raises(error):
+            asyncio.run(builder.build())
+    for call in (
+        lambda: EmbeddingModelBuilder("x").with_token_source("env:X"),
+        lambda: EmbeddingRequest.builder().build(),
+        lambda: EmbeddingRequest.builder().add_tokens([]),
+    ):
+        with pytest.raises(ValueError, match=r"HF_TOKEN|no input|empty"):
+            call()
+    for call in (
+        lambda: EmbeddingRequest.builder().add_prompts("ab"),
+        lambda: EmbeddingRequest.builder().add_prompt(5),
+        lambda: EmbeddingRequest.builder().add_tokens(["a"]),
+    ):
+        with pytest.raises(TypeError):
+            call()
