@@ -7,14 +7,34 @@ from embergem.config import Settings
 from embergem.server.keys import KeyRing
 from embergem.server.run import bind, server
 from embergem.server.service import Service
+from embergem.server.serving import make_service
+
+QUIET = Settings(log_level="critical", access_log="off")
 
 
 @contextmanager
-def running(registry, settings=None, keys=()):
-    """Serve `registry`; yields the address."""
-    settings = settings or Settings(log_level="error", access_log="off")
+def running(registry, settings=QUIET, keys=()):
+    """Serve loaded models; yields the address."""
+    with serving(Service(registry, settings, KeyRing(keys))) as address:
+        yield address
+
+
+@contextmanager
+def configured(*entries, settings=QUIET, keys=()):
+    """Serve the models of a configuration; yields the address and the registry."""
+    service = make_service(settings, entries, keys)
+    try:
+        with serving(service) as address:
+            yield address, service.registry
+    finally:
+        service.registry.close()
+
+
+@contextmanager
+def serving(service):
+    """Serve a service; yields the address."""
     with bind("127.0.0.1", 0) as listener:
-        made = server(Service(registry, settings, KeyRing(keys)))
+        made = server(service)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -147,8 +147,8 @@ def test_serve_says_where_answers_and_stops_cleanly(tiny, stop):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = [process.stdout.readline() for _ in range(3)]
-            assert "gemma3_text: 96 dimensions" in lines[0]
-            url = re.search(r"http://\S+", lines[1]).group().removesuffix(",")
+            assert "gemma3_text: 96 dimensions" in lines[1]
+            url = re.search(r"http://\S+", lines[2]).group().removesuffix(",")
             answer = httpx.post(f"{url}/embeddings", json={"input": "a", "model": "default"}, timeout=60)
             assert np.array_equal(
                 np.array(answer.json()["data"][0]["embedding"], dtype=np.float32), Embedder(tiny).embed("a")[0]

@@ -102,7 +102,7 @@ def test_models_by_name(http):
 
 def test_health_and_ready(http):
     assert http.get("/health").json() == {"status": "ok"}
-    assert http.get("/ready").json() == {"status": "ready", "models": ["gemma3_text", "bert_mean"]}
+    assert http.get("/ready").json() == {"status": "ready", "models": {"gemma3_text": "loaded", "bert_mean": "loaded"}}
 
 
 @pytest.mark.parametrize(

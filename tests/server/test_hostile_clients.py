@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -163,5 +164,5 @@ def test_nothing_is_computed_for_who_has_gone(registry):
 
     work = Future()
     with pytest.raises(Cancelled):
-        asyncio.run(unless_gone(Gone(), work))
+        asyncio.run(unless_gone(Gone(), work, time.monotonic() + 60))
     assert work.cancelled()

@@ -62,6 +62,9 @@ def test_metrics_count_what_was_asked(registry):
     assert samples["embergem_inputs_total", "gemma3_text"] == 2
     assert samples["embergem_tokens_total", "gemma3_text"] > 128
     assert samples["embergem_http_request_seconds_count", "/v1/embeddings"] == 2
+    assert samples["embergem_model_loaded", "bert_mean"] == 1
+    assert samples["embergem_engine_rows_total", "gemma3_text"] >= 2
+    assert samples["embergem_queue_tokens", "gemma3_text", "interactive"] == 0
     assert samples["process_resident_memory_bytes",] > 0
 
 

@@ -1,19 +1,18 @@
-"""`embergem serve`: put the settings together, load the models, then hand them to the server."""
+"""`embergem serve`: put the settings together, name the models, then hand them to the server."""
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from embergem.checkpoint.resolve import resolve
-from embergem.config import Config, Key, read
-from embergem.engine import Engine
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.resolve import identify
+from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
-from embergem.registry import Registry
 
 
 def run(*, models: Sequence[str], config: Path | None, **flags: Any) -> None:
-    """Load every model, the first as the default, and serve until stopped."""
+    """Serve every model, the first as the default, until stopped."""
     from embergem.server.run import serve
 
     def again() -> Config:
@@ -22,16 +21,20 @@ def run(*, models: Sequence[str], config: Path | None, **flags: Any) -> None:
     def keys() -> Iterable[Key]:
         return again().keys
 
-    settings = again().settings
-    engines: dict[str, Engine] = {}
-    try:
-        for model in (*models,) or (None,):
-            location = resolve(model)
-            if location.id in engines:
-                raise UnsupportedOption(f"two models are called {location.id!r}; rename one of the directories")
-            engines[location.id] = Engine.load(location, dtype=settings.dtype, threads=settings.threads)
-        registry = Registry(engines, default=next(iter(engines)))
-        serve(registry, settings, keys=keys)
-    finally:
-        for engine in engines.values():
-            engine.close()
+    whole = again()
+    named = [named_entry(model) for model in models]
+    if not named and not whole.models:
+        named = [named_entry(None)]
+    names = [entry.name for entry in (*named, *whole.models)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
+    serve(whole.settings, (*named, *whole.models), keys=keys)
+
+
+def named_entry(model: str | None) -> EmbeddingEntry:
+    """The entry of a model that is given by `--model`: its hub id or the name of its directory is its name."""
+    found = identify(model)
+    if isinstance(found, Location):
+        return EmbeddingEntry(name=found.id, model_id=str(found.path))
+    name, entry = found
+    return EmbeddingEntry(name=name, model_id=name, aliases=entry.aliases if entry else ())

@@ -107,6 +107,7 @@ class Engine:
         max_batch_tokens: int | None = None,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
+        tokenizer: Path | None = None,
     ) -> "Engine":
         """Load the model at `location`.
 
@@ -115,7 +116,7 @@ class Engine:
         `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
         `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
         which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
-        may share one.
+        may share one. `tokenizer` is a tokenizer.json to use instead of the checkpoint's.
 
         Raises:
             UnsupportedOption: A dtype, device or thread count that this engine does not have.
@@ -135,7 +136,7 @@ class Engine:
         with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
             text = beside.submit(
                 TextPipeline,
-                str(checkpoint.tokenizer),
+                str(tokenizer or checkpoint.tokenizer),
                 limit=limit,
                 vocab_size=kind.config.vocab_size,
                 prompts=checkpoint.prompts,

@@ -1,7 +1,8 @@
 """`POST /v1/embeddings`: from a body to a request of the engine, and from its result to an answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.responses import Response
 
@@ -11,9 +12,10 @@ from embergem.server.answers import json_response, quoted_list
 from embergem.server.body import read_body
 from embergem.server.call import Call
 from embergem.server.parse import parse, texts_or_ids
+from embergem.server.proxy import model_of
 from embergem.server.routing import SENDS_IDS, Prompted, prompted, split
 from embergem.server.schema import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
-from embergem.server.waiting import submit, unless_gone
+from embergem.server.waiting import deadline, submit, unless_gone
 from embergem.server.wire import encode
 
 TIKTOKEN_IDS = 200_064
@@ -22,47 +24,66 @@ TIKTOKEN_IDS = 200_064
 
 async def embeddings(call: Call) -> Response:
     """Embed texts or token ids."""
-    settings = call.service.settings
-    body, ignored = parse(await read_body(call.http, settings.max_body), EmbeddingsRequest, strict=settings.strict)
+    service, settings = call.service, call.service.settings
+    late = deadline(call.http, settings.request_timeout)
+    content = await read_body(call.http, settings.max_body)
+    if service.upstreams and (upstream := service.upstream(model_of(content))) is not None:
+        call.notes.model = upstream.name
+        return await upstream.forward(call.http, content)
+    body, ignored = parse(content, EmbeddingsRequest, strict=settings.strict)
     texts, ids = texts_or_ids(body.input)
-    engine, applied = open_model(call, body, texts is not None, len(texts or ids or ()))
-    request = Request(
-        texts=applied.to(texts),
-        ids=ids,
-        task=applied.task,
-        titles=titles_for(body.title, texts),
-        dimensions=body.dimensions,
-        truncate=bool(body.truncate_sequence),
-    )
-    call.notes.texts = texts
-    try:
-        result = await unless_gone(call.http, await submit(engine, request))
-    except EmbergemError as error:
-        raise located(error, ids) from None
+    with opened(call, body, texts, ids) as (engine, applied):
+        request = Request(
+            texts=applied.to(texts),
+            ids=ids,
+            task=applied.task,
+            titles=titles_for(body.title, texts),
+            dimensions=body.dimensions,
+            truncate=bool(body.truncate_sequence),
+            lane=call.key.lane if call.key else "interactive",
+            tenant=call.key.name if call.key else "",
+            deadline=late,
+        )
+        try:
+            result = await unless_gone(call.http, await submit(engine, request), late)
+        except EmbergemError as error:
+            raise located(error, ids) from None
+        response = json_response(to_response(body, result))
+        note(response, engine, applied, texts is not None, ignored)
+        if ids is not None and (foreign := without_own_start(engine, ids)):
+            response.headers["x-embergem-warning"] = foreign
     call.notes.tokens, call.notes.truncated = result.tokens, len(result.truncated)
-    response = json_response(to_response(body, result))
-    note(response, engine, applied, texts is not None, ignored)
-    if result.truncated:
-        response.headers["x-embergem-truncated"] = quoted_list([str(index) for index in result.truncated])
-    if ids is not None and (foreign := without_own_start(engine, ids)):
-        response.headers["x-embergem-warning"] = foreign
+    call.notes.cached = len(result.cached)
+    for header, indices in (("x-embergem-truncated", result.truncated), ("x-embergem-cached", result.cached)):
+        if indices:
+            response.headers[header] = quoted_list([str(index) for index in indices])
     return response
 
 
-def open_model(call: Call, body: TextRequest, is_text: bool, count: int) -> tuple[Engine, Prompted]:
-    """Find the model that a body names, and what is put around its texts."""
+@contextmanager
+def opened(
+    call: Call, body: TextRequest, texts: list[str] | None, ids: list[list[int]] | None
+) -> Iterator[tuple[Engine, Prompted]]:
+    """Hold the model that a body names, with what is put around its texts.
+
+    Raises:
+        UnknownModel, InvalidTask: See `routing`.
+        ModelLoading: It is not there yet; its load has begun.
+    """
     service, most = call.service, call.service.settings.max_inputs
-    if count > most:
+    call.notes.texts, call.notes.inputs = texts, len(texts or ids or ())
+    if call.notes.inputs > most:
         raise InvalidRequest(
-            f"input has {count} entries and this server takes {most} at once; send them in parts", param="input"
+            f"input has {call.notes.inputs} entries and this server takes {most} at once; send them in parts",
+            param="input",
         )
     name, task = split(body.model, service.known())
-    engine = service.registry.get(name)
-    call.notes.model, call.notes.inputs = engine.id, count
-    defaults = [call.key.task if call.key else None, service.settings.task]
-    applied = prompted(body, engine, task, defaults, is_text)
-    call.notes.task = applied.task or ""
-    return engine, applied
+    with service.registry.use(name, wait=False) as engine:
+        call.notes.model = service.canonical(name)
+        defaults = [call.key.task if call.key else None, service.tasks.get(call.notes.model), service.settings.task]
+        applied = prompted(body, engine, task, defaults, texts is not None)
+        call.notes.task = applied.task or ""
+        yield engine, applied
 
 
 def titles_for(title: str | list[str | None] | None, texts: list[str] | None) -> list[str | None] | None:

@@ -8,9 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embergem.errors import Cancelled, EmbergemError
+from embergem.errors import Cancelled, EmbergemError, TryLater
 from embergem.server.keys import Unauthorized
-from embergem.server.limits import RateLimited
 from embergem.server.schema import ErrorBody, ErrorResponse
 
 logger = logging.getLogger(__name__)
@@ -18,10 +17,14 @@ logger = logging.getLogger(__name__)
 NAMES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
+def kind_of(status: int) -> str:
+    """The error's `type`, as OpenAI names it."""
+    return NAMES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
 def error_response(status: int, message: str, *, code: str | None, param: str | None = None) -> Response:
     """Build the answer; `type` follows from the status."""
-    kind = NAMES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    body = ErrorResponse(ErrorBody(message=message, type=kind, param=param, code=code))
+    body = ErrorResponse(ErrorBody(message=message, type=kind_of(status), param=param, code=code))
     return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
 
 
@@ -33,7 +36,7 @@ async def on_embergem_error(request: Request, error: Exception) -> Response:
     if error.status >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, error.message)
     response = error_response(error.status, error.message, code=error.code, param=error.param)
-    if isinstance(error, RateLimited):
+    if isinstance(error, TryLater):
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 413:  # the rest of the body is not read
         response.headers["connection"] = "close"

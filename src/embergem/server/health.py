@@ -21,10 +21,18 @@ async def health(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """Answer 200 once every model can be asked, 503 before."""
-    names = call.service.registry.names()
-    status = HTTPStatus.OK if names else HTTPStatus.SERVICE_UNAVAILABLE
-    return json_response(Readiness("ready" if names else "loading", names), status)
+    """Answer 200 once every model can be asked that is not loaded only on demand, 503 before.
+
+    Why a model failed is told here only where there are no keys: it may name files.
+    """
+    registry = call.service.registry
+    models = {name: str(registry.status(name)) for name in registry.names()}
+    failed = {name: reason for name in models if (reason := registry.reason(name)) is not None}
+    reasons = failed if call.service.keys.open else {}
+    if registry.ready() or (not models and call.service.upstreams):
+        return json_response(Readiness("ready", models, reasons))
+    answer = Readiness("failed" if failed else "loading", models, reasons)
+    return json_response(answer, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 async def metrics(call: Call) -> Response:

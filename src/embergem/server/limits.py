@@ -10,18 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from embergem.config import Key
-from embergem.errors import EmbergemError
+from embergem.errors import TryLater
 
 
-class RateLimited(EmbergemError):
-    """The key's own limit; `retry_after` says in how many seconds it is worth asking again."""
+class RateLimited(TryLater):
+    """The key's own limit."""
 
     status = 429
     code = "rate_limit_exceeded"
-
-    def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 @dataclass(slots=True)

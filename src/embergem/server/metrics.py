@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from embergem.errors import EmbergemError
 from embergem.registry import Registry
+from embergem.server.model_metrics import families
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -103,3 +104,4 @@ class _Collector:
 
     def collect(self) -> "Iterator[Metric]":
         yield from self._metrics.families()
+        yield from families(self._registry)

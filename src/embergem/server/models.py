@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from embergem.errors import UnknownModel
 from embergem.server.answers import json_response
 from embergem.server.call import Call
 from embergem.server.routing import split
@@ -13,7 +14,7 @@ async def models(call: Call) -> Response:
     """List every name that `model` may have: ids and aliases, then each of them with each task."""
     service = call.service
     plain = [describe(name, service) for name in service.known()]
-    tasked = [describe(f"{model.id}:{task}", service) for model in plain for task in model.tasks]
+    tasked = [describe(f"{model.id}:{task}", service) for model in plain for task in model.tasks or ()]
     return json_response(ModelList(plain + tasked))
 
 
@@ -23,22 +24,31 @@ async def model(call: Call) -> Response:
 
 
 def describe(name: str, service: Service) -> Model:
-    """One entry of the list.
+    """One entry of the list. Nothing is loaded for it.
 
     Raises:
         UnknownModel: Nothing is called that.
     """
     base, task = split(name, service.known())
-    engine = service.registry.get(name if task is None else base)
+    if service.upstream(base) is not None:
+        return Model(name, service.started, service.canonical(base), "upstream", owned_by="upstream")
+    engine, status = service.registry.peek(base), service.registry.status(base)
+    root, reason = service.canonical(base), service.registry.reason(base)
+    if engine is None:
+        return Model(name, service.started, root, status, task=task, reason=reason)
     if task is not None and task not in engine.tasks:
-        engine = service.registry.get(name)  # raises, listing what there is
+        has = ", ".join(engine.tasks) or "none"
+        raise UnknownModel(f"the model name {name!r} ends in {task!r}, which is no task of it; its tasks: {has}")
     return Model(
         id=name,
         created=service.started,
+        root=root,
+        status=status,
         dimensions=engine.dimensions,
         allowed_dimensions=list(engine.allowed_dimensions),
         max_tokens=engine.limit,
         tasks=list(engine.tasks),
         task=task,
         dtype=engine.dtype,
+        reason=reason,
     )

@@ -1,6 +1,8 @@
 """Everything that can be asked, in one table: routes, access rights and the OpenAPI document come from it."""
 
+from embergem.server.admin import load, reload, status, unload
 from embergem.server.call import Operation
+from embergem.server.chat import chat_completions, completions, responses
 from embergem.server.embeddings import embeddings
 from embergem.server.health import health, metrics, ready, root
 from embergem.server.models import model, models
@@ -8,9 +10,12 @@ from embergem.server.pages import document, page
 from embergem.server.schema import (
     EmbeddingsRequest,
     EmbeddingsResponse,
+    Forwarded,
     Health,
     Model,
+    ModelAnswer,
     ModelList,
+    ModelRequest,
     Readiness,
     Root,
     TokenizeRequest,
@@ -26,6 +31,16 @@ OPERATIONS = (
     Operation(
         "POST", "/v1/tokenize", tokenize,
         body=TokenizeRequest, answer=TokenizeResponse, statuses=(404, 413, 429, 503),
+    ),
+    Operation("POST", "/v1/chat/completions", chat_completions, body=Forwarded, statuses=(404, 413, 502)),
+    Operation("POST", "/v1/completions", completions, body=Forwarded, statuses=(404, 413, 502)),
+    Operation("POST", "/v1/responses", responses, body=Forwarded, statuses=(404, 413, 502)),
+    *(
+        Operation(
+            "POST", f"/v1/models/{handler.__name__}", handler, "admin",
+            body=ModelRequest, answer=ModelAnswer, statuses=(404, 413, 503),
+        )
+        for handler in (load, unload, reload, status)
     ),
     Operation("GET", "/v1/models", models, answer=ModelList),
     Operation("GET", "/v1/models/{name:path}", model, answer=Model, statuses=(404,)),

@@ -1,73 +1,112 @@
 """uvicorn around the application: the socket, signals, and what is said at the start."""
 
 import asyncio
-import contextlib
 import importlib.util
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import uvicorn
 
-from embergem.config import Key, Settings
-from embergem.errors import EmbergemError, UnsupportedOption
-from embergem.registry import Registry
+from embergem.config import Entry, Key, Settings
+from embergem.errors import EmbergemError, ModelFailed, UnsupportedOption
 from embergem.server.app import application
 from embergem.server.careful import careful
 from embergem.server.gate import LOOPBACK
 from embergem.server.keys import KeyRing
 from embergem.server.service import Service
+from embergem.server.serving import make_service
 
 log = logging.getLogger("embergem.server")
 
 
 def serve(
-    registry: Registry,
     settings: Settings,
+    entries: Sequence[Entry],
     *,
     keys: Callable[[], Iterable[Key]] = tuple,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests in work are finished first. SIGHUP calls `keys` again.
+    """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in work are finished first.
+
+    Models load beside each other while the server already listens: `/ready` says when all are there. SIGHUP calls
+    `keys` again.
 
     Raises:
         UnsupportedOption: The address cannot be bound.
+        ModelFailed: None of the models could be loaded.
     """
-    service = Service(registry, settings, KeyRing(keys()))
     host = settings.host or LOOPBACK[0]
-    listener = bind(host, settings.port)
-    shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-    for line in introduction(service, url):
-        announce(line)
-    log_to_stderr(settings)
-    # uvicorn raises the signal that stopped it again once it has shut down; a clean stop is not a failure.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with listener:
-            server(service, on_hangup=lambda: reread(service.keys, keys)).run(sockets=[listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with bind(host, settings.port) as listener:
+        service = make_service(settings, entries, keys())
+        log_to_stderr(settings)
+        shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+        # uvicorn raises the signal that stopped it again once it has shut down; a clean stop is not a failure.
+        before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            made = server(service)
+            made.on_hangup = lambda: reread(service.keys, keys)
+            made.announce = lambda: introduce(service, url, announce)
+            made.run(sockets=[listener])
+            if made.failed is not None:
+                raise ModelFailed(made.failed)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            service.registry.close(drain=True)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with SIGHUP."""
+    """uvicorn, with models that load when it has started, SIGHUP, and idle models that are unloaded."""
 
+    service: Service
     on_hangup: Callable[[], None] | None = None
+    announce: Callable[[], None] | None = None
+    failed: str | None = None
+    _sweeper: "asyncio.Task[None] | None" = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and listen for SIGHUP where there is such a signal and this is the main thread."""
+        """Start to listen, then to load."""
         await super().startup(sockets)
+        loop = asyncio.get_running_loop()
         if self.on_hangup is not None and hasattr(signal, "SIGHUP"):
-            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.on_hangup)
+            loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
+        self.service.registry.start()
+        if self.announce is not None:
+            threading.Thread(target=self._introduce, name="embergem introduction", daemon=True).start()
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in work."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await super().shutdown(sockets)
+        for upstream in set(self.service.upstreams.values()):
+            await upstream.close()
+
+    def _introduce(self) -> None:
+        """Announce; a server whose every model has failed is of no use to anybody, and stops."""
+        assert self.announce is not None
+        self.announce()
+        registry = self.service.registry
+        reasons = [registry.reason(name) for name in registry.names()]
+        if reasons and all(reasons) and not self.service.upstreams:
+            self.failed = "; ".join(filter(None, reasons))
+            self.should_exit = True
+
+    async def _sweep(self) -> None:
+        """Unload what has been idle for long enough, when it is due and at least every ten seconds."""
+        while True:
+            due = await asyncio.to_thread(self.service.registry.sweep)
+            await asyncio.sleep(min(10.0, max(0.1, due or 10.0)))
 
 
-def server(service: Service, *, on_hangup: Callable[[], None] | None = None) -> Server:
+def server(service: Service) -> Server:
     """Make the server of a service; it is started with sockets of its own."""
     settings = service.settings
     config = uvicorn.Config(
@@ -90,7 +129,7 @@ def server(service: Service, *, on_hangup: Callable[[], None] | None = None) -> 
         timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]
     )
     made = Server(config)
-    made.on_hangup = on_hangup
+    made.service = service
     return made
 
 
@@ -115,24 +154,30 @@ def reread(ring: KeyRing, keys: Callable[[], Iterable[Key]]) -> None:
         log.info("the API keys were read again")
 
 
-def introduction(service: Service, url: str) -> list[str]:
-    """What is served, how it is computed, and how to ask."""
-    lines = []
+def introduce(service: Service, url: str, announce: Callable[[str], None]) -> None:
+    """Say what is served and how to ask, at once, and of each model how it is computed, when it is loaded."""
+    need = "open to whoever can reach it" if service.keys.open else "only with an API key"
+    announce(f"listening on {url}/v1, {need}; {url}/docs describes it")
+    for upstream in set(service.upstreams.values()):
+        announce(f"{upstream.name}: forwarded to {upstream.address} as {upstream.model}")
+    service.registry.wait()
     for name in service.registry.names():
-        engine = service.registry.get(name)
-        lines.append(
+        engine, reason = service.registry.peek(name), service.registry.reason(name)
+        if engine is None:
+            announce(f"{name}: {f'FAILED: {reason}' if reason else 'loaded when it is first asked for'}")
+            continue
+        tasks = f"tasks {', '.join(engine.tasks)}" if engine.tasks else "no prompts"
+        announce(
             f"{name}: {engine.dimensions} dimensions, up to {engine.limit} tokens, {engine.dtype} on "
-            f"{engine.instruction_set} with {engine.threads} threads"
-            + (f", tasks {', '.join(engine.tasks)}" if engine.tasks else ", no prompts")
+            f"{engine.instruction_set} with {engine.threads} threads, batches of {engine.stats().max_batch_tokens} "
+            f"tokens, {engine.weight_bytes / 2**20:,.0f} MiB of weights, {tasks}"
         )
-    lines.append("API keys are needed" if not service.keys.open else "no API keys: open to whoever can reach it")
-    lines.append(f"serving on {url}/v1 ({url}/docs describes it), for example:")
-    key = '-H "Authorization: Bearer $KEY" ' if not service.keys.open else ""
-    lines.append(
+    key = "" if service.keys.open else '-H "Authorization: Bearer $KEY" '
+    announce(f"serving on {url}/v1, for example:")
+    announce(
         f'  curl {url}/v1/embeddings {key}-H "Content-Type: application/json" '
         '-d \'{"model": "default", "input": "What is graphene?"}\''
     )
-    return lines
 
 
 def log_to_stderr(settings: Settings) -> None:

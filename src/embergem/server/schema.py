@@ -129,19 +129,23 @@ class TokenizeResponse(msgspec.Struct):
 
 
 class Model(msgspec.Struct):
-    """One entry of `GET /v1/models`; from `dimensions` on, embergem's own fields.
+    """One entry of `GET /v1/models`; from `status` on, embergem's own fields.
 
-    `task` is the one that this name asks for; `tasks` are all that the model has.
+    What is null is not known before the model is loaded, or is up to the upstream server. `task` is the one that this
+    name asks for; `tasks` are all that the model has. `root` is the model's first name.
     """
 
     id: str
     created: int
-    dimensions: int
-    allowed_dimensions: list[int]
-    max_tokens: int
-    tasks: list[str]
-    task: str | None
-    dtype: str
+    root: str
+    status: Literal["loaded", "unloaded", "loading", "failed", "upstream"]
+    dimensions: int | None = None
+    allowed_dimensions: list[int] | None = None
+    max_tokens: int | None = None
+    tasks: list[str] | None = None
+    task: str | None = None
+    dtype: str | None = None
+    reason: str | None = None
     owned_by: str = "embergem"
     object: Literal["model"] = "model"
 
@@ -159,11 +163,12 @@ class Health(msgspec.Struct):
     status: Literal["ok"] = "ok"
 
 
-class Readiness(msgspec.Struct):
-    """Answer of `GET /ready`."""
+class Readiness(msgspec.Struct, omit_defaults=True):
+    """Answer of `GET /ready`: how each model is, and why those that failed did."""
 
-    status: Literal["ready", "loading"]
-    models: list[str]
+    status: Literal["ready", "loading", "failed"]
+    models: dict[str, str]
+    reasons: dict[str, str] = {}
 
 
 class Root(msgspec.Struct):
@@ -188,3 +193,23 @@ class ErrorResponse(msgspec.Struct):
     """Body of every answer that is not a success."""
 
     error: ErrorBody
+
+
+class Forwarded(msgspec.Struct):
+    """What is read of a body that goes on to an upstream server; all other fields pass unread."""
+
+    model: str
+
+
+class ModelRequest(msgspec.Struct):
+    """Body of `POST /v1/models/load` and its siblings."""
+
+    model_id: Annotated[str, Meta(description="Id or alias of a model, or `default`.")]
+
+
+class ModelAnswer(msgspec.Struct, omit_defaults=True):
+    """How a model is after what was asked; `error` says why it is not as it should be."""
+
+    model_id: str
+    status: Literal["loaded", "unloaded", "reloading", "not_found", "internal_error"]
+    error: ErrorBody | None = None

@@ -1,13 +1,15 @@
 """Waiting for the engine without holding up the event loop, and no longer than the client does."""
 
 import asyncio
+import math
+import time
 from concurrent.futures import Future
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
 
 from embergem.engine import Engine, Request, Result
-from embergem.errors import Cancelled
+from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 
 SHORT = 2048
 """Characters that are tokenized faster than another thread is asked to."""
@@ -20,21 +22,47 @@ async def submit(engine: Engine, request: Request) -> "Future[Result]":
     return await asyncio.to_thread(engine.submit, request)
 
 
-async def unless_gone(http: HttpRequest, work: "Future[Result]") -> Result:
-    """Wait for the result; cancel the work when the client hangs up."""
+async def unless_gone(http: HttpRequest, work: "Future[Result]", deadline: float) -> Result:
+    """Wait for the result until `deadline`, a time of `time.monotonic()`; cancel the work when the client hangs up.
+
+    Raises:
+        Cancelled: The client has gone.
+        DeadlineExceeded: It took too long.
+    """
     if work.done():
         return work.result()
     future = asyncio.wrap_future(work)
     gone = asyncio.ensure_future(disconnected(http))
     try:
         either: set[asyncio.Future[Any]] = {future, gone}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
+        left = deadline - time.monotonic()
+        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        if gone.done():
             raise Cancelled("the client closed the connection")
-        return future.result()
+        raise DeadlineExceeded("the request was not done in time; ask for less at once, or allow more time")
     finally:
         gone.cancel()
         future.cancel()
+
+
+def deadline(http: HttpRequest, most: float) -> float:
+    """When an answer is too late, as a time of `time.monotonic()`: after what `X-Request-Timeout` says, and at `most`.
+
+    Raises:
+        InvalidRequest: The header is not a number of seconds.
+    """
+    given = http.headers.get("x-request-timeout")
+    if given is None:
+        return time.monotonic() + most
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < math.inf:
+        raise InvalidRequest(f"the header X-Request-Timeout is {given[:40]!r}; it is a number of seconds above 0")
+    return time.monotonic() + min(seconds, most)
 
 
 async def disconnected(http: HttpRequest) -> None:

@@ -1,0 +1,92 @@
+"""From entries of a configuration to the models of a service."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.resolve import identify, resolve
+from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
+from embergem.engine import Engine
+from embergem.engine.cache import Cache
+from embergem.errors import UnsupportedModel
+from embergem.registry import Registry, Spec
+from embergem.server.keys import KeyRing
+from embergem.server.proxy import Upstream
+from embergem.server.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Key]) -> Service:
+    """Name all models; none is loaded yet. The first that is computed here is the default, unless settings say.
+
+    Raises:
+        UnknownModel: The default is none of them.
+        UnsupportedOption: A name is taken twice, or a setting cannot be used.
+    """
+    cache = None
+    if settings.cache_bytes or settings.cache_path:
+        path = None if settings.cache_path is None else Path(settings.cache_path).expanduser()
+        cache = Cache(settings.cache_bytes, path)
+    registry = Registry(max_bytes=settings.memory_budget)
+    taken = {name for entry in entries for name in (entry.name, *entry.aliases)}
+    for entry in entries:
+        if isinstance(entry, EmbeddingEntry):
+            registry.add(
+                entry.name, spec(entry, settings, cache, also=[] if entry.model_id in taken else [entry.model_id])
+            )
+            taken.add(entry.model_id)
+    if settings.default_model is not None:
+        registry.default = settings.default_model
+    upstreams = [
+        (entry, Upstream(entry, settings.request_timeout)) for entry in entries if isinstance(entry, UpstreamEntry)
+    ]
+    return Service(
+        registry,
+        settings,
+        KeyRing(keys),
+        tasks={entry.name: entry.task for entry in entries if isinstance(entry, EmbeddingEntry) and entry.task},
+        upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
+    )
+
+
+def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: Sequence[str] = ()) -> Spec:
+    """How the model of an entry is loaded; `also` are names for it beside its own."""
+
+    def load() -> Engine:
+        engine = Engine.load(
+            locate(entry),
+            dtype=entry.dtype or settings.dtype,
+            threads=entry.threads or settings.threads,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            cache=cache,
+            tokenizer=None if entry.tokenizer_json is None else Path(entry.tokenizer_json).expanduser(),
+        )
+        if entry.arch is not None and engine.model_type != entry.arch:
+            engine.close()
+            raise UnsupportedModel(
+                f"{entry.name}: the configuration says it is of the family {entry.arch!r} and {entry.model_id} is of "
+                f"{engine.model_type!r}; correct `arch`, or leave it away"
+            )
+        log.info("%s is loaded", entry.name)
+        return engine
+
+    return Spec(load=load, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
+
+
+def locate(entry: EmbeddingEntry) -> Location:
+    """Find a model's files: in the hub library's cache if one is named and has it, else as everywhere."""
+    if entry.hf_cache_path is not None and not isinstance(identify(entry.model_id), Location):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        cache = Path(entry.hf_cache_path).expanduser()
+        try:
+            return Location(
+                entry.model_id, Path(snapshot_download(entry.model_id, cache_dir=cache, local_files_only=True))
+            )
+        except LocalEntryNotFoundError:
+            log.info("%s is not in %s; looking elsewhere", entry.model_id, cache)
+    return resolve(entry.model_id)

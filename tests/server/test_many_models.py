@@ -1,0 +1,180 @@
+"""Several models by configuration: their names, loading and unloading under requests, default tasks."""
+
+import threading
+
+import httpx
+import numpy as np
+import pytest
+from goldens import DATA
+from serving import QUIET, configured
+
+from embergem.config import EmbeddingEntry, Key, Settings
+from embergem.engine import Request
+from embergem.errors import Overloaded, UnsupportedModel
+from embergem.registry import DEFAULT
+from embergem.server.keys import hash_key
+from embergem.server.serving import make_service, spec
+
+GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"), aliases=("g",), task="query")
+BERT = EmbeddingEntry(name="bert", model_id=str(DATA / "bert_mean"), lazy=True)
+
+
+def post(url, path, body, **headers):
+    return httpx.post(url + path, json=body, headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def models():
+    with configured(GEMMA, BERT) as (url, registry):
+        registry.wait()
+        yield url, registry
+
+
+def test_models_load_in_the_background_and_lazy_ones_when_they_are_asked_for(models):
+    url, registry = models
+    assert httpx.get(f"{url}/ready").json() == {"status": "ready", "models": {"gemma": "loaded", "bert": "unloaded"}}
+    described = httpx.get(f"{url}/v1/models/bert").json()
+    assert (described["status"], described["dimensions"]) == ("unloaded", None)
+    answer = post(url, "/v1/embeddings", {"input": "a", "model": "bert"})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "model_loading"
+    assert int(answer.headers["retry-after"]) >= 1
+    registry.wait()
+    assert post(url, "/v1/embeddings", {"input": "a", "model": "bert"}).status_code == 200
+    assert httpx.get(f"{url}/v1/models/bert").json()["dimensions"] == 64
+
+
+def test_a_model_is_reached_by_each_name_and_has_its_own_task(models, embedder):
+    url, _ = models
+    expected = embedder.embed(["a"], task="query")
+    for name in ("gemma", "g", DEFAULT, GEMMA.model_id, "g:query"):
+        answer = post(url, "/v1/embeddings", {"input": "a", "model": name})
+        assert np.array_equal(np.float32([answer.json()["data"][0]["embedding"]]), expected)
+        assert answer.headers["x-embergem-task"] == "query"
+    names = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
+    assert {"default", "gemma", "g", "bert", "g:document"} <= set(names)
+    assert httpx.get(f"{url}/v1/models/g").json()["root"] == "gemma"
+
+
+def test_an_admin_unloads_and_loads(models):
+    url, registry = models
+
+    def ask(action, name):
+        answer = post(url, f"/v1/models/{action}", {"model_id": name})
+        return answer.status_code, answer.json()["status"]
+
+    assert ask("unload", "g") == (200, "unloaded")
+    assert ask("unload", "gemma") == (200, "unloaded")
+    assert ask("status", "gemma") == (200, "unloaded")
+    assert ask("load", "gemma") == (200, "loaded")
+    assert ask("reload", "default") == (200, "loaded")
+    assert ask("status", "gemma") == (200, "loaded")
+    assert ask("load", "nobody") == (404, "not_found")
+    assert post(url, "/v1/models/load", {"model": "gemma"}).status_code == 400
+    assert registry.default == "gemma"
+
+
+def test_an_admin_is_not_a_web_page(models):
+    url, _ = models
+    answer = httpx.post(f"{url}/v1/models/status", content=b'{"model_id": "gemma"}')
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+def test_no_request_is_dropped_by_a_reload(models):
+    url, _ = models
+    stop, found = threading.Event(), []
+
+    def ask():
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.is_set():
+                answer = client.post("/v1/embeddings", json={"input": "graphene", "model": "gemma"})
+                found.append((answer.status_code, answer.text))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        assert post(url, "/v1/models/reload", {"model_id": "gemma"}).status_code == 200
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert found[0][0] == 200
+
+
+def test_a_model_that_cannot_be_loaded_says_why(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    broken = EmbeddingEntry(name="broken", model_id=str(tmp_path))
+    with configured(GEMMA, broken) as (url, registry):
+        registry.wait()
+        ready = httpx.get(f"{url}/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "failed")
+        assert "modules.json" in ready.json()["reasons"]["broken"]
+        answer = post(url, "/v1/embeddings", {"input": "a", "model": "broken"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_failed")
+        assert post(url, "/v1/models/load", {"model_id": "broken"}).json()["status"] == "internal_error"
+        assert post(url, "/v1/embeddings", {"input": "a"}).status_code == 200
+
+
+def test_only_an_admin_key_manages_models():
+    keys = [Key(name="user", sha256=hash_key("user")), Key(name="root", sha256=hash_key("root"), admin=True)]
+    with configured(GEMMA, keys=keys) as (url, registry):
+        registry.wait()
+        ask = {"model_id": "gemma"}
+        assert post(url, "/v1/models/status", ask).status_code == 401
+        refused = post(url, "/v1/models/status", ask, authorization="Bearer user")
+        assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error")
+        assert post(url, "/v1/models/status", ask, authorization="Bearer root").json()["status"] == "loaded"
+
+
+def test_a_server_that_others_reach_has_no_admin_without_keys():
+    settings = Settings(log_level="critical", access_log="off", host="0.0.0.0")
+    with configured(GEMMA, settings=settings) as (url, _):
+        assert post(url, "/v1/models/status", {"model_id": "gemma"}).status_code == 403
+
+
+def test_a_model_of_another_family_than_declared_is_refused():
+    entry = EmbeddingEntry(name="x", model_id=GEMMA.model_id, arch="qwen3")
+    with pytest.raises(UnsupportedModel, match=r"'qwen3' and .* is of 'gemma3_text'"):
+        spec(entry, QUIET, None).load()
+
+
+def test_another_tokenizer_is_used():
+    entry = EmbeddingEntry(name="x", model_id=GEMMA.model_id, tokenizer_json=str(DATA / "bert_mean" / "tokenizer.json"))
+    with spec(entry, QUIET, None).load() as other, spec(GEMMA, QUIET, None).load() as own:
+        different, same = (engine.prepare(Request(texts=["graphene"]))[0].ids for engine in (other, own))
+        assert not np.array_equal(different, same)
+
+
+def test_a_known_text_is_told(models):
+    url, _ = models
+    body = {"input": ["known", "known", "new " * 3]}
+    post(url, "/v1/embeddings", {"input": "known"})
+    assert post(url, "/v1/embeddings", body).headers["x-embergem-cached"].startswith("0,1")
+
+
+def test_a_deadline_is_kept(models):
+    url, _ = models
+    body = {"input": [f"graphene {number} " * 9 for number in range(1000)]}
+    answer = post(url, "/v1/embeddings", body, **{"x-request-timeout": "0.01"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+    refused = post(url, "/v1/embeddings", {"input": "a"}, **{"x-request-timeout": "soon"})
+    assert (refused.status_code, "'soon'" in refused.text) == (400, True)
+
+
+def test_a_full_queue_says_when_to_come_back(models, monkeypatch):
+    url, registry = models
+
+    def full(request):
+        raise Overloaded("too much waits", retry_after=2.1)
+
+    monkeypatch.setattr(registry.get("gemma"), "submit", full)
+    answer = post(url, "/v1/embeddings", {"input": "a", "model": "gemma"})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert answer.headers["retry-after"] == "3"
+
+
+def test_the_default_can_be_named():
+    service = make_service(Settings(default_model="bert"), (GEMMA, BERT), ())
+    assert (service.registry.default, service.canonical("default")) == ("bert", "bert")
+    assert service.known()[:3] == ["default", "gemma", "bert"]

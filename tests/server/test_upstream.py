@@ -1,0 +1,135 @@
+"""Models of other servers: requests go on, answers come back, streams stream."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from goldens import DATA
+from serving import QUIET, configured
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from embergem.config import EmbeddingEntry, UpstreamEntry
+from embergem.errors import UnsupportedOption
+from embergem.server.proxy import Upstream
+from embergem.server.run import bind
+
+
+class Other:
+    """A server of chat models that remembers what it was asked."""
+
+    def __init__(self):
+        self.seen = []
+        self.go_on = threading.Event()
+
+    async def chat(self, request):
+        body = await request.json()
+        self.seen.append((request.url.path, body, request.headers))
+        if body.get("max_tokens") == 0:
+            return JSONResponse({"error": {"message": "no", "type": "x", "param": None, "code": "c"}}, 422)
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": "hello"}
+            return JSONResponse({"id": "1", "model": body["model"], "choices": [{"index": 0, "message": message}]})
+        return StreamingResponse(self.parts(), media_type="text/event-stream")
+
+    async def parts(self):
+        yield b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "hel"}}]}\n\n'
+        while not self.go_on.is_set():  # the second half comes only after the first was seen
+            await asyncio.sleep(0.001)
+        yield b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "lo"}}]}\n\ndata: [DONE]\n\n'
+
+    @contextmanager
+    def running(self):
+        routes = [Route(path, self.chat, methods=["POST"]) for path in ("/api/chat/completions", "/api/embeddings")]
+        with bind("127.0.0.1", 0) as listener:
+            server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}/api/"
+            finally:
+                server.should_exit = True
+                thread.join()
+
+
+@pytest.fixture(scope="module")
+def other():
+    return Other()
+
+
+@pytest.fixture(scope="module")
+def url(other):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("OTHER_KEY", "their-key")
+    gemma = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"))
+    with other.running() as address:
+        llama = UpstreamEntry(
+            name="llama", upstream=address, aliases=("l",), upstream_model="meta/llama", upstream_key_env="OTHER_KEY"
+        )
+        gone = UpstreamEntry(name="gone", upstream="http://127.0.0.1:9/v1")
+        with configured(gemma, llama, gone) as (own, registry):
+            registry.wait()
+            yield own
+    patch.undo()
+
+
+def test_a_chat_goes_on_under_the_name_that_is_known_there(url, other):
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="ours")
+    answer = client.chat.completions.create(model="l", messages=[{"role": "user", "content": "hi"}])
+    assert answer.choices[0].message.content == "hello"
+    path, body, headers = other.seen[-1]
+    assert (path, body["model"]) == ("/api/chat/completions", "meta/llama")
+    assert headers["authorization"] == "Bearer their-key"
+
+
+def test_streams_stream(url, other):
+    other.go_on.clear()
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="ours")
+    stream = client.chat.completions.create(model="llama", messages=[], stream=True)
+    first = next(iter(stream)).choices[0].delta.content
+    other.go_on.set()
+    assert first + "".join(part.choices[0].delta.content for part in stream) == "hello"
+
+
+def test_embeddings_of_another_server(url, other):
+    answer = httpx.post(f"{url}/v1/embeddings", json={"model": "llama", "input": "a", "inputs": "theirs"})
+    assert answer.status_code == 200
+    assert answer.headers["x-embergem-upstream"] == "llama"
+    assert other.seen[-1][1] == {"model": "meta/llama", "input": "a", "inputs": "theirs"}
+    assert len(httpx.post(f"{url}/v1/embeddings", json={"input": "a"}).json()["data"]) == 1
+
+
+def test_errors_come_back_as_they_are(url):
+    answer = httpx.post(f"{url}/v1/chat/completions", json={"model": "llama", "max_tokens": 0})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "c")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("chat/completions", {"model": "gone"}, 502, "does not answer"),
+        ("chat/completions", {"model": "gemma"}, 404, "Upstream models: llama, l, gone"),
+        ("responses", [], 400, "JSON object"),
+        ("completions", {"model": 5}, 400, "JSON object"),
+    ],
+)
+def test_what_cannot_be_sent_on(url, path, body, status, words):
+    answer = httpx.post(f"{url}/v1/{path}", json=body)
+    assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+def test_the_models_of_others_are_listed(url):
+    described = httpx.get(f"{url}/v1/models/l").json()
+    assert (described["status"], described["root"], described["owned_by"]) == ("upstream", "llama", "upstream")
+
+
+def test_a_key_that_is_not_there_is_told_at_the_start(monkeypatch):
+    monkeypatch.delenv("OTHER_KEY", raising=False)
+    entry = UpstreamEntry(name="llama", upstream="http://localhost/v1", upstream_key_env="OTHER_KEY")
+    with pytest.raises(UnsupportedOption, match="OTHER_KEY holds no key"):
+        Upstream(entry, QUIET.request_timeout)
