@@ -11,7 +11,7 @@ STAMP := .make
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean
+.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,15 @@ bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into 
 .PHONY: bench-lanes
 bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
+
+bench-server: $(STAMP)/native assets ## What the server costs over its engine (needs wrk and hey); ARGS="minilm" for one model
+	$(BIN)/python benchmarks/server.py $(ARGS)
+
+soak: $(STAMP)/native ## Ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
+	$(BIN)/python scripts/soak.py $(ARGS)
+
+test-clients: $(STAMP)/native ## LangChain's and LlamaIndex's OpenAI classes against a real server, and schemathesis over its OpenAPI
+	$(BIN)/python scripts/clients.py $(ARGS)
 
 lock: $(STAMP)/deps ## Resolve the development dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,0 +1,51 @@
+"""A real server process for scripts, and virtual environments of their own for what is compared or tried with it."""
+
+import re
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from random_gemma import assets
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "tests" / "data" / "goldens" / "gemma3_text"
+
+
+@contextmanager
+def served(*arguments: str, patience: float = 300) -> Iterator[tuple[str, int]]:
+    """Run `embergem serve` on a free port until the block ends; yields its address and process id."""
+    command = [sys.executable, "-m", "embergem", "serve", "-p", "0", "--log-level", "warning", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"listening on (http://[^/]+)/v1", process.stdout.readline())
+            if found is None:
+                raise SystemExit("the server did not start")
+            url, until = found.group(1), time.monotonic() + patience
+            while httpx2.get(f"{url}/ready").status_code != 200:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise SystemExit(f"the server was not ready within {patience:.0f} s")
+                time.sleep(0.1)
+            yield url, process.pid
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def python(name: str, packages: Sequence[str]) -> Path:
+    """Return the interpreter of an environment that has `packages`; it is made beside the test assets once."""
+    directory = assets() / f"{name}-venv"
+    found, mark = directory / "bin" / "python", directory / "complete"
+    if not mark.exists() or mark.read_text() != " ".join(packages):
+        print(f"installing {', '.join(packages)} into {directory}", flush=True)
+        venv.create(directory, with_pip=True, clear=True)
+        pip = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for package in packages:  # one after the other: what pins torch comes before what would fetch another
+            subprocess.run([*pip, package], check=True)
+        mark.write_text(" ".join(packages))
+    return found

@@ -1,0 +1,167 @@
+"""Put a server under mixed load for a while, and find out whether it leaks, fails, or mixes answers up.
+
+    python scripts/soak.py [--minutes 10] [--connections 1000] [--model DIRECTORY] [--seed 1]
+
+Most of the connections are open and idle; the others ask, one after the other, for random texts (each answer is held
+against what this process computes for the same texts), send random bad requests, or hang up in the middle. At the end
+there must have been no 5xx, no answer that belongs to other texts, and no growth of the server's memory over 5 % from
+the first tenth of the time on.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from served import TINY, served
+
+from embergem import Embedder
+
+TEXTS = [f"{word} {number}" for number in range(100) for word in ("graphene", "water", "東京", "an apple", "def f(x):")]
+BAD: tuple[Any, ...] = (
+    {}, {"input": []}, {"input": [[]]}, {"input": 5}, {"input": ["a", 5]}, {"input": "a", "model": "nobody"},
+    {"input": "a", "dimensions": 7}, {"input": "a", "task": "sing"}, {"input": [10**9]}, {"input": "a", "dimension": 5},
+    {"input": "graphene " * 4000}, [], "text", None,
+)  # fmt: skip
+
+
+class Soak:
+    """The load, and what came of it."""
+
+    def __init__(self, host: str, port: int, expected: np.ndarray[Any, Any], seed: int, until: float) -> None:
+        self.host, self.port, self.expected, self.until = host, port, expected, until
+        self.random = random.Random(seed)
+        self.statuses: Counter[int] = Counter()
+        self.faults: list[str] = []
+        self.hung_up = 0
+
+    async def idle(self) -> None:
+        """Hold a connection, asking just often enough that it is kept."""
+        while time.monotonic() < self.until:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
+            try:
+                while time.monotonic() < self.until:
+                    status, _ = await self.ask(reader, writer, "GET", "/health", b"")
+                    self.statuses[status] += 1
+                    await asyncio.sleep(min(20 * self.random.random(), max(0.0, self.until - time.monotonic())))
+            except (ConnectionError, asyncio.IncompleteReadError):
+                self.faults.append("an idle connection was closed")
+            finally:
+                writer.close()
+
+    async def busy(self) -> None:
+        """Ask, badly now and then, and hang up now and then."""
+        while time.monotonic() < self.until:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
+            try:
+                for _ in range(self.random.randrange(1, 40)):
+                    if time.monotonic() >= self.until:
+                        break
+                    what = self.random.random()
+                    if what < 0.05:
+                        await self.hang_up(writer)
+                        break
+                    await (self.bad(reader, writer) if what < 0.2 else self.good(reader, writer))
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                self.faults.append(f"a connection broke: {error!r}")
+            finally:
+                writer.close()
+
+    async def good(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Ask for some texts and hold the vectors against those expected."""
+        picked = [self.random.randrange(len(TEXTS)) for _ in range(self.random.choice((1, 1, 1, 2, 8, 40)))]
+        body = {"input": [TEXTS[index] for index in picked], "encoding_format": "base64"}
+        status, answer = await self.ask(reader, writer, "POST", "/v1/embeddings", json.dumps(body).encode())
+        self.statuses[status] += 1
+        if status == 429:
+            return
+        if status != 200:
+            self.faults.append(f"{status} for good texts: {answer[:200]!r}")
+            return
+        found = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in json.loads(answer)["data"]]
+        if not np.array_equal(np.stack(found), self.expected[picked]):
+            self.faults.append(f"the vectors of {picked} are not theirs")
+
+    async def bad(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Ask for what cannot be."""
+        body = json.dumps(self.random.choice(BAD)).encode()
+        if self.random.random() < 0.2:
+            body = body[: self.random.randrange(len(body) + 1)] + self.random.randbytes(3)
+        status, answer = await self.ask(reader, writer, "POST", "/v1/embeddings", body)
+        self.statuses[status] += 1
+        if status not in (400, 404, 429):
+            self.faults.append(f"{status} for {body[:100]!r}: {answer[:200]!r}")
+
+    async def hang_up(self, writer: asyncio.StreamWriter) -> None:
+        """Send a request, or a part of one, and go."""
+        body = json.dumps({"input": self.random.choices(TEXTS, k=200)}).encode()
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        writer.write((head + body)[: self.random.choice((10, len(head), len(head) + 50, len(head) + len(body)))])
+        await writer.drain()
+        self.hung_up += 1
+
+    async def ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
+        """One request on an open connection: (status, body)."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        writer.write(head.encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(answer.split("content-length:")[1].split("\r\n")[0])
+        return int(answer.split()[1]), await reader.readexactly(length)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096
+
+
+async def soak(load: Soak, pid: int, connections: int, seconds: float) -> list[int]:
+    """Run the load; returns the server's memory, in samples over the time."""
+    asking = max(8, connections // 50)
+    tasks = [asyncio.create_task(load.busy()) for _ in range(asking)]
+    tasks += [asyncio.create_task(load.idle()) for _ in range(connections - asking)]
+    memory = []
+    while time.monotonic() < load.until:
+        await asyncio.sleep(seconds / 50)
+        memory.append(resident(pid))
+    await asyncio.gather(*tasks)
+    return memory
+
+
+def main() -> int:
+    """Soak, and say what came of it; 1 when something is not as it should be."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--model", default=str(TINY))
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with Embedder(asked.model) as embedder:
+        expected = embedder.embed(TEXTS)
+    with served("-m", asked.model, "--access-log", "off") as (url, pid):
+        host, port = url.removeprefix("http://").split(":")
+        load = Soak(host, int(port), expected, asked.seed, time.monotonic() + 60 * asked.minutes)
+        memory = asyncio.run(soak(load, pid, asked.connections, 60 * asked.minutes))
+    settled = memory[len(memory) // 10]
+    growth = max(memory[-5:]) / settled - 1
+    print(f"answers by status: {dict(sorted(load.statuses.items()))}; {load.hung_up} hung up")
+    print(f"memory: {settled / 2**20:.0f} MiB after a tenth of the time, {memory[-1] / 2**20:.0f} MiB at the end")
+    for fault, times in Counter(load.faults).most_common(10):
+        print(f"{times} times: {fault}")
+    failed = any(status >= 500 for status in load.statuses) or load.faults or growth > 0.05
+    print("NOT as it should be" if failed else "as it should be")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The examples in docs/ run: curl against a server, TOML and JSON through the reader of settings."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from embergem.config import read
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page, language):
+    """Blocks of code in a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+CALLS = [block for block in blocks("http.md", "sh") if block.startswith("curl")]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("call", CALLS, ids=[" ".join(call.split())[:60] for call in CALLS])
+def test_curl(call, url):
+    call = call.replace("http://localhost:1234", url).replace('"dimensions": 256', '"dimensions": 96')
+    command = shlex.split(call.replace("\\\n", " "))
+    answer = subprocess.run([*command, "--fail-with-body", "--silent"], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout
+    assert json.loads(answer.stdout)
+
+
+@pytest.mark.parametrize("answer", blocks("http.md", "json"))
+def test_answers_are_json(answer):
+    assert isinstance(json.loads(answer), dict)
+
+
+def test_the_fields_shown_are_those_that_come(http):
+    shown = next(json.loads(block) for block in blocks("http.md", "json") if "embedding" in block)
+    found = http.post("/v1/embeddings", json={"input": "a"}).json()
+    assert set(shown) == set(found)
+    assert set(shown["data"][0]) == set(found["data"][0])
+
+
+def test_every_error_in_the_table_exists_and_every_operation_is_described():
+    source = "".join(path.read_text() for path in (DOCS.parent / "src").rglob("*.py"))
+    page = (DOCS / "http.md").read_text()
+    for code in re.findall(r"^\| \d{3} \| `(\w+)` \|", page, re.MULTILINE):
+        assert f'"{code}"' in source, code
+    from embergem.server.operations import OPERATIONS
+
+    for operation in OPERATIONS:
+        name = operation.path.split("/{")[0].rsplit("/", 1)[1]
+        assert name in page, operation.path
+
+
+def test_settings(tmp_path):
+    (settings,) = blocks("operations.md", "toml")
+    (tmp_path / "keys.toml").write_text("")
+    (tmp_path / "server.toml").write_text(settings)
+    config = read(tmp_path / "server.toml", {}, {})
+    assert [model.name for model in config.models] == ["gemma", "minilm", "llama"]
+    (selectors,) = blocks("operations.md", "json")
+    (tmp_path / "models.json").write_text(selectors)
+    assert [model.name for model in read(tmp_path / "models.json", {}, {}).models] == ["embed-gemma", "llama"]
+
+
+def test_every_setting_is_described():
+    page = (DOCS / "operations.md").read_text()
+    from embergem.config import Key, Settings
+
+    for name in Settings.__struct_fields__:
+        assert re.search(rf"^{name} = ", page, re.MULTILINE), name
+    for name in Key.__struct_fields__:
+        if name not in ("name", "sha256"):
+            assert f"--{name.replace('_', '-')}" in page, name
