@@ -21,12 +21,14 @@ class TextPipeline:
         vocab_size: int,
         prompts: str | None = None,
         builtin_prompts: str | None = None,
+        bare: bool = False,
     ) -> TextPipeline:
         """Read `tokenizer_json` (a path).
 
         `limit`: most tokens a row may have. `vocab_size`: rows of the embedding table. `prompts`: the text of
         config_sentence_transformers.json. `builtin_prompts`: a set shipped in crates/text, such as "embeddinggemma",
-        which fills what the checkpoint's own prompts don't name.
+        which fills what the checkpoint's own prompts don't name. `bare`: no special tokens, and unknown ones are left
+        out (Model2Vec), so that a row may be empty.
         """
 
     @property

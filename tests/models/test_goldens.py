@@ -16,6 +16,7 @@ FAMILIES = [
     "mpnet",
     "modernbert",
     "nomic_bert",
+    "static",
 ]
 
 

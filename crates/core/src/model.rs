@@ -3,6 +3,7 @@
 use crate::aligned::Aligned;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, lower};
@@ -56,6 +57,8 @@ pub struct Model {
     pub vocabulary: usize,
     /// Places that every position table covers; `None` without such a table.
     pub places: Option<usize>,
+    /// Fewest tokens of a text: none for a program that only averages rows of a table, else one.
+    pub least_tokens: usize,
     angles: Mutex<HashMap<(u64, usize), Arc<Angles>>>,
     spare: Mutex<Vec<Vec<Aligned>>>,
 }
@@ -83,6 +86,9 @@ impl Model {
         };
         let steps = lower(&program, &checkpoint, kernels, options.precision)?;
         let (vocabulary, places) = limits(&steps)?;
+        let averages = |step: &Lowered| step.axis == Axis::Rows || matches!(step.op, Op::Embed { .. });
+        let means = |step: &Lowered| !matches!(step.op, Op::Pool(kind) if kind != Kind::Mean);
+        let least_tokens = usize::from(!steps.iter().all(|step| averages(step) && means(step)));
         if options.scan {
             for step in &steps {
                 if let Op::Embed { table, .. } = &step.op {
@@ -111,6 +117,7 @@ impl Model {
             threads: options.threads.unwrap_or(usize::MAX).clamp(1, Pool::global().threads()),
             vocabulary,
             places,
+            least_tokens,
             angles: Mutex::default(),
             spare: Mutex::default(),
         })

@@ -58,9 +58,10 @@ impl Batch {
         };
         for (row, ends) in cu_seqlens.windows(2).enumerate() {
             let len = ends[1].saturating_sub(ends[0]) as usize;
-            if len == 0 || model.places.is_some_and(|places| len > places) {
+            if len < model.least_tokens || ends[0] > ends[1] || model.places.is_some_and(|places| len > places) {
                 return wrong(format!(
-                    "row {row} has {len} tokens; 1 to {} fit",
+                    "row {row} has {len} tokens; {} to {} fit",
+                    model.least_tokens,
                     model.places.unwrap_or(ids.len())
                 ));
             }
@@ -107,7 +108,8 @@ impl<'m> Run<'m> {
     pub(crate) fn new(model: &'m Model, batch: Batch, mut arena: Vec<Aligned>) -> Self {
         arena.resize_with(model.buffers.len() + 4, Aligned::default);
         for (storage, buffer) in arena.iter_mut().zip(&model.buffers) {
-            storage.reserve(buffer.width * batch.rows(buffer.axis));
+            // A batch of texts without tokens has no row at all, and yet every operand begins somewhere.
+            storage.reserve(buffer.width * batch.rows(buffer.axis).max(1));
         }
         Self {
             model,

@@ -25,7 +25,8 @@ pub struct TextPipeline {
 #[pymethods]
 impl TextPipeline {
     #[new]
-    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None))]
+    #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
+    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false))]
     fn new(
         py: Python<'_>,
         tokenizer_json: PathBuf,
@@ -33,12 +34,14 @@ impl TextPipeline {
         vocab_size: u32,
         prompts: Option<&str>,
         builtin_prompts: Option<&str>,
+        bare: bool,
     ) -> PyResult<Self> {
         let options = Options {
             limit,
             vocab_size,
             prompts,
             builtin_prompts,
+            bare,
         };
         let pipeline = py.detach(|| Pipeline::load(&tokenizer_json, options));
         let pipeline = pipeline.map_err(|error| to_python(py, &error))?;

@@ -16,6 +16,9 @@ pub struct Options<'a> {
     pub prompts: Option<&'a str>,
     /// A set of templates shipped here, which fills what the checkpoint does not name.
     pub builtin_prompts: Option<&'a str>,
+    /// The model averages the tokens it knows (Model2Vec): no special tokens, and unknown ones are left out, so that a
+    /// row may be empty.
+    pub bare: bool,
 }
 
 /// One tokenized input.
@@ -47,7 +50,8 @@ impl Pipeline {
             reason,
         };
         let json = std::fs::read_to_string(tokenizer).map_err(|error| corrupt(error.to_string()))?;
-        let read = Tokenizer::new(&json).map_err(corrupt)?;
+        let read = Tokenizer::new(&json).and_then(|read| if options.bare { read.bare(&json) } else { Ok(read) });
+        let read = read.map_err(corrupt)?;
         let prompts = Prompts::new(options.prompts, options.builtin_prompts).map_err(|reason| Error::Corrupt {
             path: tokenizer.with_file_name("config_sentence_transformers.json"),
             reason,

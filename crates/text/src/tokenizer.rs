@@ -42,6 +42,7 @@ struct Truncation {
 #[derive(Deserialize)]
 struct Kind {
     r#type: Option<String>,
+    unk_id: Option<u32>,
 }
 
 /// Text to ids, and the special tokens around them.
@@ -50,6 +51,8 @@ pub(crate) struct Tokenizer {
     before: Vec<u32>,
     after: Vec<u32>,
     keeps_end: bool,
+    /// Left out of every row; see [`Tokenizer::bare`].
+    dropped: Option<u32>,
     /// See [`max_chars_per_token`].
     pub max_chars_per_token: Option<usize>,
 }
@@ -98,8 +101,30 @@ impl Tokenizer {
             before,
             after,
             keeps_end: left,
+            dropped: None,
             max_chars_per_token: bound,
         })
+    }
+
+    /// The same tokenizer for a model that averages the tokens it knows (Model2Vec): nothing is put around a text, and
+    /// tokens that stand for the unknown are left out. `json` is the text it was read from.
+    pub fn bare(mut self, json: &str) -> Result<Self, String> {
+        self.before.clear();
+        self.after.clear();
+        self.dropped = match self.library.get_model() {
+            ModelWrapper::WordPiece(model) => self.library.token_to_id(&model.unk_token),
+            ModelWrapper::WordLevel(model) => self.library.token_to_id(&model.unk_token),
+            ModelWrapper::BPE(model) => {
+                let unknown = model.unk_token.as_deref();
+                unknown.and_then(|token| self.library.token_to_id(token))
+            }
+            ModelWrapper::Unigram(_) => {
+                let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+                let kind: Kind = serde_json::from_str(file.model.get()).map_err(|error| format!("model: {error}"))?;
+                kind.unk_id
+            }
+        };
+        Ok(self)
     }
 
     /// Special tokens that every text gets.
@@ -108,7 +133,7 @@ impl Tokenizer {
     }
 
     /// The ids of `text` between its special tokens, cut so that the row has at most `limit`, and the row's length
-    /// before that cut. The special tokens always stay.
+    /// before that cut. The special tokens always stay. Unknown tokens that are left out count for the cut alone.
     pub fn encode(&self, text: &str, limit: usize) -> Result<(Vec<u32>, usize), String> {
         let ids = self.ids(text)?;
         let length = ids.len() + self.special();
@@ -118,7 +143,14 @@ impl Tokenizer {
         } else {
             &ids[..kept]
         };
-        Ok((self.surround(ids), length))
+        let mut row = self.surround(ids);
+        let Some(unknown) = self.dropped else {
+            return Ok((row, length));
+        };
+        let cut = length - row.len();
+        row.retain(|id| *id != unknown);
+        let read = row.len();
+        Ok((row, read + cut))
     }
 
     /// All ids of `text`, without special tokens.

@@ -16,6 +16,9 @@ from embergem.models.head import Module
 
 NAME = "modules.json"
 
+BODIES = ("Transformer", "StaticEmbedding")
+"""Kinds of the first module."""
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -34,7 +37,7 @@ class Chain:
 
 
 def declared(data: bytes, where: str | Path) -> tuple[Declared, ...]:
-    """Parse the text of modules.json; the first module returned is the transformer.
+    """Parse the text of modules.json; the first module returned is the body.
 
     Raises:
         CorruptCheckpoint: It is not a list of modules, or a path leaves the checkpoint's directory.
@@ -45,6 +48,12 @@ def declared(data: bytes, where: str | Path) -> tuple[Declared, ...]:
         raise CorruptCheckpoint(f"{where} should hold a list of modules, found {shortened(rows)}")
     chain = tuple(_declared_one(row, where) for row in rows)
     kinds = [module.kind for module in chain]
+    if kinds[0] == "StaticEmbedding":
+        if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+            raise UnsupportedModel(
+                f"{where} lists the modules {', '.join(kinds)}; after StaticEmbedding embergem runs Normalize"
+            )
+        return chain
     if kinds[0] != "Transformer" or kinds.count("Transformer") > 1 or kinds[1:2] != ["Pooling"]:
         raise UnsupportedModel(
             f"{where} lists the modules {', '.join(kinds)}; embergem runs one Transformer, then Pooling, then any of "
@@ -69,6 +78,11 @@ def read_chain(root: Path) -> Chain:
             "sentence-transformers saves them; save this one with sentence-transformers first"
         )
     chain = declared(read_bytes(file), file)
+    if chain[0].kind == "StaticEmbedding":
+        raise UnsupportedModel(
+            f"{root} holds a StaticEmbedding without the config.json of Model2Vec, which says how its texts are read. "
+            "Save it with model2vec (StaticModel.from_sentence_transformers and save_pretrained), which writes one"
+        )
     head: list[Module] = []
     size: int | None = None
     for module in chain:
@@ -84,10 +98,10 @@ def _declared_one(row: Any, where: str | Path) -> Declared:
         raise CorruptCheckpoint(f'{where}: each module needs a "type" and a "path", both text; found {shortened(row)}')
     package, _, kind = row["type"].partition(".")
     kind = kind.rpartition(".")[2]
-    if package != "sentence_transformers" or kind not in ("Transformer", *READERS):
+    if package != "sentence_transformers" or kind not in (*BODIES, *READERS):
         raise UnsupportedModel(
             f"{where} names the module {row['type']!r}, which embergem does not have. It has sentence-transformers' "
-            "Transformer, Pooling, Dense and Normalize, and never runs code that comes with a model"
+            "Transformer, StaticEmbedding, Pooling, Dense and Normalize, and never runs code that comes with a model"
         )
     path = row["path"]
     pure = PurePosixPath(path)

@@ -2,39 +2,22 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embergem.checkpoint import static
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.modules import read_chain
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models.head import Dense, Module
 
-SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PROMPTS = "config_sentence_transformers.json"
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A model's files, read and checked as far as that is possible without its weights.
-
-    `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
-    "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
-    `limit` is the most tokens of one input, special tokens included.
-    """
-
-    config: dict[str, Any]
-    head: tuple[Module, ...]
-    weights: tuple[tuple[str, Path], ...]
-    tokenizer: Path
-    prompts: str | None
-    limit: int
 
 
 def read(location: Location) -> Checkpoint:
@@ -45,6 +28,8 @@ def read(location: Location) -> Checkpoint:
         UnsupportedModel: A module, a setting or a file format that embergem does not have.
     """
     root = location.path
+    if static.recognised(root):
+        return static.read(root)
     chain = read_chain(root)
     body = root / chain.transformer
     config = read_object(body / "config.json")

@@ -4,9 +4,10 @@ import re
 from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 
+from embergem.checkpoint.checkpoint import SINGLE
+from embergem.checkpoint.modules import BODIES, Declared
 from embergem.checkpoint.modules import NAME as MODULES
-from embergem.checkpoint.modules import Declared
-from embergem.checkpoint.read import INDEX, PROMPTS, SINGLE
+from embergem.checkpoint.read import INDEX, PROMPTS
 
 _BODY = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
@@ -22,7 +23,7 @@ def needed(chain: Iterable[Declared], names: Iterable[str]) -> list[str]:
     wanted = {MODULES, PROMPTS}
     for module in chain:
         at = PurePosixPath(module.path)
-        if module.kind == "Transformer":
+        if module.kind in BODIES:
             wanted |= {str(at / name) for name in _BODY}
             if str(at / SINGLE) in there:
                 wanted.add(str(at / SINGLE))
@@ -41,7 +42,7 @@ def lacking(chain: Iterable[Declared], there: Container[str]) -> list[str]:
     for module in chain:
         at = PurePosixPath(module.path)
         required: tuple[str, ...] = ()
-        if module.kind == "Transformer":
+        if module.kind in BODIES:
             weights = INDEX if str(at / INDEX) in there else SINGLE
             required = ("config.json", "tokenizer.json", weights)
         elif module.kind == "Dense":

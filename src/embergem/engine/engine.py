@@ -141,6 +141,7 @@ class Engine:
                 vocab_size=kind.config.vocab_size,
                 prompts=checkpoint.prompts,
                 builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
+                bare=kind.bare,
             )
             source = program.to_json()
             model, least = _load(

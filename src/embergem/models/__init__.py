@@ -13,6 +13,7 @@ FAMILIES = {
     "embedding_gemma2": "embedding_gemma2",
     "embedding_gemma2_text": "embedding_gemma2",
     "gemma3_text": "gemma3_text",
+    "model2vec": "static",
     "modernbert": "modernbert",
     "mpnet": "mpnet",
     "nomic_bert": "nomic_bert",
@@ -30,7 +31,7 @@ class Family:
     `config` is the parsed config.json; `forward(ops, config, weights, batch)` runs it; `trained_dimensions` are the
     sizes that Matryoshka training covered (empty: only the full size); `norm_before_cut` says that vectors go through a
     layer norm without weights before such a cut; `builtin_prompts` names a set in crates/text; `places` is the number
-    of tokens that a position table covers.
+    of tokens that a position table covers; `bare` says that texts get no special tokens and lose their unknown ones.
     """
 
     model_type: str
@@ -40,6 +41,7 @@ class Family:
     builtin_prompts: str | None
     norm_before_cut: bool
     places: int | None
+    bare: bool
 
 
 def family(config: dict[str, Any]) -> Family:
@@ -64,4 +66,5 @@ def family(config: dict[str, Any]) -> Family:
         builtin_prompts=module.BUILTIN_PROMPTS,
         norm_before_cut=getattr(module, "NORM_BEFORE_CUT", False),
         places=getattr(read, "places", None),
+        bare=getattr(module, "BARE", False),
     )

@@ -109,7 +109,7 @@ class Ops(Protocol[Value, Weight_contra, Batch_contra]):
         """Return x times a number, or times a checkpoint tensor of one element."""
 
     def pool(self, batch: Batch_contra, x: Value, *, kind: Pooling) -> Value:
-        """Reduce each row's tokens to one vector: (t, f) -> (b, f)."""
+        """Reduce each row's tokens to one vector: (t, f) -> (b, f). The mean of no tokens is zero."""
 
     def normalise(self, x: Value) -> Value:
         """Divide by the Euclidean norm (at least 1e-12)."""

@@ -167,7 +167,7 @@ class Reference:
         rows = [x[span] for span in batch.spans()]
         match kind:
             case "mean":
-                return np.stack([row.mean(axis=0) for row in rows])
+                return np.stack([row.mean(axis=0) if len(row) else np.zeros_like(x, shape=x.shape[1:]) for row in rows])
             case "cls":
                 return np.stack([row[0] for row in rows])
             case "last":

@@ -36,7 +36,7 @@ pub struct Pool {
 pub struct Text {
     /// First token.
     pub start: usize,
-    /// Tokens, at least one.
+    /// Tokens; none only where the program takes that, see [`crate::Model::start`].
     pub len: usize,
     /// Row of the output.
     pub row: usize,
@@ -45,17 +45,21 @@ pub struct Text {
 /// Pools one text, token by token from its own first.
 ///
 /// # Safety
-/// See [`super::Kernels`]; a text has at least one token.
+/// See [`super::Kernels`]. The vector of a text without tokens is zero.
 #[inline(always)]
 pub unsafe fn pool<V: Simd>(args: &Pool, text: Text) {
     let one = if args.kind == Kind::Last {
-        text.start + text.len - 1
+        (text.start + text.len).saturating_sub(1)
     } else {
         text.start
     };
-    // SAFETY: the caller vouches for the text's rows and for the output row.
+    // SAFETY: the caller vouches for the text's rows and for the output row; a text without tokens has no row to read.
     unsafe {
         let out = args.out.row(text.row);
+        if text.len == 0 {
+            std::slice::from_raw_parts_mut(out, args.width).fill(0.0);
+            return;
+        }
         each!(V, args.width, |i, n| {
             let mut value = V::load_first(args.x.row(one).add(i), n);
             if matches!(args.kind, Kind::Mean | Kind::Max) {

@@ -1,0 +1,26 @@
+"""What is known of a model before its weights are mapped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embergem.models.head import Module
+
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model's files, read and checked as far as that is possible without its weights.
+
+    `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
+    "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
+    `limit` is the most tokens of one input, special tokens included.
+    """
+
+    config: dict[str, Any]
+    head: tuple[Module, ...]
+    weights: tuple[tuple[str, Path], ...]
+    tokenizer: Path
+    prompts: str | None
+    limit: int

@@ -1,0 +1,86 @@
+"""Static models against Model2Vec: how texts are read, and what their directory may say."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from goldens import DATA, golden
+from safetensors.numpy import load_file, save_file
+
+from embergem.embedder import Embedder
+from embergem.errors import CorruptCheckpoint, EmptyInput, InputTooLong, UnsupportedModel
+from embergem.ops.reference import Batch, Reference
+
+
+@pytest.fixture
+def model(tmp_path):
+    shutil.copytree(DATA / "static", tmp_path / "static")
+    return tmp_path / "static"
+
+
+def change(path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_texts_are_read_as_the_published_library_reads_them():
+    static = golden("static")
+    with Embedder(DATA / "static") as embedder:
+        with pytest.warns(UserWarning, match=r"1 of 12 inputs were cut to the limit of 512 tokens"):
+            found = embedder.embed(static.texts, truncate=True)
+        assert np.abs(found - static.vectors).max() < 1e-6
+        assert np.array_equal(embedder.embed([""]), np.zeros((1, 48)))  # nothing but an empty text in the batch
+        whole = [ids for ids in static.ids if ids]
+        assert np.array_equal(embedder.embed(whole), found[[bool(ids) for ids in static.ids]])
+        with pytest.raises(InputTooLong, match="512"):
+            embedder.embed(static.texts)
+        with pytest.raises(EmptyInput):
+            embedder.embed([[]])
+
+
+def test_the_mean_of_no_tokens_is_zero_in_the_specification():
+    batch = Batch(np.zeros(0, dtype=np.uint32), np.array([0, 0], dtype=np.uint32))
+    assert np.array_equal(Reference().pool(batch, np.ones((0, 3), dtype=np.float32), kind="mean"), np.zeros((1, 3)))
+
+
+def test_the_config_says_what_the_head_is(model):
+    (model / "modules.json").unlink()
+    expected = golden("static").vectors[2]
+    assert np.abs(Embedder(model).embed("What is graphene?")[0] - expected).max() < 1e-6
+    change(model / "config.json", normalize=False)
+    mean = Embedder(model).embed("What is graphene?")[0]
+    ids = golden("static").ids[2]
+    assert np.abs(mean - load_file(model / "model.safetensors")["embeddings"][ids].mean(axis=0)).max() < 1e-6
+
+
+def test_the_limit_is_the_config_s(model):
+    change(model / "config.json", max_length=None)
+    assert Embedder(model).limit > 30_000
+    change(model / "config.json", max_length=7)
+    assert Embedder(model).limit == 7
+    with pytest.raises(InputTooLong):
+        Embedder(model).embed("What is graphene?")
+
+
+def test_what_is_not_done_is_refused(model):
+    change(model / "config.json", vocabulary_quantization=4096)
+    with pytest.raises(UnsupportedModel, match="vocabulary_quantization is 4096"):
+        Embedder(model)
+
+
+def test_files_that_contradict_each_other_are_refused(model):
+    change(model / "config.json", normalize=False)
+    with pytest.raises(CorruptCheckpoint, match=r"modules\.json normalises"):
+        Embedder(model)
+    save_file({"other": np.zeros(3, dtype=np.float32)}, model / "model.safetensors")
+    with pytest.raises(CorruptCheckpoint, match="a table called embeddings"):
+        Embedder(model)
+    (model / "model.safetensors").write_bytes(b"\xff" * 16)
+    with pytest.raises(CorruptCheckpoint, match="header ends outside"):
+        Embedder(model)
+
+
+def test_a_static_embedding_of_sentence_transformers_is_refused_with_the_way_out(model):
+    (model / "config.json").unlink()
+    with pytest.raises(UnsupportedModel, match="from_sentence_transformers"):
+        Embedder(model)
