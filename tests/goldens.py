@@ -41,9 +41,13 @@ class Golden:
         """The executor's model."""
         return Model.load(build(self.family, self.head).to_json(), self.files, **options)
 
+    def tensors(self):
+        """Checkpoint tensors by the names in their files, dense layers under their directory's."""
+        return {prefix + name: value for prefix, path in self.files for name, value in load_file(path).items()}
+
     def weights(self):
         """Checkpoint tensors for the reference, prefixes stripped as the executor does."""
-        tensors = {prefix + name: value for prefix, path in self.files for name, value in load_file(path).items()}
+        tensors = self.tensors()
 
         def lookup(name, shape):
             found = next(tensors[prefix + name] for prefix in PREFIXES if prefix + name in tensors)

@@ -118,3 +118,22 @@ class Model:
 
     def peak(self, seconds: float) -> float:
         """Floating point operations a second that the model's threads can do at most, measured for so long."""
+
+class Tensors:
+    """The tensors of safetensors and GGUF files, mapped; names are those of embergem's model files."""
+
+    def __new__(cls, files: Sequence[tuple[str, str]]) -> Tensors:
+        """Map the `files`, as (name prefix, path), and check their layout."""
+    @property
+    def metadata(self) -> str:
+        """What a GGUF file says about the model, as JSON; `{}` for safetensors. Long arrays are `{"array": length}`."""
+
+    @property
+    def list(self) -> list[tuple[str, list[int], str]]:
+        """Name, shape (rows first) and element type of each, in name order."""
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start..stop of a tensor as float32, (stop - start, product of the other sizes).
+
+        `name` may leave out prefixes such as `model.`; a vector is read whole.
+        """

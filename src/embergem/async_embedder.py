@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embergem.embedder import Embedder
 from embergem.engine.request import Vectors
 from embergem.prompts import Task
-from embergem.sdk.backend import Backend, open_backend
+from embergem.sdk.backend import Backend, LoadOptions, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
 from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
@@ -36,7 +36,7 @@ class AsyncEmbedder(Methods):
 
     Args:
         model: As for `Embedder`: hub id, alias, directory or address.
-        dtype, threads, device: As for `Embedder`.
+        options: `dtype`, `threads`, `device` and the rest, as for `Embedder`.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer, ForkedProcess: As `Embedder`.
@@ -55,26 +55,18 @@ class AsyncEmbedder(Methods):
     def __init__(
         self,
         model: str | Path | None = None,
-        *,
-        dtype: str | None = None,
-        threads: int | None = None,
-        device: str | None = None,
+        **options: Unpack[LoadOptions],
     ) -> None:
-        super().__init__(open_backend(model, dtype, threads, device))
+        super().__init__(open_backend(model, **options))
 
     @classmethod
     async def load(
         cls,
         model: str | Path | None = None,
-        *,
-        dtype: str | None = None,
-        threads: int | None = None,
-        device: str | None = None,
+        **options: Unpack[LoadOptions],
     ) -> "AsyncEmbedder":
         """Load a model without holding the event loop; see the class."""
-        opened = await off_loop(
-            lambda: open_backend(model, dtype, threads, device), undo=lambda backend: backend.close()
-        )
+        opened = await off_loop(lambda: open_backend(model, **options), undo=lambda backend: backend.close())
         return AsyncEmbedder._on(opened)
 
     @classmethod

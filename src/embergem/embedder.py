@@ -22,13 +22,15 @@ class Embedder(Methods):
     """Turns texts into vectors. One object may be used from many threads.
 
     Args:
-        model: Hub id, alias, or directory; None is the default model, all-MiniLM-L6-v2. Or the address of an embergem
-            server, such as "http://localhost:1234": the same methods give the same bits from there (`Client` has more
-            to set).
+        model: Hub id, alias, directory or GGUF file; None is the default model, all-MiniLM-L6-v2. Or the address of an
+            embergem server, such as "http://localhost:1234": the same methods give the same bits from there (`Client`
+            has more to set).
         dtype: Arithmetic of the large products: "float32" (also None); "int16", faster and near lossless; "auto",
             which is int16 where it was measured to come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
+        dense_from: The model whose dense layers a GGUF file takes that lacks its own.
+        allow_missing_dense: Let such a file do without them; its vectors are a space of their own.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
@@ -50,8 +52,19 @@ class Embedder(Methods):
         dtype: str | None = None,
         threads: int | None = None,
         device: str | None = None,
+        dense_from: str | Path | None = None,
+        allow_missing_dense: bool = False,
     ) -> None:
-        super().__init__(open_backend(model, dtype, threads, device))
+        super().__init__(
+            open_backend(
+                model,
+                dtype=dtype,
+                threads=threads,
+                device=device,
+                dense_from=dense_from,
+                allow_missing_dense=allow_missing_dense,
+            )
+        )
 
     @overload
     def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...

@@ -1,8 +1,11 @@
-//! Safetensors files mapped into memory, and their tensors by the name a model asks for.
+//! Safetensors and GGUF files mapped into memory, and their tensors by the name a model asks for.
 
+use crate::dequantise::Quant;
 use crate::error::{Error, Result};
+use crate::gguf::{self, Gguf};
+use crate::gguf_names::canonical;
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,12 +32,28 @@ pub enum Element {
     Bf16,
     /// IEEE half precision.
     F16,
+    /// Integers in blocks that have scales, as GGUF stores them.
+    Block(Quant),
 }
 
 impl Element {
-    /// Bytes of one.
-    pub fn size(self) -> usize {
-        if self == Self::F32 { 4 } else { 2 }
+    /// Values and bytes of the least part that stands alone.
+    pub fn part(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Block(quant) => (quant.values(), quant.bytes()),
+        }
+    }
+
+    /// Its name in safetensors or GGUF.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+            Self::Block(quant) => quant.name(),
+        }
     }
 }
 
@@ -52,19 +71,24 @@ pub struct Tensor {
 /// The tensors of a model's files.
 #[derive(Default)]
 pub struct Checkpoint {
+    /// What the GGUF file among them says about the model.
+    pub metadata: serde_json::Value,
     tensors: HashMap<String, Entry>,
 }
 
 struct Entry {
-    tensor: Option<Tensor>,
-    dtype: Dtype,
+    /// The tensor, or the name of an element type that isn't read.
+    tensor: std::result::Result<Tensor, String>,
     path: PathBuf,
 }
 
 impl Checkpoint {
     /// Maps the files; tensors of a file are named with its prefix in front, such as `2_Dense.`.
     pub fn open<'a>(files: impl IntoIterator<Item = (&'a str, &'a Path)>) -> Result<Self> {
-        let mut checkpoint = Self::default();
+        let mut checkpoint = Self {
+            metadata: serde_json::json!({}),
+            ..Self::default()
+        };
         for (prefix, path) in files {
             checkpoint.add(prefix, path)?;
         }
@@ -88,12 +112,17 @@ impl Checkpoint {
         // the caches of embergem replace files by renaming and never write into them.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let map = Arc::new(map);
-        let parsed = SafeTensors::deserialize(&map).map_err(|error| corrupt(error.to_string()))?;
-        for (name, view) in parsed.tensors() {
+        let tensors = if map.starts_with(gguf::MAGIC) {
+            let (metadata, tensors) = gguf_tensors(&map).map_err(corrupt)?;
+            self.metadata = metadata;
+            tensors
+        } else {
+            safetensors_tensors(&map).map_err(|error| corrupt(error.to_string()))?
+        };
+        for (name, tensor) in tensors {
             let name = format!("{prefix}{name}");
             let entry = Entry {
-                tensor: Tensor::new(&map, &view),
-                dtype: view.dtype(),
+                tensor,
                 path: path.to_owned(),
             };
             if let Some(other) = self.tensors.insert(name.clone(), entry) {
@@ -103,8 +132,30 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Every tensor that can be read, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let all = self.tensors.iter();
+        all.filter_map(|(name, entry)| Some((name.as_str(), entry.tensor.as_ref().ok()?)))
+    }
+
     /// Finds the tensor `name`, under one of the usual prefixes if need be, and checks its shape and element type.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
+        let wrong = |reason| Error::Tensor {
+            name: name.into(),
+            reason,
+        };
+        let tensor = self.find(name)?;
+        if tensor.shape != shape {
+            return Err(wrong(format!(
+                "its shape is {:?}; config.json asks for {shape:?}",
+                tensor.shape
+            )));
+        }
+        Ok(tensor)
+    }
+
+    /// Finds the tensor `name`, under one of the usual prefixes if need be, and checks its element type.
+    pub fn find(&self, name: &str) -> Result<&Tensor> {
         let wrong = |reason| Error::Tensor {
             name: name.into(),
             reason,
@@ -115,51 +166,77 @@ impl Checkpoint {
             .ok_or_else(|| {
                 wrong("the checkpoint does not have it. Is this another architecture, or incomplete?".into())
             })?;
-        let tensor = entry.tensor.as_ref().ok_or_else(|| {
+        entry.tensor.as_ref().map_err(|element| {
             wrong(format!(
-                "its element type is {:?}; embergem reads F32, BF16 and F16",
-                entry.dtype
+                "its element type is {element}; embergem reads F32, BF16 and F16, and from GGUF Q8_0, Q4_0, Q5_0, Q5_1, \
+                 Q4_K, Q5_K and Q6_K too"
             ))
-        })?;
-        if tensor.shape != shape {
-            return Err(wrong(format!(
-                "its shape is {:?}; config.json asks for {shape:?}",
-                tensor.shape
-            )));
-        }
-        Ok(tensor)
+        })
     }
 }
 
-impl Tensor {
-    fn new(map: &Arc<Mmap>, view: &TensorView<'_>) -> Option<Self> {
+/// A tensor by name, or the name of its element type where that isn't read.
+type Found = (String, std::result::Result<Tensor, String>);
+
+fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<Found>, SafeTensorError> {
+    let tensor = |view: TensorView<'_>| {
         let element = match view.dtype() {
             Dtype::F32 => Element::F32,
             Dtype::BF16 => Element::Bf16,
             Dtype::F16 => Element::F16,
-            _ => return None,
+            other => return Err(format!("{other:?}")),
         };
-        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
-        Some(Self {
+        Ok(Tensor {
             map: Arc::clone(map),
-            start,
+            start: view.data().as_ptr() as usize - map.as_ptr() as usize,
             element,
             shape: view.shape().to_vec(),
         })
-    }
+    };
+    let parsed = SafeTensors::deserialize(map)?;
+    Ok(parsed
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, tensor(view)))
+        .collect())
+}
 
+fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<Found>), String> {
+    let parsed = Gguf::parse(map)?;
+    let architecture = parsed.metadata.get("general.architecture");
+    let architecture = architecture
+        .and_then(|value| value.as_str())
+        .unwrap_or_default()
+        .to_owned();
+    let tensor = |place: gguf::Place<'_>| {
+        let name = canonical(&architecture, place.name);
+        let tensor = place.element.map(|element| Tensor {
+            map: Arc::clone(map),
+            start: place.start,
+            element,
+            shape: place.shape,
+        });
+        (name, tensor.map_err(|number| format!("GGUF's number {number}")))
+    };
+    let tensors = parsed.tensors.into_iter().map(tensor).collect();
+    Ok((serde_json::Value::Object(parsed.metadata), tensors))
+}
+
+impl Tensor {
     /// Floats of one row: the product of all but the first size.
     pub fn row_len(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// Bytes of elements `start..start + count`.
+    /// Bytes of elements `start..start + count`, which are whole blocks.
     fn bytes(&self, start: usize, count: usize) -> &[u8] {
-        let size = self.element.size();
-        &self.map[self.start + start * size..self.start + (start + count) * size]
+        let (values, bytes) = self.element.part();
+        let (from, to) = (start / values * bytes, (start + count) / values * bytes);
+        &self.map[self.start + from..self.start + to]
     }
 
-    /// Widens elements from `start` on into `out`. The file's alignment does not matter.
+    /// Widens elements from `start` on into `out`: whole rows, or parts of them that are whole blocks. The file's
+    /// alignment does not matter.
     #[inline(always)]
     pub fn read(&self, start: usize, out: &mut [f32]) {
         let bytes = self.bytes(start, out.len());
@@ -167,6 +244,7 @@ impl Tensor {
             Element::F32 => widen::<4>(bytes, out, f32::from_le_bytes),
             Element::Bf16 => widen::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Element::F16 => widen::<2>(bytes, out, |b| half_to_f32(u16::from_le_bytes(b))),
+            Element::Block(quant) => quant.read(bytes, out),
         }
     }
 }
@@ -179,7 +257,7 @@ fn widen<const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn([u8; N]) -> f
 }
 
 /// IEEE 754 binary16 to binary32, exact: normal numbers by shifting, subnormal ones by a product.
-fn half_to_f32(bits: u16) -> f32 {
+pub(crate) fn half_to_f32(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let rest = u32::from(bits & 0x7fff);
     let magnitude = match rest >> 10 {

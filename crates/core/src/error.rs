@@ -14,8 +14,8 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A safetensors file is damaged, cut off or lies about its own layout.
-    #[error("{path} is not a valid safetensors file: {reason}. Download it again.")]
+    /// A safetensors or GGUF file is damaged, cut off or lies about its own layout.
+    #[error("{path} is not a valid {} file: {reason}. Download it again.", if path.extension().is_some_and(|end| end == "gguf") { "GGUF" } else { "safetensors" })]
     Corrupt {
         /// The file.
         path: PathBuf,

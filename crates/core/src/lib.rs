@@ -7,7 +7,10 @@
 mod aligned;
 mod arbiter;
 mod checkpoint;
+mod dequantise;
 mod error;
+mod gguf;
+mod gguf_names;
 mod kernels;
 mod lower;
 mod memory;
@@ -16,6 +19,7 @@ mod pool;
 mod program;
 mod run;
 mod simd;
+mod tensors;
 mod weights;
 
 pub use arbiter::{Arbiter, Lane};
@@ -23,6 +27,7 @@ pub use error::{Error, Result};
 pub use model::{Model, Options, Precision};
 pub use pool::Pool;
 pub use run::{Progress, Run};
+pub use tensors::Tensors;
 
 /// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {

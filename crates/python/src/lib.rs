@@ -6,6 +6,7 @@ mod errors;
 mod model;
 mod parallel;
 mod strings;
+mod tensors;
 mod text;
 mod token_ids;
 
@@ -16,6 +17,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;
+    module.add_class::<tensors::Tensors>()?;
     module.add_class::<text::TextPipeline>()?;
     Ok(())
 }

@@ -159,7 +159,7 @@ impl Model {
     }
 }
 
-fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Io { .. } | Error::Corrupt { .. } => "CorruptCheckpoint",
         Error::Tensor { .. } => "MissingTensor",

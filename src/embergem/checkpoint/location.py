@@ -9,9 +9,13 @@ class Location:
     """A model that is on this machine.
 
     `id` is the name it is known by: the hub id, or a directory's last path component, never an absolute path.
-    `path` is a directory laid out as sentence-transformers saves it. `revision` is the hub commit, where known.
+    `path` is a directory laid out as sentence-transformers saves it, or a GGUF file. `revision` is the hub commit, if
+    known. A GGUF file that lost its dense layers takes them from the checkpoint in the directory `dense_from`, or does
+    without them where `allow_missing_dense` says so.
     """
 
     id: str
     path: Path
     revision: str | None = None
+    dense_from: Path | None = None
+    allow_missing_dense: bool = False

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embergem.checkpoint import static
+from embergem.checkpoint import gguf, static
 from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
 from embergem.checkpoint.location import Location
@@ -28,6 +28,8 @@ def read(location: Location) -> Checkpoint:
         UnsupportedModel: A module, a setting or a file format that embergem does not have.
     """
     root = location.path
+    if file := gguf.recognised(root):
+        return gguf.read(file, location, dense_of)
     if static.recognised(root):
         return static.read(root)
     chain = read_chain(root)
@@ -93,6 +95,18 @@ def shards(index: Path) -> list[Path]:
     return files
 
 
+def dense_of(root: Path) -> tuple[tuple[Module, ...], tuple[tuple[str, Path], ...]]:
+    """Return the dense modules of the checkpoint at `root`, and their files by name prefix.
+
+    Raises:
+        CorruptCheckpoint: It has none.
+    """
+    modules = tuple(module for module in read_chain(root).head if isinstance(module, Dense))
+    if not modules:
+        raise CorruptCheckpoint(f"{root} has no dense layers to take")
+    return modules, tuple(_dense_files(root, modules))
+
+
 def _dense_files(root: Path, head: Sequence[Module]) -> list[tuple[str, Path]]:
     files: dict[str, Path] = {}
     for module in head:
@@ -108,8 +122,8 @@ def _no_weights(file: Path) -> CorruptCheckpoint | UnsupportedModel:
     others = sorted(path.name for pattern in _OTHER_FORMATS for path in file.parent.glob(pattern))
     if others:
         return UnsupportedModel(
-            f"{file} is missing, and {', '.join(others)} is not read: embergem takes weights as safetensors only "
-            "(pickle files can run code). Save the model again with safe_serialization=True"
+            f"{file} is missing, and {', '.join(others)} is not read: embergem takes weights as safetensors, or one "
+            "GGUF file alone (pickle files can run code). Save the model again with safe_serialization=True"
         )
     return CorruptCheckpoint(f"{file} is missing; the model in this directory has no weights")
 

@@ -3,11 +3,12 @@
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from embergem import catalog
 from embergem.catalog import Entry
-from embergem.checkpoint import cache, hub, wheel
+from embergem.checkpoint import cache, gguf, hub, wheel
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.progress import Bar
@@ -19,13 +20,21 @@ log = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def resolve(name: str | Path | None = None, *, progress: bool | None = None) -> Location:
+def resolve(
+    name: str | Path | None = None,
+    *,
+    progress: bool | None = None,
+    dense_from: str | Path | None = None,
+    allow_missing_dense: bool = False,
+) -> Location:
     """Find a model's files, downloading them when they are not on this machine.
 
     Args:
-        name: A directory, a name or alias of the catalog, or the id of a model on the hub ("org/name"), looked for in
-            this order. None is the default model.
+        name: A directory, a GGUF file, a name or alias of the catalog, or the id of a model on the hub ("org/name"),
+            looked for in this order. None is the default model.
         progress: Whether to show a progress bar; None shows it when standard error is a terminal.
+        dense_from: The model whose dense layers a GGUF file takes that lacks its own.
+        allow_missing_dense: Whether such a file may do without them.
 
     Raises:
         UnknownModel: Nothing has this name.
@@ -34,7 +43,10 @@ def resolve(name: str | Path | None = None, *, progress: bool | None = None) -> 
     """
     found = identify(name)
     if isinstance(found, Location):
-        return found
+        if dense_from is None and not allow_missing_dense:
+            return found
+        dense = None if dense_from is None else resolve(dense_from, progress=progress).path
+        return replace(found, dense_from=dense, allow_missing_dense=allow_missing_dense)
     model, entry = found
     kept, _ = _usable(model, entry)
     location = (kept or _fetch(model, entry, progress, refresh=False)).location
@@ -69,7 +81,9 @@ def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
         if os.path.isdir(path):
             return Location(path.name or "model", path)
         if os.path.isfile(path):
-            raise UnknownModel(f"{name} is a file; name the directory that it is in")
+            if path.suffix == gguf.SUFFIX:
+                return Location(path.stem, path)
+            raise UnknownModel(f"{name} is a file; name the directory that it is in, or a {gguf.SUFFIX} file")
     if isinstance(name, str):
         if entry := catalog.find(name):
             return entry.id, entry

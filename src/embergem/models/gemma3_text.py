@@ -32,6 +32,7 @@ class Config:
     full_attention: tuple[bool, ...]  # a layer
     theta_full: float
     theta_sliding: float
+    norm_plus_one: bool  # false where the file has the 1 added already, as GGUF does
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "Config":
@@ -62,6 +63,7 @@ class Config:
             full_attention=layer_kinds(read, pattern, first=pattern - 1),
             theta_full=thetas["full_attention"],
             theta_sliding=thetas["sliding_attention"],
+            norm_plus_one=not read.get("norms_folded", bool, False),
         )
 
 
@@ -73,7 +75,7 @@ def forward(
     heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim
 
     def norm(x: Value, weight: Weight, per_head: int | None = None) -> Value:
-        return ops.norm(x, weight, kind="rms", eps=c.rms_norm_eps, plus_one=True, per_head=per_head)
+        return ops.norm(x, weight, kind="rms", eps=c.rms_norm_eps, plus_one=c.norm_plus_one, per_head=per_head)
 
     x = ops.embed(batch, weights("embed_tokens.weight", c.vocab_size, hidden))
     x = ops.scale(x, hidden**0.5)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine, Request
@@ -65,17 +65,38 @@ class Backend(Protocol):
         """Free what it holds."""
 
 
-def open_backend(model: str | Path | None, dtype: str | None, threads: int | None, device: str | None) -> Backend:
+class LoadOptions(TypedDict, total=False):
+    """How a model in this process is to be loaded; see `Embedder`. None and False leave it at the default."""
+
+    dtype: str | None
+    threads: int | None
+    device: str | None
+    dense_from: str | Path | None
+    allow_missing_dense: bool
+
+
+def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Backend:
     """Load the model, or connect to the server if `model` is an address.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
         ServerUnreachable, UnexpectedAnswer: There is no such server.
+        UnsupportedOption: An option that this engine does not have, or any at all for a server.
     """
     if not is_address(model):
-        return Engine.load(resolve(model), dtype=dtype or "float32", threads=threads, device=device)
-    for name, value in (("dtype", dtype), ("threads", threads), ("device", device)):
-        if value is not None:
+        location = resolve(
+            model,
+            dense_from=options.get("dense_from"),
+            allow_missing_dense=options.get("allow_missing_dense", False),
+        )
+        return Engine.load(
+            location,
+            dtype=options.get("dtype") or "float32",
+            threads=options.get("threads"),
+            device=options.get("device"),
+        )
+    for name, value in options.items():
+        if value is not None and value is not False:
             raise UnsupportedOption(
                 f"{name}={value!r} is for models in this process; the server at {model} has its own", param=name
             )

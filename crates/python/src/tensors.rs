@@ -1,0 +1,42 @@
+//! `Tensors`: weight files as Python sees it.
+
+use crate::model::to_python;
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+
+/// The tensors of safetensors and GGUF files, mapped.
+#[pyclass(frozen, module = "embergem._native")]
+pub struct Tensors {
+    tensors: embergem_core::Tensors,
+}
+
+#[pymethods]
+impl Tensors {
+    #[new]
+    fn new(py: Python<'_>, files: Vec<(String, PathBuf)>) -> PyResult<Self> {
+        let files = files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+        let tensors = py.detach(|| embergem_core::Tensors::open(files));
+        tensors
+            .map(|tensors| Self { tensors })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    #[getter]
+    fn metadata(&self) -> String {
+        self.tensors.metadata()
+    }
+
+    #[getter]
+    fn list(&self) -> Vec<(String, Vec<usize>, &'static str)> {
+        let all = self.tensors.list();
+        let owned = |(name, shape, element): (&str, &[usize], _)| (name.to_owned(), shape.to_vec(), element);
+        all.into_iter().map(owned).collect()
+    }
+
+    fn rows<'py>(&self, py: Python<'py>, name: &str, start: usize, stop: usize) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let read = py.detach(|| self.tensors.rows(name, start, stop));
+        let (values, width) = read.map_err(|error| to_python(py, &error))?;
+        PyArray1::from_vec(py, values).reshape([stop - start, width])
+    }
+}
