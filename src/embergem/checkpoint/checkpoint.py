@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embergem.models.head import Module
+
+if TYPE_CHECKING:
+    from embergem.checkpoint.compiled import Manifest
 
 SINGLE = "model.safetensors"
 
@@ -16,6 +19,7 @@ class Checkpoint:
     `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
     "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
     `limit` is the most tokens of one input, special tokens included.
+    A compiled model has its manifest and its program instead of a config and a head.
     """
 
     config: dict[str, Any]
@@ -24,3 +28,5 @@ class Checkpoint:
     tokenizer: Path
     prompts: str | None
     limit: int
+    compiled: "Manifest | None" = None
+    program: bytes = b""

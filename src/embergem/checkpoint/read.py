@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embergem.checkpoint import gguf, static
+from embergem.checkpoint import compiled, gguf, static
 from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
 from embergem.checkpoint.location import Location
@@ -28,6 +28,8 @@ def read(location: Location) -> Checkpoint:
         UnsupportedModel: A module, a setting or a file format that embergem does not have.
     """
     root = location.path
+    if compiled.recognised(root):
+        return compiled.read(root)
     if file := gguf.recognised(root):
         return gguf.read(file, location, dense_of)
     if static.recognised(root):

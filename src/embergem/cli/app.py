@@ -209,6 +209,67 @@ def bench(
     run(model=model, dtype=dtype, threads=threads, as_json=as_json)
 
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
+Stored = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Store matrices as float32 or bfloat16.", show_default=False),
+]
+DenseFrom = Annotated[
+    str | None,
+    typer.Option(help="Model whose dense layers a GGUF file takes that lacks its own.", autocompletion=complete_model),
+]
+MissingDense = Annotated[
+    bool,
+    typer.Option("--allow-missing-dense", help="Let such a file do without them; its vectors are another space."),
+]
+
+
+@app.command("compile", epilog=EPILOG)
+def compile_(
+    model: Annotated[str, typer.Argument(help="Hub id, alias, directory or GGUF file.", autocompletion=complete_model)],
+    output: Output,
+    dtype: Stored = None,
+    dense_from: DenseFrom = None,
+    allow_missing_dense: MissingDense = False,
+) -> None:
+    """Write a model as one directory that loads anywhere, with its program, vectors to hold it against, and all files.
+
+    Without --dtype the weights are linked as they are.
+
+    [bold]Example[/bold]
+
+    embergem compile google/embeddinggemma-300m -o gemma --dtype bfloat16 && embergem serve -m gemma
+    """
+    from embergem.checkpoint.resolve import resolve
+    from embergem.cli.compile import compile_model
+
+    location = resolve(model, dense_from=dense_from, allow_missing_dense=allow_missing_dense)
+    manifest = compile_model(location, output, dtype)
+    size = sum(file.size for file in manifest.weights) / 1e6
+    typer.echo(f"{output}: {manifest.model_type}, {manifest.vectors.dimensions} dimensions, weights of {size:,.0f} MB")
+
+
+@app.command(epilog=EPILOG)
+def convert(
+    file: Annotated[Path, typer.Argument(help="GGUF file.")],
+    output: Output,
+    dtype: Stored = None,
+    dense_from: DenseFrom = None,
+    allow_missing_dense: MissingDense = False,
+) -> None:
+    """Write a GGUF file as a directory of safetensors, as sentence-transformers saves models.
+
+    [bold]Example[/bold]
+
+    embergem convert embeddinggemma-300M-Q8_0.gguf -o gemma --dense-from google/embeddinggemma-300m
+    """
+    from embergem.checkpoint.resolve import resolve
+    from embergem.cli.convert import convert
+
+    convert(resolve(file, dense_from=dense_from, allow_missing_dense=allow_missing_dense), output, dtype)
+    typer.echo(f"{output}: read it with embergem serve -m {output}")
+
+
 def report(error: Exception) -> int:
     """Print an error as one line and return the exit code; what embergem did not raise itself is raised on."""
     if isinstance(error, OSError) and error.filename is not None:

@@ -108,11 +108,10 @@ def verify(name: Name = None) -> None:
 
 def _show_program(name: str | None, as_json: bool) -> None:
     from embergem.checkpoint.read import read
-    from embergem.models import family
-    from embergem.program.build import build
+    from embergem.engine.prepare import prepare
 
-    checkpoint = read(resolve(name))
-    built = build(family(checkpoint.config), checkpoint.head)
+    location = resolve(name)
+    built = prepare(read(location), location.id).program
     typer.echo(built.to_json() if as_json else str(built))
 
 

@@ -10,7 +10,6 @@ from types import TracebackType
 
 import numpy as np
 
-from embergem import catalog
 from embergem._native import Model, TextPipeline, __version__
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
@@ -19,11 +18,10 @@ from embergem.engine import budget, fork
 from embergem.engine.cache import Cache
 from embergem.engine.exactness import LEAST_COSINE, cosine
 from embergem.engine.loop import Loop
+from embergem.engine.prepare import check, prepare
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, UnsupportedOption
-from embergem.models import family
-from embergem.program.build import build
 from embergem.program.flops import flops
 from embergem.program.memory import weight_bytes
 from embergem.program.program import Program
@@ -127,10 +125,8 @@ class Engine:
         _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
         fork.claim()
         checkpoint = read(location)
-        kind = family(checkpoint.config)
-        entry = catalog.known(location.id, kind.model_type)
-        limit = min(checkpoint.limit, kind.places or checkpoint.limit)
-        program = build(kind, checkpoint.head)
+        kind = prepare(checkpoint, location.id)
+        limit, program = kind.limit, kind.program
         files = [(prefix, str(path)) for prefix, path in checkpoint.weights]
         fresh = not scanned.remembered(checkpoint.weights)
         with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
@@ -138,9 +134,9 @@ class Engine:
                 TextPipeline,
                 str(tokenizer or checkpoint.tokenizer),
                 limit=limit,
-                vocab_size=kind.config.vocab_size,
+                vocab_size=kind.vocab_size,
                 prompts=checkpoint.prompts,
-                builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
+                builtin_prompts=kind.builtin_prompts,
                 bare=kind.bare,
             )
             source = program.to_json()
@@ -150,6 +146,8 @@ class Engine:
                 dtype,
                 location.id,
             )
+        if checkpoint.compiled:
+            check(model, checkpoint.compiled.golden, model.dtype)
         if fresh:
             scanned.remember(checkpoint.weights)
         return cls(
@@ -159,7 +157,7 @@ class Engine:
             program=program,
             text=text.result(),
             limit=limit,
-            trained_dimensions=entry.allowed_dimensions if entry else kind.trained_dimensions,
+            trained_dimensions=kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
             cosine=least,
             max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),

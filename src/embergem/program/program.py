@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
+from embergem.errors import CorruptCheckpoint
 from embergem.ops.trace import Axis, WeightSpec
 
 FORMAT = "embergem-program/1"
@@ -63,6 +66,23 @@ class Program:
         """Serialise for the native executor; the same program gives the same text."""
         document = {"format": FORMAT, **asdict(self)}
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Program":
+        """Read what `to_json` wrote. The native executor checks the same text in full.
+
+        Raises:
+            CorruptCheckpoint: It is not a program of this format.
+        """
+        try:
+            document = msgspec.json.decode(text)
+            if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+                raise msgspec.ValidationError(f"the format is not {FORMAT}")
+            return msgspec.convert(document, cls)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise CorruptCheckpoint(
+                f"the program of the compiled model is damaged: {error}. Compile it again"
+            ) from error
 
     def __str__(self) -> str:
         lines = [f"program {self.key[:16]}: {len(self.weights)} weights, {len(self.buffers)} buffers"]

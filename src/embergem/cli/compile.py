@@ -1,0 +1,146 @@
+"""`embergem compile`: a model as one directory that loads without knowing its family. See docs/format.md."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from embergem._native import Model, Tensors
+from embergem.checkpoint import compiled
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.compiled import FORMAT, MANIFEST, Manifest
+from embergem.checkpoint.files import sha256
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import PROMPTS, read
+from embergem.checkpoint.safetensors_file import Dtype, Floats, Stored, write
+from embergem.engine import Engine
+from embergem.engine.prepare import golden_of, prepare
+from embergem.errors import InvalidRequest, UnsupportedOption
+from embergem.ops.trace import Source
+from embergem.program.program import Program
+
+DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16"}
+PIECE = 1 << 22
+"""Values that pass through at once."""
+
+
+def compile_model(location: Location, into: Path, dtype: str | None = None) -> Manifest:
+    """Write the model at `location` into the directory `into`, with its weights as stored or as `dtype`.
+
+    Raises:
+        LoadError: The model cannot be read.
+        UnsupportedOption: Weights cannot be written as `dtype`.
+        InvalidRequest: `into` holds something else.
+    """
+    stored = checked(dtype)
+    _require_room(into, location.path, rewritten=stored is not None)
+    checkpoint = read(location)
+    ready = prepare(checkpoint, location.id)
+    into.mkdir(parents=True, exist_ok=True)
+    if stored is None:
+        weights = [(prefix, _beside(file, into / _place(prefix, file))) for prefix, file in checkpoint.weights]
+    else:
+        write(into / SINGLE, list(tensors(checkpoint, ready.program, stored)))
+        weights = [("", into / SINGLE)]
+    _beside(checkpoint.tokenizer, into / "tokenizer.json")
+    if checkpoint.prompts is not None:
+        (into / PROMPTS).write_text(checkpoint.prompts, encoding="utf-8")
+    source = ready.program.to_json()
+    (into / "program.json").write_text(source, encoding="utf-8")
+    model = Model.load(source, [(prefix, str(file)) for prefix, file in weights])
+    manifest = Manifest(
+        format=FORMAT,
+        id=location.id,
+        model_type=ready.model_type,
+        program="program.json",
+        weights=tuple(_entry(prefix, file, into) for prefix, file in weights),
+        tokenizer="tokenizer.json",
+        text=compiled.Text(
+            limit=ready.limit,
+            vocab_size=ready.vocab_size,
+            prompts=None if checkpoint.prompts is None else PROMPTS,
+            builtin_prompts=ready.builtin_prompts,
+            bare=ready.bare,
+        ),
+        vectors=compiled.Vectors(model.dimensions, ready.trained_dimensions, ready.norm_before_cut),
+        dtype=dtype or "stored",  # type: ignore[arg-type]  # checked above
+        golden=golden_of(model, ready.limit),
+    )
+    (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    Engine.load(Location(into.name, into)).close()  # what cannot be read back is not worth keeping
+    return manifest
+
+
+def checked(dtype: str | None) -> Dtype | None:
+    """Return how safetensors calls `dtype`, None for weights as they are stored.
+
+    Raises:
+        UnsupportedOption: Weights cannot be written like that.
+    """
+    if dtype is None or dtype in DTYPES:
+        return None if dtype is None else DTYPES[dtype]
+    why = "it overflows in Gemma models" if dtype == "float16" else "embergem doesn't store weights like that"
+    if dtype in ("int8", "int16"):
+        why = (
+            "integers are made for the kernels of each machine when a model is loaded, from the weights as they were "
+            "trained; a file of them would be exact on one kind of machine only"
+        )
+    raise UnsupportedOption(
+        f"dtype={dtype!r} is not written: {why}. Choose {' or '.join(DTYPES)}, or none", param="dtype"
+    )
+
+
+def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[Stored]:
+    """Yield every tensor that the program reads, matrices as `dtype` and vectors as float32."""
+    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
+    sources = {source.tensor: source for weight in program.weights for source in weight.sources}
+    for name, source in sorted(sources.items()):
+        yield Stored(name, source.shape, dtype if len(source.shape) > 1 else "F32", partial(pieces, found, source))
+
+
+def pieces(found: Tensors, source: Source) -> Iterator[Floats]:
+    """Yield a tensor's rows, so many at a time that memory stays small."""
+    rows = source.shape[0]
+    step = rows if len(source.shape) < 2 else max(1, PIECE // max(1, source.shape[1]))
+    for start in range(0, rows, step):
+        yield found.rows(source.tensor, start, min(rows, start + step))
+
+
+def _place(prefix: str, file: Path) -> str:
+    return f"{prefix.rstrip('.')}/{file.name}" if prefix else file.name
+
+
+def _beside(file: Path, target: Path) -> Path:
+    """Link a file into the directory, or copy it where the file system cannot link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    original = file.resolve()
+    if target.exists() and target.samefile(original):
+        return target
+    target.unlink(missing_ok=True)
+    try:
+        os.link(original, target)
+    except OSError:
+        shutil.copyfile(original, target)
+    return target
+
+
+def _entry(prefix: str, file: Path, into: Path) -> compiled.Weights:
+    name = file.relative_to(into).as_posix()
+    return compiled.Weights(prefix=prefix, file=name, size=file.stat().st_size, sha256=sha256(file))
+
+
+def _require_room(into: Path, source: Path, *, rewritten: bool) -> None:
+    if into.exists() and not into.is_dir():
+        raise InvalidRequest(f"{into} is a file; name a directory", param="output")
+    same = into.exists() and into.resolve() == source.resolve()
+    if same and rewritten:
+        raise InvalidRequest(
+            f"{into} holds the original weights; name another directory for rounded ones", param="output"
+        )
+    if into.is_dir() and not same and any(into.iterdir()) and not compiled.recognised(into):
+        raise InvalidRequest(
+            f"{into} holds something else; name a new directory, or one compiled before", param="output"
+        )

@@ -1,0 +1,125 @@
+"""`embergem convert`: a GGUF file as a directory that sentence-transformers and embergem read."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from embergem._native import Tensors
+from embergem.checkpoint import gguf
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import PROMPTS, read
+from embergem.checkpoint.safetensors_file import Dtype, Floats, Stored, write
+from embergem.cli.compile import checked, pieces
+from embergem.engine import Engine
+from embergem.engine.prepare import prepare
+from embergem.errors import InvalidRequest, UnsupportedModel
+from embergem.models.head import Dense, Module, Normalize, Pooling
+from embergem.ops.trace import Source
+
+_MODULE = "sentence_transformers.models.{}"
+_ACTIVATIONS = {
+    None: "torch.nn.modules.linear.Identity",
+    "tanh": "torch.nn.modules.activation.Tanh",
+    "relu": "torch.nn.modules.activation.ReLU",
+    "gelu_erf": "torch.nn.modules.activation.GELU",
+    "silu": "torch.nn.modules.activation.SiLU",
+    "sigmoid": "torch.nn.modules.activation.Sigmoid",
+}
+
+
+def convert(location: Location, into: Path, dtype: str | None = None) -> None:
+    """Write the GGUF model at `location` into the new directory `into`, its matrices as `dtype` (float32).
+
+    Norm weights lose the 1 that GGUF adds to them where the model adds it itself.
+
+    Raises:
+        LoadError: The file cannot be read.
+        InvalidRequest: `into` holds something.
+    """
+    if gguf.recognised(location.path) is None:
+        raise UnsupportedModel(f"{location.path} is not a GGUF file; nothing else needs converting")
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
+    stored = checked(dtype or "float32") or "F32"
+    checkpoint = read(location)
+    config = dict(checkpoint.config)
+    folded = config.pop("norms_folded", False)
+    into.mkdir(parents=True, exist_ok=True)
+    for directory, tensors in _by_directory(checkpoint, stored, folded).items():
+        write(into / directory / SINGLE, tensors)
+    _json(into / "config.json", config)
+    _head(into, checkpoint.head, config["hidden_size"])
+    _json(into / "sentence_bert_config.json", {"max_seq_length": checkpoint.limit, "do_lower_case": False})
+    _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
+    shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
+    Engine.load(Location(into.name, into)).close()  # what cannot be read back is not worth keeping
+
+
+def _by_directory(checkpoint: Checkpoint, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:
+    """Sort the tensors into the files that sentence-transformers looks for them in."""
+    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
+    program = prepare(checkpoint, "").program
+    sources = {source.tensor: source for weight in program.weights for source in weight.sources}
+    dense = [module.weights for module in checkpoint.head if isinstance(module, Dense)]
+    files: dict[str, list[Stored]] = {}
+    for name, source in sorted(sources.items()):
+        directory = next((place for place in dense if name.startswith(f"{place}.")), "")
+        shift = 1.0 if folded and not directory and len(source.shape) == 1 else 0.0
+        entry = Stored(
+            name=name.removeprefix(f"{directory}."),
+            shape=source.shape,
+            dtype=dtype if len(source.shape) > 1 else "F32",
+            pieces=partial(_shifted, found, source, shift),
+        )
+        files.setdefault(directory, []).append(entry)
+    return files
+
+
+def _shifted(found: Tensors, source: Source, shift: float) -> Iterator[Floats]:
+    for piece in pieces(found, source):
+        yield piece - piece.dtype.type(shift)
+
+
+def _head(into: Path, head: Sequence[Module], hidden: int) -> None:
+    rows = [{"idx": 0, "name": "0", "path": "", "type": _MODULE.format("Transformer")}]
+    for number, module in enumerate(head, start=1):
+        kind = type(module).__name__
+        path = module.weights if isinstance(module, Dense) else f"{number}_{kind}"
+        rows.append({"idx": number, "name": str(number), "path": path, "type": _MODULE.format(kind)})
+        match module:
+            case Pooling(mode):
+                keys = (
+                    "cls_token",
+                    "mean_tokens",
+                    "max_tokens",
+                    "mean_sqrt_len_tokens",
+                    "weightedmean_tokens",
+                    "lasttoken",
+                )
+                chosen = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken", "max": "max_tokens"}[mode]
+                flags = {f"pooling_mode_{key}": key == chosen for key in keys}
+                _json(
+                    into / path / "config.json", {"word_embedding_dimension": hidden, **flags, "include_prompt": True}
+                )
+            case Dense(_, in_features, out_features, bias, activation):
+                _json(
+                    into / path / "config.json",
+                    {
+                        "in_features": in_features,
+                        "out_features": out_features,
+                        "bias": bias,
+                        "activation_function": _ACTIVATIONS[activation],
+                    },
+                )
+            case Normalize():
+                (into / path).mkdir(exist_ok=True)
+    _json(into / "modules.json", rows)
+
+
+def _json(file: Path, value: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

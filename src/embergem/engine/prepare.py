@@ -1,0 +1,93 @@
+"""From a checkpoint to what the engine loads: the program, and how texts are read. Made anew, or read as compiled."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embergem import catalog
+from embergem._native import Model
+from embergem.checkpoint.checkpoint import Checkpoint
+from embergem.checkpoint.compiled import Golden
+from embergem.errors import CorruptCheckpoint
+from embergem.models import family
+from embergem.program.build import build
+from embergem.program.program import Program
+
+LEAST_COSINE = {"float32": 0.99999}
+OTHERWISE = 0.99
+"""To the stored vectors of a compiled model: other machines and arithmetics round differently, damage is far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the engine needs besides files; see `models.Family` for the fields."""
+
+    model_type: str
+    program: Program
+    limit: int
+    vocab_size: int
+    builtin_prompts: str | None
+    bare: bool
+    trained_dimensions: tuple[int, ...]
+    norm_before_cut: bool
+
+
+def prepare(checkpoint: Checkpoint, name: str) -> Prepared:
+    """Trace the model of a checkpoint, or take the program of a compiled one. The catalog may know more by its `name`.
+
+    Raises:
+        UnsupportedModel, CorruptCheckpoint: Its config is not one that embergem has, or its program is damaged.
+    """
+    if compiled := checkpoint.compiled:
+        return Prepared(
+            model_type=compiled.model_type,
+            program=Program.from_json(checkpoint.program),
+            limit=compiled.text.limit,
+            vocab_size=compiled.text.vocab_size,
+            builtin_prompts=compiled.text.builtin_prompts,
+            bare=compiled.text.bare,
+            trained_dimensions=compiled.vectors.trained_dimensions,
+            norm_before_cut=compiled.vectors.norm_before_cut,
+        )
+    kind = family(checkpoint.config)
+    entry = catalog.known(name, kind.model_type)
+    return Prepared(
+        model_type=kind.model_type,
+        program=build(kind, checkpoint.head),
+        limit=min(checkpoint.limit, kind.places or checkpoint.limit),
+        vocab_size=kind.config.vocab_size,
+        builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
+        bare=kind.bare,
+        trained_dimensions=tuple(entry.allowed_dimensions if entry else kind.trained_dimensions),
+        norm_before_cut=kind.norm_before_cut,
+    )
+
+
+def golden_of(model: Model, limit: int) -> Golden:
+    """Return fixed random rows of ids and the vectors that `model` gives for them."""
+    random = np.random.default_rng(0)
+    lengths = [length for length in (1, 3, 17, 40) if length <= limit]
+    rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
+    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, _run(model, rows).tolist())))
+
+
+def check(model: Model, golden: Golden, dtype: str) -> None:
+    """Hold a loaded model against the vectors that were stored with it.
+
+    Raises:
+        CorruptCheckpoint: They are not the same.
+    """
+    expected = np.array(golden.vectors, dtype=np.float64)
+    found = _run(model, golden.ids).astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    least = float(np.min(np.sum(found * expected, axis=1) / np.maximum(lengths, 1e-12)))
+    if not least >= LEAST_COSINE.get(dtype, OTHERWISE):
+        raise CorruptCheckpoint(
+            f"the compiled model doesn't give the vectors that are stored with it (least cosine {least:.6f}): one of "
+            "its files is damaged or from another model. Compile it again"
+        )
+
+
+def _run(model: Model, rows: "tuple[tuple[int, ...], ...] | list[list[int]]") -> np.ndarray:
+    ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])
+    return model.run(ids, np.cumsum([0, *map(len, rows)]).astype(np.uint32))

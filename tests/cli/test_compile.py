@@ -1,0 +1,158 @@
+"""`compile` and `convert`: what they write loads and gives the same vectors; what is damaged is refused."""
+
+import json
+import shutil
+
+import ggufs
+import numpy as np
+import pytest
+from goldens import DATA, golden
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from embergem import Embedder
+from embergem.checkpoint.resolve import resolve
+from embergem.cli.app import app
+from embergem.cli.compile import compile_model
+from embergem.cli.convert import convert
+from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, UnsupportedModel, UnsupportedOption
+
+FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    compile_model(resolve(DATA / "gemma3_text"), tmp_path / "compiled")
+    return tmp_path / "compiled"
+
+
+def embed(path, name):
+    with Embedder(path) as embedder:
+        return embedder.embed([ids for ids in golden(name).ids if ids]), embedder.limit, embedder.tasks
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_compiled_model_gives_the_same_bits(tmp_path, name):
+    compile_model(resolve(DATA / name), tmp_path / "compiled")
+    with_config, without = embed(DATA / name, name), embed(tmp_path / "compiled", name)
+    assert np.array_equal(with_config[0], without[0])
+    assert with_config[1:] == without[1:]
+    manifest = json.loads((tmp_path / "compiled" / "compiled.json").read_text())
+    assert (manifest["format"], manifest["dtype"]) == ("embergem-model/1", "stored")
+    assert not (tmp_path / "compiled" / "config.json").exists()
+
+
+def test_matrices_as_bfloat16(tmp_path):
+    done = CliRunner().invoke(
+        app, ["compile", str(DATA / "gemma3_text"), "-o", str(tmp_path / "half"), "--dtype", "bfloat16"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "gemma3_text, 96 dimensions" in done.output
+    found = embed(tmp_path / "half", "gemma3_text")[0]
+    stored = golden("gemma3_text").vectors
+    assert 1e-6 < np.abs(found - stored).max() < 0.02
+    assert (tmp_path / "half" / "model.safetensors").stat().st_size < 0.6 * sum(
+        file.stat().st_size for file in (DATA / "gemma3_text").rglob("model.safetensors")
+    )
+
+
+def test_beside_the_original_weights(tmp_path):
+    shutil.copytree(DATA / "bert_mean", tmp_path / "model")
+    compile_model(resolve(tmp_path / "model"), tmp_path / "model")
+    (tmp_path / "model" / "config.json").unlink()
+    assert np.array_equal(embed(tmp_path / "model", "bert_mean")[0], embed(DATA / "bert_mean", "bert_mean")[0])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float16", "q4_0"])
+def test_what_is_not_written(tmp_path, dtype):
+    with pytest.raises(UnsupportedOption, match=f"'{dtype}' is not written.*float32 or bfloat16"):
+        compile_model(resolve(DATA / "static"), tmp_path / "out", dtype)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InvalidRequest, match="holds something else"):
+        compile_model(resolve(DATA / "static"), tmp_path)
+    shutil.copytree(DATA / "static", tmp_path / "model")
+    with pytest.raises(InvalidRequest, match="holds the original weights"):
+        compile_model(resolve(tmp_path / "model"), tmp_path / "model", "bfloat16")
+    with pytest.raises(InvalidRequest, match="is a file"):
+        compile_model(resolve(DATA / "static"), tmp_path / "mine.txt")
+
+
+def other_weights(root):
+    tensors = dict(load_file(root / "model.safetensors"))
+    tensors["norm.weight"] = tensors["norm.weight"] + np.linspace(0, 3, 96, dtype=np.float32)
+    (root / "model.safetensors").unlink()  # a link to the golden's own
+    save_file(tensors, root / "model.safetensors")
+
+
+def edit(**fields):
+    def change(root):
+        manifest = json.loads((root / "compiled.json").read_text())
+        (root / "compiled.json").write_text(json.dumps(manifest | fields))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (other_weights, CorruptCheckpoint, "bytes instead of|least cosine"),
+        (edit(format="embergem-model/9"), UnsupportedModel, "'embergem-model/9'"),
+        (edit(extra=1), CorruptCheckpoint, "extra"),
+        (edit(tokenizer="../tokenizer.json"), CorruptCheckpoint, "lies outside"),
+        (edit(program="/etc/passwd"), CorruptCheckpoint, "lies outside"),
+        (edit(program="elsewhere/program.json"), CorruptCheckpoint, "lies outside"),
+        (edit(weights=[]), LoadError, "does not have it"),
+        (lambda root: (root / "tokenizer.json").unlink(), CorruptCheckpoint, "is missing"),
+        (lambda root: (root / "program.json").write_text("{}"), CorruptCheckpoint, "program"),
+        (lambda root: (root / "program.json").write_text("[" * 100_000), CorruptCheckpoint, "program"),
+        (lambda root: (root / "compiled.json").write_text('{"format"'), CorruptCheckpoint, "not valid JSON"),
+    ],
+)
+def test_damage_is_refused(compiled, damage, error, words):
+    (compiled / "elsewhere").symlink_to(compiled.parent)
+    (compiled.parent / "program.json").write_text("{}")
+    damage(compiled)
+    with pytest.raises(error, match=words):
+        Embedder(compiled)
+
+
+def test_vectors_that_differ_are_refused(compiled):
+    manifest = json.loads((compiled / "compiled.json").read_text())
+    manifest["golden"]["vectors"][2] = manifest["golden"]["vectors"][1]
+    (compiled / "compiled.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorruptCheckpoint, match="least cosine"):
+        Embedder(compiled)
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "bert_cls"])
+def test_gguf_to_safetensors(tmp_path, name):
+    shutil.copy(DATA / name / "tokenizer.json", tmp_path)
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma() if name == "gemma3_text" else ggufs.of_bert(name))
+    done = CliRunner().invoke(app, ["convert", str(tmp_path / "model.gguf"), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert np.abs(embed(tmp_path / "out", name)[0] - golden(name).vectors).max() < 1e-6
+    with pytest.raises(InvalidRequest, match="is not empty"):
+        convert(resolve(tmp_path / "model.gguf"), tmp_path / "out")
+    with pytest.raises(UnsupportedModel, match="not a GGUF file"):
+        convert(resolve(tmp_path / "out"), tmp_path / "again")
+
+
+def test_gguf_compiled_as_it_is(tmp_path):
+    shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma("Q8_0", dense=None))
+    location = resolve(tmp_path / "model.gguf", dense_from=DATA / "gemma3_text")
+    manifest = compile_model(location, tmp_path / "out")
+    assert [entry.file for entry in manifest.weights] == [
+        "model.gguf", "2_Dense/model.safetensors", "3_Dense/model.safetensors",
+    ]  # fmt: skip
+    with Embedder(tmp_path / "model.gguf", dense_from=DATA / "gemma3_text") as embedder:
+        assert np.array_equal(embedder.embed("a"), Embedder(tmp_path / "out").embed("a"))
