@@ -11,7 +11,7 @@ STAMP := .make
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients
+.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,12 @@ random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random we
 
 parity: $(STAMP)/native assets ## Compare live with sentence-transformers (installs torch into a virtual environment of its own)
 	$(BIN)/python scripts/parity.py
+
+parity-gguf: $(STAMP)/native ## Read a real GGUF as the gguf package does (fetches 240 MB into the assets)
+	$(BIN)/python scripts/parity_gguf.py
+
+fuzz: $(STAMP)/native ## Feed the readers of files what atheris makes up, SECONDS (60) for each
+	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),60) $(ARGS)
 
 parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
 	$(BIN)/python -m pytest -m "parity_full" $(ARGS)
