@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,27 @@ def parse_json(data: bytes, where: str | Path) -> Any:
         CorruptCheckpoint: It is not JSON, or not UTF-8.
     """
     try:
-        return json.loads(data)
+        return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{where} is not valid JSON: {error}. Fetch or save the model again") from error
 
 
-def read_bytes(path: Path) -> bytes:
+SETTINGS = 64 << 20
+"""Most bytes of a file with settings; those of real models have a few thousand."""
+
+
+def read_bytes(path: Path, most: int = SETTINGS) -> bytes:
     """Read a file that the checkpoint must have.
 
     Raises:
-        CorruptCheckpoint: It is missing or cannot be read.
+        CorruptCheckpoint: It is missing, cannot be read, is no ordinary file, or has more bytes than `most`.
     """
     try:
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading a pipe would never end
+            raise CorruptCheckpoint(f"{path} is not an ordinary file; the model in this directory is not complete")
+        if found.st_size > most:
+            raise CorruptCheckpoint(f"{path} has {found.st_size:,} bytes; no model needs more than {most:,} there")
         return path.read_bytes()
     except FileNotFoundError:
         raise CorruptCheckpoint(f"{path} is missing; the model in this directory is not complete") from None
@@ -40,13 +50,13 @@ def read_bytes(path: Path) -> bytes:
         raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+def read_object(path: Path, most: int = SETTINGS) -> dict[str, Any]:
+    """Read a JSON file of at most `most` bytes that holds an object.
 
     Raises:
         CorruptCheckpoint: It is missing, unreadable, not JSON, or something other than an object.
     """
-    value = parse_json(read_bytes(path), path)
+    value = parse_json(read_bytes(path, most), path)
     if not isinstance(value, dict):
         raise CorruptCheckpoint(f"{path} should hold a JSON object, found {type(value).__name__}")
     return value

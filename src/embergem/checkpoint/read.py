@@ -15,6 +15,7 @@ from embergem.models.head import Dense, Module
 
 INDEX = "model.safetensors.index.json"
 PROMPTS = "config_sentence_transformers.json"
+_TOKENIZER = 512 << 20  # most bytes of a tokenizer.json
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ def _check_settings(settings: dict[str, Any], file: Path, tokenizer: Path) -> No
     task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise UnsupportedModel(f"{file}: transformer_task is {task!r}; embergem runs feature-extraction")
-    if settings.get("do_lower_case") is True and not _lowercases(read_object(tokenizer).get("normalizer")):
+    if settings.get("do_lower_case") is True and not _lowercases(
+        read_object(tokenizer, most=_TOKENIZER).get("normalizer")
+    ):
         raise UnsupportedModel(
             f"{file} sets do_lower_case, but the normalizer in {tokenizer.name} keeps capitals. Save the tokenizer "
             "with a Lowercase normalizer, so that the file says what is done"
