@@ -12,6 +12,8 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
+.PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full \
+	test-arm test-portable clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +29,12 @@ test: $(STAMP)/native assets ## Run all tests
 
 test-integrations: $(STAMP)/integrations ## LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
 	PYTHONPATH=src $(VENV)-integrations/bin/python -m pytest tests/integrations $(ARGS)
+
+test-arm: ## Kernel tests on 64-bit ARM processors, emulated (says what it needs: qemu-user, a cross compiler)
+	$(PYTHON) scripts/test_emulated.py arm $(ARGS)
+
+test-portable: ## Kernel tests on an x86-64 processor without AVX, emulated (needs qemu-user)
+	$(PYTHON) scripts/test_emulated.py portable $(ARGS)
 
 check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .

@@ -31,5 +31,5 @@ pub use tensors::Tensors;
 
 /// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {
-    kernels::Kernels::names()
+    kernels::Kernels::all().iter().map(|kernels| kernels.name).collect()
 }

@@ -21,6 +21,8 @@ use crate::simd::Simd;
 use crate::simd::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -192,21 +194,55 @@ static AVX512_VNNI: Kernels = kernels!(
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 );
 
+#[cfg(target_arch = "aarch64")]
+static NEON: Kernels = kernels!("neon", Neon);
+
+/// An instruction set, and what is known of it here.
+struct Candidate {
+    kernels: &'static Kernels,
+    /// The machine has it.
+    there: bool,
+    /// Every machine that embergem is tested on has it, so that it needs no probe.
+    tested: bool,
+}
+
+/// The sets of this architecture, the fastest first.
+fn candidates() -> Vec<Candidate> {
+    #[cfg(target_arch = "x86_64")]
+    let found = {
+        let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+        let avx512 = avx2
+            && std::is_x86_feature_detected!("avx512f")
+            && std::is_x86_feature_detected!("avx512bw")
+            && std::is_x86_feature_detected!("avx512dq")
+            && std::is_x86_feature_detected!("avx512vl");
+        let vnni = avx512 && std::is_x86_feature_detected!("avx512vnni");
+        [
+            (&AVX512_VNNI, vnni, false),
+            (&AVX512, avx512, false),
+            (&AVX2, avx2, true),
+        ]
+    };
+    #[cfg(target_arch = "aarch64")]
+    let found = [(&NEON, true, false)];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let found = [];
+    let portable = [(&PORTABLE, true, true)];
+    found
+        .into_iter()
+        .chain(portable)
+        .map(|(kernels, there, tested)| Candidate { kernels, there, tested })
+        .collect()
+}
+
 impl Kernels {
-    /// The fastest set that this machine can run. AVX-512 is not on every machine that embergem is tested on: where it
-    /// is found, it is first held against the portable kernels, and left, with a word on standard error, if it differs.
+    /// The fastest set that this machine can run. One that is not on every machine that embergem is tested on is first
+    /// held against the portable kernels, and left, with a word on standard error, if it differs.
     pub fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
         BEST.get_or_init(|| {
-            #[cfg(target_arch = "x86_64")]
-            for (kernels, there) in [
-                (
-                    &AVX512_VNNI,
-                    has_avx512() && std::is_x86_feature_detected!("avx512vnni"),
-                ),
-                (&AVX512, has_avx512()),
-            ] {
-                if there && probe::agrees(kernels) {
+            for Candidate { kernels, there, tested } in candidates() {
+                if there && (tested || probe::agrees(kernels)) {
                     return kernels;
                 }
                 if there {
@@ -216,44 +252,23 @@ impl Kernels {
                     );
                 }
             }
-            #[cfg(target_arch = "x86_64")]
-            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-                return &AVX2;
-            }
             &PORTABLE
         })
     }
 
-    /// Names of the sets that this machine can run.
-    pub fn names() -> Vec<&'static str> {
-        let known = ["portable", "avx2", "avx512", "avx512-vnni"];
-        known.into_iter().filter(|name| Self::named(name).is_some()).collect()
+    /// The sets that this machine can run, the slowest first.
+    pub fn all() -> Vec<&'static Self> {
+        let there = candidates().into_iter().filter(|candidate| candidate.there);
+        there.map(|candidate| candidate.kernels).rev().collect()
     }
 
     /// The set of this name, if the machine has it.
     pub fn named(name: &str) -> Option<&'static Self> {
-        match name {
-            "portable" => Some(&PORTABLE),
-            #[cfg(target_arch = "x86_64")]
-            "avx2" if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") => Some(&AVX2),
-            #[cfg(target_arch = "x86_64")]
-            "avx512" if has_avx512() => Some(&AVX512),
-            #[cfg(target_arch = "x86_64")]
-            "avx512-vnni" if has_avx512() && std::is_x86_feature_detected!("avx512vnni") => Some(&AVX512_VNNI),
-            _ => None,
-        }
+        Self::all().into_iter().find(|kernels| kernels.name == name)
     }
 
     /// The set in plain Rust.
     pub fn portable() -> &'static Self {
         &PORTABLE
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    std::is_x86_feature_detected!("avx512f")
-        && std::is_x86_feature_detected!("avx512bw")
-        && std::is_x86_feature_detected!("avx512dq")
-        && std::is_x86_feature_detected!("avx512vl")
 }
