@@ -29,6 +29,12 @@ impl Aligned {
         }
         self.len = len;
     }
+
+    /// Where the floats begin. Not by way of a slice: several operands may lie in one buffer, and a new reference to all
+    /// of it would end the pointers taken before.
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
 }
 
 impl Deref for Aligned {

@@ -12,6 +12,9 @@ use crate::program::*;
 use crate::weights::{Table, floats, rows_of};
 use serde::de::DeserializeOwned;
 
+/// Widest buffer that is taken for meant: products of it with a batch's rows are far from overflowing.
+const WIDEST: usize = 1 << 20;
+
 /// A step that is ready to run.
 pub struct Lowered {
     /// What it does.
@@ -88,23 +91,60 @@ pub fn lower(
     kernels: &Kernels,
     precision: Precision,
 ) -> Result<Vec<Lowered>> {
+    if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > WIDEST) {
+        return Err(Error::Program(format!("a buffer of width {}", buffer.width)));
+    }
     let context = Context {
         program,
         checkpoint,
         kernels,
         precision,
     };
-    program
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(number, step)| {
-            context.step(step).map_err(|error| match error {
+    let mut written = Written::default();
+    let steps = program.steps.iter().enumerate().map(|(number, step)| {
+        written
+            .require(&step.inputs)
+            .and_then(|()| context.step(step))
+            .inspect(|lowered| written.add(lowered.out))
+            .map_err(|error| match error {
                 Error::Program(reason) => Error::Program(format!("step {number} ({}): {reason}", step.op)),
                 other => other,
             })
-        })
-        .collect()
+    });
+    let steps = steps.collect::<Result<Vec<_>>>()?;
+    written.require(&[program.output])?;
+    Ok(steps)
+}
+
+/// The columns that steps have written. Buffers go from one batch to the next: what no step has written holds what an
+/// earlier batch left there.
+#[derive(Default)]
+struct Written(Vec<Operand>);
+
+impl Written {
+    fn add(&mut self, operand: Operand) {
+        self.0.push(operand);
+    }
+
+    /// The operands hold this batch's values only.
+    fn require(&self, operands: &[Operand]) -> Result<()> {
+        for operand in operands {
+            let mut column = operand.column;
+            let end = column.saturating_add(operand.width);
+            let next = |column: usize| {
+                let covers = |one: &&Operand| {
+                    one.buffer == operand.buffer && (one.column..one.column + one.width).contains(&column)
+                };
+                self.0.iter().filter(covers).map(|one| one.column + one.width).max()
+            };
+            while column < end {
+                column = next(column).ok_or_else(|| {
+                    Error::Program(format!("reads {operand:?}, and column {column} was never written"))
+                })?;
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Context<'a> {

@@ -8,7 +8,8 @@
 use crate::arbiter::Arbiter;
 use std::cell::UnsafeCell;
 use std::hint;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -35,6 +36,8 @@ struct Shared {
     /// Written only while no helper is joined and the flag is down.
     job: UnsafeCell<Job>,
     next: AtomicUsize,
+    /// A helper's task panicked.
+    failed: AtomicBool,
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
@@ -71,6 +74,7 @@ impl Pool {
                 helpers: 0,
             }),
             next: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
@@ -105,7 +109,8 @@ impl Pool {
     }
 
     /// Calls `run(task, worker)` once for each task below `tasks`, on at most `threads` threads, and returns when all
-    /// are done. `worker` is below [`Pool::threads`] and differs between calls that run at the same time.
+    /// are done. `worker` is below [`Pool::threads`] and differs between calls that run at the same time. Panics if a
+    /// task did.
     pub fn run(&self, threads: usize, tasks: usize, run: &(dyn Fn(usize, usize) + Sync)) {
         let _turn = lock(&self.shared.turn);
         let helpers = threads.min(self.threads).min(tasks).saturating_sub(1);
@@ -124,6 +129,7 @@ impl Pool {
                 helpers: helpers as u64,
             };
         }
+        shared.failed.store(false, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
         let epoch = shared.state.load(Ordering::Relaxed) & !(OPEN | JOINED);
         shared.state.store((epoch + EPOCH) | OPEN, Ordering::SeqCst);
@@ -148,7 +154,7 @@ impl Pool {
                 }
             }
         }
-        let _close = Close(shared);
+        let close = Close(shared);
         loop {
             let task = shared.next.fetch_add(1, Ordering::Relaxed);
             if task >= tasks {
@@ -156,6 +162,11 @@ impl Pool {
             }
             run(task, 0);
         }
+        drop(close);
+        assert!(
+            !shared.failed.load(Ordering::Relaxed),
+            "a task of the compute pool panicked"
+        );
     }
 }
 
@@ -172,13 +183,19 @@ fn help(shared: &Shared, worker: usize) {
         if join(shared, seen) {
             // SAFETY: joined, so the job stays in place until `fetch_sub` below.
             let job = unsafe { &*shared.job.get() };
-            loop {
-                let task = shared.next.fetch_add(1, Ordering::Relaxed);
-                if task >= job.tasks {
-                    break;
+            // A helper that died joined would be waited for without end: the panic is told to the caller instead.
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    let task = shared.next.fetch_add(1, Ordering::Relaxed);
+                    if task >= job.tasks {
+                        break;
+                    }
+                    // SAFETY: as above; the caller of `run` waits for this helper.
+                    unsafe { (*job.run)(task, worker) };
                 }
-                // SAFETY: as above; the caller of `run` waits for this helper.
-                unsafe { (*job.run)(task, worker) };
+            }));
+            if outcome.is_err() {
+                shared.failed.store(true, Ordering::Relaxed);
             }
             shared.state.fetch_sub(1, Ordering::AcqRel);
         }
@@ -276,8 +293,22 @@ mod tests {
     #[test]
     fn a_panicking_task_leaves_the_pool_usable() {
         let pool = Pool::new(2);
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let caught = panic::catch_unwind(AssertUnwindSafe(|| {
             pool.run(1, 3, &|task, _| assert_ne!(task, 1));
+        }));
+        assert!(caught.is_err());
+        // On a helper: the caller's own task waits for it, so that it is the helper's that panics.
+        let begun = AtomicBool::new(false);
+        let caught = panic::catch_unwind(AssertUnwindSafe(|| {
+            pool.run(2, 2, &|_, worker| {
+                if worker == 1 {
+                    begun.store(true, Ordering::Relaxed);
+                    panic!("on purpose");
+                }
+                while !begun.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            });
         }));
         assert!(caught.is_err());
         let total = AtomicUsize::new(0);

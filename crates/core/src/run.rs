@@ -13,6 +13,7 @@ use crate::kernels::pooling::{Normalise, Pool as Pooling, Text};
 use crate::kernels::rope::Rope;
 use crate::kernels::{Matrix, int16};
 use crate::lower::{Lowered, Matrix as Weights, Op};
+use crate::memory;
 use crate::model::Model;
 use crate::pool::Pool;
 use crate::program::{AttentionParameters, Axis, Operand};
@@ -73,7 +74,26 @@ impl Batch {
             });
             batch.longest = batch.longest.max(len);
         }
+        batch.require_memory(model)?;
         Ok(batch)
+    }
+
+    /// Refuses what the buffers of this batch cannot be made for: an allocation that fails ends the process.
+    fn require_memory(&self, model: &Model) -> Result<()> {
+        const SMALL: u64 = 1 << 30;
+        let bytes = model.buffers.iter().fold(0u64, |sum, buffer| {
+            let floats = (buffer.width as u64).saturating_mul(self.rows(buffer.axis) as u64);
+            sum.saturating_add(floats.saturating_mul(4))
+        });
+        match (bytes > SMALL).then(memory::available).flatten() {
+            Some(available) if bytes > available => Err(Error::Batch(format!(
+                "its {} tokens need {} MB of buffers and {} MB are free; send fewer at a time",
+                self.ids.len(),
+                bytes >> 20,
+                available >> 20
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn rows(&self, axis: Axis) -> usize {
@@ -153,8 +173,12 @@ impl<'m> Run<'m> {
             .collect()
     }
 
-    /// The vectors, row by row, after [`Progress::Done`]; every number is finite.
+    /// The vectors, row by row, after [`Progress::Done`]; every number is finite. Before that there are none: what
+    /// stands in the buffers may be another batch's.
     pub fn vectors(self) -> Result<Vec<f32>> {
+        if self.cursor < self.model.steps.len() {
+            return Err(Error::Cancelled);
+        }
         let output = self.model.output;
         let stride = self.model.buffers[output.buffer].width;
         let mut vectors = Vec::with_capacity(self.batch.texts.len() * output.width);
@@ -172,7 +196,7 @@ impl<'m> Run<'m> {
     fn matrix(&mut self, operand: Operand) -> Matrix {
         let stride = self.model.buffers[operand.buffer].width;
         // The operand's columns lie inside the buffer: checked when the program was lowered.
-        let data = self.arena[operand.buffer][operand.column..].as_mut_ptr();
+        let data = self.arena[operand.buffer].as_mut_ptr().wrapping_add(operand.column);
         Matrix { data, stride }
     }
 

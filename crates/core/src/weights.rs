@@ -127,6 +127,9 @@ struct Part<'a> {
 /// Finds the sources of a weight and checks that stacked they have `shape`. Every source exists in a mapped file with
 /// the size it claims, which bounds what is allocated for them.
 fn parts<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: &[usize]) -> Result<Vec<Part<'a>>> {
+    if spec.sources.is_empty() {
+        return Err(Error::Program("a weight without a source".into()));
+    }
     let mut parts = Vec::new();
     let mut stacked = 0usize;
     for source in &spec.sources {

@@ -1,0 +1,315 @@
+//! Programs, batches and files that lie: each is refused with a reason before any kernel runs.
+
+mod common;
+
+use common::{PLACES, TempFile, VOCABULARY, checkpoint, load, program, vectors};
+use embergem_core::{Error, Model, Options, Pool, Precision, instruction_sets};
+use serde_json::{Value, json};
+use std::sync::atomic::AtomicBool;
+
+const IDS: [u32; 10] = [1, 2, 3, 10, 0, 5, 5, 5, 9, 4];
+const OFFSETS: [u32; 4] = [0, 1, 7, 10];
+
+/// Loads the program with the value at `place` replaced.
+fn changed(file: &TempFile, place: &str, value: Value) -> Result<Model, Error> {
+    let mut program = program();
+    *program
+        .pointer_mut(place)
+        .unwrap_or_else(|| panic!("the program has no {place}")) = value;
+    load(&program, &file.0, Options::default())
+}
+
+#[test]
+fn every_operation_agrees_on_every_instruction_set() {
+    let file = TempFile::new("every", &checkpoint());
+    for precision in [Precision::Float32, Precision::Int16] {
+        let of = |kernels| {
+            let options = Options {
+                kernels: Some(kernels),
+                precision,
+                scan: true,
+                ..Options::default()
+            };
+            vectors(&load(&program(), &file.0, options).unwrap(), &IDS, &OFFSETS).unwrap()
+        };
+        let expected = of("portable");
+        assert_eq!(expected.len(), 3 * 12);
+        for name in instruction_sets() {
+            let tolerance = if precision == Precision::Float32 { 1e-5 } else { 1e-3 };
+            let close = expected.iter().zip(of(name)).all(|(a, b)| (a - b).abs() < tolerance);
+            assert!(close, "{name}, {precision:?}: {:?}, not {expected:?}", of(name));
+        }
+    }
+}
+
+#[test]
+fn lying_programs_are_refused() {
+    let file = TempFile::new("lying", &checkpoint());
+    let huge = [
+        json!(u64::MAX),
+        json!(1u64 << 63),
+        json!((1u64 << 62) + 1),
+        json!(1u64 << 32),
+    ];
+    let numbers = [
+        "/buffers/0/width",
+        "/buffers/3/width",
+        "/steps/0/out/width",
+        "/steps/2/out/column",
+        "/steps/4/inputs/0/column",
+        "/steps/5/inputs/2/width",
+        "/steps/5/inputs/1/buffer",
+        "/steps/1/parameters/group",
+        "/steps/4/parameters/head_dim",
+        "/steps/4/parameters/dim",
+        "/steps/5/parameters/heads",
+        "/steps/5/parameters/kv_heads",
+        "/steps/5/parameters/head_dim",
+        "/steps/0/weights/table",
+        "/weights/0/sources/0/shape/0",
+        "/weights/5/sources/0/shape/1",
+        "/output/column",
+        "/output/width",
+        "/output/buffer",
+    ];
+    for place in numbers {
+        for value in huge
+            .iter()
+            .cloned()
+            .chain([json!(0), json!(-1), json!(1.5), json!(null)])
+        {
+            // Some places hold a zero that is right.
+            if program().pointer(place) == Some(&value) {
+                continue;
+            }
+            let refused = changed(&file, place, value.clone()).err();
+            assert!(
+                matches!(
+                    refused,
+                    Some(Error::Program(_) | Error::Tensor { .. } | Error::Memory { .. })
+                ),
+                "{place} = {value}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_way_of_lying_has_its_reason() {
+    let file = TempFile::new("reasons", &checkpoint());
+    for (place, value, reason) in [
+        ("/format", json!("embergem-program/9"), "its format is"),
+        ("/steps/0/op", json!("exec"), "no operation is called"),
+        ("/steps", json!([]), "never written"),
+        ("/buffers/1/width", json!(11), "does not lie inside"),
+        ("/buffers/0/width", json!(1 << 21), "a buffer of width"),
+        ("/buffers/0/axis", json!("rows"), "embeds tokens"),
+        ("/steps/14/inputs/0/buffer", json!(3), "reads"),
+        (
+            "/steps/8/out",
+            json!({"buffer": 1, "column": 0, "width": 12}),
+            "overlaps",
+        ),
+        ("/steps/4/out/column", json!(13), "overlaps"),
+        (
+            "/steps/5/out",
+            json!({"buffer": 1, "column": 6, "width": 12}),
+            "overlaps",
+        ),
+        ("/steps/5/parameters/kv_heads", json!(3), "does not fit"),
+        ("/steps/5/parameters/scale", json!(-1.0), "does not fit"),
+        ("/steps/1/weights/other", json!(0), "in the role"),
+        ("/steps/9/inputs", json!([]), "0 inputs, not 2"),
+        ("/steps/6/parameters/residual", json!("beside"), "a residual"),
+        ("/weights/2/sources", json!([]), "without a source"),
+        ("/weights/3/sources/0/rows", json!([3, 2]), "rows 3..2"),
+        ("/weights/3/sources/0/rows", json!([0, 13]), "rows 0..13"),
+        ("/weights/7/sources/0/tensor", json!("gate"), "its shape is"),
+        ("/weights/0/add", json!(1.0), "as it stands"),
+        // Columns that only an earlier batch can have left there.
+        ("/steps/7/inputs/0", json!({"buffer": 2, "column": 0, "width": 12}), ""),
+        ("/steps/0/out/buffer", json!(2), "never written"),
+        ("/output/column", json!(0), "never written"),
+    ] {
+        // A role that is not there yet cannot be replaced.
+        let mut program = program();
+        match program.pointer_mut(place) {
+            Some(slot) => *slot = value.clone(),
+            None => program["steps"][1]["weights"]["other"] = value.clone(),
+        }
+        match load(&program, &file.0, Options::default()) {
+            Ok(_) => assert!(reason.is_empty(), "{place} = {value} was taken"),
+            Err(error) => assert!(
+                !reason.is_empty() && error.to_string().contains(reason),
+                "{place} = {value}: {error}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn lying_batches_are_refused() {
+    let file = TempFile::new("batches", &checkpoint());
+    let model = load(&program(), &file.0, Options::default()).unwrap();
+    assert_eq!(model.vocabulary, VOCABULARY);
+    assert_eq!(model.places, Some(PLACES));
+    let long = [1; PLACES + 1];
+    let cases: [(&[u32], &[u32]); 12] = [
+        (&[], &[]),
+        (&[], &[0]),
+        (&[], &[0, 0]),
+        (&[1], &[1]),
+        (&[1], &[1, 1]),
+        (&[1], &[0, 2]),
+        (&[1, 2], &[0, 1]),
+        (&[1, 2], &[0, 2, 1, 2]),
+        (&[1, 2], &[0, u32::MAX, 2]),
+        (&[1, 2], &[0, 1, 1, 2]),
+        (&[1, VOCABULARY as u32], &[0, 2]),
+        (&long, &[0, PLACES as u32 + 1]),
+    ];
+    for (ids, offsets) in cases {
+        let refused = model.start(ids, offsets).err();
+        assert!(
+            matches!(refused, Some(Error::Batch(_))),
+            "{ids:?}, {offsets:?}: {refused:?}"
+        );
+    }
+    assert_eq!(vectors(&model, &long[..PLACES], &[0, PLACES as u32]).unwrap().len(), 12);
+}
+
+#[test]
+fn a_run_that_was_stopped_has_no_vectors() {
+    let file = TempFile::new("stopped", &checkpoint());
+    let model = load(&program(), &file.0, Options::default()).unwrap();
+    vectors(&model, &IDS, &OFFSETS).unwrap();
+    // Its buffers are those of the batch before, which hold vectors.
+    let mut run = model.start(&IDS, &OFFSETS).unwrap();
+    run.advance(Pool::global(), &AtomicBool::new(true));
+    assert!(matches!(run.vectors(), Err(Error::Cancelled)));
+}
+
+#[test]
+fn what_is_not_finite_fails_the_batch() {
+    let file = TempFile::new("finite", &checkpoint());
+    for by in [json!(1e38), json!(-1e38)] {
+        // Scaled twice it overflows.
+        let mut program = program();
+        program["steps"][13]["parameters"]["by"] = by.clone();
+        let again = program["steps"][13].clone();
+        program["steps"].as_array_mut().unwrap().insert(14, again);
+        let model = load(&program, &file.0, Options::default()).unwrap();
+        let refused = vectors(&model, &IDS, &OFFSETS);
+        assert!(matches!(refused, Err(Error::NonFinite { row: 0 })), "{by}: {refused:?}");
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let whole = checkpoint();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let with = |at: usize, bytes: &[u8]| {
+        let mut file = whole.clone();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        file
+    };
+    let cases: [(&str, Vec<u8>); 8] = [
+        ("empty", vec![]),
+        ("short", whole[..7].to_vec()),
+        ("no-header", whole[..8].to_vec()),
+        ("cut-header", whole[..header - 1].to_vec()),
+        ("cut-data", whole[..whole.len() - 1].to_vec()),
+        ("long-header", with(0, &u64::MAX.to_le_bytes())),
+        ("not-json", with(8, b"[")),
+        ("nan", with(header, &f32::NAN.to_le_bytes())),
+    ];
+    for (name, bytes) in cases {
+        let file = TempFile::new(name, &bytes);
+        let options = Options {
+            scan: true,
+            ..Options::default()
+        };
+        let refused = load(&program(), &file.0, options).err();
+        assert!(
+            matches!(refused, Some(Error::Corrupt { .. } | Error::Tensor { .. })),
+            "{name}: {refused:?}"
+        );
+    }
+}
+
+/// Places of all numbers, words and lists of a program.
+fn places(value: &Value, at: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(key, value)| places(value, format!("{at}/{key}"), found)),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .for_each(|(i, value)| places(value, format!("{at}/{i}"), found)),
+        _ => {}
+    }
+    if !at.is_empty() {
+        found.push(at);
+    }
+}
+
+#[test]
+fn programs_changed_at_random_are_refused_or_run() {
+    let file = TempFile::new("random", &checkpoint());
+    let original = program();
+    let mut all = Vec::new();
+    places(&original, String::new(), &mut all);
+    let mut state = 1u64;
+    let mut below = |end: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    let (mut refused, mut run) = (0, 0);
+    for _ in 0..4_000 {
+        let mut program = original.clone();
+        for _ in 0..=below(4) / 3 {
+            let place = &all[below(all.len())];
+            let value = match below(12) {
+                0 => json!(1u64 << below(64)),
+                1 => json!(u64::MAX),
+                2 => json!(null),
+                3 => json!([]),
+                4 => json!(-1.5),
+                5..8 => json!(below(30)),
+                // What stands elsewhere under the same name is of the right kind.
+                _ => {
+                    let name = place.rsplit('/').next().unwrap_or_default();
+                    let like: Vec<&String> = all.iter().filter(|other| other.ends_with(name)).collect();
+                    original.pointer(like[below(like.len())]).unwrap().clone()
+                }
+            };
+            if let Some(slot) = program.pointer_mut(place) {
+                *slot = value;
+            }
+        }
+        let options = Options {
+            precision: if below(2) == 0 {
+                Precision::Float32
+            } else {
+                Precision::Int16
+            },
+            ..Options::default()
+        };
+        match load(&program, &file.0, options) {
+            Err(_) => refused += 1,
+            Ok(model) => {
+                run += 1;
+                if let Ok(vectors) = vectors(&model, &IDS, &OFFSETS) {
+                    assert!(vectors.iter().all(|value| value.is_finite()));
+                }
+            }
+        }
+    }
+    assert!(
+        refused > 1_000 && run > 100,
+        "{refused} refused, {run} run: the changes test nothing"
+    );
+}
