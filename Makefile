@@ -8,12 +8,13 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
 .PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full \
-	test-arm test-portable clean
+	test-arm test-portable sanitize clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +36,13 @@ test-arm: ## Kernel tests on 64-bit ARM processors, emulated (says what it needs
 
 test-portable: ## Kernel tests on an x86-64 processor without AVX, emulated (needs qemu-user)
 	$(PYTHON) scripts/test_emulated.py portable $(ARGS)
+
+sanitize: ## AddressSanitizer, then valgrind, over the tests of crates/core (needs valgrind)
+	@command -v valgrind >/dev/null || { echo 'this needs valgrind (Debian package valgrind)' >&2; exit 2; }
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet -p embergem-core --tests \
+		--target $(HOST) --target-dir target/sanitize $(ARGS)
+	cargo test --quiet --release -p embergem-core --tests \
+		--config 'target."cfg(all())".runner = "valgrind --quiet --error-exitcode=1 --fair-sched=yes"' $(ARGS)
 
 check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .

@@ -15,6 +15,9 @@ pub mod peak;
 pub mod pooling;
 mod probe;
 pub mod rope;
+mod trial;
+#[cfg(test)]
+mod twins;
 
 use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
@@ -180,7 +183,9 @@ macro_rules! kernels {
 
 static PORTABLE: Kernels = kernels!("portable", Portable);
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = kernels!("avx2", Avx2, #[target_feature(enable = "avx2,fma")]);
+static AVX2: Kernels = kernels!("avx2", Avx2<false>, #[target_feature(enable = "avx2,fma")]);
+#[cfg(target_arch = "x86_64")]
+static AVX_VNNI: Kernels = kernels!("avx-vnni", Avx2<true>, #[target_feature(enable = "avx2,fma,avxvnni")]);
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = kernels!(
     "avx512",
@@ -217,9 +222,11 @@ fn candidates() -> Vec<Candidate> {
             && std::is_x86_feature_detected!("avx512dq")
             && std::is_x86_feature_detected!("avx512vl");
         let vnni = avx512 && std::is_x86_feature_detected!("avx512vnni");
+        let avx_vnni = avx2 && std::is_x86_feature_detected!("avxvnni");
         [
             (&AVX512_VNNI, vnni, false),
             (&AVX512, avx512, false),
+            (&AVX_VNNI, avx_vnni, false),
             (&AVX2, avx2, true),
         ]
     };

@@ -1,119 +1,124 @@
 //! The start-up probe: an instruction set that not every test machine has is used only where it agrees with the portable
 //! kernels on the machine at hand.
 
-use super::gemm::{self, Finish, Shape};
-use super::int16;
-use super::{Kernels, Matrix};
+use super::Kernels;
+use super::elementwise::Operation;
+use super::gemm::{Finish, Shape};
+use super::norm::{Kind, Residual};
+use super::pooling;
+use super::trial::{Attend, Product, Trial, same};
 use crate::simd::math::Activation;
 
-/// Largest difference that is taken for rounding, as a share of the largest value.
-const TOLERANCE: f32 = 1e-5;
+/// Rows: more than two register tiles of any set, and not a multiple of any.
+const ROWS: usize = 31;
 
-/// Rows, inputs and outputs: none a multiple of anything, and more rows than any register tile has.
-const SIZES: (usize, usize, usize) = (19, 77, 45);
-
-/// Whether `kernels` compute what the portable ones do.
+/// Whether `kernels` compute what the portable ones do: integers exactly, floats within rounding. Takes a few
+/// milliseconds.
 pub fn agrees(kernels: &Kernels) -> bool {
-    let portable = Kernels::portable();
-    let same = |a: Vec<f32>, b: Vec<f32>| {
-        let largest = a.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= TOLERANCE * largest)
-    };
-    same(floats(portable), floats(kernels)) && same(integers(portable), integers(kernels))
+    let run = |trial: &Trial, kernels| trial.run(kernels, 1, ROWS, ROWS);
+    trials()
+        .iter()
+        .all(|trial| same(&run(trial, Kernels::portable()), &run(trial, kernels), trial.exact()))
 }
 
-/// Numbers between -1 and 1 without a pattern.
-fn numbers(count: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+/// Every kernel, on sizes that are not multiples of anything, with whole vectors as well as a rest.
+fn trials() -> Vec<Trial> {
+    let product = |gated, finish| Product {
+        shape: Shape { out: 45, k: 77, gated },
+        bias: true,
+        finish,
+    };
+    let products = [
+        product(false, Finish::Keep),
+        product(true, Finish::Gate(Activation::GeluTanh)),
+        product(false, Finish::Activate(Activation::GeluErf)),
+    ];
+    let attend = |causal, radius, bias| {
+        Trial::Attend(Attend {
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 21,
+            text: 28,
+            causal,
+            radius,
+            bias,
         })
-        .collect()
-}
-
-fn matrix(values: &mut [f32], stride: usize) -> Matrix {
-    Matrix {
-        data: values.as_mut_ptr(),
-        stride,
-    }
-}
-
-fn weight() -> (Shape, Vec<f32>) {
-    let (_, k, out) = SIZES;
-    let shape = Shape { out, k, gated: true };
-    (shape, numbers(2 * out * k))
-}
-
-/// A gated product.
-fn floats(kernels: &Kernels) -> Vec<f32> {
-    let (rows, k, out) = SIZES;
-    let (shape, values) = weight();
-    let read = |row: usize, line: &mut [f32]| -> Result<(), std::convert::Infallible> {
-        line.copy_from_slice(&values[row * k..(row + 1) * k]);
-        Ok(())
     };
-    let Ok(weight) = gemm::Packed::new(shape, kernels.lanes, read);
-    let (mut x, mut result) = (numbers(rows * k), vec![0.0; rows * out]);
-    let args = gemm::Gemm {
-        x: matrix(&mut x, k),
-        out: matrix(&mut result, out),
-        weight: &weight,
-        bias: None,
-        finish: Finish::Gate(Activation::GeluTanh),
+    let norm = |kind, residual| Trial::Norm {
+        kind,
+        group: 77,
+        groups: 2,
+        residual,
+        affine: true,
     };
-    // SAFETY: the matrices have the sizes that the arguments say; the caller chose kernels that the machine can run.
-    unsafe { (kernels.gemm)(&args, 0..rows, 0..weight.panels()) };
-    result
-}
-
-/// The same product of integers.
-fn integers(kernels: &Kernels) -> Vec<f32> {
-    let (rows, k, out) = SIZES;
-    let (shape, values) = weight();
-    let read = |row: usize, line: &mut [f32]| -> Result<(), std::convert::Infallible> {
-        line.copy_from_slice(&values[row * k..(row + 1) * k]);
-        Ok(())
-    };
-    let Ok(weight) = int16::Packed::new(shape, kernels.lanes, read);
-    let pairs = int16::pairs(k);
-    let (mut x, mut ints) = (numbers(rows * k), vec![0.0; rows * pairs]);
-    let (mut scales, mut result) = (vec![0.0; rows], vec![0.0; rows * out]);
-    let quantise = int16::Quantise {
-        x: matrix(&mut x, k),
-        k,
-        out: matrix(&mut ints, pairs),
-        scales: matrix(&mut scales, 1),
-    };
-    let args = int16::Gemm {
-        x: quantise.out,
-        scales: quantise.scales,
-        out: matrix(&mut result, out),
-        weight: &weight,
-        bias: None,
-        finish: Finish::Gate(Activation::GeluTanh),
-    };
-    // SAFETY: as above.
-    unsafe {
-        (kernels.quantise)(&quantise, 0..rows);
-        (kernels.gemm_int16)(&args, 0..rows, 0..weight.panels());
-    }
-    result
+    let mut trials: Vec<Trial> = products.map(Trial::Product).into();
+    trials.extend(products.map(Trial::Int16));
+    trials.extend([
+        Trial::QuantiseInt16(77),
+        attend(false, None, false),
+        attend(true, None, true),
+        attend(false, Some(5), false),
+        norm(Kind::Rms, None),
+        norm(Kind::Rms, Some(Residual::After)),
+        norm(Kind::Layer, Some(Residual::Before)),
+        Trial::Elementwise(Operation::Add, 77),
+        Trial::Elementwise(Operation::Mul, 77),
+        Trial::Elementwise(Operation::Scale(0.7), 77),
+        Trial::Elementwise(Operation::Glu(Activation::Silu), 77),
+        Trial::Elementwise(Operation::Activate(Activation::Tanh), 77),
+        Trial::Elementwise(Operation::Activate(Activation::Relu), 77),
+        Trial::Rope { half: 21, head_dim: 45 },
+        Trial::Pool(pooling::Kind::Mean, 77),
+        Trial::Pool(pooling::Kind::Max, 77),
+        Trial::Normalise(77),
+    ]);
+    trials
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::{gemm, int16};
+    use std::ops::Range;
+
+    #[test]
+    fn every_set_of_this_machine_agrees() {
+        for kernels in Kernels::all() {
+            assert!(agrees(kernels), "{}", kernels.name);
+        }
+    }
 
     #[test]
     fn kernels_that_compute_something_else_are_found_out() {
-        assert!(agrees(Kernels::best()));
-        unsafe fn nothing(_: &gemm::Gemm<'_>, _: std::ops::Range<usize>, _: std::ops::Range<usize>) {}
-        let broken = Kernels {
+        unsafe fn nothing(_: &gemm::Gemm<'_>, _: Range<usize>, _: Range<usize>) {}
+        assert!(!agrees(&Kernels {
             gemm: nothing,
             ..*Kernels::portable()
-        };
-        assert!(!agrees(&broken));
+        }));
+        // One unit of one row's scale: less than any float product would be seen to differ by.
+        unsafe fn nudge(args: &int16::Quantise, rows: Range<usize>) {
+            // SAFETY: the trial hands over rows that are there, and portable kernels run everywhere.
+            unsafe {
+                (Kernels::portable().quantise)(args, rows);
+                let scale = args.scales.row(3);
+                *scale = (*scale).next_up();
+            }
+        }
+        assert!(!agrees(&Kernels {
+            quantise: nudge,
+            ..*Kernels::portable()
+        }));
+        // One float past the end of a row.
+        unsafe fn stray(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: as above; the trial's fields have places after each row.
+            unsafe {
+                (Kernels::portable().gemm)(args, rows, panels);
+                *args.out.row(7).add(args.weight.shape.out) = 0.0;
+            }
+        }
+        assert!(!agrees(&Kernels {
+            gemm: stray,
+            ..*Kernels::portable()
+        }));
     }
 }

@@ -1,4 +1,4 @@
-//! Eight lanes with AVX2 and FMA.
+//! Eight lanes with AVX2 and FMA; products of integers with AVX-VNNI where the machine has it.
 
 use super::Simd;
 use crate::kernels::gemm::{Product, VECTORS, chains};
@@ -6,9 +6,9 @@ use crate::kernels::int16::int_chains;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Eight f32 in a ymm register.
+/// Eight f32 in a ymm register; `VNNI` multiplies and adds pairs of integers in one instruction.
 #[derive(Clone, Copy)]
-pub struct Avx2(__m256);
+pub struct Avx2<const VNNI: bool>(__m256);
 
 /// Eight ones in front of eight zeros: the eight entries from place 8 - n have their first n set.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -20,10 +20,10 @@ fn mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
 }
 
-/// One step along K for six rows: x at a byte offset, b at two. Written out because the compiler's own loop spends a
+/// One step along K for six rows, of floats or of pairs of integers: x at a byte offset, b at two. Written out because the compiler's own loop spends a
 /// third of its instructions on addresses; the order of the multiply-adds in each chain is that of the plain loop.
-macro_rules! step {
-    ($x:literal, $b0:literal, $b1:literal) => {
+macro_rules! step_of {
+    ($multiply_add:literal, $x:literal, $b0:literal, $b1:literal) => {
         concat!(
             "vmovups ymm12, [{b} + ",
             $b0,
@@ -37,35 +37,61 @@ macro_rules! step {
             "vbroadcastss ymm15, [{low} + {stride} + ",
             $x,
             "]\n",
-            "vfmadd231ps ymm0, ymm14, ymm12\n",
-            "vfmadd231ps ymm1, ymm14, ymm13\n",
+            $multiply_add,
+            " ymm0, ymm14, ymm12\n",
+            $multiply_add,
+            " ymm1, ymm14, ymm13\n",
             "vbroadcastss ymm14, [{low} + 2*{stride} + ",
             $x,
             "]\n",
-            "vfmadd231ps ymm2, ymm15, ymm12\n",
-            "vfmadd231ps ymm3, ymm15, ymm13\n",
+            $multiply_add,
+            " ymm2, ymm15, ymm12\n",
+            $multiply_add,
+            " ymm3, ymm15, ymm13\n",
             "vbroadcastss ymm15, [{high} + ",
             $x,
             "]\n",
-            "vfmadd231ps ymm4, ymm14, ymm12\n",
-            "vfmadd231ps ymm5, ymm14, ymm13\n",
+            $multiply_add,
+            " ymm4, ymm14, ymm12\n",
+            $multiply_add,
+            " ymm5, ymm14, ymm13\n",
             "vbroadcastss ymm14, [{high} + {stride} + ",
             $x,
             "]\n",
-            "vfmadd231ps ymm6, ymm15, ymm12\n",
-            "vfmadd231ps ymm7, ymm15, ymm13\n",
+            $multiply_add,
+            " ymm6, ymm15, ymm12\n",
+            $multiply_add,
+            " ymm7, ymm15, ymm13\n",
             "vbroadcastss ymm15, [{high} + 2*{stride} + ",
             $x,
             "]\n",
-            "vfmadd231ps ymm8, ymm14, ymm12\n",
-            "vfmadd231ps ymm9, ymm14, ymm13\n",
-            "vfmadd231ps ymm10, ymm15, ymm12\n",
-            "vfmadd231ps ymm11, ymm15, ymm13\n",
+            $multiply_add,
+            " ymm8, ymm14, ymm12\n",
+            $multiply_add,
+            " ymm9, ymm14, ymm13\n",
+            $multiply_add,
+            " ymm10, ymm15, ymm12\n",
+            $multiply_add,
+            " ymm11, ymm15, ymm13\n",
         )
     };
 }
 
-/// The same for pairs of 16-bit integers. The register of the broadcast takes the second product: there is no other left.
+/// With floats.
+macro_rules! step {
+    ($x:literal, $b0:literal, $b1:literal) => {
+        step_of!("vfmadd231ps", $x, $b0, $b1)
+    };
+}
+
+/// With pairs of 16-bit integers and AVX-VNNI. The encoding is named: AVX-512's has the same name.
+macro_rules! vnni_step {
+    ($x:literal, $b0:literal, $b1:literal) => {
+        step_of!("{{vex}} vpdpwssd", $x, $b0, $b1)
+    };
+}
+
+/// The same for pairs of 16-bit integers without it. The register of the broadcast takes the second product: there is no other left.
 macro_rules! int_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -167,7 +193,7 @@ macro_rules! six_rows {
     };
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
     type Int = __m256i;
 
@@ -180,8 +206,12 @@ impl Simd for Avx2 {
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
         // SAFETY: the caller vouches for eight reads.
         unsafe {
-            let b = _mm256_loadu_si256(b.cast());
-            _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(pair), b))
+            let (pair, b) = (_mm256_set1_epi32(pair), _mm256_loadu_si256(b.cast()));
+            if VNNI {
+                _mm256_dpwssd_avx_epi32(sum, pair, b)
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(pair, b))
+            }
         }
     }
     #[inline(always)]
@@ -203,6 +233,7 @@ impl Simd for Avx2 {
         // SAFETY: the caller vouches for the tile.
         unsafe {
             match sums.as_mut_slice().try_into() {
+                Ok(six) if VNNI => six_vnni_chains(six, tile),
                 Ok(six) => six_int_chains(six, tile),
                 Err(_) => int_chains::<Self, ROWS>(sums, tile),
             }
@@ -326,7 +357,7 @@ impl Simd for Avx2 {
 /// # Safety
 /// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn six_chains(sums: &mut [[Avx2; VECTORS]; 6], tile: &Product) {
+unsafe fn six_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Product) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
     // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read; prefetches may go
     // anywhere.
@@ -348,6 +379,21 @@ unsafe fn six_int_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
     unsafe {
         six_rows!(
             int_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
+        )
+    }
+}
+
+/// The same with AVX-VNNI.
+///
+/// # Safety
+/// The tile must cover six rows of x and k rows of b; AVX2, FMA and AVX-VNNI must be there.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn six_vnni_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    // SAFETY: as in `six_int_chains`.
+    unsafe {
+        six_rows!(
+            vnni_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
         )
     }
 }
