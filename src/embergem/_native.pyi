@@ -10,6 +10,15 @@ __version__: str
 def instruction_sets() -> list[str]:
     """Names of the kernels that this machine can run."""
 
+def fingerprint(
+    program: str, files: Sequence[tuple[str, str]], tokenizer_json: str, *, notes: str | None = None
+) -> str:
+    """Name the space that a model's vectors are in: a sha256 in hex, equal where equal ids give equal vectors.
+
+    It covers the tensors that `program` (JSON) reads from the safetensors `files` (name prefix, path), the tokenizer,
+    and the program's key. In the directory `notes` it is remembered by path, size and time of change of the files.
+    """
+
 class TextPipeline:
     """Prompts, tokenizer and limit of one model (crates/text). Thread-safe; releases the GIL."""
 

@@ -228,6 +228,11 @@ impl Tensor {
         self.shape.iter().skip(1).product()
     }
 
+    /// All bytes, as they are in the file.
+    pub fn stored(&self) -> &[u8] {
+        self.bytes(0, self.shape.iter().product())
+    }
+
     /// Bytes of elements `start..start + count`, which are whole blocks.
     fn bytes(&self, start: usize, count: usize) -> &[u8] {
         let (values, bytes) = self.element.part();

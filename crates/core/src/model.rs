@@ -9,7 +9,7 @@ use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, lower};
 use crate::memory;
 use crate::pool::Pool;
-use crate::program::{Axis, Buffer, FORMAT, Operand, Program};
+use crate::program::{Axis, Buffer, Operand, Program};
 use crate::run::{Batch, Run};
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -70,13 +70,7 @@ impl Model {
         files: impl IntoIterator<Item = (&'a str, &'a Path)>,
         options: Options<'_>,
     ) -> Result<Self> {
-        let program: Program = serde_json::from_str(program).map_err(|error| Error::Program(error.to_string()))?;
-        if program.format != FORMAT {
-            return Err(Error::Program(format!(
-                "its format is {:?}; this build reads {FORMAT:?}",
-                program.format
-            )));
-        }
+        let program = Program::parse(program)?;
         let checkpoint = Checkpoint::open(files)?;
         require_memory(&program, options.memory_limit.or_else(memory::available))?;
         let kernels = match options.kernels {

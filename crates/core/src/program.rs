@@ -1,5 +1,6 @@
 //! The program as it comes from Python: parsed here, checked in `lower`.
 
+use crate::error::{Error, Result};
 use crate::kernels::{norm, pooling};
 use crate::simd::math::Activation;
 use serde::Deserialize;
@@ -24,6 +25,20 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// The vectors.
     pub output: Operand,
+}
+
+impl Program {
+    /// Reads a program and checks its format.
+    pub fn parse(json: &str) -> Result<Self> {
+        let program: Self = serde_json::from_str(json).map_err(|error| Error::Program(error.to_string()))?;
+        if program.format != FORMAT {
+            return Err(Error::Program(format!(
+                "its format is {:?}; this build reads {FORMAT:?}",
+                program.format
+            )));
+        }
+        Ok(program)
+    }
 }
 
 /// A weight: its sources one below the other, plus `add`.

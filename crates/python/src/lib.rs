@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod errors;
+mod fingerprint;
 mod model;
 mod parallel;
 mod strings;
@@ -14,6 +15,7 @@ mod token_ids;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;

@@ -146,7 +146,7 @@ fn to_rows(py: Python<'_>, rows: Result<Vec<Row>, Error>) -> PyResult<Rows<'_>> 
     Ok(rows.map(|row| (PyArray1::from_vec(py, row.ids), row.length)).collect())
 }
 
-fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Corrupt { .. } => "CorruptCheckpoint",
         Error::Empty(_) => "EmptyInput",

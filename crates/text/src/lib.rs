@@ -5,6 +5,7 @@
 //! threads. [`Pipeline::check_ids`] is the way of ids that the caller made. No tensors and no Python in here.
 
 mod bound;
+mod digest;
 mod error;
 mod pipeline;
 mod prompts;
@@ -14,3 +15,16 @@ mod tokenizer;
 pub use error::{Error, Result};
 pub use pipeline::{Options, Pipeline, Row};
 pub use template::Template;
+
+/// What a tokenizer.json says, as a sha256: the same for files that make the same ids, however they are written.
+///
+/// # Errors
+/// [`Error::Corrupt`] for a file that cannot be read.
+pub fn tokenizer_digest(path: &std::path::Path) -> Result<[u8; 32]> {
+    let corrupt = |reason| Error::Corrupt {
+        path: path.to_owned(),
+        reason,
+    };
+    let json = std::fs::read_to_string(path).map_err(|error| corrupt(error.to_string()))?;
+    digest::digest(&json).map_err(|error| corrupt(error.to_string()))
+}

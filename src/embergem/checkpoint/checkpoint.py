@@ -30,3 +30,8 @@ class Checkpoint:
     limit: int
     compiled: "Manifest | None" = None
     program: bytes = b""
+
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        """`weights` as the native module takes them."""
+        return [(prefix, str(path)) for prefix, path in self.weights]

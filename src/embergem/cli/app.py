@@ -270,6 +270,24 @@ def convert(
     typer.echo(f"{output}: read it with embergem serve -m {output}")
 
 
+@app.command(epilog=EPILOG)
+def fingerprint(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Hub id, alias or directory. Default: all-MiniLM-L6-v2.", autocompletion=complete_model),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the name of the space that a model's vectors are in.
+
+    Vectors can be compared if, and only if, they are of one space. The name is a sha256 over the weights, the tokenizer
+    and what else turns tokens into a vector; it is the same on every machine and for every layout of the same weights.
+    """
+    from embergem.cli.fingerprint import run
+
+    run(model=model, as_json=as_json)
+
+
 def report(error: Exception) -> int:
     """Print an error as one line and return the exit code; what embergem did not raise itself is raised on."""
     if isinstance(error, OSError) and error.filename is not None:

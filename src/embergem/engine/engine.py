@@ -17,6 +17,7 @@ from embergem.checkpoint.read import read
 from embergem.engine import budget, fork
 from embergem.engine.cache import Cache
 from embergem.engine.exactness import LEAST_COSINE, cosine
+from embergem.engine.fingerprint import fingerprint
 from embergem.engine.loop import Loop
 from embergem.engine.prepare import check, prepare
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
@@ -45,6 +46,8 @@ class Engine:
         instruction_set: Kernels in use, such as "avx2".
         threads: Threads that a run uses at most.
         vocab_size: Token ids are below this.
+        fingerprint: Name of the space the vectors are in, 64 hex digits: the same on every machine, for every layout of
+            the same weights, and in every arithmetic; see `docs/structure.md`.
         cosine: Least cosine to float32 of this model's vectors, as measured at its first load.
         model_type: `model_type` of config.json, such as "gemma3_text".
         weight_bytes: Memory that the packed weights take; embedding tables stay mapped and are not in it.
@@ -61,6 +64,7 @@ class Engine:
         limit: int,
         trained_dimensions: Sequence[int],
         norm_before_cut: bool,
+        fingerprint: str,
         cosine: float,
         max_batch_tokens: int,
         max_queue_tokens: int | None = None,
@@ -71,6 +75,7 @@ class Engine:
         self.model_type = model_type
         self.weight_bytes = weight_bytes(program, model.dtype)
         self.dtype = model.dtype
+        self.fingerprint = fingerprint
         self.cosine = cosine
         self.limit = limit
         self.dimensions = model.dimensions
@@ -127,7 +132,7 @@ class Engine:
         checkpoint = read(location)
         kind = prepare(checkpoint, location.id)
         limit, program = kind.limit, kind.program
-        files = [(prefix, str(path)) for prefix, path in checkpoint.weights]
+        files = checkpoint.files
         fresh = not scanned.remembered(checkpoint.weights)
         with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
             text = beside.submit(
@@ -159,6 +164,7 @@ class Engine:
             limit=limit,
             trained_dimensions=kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
+            fingerprint=fingerprint(checkpoint, program),
             cosine=least,
             max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),
             max_queue_tokens=max_queue_tokens,

@@ -8,7 +8,7 @@ tensors and how to make each weight from them: a range of rows, a concatenation 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -100,9 +100,19 @@ class Program:
 
 
 def program_key(config: Any, head: Any) -> str:
-    """Sha256 of the canonical JSON of what a program is traced from: the config fields read and the head's modules."""
-    traced_from = {"config": asdict(config), "head": [{"module": type(m).__name__, **asdict(m)} for m in head]}
+    """Sha256 of the canonical JSON of what a program is traced from: the config fields read and the head's modules.
+
+    A field that has its default is left out. The key is part of every space's fingerprint, so a new field must have a
+    default that means what was done before; then it changes nothing for the models that there are.
+    """
+    modules = [{"module": type(module).__name__, **_stated(module)} for module in head]
+    traced_from = {"config": _stated(config), "head": modules}
     return hashlib.sha256(json.dumps(traced_from, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _stated(thing: Any) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(thing)}
+    return {name: value for name, value in asdict(thing).items() if value != defaults[name]}
 
 
 def _show(operand: Operand) -> str:

@@ -1,0 +1,93 @@
+//! The name of a space of vectors: equal where the same tokens give the same vectors, on every machine and for every
+//! layout of the files.
+//!
+//! It is a sha256 over one line for each tensor that the program reads (in name order: the sha256 of its name without
+//! prefixes, its shape, stored element type and bytes), over the tokenizer, and over the program's key, which stands for
+//! the config fields that enter the arithmetic and for the head. What nothing reads (the vision tower of a multimodal
+//! checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
+
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::error::Error;
+use crate::notes::Note;
+use crate::pool::Pool;
+use crate::program::Program;
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// The first line of what is hashed; another way of hashing must have another.
+const FORMAT: &str = "embergem-space/1";
+
+/// A sha256.
+pub type Sha = [u8; 32];
+
+/// Names the space of a model: its program (JSON), its weight files with their name prefixes, and its tokenizer, whose
+/// own digest `digest` computes.
+///
+/// What was found is noted in the directory `notes` by path, size and time of change of all files, and then read from
+/// there: the weights are hashed once.
+pub fn fingerprint<E: From<Error>>(
+    program: &str,
+    files: &[(&str, &Path)],
+    tokenizer: &Path,
+    digest: impl FnOnce() -> Result<Sha, E>,
+    notes: Option<&Path>,
+) -> Result<String, E> {
+    let paths = files.iter().map(|(_, path)| *path).chain([tokenizer]);
+    let note = notes.and_then(|directory| Note::new(directory, "fingerprint", paths, &[FORMAT, program]));
+    if let Some(known) = note.as_ref().and_then(Note::read).filter(|known| is_sha(known)) {
+        return Ok(known);
+    }
+    let program = Program::parse(program)?;
+    let tensors = hash_tensors(&program, &Checkpoint::open(files.iter().copied())?)?;
+    let mut all = Sha256::new();
+    all.update(format!("{FORMAT}\n"));
+    for sha in tensors {
+        all.update(format!("tensor {}\n", hex(&sha)));
+    }
+    all.update(format!("tokenizer {}\nmodel {}\n", hex(&digest()?), program.key));
+    let found = hex(&all.finalize());
+    if let Some(note) = note {
+        note.write(&found);
+    }
+    Ok(found)
+}
+
+/// A sha256 for each tensor that the program reads, in name order. The largest is begun first: in most models the
+/// embedding table is more than half of the bytes.
+fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, Error> {
+    let sources = program.weights.iter().flat_map(|weight| &weight.sources);
+    let shapes: BTreeMap<&str, &[usize]> = sources.map(|s| (s.tensor.as_str(), s.shape.as_slice())).collect();
+    let tensors = shapes
+        .into_iter()
+        .map(|(name, shape)| Ok((name, checkpoint.tensor(name, shape)?)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|number| Reverse(tensors[*number].1.stored().len()));
+    let shas = Mutex::new(vec![Sha::default(); tensors.len()]);
+    Pool::global().run(usize::MAX, order.len(), &|task, _| {
+        let (name, tensor) = tensors[order[task]];
+        let sha = hash_tensor(name, tensor);
+        shas.lock().unwrap_or_else(PoisonError::into_inner)[order[task]] = sha;
+    });
+    Ok(shas.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn hash_tensor(name: &str, tensor: &Tensor) -> Sha {
+    let head = serde_json::json!([name, tensor.shape, tensor.element.name()]);
+    let mut hash = Sha256::new();
+    hash.update(format!("{head}\n"));
+    hash.update(tensor.stored());
+    hash.finalize().into()
+}
+
+fn is_sha(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

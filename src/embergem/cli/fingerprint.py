@@ -1,0 +1,15 @@
+"""`embergem fingerprint`: the name of a model's space."""
+
+import json
+
+import typer
+
+from embergem.checkpoint.resolve import resolve
+from embergem.engine.fingerprint import of
+
+
+def run(*, model: str | None, as_json: bool) -> None:
+    """Print the fingerprint alone, or with the model's name as JSON."""
+    location = resolve(model)
+    found = of(location)
+    typer.echo(json.dumps({"model": location.id, "fingerprint": found}) if as_json else found)
