@@ -16,6 +16,8 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml'
 .PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full \
 	test-arm test-portable sanitize clean
 
+.PHONY: help setup serve test check dist assets programs bench lock random-gemma parity parity-full clean
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -50,6 +52,7 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/mypy
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --release --quiet
 	$(BIN)/python scripts/check_size.py
 
 pyright: $(STAMP)/native ## Check the types that users see with pyright, too
@@ -66,6 +69,9 @@ dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual 
 assets: $(STAMP)/deps ## Fetch or make the larger test assets (kept in ~/.cache/embergem-assets)
 	$(BIN)/python scripts/fetch_assets.py
 	$(BIN)/python scripts/random_gemma.py
+
+programs: $(STAMP)/native ## Write the programs that the Rust crate carries anew
+	$(BIN)/python scripts/programs.py
 
 random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random weights
 	$(BIN)/python scripts/random_gemma.py

@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 
 __version__: str
 
+def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np.float32]:
+    """Keep the first `size` numbers of each row of (n, d) and scale it to length 1 again: (n, size).
+
+    With `norm_first` the mean of the whole row is taken off first.
+    """
+
 def instruction_sets() -> list[str]:
     """Names of the kernels that this machine can run."""
 

@@ -53,7 +53,7 @@ class FakeHub:
         path = urlsplit(request.path).path
         self.requests.append((request.command, path, dict(request.headers)))
         if path.startswith("/api/models/"):
-            model = path.removeprefix("/api/models/")
+            model = path.removeprefix("/api/models/").partition("/revision/")[0]
             if model not in self.repos:
                 return self._refuse(request, 404, "RepoNotFound")
             return self._send(request, json.dumps(self._info(model)).encode(), "info", body)
@@ -79,7 +79,13 @@ class FakeHub:
         return {"id": model, "modelId": model, "sha": COMMIT, "siblings": siblings}
 
     def _send(self, request, data, etag, body):
-        request.send_response(200)
+        if span := request.headers.get("Range"):  # "bytes=first-last", as the Rust library asks
+            first, _, last = span.removeprefix("bytes=").partition("-")
+            size, data = len(data), data[int(first) : int(last or len(data)) + 1]
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes {first}-{int(first) + len(data) - 1}/{size}")
+        else:
+            request.send_response(200)
         request.send_header("Content-Length", str(len(data)))
         request.send_header("ETag", f'"{etag}"')
         request.send_header("X-Repo-Commit", COMMIT)

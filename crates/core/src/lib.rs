@@ -7,6 +7,7 @@
 mod aligned;
 mod arbiter;
 mod checkpoint;
+mod cut;
 mod dequantise;
 mod error;
 mod fingerprint;
@@ -25,6 +26,7 @@ mod tensors;
 mod weights;
 
 pub use arbiter::{Arbiter, Lane};
+pub use cut::cut;
 pub use error::{Error, Result};
 pub use fingerprint::{Sha, fingerprint};
 pub use model::{Model, Options, Precision};

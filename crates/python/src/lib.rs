@@ -2,10 +2,10 @@
 
 use pyo3::prelude::*;
 
+mod cut;
 mod errors;
 mod fingerprint;
 mod model;
-mod parallel;
 mod strings;
 mod tensors;
 mod text;
@@ -15,6 +15,7 @@ mod token_ids;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(cut::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;

@@ -1,10 +1,9 @@
 //! `TextPipeline`: prompts, tokenizer and limit as Python sees them.
 
 use crate::errors::raise;
-use crate::parallel::in_order;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, Options, Pipeline, Row, Template};
+use embergem_text::{Error, Options, Pipeline, Row, Template, in_order};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};

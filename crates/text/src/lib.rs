@@ -7,12 +7,14 @@
 mod bound;
 mod digest;
 mod error;
+mod parallel;
 mod pipeline;
 mod prompts;
 mod template;
 mod tokenizer;
 
 pub use error::{Error, Result};
+pub use parallel::in_order;
 pub use pipeline::{Options, Pipeline, Row};
 pub use template::Template;
 

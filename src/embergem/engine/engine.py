@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from embergem._native import Model, TextPipeline, __version__
+from embergem._native import cut as native_cut
 from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
@@ -300,12 +301,7 @@ def cut(vectors: Vectors, dimensions: int, norm_first: bool) -> Vectors:
     """
     if dimensions == vectors.shape[1]:
         return vectors
-    if norm_first:
-        vectors = vectors - vectors.mean(axis=1, keepdims=True)
-    kept = vectors[:, :dimensions]
-    lengths = np.sqrt(np.sum(kept * kept, axis=1, keepdims=True))
-    scaled: Vectors = kept / np.maximum(lengths, np.float32(1e-12))
-    return scaled
+    return native_cut(vectors, dimensions, norm_first)
 
 
 def in_words(sizes: Sequence[int]) -> str:

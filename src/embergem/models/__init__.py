@@ -51,7 +51,7 @@ def family(config: dict[str, Any]) -> Family:
         UnsupportedModel: embergem has no such family, or the checkpoint sets something the family does not do.
     """
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UnsupportedModel(
             f"config.json names the model type {model_type!r}, which embergem does not have. It has: "
             + ", ".join(sorted(FAMILIES))

@@ -1,0 +1,76 @@
+//! Embeds for another program: requests in, vectors out, a line of JSON each.
+//!
+//! `cargo run --release --package embergem --example pipe MODEL` reads lines such as `{"texts": ["a", "b"], "task":
+//! "query", "dimensions": 256}` or `{"ids": [[1, 2]]}` and answers each with `{"vectors": [[…]], "tokens": 6}` or
+//! `{"error": "…"}`. MODEL is a directory, a name, or the address of a server. Numbers are written so that reading them
+//! gives the same bits.
+
+use embergem::{EmbeddingModel, EmbeddingModelBuilder, EmbeddingRequest, Embeddings, ModelDType, Result};
+use serde::Deserialize;
+use serde_json::json;
+use std::env;
+use std::io;
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct Line {
+    texts: Vec<String>,
+    titles: Vec<Option<String>>,
+    ids: Vec<Vec<u32>>,
+    task: Option<String>,
+    dimensions: Option<usize>,
+    truncate: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let name = env::args().nth(1).unwrap_or_else(|| "minilm".to_owned());
+    let built = if name.starts_with("http") {
+        EmbeddingModel::connect(name).await
+    } else {
+        let builder = EmbeddingModelBuilder::new(name);
+        let builder = match env::args().nth(2).as_deref() {
+            Some("int16") => builder.with_dtype(ModelDType::I16),
+            _ => builder,
+        };
+        builder.build().await
+    };
+    let model = match built {
+        Ok(model) => model,
+        Err(error) => {
+            println!("{}", json!({"error": error.to_string()}));
+            return Ok(());
+        }
+    };
+    for line in io::stdin().lines().map_while(std::result::Result::ok) {
+        let answer = match serde_json::from_str(&line) {
+            Ok(line) => embed(&model, line).await,
+            Err(error) => Ok(json!({"error": error.to_string()})),
+        };
+        println!("{}", answer.unwrap_or_else(|error| json!({"error": error.to_string()})));
+    }
+    Ok(())
+}
+
+async fn embed(model: &EmbeddingModel, line: Line) -> Result<serde_json::Value> {
+    let mut request = EmbeddingRequest::builder()
+        .with_truncate_sequence(line.truncate)
+        .add_tokens_batch(line.ids);
+    let titles = line.titles.into_iter().chain(std::iter::repeat(None));
+    for (text, title) in line.texts.into_iter().zip(titles) {
+        request = match title {
+            Some(title) => request.add_document(title, text),
+            None => request.add_prompt(text),
+        };
+    }
+    if let Some(task) = line.task {
+        request = request.with_task(task);
+    }
+    if let Some(dimensions) = line.dimensions {
+        request = request.with_dimensions(dimensions);
+    }
+    let embeddings: Embeddings = model.embed(request).await?;
+    let vectors: Vec<_> = embeddings.iter().collect();
+    Ok(json!({"vectors": vectors, "tokens": embeddings.tokens(), "truncated": embeddings.truncated()}))
+}

@@ -1,0 +1,117 @@
+//! JSON files of a checkpoint, with errors that name the file.
+
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A JSON object and the file that it is from.
+pub(crate) struct Object {
+    /// Where it is.
+    pub file: PathBuf,
+    /// What it holds.
+    pub fields: Map<String, Value>,
+}
+
+impl Object {
+    /// Reads a file that must be there.
+    pub fn read(file: &Path) -> Result<Self> {
+        match read_value(file)? {
+            Value::Object(fields) => Ok(Self {
+                file: file.to_owned(),
+                fields,
+            }),
+            other => Err(corrupt(
+                file,
+                format!("should hold a JSON object, found {}", brief(&other)),
+            )),
+        }
+    }
+
+    /// Like [`Object::read`], but an absent file is an empty object.
+    pub fn read_if_there(file: &Path) -> Result<Self> {
+        if file.exists() {
+            return Self::read(file);
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            fields: Map::new(),
+        })
+    }
+
+    /// A field; null is one that is there.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key)
+    }
+
+    /// A field that is true or false.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(value)) => Ok(*value),
+            Some(other) => Err(self.wrong(key, "true or false", other)),
+        }
+    }
+
+    /// A field that is a whole number above 0.
+    pub fn size(&self, key: &str) -> Result<usize> {
+        let value = self.get(key).unwrap_or(&Value::Null);
+        match value.as_u64() {
+            Some(size) if size > 0 => Ok(size as usize),
+            _ => Err(self.wrong(key, "a whole number above 0", value)),
+        }
+    }
+
+    /// A number of tokens; "no limit", which libraries write as a huge number, is none.
+    pub fn length(&self, key: &str) -> Result<Option<usize>> {
+        match self.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(number) if number >= 2_147_483_648.0 => Ok(None),
+                Some(number) if number >= 1.0 && number.fract() == 0.0 => Ok(Some(number as usize)),
+                _ => Err(self.wrong(key, "a whole number above 0", value)),
+            },
+        }
+    }
+
+    fn wrong(&self, key: &str, wanted: &str, found: &Value) -> Error {
+        corrupt(&self.file, format!("{key} should be {wanted}, found {}", brief(found)))
+    }
+}
+
+/// Reads a file that must be there and be text.
+pub(crate) fn read_text(file: &Path) -> Result<String> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(corrupt(
+            file,
+            "is missing; the model in this directory is not complete".to_owned(),
+        )),
+        Err(error) => Err(corrupt(file, format!("cannot be read: {error}"))),
+    }
+}
+
+/// Reads a JSON file.
+pub(crate) fn read_value(file: &Path) -> Result<Value> {
+    serde_json::from_str(&read_text(file)?).map_err(|error| {
+        corrupt(
+            file,
+            format!("is not valid JSON: {error}. Fetch or save the model again"),
+        )
+    })
+}
+
+/// An error about a file.
+pub(crate) fn corrupt(file: &Path, reason: String) -> Error {
+    Error::CorruptCheckpoint(format!("{} {reason}", file.display()))
+}
+
+/// A value for an error message, cut where it is long.
+pub(crate) fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 80 {
+        return text;
+    }
+    text.chars().take(77).chain("...".chars()).collect()
+}

@@ -1,0 +1,147 @@
+//! From a directory, as sentence-transformers saves it, to what the engine needs to know of it.
+
+pub(crate) mod json;
+pub(crate) mod modules;
+mod weights;
+
+use crate::error::{Error, Result};
+use json::{Object, corrupt, read_text};
+use log::warn;
+use modules::Declared;
+pub(crate) use modules::Module;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A model's files, read and checked as far as that is possible without its weights.
+pub(crate) struct Checkpoint {
+    /// config.json.
+    pub config: Value,
+    /// After the transformer.
+    pub head: Vec<Module>,
+    /// Prefix of the tensor names, and the safetensors file.
+    pub weights: Vec<(String, PathBuf)>,
+    /// tokenizer.json.
+    pub tokenizer: PathBuf,
+    /// Text of config_sentence_transformers.json.
+    pub prompts: Option<String>,
+    /// Most tokens of one input, special tokens included.
+    pub limit: usize,
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint at `root`.
+    ///
+    /// # Errors
+    /// [`Error::CorruptCheckpoint`] for a file that is missing, damaged or contradicts another,
+    /// [`Error::UnsupportedModel`] for a module, a setting or a format that embergem does not have.
+    pub fn read(root: &Path) -> Result<Self> {
+        let file = root.join(modules::NAME);
+        if !file.exists() {
+            let reason = "is missing; it says how token vectors become one embedding. embergem reads models as \
+                          sentence-transformers saves them; save this one with sentence-transformers first";
+            return Err(corrupt(&file, reason.to_owned()));
+        }
+        let chain = modules::declared(&file)?;
+        modules::inside(root, &chain[0].path)?;
+        let head = modules::head(root, &chain)?;
+        let body = body(root, &chain);
+        let config = Object::read(&body.join("config.json"))?;
+        let tokenizer = body.join("tokenizer.json");
+        if !tokenizer.is_file() {
+            let reason = "is missing. embergem reads the tokenizers library's format; transformers writes it when a \
+                          tokenizer is loaded and saved again";
+            return Err(corrupt(&tokenizer, reason.to_owned()));
+        }
+        let settings = Object::read_if_there(&body.join("sentence_bert_config.json"))?;
+        check_settings(&settings, &tokenizer)?;
+        let mut files: Vec<_> = weights::body(&body)?
+            .into_iter()
+            .map(|file| (String::new(), file))
+            .collect();
+        files.extend(weights::dense(root, &head)?);
+        let prompts = root.join("config_sentence_transformers.json");
+        let prompts = if prompts.exists() {
+            Object::read(&prompts)?;
+            Some(read_text(&prompts)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            limit: limit(&body, &settings, &config)?,
+            config: Value::Object(config.fields),
+            head,
+            weights: files,
+            tokenizer,
+            prompts,
+        })
+    }
+}
+
+fn body(root: &Path, chain: &[Declared]) -> PathBuf {
+    root.join(&chain[0].path)
+}
+
+fn check_settings(settings: &Object, tokenizer: &Path) -> Result<()> {
+    let unsupported = |reason: String| {
+        let message = format!("{}: {reason}", settings.file.display());
+        Err(Error::UnsupportedModel(message))
+    };
+    match settings.get("transformer_task") {
+        None => {}
+        Some(task) if task == "feature-extraction" => {}
+        Some(task) => return unsupported(format!("transformer_task is {task}; embergem runs feature-extraction")),
+    }
+    let lower = settings.get("do_lower_case") == Some(&Value::Bool(true));
+    if lower && !Object::read(tokenizer)?.get("normalizer").is_some_and(lowercases) {
+        return unsupported(
+            "do_lower_case is set, but the normalizer in tokenizer.json keeps capitals. Save the tokenizer with a \
+             Lowercase normalizer, so that the file says what is done"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn lowercases(normalizer: &Value) -> bool {
+    match normalizer["type"].as_str() {
+        Some("Sequence") => normalizer["normalizers"]
+            .as_array()
+            .is_some_and(|parts| parts.iter().any(lowercases)),
+        Some("Lowercase") => true,
+        _ => normalizer["lowercase"] == true,
+    }
+}
+
+fn limit(body: &Path, settings: &Object, config: &Object) -> Result<usize> {
+    let text = match config.get("text_config") {
+        Some(Value::Object(fields)) => &Object {
+            file: config.file.clone(),
+            fields: fields.clone(),
+        },
+        _ => config,
+    };
+    let positions = text.length("max_position_embeddings")?;
+    let Some(declared) = settings.length("max_seq_length")? else {
+        let tokenizer = Object::read_if_there(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
+        return [tokenizer, positions].into_iter().flatten().min().ok_or_else(|| {
+            let reason = "doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, \
+                          model_max_length in tokenizer_config.json or max_position_embeddings in config.json";
+            corrupt(body, reason.to_owned())
+        });
+    };
+    let rotary = text
+        .fields
+        .keys()
+        .any(|key| key.contains("rope") || key.contains("rotary"));
+    match positions {
+        Some(positions) if declared > positions && !rotary => {
+            warn!(
+                "{}: max_seq_length is {declared}, but the model's position table ends at {positions}; the limit is \
+                 {positions} tokens",
+                settings.file.display()
+            );
+            Ok(positions)
+        }
+        _ => Ok(declared),
+    }
+}

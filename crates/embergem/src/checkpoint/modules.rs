@@ -1,0 +1,267 @@
+//! modules.json: the transformer, and the head that comes after it. Understood in full, or refused.
+
+use super::json::{Object, brief, corrupt, read_value};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Name of the file that declares the chain.
+pub(crate) const NAME: &str = "modules.json";
+
+/// One module of the head, as cards name it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "module", deny_unknown_fields)]
+pub(crate) enum Module {
+    /// Tokens to one vector a row.
+    Pooling {
+        /// "mean", "cls", "last" or "max".
+        mode: String,
+    },
+    /// A linear layer.
+    Dense {
+        /// Directory of its tensors.
+        weights: String,
+        /// Width of its input.
+        in_features: usize,
+        /// Width of its output.
+        out_features: usize,
+        /// Whether it has one.
+        bias: bool,
+        /// After it; none is the identity.
+        activation: Option<String>,
+    },
+    /// Scales each vector to length 1.
+    Normalize {},
+}
+
+/// One line of modules.json: the kind, and the directory of its files, "" for the root.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub kind: String,
+    pub path: String,
+}
+
+const POOLING: [(&str, &str); 4] = [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last"), ("max", "max")];
+const OLD_POOLING: [(&str, &str); 6] = [
+    ("pooling_mode_cls_token", "cls"),
+    ("pooling_mode_max_tokens", "max"),
+    ("pooling_mode_mean_tokens", "mean"),
+    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+    ("pooling_mode_weightedmean_tokens", "weightedmean"),
+    ("pooling_mode_lasttoken", "lasttoken"),
+];
+const ACTIVATIONS: [(&str, Option<&str>); 6] = [
+    ("Identity", None),
+    ("Tanh", Some("tanh")),
+    ("ReLU", Some("relu")),
+    ("GELU", Some("gelu_erf")),
+    ("SiLU", Some("silu")),
+    ("Sigmoid", Some("sigmoid")),
+];
+
+/// Reads modules.json; the first module returned is the transformer.
+pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
+    let rows = match read_value(file)? {
+        Value::Array(rows) if !rows.is_empty() => rows,
+        other => {
+            let found = brief(&other);
+            return Err(corrupt(file, format!("should hold a list of modules, found {found}")));
+        }
+    };
+    let chain = rows
+        .iter()
+        .map(|row| declared_one(row, file))
+        .collect::<Result<Vec<_>>>()?;
+    let kinds: Vec<_> = chain.iter().map(|module| module.kind.as_str()).collect();
+    let count = |kind: &str| kinds.iter().filter(|other| **other == kind).count();
+    if kinds[0] != "Transformer" || kinds.get(1) != Some(&"Pooling") || count("Transformer") > 1 || count("Pooling") > 1
+    {
+        return Err(Error::UnsupportedModel(format!(
+            "{} lists the modules {}; embergem runs one Transformer, then one Pooling, then any of Dense and Normalize",
+            file.display(),
+            kinds.join(", ")
+        )));
+    }
+    Ok(chain)
+}
+
+/// Reads the config of every module after the transformer.
+pub(crate) fn head(root: &Path, chain: &[Declared]) -> Result<Vec<Module>> {
+    let mut size = None;
+    let mut head = Vec::new();
+    for module in &chain[1..] {
+        inside(root, &module.path)?;
+        let file = root.join(&module.path).join("config.json");
+        head.push(match module.kind.as_str() {
+            "Pooling" => pooling(&Object::read(&file)?, &mut size)?,
+            "Dense" => dense(&module.path, &file, &mut size)?,
+            _ => {
+                if !module.path.is_empty() {
+                    refuse_rerouting(&Object::read_if_there(&file)?)?;
+                }
+                Module::Normalize {}
+            }
+        });
+    }
+    Ok(head)
+}
+
+/// Refuses a directory that a link has moved out of the checkpoint; files may be links, as in the hub's cache.
+pub(crate) fn inside(root: &Path, path: &str) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if real(&root.join(path)).starts_with(real(root)) {
+        return Ok(());
+    }
+    let reason = format!(": the path {path:?} is a link out of the checkpoint's directory");
+    Err(corrupt(&root.join(NAME), reason))
+}
+
+fn declared_one(row: &Value, file: &Path) -> Result<Declared> {
+    let (Some(kind), Some(path)) = (row["type"].as_str(), row["path"].as_str()) else {
+        let reason = format!(
+            ": each module needs a \"type\" and a \"path\", both text; found {}",
+            brief(row)
+        );
+        return Err(corrupt(file, reason));
+    };
+    let last = kind.rsplit('.').next().unwrap_or_default();
+    let known = ["Transformer", "Pooling", "Dense", "Normalize"].contains(&last);
+    if !kind.starts_with("sentence_transformers.") || !known {
+        return Err(Error::UnsupportedModel(format!(
+            "{} names the module {kind:?}, which embergem does not have. It has sentence-transformers' Transformer, \
+             Pooling, Dense and Normalize, and never runs code that comes with a model",
+            file.display()
+        )));
+    }
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    if path.starts_with('/') || parts.contains(&"..") || path.contains(['\\', '\0', ':']) {
+        let reason = format!(": the path {path:?} leaves the checkpoint's directory");
+        return Err(corrupt(file, reason));
+    }
+    Ok(Declared {
+        kind: last.to_owned(),
+        path: parts.join("/"),
+    })
+}
+
+fn pooling(config: &Object, size: &mut Option<usize>) -> Result<Module> {
+    let unsupported = |reason: String| Err(Error::UnsupportedModel(format!("{}: {reason}", config.file.display())));
+    if !config.flag("include_prompt", true)? {
+        return unsupported("include_prompt is false; embergem pools over all tokens, the prompt's among them".into());
+    }
+    let modes: Vec<Value> = match config.get("pooling_mode") {
+        Some(Value::Array(modes)) => modes.clone(),
+        Some(mode) => vec![mode.clone()],
+        None => old_modes(config)?,
+    };
+    let [mode] = modes.as_slice() else {
+        let modes = brief(&Value::Array(modes));
+        return unsupported(format!(
+            "it asks for the pooling modes {modes} at once; embergem does one"
+        ));
+    };
+    let Some((_, mode)) = POOLING.iter().find(|(name, _)| mode == name) else {
+        return unsupported(format!(
+            "it asks for the pooling mode {mode}, which embergem does not have. It has: mean, cls, lasttoken, max"
+        ));
+    };
+    let new = config.get("embedding_dimension").is_some();
+    let key = if new {
+        "embedding_dimension"
+    } else {
+        "word_embedding_dimension"
+    };
+    *size = Some(config.size(key)?);
+    Ok(Module::Pooling {
+        mode: (*mode).to_owned(),
+    })
+}
+
+fn old_modes(config: &Object) -> Result<Vec<Value>> {
+    let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+    let unknown = |key: &str| key.starts_with("pooling_mode_") && OLD_POOLING.iter().all(|(known, _)| *known != key);
+    if let Some((key, _)) = config.fields.iter().find(|(key, value)| unknown(key) && set(value)) {
+        return Err(Error::UnsupportedModel(format!(
+            "{}: {key} is not a pooling mode that embergem has",
+            config.file.display()
+        )));
+    }
+    let mut modes = Vec::new();
+    for (key, mode) in OLD_POOLING {
+        if config.flag(key, false)? {
+            modes.push(Value::from(mode));
+        }
+    }
+    if modes.is_empty() {
+        modes.push(Value::from("mean")); // as sentence-transformers reads a config that chooses none
+    }
+    Ok(modes)
+}
+
+fn dense(path: &str, file: &Path, size: &mut Option<usize>) -> Result<Module> {
+    if path.is_empty() {
+        return Err(corrupt(
+            file,
+            "belongs to a Dense module without a directory of its own".into(),
+        ));
+    }
+    let config = Object::read(file)?;
+    refuse_rerouting(&config)?;
+    if config.flag("use_residual", false)? {
+        let message = format!("{}: use_residual is true, which embergem does not have", file.display());
+        return Err(Error::UnsupportedModel(message));
+    }
+    let (in_features, out_features) = (config.size("in_features")?, config.size("out_features")?);
+    if let Some(size) = *size
+        && size != in_features
+    {
+        let reason = format!(": in_features is {in_features}, but the module before it gives {size}");
+        return Err(corrupt(file, reason));
+    }
+    *size = Some(out_features);
+    Ok(Module::Dense {
+        weights: path.to_owned(),
+        in_features,
+        out_features,
+        bias: config.flag("bias", true)?,
+        activation: activation(&config)?,
+    })
+}
+
+fn activation(config: &Object) -> Result<Option<String>> {
+    let name = match config.get("activation_function") {
+        None => "torch.nn.modules.activation.Tanh", // sentence-transformers' default
+        Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_str().unwrap_or_default(),
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match ACTIVATIONS.iter().find(|(known, _)| *known == last) {
+        Some((_, activation)) if name.starts_with("torch.") => Ok(activation.map(str::to_owned)),
+        _ => Err(Error::UnsupportedModel(format!(
+            "{}: activation_function is {name:?}, which embergem does not have. It has torch's Identity, Tanh, ReLU, \
+             GELU, SiLU, Sigmoid",
+            config.file.display()
+        ))),
+    }
+}
+
+fn refuse_rerouting(config: &Object) -> Result<()> {
+    for key in ["module_input_name", "module_output_name"] {
+        match config.get(key) {
+            None | Some(Value::Null) => {}
+            Some(value) if value == "sentence_embedding" => {}
+            Some(value) => {
+                return Err(Error::UnsupportedModel(format!(
+                    "{}: {key} is {value}; embergem runs modules on sentence_embedding only",
+                    config.file.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! One loaded model: text pipeline, executor and what it offers.
+
+use crate::error::{Error, Result};
+use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
+use crate::settings::{ModelDType, Settings};
+use crate::source::Source;
+use embergem_core::{Model, Options, Pool, Progress};
+use embergem_text::{Pipeline, Row, in_order};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
+const BYTES_A_THREAD: usize = 4096;
+
+/// What a model offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// The name it is known by: its hub id, or the last part of its directory.
+    pub id: String,
+    /// Full width of its vectors.
+    pub dimensions: usize,
+    /// Sizes that [`crate::EmbeddingRequestBuilder::with_dimensions`] may ask for, largest first.
+    pub allowed_dimensions: Vec<usize>,
+    /// Most tokens of one input, special tokens included.
+    pub max_sequence_length: usize,
+    /// Names that [`crate::EmbeddingRequestBuilder::with_task`] may have; none for a model without prompts.
+    pub tasks: Vec<String>,
+    /// Arithmetic of the large products, such as `float32`.
+    pub dtype: String,
+}
+
+/// A model in memory.
+pub(crate) struct Engine {
+    model: Model,
+    text: Pipeline,
+    norm_before_cut: bool,
+    /// What it offers.
+    pub info: ModelInfo,
+}
+
+impl Engine {
+    /// Loads the checkpoint in `directory`; the tokenizer is read beside the weights.
+    pub fn load(id: &str, directory: &Path, settings: &Settings) -> Result<Self> {
+        let source = Source::read(directory)?;
+        if let Some(wanted) = settings.loader_type
+            && wanted.model_type() != source.model_type
+        {
+            return Err(Error::UnsupportedModel(format!(
+                "{id} is of the family {:?}, not {wanted:?}; leave out with_loader_type",
+                source.model_type
+            )));
+        }
+        let dtype = match (source.dtype, settings.dtype) {
+            (ModelDType::Auto, wanted) => wanted,
+            (stored, wanted) if wanted == ModelDType::Auto || wanted == stored => stored,
+            (stored, wanted) => {
+                return Err(Error::UnsupportedModel(format!(
+                    "the weights of {id} were compiled to {}; {} needs a model compiled to that, or not at all",
+                    stored.name(),
+                    wanted.name()
+                )));
+            }
+        };
+        let text = || {
+            let tokenizer = settings.tokenizer_json.as_ref().unwrap_or(&source.tokenizer);
+            let options = embergem_text::Options {
+                limit: source.limit,
+                vocab_size: source.vocab_size,
+                prompts: source.prompts.as_deref(),
+                builtin_prompts: source.builtin_prompts.as_deref(),
+            };
+            Pipeline::load(tokenizer, options)
+        };
+        let files = source
+            .weights
+            .iter()
+            .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+        let options = Options {
+            threads: settings.threads,
+            scan: true,
+            precision: dtype.precision(),
+            ..Options::default()
+        };
+        let (text, model) = thread::scope(|scope| {
+            let text = scope.spawn(text);
+            let model = Model::load(&source.program, files, options);
+            (text.join(), model)
+        });
+        let text = text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let model = model?;
+        let mut allowed = source.smaller;
+        allowed.push(model.dimensions());
+        allowed.sort_unstable_by(|a, b| b.cmp(a));
+        let info = ModelInfo {
+            id: id.to_owned(),
+            dimensions: model.dimensions(),
+            allowed_dimensions: allowed,
+            max_sequence_length: source.limit,
+            tasks: text.tasks().map(str::to_owned).collect(),
+            dtype: dtype.name().to_owned(),
+        };
+        Ok(Self {
+            model,
+            text,
+            norm_before_cut: source.norm_before_cut,
+            info,
+        })
+    }
+
+    /// Token ids of every input of a request, in order.
+    pub fn prepare(&self, request: &EmbeddingRequest) -> Result<Vec<Row>> {
+        let inputs = &request.inputs;
+        let titled = inputs
+            .iter()
+            .any(|input| matches!(input, EmbeddingRequestInput::Document { .. }));
+        let prompt = self.text.prompt(request.task.as_deref(), titled)?;
+        let bytes = inputs.iter().map(|input| match input {
+            EmbeddingRequestInput::Prompt(text) | EmbeddingRequestInput::Document { text, .. } => text.len(),
+            EmbeddingRequestInput::Tokens(_) => 0,
+        });
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(bytes.sum::<usize>().div_ceil(BYTES_A_THREAD));
+        let truncate = request.truncate_sequence;
+        let rows = in_order(inputs.len(), threads, |index| match &inputs[index] {
+            EmbeddingRequestInput::Prompt(text) => self.text.prepare_one(index, text, prompt, None, truncate),
+            EmbeddingRequestInput::Document { title, text } => {
+                self.text.prepare_one(index, text, prompt, Some(title), truncate)
+            }
+            EmbeddingRequestInput::Tokens(tokens) => {
+                let ids: Vec<i64> = tokens.iter().copied().map(i64::from).collect();
+                self.text.check_ids(index, &ids, truncate)
+            }
+        })?;
+        Ok(rows)
+    }
+
+    /// The size of the vectors that a request asks for.
+    pub fn dimensions(&self, wanted: Option<usize>) -> Result<usize> {
+        match wanted {
+            None => Ok(self.info.dimensions),
+            Some(size) if self.info.allowed_dimensions.contains(&size) => Ok(size),
+            Some(size) => Err(Error::InvalidDimensions(format!(
+                "{size} dimensions are not possible with {}, which allows: {}",
+                self.info.id,
+                in_words(&self.info.allowed_dimensions)
+            ))),
+        }
+    }
+
+    /// The vectors of packed rows, or none when `stop` was set.
+    pub fn run(&self, ids: &[u32], cu_seqlens: &[u32], stop: &AtomicBool) -> Result<Option<Vec<f32>>> {
+        let mut run = self.model.start(ids, cu_seqlens)?;
+        match run.advance(Pool::global(), stop) {
+            Progress::Done => Ok(Some(run.vectors()?)),
+            Progress::Stopped => Ok(None),
+        }
+    }
+
+    /// Vectors cut to `size`; without a copy where that is their own size.
+    pub fn cut(&self, vectors: Vec<f32>, size: usize) -> Vec<f32> {
+        if size == self.info.dimensions {
+            return vectors;
+        }
+        embergem_core::cut(&vectors, self.info.dimensions, size, self.norm_before_cut)
+    }
+}
+
+/// Sizes for an error, largest first; a long run of neighbours by its ends.
+fn in_words(sizes: &[usize]) -> String {
+    let (largest, smallest) = (sizes[0], sizes[sizes.len() - 1]);
+    if sizes.len() > 16 && largest - smallest == sizes.len() - 1 {
+        return format!("{smallest} to {largest}");
+    }
+    let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
+    sizes.join(", ")
+}

@@ -1,0 +1,225 @@
+//! [`EmbeddingModel`]: what a program holds.
+
+use crate::background::on_a_thread;
+use crate::embeddings::Embeddings;
+use crate::engine::ModelInfo;
+use crate::error::{Error, Result};
+use crate::registry::{Entry, ModelStatus, Registry};
+use crate::request::{EmbeddingRequest, EmbeddingRequestBuilder};
+use crate::worker::Worker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One model or several, in this process or on a server. Clones share it; it is `Send` and `Sync`.
+///
+/// Requests of any number of tasks are packed into common batches, first in, first out. Nothing here blocks an async
+/// executor, and any executor will do. Dropping a future stops its work.
+#[derive(Clone)]
+pub struct EmbeddingModel {
+    backend: Backend,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Local(Arc<Mutex<Registry>>),
+    #[cfg(feature = "client")]
+    Remote(Arc<crate::client::Client>),
+}
+
+impl EmbeddingModel {
+    pub(crate) fn local(registry: Registry) -> Self {
+        Self {
+            backend: Backend::Local(Arc::new(Mutex::new(registry))),
+        }
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn remote(client: crate::client::Client) -> Self {
+        Self {
+            backend: Backend::Remote(Arc::new(client)),
+        }
+    }
+
+    /// Embeds with the default model: a vector for each input, in order.
+    ///
+    /// # Errors
+    /// [`Error::EmptyInput`], [`Error::TokenOutOfRange`], [`Error::InputTooLong`], [`Error::InvalidTask`] or
+    /// [`Error::InvalidDimensions`] where the request cannot be embedded as it stands.
+    pub async fn generate_embeddings(&self, request: EmbeddingRequestBuilder) -> Result<Vec<Vec<f32>>> {
+        self.generate_embeddings_with_model(request, None).await
+    }
+
+    /// Embeds with the model of this name or alias; `None` is the default.
+    ///
+    /// # Errors
+    /// As [`EmbeddingModel::generate_embeddings`], and [`Error::UnknownModel`].
+    pub async fn generate_embeddings_with_model(
+        &self,
+        request: EmbeddingRequestBuilder,
+        model: Option<&str>,
+    ) -> Result<Vec<Vec<f32>>> {
+        Ok(self.embed_with_model(request, model).await?.into_vecs())
+    }
+
+    /// Embeds one text, as it is, with the default model.
+    ///
+    /// # Errors
+    /// As [`EmbeddingModel::generate_embeddings`].
+    pub async fn generate_embedding(&self, prompt: impl ToString) -> Result<Vec<f32>> {
+        self.generate_embedding_with_model(prompt, None).await
+    }
+
+    /// Embeds one text, as it is, with the model of this name or alias.
+    ///
+    /// # Errors
+    /// As [`EmbeddingModel::generate_embeddings_with_model`].
+    pub async fn generate_embedding_with_model(&self, prompt: impl ToString, model: Option<&str>) -> Result<Vec<f32>> {
+        let request = EmbeddingRequest::builder().add_prompt(prompt.to_string());
+        Ok(self.embed_with_model(request, model).await?.into_flat())
+    }
+
+    /// Like [`EmbeddingModel::generate_embeddings`], with the vectors in one piece, and with the tokens that were read and
+    /// the inputs that were cut.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn embed(&self, request: EmbeddingRequestBuilder) -> Result<Embeddings> {
+        self.embed_with_model(request, None).await
+    }
+
+    /// [`EmbeddingModel::embed`] with the model of this name or alias.
+    ///
+    /// # Errors
+    /// As [`EmbeddingModel::generate_embeddings_with_model`].
+    pub async fn embed_with_model(&self, request: EmbeddingRequestBuilder, model: Option<&str>) -> Result<Embeddings> {
+        let request = request.build()?;
+        match &self.backend {
+            Backend::Local(_) => self.worker(model).await?.embed(request).await,
+            #[cfg(feature = "client")]
+            Backend::Remote(client) => client.embed(request, model).await,
+        }
+    }
+
+    /// What the default model offers.
+    ///
+    /// # Errors
+    /// Those of loading, where it was unloaded.
+    pub async fn info(&self) -> Result<ModelInfo> {
+        self.info_with_model(None).await
+    }
+
+    /// What the model of this name or alias offers.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], and those of loading, where it was unloaded.
+    pub async fn info_with_model(&self, model: Option<&str>) -> Result<ModelInfo> {
+        match &self.backend {
+            Backend::Local(_) => Ok(self.worker(model).await?.engine().info.clone()),
+            #[cfg(feature = "client")]
+            Backend::Remote(client) => client.info(model),
+        }
+    }
+
+    /// Ids of all models, loaded or not, in the order they were added; of a server's, those at the time of connecting.
+    ///
+    /// # Errors
+    /// None for now.
+    pub fn list_models(&self) -> Result<Vec<String>> {
+        match &self.backend {
+            Backend::Local(registry) => Ok(locked(registry)
+                .entries()
+                .iter()
+                .map(|entry| entry.id().to_owned())
+                .collect()),
+            #[cfg(feature = "client")]
+            Backend::Remote(client) => Ok(client.models().iter().map(|info| info.id.clone()).collect()),
+        }
+    }
+
+    /// The id of the model that answers requests that name none.
+    ///
+    /// # Errors
+    /// [`Error::Management`] for a server, whose default only it knows.
+    pub fn get_default_model_id(&self) -> Result<Option<String>> {
+        Ok(Some(locked(self.registry()?).get(None)?.id().to_owned()))
+    }
+
+    /// Makes another model the default.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`]; [`Error::Management`] for a server.
+    pub fn set_default_model_id(&self, model: &str) -> Result<()> {
+        locked(self.registry()?).set_default(model)
+    }
+
+    /// Every model with its status, in the order they were added.
+    ///
+    /// # Errors
+    /// [`Error::Management`] for a server.
+    pub fn list_models_with_status(&self) -> Result<Vec<(String, ModelStatus)>> {
+        let registry = locked(self.registry()?);
+        let entries = registry.entries().iter();
+        Ok(entries.map(|entry| (entry.id().to_owned(), entry.status())).collect())
+    }
+
+    /// Whether a model is in memory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`]; [`Error::Management`] for a server.
+    pub fn is_model_loaded(&self, model: &str) -> Result<bool> {
+        Ok(self.entry(Some(model))?.status() == ModelStatus::Loaded)
+    }
+
+    /// Frees a model's memory once its requests in work are done. The next request for it loads it again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`]; [`Error::Management`] for a server.
+    pub fn unload_model(&self, model: &str) -> Result<()> {
+        self.entry(Some(model))?.unload();
+        Ok(())
+    }
+
+    /// Loads a model that was unloaded; one that is loaded stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], those of loading, and [`Error::Management`] for a server.
+    pub async fn reload_model(&self, model: &str) -> Result<()> {
+        let entry = self.entry(Some(model))?;
+        on_a_thread("load", move || entry.reload().map(drop)).await
+    }
+
+    /// Forgets a model. Where it was the default, the first of the others is from now on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`]; [`Error::Management`] for the last model, and for a server.
+    pub fn remove_model(&self, model: &str) -> Result<()> {
+        locked(self.registry()?).remove(model)
+    }
+
+    fn registry(&self) -> Result<&Mutex<Registry>> {
+        match &self.backend {
+            Backend::Local(registry) => Ok(registry),
+            #[cfg(feature = "client")]
+            Backend::Remote(client) => Err(Error::Management(format!(
+                "the models of {} are managed there, not by its clients",
+                client.address()
+            ))),
+        }
+    }
+
+    fn entry(&self, model: Option<&str>) -> Result<Arc<Entry>> {
+        Ok(Arc::clone(locked(self.registry()?).get(model)?))
+    }
+
+    /// The model's threads; loads it where it was unloaded.
+    async fn worker(&self, model: Option<&str>) -> Result<Arc<Worker>> {
+        let entry = self.entry(model)?;
+        match entry.worker() {
+            Some(worker) => Ok(worker),
+            None => on_a_thread("load", move || entry.reload()).await,
+        }
+    }
+}
+
+fn locked(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,86 @@
+//! How a model is to be loaded.
+
+use embergem_core::Precision;
+use std::path::PathBuf;
+
+/// Arithmetic of the large products; everything else is computed in 32-bit floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelDType {
+    /// [`ModelDType::F32`].
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit integers with exact sums: faster, half the memory for weights, and near lossless.
+    I16,
+}
+
+impl ModelDType {
+    /// For the executor.
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::Auto | Self::F32 => Precision::Float32,
+            Self::I16 => Precision::Int16,
+        }
+    }
+
+    /// As servers and Python name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto | Self::F32 => "float32",
+            Self::I16 => "int16",
+        }
+    }
+}
+
+/// Families by the names that other interfaces use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EmbeddingLoaderType {
+    /// `gemma3_text`.
+    EmbeddingGemma,
+    /// `qwen3`.
+    Qwen3Embedding,
+}
+
+impl EmbeddingLoaderType {
+    /// `model_type` of config.json.
+    pub(crate) fn model_type(self) -> &'static str {
+        match self {
+            Self::EmbeddingGemma => "gemma3_text",
+            Self::Qwen3Embedding => "qwen3",
+        }
+    }
+}
+
+/// Where the hub's access token comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenSource {
+    /// `HF_TOKEN`, or else the file that the hub's own tools keep it in.
+    #[default]
+    CacheToken,
+    /// The token itself.
+    Literal(String),
+    /// An environment variable.
+    EnvVar(String),
+    /// A file.
+    Path(PathBuf),
+    /// None is sent.
+    None,
+}
+
+/// Everything that the builder collects.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub dtype: ModelDType,
+    pub threads: Option<usize>,
+    pub tokenizer_json: Option<PathBuf>,
+    pub loader_type: Option<EmbeddingLoaderType>,
+    pub max_num_seqs: Option<usize>,
+    pub throughput_logging: bool,
+    pub token_source: TokenSource,
+    pub revision: Option<String>,
+    pub hf_cache: Option<PathBuf>,
+}

@@ -1,0 +1,60 @@
+//! Everything that loading needs to know of a model, from a plain checkpoint or a compiled directory.
+
+use crate::checkpoint::Checkpoint;
+use crate::compiled;
+use crate::error::Result;
+use crate::programs;
+use crate::settings::ModelDType;
+use std::path::{Path, PathBuf};
+
+/// A model that is ready to be loaded.
+pub(crate) struct Source {
+    /// `model_type` of its config.json.
+    pub model_type: String,
+    /// For the executor, as JSON.
+    pub program: String,
+    /// Prefix of the tensor names, and the safetensors file.
+    pub weights: Vec<(String, PathBuf)>,
+    /// tokenizer.json.
+    pub tokenizer: PathBuf,
+    /// Text of config_sentence_transformers.json.
+    pub prompts: Option<String>,
+    /// A set of prompts in crates/text.
+    pub builtin_prompts: Option<String>,
+    /// Most tokens of one input.
+    pub limit: usize,
+    /// Token ids are below this.
+    pub vocab_size: u32,
+    /// Sizes that vectors can be cut to, below their own, in any order.
+    pub smaller: Vec<usize>,
+    /// A layer norm comes before such a cut.
+    pub norm_before_cut: bool,
+    /// What the weights are stored as; [`ModelDType::Auto`] leaves the choice.
+    pub dtype: ModelDType,
+}
+
+impl Source {
+    /// Reads a directory of either kind.
+    pub fn read(directory: &Path) -> Result<Self> {
+        if let Some(compiled) = compiled::read(directory)? {
+            return Ok(compiled);
+        }
+        let checkpoint = Checkpoint::read(directory)?;
+        let card = programs::find(&checkpoint.config, &checkpoint.head, directory)?;
+        Ok(Self {
+            limit: card
+                .places
+                .map_or(checkpoint.limit, |places| places.min(checkpoint.limit)),
+            model_type: card.model_type,
+            program: card.program.get().to_owned(),
+            weights: checkpoint.weights,
+            tokenizer: checkpoint.tokenizer,
+            prompts: checkpoint.prompts,
+            builtin_prompts: card.builtin_prompts,
+            vocab_size: card.vocab_size,
+            smaller: card.smaller.iter().flat_map(|(first, last)| *first..=*last).collect(),
+            norm_before_cut: card.norm_before_cut,
+            dtype: ModelDType::Auto,
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! The crate as a program uses it, on the tiny checkpoints of the tests.
+
+use embergem::{
+    EmbeddingLoaderType, EmbeddingModel, EmbeddingModelBuilder, EmbeddingRequest, EmbeddingRequestBuilder, Error,
+    ModelStatus, MultiModelBuilder, Task,
+};
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+fn golden(name: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../tests/data/goldens", name]
+        .iter()
+        .collect();
+    path.to_string_lossy().into_owned()
+}
+
+async fn model(name: &str) -> EmbeddingModel {
+    EmbeddingModelBuilder::new(golden(name)).build().await.unwrap()
+}
+
+fn texts(texts: &[&str]) -> EmbeddingRequestBuilder {
+    EmbeddingRequest::builder().add_prompts(texts.iter().copied())
+}
+
+fn shared<T: Send + Sync + Clone + 'static>(value: T) -> T {
+    value
+}
+
+#[tokio::test]
+async fn many_tasks_get_the_bits_that_each_gets_alone() {
+    let model = shared(model("gemma3_text").await);
+    let long = "carbon and iron ".repeat(9);
+    let inputs = ["What is graphene?", "", "a", long.as_str()];
+    let mut alone = Vec::new();
+    for text in inputs {
+        alone.push(model.generate_embedding(text).await.unwrap());
+    }
+    let tasks: Vec<_> = (0..40)
+        .map(|number| {
+            let (model, text) = (model.clone(), inputs[number % 4].to_owned());
+            tokio::spawn(async move {
+                let request = EmbeddingRequest::builder().add_prompt("a neighbour").add_prompt(text);
+                model.generate_embeddings(request).await.unwrap()
+            })
+        })
+        .collect();
+    for (number, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap()[1], alone[number % 4]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_several_batches_keeps_its_order() {
+    let model = EmbeddingModelBuilder::new(golden("bert_mean"))
+        .with_max_num_seqs(3)
+        .with_threads(1)
+        .build()
+        .await
+        .unwrap();
+    let rows: Vec<Vec<u32>> = (0..10)
+        .map(|number| vec![5 + number; 1 + number as usize % 4])
+        .collect();
+    let request = EmbeddingRequest::builder().add_tokens_batch(rows.clone());
+    let together = model.embed(request).await.unwrap();
+    assert_eq!(together.tokens(), rows.iter().map(Vec::len).sum::<usize>());
+    for (row, vector) in rows.into_iter().zip(&together) {
+        let alone = model.embed(EmbeddingRequest::builder().add_tokens(row)).await.unwrap();
+        assert_eq!(alone.as_flat(), vector);
+    }
+}
+
+#[tokio::test]
+async fn no_executor_is_needed_and_none_is_blocked() {
+    let model = model("bert_mean").await;
+    // The first poll hands the request over and comes back at once, whatever the work.
+    let rows: Vec<Vec<u32>> = (0..400).map(|number| vec![number % 90 + 5; 100]).collect();
+    let mut future = pin!(model.embed(EmbeddingRequest::builder().add_tokens_batch(rows)));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(matches!(future.as_mut().poll(&mut context), Poll::Pending));
+    let embeddings = loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => break answer.unwrap(),
+            Poll::Pending => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(embeddings.len(), 400);
+}
+
+#[tokio::test]
+async fn a_dropped_future_makes_room_for_the_next() {
+    let model = model("gemma3_text").await;
+    let rows: Vec<Vec<u32>> = (0..2000).map(|number| vec![number % 900 + 5; 150]).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..50 {
+        let request = EmbeddingRequest::builder().add_tokens_batch(rows.clone());
+        let mut future = Box::pin(model.embed(request));
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    // Fifteen million tokens were asked for and given up: computed, they would take minutes.
+    assert_eq!(model.generate_embedding("still there").await.unwrap().len(), 96);
+}
+
+#[tokio::test]
+async fn errors_are_of_a_kind_and_say_the_way_out() {
+    let model = model("gemma3_text").await;
+    let fails = async |request: EmbeddingRequestBuilder| model.generate_embeddings(request).await.unwrap_err();
+    assert!(matches!(fails(EmbeddingRequest::builder()).await, Error::EmptyInput(_)));
+    assert!(matches!(
+        fails(texts(&["a"]).add_tokens([])).await,
+        Error::EmptyInput(_)
+    ));
+    assert!(matches!(
+        fails(texts(&["a"]).add_tokens([100_000])).await,
+        Error::TokenOutOfRange(_)
+    ));
+    assert!(matches!(
+        fails(texts(&["a"]).with_task("nonsense")).await,
+        Error::InvalidTask(_)
+    ));
+    assert!(matches!(
+        fails(texts(&["a"]).with_dimensions(7)).await,
+        Error::InvalidDimensions(_)
+    ));
+    let tokens = EmbeddingRequest::builder().add_tokens([1]).with_task(Task::Query);
+    assert!(matches!(fails(tokens).await, Error::InvalidTask(_)));
+    let long = "carbon ".repeat(500);
+    assert!(matches!(fails(texts(&[&long])).await, Error::InputTooLong(_)));
+
+    let cut = model
+        .embed(texts(&["short", &long]).with_truncate_sequence(true))
+        .await
+        .unwrap();
+    assert_eq!(cut.truncated(), [1]);
+
+    let absent = EmbeddingModelBuilder::new("no such model").build().await;
+    assert!(matches!(absent.err().unwrap(), Error::UnknownModel(_)));
+    let other = EmbeddingModelBuilder::new(golden("bert_cls")).with_loader_type(EmbeddingLoaderType::Qwen3Embedding);
+    assert!(matches!(other.build().await.err().unwrap(), Error::UnsupportedModel(_)));
+}
+
+#[tokio::test]
+async fn texts_ids_and_titles_may_be_mixed() {
+    let model = model("gemma3_text").await;
+    let mixed = EmbeddingRequest::builder()
+        .add_prompt("a")
+        .add_tokens([2, 9, 1])
+        .add_prompt("b");
+    let mixed = model.generate_embeddings(mixed).await.unwrap();
+    assert_eq!(mixed[2], model.generate_embedding("b").await.unwrap());
+    let titled = EmbeddingRequest::builder()
+        .add_document("Graphene", "carbon")
+        .add_prompt("carbon")
+        .with_task(Task::Document);
+    let titled = model.generate_embeddings(titled).await.unwrap();
+    let by_hand = model
+        .generate_embedding("title: Graphene | text: carbon")
+        .await
+        .unwrap();
+    assert_eq!(titled[0], by_hand);
+    assert_ne!(titled[0], titled[1]);
+}
+
+#[tokio::test]
+async fn models_come_and_go_by_name() {
+    let models = MultiModelBuilder::new()
+        .add_model(EmbeddingModelBuilder::new(golden("bert_mean")))
+        .add_model_with_alias("gemma", EmbeddingModelBuilder::new(golden("gemma3_text")))
+        .with_default_model("gemma")
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(models.get_default_model_id().unwrap().unwrap(), "gemma3_text");
+    let vector = models
+        .generate_embedding_with_model("a", Some("bert_mean"))
+        .await
+        .unwrap();
+
+    models.unload_model("bert_mean").unwrap();
+    let status = |name: &str| {
+        models
+            .list_models_with_status()
+            .unwrap()
+            .into_iter()
+            .find(|(id, _)| id == name)
+    };
+    assert_eq!(status("bert_mean").unwrap().1, ModelStatus::Unloaded);
+    let again = models
+        .generate_embedding_with_model("a", Some("bert_mean"))
+        .await
+        .unwrap();
+    assert_eq!(again, vector);
+    assert!(models.is_model_loaded("bert_mean").unwrap());
+
+    models.unload_model("gemma").unwrap();
+    models.reload_model("gemma").await.unwrap();
+    assert!(models.is_model_loaded("gemma3_text").unwrap());
+
+    models.remove_model("gemma").unwrap();
+    assert_eq!(models.list_models().unwrap(), ["bert_mean"]);
+    assert_eq!(models.get_default_model_id().unwrap().unwrap(), "bert_mean");
+    assert!(matches!(models.remove_model("bert_mean"), Err(Error::Management(_))));
+    assert!(matches!(models.is_model_loaded("gemma"), Err(Error::UnknownModel(_))));
+
+    let twice = MultiModelBuilder::new()
+        .add_model(EmbeddingModelBuilder::new(golden("bert_mean")))
+        .add_model(EmbeddingModelBuilder::new(golden("bert_mean")));
+    assert!(matches!(twice.build().await.err().unwrap(), Error::Management(_)));
+    assert!(matches!(
+        MultiModelBuilder::new().build().await.err().unwrap(),
+        Error::Management(_)
+    ));
+}

@@ -1,0 +1,78 @@
+"""Write the programs that the Rust crate carries, traced from the Python models for the configs of published models.
+
+    python scripts/programs.py
+
+Each file is the card of a model (`embergem.program.card`) on one line. The tiny checkpoints of the tests are among
+them, so that every family can be tried without a download. `tests/sdk/test_rust_programs.py` finds stale files.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from published_configs import PUBLISHED, spellings
+
+from embergem import catalog
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import read
+from embergem.models.head import Module
+from embergem.program.card import card
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ROOT / "crates" / "embergem" / "programs"
+GOLDENS = ROOT / "tests" / "data" / "goldens"
+
+
+def files() -> dict[str, str]:
+    """Return the text of each file of the directory by its name."""
+    made = {}
+    published = [(model.models, spellings(model.config), model.head) for model in PUBLISHED]
+    for models, configs, head in [*published, *_goldens()]:
+        document: dict[str, Any] = {"models": models, **card(configs, head)}
+        made[f"{document['key'][:16]}.json"] = json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
+    made["table.rs"] = _table(sorted(made))
+    made["catalog.json"] = json.dumps(_catalog(), indent=1) + "\n"
+    return made
+
+
+def _goldens() -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]], tuple[Module, ...]]]:
+    for directory in sorted(path.parent for path in GOLDENS.glob("*/modules.json")):
+        checkpoint = read(Location(directory.name, directory))
+        yield (f"tests/data/goldens/{directory.name}",), [checkpoint.config], checkpoint.head
+
+
+def _table(names: list[str]) -> str:
+    lines = "".join(f'    include_str!("{name}"),\n' for name in names)
+    return f"// Written by scripts/programs.py.\n&[\n{lines}]\n"
+
+
+def _catalog() -> dict[str, Any]:
+    models = [
+        {
+            "id": entry.id,
+            "aliases": entry.aliases,
+            "gated": entry.gated,
+            "mirror": entry.mirror,
+            "notice": entry.notice,
+            "files": {pin.path: pin.sha256 for pin in entry.files},
+        }
+        for entry in catalog.CATALOG
+    ]
+    return {"default": catalog.DEFAULT, "models": models}
+
+
+def main() -> None:
+    """Bring the directory up to date."""
+    made = files()
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    for path in PROGRAMS.iterdir():
+        if path.name not in made:
+            path.unlink()
+    for name, text in made.items():
+        (PROGRAMS / name).write_text(text)
+    print(f"{PROGRAMS.relative_to(ROOT)}: {len(made)} files, {sum(map(len, made.values())) // 1024} KiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""What the config.json and modules.json of published models say, as far as a program depends on it.
+
+Only fields that a family reads are here. Where a model's file could be had it was copied; the sizes of the others are
+those that their authors state. A wrong one does no harm: no checkpoint meets its conditions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from embergem.models.head import Dense, Module, Normalize, Pooling
+
+MEAN, CLS, LAST = Pooling("mean"), Pooling("cls"), Pooling("last")
+UNIT = Normalize()
+
+
+@dataclass(frozen=True)
+class Published:
+    """Models that share a program: their hub ids, a config.json, and the head."""
+
+    models: tuple[str, ...]
+    config: dict[str, Any]
+    head: tuple[Module, ...]
+
+
+def bert(hidden: int, layers: int, heads: int, vocab: int = 30522) -> dict[str, Any]:
+    """Return the config of a BERT with the usual proportions."""
+    return {
+        "model_type": "bert",
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+    }
+
+
+def roberta(kind: str, hidden: int, layers: int, heads: int, vocab: int, places: int) -> dict[str, Any]:
+    """Return the config of a RoBERTa or XLM-RoBERTa; `places` counts the two rows before the first token's."""
+    own = {"model_type": kind, "max_position_embeddings": places, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    return bert(hidden, layers, heads, vocab) | own | {"pad_token_id": 1}
+
+
+def modernbert(hidden: int, inner: int, layers: int, heads: int) -> dict[str, Any]:
+    """Return the config of a ModernBERT."""
+    return {
+        "model_type": "modernbert",
+        "vocab_size": 50368,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "norm_eps": 1e-5,
+        "norm_bias": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "local_attention": 128,
+        "global_attn_every_n_layers": 3,
+        "hidden_activation": "gelu",
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+    }
+
+
+def qwen3(hidden: int, inner: int, layers: int, heads: int, vocab: int) -> dict[str, Any]:
+    """Return the config of a Qwen3-Embedding."""
+    return {
+        "model_type": "qwen3",
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "use_sliding_window": False,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000,
+    }
+
+
+_GEMMA_LAYERS = (["sliding_attention"] * 5 + ["full_attention"]) * 4
+_GEMMA = {
+    "model_type": "gemma3_text",
+    "vocab_size": 262144,
+    "hidden_size": 768,
+    "intermediate_size": 1152,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "attention_bias": False,
+    "attn_logit_softcapping": None,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 2048,
+    "sliding_window": 512,
+    "_sliding_window_pattern": 6,
+    "layer_types": _GEMMA_LAYERS,
+    "use_bidirectional_attention": True,
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "rope_local_base_freq": 10000.0,
+}
+_GEMMA_2 = {
+    "model_type": "embedding_gemma2",
+    "text_config": {
+        "model_type": "embedding_gemma2_text",
+        "vocab_size": 262144,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "hidden_size_per_layer_input": 512,
+        "embedding_dim": 768,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attention_bias": False,
+        "rms_norm_eps": 1e-6,
+        "sliding_window": 512,
+        "layer_types": _GEMMA_LAYERS,
+        "per_layer_config": {layer: {"head_dim": 512, "num_key_value_heads": 1} for layer in ("05", "11", "17", "23")},
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
+}
+_NOMIC = {
+    "model_type": "nomic_bert",
+    "vocab_size": 30528,
+    "n_embd": 768,
+    "n_inner": 3072,
+    "n_layer": 12,
+    "n_head": 12,
+    "type_vocab_size": 2,
+    "layer_norm_epsilon": 1e-12,
+    "activation_function": "swiglu",
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_emb_base": 1000,
+}
+_MPNET = {
+    "model_type": "mpnet",
+    "vocab_size": 30527,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "max_position_embeddings": 514,
+    "relative_attention_num_buckets": 32,
+    "pad_token_id": 1,
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "gelu",
+}
+
+PUBLISHED = (
+    Published(("sentence-transformers/all-MiniLM-L6-v2",), bert(384, 6, 12), (MEAN, UNIT)),
+    Published(("Snowflake/snowflake-arctic-embed-xs",), bert(384, 6, 12), (CLS, UNIT)),
+    Published(
+        ("sentence-transformers/all-MiniLM-L12-v2", "intfloat/e5-small-v2", "thenlper/gte-small"),
+        bert(384, 12, 12),
+        (MEAN, UNIT),
+    ),
+    Published(("BAAI/bge-small-en-v1.5", "Snowflake/snowflake-arctic-embed-s"), bert(384, 12, 12), (CLS, UNIT)),
+    Published(("intfloat/multilingual-e5-small",), bert(384, 12, 12, 250037), (MEAN, UNIT)),
+    Published(("intfloat/e5-base-v2", "thenlper/gte-base"), bert(768, 12, 12), (MEAN, UNIT)),
+    Published(("BAAI/bge-base-en-v1.5", "Snowflake/snowflake-arctic-embed-m"), bert(768, 12, 12), (CLS, UNIT)),
+    Published(("BAAI/bge-large-en-v1.5", "Snowflake/snowflake-arctic-embed-l"), bert(1024, 24, 16), (CLS, UNIT)),
+    Published(("mixedbread-ai/mxbai-embed-large-v1",), bert(1024, 24, 16), (CLS,)),
+    Published(("sentence-transformers/all-mpnet-base-v2",), _MPNET, (MEAN, UNIT)),
+    Published(
+        ("sentence-transformers/all-distilroberta-v1",), roberta("roberta", 768, 6, 12, 50265, 514), (MEAN, UNIT)
+    ),
+    Published(("intfloat/multilingual-e5-base",), roberta("xlm-roberta", 768, 12, 12, 250002, 514), (MEAN, UNIT)),
+    Published(("intfloat/multilingual-e5-large",), roberta("xlm-roberta", 1024, 24, 16, 250002, 514), (MEAN, UNIT)),
+    Published(
+        ("BAAI/bge-m3", "Snowflake/snowflake-arctic-embed-l-v2.0"),
+        roberta("xlm-roberta", 1024, 24, 16, 250002, 8194),
+        (CLS, UNIT),
+    ),
+    Published(("nomic-ai/nomic-embed-text-v1.5",), _NOMIC, (MEAN,)),
+    Published(("nomic-ai/nomic-embed-text-v1",), _NOMIC, (MEAN, UNIT)),
+    Published(("Alibaba-NLP/gte-modernbert-base",), modernbert(768, 1152, 22, 12), (CLS,)),
+    Published(("ibm-granite/granite-embedding-english-r2",), modernbert(768, 1152, 22, 12), (CLS, UNIT)),
+    Published(("ibm-granite/granite-embedding-small-english-r2",), modernbert(384, 1536, 12, 12), (CLS, UNIT)),
+    Published(("Qwen/Qwen3-Embedding-0.6B",), qwen3(1024, 3072, 28, 16, 151669), (LAST, UNIT)),
+    Published(("Qwen/Qwen3-Embedding-4B",), qwen3(2560, 9728, 36, 32, 151665), (LAST, UNIT)),
+    Published(("Qwen/Qwen3-Embedding-8B",), qwen3(4096, 12288, 36, 32, 151665), (LAST, UNIT)),
+    Published(
+        ("google/embeddinggemma-300m", "unsloth/embeddinggemma-300m"),
+        _GEMMA,
+        (
+            MEAN,
+            Dense("2_Dense", in_features=768, out_features=3072, bias=False, activation=None),
+            Dense("3_Dense", in_features=3072, out_features=768, bias=False, activation=None),
+            UNIT,
+        ),
+    ),
+    Published(("google/embeddinggemma-2",), _GEMMA_2, (MEAN, UNIT)),
+)
+
+
+def spellings(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the same config in the forms that versions of the libraries write it in, as it is first."""
+    forms = [config]
+    if "text_config" in config:
+        forms.append(config["text_config"])  # saved without its other modalities
+    for form in list(forms):
+        forms += _with_rope_parameters(form)
+    for form in list(forms):
+        if "layer_types" in form:
+            forms.append({name: value for name, value in form.items() if name != "layer_types"})
+    forms += [_renamed(form) for form in forms if "n_embd" in form]
+    return forms
+
+
+def _with_rope_parameters(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the form of transformers 5: one object for the rotary bases."""
+    for full, sliding in (("rope_theta", "rope_local_base_freq"), ("global_rope_theta", "local_rope_theta")):
+        if full in config and sliding in config:
+            kinds = {"full_attention": config[full], "sliding_attention": config[sliding]}
+            rope: dict[str, Any] = {
+                kind: {"rope_type": "default", "rope_theta": float(theta)} for kind, theta in kinds.items()
+            }
+            yield _without(config, full, sliding) | {"rope_parameters": rope}
+            return
+    for name in ("rope_theta", "rotary_emb_base"):
+        if name in config:
+            rope = {"rope_type": "default", "rope_theta": float(config[name])}
+            yield _without(config, name) | {"rope_parameters": rope}
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a NomicBERT config with the names of transformers instead of GPT-2's."""
+    names = {
+        "n_embd": "hidden_size",
+        "n_inner": "intermediate_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "layer_norm_epsilon": "layer_norm_eps",
+    }
+    return {names.get(name, name): value for name, value in _without(config, "activation_function").items()}
+
+
+def _without(config: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in names}

@@ -1,0 +1,93 @@
+"""The programs that the Rust crate carries: up to date, and found under conditions that are sound."""
+
+import json
+import random
+import sys
+
+import pytest
+from goldens import DATA
+
+from embergem.errors import EmbergemError
+from embergem.models import family
+from embergem.models.watched import Watched
+
+sys.path.insert(0, str(DATA.parents[2] / "scripts"))
+import programs
+from published_configs import PUBLISHED, spellings
+
+GOLDENS = sorted(path.parent.name for path in DATA.glob("*/modules.json"))
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The files as they should be."""
+    return programs.files()
+
+
+def equal(a, b):
+    """Equal numbers, or the same JSON: Python's True == 1 is not meant."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b))
+    return a == b if numbers else json.dumps(a) == json.dumps(b)
+
+
+def holds(condition, config):
+    """Whether a config.json meets a condition, as crates/embergem/src/programs.rs decides it."""
+    value = config
+    for name in condition["path"]:
+        if not isinstance(value, dict) or name not in value:
+            return condition.get("absent", False)
+        value = value[name]
+    if condition.get("object"):
+        return isinstance(value, dict)
+    return any(equal(value, wanted) for wanted in condition["values"])
+
+
+def mutations(config, rng):
+    """Configs that differ from `config` in one field, of its own or of an object in it."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from ({**config, name: inner} for inner in mutations(value, rng))
+        yield {other: kept for other, kept in config.items() if other != name}
+        for changed in (None, rng.randrange(1, 999), 0.5, True, False, "other", [], {}):
+            yield {**config, name: changed}
+
+
+def test_files_are_current(made):
+    written = {path.name: path.read_text() for path in programs.PROGRAMS.iterdir()}
+    assert written == made, "stale: run `make programs` and commit what it writes"
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
+    config = json.loads((DATA / name / "config.json").read_text())
+    watched = Watched(config)
+    kind = family(watched)
+    met = 0
+    for other in [config, *mutations(config, random.Random(0))]:
+        try:
+            same = family(other).config == kind.config
+        except EmbergemError:
+            same = False
+        fits = all(holds(condition, other) for condition in watched.conditions)
+        assert same or not fits, other
+        met += fits
+    assert met > 1
+
+
+def test_published_configs_are_found_in_every_spelling(made):
+    cards = [json.loads(text) for name, text in made.items() if len(name) == len("0123456789abcdef.json")]
+    for published in PUBLISHED:
+        for config in spellings(published.config):
+            met = {
+                card["key"]
+                for card in cards
+                if any(all(holds(one, config) for one in conditions) for conditions in card["spellings"])
+            }
+            own = next(card["key"] for card in cards if card["models"] == list(published.models))
+            assert own in met
+
+
+def test_two_models_in_one_card_are_refused():
+    config = json.loads((DATA / "bert_mean" / "config.json").read_text())
+    with pytest.raises(ValueError, match="different models"):
+        programs.card([config, {**config, "num_hidden_layers": 1}], [])

@@ -1,0 +1,241 @@
+"""The Rust crate beside Python: the same bits, the same models, the same refusals."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from goldens import DATA
+from test_rust_programs import GOLDENS
+
+from embergem import Embedder
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.read import read
+from embergem.errors import EmbergemError
+from embergem.models import family
+from embergem.program.build import build
+
+sys.path.insert(0, str(DATA.parents[1] / "checkpoint"))
+from fakehub import COMMIT, FakeHub
+
+ROOT = DATA.parents[2]
+TEXTS = ["What is graphene?", "", "a", "iron and carbon " * 7, "Ünïcödé ✓ 漢字"]
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Directory of the crate's built examples."""
+    if not shutil.which("cargo"):
+        pytest.skip("cargo is not there")
+    command = ["cargo", "build", "--release", "--quiet", "--locked", "--package", "embergem", "--examples"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    target = os.environ.get("CARGO_TARGET_DIR") or ROOT / "target"
+    return os.path.join(target, "release", "examples")
+
+
+@pytest.fixture
+def pipe(examples, tmp_path):
+    """Ask the example `pipe`: (model, requests) -> answers."""
+
+    def ask(model, *requests, dtype="float32", **environment):
+        home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", **environment}
+        lines = "".join(json.dumps(request) + "\n" for request in requests)
+        command = [os.path.join(examples, "pipe"), str(model), dtype]
+        done = subprocess.run(
+            command, input=lines, env={**os.environ, **home}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return ask
+
+
+def bits(vectors):
+    return np.asarray(vectors, dtype=np.float32).view(np.uint32).tolist()
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_every_family_has_the_bits_of_python(pipe, name):
+    ids = json.loads((DATA / name / "inputs.json").read_text())["ids"]
+    answers = pipe(DATA / name, {"ids": ids}, {"texts": TEXTS})
+    with Embedder(DATA / name) as embedder:
+        assert bits(answers[0]["vectors"]) == bits(embedder.embed(ids))
+        assert bits(answers[1]["vectors"]) == bits(embedder.embed(TEXTS))
+
+
+def test_int16_has_the_bits_of_python(pipe):
+    [answer] = pipe(DATA / "gemma3_text", {"texts": TEXTS}, dtype="int16")
+    with Embedder(DATA / "gemma3_text", dtype="int16") as embedder:
+        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
+
+
+def test_prompts_titles_cuts_and_refusals_are_those_of_python(pipe):
+    long = "carbon " * 500
+    answers = pipe(
+        DATA / "gemma3_text",
+        {"texts": TEXTS, "task": "query"},
+        {"texts": TEXTS[:2], "titles": ["Graphene", None], "task": "document"},
+        {"texts": ["a", long], "truncate": True},
+        {"texts": ["a", long]},
+        {"texts": ["a"], "task": "nonsense"},
+        {"ids": [[10**6]]},
+    )
+    with Embedder(DATA / "gemma3_text") as embedder:
+        assert bits(answers[0]["vectors"]) == bits(embedder.embed(TEXTS, task="query"))
+        documents = embedder.embed(TEXTS[:2], task="document", title=["Graphene", None])
+        assert bits(answers[1]["vectors"]) == bits(documents)
+        with pytest.warns(UserWarning, match="cut to the limit"):
+            assert bits(answers[2]["vectors"]) == bits(embedder.embed(["a", long], truncate=True))
+        assert answers[2]["truncated"] == [1]
+        for answer, call in (
+            (answers[3], lambda: embedder.embed(["a", long])),
+            (answers[4], lambda: embedder.embed(["a"], task="nonsense")),
+            (answers[5], lambda: embedder.embed([[10**6]])),
+        ):
+            with pytest.raises(EmbergemError) as refused:
+                call()
+            assert answer["error"] == str(refused.value)
+
+
+def test_smaller_vectors_have_the_bits_of_python(pipe):
+    [answer] = pipe(DATA / "qwen3", {"texts": TEXTS, "dimensions": 33})
+    with Embedder(DATA / "qwen3") as embedder:
+        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, dimensions=33))
+
+
+def test_a_server_gives_the_same_bits(pipe, url, embedder):
+    served, refused = pipe(url, {"texts": TEXTS, "ids": [[2, 9, 1]]}, {"texts": ["a"], "dimensions": 7})
+    assert bits(served["vectors"]) == bits([*embedder.embed([[2, 9, 1]]), *embedder.embed(TEXTS)])
+    assert "allows" in refused["error"]
+
+
+def test_both_find_the_same_default_model(pipe, minilm):
+    [answer] = pipe("minilm", {"texts": TEXTS})
+    with Embedder() as embedder:
+        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
+
+
+def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
+    golden, directory = DATA / "gemma3_text", tmp_path / "compiled"
+    shutil.copytree(golden, directory)
+    checkpoint = read(Location("gemma3_text", golden))
+    kind = family(checkpoint.config)
+    (directory / "program.json").write_text(build(kind, checkpoint.head).to_json())
+    (directory / "config.json").unlink()
+    (directory / "modules.json").unlink()
+    weights = [
+        (prefix, path.relative_to(golden).as_posix(), path.stat().st_size) for prefix, path in checkpoint.weights
+    ]
+    manifest = {
+        "format": "embergem-model/1",
+        "id": "gemma3_text",
+        "model_type": "gemma3_text",
+        "program": "program.json",
+        "weights": [{"prefix": prefix, "file": file, "size": size} for prefix, file, size in weights],
+        "tokenizer": "tokenizer.json",
+        "text": {"limit": 160, "vocab_size": 1000, "prompts": None, "builtin_prompts": "embeddinggemma"},
+        "vectors": {"dimensions": 96, "trained_dimensions": [], "norm_before_cut": False},
+        "dtype": "float32",
+    }
+    (directory / "embergem.json").write_text(json.dumps(manifest))
+    [answer] = pipe(directory, {"texts": TEXTS, "task": "query"})
+    with Embedder(golden) as embedder:
+        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, task="query"))
+
+    manifest["tokenizer"] = "../tokenizer.json"
+    (directory / "embergem.json").write_text(json.dumps(manifest))
+    [refused] = pipe(directory)
+    assert "outside" in refused["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 3 and not"),
+        ({"model_type": "t5"}, "embergem compile"),
+        ({"is_decoder": True}, "is_decoder is true and not false"),
+        ({"layer_norm_eps": None}, None),
+    ],
+)
+def test_a_config_without_a_program_is_refused_by_name(pipe, tmp_path, changes, message):
+    directory = tmp_path / "model"
+    shutil.copytree(DATA / "bert_mean", directory)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | changes))
+    [answer] = pipe(directory, {"texts": ["a"]})
+    assert message in answer["error"] if message else "vectors" in answer
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("modules.json", None, "modules.json is missing"),
+        ("modules.json", "[]", "should hold a list of modules"),
+        ("modules.json", '[{"type": "custom.Transformer", "path": ""}]', "never runs code"),
+        ("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": "../x"}]', "leaves the"),
+        ("1_Pooling/config.json", '{"pooling_mode": "weightedmean", "embedding_dimension": 1}', "weightedmean"),
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("model.safetensors", None, "no weights"),
+        ("model.safetensors", "x", "safetensors"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_with_the_file(pipe, tmp_path, file, content, message):
+    directory = tmp_path / "model"
+    shutil.copytree(DATA / "bert_mean", directory)
+    (directory / file).unlink()
+    if content is not None:
+        (directory / file).write_text(content)
+    [answer] = pipe(directory)
+    assert message in answer["error"]
+
+
+def test_the_hub_is_asked_for_what_modules_json_names(pipe, tmp_path):
+    paths = [path for path in (DATA / "bert_mean").rglob("*") if path.is_file()]
+    files = {path.relative_to(DATA / "bert_mean").as_posix(): path.read_bytes() for path in paths}
+    hub = FakeHub()
+    try:
+        hub.repos["org/tiny"] = {**files, "pytorch_model.bin": b"never read", "run.py": b"never run"}
+        there = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "EMBERGEM_CACHE": str(tmp_path / "none")}
+        [answer] = pipe("org/tiny", {"texts": TEXTS}, **there)
+        with Embedder(DATA / "bert_mean") as embedder:
+            assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
+        asked = {path.partition(f"/{COMMIT}/")[2] or path.partition("/main/")[2] for _, path, _ in hub.requests}
+        assert not asked & {"pytorch_model.bin", "run.py"}
+        assert "model.safetensors" in asked
+        before = len(hub.requests)
+        assert pipe("org/tiny", {"texts": TEXTS}, **there) == [answer]
+        assert len(hub.requests) == before
+
+        [absent] = pipe("org/absent", **there)
+        assert "no model" in absent["error"]
+        hub.gated.add("google/embeddinggemma-300m")
+        hub.repos["google/embeddinggemma-300m"] = files
+        [gated] = pipe("embeddinggemma", **there)
+        assert "HF_TOKEN" in gated["error"]
+        assert "unsloth/embeddinggemma-300m" in gated["error"]
+    finally:
+        hub.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "output"),
+    [
+        ("embedding_gemma", ["gemma3_text"], "Returned 1 vectors"),
+        ("batching", ["bert_mean"], "the same alone, batched and from many tasks"),
+        ("tasks", ["gemma3_text"], "document 2:"),
+        ("multi_model", ["bert_mean", "gemma3_text"], "gemma3_text: unloaded"),
+    ],
+)
+def test_examples_run(examples, name, models, output):
+    command = [os.path.join(examples, name), *(str(DATA / model) for model in models)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert output in done.stdout, done.stderr
+
+
+def test_the_client_example_speaks_to_a_server(examples, url):
+    command = [os.path.join(examples, "client"), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "Returned 2 vectors of 96 numbers" in done.stdout, done.stderr
