@@ -56,3 +56,6 @@ pub use model::EmbeddingModel;
 pub use registry::ModelStatus;
 pub use request::{EmbeddingRequest, EmbeddingRequestBuilder, EmbeddingRequestInput, Task};
 pub use settings::{EmbeddingLoaderType, ModelDType, TokenSource};
+
+/// [`EmbeddingModel`] by the name that other crates give to what their builders build.
+pub type Model = EmbeddingModel;
