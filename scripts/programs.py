@@ -17,7 +17,7 @@ from embergem import catalog
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.models.head import Module
-from embergem.program.card import card
+from embergem.program.card import card, ranges
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "crates" / "embergem" / "programs"
@@ -52,14 +52,16 @@ def _catalog() -> dict[str, Any]:
         {
             "id": entry.id,
             "aliases": entry.aliases,
-            "gated": entry.gated,
+            "family": entry.family,
+            "prompts": entry.prompts,
+            "smaller": ranges(size for size in entry.allowed_dimensions if size < entry.dimensions),
             "mirror": entry.mirror,
             "notice": entry.notice,
             "files": {pin.path: pin.sha256 for pin in entry.files},
         }
         for entry in catalog.CATALOG
     ]
-    return {"default": catalog.DEFAULT, "models": models}
+    return {"models": models}
 
 
 def main() -> None:

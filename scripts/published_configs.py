@@ -178,7 +178,16 @@ PUBLISHED = (
     Published(("BAAI/bge-small-en-v1.5", "Snowflake/snowflake-arctic-embed-s"), bert(384, 12, 12), (CLS, UNIT)),
     Published(("intfloat/multilingual-e5-small",), bert(384, 12, 12, 250037), (MEAN, UNIT)),
     Published(("intfloat/e5-base-v2", "thenlper/gte-base"), bert(768, 12, 12), (MEAN, UNIT)),
-    Published(("BAAI/bge-base-en-v1.5", "Snowflake/snowflake-arctic-embed-m"), bert(768, 12, 12), (CLS, UNIT)),
+    Published(
+        (
+            "BAAI/bge-base-en-v1.5",
+            "Snowflake/snowflake-arctic-embed-m",
+            "Snowflake/snowflake-arctic-embed-m-v1.5",
+        ),
+        bert(768, 12, 12),
+        (CLS, UNIT),
+    ),
+    Published(("intfloat/e5-large-v2", "thenlper/gte-large"), bert(1024, 24, 16), (MEAN, UNIT)),
     Published(("BAAI/bge-large-en-v1.5", "Snowflake/snowflake-arctic-embed-l"), bert(1024, 24, 16), (CLS, UNIT)),
     Published(("mixedbread-ai/mxbai-embed-large-v1",), bert(1024, 24, 16), (CLS,)),
     Published(("sentence-transformers/all-mpnet-base-v2",), _MPNET, (MEAN, UNIT)),
@@ -201,7 +210,12 @@ PUBLISHED = (
     Published(("Qwen/Qwen3-Embedding-4B",), qwen3(2560, 9728, 36, 32, 151665), (LAST, UNIT)),
     Published(("Qwen/Qwen3-Embedding-8B",), qwen3(4096, 12288, 36, 32, 151665), (LAST, UNIT)),
     Published(
-        ("google/embeddinggemma-300m", "unsloth/embeddinggemma-300m"),
+        (
+            "google/embeddinggemma-300m",
+            "unsloth/embeddinggemma-300m",
+            "google/embeddinggemma-300m-qat-q4_0-unquantized",
+            "google/embeddinggemma-300m-qat-q8_0-unquantized",
+        ),
         _GEMMA,
         (
             MEAN,

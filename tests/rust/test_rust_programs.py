@@ -7,6 +7,7 @@ import sys
 import pytest
 from goldens import DATA
 
+from embergem import catalog
 from embergem.errors import EmbergemError
 from embergem.models import family
 from embergem.models.watched import Watched
@@ -85,6 +86,11 @@ def test_published_configs_are_found_in_every_spelling(made):
             }
             own = next(card["key"] for card in cards if card["models"] == list(published.models))
             assert own in met
+
+
+def test_every_model_of_the_catalog_has_a_program():
+    published = {name for model in PUBLISHED for name in model.models}
+    assert {entry.id for entry in catalog.CATALOG} <= published
 
 
 def test_two_models_in_one_card_are_refused():

@@ -29,6 +29,7 @@
     include_str!("c96212c4a77c7f69.json"),
     include_str!("d36e6336999ec91b.json"),
     include_str!("d43d72808c33cc25.json"),
+    include_str!("db728b560e844b97.json"),
     include_str!("dce783e9a5c9dde9.json"),
     include_str!("e07a21bd9925eda5.json"),
     include_str!("e1bcffadfd178101.json"),

@@ -10,6 +10,11 @@ pub(crate) struct Known {
     /// Its hub id.
     pub id: String,
     aliases: Vec<String>,
+    family: String,
+    /// A set of prompts in crates/text.
+    pub prompts: Option<String>,
+    /// Sizes that vectors can be cut to, as ranges (first, last).
+    pub smaller: Vec<(usize, usize)>,
     /// An ungated repository with the same bytes.
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only downloads need it"))]
     pub mirror: Option<String>,
@@ -37,6 +42,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Known> {
     let same = |known: &String| known.eq_ignore_ascii_case(name);
     let mut models = catalog().models.iter();
     models.find(|model| same(&model.id) || model.aliases.iter().any(same))
+}
+
+/// The model of this name if it is of this family: a directory may bear a model's name by chance.
+pub(crate) fn known(name: &str, family: &str) -> Option<&'static Known> {
+    find(name).filter(|known| known.family == family)
 }
 
 /// All ids and aliases.

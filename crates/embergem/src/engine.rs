@@ -43,7 +43,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Loads the checkpoint in `directory`; the tokenizer is read beside the weights.
     pub fn load(id: &str, directory: &Path, settings: &Settings) -> Result<Self> {
-        let source = Source::read(directory)?;
+        let source = Source::read(id, directory)?;
         if let Some(wanted) = settings.loader_type
             && wanted.model_type() != source.model_type
         {

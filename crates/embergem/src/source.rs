@@ -1,5 +1,6 @@
 //! Everything that loading needs to know of a model, from a plain checkpoint or a compiled directory.
 
+use crate::catalog;
 use crate::checkpoint::Checkpoint;
 use crate::compiled;
 use crate::error::Result;
@@ -34,14 +35,19 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a directory of either kind.
-    pub fn read(directory: &Path) -> Result<Self> {
+    /// Reads a directory of either kind; the catalog adds what it says of a model called `id`.
+    pub fn read(id: &str, directory: &Path) -> Result<Self> {
         if let Some(compiled) = compiled::read(directory)? {
             return Ok(compiled);
         }
         let checkpoint = Checkpoint::read(directory)?;
         let card = programs::find(&checkpoint.config, &checkpoint.head, directory)?;
+        let known = catalog::known(id, &card.model_type);
+        let smaller = known.map_or(&card.smaller, |known| &known.smaller);
+        let prompts = known.and_then(|known| known.prompts.clone());
         Ok(Self {
+            smaller: smaller.iter().flat_map(|(first, last)| *first..=*last).collect(),
+            builtin_prompts: prompts.or(card.builtin_prompts),
             limit: card
                 .places
                 .map_or(checkpoint.limit, |places| places.min(checkpoint.limit)),
@@ -50,9 +56,7 @@ impl Source {
             weights: checkpoint.weights,
             tokenizer: checkpoint.tokenizer,
             prompts: checkpoint.prompts,
-            builtin_prompts: card.builtin_prompts,
             vocab_size: card.vocab_size,
-            smaller: card.smaller.iter().flat_map(|(first, last)| *first..=*last).collect(),
             norm_before_cut: card.norm_before_cut,
             dtype: ModelDType::Auto,
         })

@@ -4,11 +4,11 @@ The Rust crate carries a card for each config of the catalog, and a compiled che
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from embergem.models import Family, family
+from embergem.models import family
 from embergem.models.head import Module
 from embergem.models.watched import Watched
 from embergem.program.build import build
@@ -39,19 +39,23 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
         "head": [{"module": type(module).__name__, **asdict(module)} for module in head],
         "vocab_size": kind.config.vocab_size,
         "places": kind.places,
-        "smaller": _ranges(kind, program.dimensions),
+        "smaller": ranges(size for size in kind.trained_dimensions if size < program.dimensions),
         "norm_before_cut": kind.norm_before_cut,
         "builtin_prompts": kind.builtin_prompts,
         "program": json.loads(program.to_json()),
     }
 
 
-def _ranges(kind: Family, full: int) -> list[tuple[int, int]]:
-    """Sizes below the full one as ranges of neighbours, smallest first."""
-    ranges: list[tuple[int, int]] = []
-    for size in sorted(size for size in kind.trained_dimensions if size < full):
-        if ranges and ranges[-1][1] == size - 1:
-            ranges[-1] = (ranges[-1][0], size)
+def ranges(sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """Write sizes as ranges of neighbours (first, last), smallest first.
+
+    >>> ranges([512, 34, 32, 33])
+    [(32, 34), (512, 512)]
+    """
+    found: list[tuple[int, int]] = []
+    for size in sorted(sizes):
+        if found and found[-1][1] == size - 1:
+            found[-1] = (found[-1][0], size)
         else:
-            ranges.append((size, size))
-    return ranges
+            found.append((size, size))
+    return found
