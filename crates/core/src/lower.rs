@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::{Finish, Packed, Shape, in_order_of_panels};
 use crate::kernels::norm::Residual;
-use crate::kernels::{Kernels, int16, norm, pooling};
+use crate::kernels::{Kernels, bfloat16, int8, int16, norm, pooling};
 use crate::model::Precision;
 use crate::program::*;
 use crate::weights::{Table, floats, rows_of};
@@ -31,8 +31,32 @@ pub struct Lowered {
 pub enum Matrix {
     /// Floats.
     Float32(Packed),
+    /// Upper halves of floats.
+    Bfloat16(bfloat16::Packed),
     /// Pairs of 16-bit integers.
     Int16(int16::Packed),
+    /// Bytes, with a scale for every few.
+    Int8(int8::Packed),
+}
+
+impl Matrix {
+    /// Finds the rows of a weight and packs them for the kernels.
+    fn pack(
+        checkpoint: &Checkpoint,
+        spec: &WeightSpec,
+        shape: Shape,
+        lanes: usize,
+        precision: Precision,
+    ) -> Result<Self> {
+        let rows = rows_of(checkpoint, spec, shape)?;
+        let row = |n: usize, line: &mut [f32]| rows.read(n, line);
+        Ok(match precision {
+            Precision::Float32 => Self::Float32(Packed::new(shape, lanes, row)?),
+            Precision::Bfloat16 => Self::Bfloat16(bfloat16::Packed::new(shape, lanes, row)?),
+            Precision::Int16 => Self::Int16(int16::Packed::new(shape, lanes, row)?),
+            Precision::Int8 => Self::Int8(int8::Packed::new(shape, lanes, row)?),
+        })
+    }
 }
 
 /// An operation with its weights.
@@ -274,18 +298,12 @@ impl Context<'_> {
             .rows()
             .ok_or_else(|| Error::Program("a product too wide".into()))?;
         // What comes after pooling is a small part of the work: it stays exact.
-        let weight = match (self.precision, axis) {
-            (Precision::Int16, Axis::Tokens) => {
-                let rows = rows_of(self.checkpoint, spec, shape)?;
-                Matrix::Int16(int16::Packed::new(shape, self.kernels.lanes, |n, line| {
-                    rows.read(n, line)
-                })?)
-            }
-            _ => {
-                let rows = rows_of(self.checkpoint, spec, shape)?;
-                Matrix::Float32(Packed::new(shape, self.kernels.lanes, |n, line| rows.read(n, line))?)
-            }
+        let precision = if axis == Axis::Tokens {
+            self.precision
+        } else {
+            Precision::Float32
         };
+        let weight = Matrix::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision)?;
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),

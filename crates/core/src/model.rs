@@ -24,8 +24,41 @@ pub enum Precision {
     /// 32-bit floats.
     #[default]
     Float32,
-    /// 16-bit integers with 32-bit sums; see [`crate::kernels::int16`].
+    /// 32-bit floats, with weights kept as bfloat16.
+    Bfloat16,
+    /// 16-bit integers with 32-bit sums.
     Int16,
+    /// 8-bit weights, in groups that share a scale, times 16-bit rows.
+    Int8,
+}
+
+impl Precision {
+    /// All of them, by the names that users give.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("float32", Self::Float32),
+        ("bfloat16", Self::Bfloat16),
+        ("int16", Self::Int16),
+        ("int8", Self::Int8),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Int16 => "int16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// Bytes that a thousand weights take.
+    fn bytes_of_thousand(self) -> u64 {
+        match self {
+            Self::Float32 => 4000,
+            Self::Bfloat16 | Self::Int16 => 2000,
+            Self::Int8 => 1125,
+        }
+    }
 }
 
 /// How a model is to be loaded.
@@ -72,7 +105,8 @@ impl Model {
     ) -> Result<Self> {
         let program = Program::parse(program)?;
         let checkpoint = Checkpoint::open(files)?;
-        require_memory(&program, options.memory_limit.or_else(memory::available))?;
+        let available = options.memory_limit.or_else(memory::available);
+        require_memory(&program, options.precision, available)?;
         let kernels = match options.kernels {
             None => Kernels::best(),
             Some(name) => Kernels::named(name)
@@ -190,7 +224,7 @@ impl Model {
 }
 
 /// Refuses to start packing what cannot fit. Tables stay mapped and don't count.
-fn require_memory(program: &Program, available: Option<u64>) -> Result<()> {
+fn require_memory(program: &Program, precision: Precision, available: Option<u64>) -> Result<()> {
     let tables: HashSet<usize> = program
         .steps
         .iter()
@@ -200,17 +234,17 @@ fn require_memory(program: &Program, available: Option<u64>) -> Result<()> {
         .weights
         .iter()
         .enumerate()
-        .filter(|(number, _)| !tables.contains(number));
-    let bytes = elements
+        .filter(|(number, _)| !tables.contains(number))
         .flat_map(|(_, weight)| &weight.sources)
         .fold(0u64, |sum, source| {
             sum.saturating_add(
                 source
                     .shape
                     .iter()
-                    .fold(4u64, |bytes, size| bytes.saturating_mul(*size as u64)),
+                    .fold(1u64, |elements, size| elements.saturating_mul(*size as u64)),
             )
         });
+    let bytes = (elements / 1000).saturating_mul(precision.bytes_of_thousand());
     match available {
         Some(available) if bytes > available => Err(Error::Memory {
             needed_mb: bytes >> 20,

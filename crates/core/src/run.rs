@@ -1,32 +1,28 @@
 //! One batch on its way through a program: its own buffers and its own cursor, so that a run can stop at any step and
 //! go on later while other runs of the same model proceed.
 
+mod attention;
+mod linear;
+
 use crate::aligned::Aligned;
 use crate::arbiter::Lane;
 use crate::error::{Error, Result};
-use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
+use crate::kernels::Matrix;
 use crate::kernels::elementwise::Elementwise;
 use crate::kernels::embed::Embed;
-use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::norm::Norm;
 use crate::kernels::pooling::{Normalise, Pool as Pooling, Text};
 use crate::kernels::rope::Rope;
-use crate::kernels::{Matrix, int16};
-use crate::lower::{Lowered, Matrix as Weights, Op};
+use crate::lower::{Lowered, Op};
 use crate::memory;
 use crate::model::Model;
 use crate::pool::Pool;
-use crate::program::{AttentionParameters, Axis, Operand};
+use crate::program::{Axis, Operand};
+use linear::Product;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Floats of x that a task of a matrix product covers, so that they stay in the second-level cache beside a panel.
-const GEMM_FLOATS: usize = 1 << 16;
-/// Rows come in whole register tiles of any instruction set.
-const GEMM_STEP: usize = 12;
-/// Most rows that such a task covers.
-const GEMM_ROWS: usize = 96;
 /// Rows that a task of any other operation covers at most.
 const ROWS: usize = 64;
 
@@ -260,24 +256,14 @@ impl<'m> Run<'m> {
                 by_rows(pool, threads, rows, |rows| unsafe { (kernels.norm)(&args, rows) });
             }
             Op::Linear { weight, bias, finish } => {
-                let bias = bias.as_deref();
-                match weight {
-                    Weights::Float32(weight) => {
-                        let args = Gemm {
-                            x: inputs[0],
-                            out,
-                            weight,
-                            bias,
-                            finish: *finish,
-                        };
-                        let size = (rows, weight.shape.k, weight.panels());
-                        by_rows_and_panels(pool, threads, size, |rows, panels| {
-                            // SAFETY: see above.
-                            unsafe { (kernels.gemm)(&args, rows, panels) }
-                        });
-                    }
-                    Weights::Int16(weight) => self.int16(pool, weight, bias, *finish, inputs[0], out),
-                }
+                let product = Product {
+                    x: inputs[0],
+                    out,
+                    rows,
+                    bias: bias.as_deref(),
+                    finish: *finish,
+                };
+                self.linear(pool, weight, product);
             }
             Op::Rope(p) => {
                 let angles = &self.model.angles(p.theta, p.dim, *longest);
@@ -329,113 +315,6 @@ impl<'m> Run<'m> {
             }
         }
     }
-
-    fn int16(
-        &mut self,
-        pool: &Pool,
-        weight: &int16::Packed,
-        bias: Option<&[f32]>,
-        finish: Finish,
-        x: Matrix,
-        out: Matrix,
-    ) {
-        let (kernels, threads, rows) = (self.model.kernels, self.model.threads, self.batch.ids.len());
-        let (k, pairs) = (weight.shape.k, int16::pairs(weight.shape.k));
-        let storage = self.model.buffers.len() + 2;
-        self.arena[storage].reserve(rows * pairs);
-        self.arena[storage + 1].reserve(rows);
-        let mut matrix = |number: usize, stride| Matrix {
-            data: self.arena[number].as_mut_ptr(),
-            stride,
-        };
-        let (ints, scales) = (matrix(storage, pairs), matrix(storage + 1, 1));
-        let quantise = int16::Quantise {
-            x,
-            k,
-            out: ints,
-            scales,
-        };
-        // SAFETY: lowering checked the operands; the arena has the batch's rows.
-        by_rows(pool, threads, rows, |rows| unsafe {
-            (kernels.quantise)(&quantise, rows)
-        });
-        let args = int16::Gemm {
-            x: ints,
-            scales,
-            out,
-            weight,
-            bias,
-            finish,
-        };
-        by_rows_and_panels(pool, threads, (rows, pairs, weight.panels()), |rows, panels| {
-            // SAFETY: as above.
-            unsafe { (kernels.gemm_int16)(&args, rows, panels) }
-        });
-    }
-
-    fn attention(
-        &mut self,
-        pool: &Pool,
-        p: &AttentionParameters,
-        buckets: Option<&[f32]>,
-        inputs: &[Matrix],
-        out: Matrix,
-    ) {
-        let kernels = self.model.kernels;
-        let mut packed = 0;
-        let mut tiles = Vec::new();
-        let mut spans = Vec::with_capacity(self.batch.texts.len());
-        for text in &self.batch.texts {
-            let span = Span {
-                start: text.start,
-                len: text.len,
-                packed,
-            };
-            packed += attention::packed_len(text.len, p.kv_heads, p.head_dim, kernels.panel);
-            tiles.extend((0..text.len).step_by(attention::TILE).map(|first| Tile { span, first }));
-            spans.push(span);
-        }
-        let per_worker = attention::scratch_len(self.batch.longest, kernels.panel);
-        let storage = self.model.buffers.len();
-        self.arena[storage].reserve(packed);
-        self.arena[storage + 1].reserve(per_worker * pool.threads());
-        let scores = Matrix {
-            data: self.arena[storage + 1].as_mut_ptr(),
-            stride: per_worker,
-        };
-        let spread = buckets.map(|buckets| attention::spread_bias(buckets, p.heads, self.batch.longest));
-        let args = Attention {
-            q: inputs[0],
-            k: inputs[1],
-            v: inputs[2],
-            out,
-            heads: p.heads,
-            kv_heads: p.kv_heads,
-            head_dim: p.head_dim,
-            scale: p.scale,
-            causal: p.causal,
-            radius: p.radius,
-            bias: spread.as_deref().map(|values| Bias {
-                values,
-                span: self.batch.longest,
-            }),
-            packed: Matrix {
-                data: self.arena[storage].as_mut_ptr(),
-                stride: 0,
-            },
-        };
-        pool.run(self.model.threads, spans.len() * p.kv_heads, &|task, _| {
-            // SAFETY: lowering checked the operands; each task packs one text and head, and `packed` has room for all.
-            unsafe { (kernels.attention_pack)(&args, spans[task / p.kv_heads], task % p.kv_heads) }
-        });
-        pool.run(self.model.threads, tiles.len() * p.heads, &|task, worker| {
-            // SAFETY: as above; each task writes its own queries and head, each worker has scores of its own.
-            unsafe {
-                let scores = std::slice::from_raw_parts_mut(scores.row(worker), per_worker);
-                (kernels.attention_tile)(&args, tiles[task / p.heads], task % p.heads, scores);
-            }
-        });
-    }
 }
 
 /// Splits rows among threads.
@@ -443,27 +322,5 @@ fn by_rows(pool: &Pool, threads: usize, rows: usize, run: impl Fn(Range<usize>) 
     let chunk = rows.div_ceil(threads * 4).clamp(1, ROWS);
     pool.run(threads, rows.div_ceil(chunk), &|task, _| {
         run(task * chunk..((task + 1) * chunk).min(rows))
-    });
-}
-
-/// Splits a product of `rows` rows of `k` floats and of `panels` panels into blocks of rows and, as far as that is too
-/// coarse, groups of panels.
-fn by_rows_and_panels(
-    pool: &Pool,
-    threads: usize,
-    (rows, k, panels): (usize, usize, usize),
-    run: impl Fn(Range<usize>, Range<usize>) + Sync,
-) {
-    let block = (GEMM_FLOATS / k / GEMM_STEP * GEMM_STEP).clamp(GEMM_STEP, GEMM_ROWS);
-    let blocks = rows.div_ceil(block);
-    let groups = (threads * 8).div_ceil(blocks).min(panels);
-    let group = panels.div_ceil(groups);
-    let groups = panels.div_ceil(group);
-    pool.run(threads, blocks * groups, &|task, _| {
-        let (number, first) = (task / groups, task % groups * group);
-        run(
-            number * block..((number + 1) * block).min(rows),
-            first..(first + group).min(panels),
-        );
     });
 }

@@ -61,13 +61,10 @@ impl Model {
         scan: bool,
         instruction_set: Option<&str>,
     ) -> PyResult<Self> {
-        let precision = match dtype {
-            "float32" => Precision::Float32,
-            "int16" => Precision::Int16,
-            _ => {
-                let message = format!("dtype={dtype:?} is not one that the executor has: float32, int16");
-                return Err(raise(py, "UnsupportedOption", message));
-            }
+        let Some((_, precision)) = Precision::NAMES.into_iter().find(|(name, _)| *name == dtype) else {
+            let names = Precision::NAMES.map(|(name, _)| name).join(", ");
+            let message = format!("dtype={dtype:?} is not one that the executor has: {names}");
+            return Err(raise(py, "UnsupportedOption", message));
         };
         let options = Options {
             threads,
@@ -93,10 +90,7 @@ impl Model {
 
     #[getter]
     fn dtype(&self) -> &'static str {
-        match self.model.precision() {
-            Precision::Float32 => "float32",
-            Precision::Int16 => "int16",
-        }
+        self.model.precision().name()
     }
 
     #[getter]

@@ -24,9 +24,9 @@ from embergem.engine.prepare import check, prepare
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, UnsupportedOption
-from embergem.program.flops import flops
+from embergem.program.flops import flops, step_flops
 from embergem.program.memory import weight_bytes
-from embergem.program.program import Program
+from embergem.program.program import Program, Step
 
 log = logging.getLogger(__name__)
 
@@ -233,6 +233,14 @@ class Engine:
     def flops(self, lengths: Sequence[int]) -> int:
         """Return the floating point operations that rows of these lengths take; see `program.flops`."""
         return flops(self._program, lengths)
+
+    def profile(self, lengths: Sequence[int]) -> list[tuple[Step, float, int]]:
+        """Run random rows of these lengths, and return each step with its seconds and its operations."""
+        random = np.random.default_rng(0)
+        ids = random.integers(0, self.vocab_size, sum(lengths)).astype(np.uint32)
+        seconds = self._model.profile(ids, np.cumsum([0, *lengths]).astype(np.uint32))
+        steps = zip(self._program.steps, seconds, strict=True)
+        return [(step, time, step_flops(self._program, step, lengths)) for step, time in steps]
 
     def peak(self, seconds: float) -> float:
         """Measure for so long how many float32 operations a second this engine's threads can do at most."""

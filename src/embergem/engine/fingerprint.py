@@ -2,8 +2,8 @@
 
 from embergem import _native
 from embergem.checkpoint import cache
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.checkpoint import Checkpoint
+from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
 from embergem.program.program import Program

@@ -5,7 +5,7 @@ use super::Matrix;
 use super::gemm::{Finish, Product, VECTORS, multiply};
 use super::loops::each;
 use crate::simd::Simd;
-use crate::simd::math::exp;
+use crate::simd::math::{ABREAST, exp};
 use std::ops::Range;
 
 /// Queries of a tile; whole register tiles on every instruction set.
@@ -244,17 +244,30 @@ fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
         });
         let shift = V::splat(-largest.largest().max(tail) * scale);
         let scale = V::splat(scale);
-        let mut sum = V::splat(0.0);
+        let mut sums = [V::splat(0.0); ABREAST];
         let mut rest = 0.0;
-        each!(V, n, |i, lanes| {
-            let e = exp(V::load_first(p.add(i), lanes).fma(scale, shift));
-            e.store_first(p.add(i), lanes);
+        let mut at = 0;
+        while at + ABREAST * V::LANES <= n {
+            let mut x = sums;
+            for (v, x) in x.iter_mut().enumerate() {
+                *x = V::load(p.add(at + v * V::LANES)).fma(scale, shift);
+            }
+            for (v, (e, sum)) in exp(x).iter().zip(&mut sums).enumerate() {
+                e.store(p.add(at + v * V::LANES));
+                *sum = sum.add(*e);
+            }
+            at += ABREAST * V::LANES;
+        }
+        each!(V, n - at, |i, lanes| {
+            let [e] = exp([V::load_first(p.add(at + i), lanes).fma(scale, shift)]);
+            e.store_first(p.add(at + i), lanes);
             if lanes == V::LANES {
-                sum = sum.add(e);
+                sums[0] = sums[0].add(e);
             } else {
-                rest = (0..lanes).fold(rest, |rest, j| rest + *p.add(i + j));
+                rest = (0..lanes).fold(rest, |rest, j| rest + *p.add(at + i + j));
             }
         });
+        let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
         let factor = V::splat(1.0 / (sum.sum() + rest));
         each!(V, n, |i, lanes| {
             V::load_first(p.add(i), lanes).mul(factor).store_first(p.add(i), lanes)

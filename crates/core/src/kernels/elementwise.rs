@@ -3,7 +3,7 @@
 use super::Matrix;
 use super::loops::each;
 use crate::simd::Simd;
-use crate::simd::math::{self, Activation};
+use crate::simd::math::Activation;
 use std::ops::Range;
 
 /// What to compute of a and b.
@@ -60,9 +60,9 @@ pub unsafe fn elementwise<V: Simd>(args: &Elementwise, rows: Range<usize>) {
         Operation::Add => map!(|a, b| a.add(b)),
         Operation::Mul => map!(|a, b| a.mul(b)),
         Operation::Scale(by) => map!(|a, _b| a.mul(V::splat(by))),
-        Operation::Glu(Activation::GeluTanh) => map!(|a, b| math::gelu_tanh(a).mul(b)),
-        Operation::Glu(Activation::GeluErf) => map!(|a, b| math::gelu_erf(a).mul(b)),
-        Operation::Glu(Activation::Silu) => map!(|a, b| a.mul(math::sigmoid(a)).mul(b)),
+        Operation::Glu(Activation::GeluTanh) => map!(|a, b| Activation::GeluTanh.apply(a).mul(b)),
+        Operation::Glu(Activation::GeluErf) => map!(|a, b| Activation::GeluErf.apply(a).mul(b)),
+        Operation::Glu(Activation::Silu) => map!(|a, b| Activation::Silu.apply(a).mul(b)),
         Operation::Glu(kind) => map!(|a, b| kind.apply(a).mul(b)),
         Operation::Activate(kind) => map!(|a, _b| kind.apply(a)),
     }

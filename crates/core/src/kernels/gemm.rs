@@ -70,39 +70,55 @@ impl Packed {
         lanes: usize,
         row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        let (k, width) = (shape.k, VECTORS * lanes);
-        let mut data = Aligned::zeros(shape.panels(lanes) * width * k);
-        let failure = Mutex::new(None);
-        let whole = Matrix {
-            data: data.as_mut_ptr(),
-            stride: width * k,
-        };
-        Pool::global().run(usize::MAX, shape.panels(lanes), &|panel, _| {
-            // SAFETY: panels lie one behind the other, and each is written by one task.
-            let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), width * k) };
-            let mut lines = vec![0.0; width * k];
-            for (place, line) in lines.chunks_exact_mut(k).enumerate() {
-                let read = shape.source(lanes, panel, place).map(|source| row(source, line));
-                if let Some(Err(error)) = read {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return;
-                }
+        let width = VECTORS * lanes;
+        let data = pack(shape, lanes, width * shape.k, row, |panel, place, line| {
+            for (values, value) in panel.chunks_exact_mut(width).zip(line) {
+                values[place] = *value;
             }
-            for (i, values) in out.chunks_exact_mut(width).enumerate() {
-                for (place, value) in values.iter_mut().enumerate() {
-                    *value = lines[place * k + i];
-                }
-            }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(Self { data, shape, lanes }),
-        }
+        })?;
+        Ok(Self { data, shape, lanes })
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
+    }
+}
+
+/// Makes the panels of a weight, each `len` floats, with all cores: `row` reads a row of the weight, and `put` writes it
+/// into the column of a panel where it stands. What nobody writes is 0.
+pub(super) fn pack<E: Send>(
+    shape: Shape,
+    lanes: usize,
+    len: usize,
+    row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    put: impl Fn(&mut [f32], usize, &[f32]) + Sync,
+) -> Result<Aligned, E> {
+    let panels = shape.panels(lanes);
+    let mut data = Aligned::zeros(panels * len);
+    let failure = Mutex::new(None);
+    let whole = Matrix {
+        data: data.as_mut_ptr(),
+        stride: len,
+    };
+    Pool::global().run(usize::MAX, panels, &|panel, _| {
+        // SAFETY: panels lie one behind the other, and each is written by one task.
+        let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), len) };
+        let mut line = vec![0.0; shape.k];
+        for place in 0..VECTORS * lanes {
+            let Some(source) = shape.source(lanes, panel, place) else {
+                continue;
+            };
+            if let Err(error) = row(source, &mut line) {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
+            put(out, place, &line);
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(data),
     }
 }
 
@@ -125,14 +141,14 @@ pub enum Finish {
     Gate(Activation),
 }
 
-/// One product.
-pub struct Gemm<'a> {
+/// One product, with weights packed as `W`.
+pub struct Gemm<'a, W = Packed> {
     /// Input rows of `weight.shape.k` floats.
     pub x: Matrix,
     /// Output rows of `weight.shape.out` floats.
     pub out: Matrix,
     /// The weights, packed for the instruction set that runs.
-    pub weight: &'a Packed,
+    pub weight: &'a W,
     /// One a column of each panel; see [`in_order_of_panels`].
     pub bias: Option<&'a [f32]>,
     /// Applied last.
@@ -173,6 +189,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
 }
 
 /// One register tile: out = x · b, with b's rows of one panel's width.
+#[derive(Clone, Copy)]
 pub(crate) struct Product {
     pub k: usize,
     pub x: *const f32,
@@ -186,32 +203,49 @@ pub(crate) struct Product {
     pub columns: usize,
 }
 
+/// `by_rows!(V, rows, |ROWS| body)` runs `body` with the constant `ROWS`, 1 to `V::TILE`: a tile's sums stay in registers
+/// only where their number is known.
+macro_rules! by_rows {
+    ($vector:ty, $rows:expr, |$count:ident| $body:expr) => {
+        by_rows!(@ $vector, $rows, $count, $body, [12 11 10 9 8 7], [6 5 4 3 2])
+    };
+    (@ $vector:ty, $rows:expr, $count:ident, $body:expr, [$($large:literal)*], [$($small:literal)*]) => {
+        match $rows {
+            $($large if <$vector>::TILE >= 12 => {
+                const $count: usize = $large;
+                $body
+            })*
+            $($small => {
+                const $count: usize = $small;
+                $body
+            })*
+            _ => {
+                const $count: usize = 1;
+                $body
+            }
+        }
+    };
+}
+pub(super) use by_rows;
+
+/// Most rows of a register tile of any instruction set.
+pub(super) const MOST_ROWS: usize = 12;
+
+/// The sums of a tile, out of the registers: what follows is compiled once, not for each number of rows.
+pub(super) type Sums<V> = [[V; VECTORS]; MOST_ROWS];
+
 /// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
 pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<*const f32>, finish: Finish) {
-    macro_rules! rows {
-        ($rows:literal) => {{
-            let mut sums = [[V::splat(0.0); VECTORS]; $rows];
-            V::chains::<$rows>(&mut sums, tile);
-            store(&sums, tile, bias, finish);
-        }};
-    }
+    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
     // SAFETY: the caller vouches for the tile.
     unsafe {
-        match rows {
-            12 if V::TILE >= 12 => rows!(12),
-            11 if V::TILE >= 12 => rows!(11),
-            10 if V::TILE >= 12 => rows!(10),
-            9 if V::TILE >= 12 => rows!(9),
-            8 if V::TILE >= 12 => rows!(8),
-            7 if V::TILE >= 12 => rows!(7),
-            6 => rows!(6),
-            5 => rows!(5),
-            4 => rows!(4),
-            3 => rows!(3),
-            2 => rows!(2),
-            _ => rows!(1),
-        }
+        by_rows!(V, rows, |ROWS| {
+            let mut registers = [[V::splat(0.0); VECTORS]; ROWS];
+            V::chains::<ROWS>(&mut registers, tile);
+            sums[..ROWS].copy_from_slice(&registers);
+        });
+        store(&mut sums[..rows], tile, bias, finish);
     }
 }
 
@@ -239,30 +273,46 @@ pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]
     }
 }
 
+/// Adds the bias to the sums of a tile, finishes them and writes them out.
+///
+/// # Safety
+/// The tile must cover as many rows of `columns` floats, the bias one panel's width.
 #[inline(always)]
-pub(super) unsafe fn store<V: Simd, const ROWS: usize>(
-    sums: &[[V; VECTORS]; ROWS],
+pub(super) unsafe fn store<V: Simd>(
+    sums: &mut [[V; VECTORS]],
     tile: &Product,
     bias: Option<*const f32>,
     finish: Finish,
 ) {
     let lanes = |v: usize| tile.columns.saturating_sub(v * V::LANES).min(V::LANES);
-    // SAFETY: the caller vouches for `ROWS` rows of `columns` floats, and for a bias of one panel's width.
+    let rows = sums.len();
+    // SAFETY: the caller vouches for rows and bias.
     unsafe {
+        if let Some(bias) = bias {
+            let bias = [V::load(bias), V::load(bias.add(V::LANES))];
+            for row in sums.iter_mut() {
+                *row = [row[0].add(bias[0]), row[1].add(bias[1])];
+            }
+        }
+        let mut gates = [V::splat(0.0); MOST_ROWS];
+        let activated = match finish {
+            Finish::Keep => None,
+            Finish::Activate(activation) => Some((activation, sums.as_flattened_mut())),
+            Finish::Gate(activation) => {
+                for (gate, [of_row, _]) in gates.iter_mut().zip(sums.iter()) {
+                    *gate = *of_row;
+                }
+                Some((activation, &mut gates[..rows]))
+            }
+        };
+        if let Some((activation, values)) = activated {
+            activation.apply_all(values);
+        }
         for (r, [first, second]) in sums.iter().enumerate() {
             let out = tile.out.add(r * tile.out_stride);
-            let (mut first, mut second) = (*first, *second);
-            if let Some(bias) = bias {
-                first = first.add(V::load(bias));
-                second = second.add(V::load(bias.add(V::LANES)));
-            }
-            match finish {
-                Finish::Keep => {}
-                Finish::Activate(activation) => (first, second) = (activation.apply(first), activation.apply(second)),
-                Finish::Gate(activation) => {
-                    activation.apply(first).mul(second).store_first(out, lanes(0));
-                    continue;
-                }
+            if let Finish::Gate(_) = finish {
+                gates[r].mul(*second).store_first(out, lanes(0));
+                continue;
             }
             first.store_first(out, lanes(0));
             if lanes(1) > 0 {

@@ -8,13 +8,11 @@
 //! weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, Product, Shape, VECTORS, store};
+use super::gemm::{Finish, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
 use super::loops::{each, total};
 use crate::aligned::Aligned;
-use crate::pool::Pool;
 use crate::simd::Simd;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 /// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
 const WEIGHT_NORM: f32 = 46_340.0;
@@ -26,7 +24,7 @@ const SLACK: f32 = 1.0 - 1e-4;
 
 /// Largest norm of a row of `k` elements before rounding. Rounding moves each element of both sides by at most ½, which
 /// adds at most ½√k to either norm.
-fn row_norm(k: usize) -> f32 {
+pub fn row_norm(k: usize) -> f32 {
     let rounding = 0.5 * (k as f64).sqrt();
     ((f64::from(i32::MAX) / (f64::from(WEIGHT_NORM) + rounding)) - rounding) as f32
 }
@@ -46,13 +44,17 @@ pub fn pairs(k: usize) -> usize {
     k.next_multiple_of(32) / 2
 }
 
-/// A weight matrix in panels of pairs: K major, for each column two neighbours along K.
+/// A weight matrix in panels: a scale a column, then pairs of neighbours along K, column by column.
 pub struct Packed {
     data: Aligned,
-    scales: Vec<f32>,
     /// What it computes.
     pub shape: Shape,
     lanes: usize,
+}
+
+/// Floats of a panel for rows of `k`.
+fn panel_len(k: usize, lanes: usize) -> usize {
+    VECTORS * lanes * (1 + k.div_ceil(2))
 }
 
 impl Packed {
@@ -62,55 +64,19 @@ impl Packed {
         lanes: usize,
         row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        let (k, width, pairs) = (shape.k, VECTORS * lanes, shape.k.div_ceil(2));
-        let panels = shape.panels(lanes);
-        let mut data = Aligned::zeros(panels * width * pairs);
-        let mut scales = vec![0.0; panels * width];
-        let failure = Mutex::new(None);
-        let (whole, all_scales) = (
-            Matrix {
-                data: data.as_mut_ptr(),
-                stride: width * pairs,
-            },
-            Matrix {
-                data: scales.as_mut_ptr(),
-                stride: width,
-            },
-        );
-        Pool::global().run(usize::MAX, panels, &|panel, _| {
-            // SAFETY: panels lie one behind the other, and each is written by one task. A float has the size of a pair.
-            let (out, scales) = unsafe {
-                (
-                    std::slice::from_raw_parts_mut(whole.row(panel).cast::<[i16; 2]>(), width * pairs),
-                    std::slice::from_raw_parts_mut(all_scales.row(panel), width),
-                )
-            };
-            let mut line = vec![0.0f32; k];
-            for place in 0..width {
-                let Some(source) = shape.source(lanes, panel, place) else {
-                    continue;
-                };
-                if let Err(error) = row(source, &mut line) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return;
-                }
-                let peak = line.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
-                let square: f64 = line.iter().map(|w| f64::from(w / peak).powi(2)).sum();
-                scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
-                for (i, w) in line.iter().enumerate() {
-                    out[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
-                }
+        let width = VECTORS * lanes;
+        let data = pack(shape, lanes, panel_len(shape.k, lanes), row, |panel, place, line| {
+            let (scales, pairs) = panel.split_at_mut(width);
+            let peak = line.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
+            let square: f64 = line.iter().map(|w| f64::from(w / peak).powi(2)).sum();
+            scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
+            // SAFETY: a pair has the size of a float.
+            let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
+            for (i, w) in line.iter().enumerate() {
+                pairs[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
             }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(Self {
-                data,
-                scales,
-                shape,
-                lanes,
-            }),
-        }
+        })?;
+        Ok(Self { data, shape, lanes })
     }
 
     /// Number of panels.
@@ -119,7 +85,7 @@ impl Packed {
     }
 }
 
-/// Rows to integers.
+/// Rows to integers, for products of 16-bit integers and for those with 8-bit weights.
 pub struct Quantise {
     /// Rows of `k` floats.
     pub x: Matrix,
@@ -129,6 +95,8 @@ pub struct Quantise {
     pub out: Matrix,
     /// One a row: what a unit is worth.
     pub scales: Matrix,
+    /// Largest norm that a row may have in integers; see [`row_norm`]. Infinite where only 16 bits bound it.
+    pub largest_norm: f32,
 }
 
 /// Converts the given rows.
@@ -137,7 +105,6 @@ pub struct Quantise {
 /// See [`super::Kernels`].
 #[inline(always)]
 pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
-    let norm = row_norm(args.k);
     for row in rows {
         // SAFETY: the caller vouches for the row; a row of pairs has room for whole vectors.
         unsafe {
@@ -154,7 +121,7 @@ pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
                 let v = V::load_first(x.add(i), n).mul(unit);
                 v.mul(v)
             });
-            let scale = scale(peak, square.sqrt(), norm);
+            let scale = scale(peak, square.sqrt(), args.largest_norm);
             *args.scales.row(row) = scale;
             let factor = V::splat(1.0 / scale);
             each!(V, 2 * pairs(args.k), |i, _n| {
@@ -165,8 +132,8 @@ pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
     }
 }
 
-/// One product.
-pub struct Gemm<'a> {
+/// One product of integers, with weights packed as `W`.
+pub struct Gemm<'a, W = Packed> {
     /// Rows of pairs, from [`Quantise`].
     pub x: Matrix,
     /// Their scales.
@@ -174,7 +141,7 @@ pub struct Gemm<'a> {
     /// Output rows of `weight.shape.out` floats.
     pub out: Matrix,
     /// The weights, packed for the instruction set that runs.
-    pub weight: &'a Packed,
+    pub weight: &'a W,
     /// One a column of each panel.
     pub bias: Option<&'a [f32]>,
     /// Applied last.
@@ -189,12 +156,13 @@ pub struct Gemm<'a> {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let (width, pairs) = (VECTORS * V::LANES, shape.k.div_ceil(2));
+    let len = panel_len(shape.k, V::LANES);
     debug_assert_eq!(args.weight.lanes, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let b = args.weight.data[panel * width * pairs..].as_ptr();
+        let of_columns = args.weight.data[panel * len..].as_ptr();
+        let b = args.weight.data[panel * len + width..].as_ptr();
         let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
-        let of_columns = args.weight.scales[panel * width..].as_ptr();
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
             unsafe {
@@ -203,7 +171,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    ahead: b.wrapping_add(width * pairs + pass * pairs / 4 * width),
+                    ahead: b.wrapping_add(len + pass * pairs / 4 * width),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
@@ -232,37 +200,21 @@ unsafe fn multiply<V: Simd>(
     bias: Option<*const f32>,
     finish: Finish,
 ) {
-    macro_rules! rows {
-        ($rows:literal) => {{
-            let mut sums = [[V::int_zero(); VECTORS]; $rows];
-            V::int_chains::<$rows>(&mut sums, tile);
-            let mut scaled = [[V::splat(0.0); VECTORS]; $rows];
-            for (r, (scaled, sums)) in scaled.iter_mut().zip(&sums).enumerate() {
-                let of_row = V::splat(*of_rows.add(r));
-                for (v, (scaled, sum)) in scaled.iter_mut().zip(sums).enumerate() {
-                    let of_column = V::load(of_columns.add(v * V::LANES));
-                    *scaled = V::from_int(*sum).mul(of_row.mul(of_column));
-                }
-            }
-            store(&scaled, tile, bias, finish);
-        }};
-    }
+    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
     // SAFETY: the caller vouches for the tile.
     unsafe {
-        match rows {
-            12 if V::TILE >= 12 => rows!(12),
-            11 if V::TILE >= 12 => rows!(11),
-            10 if V::TILE >= 12 => rows!(10),
-            9 if V::TILE >= 12 => rows!(9),
-            8 if V::TILE >= 12 => rows!(8),
-            7 if V::TILE >= 12 => rows!(7),
-            6 => rows!(6),
-            5 => rows!(5),
-            4 => rows!(4),
-            3 => rows!(3),
-            2 => rows!(2),
-            _ => rows!(1),
-        }
+        let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
+        by_rows!(V, rows, |ROWS| {
+            let mut registers = [[V::int_zero(); VECTORS]; ROWS];
+            V::int_chains::<ROWS>(&mut registers, tile);
+            for (r, (sums, ints)) in sums.iter_mut().zip(&registers).enumerate() {
+                let of_row = V::splat(*of_rows.add(r));
+                for ((sum, int), of_column) in sums.iter_mut().zip(ints).zip(of_columns) {
+                    *sum = V::from_int(*int).mul(of_row.mul(of_column));
+                }
+            }
+        });
+        store(&mut sums[..rows], tile, bias, finish);
     }
 }
 
@@ -317,6 +269,7 @@ mod tests {
                     k: shape.k,
                     out: matrix(&mut ints, pairs(shape.k)),
                     scales: matrix(&mut scales, 1),
+                    largest_norm: row_norm(shape.k),
                 };
                 // SAFETY: one row of everything.
                 unsafe { (kernels.quantise)(&quantise, 0..1) };

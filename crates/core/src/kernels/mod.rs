@@ -5,15 +5,19 @@
 //! the batch and however the work is divided.
 
 pub mod attention;
+pub mod bfloat16;
 pub mod elementwise;
 pub mod embed;
 pub mod gemm;
 pub mod int16;
+pub mod int8;
 mod loops;
 pub mod norm;
 pub mod peak;
 pub mod pooling;
 mod probe;
+#[cfg(test)]
+mod rates;
 pub mod rope;
 mod trial;
 #[cfg(test)]
@@ -74,6 +78,10 @@ pub struct Kernels {
     pub quantise: unsafe fn(&int16::Quantise, Range<usize>),
     /// Product of 16-bit integers over rows and panels.
     pub gemm_int16: unsafe fn(&int16::Gemm<'_>, Range<usize>, Range<usize>),
+    /// Product with 8-bit weights over rows and panels.
+    pub gemm_int8: unsafe fn(&int16::Gemm<'_, int8::Packed>, Range<usize>, Range<usize>),
+    /// Product with bfloat16 weights over rows and panels.
+    pub gemm_bfloat16: unsafe fn(&gemm::Gemm<'_, bfloat16::Packed>, Range<usize>, Range<usize>),
     /// Lookup of rows of the embedding table.
     pub embed: unsafe fn(&embed::Embed<'_>, Range<usize>),
     /// RMS or layer norm over rows.
@@ -110,6 +118,16 @@ macro_rules! kernels {
         unsafe fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
             // SAFETY: as above.
             unsafe { int16::gemm::<$vector>(args, rows, panels) }
+        }
+        $(#[$feature])?
+        unsafe fn gemm_int8(args: &int16::Gemm<'_, int8::Packed>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { int8::gemm::<$vector>(args, rows, panels) }
+        }
+        $(#[$feature])?
+        unsafe fn gemm_bfloat16(args: &gemm::Gemm<'_, bfloat16::Packed>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: as above.
+            unsafe { bfloat16::gemm::<$vector>(args, rows, panels) }
         }
         $(#[$feature])?
         unsafe fn embed(args: &embed::Embed<'_>, rows: Range<usize>) {
@@ -168,6 +186,8 @@ macro_rules! kernels {
             gemm,
             quantise,
             gemm_int16,
+            gemm_int8,
+            gemm_bfloat16,
             embed,
             norm,
             rope,

@@ -53,6 +53,8 @@ fn trials() -> Vec<Trial> {
     };
     let mut trials: Vec<Trial> = products.map(Trial::Product).into();
     trials.extend(products.map(Trial::Int16));
+    trials.extend(products.map(Trial::Int8));
+    trials.extend(products.map(Trial::Bfloat16));
     trials.extend([
         Trial::QuantiseInt16(77),
         attend(false, None, false),

@@ -72,9 +72,11 @@ fn attend(numbers: &mut Numbers) -> Attend {
 }
 
 fn trial(numbers: &mut Numbers) -> Trial {
-    match numbers.below(9) {
+    match numbers.below(11) {
         0 => Trial::Product(product(numbers)),
         1 => Trial::Int16(product(numbers)),
+        9 => Trial::Int8(product(numbers)),
+        10 => Trial::Bfloat16(product(numbers)),
         2 => Trial::QuantiseInt16(size(numbers)),
         3 => Trial::Attend(attend(numbers)),
         4 => Trial::Norm {
@@ -159,6 +161,8 @@ fn all_sets_agree_around_every_edge_of_a_product() {
                 for rows in [0, 1, 5, 13] {
                     check(&Trial::Product(product), 7, rows);
                     check(&Trial::Int16(product), 7, rows);
+                    check(&Trial::Int8(product), 7, rows);
+                    check(&Trial::Bfloat16(product), 7, rows);
                 }
             }
         }

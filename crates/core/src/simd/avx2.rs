@@ -1,14 +1,19 @@
 //! Eight lanes with AVX2 and FMA; products of integers with AVX-VNNI where the machine has it.
 
 use super::Simd;
+use super::avx2_tiles::{
+    six_bf16_chains, six_byte_group, six_chains, six_int_chains, six_vnni_byte_group, six_vnni_chains,
+};
+use crate::kernels::bfloat16::bf16_chains;
 use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::int8::byte_group;
 use crate::kernels::int16::int_chains;
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Eight f32 in a ymm register; `VNNI` multiplies and adds pairs of integers in one instruction.
 #[derive(Clone, Copy)]
-pub struct Avx2<const VNNI: bool>(__m256);
+#[repr(transparent)]
+pub struct Avx2<const VNNI: bool>(pub(super) __m256);
 
 /// Eight ones in front of eight zeros: the eight entries from place 8 - n have their first n set.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -18,179 +23,6 @@ fn mask(n: usize) -> __m256i {
     debug_assert!(n <= 8);
     // SAFETY: n is at most 8, so eight entries from place 8 - n lie inside the table.
     unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
-}
-
-/// One step along K for six rows, of floats or of pairs of integers: x at a byte offset, b at two. Written out because the compiler's own loop spends a
-/// third of its instructions on addresses; the order of the multiply-adds in each chain is that of the plain loop.
-macro_rules! step_of {
-    ($multiply_add:literal, $x:literal, $b0:literal, $b1:literal) => {
-        concat!(
-            "vmovups ymm12, [{b} + ",
-            $b0,
-            "]\n",
-            "vmovups ymm13, [{b} + ",
-            $b1,
-            "]\n",
-            "vbroadcastss ymm14, [{low} + ",
-            $x,
-            "]\n",
-            "vbroadcastss ymm15, [{low} + {stride} + ",
-            $x,
-            "]\n",
-            $multiply_add,
-            " ymm0, ymm14, ymm12\n",
-            $multiply_add,
-            " ymm1, ymm14, ymm13\n",
-            "vbroadcastss ymm14, [{low} + 2*{stride} + ",
-            $x,
-            "]\n",
-            $multiply_add,
-            " ymm2, ymm15, ymm12\n",
-            $multiply_add,
-            " ymm3, ymm15, ymm13\n",
-            "vbroadcastss ymm15, [{high} + ",
-            $x,
-            "]\n",
-            $multiply_add,
-            " ymm4, ymm14, ymm12\n",
-            $multiply_add,
-            " ymm5, ymm14, ymm13\n",
-            "vbroadcastss ymm14, [{high} + {stride} + ",
-            $x,
-            "]\n",
-            $multiply_add,
-            " ymm6, ymm15, ymm12\n",
-            $multiply_add,
-            " ymm7, ymm15, ymm13\n",
-            "vbroadcastss ymm15, [{high} + 2*{stride} + ",
-            $x,
-            "]\n",
-            $multiply_add,
-            " ymm8, ymm14, ymm12\n",
-            $multiply_add,
-            " ymm9, ymm14, ymm13\n",
-            $multiply_add,
-            " ymm10, ymm15, ymm12\n",
-            $multiply_add,
-            " ymm11, ymm15, ymm13\n",
-        )
-    };
-}
-
-/// With floats.
-macro_rules! step {
-    ($x:literal, $b0:literal, $b1:literal) => {
-        step_of!("vfmadd231ps", $x, $b0, $b1)
-    };
-}
-
-/// With pairs of 16-bit integers and AVX-VNNI. The encoding is named: AVX-512's has the same name.
-macro_rules! vnni_step {
-    ($x:literal, $b0:literal, $b1:literal) => {
-        step_of!("{{vex}} vpdpwssd", $x, $b0, $b1)
-    };
-}
-
-/// The same for pairs of 16-bit integers without it. The register of the broadcast takes the second product: there is no other left.
-macro_rules! int_step {
-    ($x:literal, $b0:literal, $b1:literal) => {
-        concat!(
-            "vmovdqu ymm12, [{b} + ",
-            $b0,
-            "]\n",
-            "vmovdqu ymm13, [{b} + ",
-            $b1,
-            "]\n",
-            "vpbroadcastd ymm14, [{low} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm0, ymm0, ymm15\n",
-            "vpaddd ymm1, ymm1, ymm14\n",
-            "vpbroadcastd ymm14, [{low} + {stride} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm2, ymm2, ymm15\n",
-            "vpaddd ymm3, ymm3, ymm14\n",
-            "vpbroadcastd ymm14, [{low} + 2*{stride} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm4, ymm4, ymm15\n",
-            "vpaddd ymm5, ymm5, ymm14\n",
-            "vpbroadcastd ymm14, [{high} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm6, ymm6, ymm15\n",
-            "vpaddd ymm7, ymm7, ymm14\n",
-            "vpbroadcastd ymm14, [{high} + {stride} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm8, ymm8, ymm15\n",
-            "vpaddd ymm9, ymm9, ymm14\n",
-            "vpbroadcastd ymm14, [{high} + 2*{stride} + ",
-            $x,
-            "]\n",
-            "vpmaddwd ymm15, ymm14, ymm12\n",
-            "vpmaddwd ymm14, ymm14, ymm13\n",
-            "vpaddd ymm10, ymm10, ymm15\n",
-            "vpaddd ymm11, ymm11, ymm14\n",
-        )
-    };
-}
-
-/// The loop over K around such a step: four at a time, then one, with what comes next fetched meanwhile.
-macro_rules! six_rows {
-    ($step:ident, $tile:ident, $s0:expr, $s1:expr, $s2:expr, $s3:expr, $s4:expr, $s5:expr, $s6:expr, $s7:expr, $s8:expr,
-     $s9:expr, $s10:expr, $s11:expr) => {
-        asm!(
-            "sub {k}, 4",
-            "jb 3f",
-            ".p2align 5",
-            "2:",
-            "prefetcht1 [{ahead}]",
-            $step!("0", "0", "32"),
-            $step!("4", "64", "96"),
-            $step!("8", "128", "160"),
-            $step!("12", "192", "224"),
-            "add {low}, 16",
-            "add {high}, 16",
-            "add {b}, 256",
-            "add {ahead}, 64",
-            "sub {k}, 4",
-            "jae 2b",
-            "3:",
-            "add {k}, 4",
-            "jz 5f",
-            "4:",
-            $step!("0", "0", "32"),
-            "add {low}, 4",
-            "add {high}, 4",
-            "add {b}, 64",
-            "dec {k}",
-            "jnz 4b",
-            "5:",
-            low = inout(reg) $tile.x => _,
-            high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
-            stride = in(reg) 4 * $tile.x_stride,
-            b = inout(reg) $tile.b => _,
-            ahead = inout(reg) $tile.ahead => _,
-            k = inout(reg) $tile.k => _,
-            inout("ymm0") $s0, inout("ymm1") $s1, inout("ymm2") $s2, inout("ymm3") $s3,
-            inout("ymm4") $s4, inout("ymm5") $s5, inout("ymm6") $s6, inout("ymm7") $s7,
-            inout("ymm8") $s8, inout("ymm9") $s9, inout("ymm10") $s10, inout("ymm11") $s11,
-            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-            options(nostack, readonly),
-        )
-    };
 }
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
@@ -236,6 +68,51 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 Ok(six) if VNNI => six_vnni_chains(six, tile),
                 Ok(six) => six_int_chains(six, tile),
                 Err(_) => int_chains::<Self, ROWS>(sums, tile),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
+        // SAFETY: the caller vouches for sixteen reads.
+        unsafe {
+            let b = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast()));
+            let pair = _mm256_set1_epi32(pair);
+            if VNNI {
+                _mm256_dpwssd_avx_epi32(sum, pair, b)
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(pair, b))
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe {
+            if ROWS == 6 && VNNI {
+                six_vnni_byte_group(floats, tile)
+            } else if ROWS == 6 {
+                six_byte_group(floats, tile)
+            } else {
+                byte_group::<Self, ROWS>(floats, tile)
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller vouches for eight reads.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe {
+            match sums.as_mut_slice().try_into() {
+                Ok(six) => six_bf16_chains(six, tile),
+                Err(_) => bf16_chains(sums, tile),
             }
         }
     }
@@ -349,51 +226,5 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
-    }
-}
-
-/// The whole tile of six rows.
-///
-/// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn six_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Product) {
-    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read; prefetches may go
-    // anywhere.
-    unsafe {
-        six_rows!(
-            step, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0
-        )
-    }
-}
-
-/// The whole tile of six rows of integers.
-///
-/// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn six_int_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
-    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: as in `six_chains`; a pair has the size of a float.
-    unsafe {
-        six_rows!(
-            int_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
-        )
-    }
-}
-
-/// The same with AVX-VNNI.
-///
-/// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2, FMA and AVX-VNNI must be there.
-#[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn six_vnni_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
-    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: as in `six_int_chains`.
-    unsafe {
-        six_rows!(
-            vnni_step, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11
-        )
     }
 }

@@ -46,6 +46,27 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0))) }
     }
     #[inline(always)]
+    unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
+        // SAFETY: the caller vouches for thirty-two reads.
+        unsafe {
+            let b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast()));
+            let pair = _mm512_set1_epi32(pair);
+            if VNNI {
+                _mm512_dpwssd_epi32(sum, pair, b)
+            } else {
+                _mm512_add_epi32(sum, _mm512_madd_epi16(pair, b))
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller vouches for sixteen reads.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: see `int_zero`.
         Self(unsafe { _mm512_set1_ps(x) })

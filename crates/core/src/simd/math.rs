@@ -20,16 +20,54 @@ pub enum Activation {
     Sigmoid,
 }
 
+/// Vectors that a function goes through side by side: each is a long chain of operations that wait for each other, and
+/// a core finds work between them only in chains beside it.
+pub const ABREAST: usize = 4;
+
 impl Activation {
     /// Applies it to every lane.
     #[inline(always)]
     pub fn apply<V: Simd>(self, x: V) -> V {
+        let [y] = self.apply_array([x]);
+        y
+    }
+
+    /// Applies it to every lane of some vectors.
+    #[inline(always)]
+    pub fn apply_all<V: Simd>(self, values: &mut [V]) {
+        let (abreast, rest) = values.as_chunks_mut::<ABREAST>();
+        for values in abreast {
+            *values = self.apply_array(*values);
+        }
+        for value in rest {
+            *value = self.apply(*value);
+        }
+    }
+
+    #[inline(always)]
+    fn apply_array<V: Simd, const N: usize>(self, mut x: [V; N]) -> [V; N] {
         match self {
             Self::GeluTanh => gelu_tanh(x),
-            Self::GeluErf => gelu_erf(x),
-            Self::Silu => x.mul(sigmoid(x)),
+            Self::GeluErf => {
+                for x in &mut x {
+                    *x = gelu_erf(*x);
+                }
+                x
+            }
+            Self::Silu => {
+                let gate = sigmoid(x);
+                for (x, gate) in x.iter_mut().zip(gate) {
+                    *x = x.mul(gate);
+                }
+                x
+            }
             Self::Tanh => tanh(x),
-            Self::Relu => V::splat(0.0).max(x),
+            Self::Relu => {
+                for x in &mut x {
+                    *x = V::splat(0.0).max(*x);
+                }
+                x
+            }
             Self::Sigmoid => sigmoid(x),
         }
     }
@@ -39,42 +77,74 @@ impl Activation {
 ///
 /// Reduction to |r| <= ln 2 / 2 and the polynomial of Cephes' expf (S. Moshier).
 #[inline(always)]
-pub fn exp<V: Simd>(x: V) -> V {
-    let x = V::splat(88.02).min(x);
-    let x = V::splat(-87.336_54).max(x);
-    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
-    let r = n.fma(V::splat(-0.693_359_4), x);
-    let r = n.fma(V::splat(2.121_944_4e-4), r);
-    let mut p = V::splat(1.987_569_1e-4);
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-        p = p.fma(r, V::splat(c));
+pub fn exp<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
+    let (mut n, mut r, mut p) = (x, x, x);
+    for i in 0..N {
+        let x = V::splat(88.02).min(x[i]);
+        let x = V::splat(-87.336_54).max(x);
+        n[i] = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+        r[i] = n[i].fma(V::splat(-0.693_359_4), x);
+        r[i] = n[i].fma(V::splat(2.121_944_4e-4), r[i]);
+        p[i] = V::splat(1.987_569_1e-4);
     }
-    p.fma(r.mul(r), r).add(V::splat(1.0)).mul(n.exp2_integral())
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        for i in 0..N {
+            p[i] = p[i].fma(r[i], V::splat(c));
+        }
+    }
+    for i in 0..N {
+        p[i] = p[i]
+            .fma(r[i].mul(r[i]), r[i])
+            .add(V::splat(1.0))
+            .mul(n[i].exp2_integral());
+    }
+    p
 }
 
 /// 1 / (1 + e^-x)
 #[inline(always)]
-pub fn sigmoid<V: Simd>(x: V) -> V {
+pub fn sigmoid<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     let one = V::splat(1.0);
-    one.div(one.add(exp(V::splat(0.0).sub(x))))
+    for x in &mut x {
+        *x = V::splat(0.0).sub(*x);
+    }
+    let mut y = exp(x);
+    for y in &mut y {
+        *y = one.div(one.add(*y));
+    }
+    y
 }
 
 /// 1 - 2 / (e^2x + 1)
 #[inline(always)]
-pub fn tanh<V: Simd>(x: V) -> V {
+pub fn tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     let one = V::splat(1.0);
-    one.sub(V::splat(2.0).div(exp(x.add(x)).add(one)))
+    for x in &mut x {
+        *x = x.add(*x);
+    }
+    let mut y = exp(x);
+    for y in &mut y {
+        *y = one.sub(V::splat(2.0).div(y.add(one)));
+    }
+    y
 }
 
 /// 0.5 x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), which is x · sigmoid(2u).
 #[inline(always)]
-pub fn gelu_tanh<V: Simd>(x: V) -> V {
+pub fn gelu_tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
-    let cubic = x.mul(x).fma(
-        V::splat(0.044_715 * TWICE_SQRT_2_OVER_PI),
-        V::splat(TWICE_SQRT_2_OVER_PI),
-    );
-    x.mul(sigmoid(x.mul(cubic)))
+    let mut u = x;
+    for u in &mut u {
+        let cubic = u.mul(*u).fma(
+            V::splat(0.044_715 * TWICE_SQRT_2_OVER_PI),
+            V::splat(TWICE_SQRT_2_OVER_PI),
+        );
+        *u = u.mul(cubic);
+    }
+    for (x, gate) in x.iter_mut().zip(sigmoid(u)) {
+        *x = x.mul(gate);
+    }
+    x
 }
 
 /// 0.5 x (1 + erf(x / √2))
@@ -122,6 +192,13 @@ mod tests {
         lanes[3]
     }
 
+    fn one(f: impl Fn([Portable; 1]) -> [Portable; 1]) -> impl Fn(Portable) -> Portable {
+        move |x| {
+            let [y] = f([x]);
+            y
+        }
+    }
+
     /// erf by its Taylor series in f64, exact to 1e-12 for |x| <= 4.
     fn erf_series(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
@@ -137,14 +214,14 @@ mod tests {
         for i in -4000..=4000 {
             let x = i as f32 * 0.01;
             let d = f64::from(x);
-            assert!((f64::from(at(exp, x)) / d.exp() - 1.0).abs() < 3e-7, "exp {x}");
-            assert!((f64::from(at(tanh, x)) - d.tanh()).abs() < 3e-7, "tanh {x}");
+            assert!((f64::from(at(one(exp), x)) / d.exp() - 1.0).abs() < 3e-7, "exp {x}");
+            assert!((f64::from(at(one(tanh), x)) - d.tanh()).abs() < 3e-7, "tanh {x}");
             assert!(
-                (f64::from(at(sigmoid, x)) - 1.0 / (1.0 + (-d).exp())).abs() < 2e-7,
+                (f64::from(at(one(sigmoid), x)) - 1.0 / (1.0 + (-d).exp())).abs() < 2e-7,
                 "sigmoid {x}"
             );
             let u = (2.0 / std::f64::consts::PI).sqrt() * (d + 0.044_715 * d * d * d);
-            assert!((f64::from(at(gelu_tanh, x)) - 0.5 * d * (1.0 + u.tanh())).abs() < 4e-7 * d.abs().max(1.0));
+            assert!((f64::from(at(one(gelu_tanh), x)) - 0.5 * d * (1.0 + u.tanh())).abs() < 4e-7 * d.abs().max(1.0));
             if d.abs() < 4.0 {
                 assert!((f64::from(at(erf, x)) - erf_series(d)).abs() < 5e-7, "erf {x}");
             }

@@ -6,13 +6,17 @@
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_tiles;
+#[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
 
+use crate::kernels::bfloat16::bf16_chains;
 use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::int8::byte_group;
 use crate::kernels::int16::int_chains;
 
 /// A vector of f32.
@@ -103,5 +107,33 @@ pub trait Simd: Copy + 'static {
     unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
         unsafe { chains(sums, tile) }
+    }
+    /// As [`Simd::int_fma`], where b gives a pair of 8-bit integers a lane.
+    ///
+    /// # Safety
+    /// `b` must be valid for twice `LANES` reads.
+    unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int;
+    /// One group of a tile of the product with 8-bit weights; see [`byte_group`].
+    ///
+    /// # Safety
+    /// As for [`byte_group`], and the instruction set must be there.
+    #[inline(always)]
+    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { byte_group::<Self, ROWS>(floats, tile) }
+    }
+    /// Reads `LANES` upper halves of floats.
+    ///
+    /// # Safety
+    /// `p` must be valid for that many reads; no alignment is needed.
+    unsafe fn load_bf16(p: *const u16) -> Self;
+    /// The inner loop of a tile of the product with bfloat16 weights; see [`bf16_chains`].
+    ///
+    /// # Safety
+    /// As for [`bf16_chains`], and the instruction set must be there.
+    #[inline(always)]
+    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { bf16_chains(sums, tile) }
     }
 }

@@ -44,6 +44,22 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
+        // SAFETY: the caller vouches for eight reads; first and second factors are parted after widening.
+        unsafe {
+            let wide = vmovl_s8(vld1_s8(b));
+            let (low, high) = (vget_low_s16(wide), vget_high_s16(wide));
+            let (first, second) = (vuzp1_s16(low, high), vuzp2_s16(low, high));
+            vmlal_n_s16(vmlal_n_s16(sum, first, pair as i16), second, (pair >> 16) as i16)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller vouches for four reads.
+        Self(unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p))) })
+    }
+
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: see `int_zero`.
         Self(unsafe { vdupq_n_f32(x) })

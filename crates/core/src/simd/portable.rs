@@ -46,6 +46,19 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
+        // SAFETY: the caller vouches for sixteen reads.
+        let b = unsafe { b.cast::<[[i8; 2]; 8]>().read_unaligned() };
+        let (x0, x1) = (i32::from(pair as i16), pair >> 16);
+        std::array::from_fn(|i| sum[i].wrapping_add(x0 * i32::from(b[i][0]) + x1 * i32::from(b[i][1])))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller vouches for eight reads.
+        let halves = unsafe { p.cast::<[u16; 8]>().read_unaligned() };
+        Self(halves.map(|half| f32::from_bits(u32::from(half) << 16)))
+    }
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         Self([x; 8])
     }

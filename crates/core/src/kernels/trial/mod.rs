@@ -16,7 +16,7 @@ use super::gemm::Finish;
 use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope};
-use super::{Kernels, int16};
+use super::{Kernels, int8, int16};
 use field::Field;
 
 /// What to run, and on which sizes.
@@ -24,8 +24,12 @@ use field::Field;
 pub enum Trial {
     /// Product of floats.
     Product(Product),
+    /// Product of floats with bfloat16 weights.
+    Bfloat16(Product),
     /// Product of 16-bit integers; see [`Trial::exact`].
     Int16(Product),
+    /// Product of 16-bit integers with 8-bit weights.
+    Int8(Product),
     /// Rows of so many elements to 16-bit integers.
     QuantiseInt16(usize),
     /// Attention.
@@ -64,6 +68,8 @@ impl Trial {
         match self {
             Self::QuantiseInt16(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
+            // The sums of several groups are added as floats.
+            Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= int8::GROUP,
             _ => false,
         }
     }
@@ -71,12 +77,14 @@ impl Trial {
     /// Runs on `rows` rows, `step` of them a call.
     pub fn run(&self, kernels: &Kernels, seed: u64, rows: usize, step: usize) -> Outcome {
         let mut numbers = Numbers(seed);
-        let chunks = (0..rows).step_by(step).map(|first| first..(first + step).min(rows));
+        let mut chunks = (0..rows).step_by(step).map(|first| first..(first + step).min(rows));
         // SAFETY, for every call: fields have the rows and columns that the arguments tell, and the caller chose kernels
         // that the machine can run.
         match self {
-            Self::Product(product) => product.floats(kernels, &mut numbers, rows, chunks),
-            Self::Int16(product) => product.int16(kernels, &mut numbers, rows, chunks),
+            Self::Product(product) => product.floats(kernels, &mut numbers, rows, &mut chunks),
+            Self::Bfloat16(product) => product.bfloat16(kernels, &mut numbers, rows, &mut chunks),
+            Self::Int16(product) => product.int16(kernels, &mut numbers, rows, &mut chunks),
+            Self::Int8(product) => product.int8(kernels, &mut numbers, rows, &mut chunks),
             Self::Attend(attend) => attend.run(kernels, &mut numbers, rows),
             Self::QuantiseInt16(k) => {
                 let mut x = Field::coarse(rows, *k, &mut numbers);
@@ -86,6 +94,7 @@ impl Trial {
                     k: *k,
                     out: out.matrix(),
                     scales: scales.matrix(),
+                    largest_norm: int16::row_norm(*k),
                 };
                 // SAFETY: see above.
                 chunks.for_each(|chunk| unsafe { (kernels.quantise)(&args, chunk) });

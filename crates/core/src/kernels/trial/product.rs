@@ -2,9 +2,12 @@
 
 use super::field::{Field, Numbers, Outcome};
 use crate::kernels::gemm::{self, Finish, Shape, in_order_of_panels};
-use crate::kernels::{Kernels, Matrix, int16};
+use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
 use std::convert::Infallible;
 use std::ops::Range;
+
+/// The rows of each call.
+type Chunks<'a> = &'a mut dyn Iterator<Item = Range<usize>>;
 
 /// A product.
 #[derive(Clone, Copy, Debug)]
@@ -27,41 +30,97 @@ impl Product {
     }
 
     /// Of floats.
-    pub fn floats(
-        &self,
-        kernels: &Kernels,
-        numbers: &mut Numbers,
-        rows: usize,
-        chunks: impl Iterator<Item = Range<usize>>,
-    ) -> Outcome {
+    pub fn floats(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
         let (values, bias) = self.weight(kernels, numbers);
         let Ok(weight) = gemm::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let panels = 0..weight.panels();
+        // SAFETY: the fields have the sizes of the shape; the caller of `Trial::run` chose kernels that can run.
+        self.of_floats(numbers, rows, chunks, &weight, bias, |args, chunk| unsafe {
+            (kernels.gemm)(args, chunk, panels.clone())
+        })
+    }
+
+    /// Of floats, with bfloat16 weights.
+    pub fn bfloat16(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
+        let (values, bias) = self.weight(kernels, numbers);
+        let Ok(weight) = bfloat16::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let panels = 0..weight.panels();
+        // SAFETY: as in `floats`.
+        self.of_floats(numbers, rows, chunks, &weight, bias, |args, chunk| unsafe {
+            (kernels.gemm_bfloat16)(args, chunk, panels.clone())
+        })
+    }
+
+    /// Of 16-bit integers, from rows whose scales are exact.
+    pub fn int16(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
+        let (values, bias) = self.weight(kernels, numbers);
+        let Ok(weight) = int16::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let (panels, norm) = (0..weight.panels(), int16::row_norm(self.shape.k));
+        // SAFETY: as in `floats`.
+        self.of_integers(
+            kernels,
+            numbers,
+            (rows, norm),
+            chunks,
+            &weight,
+            bias,
+            |args, chunk| unsafe { (kernels.gemm_int16)(args, chunk, panels.clone()) },
+        )
+    }
+
+    /// Of 16-bit integers with 8-bit weights, from rows whose scales are exact.
+    pub fn int8(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
+        let (values, bias) = self.weight(kernels, numbers);
+        let Ok(weight) = int8::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let panels = 0..weight.panels();
+        // SAFETY: as in `floats`.
+        self.of_integers(
+            kernels,
+            numbers,
+            (rows, f32::INFINITY),
+            chunks,
+            &weight,
+            bias,
+            |args, chunk| unsafe { (kernels.gemm_int8)(args, chunk, panels.clone()) },
+        )
+    }
+
+    fn of_floats<W>(
+        &self,
+        numbers: &mut Numbers,
+        rows: usize,
+        chunks: Chunks<'_>,
+        weight: &W,
+        bias: Option<Vec<f32>>,
+        run: impl Fn(&gemm::Gemm<'_, W>, Range<usize>),
+    ) -> Outcome {
         let mut x = Field::new(rows, self.shape.k, || numbers.float());
         let mut out = Field::empty(rows, self.shape.out);
         let args = gemm::Gemm {
             x: x.matrix(),
             out: out.matrix(),
-            weight: &weight,
+            weight,
             bias: bias.as_deref(),
             finish: self.finish,
         };
-        for chunk in chunks {
-            // SAFETY: the fields have the sizes of the shape; the caller of `Trial::run` chose kernels that can run.
-            unsafe { (kernels.gemm)(&args, chunk, 0..weight.panels()) };
-        }
+        chunks.for_each(|chunk| run(&args, chunk));
         out.outcome()
     }
 
-    /// Of 16-bit integers, from rows whose scales are exact.
-    pub fn int16(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what four kernels have in common and what they don't"
+    )]
+    fn of_integers<W>(
         &self,
         kernels: &Kernels,
         numbers: &mut Numbers,
-        rows: usize,
-        chunks: impl Iterator<Item = Range<usize>>,
+        (rows, largest_norm): (usize, f32),
+        chunks: Chunks<'_>,
+        weight: &W,
+        bias: Option<Vec<f32>>,
+        run: impl Fn(&int16::Gemm<'_, W>, Range<usize>),
     ) -> Outcome {
-        let (values, bias) = self.weight(kernels, numbers);
-        let Ok(weight) = int16::Packed::new(self.shape, kernels.lanes, reader(&values));
         let (k, pairs) = (self.shape.k, int16::pairs(self.shape.k));
         let mut x = Field::coarse(rows, k, numbers);
         let (mut ints, mut scales) = (vec![f32::NAN; rows * pairs], vec![f32::NAN; rows]);
@@ -74,22 +133,21 @@ impl Product {
             k,
             out: of(&mut ints, pairs),
             scales: of(&mut scales, 1),
+            largest_norm,
         };
         let mut out = Field::empty(rows, self.shape.out);
         let args = int16::Gemm {
             x: quantise.out,
             scales: quantise.scales,
             out: out.matrix(),
-            weight: &weight,
+            weight,
             bias: bias.as_deref(),
             finish: self.finish,
         };
         for chunk in chunks {
             // SAFETY: as in `floats`.
-            unsafe {
-                (kernels.quantise)(&quantise, chunk.clone());
-                (kernels.gemm_int16)(&args, chunk, 0..weight.panels());
-            }
+            unsafe { (kernels.quantise)(&quantise, chunk.clone()) };
+            run(&args, chunk);
         }
         out.outcome()
     }

@@ -1,0 +1,51 @@
+"""Where the time of a batch goes, operation by operation, with the rate that each reaches.
+
+    python benchmarks/profile.py [MODEL] [--dtype int16] [--load documents] [--rows 16]
+
+Every step of the program is timed alone; the least of several runs counts, since noise only ever slows.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+from embergem.checkpoint.resolve import resolve
+from embergem.cli.bench import loads
+from embergem.engine import Engine
+
+RUNS = 7
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--load", default="documents", choices=("queries", "documents", "mixed"))
+    parser.add_argument("--rows", type=int, default=16, help="texts of the batch")
+    parser.add_argument("--length", type=int, help="tokens of each text, instead of those of the load")
+    parser.add_argument("--threads", type=int)
+    chosen = parser.parse_args()
+    with Engine.load(resolve(chosen.model), dtype=chosen.dtype, threads=chosen.threads) as engine:
+        rows = loads(engine.vocab_size, engine.limit)[chosen.load][: chosen.rows]
+        lengths = [chosen.length or len(row) for row in rows]
+        runs = [engine.profile(lengths) for _ in range(RUNS)]
+        peak = engine.peak(0.3)
+    groups: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for timed in zip(*runs, strict=True):
+        step, _, operations = timed[0]
+        name = step.op
+        if step.op == "linear":
+            name += f" {step.inputs[0].width} to {step.out.width}" + (" gated" if step.parameters.get("gate") else "")
+        groups[name][0] += min(seconds for _, seconds, _ in timed)
+        groups[name][1] += operations
+    total = sum(time for time, _ in groups.values())
+    print(f"{sum(lengths)} tokens in {len(lengths)} texts: {total * 1e3:.1f} ms, {sum(lengths) / total:,.0f} tokens/s")
+    print(f"{'operation':32} {'ms':>8} {'share':>6} {'of the float32 peak':>20}")
+    for name, (time, operations) in sorted(groups.items(), key=lambda item: -item[1][0]):
+        rate = f"{operations / time / peak:.2f}" if operations else ""
+        print(f"{name:32} {time * 1e3:8.2f} {time / total:6.1%} {rate:>20}")
+
+
+if __name__ == "__main__":
+    main()

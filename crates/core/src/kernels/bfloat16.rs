@@ -1,0 +1,124 @@
+//! Matrix product with bfloat16 weights: half the memory, and arithmetic in 32-bit floats as in [`super::gemm`].
+//!
+//! A weight keeps the upper half of its float, rounded to the nearest; checkpoints that hold bfloat16 lose nothing.
+
+use super::gemm::{Gemm, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
+use crate::aligned::Aligned;
+use crate::simd::Simd;
+use std::ops::Range;
+
+/// A weight matrix in panels of upper halves, K major.
+pub struct Packed {
+    data: Aligned,
+    /// What it computes.
+    pub shape: Shape,
+    lanes: usize,
+}
+
+/// The nearest bfloat16, ties to even. The weights are known to be finite.
+fn upper_half(value: f32) -> u16 {
+    let bits = value.to_bits();
+    (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+impl Packed {
+    /// Packs the rows that `row` reads; columns past the last are 0.
+    pub fn new<E: Send>(
+        shape: Shape,
+        lanes: usize,
+        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let width = VECTORS * lanes;
+        let data = pack(shape, lanes, width / 2 * shape.k, row, |panel, place, line| {
+            // SAFETY: a float has room for two halves, and no wish for alignment that a half would not have.
+            let halves = unsafe { std::slice::from_raw_parts_mut(panel.as_mut_ptr().cast::<u16>(), 2 * panel.len()) };
+            for (values, value) in halves.chunks_exact_mut(width).zip(line) {
+                values[place] = upper_half(*value);
+            }
+        })?;
+        Ok(Self { data, shape, lanes })
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.shape.panels(self.lanes)
+    }
+}
+
+/// Computes the given rows and panels.
+///
+/// # Safety
+/// See [`super::Kernels`]; `x` and `out` must not overlap.
+#[inline(always)]
+pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
+    let shape = args.weight.shape;
+    let width = VECTORS * V::LANES;
+    let floats = width / 2 * shape.k;
+    debug_assert_eq!(args.weight.lanes, V::LANES);
+    for panel in panels {
+        let column = panel * shape.columns(V::LANES);
+        let b = args.weight.data[panel * floats..].as_ptr();
+        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
+            // SAFETY: as in the product of floats.
+            unsafe {
+                let product = Product {
+                    k: shape.k,
+                    x: args.x.row(row),
+                    x_stride: args.x.stride,
+                    b,
+                    ahead: b.wrapping_add(floats + pass * shape.k / 4 * width),
+                    out: args.out.row(row).add(column),
+                    out_stride: args.out.stride,
+                    columns: shape.columns(V::LANES).min(shape.out - column),
+                };
+                let count = V::TILE.min(rows.end - row);
+                let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
+                by_rows!(V, count, |ROWS| {
+                    let mut registers = [[V::splat(0.0); VECTORS]; ROWS];
+                    V::bf16_chains::<ROWS>(&mut registers, &product);
+                    sums[..ROWS].copy_from_slice(&registers);
+                });
+                store(&mut sums[..count], &product, bias, args.finish);
+            }
+        }
+    }
+}
+
+/// Adds x · b to the sums of a tile; b points to upper halves.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of b.
+#[inline(always)]
+pub(crate) unsafe fn bf16_chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        for i in 0..tile.k {
+            let b = tile.b.cast::<u16>().add(i * VECTORS * V::LANES);
+            let (b0, b1) = (V::load_bf16(b), V::load_bf16(b.add(V::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let factor = V::splat(*tile.x.add(r * tile.x_stride + i));
+                *sums = [factor.fma(b0, sums[0]), factor.fma(b1, sums[1])];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_the_nearest() {
+        for (value, half) in [
+            (0.0, 0x0000),
+            (1.0, 0x3f80),
+            (-2.0, 0xc000),
+            (1.003_906_3, 0x3f80), // a tie, to even
+            (1.011_718_8, 0x3f82), // a tie, to even
+            (1.004, 0x3f81),
+        ] {
+            assert_eq!(upper_half(value), half, "{value}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Matrix product with 8-bit weights: half the memory of 16-bit ones.
+//!
+//! Along K every [`GROUP`] weights of a channel share a scale, for one scale a channel loses what real models need: an
+//! outlier takes the bits of all its neighbours. Rows are 16-bit integers, with one scale each; with 8 bits, grouped or
+//! not, the outliers in the rows of a real Gemma cost more than the weights do (docs/performance.md). The products of a
+//! group are summed exactly in 32 bits, 32 · 2¹⁵ · 2⁷ = 2²⁷ at most, and the groups of a channel as floats in order.
+
+use super::gemm::{MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
+use super::int16::Gemm;
+use crate::aligned::Aligned;
+use crate::simd::Simd;
+use std::ops::Range;
+
+/// Weights along K that share a scale.
+pub const GROUP: usize = 32;
+/// Largest weight in units of its scale.
+const PEAK: f32 = 127.0;
+
+/// Floats that one group of a panel takes: a scale a column, and the weights.
+fn group_len(lanes: usize) -> usize {
+    VECTORS * lanes * (1 + GROUP / 4)
+}
+
+/// A weight matrix in panels; each is groups along K, and a group the scales of its columns, then pairs of neighbours
+/// along K, column by column.
+pub struct Packed {
+    data: Aligned,
+    /// What it computes.
+    pub shape: Shape,
+    lanes: usize,
+}
+
+impl Packed {
+    /// Scales and packs the rows that `row` reads; columns and places past the last are 0.
+    pub fn new<E: Send>(
+        shape: Shape,
+        lanes: usize,
+        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let (width, len) = (VECTORS * lanes, group_len(lanes));
+        let data = pack(
+            shape,
+            lanes,
+            shape.k.div_ceil(GROUP) * len,
+            row,
+            |panel, place, line| {
+                for (weights, group) in line.chunks(GROUP).zip(panel.chunks_exact_mut(len)) {
+                    let (scales, pairs) = group.split_at_mut(width);
+                    let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
+                    scales[place] = peak / PEAK;
+                    let factor = if peak > 0.0 { PEAK / peak } else { 0.0 };
+                    // SAFETY: a float has room for two pairs of bytes.
+                    let pairs = unsafe {
+                        std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i8; 2]>(), 2 * pairs.len())
+                    };
+                    for (i, w) in weights.iter().enumerate() {
+                        pairs[i / 2 * width + place][i % 2] = (w * factor).round_ties_even() as i8;
+                    }
+                }
+            },
+        )?;
+        Ok(Self { data, shape, lanes })
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.shape.panels(self.lanes)
+    }
+}
+
+/// Computes the given rows and panels.
+///
+/// # Safety
+/// See [`super::Kernels`].
+#[inline(always)]
+pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
+    let shape = args.weight.shape;
+    let width = VECTORS * V::LANES;
+    let len = group_len(V::LANES);
+    let groups = shape.k.div_ceil(GROUP);
+    debug_assert_eq!(args.weight.lanes, V::LANES);
+    for panel in panels {
+        let column = panel * shape.columns(V::LANES);
+        let b = args.weight.data[panel * groups * len..].as_ptr();
+        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
+            // SAFETY: as in the product of floats; a row of pairs is whole groups long.
+            unsafe {
+                let count = V::TILE.min(rows.end - row);
+                let mut tile = Product {
+                    k: GROUP / 2,
+                    x: args.x.row(row),
+                    x_stride: args.x.stride,
+                    b,
+                    ahead: b.wrapping_add(groups * len + pass * groups * len / 4),
+                    out: args.out.row(row).add(column),
+                    out_stride: args.out.stride,
+                    columns: shape.columns(V::LANES).min(shape.out - column),
+                };
+                let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
+                for _ in 0..groups {
+                    by_rows!(V, count, |ROWS| V::byte_group::<ROWS>(&mut sums, &tile));
+                    tile.x = tile.x.add(GROUP / 2);
+                    tile.b = tile.b.add(len);
+                    tile.ahead = tile.ahead.wrapping_add(GROUP / 8 * 16);
+                }
+                for (r, sums) in sums[..count].iter_mut().enumerate() {
+                    let of_row = V::splat(*args.scales.row(row + r));
+                    *sums = [sums[0].mul(of_row), sums[1].mul(of_row)];
+                }
+                store(&mut sums[..count], &tile, bias, args.finish);
+            }
+        }
+    }
+}
+
+/// Adds the products of a tile with one group, which stands behind its scales, to `floats`.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and one group of b.
+#[inline(always)]
+pub(crate) unsafe fn byte_group<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]], tile: &Product) {
+    let mut sums = [[V::int_zero(); VECTORS]; ROWS];
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        let scales = [V::load(tile.b), V::load(tile.b.add(V::LANES))];
+        let pairs = tile.b.add(VECTORS * V::LANES).cast::<i8>();
+        for i in 0..GROUP / 2 {
+            let b = pairs.add(i * 2 * VECTORS * V::LANES);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::byte_fma(*sum, pair, b.add(v * 2 * V::LANES));
+                }
+            }
+        }
+        for (floats, sums) in floats.iter_mut().zip(&sums) {
+            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
+                *float = V::from_int(*sum).fma(scale, *float);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::gemm::Finish;
+    use crate::kernels::{Kernels, Matrix, int16};
+
+    /// The product of all rows of x with a weight, on one instruction set.
+    fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
+        let (rows, out) = (x.len() / k, weight.len() / k);
+        let shape = Shape { out, k, gated: false };
+        let packed = Packed::new::<()>(shape, kernels.lanes, |row, line| {
+            line.copy_from_slice(&weight[row * k..(row + 1) * k]);
+            Ok(())
+        })
+        .unwrap();
+        let matrix = |values: &mut [f32], stride| Matrix {
+            data: values.as_mut_ptr(),
+            stride,
+        };
+        let (mut x, mut ints) = (x.to_vec(), vec![0.0; rows * int16::pairs(k)]);
+        let (mut scales, mut result) = (vec![0.0; rows], vec![0.0; rows * out]);
+        let quantise = int16::Quantise {
+            x: matrix(&mut x, k),
+            k,
+            out: matrix(&mut ints, int16::pairs(k)),
+            scales: matrix(&mut scales, 1),
+            largest_norm: f32::INFINITY,
+        };
+        let gemm = Gemm {
+            x: quantise.out,
+            scales: quantise.scales,
+            out: matrix(&mut result, out),
+            weight: &packed,
+            bias: None,
+            finish: Finish::Keep,
+        };
+        // SAFETY: the matrices have the sizes that the arguments say, and the kernels are this machine's.
+        unsafe {
+            (kernels.quantise)(&quantise, 0..rows);
+            (kernels.gemm_int8)(&gemm, 0..rows, 0..packed.panels());
+        }
+        result
+    }
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    #[test]
+    fn is_near_the_exact_product_on_every_instruction_set() {
+        for (rows, k, out) in [
+            (1, 1, 1),
+            (1, 31, 3),
+            (2, 33, 17),
+            (6, 64, 16),
+            (7, 100, 35),
+            (13, 768, 40),
+        ] {
+            let (x, weight) = (numbers(rows * k, 1), numbers(out * k, 2));
+            let sums = product(Kernels::portable(), &x, &weight, k);
+            for kernels in Kernels::all() {
+                let found = product(kernels, &x, &weight, k);
+                let name = kernels.name;
+                for (i, (found, twin)) in found.iter().zip(&sums).enumerate() {
+                    let (x, w) = (&x[i / out * k..][..k], &weight[i % out * k..][..k]);
+                    let exact: f64 = x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                    let bound = 0.006 * (k as f64).sqrt();
+                    assert!(
+                        (f64::from(*found) - exact).abs() < bound,
+                        "{name} {rows} {k} {out}: {found} for {exact}"
+                    );
+                    assert!(
+                        (found - twin).abs() < 1e-5 * (k as f32).sqrt(),
+                        "{name} {rows} {k} {out}: {found}, {twin}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_stay_finite_and_exact() {
+        for k in [31, 32, 512, 4096] {
+            let x: Vec<f32> = (0..k).map(|i| if i % 3 == 0 { 1e9 } else { -1e9 }).collect();
+            let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+            for found in product(Kernels::best(), &x, &x, k) {
+                assert!(
+                    (f64::from(found) / exact - 1.0).abs() < 1e-3,
+                    "{k}: {found} for {exact}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zeros_and_nan_stays_nan() {
+        let kernels = Kernels::best();
+        assert!(
+            product(kernels, &[0.0; 40], &[1.0; 40], 40)
+                .iter()
+                .all(|found| *found == 0.0)
+        );
+        assert!(
+            product(kernels, &[1.0; 40], &[0.0; 40], 40)
+                .iter()
+                .all(|found| *found == 0.0)
+        );
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = [1.0; 40];
+            x[17] = bad;
+            assert!(
+                product(kernels, &x, &[1.0; 40], 40)
+                    .iter()
+                    .all(|found| !found.is_finite())
+            );
+        }
+    }
+}

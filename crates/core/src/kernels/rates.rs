@@ -1,0 +1,209 @@
+//! How fast the kernels are, one thread, against the multiply-adds that the same thread can do: for whoever works on
+//! them. `cargo test --release -p embergem-core rates -- --ignored --nocapture`
+
+use super::attention::{self, Attention, Span, Tile};
+use super::gemm::{self, Finish, Shape};
+use super::norm::{self, Norm, Residual};
+use super::{Kernels, Matrix, bfloat16, int8, int16, peak};
+use crate::aligned::Aligned;
+use crate::simd::math::Activation;
+use std::time::Instant;
+
+/// Texts of a batch have about so many tokens.
+const ROWS: usize = 96;
+
+/// Least seconds of many runs: noise only ever slows.
+fn least(mut run: impl FnMut()) -> f64 {
+    let one = |run: &mut dyn FnMut()| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..200).map(|_| one(&mut run)).fold(f64::INFINITY, f64::min)
+}
+
+fn numbers(count: usize) -> Aligned {
+    let mut values = Aligned::zeros(count);
+    let mut state = 1u32;
+    for value in values.iter_mut() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    }
+    values
+}
+
+fn matrix(values: &mut [f32], stride: usize) -> Matrix {
+    Matrix {
+        data: values.as_mut_ptr(),
+        stride,
+    }
+}
+
+fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<(), std::convert::Infallible> + Sync {
+    let values = numbers(4096);
+    move |row, line| {
+        (0..k).for_each(|i| line[i] = values[(row * 31 + i) % 4096]);
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "measures, and passes whatever it finds"]
+fn rates() {
+    let kernels = Kernels::best();
+    let rounds = 2000;
+    // SAFETY: here and below, the kernels are those of this machine and the operands have the sizes that the arguments say.
+    let seconds = least(|| unsafe {
+        std::hint::black_box((kernels.peak)(rounds));
+    });
+    let peak = (rounds * peak::operations(kernels.lanes)) as f64 / seconds;
+    println!("{}: {:.1} GFLOP/s", kernels.name, peak / 1e9);
+    let show = |name: &str, seconds: f64, operations: usize| {
+        let share = operations as f64 / seconds / peak;
+        println!("{name:40} {:9.1} us  {share:.2}", seconds * 1e6);
+    };
+    for (k, out, gated) in [
+        (768, 1280, false),
+        (768, 1152, true),
+        (1152, 768, false),
+        (768, 768, false),
+        (384, 1536, false),
+    ] {
+        let shape = Shape { out, k, gated };
+        let finish = if gated {
+            Finish::Gate(Activation::GeluTanh)
+        } else {
+            Finish::Keep
+        };
+        let operations = 2 * ROWS * k * shape.rows().unwrap();
+        let (mut x, mut y) = (numbers(ROWS * k), numbers(ROWS * out));
+        let Ok(weight) = gemm::Packed::new(shape, kernels.lanes, read(k));
+        let args = gemm::Gemm {
+            x: matrix(&mut x, k),
+            out: matrix(&mut y, out),
+            weight: &weight,
+            bias: None,
+            finish,
+        };
+        let name = format!("{k} to {out}{}", if gated { " gated" } else { "" });
+        show(
+            &format!("float32 {name}"),
+            least(|| unsafe { (kernels.gemm)(&args, 0..ROWS, 0..weight.panels()) }),
+            operations,
+        );
+        let Ok(weight) = bfloat16::Packed::new(shape, kernels.lanes, read(k));
+        let args = gemm::Gemm {
+            x: matrix(&mut x, k),
+            out: matrix(&mut y, out),
+            weight: &weight,
+            bias: None,
+            finish,
+        };
+        show(
+            &format!("bfloat16 {name}"),
+            least(|| unsafe { (kernels.gemm_bfloat16)(&args, 0..ROWS, 0..weight.panels()) }),
+            operations,
+        );
+        let Ok(weight) = int16::Packed::new(shape, kernels.lanes, read(k));
+        let (mut ints, mut scales) = (Aligned::zeros(ROWS * int16::pairs(k)), Aligned::zeros(ROWS));
+        let quantise = int16::Quantise {
+            x: matrix(&mut x, k),
+            k,
+            out: matrix(&mut ints, int16::pairs(k)),
+            scales: matrix(&mut scales, 1),
+            largest_norm: int16::row_norm(k),
+        };
+        show(
+            &format!("int16 quantise {k}"),
+            least(|| unsafe { (kernels.quantise)(&quantise, 0..ROWS) }),
+            operations,
+        );
+        let args = int16::Gemm {
+            x: quantise.out,
+            scales: quantise.scales,
+            out: matrix(&mut y, out),
+            weight: &weight,
+            bias: None,
+            finish,
+        };
+        show(
+            &format!("int16 {name}"),
+            least(|| unsafe { (kernels.gemm_int16)(&args, 0..ROWS, 0..weight.panels()) }),
+            operations,
+        );
+        let Ok(weight) = int8::Packed::new(shape, kernels.lanes, read(k));
+        let args = int16::Gemm {
+            x: quantise.out,
+            scales: quantise.scales,
+            out: matrix(&mut y, out),
+            weight: &weight,
+            bias: None,
+            finish,
+        };
+        show(
+            &format!("int8 {name}"),
+            least(|| unsafe { (kernels.gemm_int8)(&args, 0..ROWS, 0..weight.panels()) }),
+            operations,
+        );
+    }
+    let (len, heads, d) = (257, 3, 256);
+    let (mut q, mut k, mut v, mut out) = (
+        numbers(len * heads * d),
+        numbers(len * d),
+        numbers(len * d),
+        numbers(len * heads * d),
+    );
+    let mut packed = Aligned::zeros(attention::packed_len(len, 1, d, kernels.panel));
+    let mut scratch = Aligned::zeros(attention::scratch_len(len, kernels.panel));
+    let args = Attention {
+        q: matrix(&mut q, heads * d),
+        k: matrix(&mut k, d),
+        v: matrix(&mut v, d),
+        out: matrix(&mut out, heads * d),
+        heads,
+        kv_heads: 1,
+        head_dim: d,
+        scale: 0.0625,
+        causal: false,
+        radius: Some(256),
+        bias: None,
+        packed: matrix(&mut packed, 0),
+    };
+    let span = Span {
+        start: 0,
+        len,
+        packed: 0,
+    };
+    show(
+        "attention pack",
+        least(|| unsafe { (kernels.attention_pack)(&args, span, 0) }),
+        4 * len * len * heads * d,
+    );
+    show(
+        "attention",
+        least(|| unsafe {
+            for head in 0..heads {
+                for first in (0..len).step_by(attention::TILE) {
+                    (kernels.attention_tile)(&args, Tile { span, first }, head, &mut scratch);
+                }
+            }
+        }),
+        4 * len * len * heads * d,
+    );
+    let (mut a, mut b) = (numbers(ROWS * 768), numbers(ROWS * 768));
+    let weight = numbers(768);
+    for residual in [None, Some((matrix(&mut b, 768), Residual::After))] {
+        let args = Norm {
+            kind: norm::Kind::Rms,
+            eps: 1e-6,
+            x: matrix(&mut a, 768),
+            out: matrix(&mut q, 768),
+            residual,
+            group: 768,
+            groups: 1,
+            weight: Some(&weight),
+            bias: None,
+        };
+        show("norm", least(|| unsafe { (kernels.norm)(&args, 0..ROWS) }), 0);
+    }
+}
