@@ -118,10 +118,11 @@ class Loop:
             joined, new = self._split(work, rows, lane, names, known)
             self._require_room(sum(len(cell.ids) for cell in new), lane)
             self._enqueue(work, joined, new)
+            complete = work.missing == 0  # once the lock is free, the loop may be the one that completes it
         if self._cache is not None:
             self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
         self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
-        if work.missing == 0:
+        if complete:
             work.answer()
         return work
 
