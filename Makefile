@@ -12,11 +12,11 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
-.PHONY: help setup serve test check dist assets bench lock random-gemma parity parity-full \
+.PHONY: exactness profile help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
+.PHONY: exactness profile help setup serve test check dist assets bench lock random-gemma parity parity-full \
 	test-arm test-portable sanitize clean
 
-.PHONY: help setup serve test check dist assets programs bench lock random-gemma parity parity-full clean
+.PHONY: exactness profile help setup serve test check dist assets programs bench lock random-gemma parity parity-full clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,13 @@ programs: $(STAMP)/native ## Write the programs that the Rust crate carries anew
 
 random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random weights
 	$(BIN)/python scripts/random_gemma.py
+
+exactness: $(STAMP)/native assets ## How near each arithmetic comes to float32, on random and on real weights of Gemma
+	$(BIN)/python scripts/real_gemma.py
+	$(BIN)/python benchmarks/exactness.py $(ARGS)
+
+profile: $(STAMP)/native assets ## Where the time of a batch goes; ARGS="MODEL --dtype int16 --load documents"
+	$(BIN)/python benchmarks/profile.py $(ARGS)
 
 parity: $(STAMP)/native assets ## Compare live with sentence-transformers (installs torch into a virtual environment of its own)
 	$(BIN)/python scripts/parity.py

@@ -25,8 +25,9 @@ class Embedder(Methods):
         model: Hub id, alias, directory or GGUF file; None is the default model, all-MiniLM-L6-v2. Or the address of an
             embergem server, such as "http://localhost:1234": the same methods give the same bits from there (`Client`
             has more to set).
-        dtype: Arithmetic of the large products: "float32" (also None); "int16", faster and near lossless; "auto",
-            which is int16 where it was measured to come within a cosine of 0.9999 of float32.
+        dtype: Arithmetic of the large products: "float32" (also None); "bfloat16", weights in half the memory;
+            "int16", faster and near lossless; "int8", least memory; "auto", which is int16 where it was measured to
+            come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
         dense_from: The model whose dense layers a GGUF file takes that lacks its own.

@@ -161,6 +161,11 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Whether [`Turn::pause`] would let another go first.
+    pub fn is_wanted(&self) -> bool {
+        self.arbiter.waiting.load(Ordering::Relaxed) > 0 && self.arbiter.lock().gives_way(self.arbiter.now())
+    }
+
     /// To be called between two steps: lets others go first when it is their turn, and waits for the next of its own.
     pub fn pause(&self) {
         if self.arbiter.waiting.load(Ordering::Relaxed) == 0 {

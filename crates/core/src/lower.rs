@@ -40,6 +40,34 @@ pub enum Matrix {
 }
 
 impl Matrix {
+    /// What it computes.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Float32(weight) => weight.shape,
+            Self::Bfloat16(weight) => weight.shape,
+            Self::Int16(weight) => weight.shape,
+            Self::Int8(weight) => weight.shape,
+        }
+    }
+
+    /// Panels.
+    pub fn panels(&self) -> usize {
+        match self {
+            Self::Float32(weight) => weight.panels(),
+            Self::Bfloat16(weight) => weight.panels(),
+            Self::Int16(weight) => weight.panels(),
+            Self::Int8(weight) => weight.panels(),
+        }
+    }
+
+    /// Pairs of integers that a row of x becomes; 0 where it is multiplied as it is.
+    pub fn pairs(&self) -> usize {
+        match self {
+            Self::Float32(_) | Self::Bfloat16(_) => 0,
+            Self::Int16(_) | Self::Int8(_) => int16::pairs(self.shape().k),
+        }
+    }
+
     /// Finds the rows of a weight and packs them for the kernels.
     fn pack(
         checkpoint: &Checkpoint,

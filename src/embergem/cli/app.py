@@ -55,7 +55,9 @@ def complete_task(incomplete: str) -> list[str]:
 
 def complete_dtype(incomplete: str) -> list[str]:
     """Arithmetics that begin with what was typed."""
-    return [name for name in ("auto", "float32", "int16") if name.startswith(incomplete)]
+    from embergem.engine.arithmetic import DTYPES
+
+    return [name for name in DTYPES if name.startswith(incomplete)]
 
 
 Model = Annotated[
@@ -68,7 +70,10 @@ Model = Annotated[
 ]  # fmt: skip
 Dtype = Annotated[
     str,
-    typer.Option(help="Arithmetic: float32, int16 (faster, near lossless) or auto.", autocompletion=complete_dtype),
+    typer.Option(
+        help="Arithmetic: float32, bfloat16, int16 (faster, near lossless), int8 (least memory) or auto.",
+        autocompletion=complete_dtype,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Most threads to compute with. Default: one a core.")]
 
@@ -151,7 +156,8 @@ def serve(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Arithmetic: float32, int16 (faster, near lossless) or auto. Default: float32.",
+            help="Arithmetic: float32, bfloat16, int16 (faster, near lossless), int8 (least memory) or auto. "
+            "Default: float32.",
             autocompletion=complete_dtype,
         ),
     ] = None,

@@ -1,10 +1,10 @@
 """One model, ready to embed: text pipeline, loop and executor behind `embed` and `submit`."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -16,8 +16,8 @@ from embergem.checkpoint import scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.engine import budget, fork
+from embergem.engine.arithmetic import DTYPES, load_as
 from embergem.engine.cache import Cache
-from embergem.engine.exactness import LEAST_COSINE, cosine
 from embergem.engine.fingerprint import fingerprint
 from embergem.engine.loop import Loop
 from embergem.engine.prepare import check, prepare
@@ -30,9 +30,6 @@ from embergem.program.program import Program, Step
 
 log = logging.getLogger(__name__)
 
-DTYPES = ("float32", "int16", "auto")
-"""Arithmetic that can be asked for."""
-
 
 class Engine:
     """A loaded model. Thread-safe; close it to free its thread and its weights.
@@ -43,7 +40,7 @@ class Engine:
         allowed_dimensions: Sizes that `Request.dimensions` may ask for, largest first.
         limit: Most tokens of one input, special tokens included.
         tasks: Names that `Request.task` may have; empty for a model without prompts.
-        dtype: Arithmetic of the large products, "float32" or "int16".
+        dtype: Arithmetic of the large products: one of `arithmetic.DTYPES` but "auto".
         instruction_set: Kernels in use, such as "avx2".
         threads: Threads that a run uses at most.
         vocab_size: Token ids are below this.
@@ -115,8 +112,7 @@ class Engine:
     ) -> "Engine":
         """Load the model at `location`.
 
-        `dtype` is "float32", "int16" (16-bit integers in the large products: faster, half the memory for weights, and
-        near lossless) or "auto", which is int16 where that was measured to come within a cosine of 0.9999 of float32.
+        `dtype` is the arithmetic of the large products; see `arithmetic.DTYPES`.
         `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
         `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
         which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
@@ -146,10 +142,10 @@ class Engine:
                 bare=kind.bare,
             )
             source = program.to_json()
-            model, least = _load(
+            model, least = load_as(
+                dtype,
                 lambda dtype: Model.load(source, files, threads=threads, dtype=dtype, scan=fresh),
                 checkpoint.weights,
-                dtype,
                 location.id,
             )
         if checkpoint.compiled:
@@ -319,27 +315,9 @@ def in_words(sizes: Sequence[int]) -> str:
     return ", ".join(str(size) for size in sizes)
 
 
-def _load(
-    load: Callable[[str], Model], weights: Sequence[tuple[str, Path]], dtype: str, name: str
-) -> tuple[Model, float]:
-    """Load in the wanted arithmetic, and say how near it comes to float32."""
-    if dtype == "float32":
-        return load("float32"), 1.0
-    model = load("int16")
-    exact = cache(lambda: load("float32"))
-    least = cosine(weights, exact, model)
-    if least >= LEAST_COSINE:
-        return model, least
-    if dtype == "auto":
-        log.warning("%s: int16 has a cosine of only %.6f to float32; taking float32", name, least)
-        return exact(), 1.0
-    log.warning("%s: vectors in int16 have a cosine of only %.6f to float32", name, least)
-    return model, least
-
-
 def _check_options(dtype: str, threads: int | None, device: str | None) -> None:
     if dtype not in DTYPES:
-        why = "; float16 overflows in Gemma models" if dtype == "float16" else ""
+        why = " (its largest number is 65,504, which activations of Gemma models pass)" if dtype == "float16" else ""
         raise UnsupportedOption(
             f"dtype={dtype!r} is not available{why}. This version has: {', '.join(DTYPES)}", param="dtype"
         )

@@ -4,8 +4,8 @@ import math
 
 from embergem.program.program import Program
 
-WIDTHS = {"float32": 4, "int16": 2, "bfloat16": 2, "int8": 1}
-"""Bytes of a number in the large products, by dtype."""
+WIDTHS = {"float32": 4.0, "int16": 2.0, "bfloat16": 2.0, "int8": 1.125}
+"""Bytes of a number in the large products, by dtype; int8 has a scale for every 32."""
 
 
 def weight_bytes(program: Program, dtype: str) -> int:
@@ -17,7 +17,7 @@ def weight_bytes(program: Program, dtype: str) -> int:
         if step.op == "linear" and program.buffers[step.out.buffer].axis == "tokens"
     }
     return sum(
-        math.prod(weight.shape) * (WIDTHS.get(dtype, 4) if number in products else 4)
+        round(math.prod(weight.shape) * (WIDTHS[dtype] if number in products else 4))
         for number, weight in enumerate(program.weights)
         if number not in tables
     )

@@ -2,7 +2,7 @@
 
 use super::{Run, by_rows};
 use crate::kernels::gemm::{Finish, Gemm};
-use crate::kernels::{Matrix, int16};
+use crate::kernels::{Kernels, Matrix, int16};
 use crate::lower::Matrix as Weights;
 use crate::pool::Pool;
 use std::ops::Range;
@@ -19,89 +19,135 @@ const GEMM_ROWS: usize = 96;
 pub(super) struct Product<'a> {
     pub x: Matrix,
     pub out: Matrix,
-    pub rows: usize,
     pub bias: Option<&'a [f32]>,
     pub finish: Finish,
 }
 
-impl Run<'_> {
-    pub(super) fn linear(&mut self, pool: &Pool, weight: &Weights, product: Product<'_>) {
-        let (kernels, threads, rows) = (self.model.kernels, self.model.threads, product.rows);
-        let split = |k: usize, panels: usize, run: &(dyn Fn(Range<usize>, Range<usize>) + Sync)| {
-            by_rows_and_panels(pool, threads, (rows, k, panels), run);
-        };
-        // SAFETY, for every kernel call here: see `Run::step`.
-        match weight {
-            Weights::Float32(weight) => {
-                let args = floats(product, weight);
-                split(weight.shape.k, weight.panels(), &|rows, panels| {
-                    // SAFETY: see above.
-                    unsafe { (kernels.gemm)(&args, rows, panels) }
-                });
-            }
-            Weights::Bfloat16(weight) => {
-                let args = floats(product, weight);
-                split(weight.shape.k, weight.panels(), &|rows, panels| {
-                    // SAFETY: see above.
-                    unsafe { (kernels.gemm_bfloat16)(&args, rows, panels) }
-                });
-            }
-            Weights::Int16(weight) => {
-                let k = weight.shape.k;
-                let args = self.integers(pool, product, weight, k, int16::row_norm(k));
-                split(int16::pairs(k), weight.panels(), &|rows, panels| {
-                    // SAFETY: see above.
-                    unsafe { (kernels.gemm_int16)(&args, rows, panels) }
-                });
-            }
-            Weights::Int8(weight) => {
-                let k = weight.shape.k;
-                let args = self.integers(pool, product, weight, k, f32::INFINITY);
-                split(int16::pairs(k), weight.panels(), &|rows, panels| {
-                    // SAFETY: see above.
-                    unsafe { (kernels.gemm_int8)(&args, rows, panels) }
-                });
-            }
+/// Room for rows as integers and for their scales, one part a worker.
+#[derive(Clone, Copy)]
+pub(super) struct Scratch {
+    ints: Matrix,
+    scales: Matrix,
+}
+
+impl Scratch {
+    /// From the first part of either, and the floats of each.
+    pub fn new(ints: *mut f32, of_ints: usize, scales: *mut f32, of_scales: usize) -> Self {
+        let matrix = |data, stride| Matrix { data, stride };
+        Self {
+            ints: matrix(ints, of_ints),
+            scales: matrix(scales, of_scales),
         }
     }
 
-    /// Turns the rows of a product into integers, in storage of the run's own.
-    fn integers<'a, W>(
-        &mut self,
-        pool: &Pool,
-        product: Product<'a>,
-        weight: &'a W,
-        k: usize,
-        largest_norm: f32,
-    ) -> int16::Gemm<'a, W> {
-        let kernels = self.model.kernels;
-        let pairs = int16::pairs(k);
+    /// The part of a worker.
+    pub fn of(&self, worker: usize) -> Self {
+        let part = |matrix: Matrix| Matrix {
+            data: matrix.data.wrapping_add(worker * matrix.stride),
+            stride: matrix.stride,
+        };
+        Self {
+            ints: part(self.ints),
+            scales: part(self.scales),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The product of all rows, its rows and columns divided among threads.
+    pub(super) fn linear(&mut self, pool: &Pool, weight: &Weights, product: Product<'_>, rows: usize) {
+        let (kernels, threads) = (self.model.kernels, self.model.threads);
+        let pairs = weight.pairs();
         let storage = self.model.buffers.len() + 2;
-        self.arena[storage].reserve(product.rows * pairs);
-        self.arena[storage + 1].reserve(product.rows);
-        let mut matrix = |number: usize, stride| Matrix {
-            data: self.arena[number].as_mut_ptr(),
-            stride,
-        };
-        let (x, scales) = (matrix(storage, pairs), matrix(storage + 1, 1));
-        let quantise = int16::Quantise {
-            x: product.x,
-            k,
-            out: x,
-            scales,
-            largest_norm,
-        };
-        by_rows(pool, self.model.threads, product.rows, |rows| {
-            // SAFETY: lowering checked the operands; the storage has the batch's rows.
-            unsafe { (kernels.quantise)(&quantise, rows) }
+        self.arena[storage].reserve(rows * pairs);
+        self.arena[storage + 1].reserve(rows);
+        let (ints, scales) = (self.arena[storage].as_mut_ptr(), self.arena[storage + 1].as_mut_ptr());
+        let scratch = Scratch::new(ints, 0, scales, 0);
+        if pairs > 0 {
+            by_rows(pool, threads, rows, |rows| {
+                quantise(kernels, product, weight, rows.clone(), rows.start, scratch);
+            });
+        }
+        let k = if pairs > 0 { pairs } else { weight.shape().k };
+        by_rows_and_panels(pool, threads, (rows, k, weight.panels()), |rows, panels| {
+            multiply(kernels, product, weight, (rows.clone(), rows.start), panels, scratch);
         });
-        int16::Gemm {
-            x,
-            scales,
-            out: product.out,
-            weight,
-            bias: product.bias,
-            finish: product.finish,
+    }
+}
+
+/// The product of some rows, by one thread.
+pub(super) fn rows_of(kernels: &Kernels, product: Product<'_>, weight: &Weights, rows: Range<usize>, scratch: Scratch) {
+    if weight.pairs() > 0 {
+        quantise(kernels, product, weight, rows.clone(), 0, scratch);
+    }
+    multiply(kernels, product, weight, (rows, 0), 0..weight.panels(), scratch);
+}
+
+/// Turns rows into integers; the first goes to row `to` of the scratch.
+fn quantise(
+    kernels: &Kernels,
+    product: Product<'_>,
+    weight: &Weights,
+    rows: Range<usize>,
+    to: usize,
+    scratch: Scratch,
+) {
+    let k = weight.shape().k;
+    let (ints, scales) = integers(weight, rows.start, to, scratch);
+    let args = int16::Quantise {
+        x: product.x,
+        k,
+        out: ints,
+        scales,
+        largest_norm: match weight {
+            Weights::Int8(_) => f32::INFINITY,
+            _ => int16::row_norm(k),
+        },
+    };
+    // SAFETY: see `Run::local`; the scratch has room for the rows.
+    unsafe { (kernels.quantise)(&args, rows) }
+}
+
+/// The scratch as matrices in which row `first` of the batch stands in row `to`.
+fn integers(weight: &Weights, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
+    let shifted = |data: *mut f32, stride: usize| Matrix {
+        data: data.wrapping_add(to * stride).wrapping_sub(first * stride),
+        stride,
+    };
+    (
+        shifted(scratch.ints.data, weight.pairs()),
+        shifted(scratch.scales.data, 1),
+    )
+}
+
+/// Multiplies rows, which stand in the scratch from the given row on where they are integers.
+fn multiply(
+    kernels: &Kernels,
+    product: Product<'_>,
+    weight: &Weights,
+    (rows, to): (Range<usize>, usize),
+    panels: Range<usize>,
+    scratch: Scratch,
+) {
+    // SAFETY, for every kernel call here: see `Run::local`.
+    match weight {
+        Weights::Float32(weight) => {
+            // SAFETY: see above.
+            unsafe { (kernels.gemm)(&floats(product, weight), rows, panels) }
+        }
+        Weights::Bfloat16(weight) => {
+            // SAFETY: see above.
+            unsafe { (kernels.gemm_bfloat16)(&floats(product, weight), rows, panels) }
+        }
+        Weights::Int16(packed) => {
+            let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
+            // SAFETY: see above.
+            unsafe { (kernels.gemm_int16)(&args, rows, panels) }
+        }
+        Weights::Int8(packed) => {
+            let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
+            // SAFETY: see above.
+            unsafe { (kernels.gemm_int8)(&args, rows, panels) }
         }
     }
 }
@@ -109,6 +155,17 @@ impl Run<'_> {
 fn floats<'a, W>(product: Product<'a>, weight: &'a W) -> Gemm<'a, W> {
     Gemm {
         x: product.x,
+        out: product.out,
+        weight,
+        bias: product.bias,
+        finish: product.finish,
+    }
+}
+
+fn of_integers<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix, Matrix)) -> int16::Gemm<'a, W> {
+    int16::Gemm {
+        x,
+        scales,
         out: product.out,
         weight,
         bias: product.bias,

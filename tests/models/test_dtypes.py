@@ -1,0 +1,104 @@
+"""The arithmetics beside float32: how near each comes, the same bits alone and in any batch, and what "auto" takes."""
+
+import numpy as np
+import pytest
+from goldens import golden, pack
+from test_goldens import FAMILIES as ALL
+
+from embergem import Embedder
+from embergem._native import instruction_sets
+from embergem.checkpoint.location import Location
+from embergem.engine import Engine, Request, exactness
+from embergem.engine.arithmetic import DTYPES
+from embergem.errors import UnsupportedOption
+
+FAMILIES = [name for name in ALL if name != "static"]  # which multiplies no matrices
+TINY = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.9999}
+"""Least cosine to the published library's vectors, tiny checkpoints."""
+LARGE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.998}
+"""The same at full size."""
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("dtype", TINY)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_near_the_library(name, dtype, instruction_set):
+    checkpoint = golden(name)
+    vectors = checkpoint.native(dtype=dtype, instruction_set=instruction_set).run(*pack(checkpoint.ids))
+    assert (vectors * checkpoint.vectors).sum(axis=1).min() > TINY[dtype]
+    assert np.abs(vectors - checkpoint.vectors).max() > 0
+
+
+@pytest.mark.parametrize("dtype", TINY)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_same_bits_alone_and_in_any_batch(name, dtype):
+    checkpoint = golden(name)
+    model, single = checkpoint.native(dtype=dtype), checkpoint.native(dtype=dtype, threads=1)
+    together = model.run(*pack(checkpoint.ids))
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        chosen = random.choice(len(checkpoint.ids), size=random.integers(1, 40))
+        rows = [checkpoint.ids[i] for i in chosen]
+        assert np.array_equal(model.run(*pack(rows)), together[chosen])
+        assert np.array_equal(single.run(*pack(rows[:1]))[0], together[chosen[0]])
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.9999), ("int16", 0.99999), ("int8", 0.9995)])
+def test_real_weights(minilm, lee, dtype, least):
+    documents = (lee / "lee.cor").read_text("latin-1").strip().split("\n")[:25]
+    with Embedder(minilm) as exact, Embedder(minilm, dtype=dtype) as other:
+        assert (exact.embed(documents) * other.embed(documents)).sum(axis=1).min() > least
+
+
+def test_int8_judges_as_people_do(minilm, lee):
+    documents = (lee / "lee.cor").read_text("latin-1").strip().split("\n")
+    judged = np.loadtxt(lee / "similarities0-1.txt")[np.triu_indices(50, 1)]
+
+    def pearson(dtype):
+        with Embedder(minilm, dtype=dtype) as embedder:
+            vectors = embedder.embed(documents)
+        return np.corrcoef((vectors @ vectors.T)[np.triu_indices(50, 1)], judged)[0, 1]
+
+    assert abs(pearson("int8") - pearson("float32")) < 0.002
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+def test_full_size(random_gemma, dtype):
+    checkpoint = golden("gemma300m_random", random_gemma)
+    rows = [1, 3, 5, 8]
+    vectors = checkpoint.native(dtype=dtype).run(*pack([checkpoint.ids[row] for row in rows]))
+    assert (vectors * checkpoint.vectors[rows]).sum(axis=1).min() > LARGE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_name_loads(tiny, dtype):
+    with Embedder(tiny, dtype=dtype) as embedder:
+        assert embedder.dtype == ("int16" if dtype == "auto" else dtype)
+
+
+def test_half_precision_is_refused_with_the_reason(tiny):
+    with pytest.raises(UnsupportedOption, match=r"65,504.*float32, bfloat16, int16, int8, auto"):
+        Embedder(tiny, dtype="float16")
+
+
+def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
+    location = Location("tiny", tiny)
+    with Engine.load(location, dtype="auto") as engine:
+        assert engine.dtype == "int16"
+        assert 0.9999 < engine.cosine < 1
+        first = engine.cosine
+    monkeypatch.setattr(exactness.np.random, "default_rng", None)  # not needed again: it was remembered
+    with Engine.load(location, dtype="auto") as engine:
+        assert engine.cosine == first
+
+
+def test_auto_goes_back_to_floats_where_they_are_not(tiny, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
+    monkeypatch.setattr("embergem.engine.arithmetic.cosine", lambda *_: 0.99)
+    with Engine.load(Location("tiny", tiny), dtype="auto") as engine, Embedder(tiny) as exact:
+        assert (engine.dtype, engine.cosine) == ("float32", 1.0)
+        assert np.array_equal(engine.embed(Request(texts=["a"])).vectors, exact.embed("a"))
+    assert "cosine of only 0.990000" in caplog.text
+    with Engine.load(Location("tiny", tiny), dtype="int16") as engine:
+        assert (engine.dtype, engine.cosine) == ("int16", 0.99)
