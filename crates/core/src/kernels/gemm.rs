@@ -167,7 +167,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.data[panel * width * shape.k..].as_ptr();
-        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed
             // weights by construction. What is only fetched ahead may be anywhere.
@@ -236,7 +236,7 @@ pub(super) type Sums<V> = [[V; VECTORS]; MOST_ROWS];
 
 /// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<*const f32>, finish: Finish) {
+pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<&[f32]>, finish: Finish) {
     let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
     // SAFETY: the caller vouches for the tile.
     unsafe {
@@ -278,18 +278,13 @@ pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]
 /// # Safety
 /// The tile must cover as many rows of `columns` floats, the bias one panel's width.
 #[inline(always)]
-pub(super) unsafe fn store<V: Simd>(
-    sums: &mut [[V; VECTORS]],
-    tile: &Product,
-    bias: Option<*const f32>,
-    finish: Finish,
-) {
+pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Product, bias: Option<&[f32]>, finish: Finish) {
     let lanes = |v: usize| tile.columns.saturating_sub(v * V::LANES).min(V::LANES);
     let rows = sums.len();
     // SAFETY: the caller vouches for rows and bias.
     unsafe {
         if let Some(bias) = bias {
-            let bias = [V::load(bias), V::load(bias.add(V::LANES))];
+            let bias = [V::load(bias.as_ptr()), V::load(bias[V::LANES..].as_ptr())];
             for row in sums.iter_mut() {
                 *row = [row[0].add(bias[0]), row[1].add(bias[1])];
             }

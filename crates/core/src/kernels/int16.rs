@@ -162,7 +162,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let column = panel * shape.columns(V::LANES);
         let of_columns = args.weight.data[panel * len..].as_ptr();
         let b = args.weight.data[panel * len + width..].as_ptr();
-        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
             unsafe {
@@ -197,7 +197,7 @@ unsafe fn multiply<V: Simd>(
     tile: &Product,
     of_rows: *const f32,
     of_columns: *const f32,
-    bias: Option<*const f32>,
+    bias: Option<&[f32]>,
     finish: Finish,
 ) {
     let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];

@@ -82,7 +82,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.data[panel * groups * len..].as_ptr();
-        let bias = args.bias.map(|bias| bias[panel * width..].as_ptr());
+        let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats; a row of pairs is whole groups long.
             unsafe {

@@ -12,6 +12,8 @@ pub mod avx512;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_tiles;
 pub mod portable;
 
 use crate::kernels::bfloat16::bf16_chains;

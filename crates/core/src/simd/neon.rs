@@ -1,13 +1,12 @@
 //! Four lanes with NEON, which every 64-bit ARM processor has.
 
-use super::Simd;
+use super::{Simd, neon_tiles};
 use crate::kernels::gemm::{Product, VECTORS};
 use std::arch::aarch64::*;
-use std::arch::asm;
 
 /// Four f32 in a q register.
 #[derive(Clone, Copy)]
-pub struct Neon(float32x4_t);
+pub struct Neon(pub(super) float32x4_t);
 
 impl Simd for Neon {
     const LANES: usize = 4;
@@ -40,7 +39,7 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { int_chains(sums, tile) }
+        unsafe { neon_tiles::int_chains(sums, tile) }
     }
 
     #[inline(always)]
@@ -52,6 +51,16 @@ impl Simd for Neon {
             let (first, second) = (vuzp1_s16(low, high), vuzp2_s16(low, high));
             vmlal_n_s16(vmlal_n_s16(sum, first, pair as i16), second, (pair >> 16) as i16)
         }
+    }
+    #[inline(always)]
+    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { neon_tiles::byte_group::<ROWS>(floats, tile) }
+    }
+    #[inline(always)]
+    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { neon_tiles::bf16_chains(sums, tile) }
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
@@ -169,98 +178,6 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { chains(sums, tile) }
-    }
-}
-
-/// Brings the line at `p` nearer; the tiles of a panel fetch a quarter of the next one each.
-#[inline(always)]
-fn fetch(p: *const f32) {
-    // SAFETY: a prefetch may go anywhere; it reads nothing that the program can see.
-    unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
-}
-
-/// The tile of floats, two steps of K at a time: one load brings two elements of a row, and the multiply-add takes
-/// either of them for all its lanes. A load that fills a vector with one element would occupy the multipliers' ports.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
-#[inline(always)]
-unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: the caller vouches for the tile; i stays below k, and so does i + 1 in the loop.
-    unsafe {
-        let x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
-        let mut b = tile.b;
-        let mut i = 0;
-        while i + 2 <= tile.k {
-            fetch(tile.ahead.wrapping_add(2 * i));
-            let (b0, b1, c0, c1) = (
-                vld1q_f32(b),
-                vld1q_f32(b.add(4)),
-                vld1q_f32(b.add(8)),
-                vld1q_f32(b.add(12)),
-            );
-            for r in 0..ROWS {
-                let two = vld1_f32(x[r].add(i));
-                let [first, second] = &mut sums[r];
-                first.0 = vfmaq_lane_f32::<0>(first.0, b0, two);
-                second.0 = vfmaq_lane_f32::<0>(second.0, b1, two);
-                first.0 = vfmaq_lane_f32::<1>(first.0, c0, two);
-                second.0 = vfmaq_lane_f32::<1>(second.0, c1, two);
-            }
-            b = b.add(16);
-            i += 2;
-        }
-        if i < tile.k {
-            let (b0, b1) = (vld1q_f32(b), vld1q_f32(b.add(4)));
-            for r in 0..ROWS {
-                let one = *x[r].add(i);
-                let [first, second] = &mut sums[r];
-                first.0 = vfmaq_n_f32(first.0, b0, one);
-                second.0 = vfmaq_n_f32(second.0, b1, one);
-            }
-        }
-    }
-}
-
-/// The tile of integers, two pairs at a time. The load of b parts the pairs, so that the eight columns' first factors
-/// stand in one register and the second ones in another: then no product needs a sum across lanes.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
-#[inline(always)]
-unsafe fn int_chains<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: as in `chains`; a pair has the size of a float.
-    unsafe {
-        let x: [*const i16; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride).cast());
-        let mut b = tile.b.cast::<i16>();
-        let mut i = 0;
-        while i + 2 <= tile.k {
-            fetch(tile.ahead.wrapping_add(2 * i));
-            let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (vld2q_s16(b), vld2q_s16(b.add(16)));
-            for r in 0..ROWS {
-                let four = vld1_s16(x[r].add(2 * i));
-                let [first, second] = &mut sums[r];
-                *first = vmlal_lane_s16::<0>(*first, vget_low_s16(b0), four);
-                *second = vmlal_high_lane_s16::<0>(*second, b0, four);
-                *first = vmlal_lane_s16::<1>(*first, vget_low_s16(b1), four);
-                *second = vmlal_high_lane_s16::<1>(*second, b1, four);
-                *first = vmlal_lane_s16::<2>(*first, vget_low_s16(b2), four);
-                *second = vmlal_high_lane_s16::<2>(*second, b2, four);
-                *first = vmlal_lane_s16::<3>(*first, vget_low_s16(b3), four);
-                *second = vmlal_high_lane_s16::<3>(*second, b3, four);
-            }
-            b = b.add(32);
-            i += 2;
-        }
-        if i < tile.k {
-            let int16x8x2_t(b0, b1) = vld2q_s16(b);
-            for r in 0..ROWS {
-                let (x0, x1) = (*x[r].add(2 * i), *x[r].add(2 * i + 1));
-                let [first, second] = &mut sums[r];
-                *first = vmlal_n_s16(vmlal_n_s16(*first, vget_low_s16(b0), x0), vget_low_s16(b1), x1);
-                *second = vmlal_high_n_s16(vmlal_high_n_s16(*second, b0, x0), b1, x1);
-            }
-        }
+        unsafe { neon_tiles::chains(sums, tile) }
     }
 }

@@ -1,0 +1,203 @@
+//! The inner loops of NEON's products: twelve rows of eight columns take 24 of the 32 registers.
+
+use super::Simd;
+use super::neon::Neon;
+use crate::kernels::gemm::{Product, VECTORS};
+use crate::kernels::int8::GROUP;
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Brings the line at `p` nearer; the tiles of a panel fetch a quarter of the next one each.
+#[inline(always)]
+fn fetch(p: *const f32) {
+    // SAFETY: a prefetch may go anywhere; it reads nothing that the program can see.
+    unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
+}
+
+/// Two steps along K of a tile of floats: one load brings two elements of a row, and the multiply-add takes either of
+/// them for all its lanes. A load that fills a vector with one element would occupy the multipliers' ports.
+///
+/// # Safety
+/// Each x must be valid for two reads at `i`.
+#[inline(always)]
+unsafe fn two_steps<const ROWS: usize>(
+    sums: &mut [[Neon; VECTORS]; ROWS],
+    x: &[*const f32; ROWS],
+    i: usize,
+    [b0, b1, c0, c1]: [float32x4_t; 4],
+) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        // SAFETY: the caller vouches for the reads.
+        unsafe {
+            let two = vld1_f32(x.add(i));
+            let [first, second] = sums;
+            first.0 = vfmaq_lane_f32::<0>(first.0, b0, two);
+            second.0 = vfmaq_lane_f32::<0>(second.0, b1, two);
+            first.0 = vfmaq_lane_f32::<1>(first.0, c0, two);
+            second.0 = vfmaq_lane_f32::<1>(second.0, c1, two);
+        }
+    }
+}
+
+/// One step.
+///
+/// # Safety
+/// Each x must be valid for a read at `i`.
+#[inline(always)]
+unsafe fn one_step<const ROWS: usize>(
+    sums: &mut [[Neon; VECTORS]; ROWS],
+    x: &[*const f32; ROWS],
+    i: usize,
+    [b0, b1]: [float32x4_t; 2],
+) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        // SAFETY: the caller vouches for the reads.
+        unsafe {
+            let one = *x.add(i);
+            let [first, second] = sums;
+            first.0 = vfmaq_n_f32(first.0, b0, one);
+            second.0 = vfmaq_n_f32(second.0, b1, one);
+        }
+    }
+}
+
+/// The tile of floats.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of b.
+#[inline(always)]
+pub(super) unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: the caller vouches for the tile; i stays below k, and so does i + 1 in the loop.
+    unsafe {
+        let x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
+        let b = |i: usize| [vld1q_f32(tile.b.add(8 * i)), vld1q_f32(tile.b.add(8 * i + 4))];
+        let mut i = 0;
+        while i + 2 <= tile.k {
+            fetch(tile.ahead.wrapping_add(2 * i));
+            let ([b0, b1], [c0, c1]) = (b(i), b(i + 1));
+            two_steps(sums, &x, i, [b0, b1, c0, c1]);
+            i += 2;
+        }
+        if i < tile.k {
+            one_step(sums, &x, i, b(i));
+        }
+    }
+}
+
+/// The tile of floats whose weights are upper halves.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of halves.
+#[inline(always)]
+pub(super) unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: as in `chains`.
+    unsafe {
+        let x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
+        let b = |i: usize| {
+            let halves = vld1q_u16(tile.b.cast::<u16>().add(8 * i));
+            let (low, high) = (vshll_n_u16::<16>(vget_low_u16(halves)), vshll_high_n_u16::<16>(halves));
+            [vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high)]
+        };
+        let mut i = 0;
+        while i + 2 <= tile.k {
+            fetch(tile.ahead.wrapping_add(i));
+            let ([b0, b1], [c0, c1]) = (b(i), b(i + 1));
+            two_steps(sums, &x, i, [b0, b1, c0, c1]);
+            i += 2;
+        }
+        if i < tile.k {
+            one_step(sums, &x, i, b(i));
+        }
+    }
+}
+
+/// Two pairs along K of a tile of integers. In b stand the eight columns' first factors of a pair, its second ones, and
+/// both of the next pair: so no product needs a sum across lanes.
+///
+/// # Safety
+/// Each x must be valid for four reads at pair `i`.
+#[inline(always)]
+unsafe fn two_pairs<const ROWS: usize>(
+    sums: &mut [[int32x4_t; VECTORS]; ROWS],
+    x: &[*const i16; ROWS],
+    i: usize,
+    [b0, b1, b2, b3]: [int16x8_t; 4],
+) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        // SAFETY: the caller vouches for the reads.
+        unsafe {
+            let four = vld1_s16(x.add(2 * i));
+            let [first, second] = sums;
+            *first = vmlal_lane_s16::<0>(*first, vget_low_s16(b0), four);
+            *second = vmlal_high_lane_s16::<0>(*second, b0, four);
+            *first = vmlal_lane_s16::<1>(*first, vget_low_s16(b1), four);
+            *second = vmlal_high_lane_s16::<1>(*second, b1, four);
+            *first = vmlal_lane_s16::<2>(*first, vget_low_s16(b2), four);
+            *second = vmlal_high_lane_s16::<2>(*second, b2, four);
+            *first = vmlal_lane_s16::<3>(*first, vget_low_s16(b3), four);
+            *second = vmlal_high_lane_s16::<3>(*second, b3, four);
+        }
+    }
+}
+
+/// The tile of integers. The load of b parts the pairs.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and k rows of b.
+#[inline(always)]
+pub(super) unsafe fn int_chains<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Product) {
+    // SAFETY: as in `chains`; a pair has the size of a float.
+    unsafe {
+        let x: [*const i16; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride).cast());
+        let b = |i: usize| vld2q_s16(tile.b.add(8 * i).cast());
+        let mut i = 0;
+        while i + 2 <= tile.k {
+            fetch(tile.ahead.wrapping_add(2 * i));
+            let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (b(i), b(i + 1));
+            two_pairs(sums, &x, i, [b0, b1, b2, b3]);
+            i += 2;
+        }
+        if i < tile.k {
+            let int16x8x2_t(b0, b1) = b(i);
+            for (sums, x) in sums.iter_mut().zip(x) {
+                let (x0, x1) = (*x.add(2 * i), *x.add(2 * i + 1));
+                let [first, second] = sums;
+                *first = vmlal_n_s16(vmlal_n_s16(*first, vget_low_s16(b0), x0), vget_low_s16(b1), x1);
+                *second = vmlal_high_n_s16(vmlal_high_n_s16(*second, b0, x0), b1, x1);
+            }
+        }
+    }
+}
+
+/// One group of 8-bit weights behind its scales. One load brings two pairs of all columns and parts them; they are
+/// widened once for all rows of the tile.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x and one group of b.
+#[inline(always)]
+pub(super) unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Neon; VECTORS]], tile: &Product) {
+    const { assert!(GROUP.is_multiple_of(4)) };
+    let mut sums = [[Neon::int_zero(); VECTORS]; ROWS];
+    // SAFETY: as in `chains`; a group is `GROUP / 2` pairs of eight columns, two bytes each, behind eight scales.
+    unsafe {
+        let scales = [vld1q_f32(tile.b), vld1q_f32(tile.b.add(4))];
+        let pairs = tile.b.add(8).cast::<i8>();
+        let x: [*const i16; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride).cast());
+        for i in (0..GROUP / 2).step_by(2) {
+            let int8x16x2_t(first, second) = vld2q_s8(pairs.add(16 * i));
+            let b = [
+                vmovl_s8(vget_low_s8(first)),
+                vmovl_s8(vget_low_s8(second)),
+                vmovl_high_s8(first),
+                vmovl_high_s8(second),
+            ];
+            two_pairs(&mut sums, &x, i, b);
+        }
+        fetch(tile.ahead);
+        for (floats, sums) in floats.iter_mut().zip(sums) {
+            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
+                float.0 = vfmaq_f32(float.0, vcvtq_f32_s32(sum), scale);
+            }
+        }
+    }
+}
