@@ -1,7 +1,11 @@
 """The loop with a stand-in for the executor: who gets what, cancelling, failing, closing, sharing, deadlines."""
 
+import contextlib
 import gc
+import os
+import random
 import threading
+import time
 import weakref
 from concurrent.futures import CancelledError
 
@@ -246,3 +250,63 @@ def test_nothing_is_left_of_a_request_that_is_done(make):
         assert [reference() for reference in left] == [None] * 3
     finally:
         gc.enable()
+
+
+class Careless:
+    """Computes at once, yields in between, and fails or stops now and then, by a seed of its own."""
+
+    def __init__(self):
+        self.random = random.Random(1)
+
+    def __call__(self, ids, cu_seqlens, cancel, lane):
+        for _ in range(self.random.randrange(4)):
+            os.sched_yield()
+        if cancel.cancelled:
+            raise Cancelled("stopped")
+        if self.random.random() < 0.1:
+            raise NonFiniteOutput("bad")
+        return np.diff(cu_seqlens).astype(np.float32)[:, None]
+
+
+@pytest.mark.parametrize("cache", [None, 2**12])
+def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
+    """Four threads ask for the same few rows in both lanes, cancel some, and let some be late."""
+    loop = Loop(Careless(), 1, 20, "test", large_tokens=30, cache=None if cache is None else Cache(cache))
+    ended, errors = [], []
+    threading.excepthook, before = lambda failure: errors.append(failure.exc_value), threading.excepthook
+
+    def client(seed):
+        own = random.Random(seed)
+        for _ in range(150):
+            lengths = [own.randint(1, 12) for _ in range(own.randint(1, 4))]
+            lane, deadline = own.choice(["interactive", "bulk"]), own.choice([None, None, time.monotonic() + 0.001])
+            answered = []
+            try:
+                future = submit(loop, *lengths, lane=lane, tenant=own.choice("ab"), deadline=deadline)
+            except DeadlineExceeded:  # a slow machine was late before it asked
+                continue
+            future.add_done_callback(answered.append)
+            if own.random() < 0.2:
+                future.cancel()
+            ended.append((future, lengths, answered))
+
+    try:
+        clients = [threading.Thread(target=client, args=(seed,)) for seed in range(4)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        right = 0
+        for future, lengths, _ in ended:
+            with contextlib.suppress(CancelledError, NonFiniteOutput, DeadlineExceeded):
+                assert future.result(timeout=60)[0] == lengths
+                right += 1
+        assert right > len(ended) / 4
+        for lane in ("interactive", "bulk"):  # both threads live
+            assert any(submit(loop, 1, lane=lane).exception(timeout=60) is None for _ in range(20))
+        assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
+    finally:
+        threading.excepthook = before
+        loop.close()
+    assert all(answered == [future] for future, _, answered in ended)
+    assert errors == []

@@ -67,7 +67,6 @@ class Engine:
         max_batch_tokens: int,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
-        space: bytes = b"",
     ) -> None:
         self.id = name
         self.model_type = model_type
@@ -94,7 +93,8 @@ class Engine:
             name,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
-            space=space,
+            # What the bits of a vector depend on besides its ids.
+            space=f"{fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
 
     @classmethod
@@ -166,7 +166,6 @@ class Engine:
             max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),
             max_queue_tokens=max_queue_tokens,
             cache=cache,
-            space=_space(checkpoint.weights, program, model),
         )
 
     def embed(self, request: Request) -> Result:
@@ -331,9 +330,3 @@ def _check_bounds(**bounds: int | None) -> None:
     for name, value in bounds.items():
         if value is not None and value < 1:
             raise UnsupportedOption(f"{name}={value} is not possible; give 1 or more, or None", param=name)
-
-
-def _space(weights: Sequence[tuple[str, Path]], program: Program, model: Model) -> bytes:
-    """Name what the bits of a vector depend on besides its ids: weights, program, arithmetic, kernels and version."""
-    variant = f"{program.key}-{model.dtype}-{model.instruction_set}-{__version__}"
-    return scanned.mark(weights, "space", variant).name.encode()

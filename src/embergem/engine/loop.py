@@ -118,7 +118,7 @@ class Loop:
             joined, new = self._split(work, rows, lane, names, known)
             self._require_room(sum(len(cell.ids) for cell in new), lane)
             self._enqueue(work, joined, new)
-            complete = work.missing == 0  # once the lock is free, the loop may be the one that completes it
+            complete = work.settled = work.missing == 0  # else it is the loop that completes it, once the lock is free
         if self._cache is not None:
             self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
         self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
@@ -265,10 +265,10 @@ class Loop:
         return list(late.values())
 
     def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
-        ids = np.concatenate([cell.ids for cell in cells])
-        cu_seqlens = np.cumsum([0, *(len(cell.ids) for cell in cells)]).astype(np.uint32)
         start = self._clock()
         try:
+            ids = np.concatenate([cell.ids for cell in cells])
+            cu_seqlens = np.cumsum([0, *(len(cell.ids) for cell in cells)]).astype(np.uint32)
             vectors = self._compute(ids, cu_seqlens, token, lane)
         except Exception as error:  # whatever it is, it belongs to the callers, and the loop goes on
             with self._lock:
@@ -306,8 +306,12 @@ class Loop:
         return settled
 
     def _fail(self, works: Sequence[Work], error: Exception) -> None:
-        self._leave(works)
-        for work in works:
+        with self._lock:
+            mine = [work for work in works if not work.settled]
+            for work in mine:
+                work.settled = True
+        self._leave(mine)
+        for work in mine:
             if work.fail(error):
                 self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
 

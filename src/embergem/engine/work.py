@@ -20,6 +20,7 @@ class Work(Future[Any]):
         missing: How many are to come.
         cached: Indices of those that were known.
         cells: Rows that it waits for; empty once it is done.
+        settled: Somebody is giving it its result or its error; read and set under the loop's lock.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Work(Future[Any]):
         self.missing = 0
         self.cached: list[int] = []
         self.cells: list[Cell] = []
+        self.settled = False
         self._finish = finish
         self._leave = leave
 
@@ -80,7 +82,7 @@ class Cell:
 def deliver(cells: Iterable[tuple[Cell, int]], vectors: Vectors) -> list[Work]:
     """Copy vectors to all who wait for these cells, each given with its place among `vectors`.
 
-    Returns the requests that are complete now.
+    Returns the requests that are complete now; they are settled with that. Under the loop's lock.
     """
     places: dict[int, tuple[Work, list[int], list[int]]] = {}
     for cell, place in cells:
@@ -93,7 +95,8 @@ def deliver(cells: Iterable[tuple[Cell, int]], vectors: Vectors) -> list[Work]:
     for work, to, source in places.values():
         work.vectors[to] = vectors[source]
         work.missing -= len(to)
-        if work.missing == 0:
+        if work.missing == 0 and not work.settled:
+            work.settled = True
             complete.append(work)
     return complete
 
