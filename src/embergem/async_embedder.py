@@ -36,7 +36,7 @@ class AsyncEmbedder(Methods):
 
     Args:
         model: As for `Embedder`: hub id, alias, directory or address.
-        options: `dtype`, `threads`, `device` and the rest, as for `Embedder`.
+        options: As for `Embedder`: `dtype`, `threads` and the rest.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer, ForkedProcess: As `Embedder`.
@@ -52,21 +52,13 @@ class AsyncEmbedder(Methods):
         ((1, 96), (2, 96))
     """
 
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        **options: Unpack[LoadOptions],
-    ) -> None:
+    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> None:
         super().__init__(open_backend(model, **options))
 
     @classmethod
-    async def load(
-        cls,
-        model: str | Path | None = None,
-        **options: Unpack[LoadOptions],
-    ) -> "AsyncEmbedder":
+    async def load(cls, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> "AsyncEmbedder":
         """Load a model without holding the event loop; see the class."""
-        opened = await off_loop(lambda: open_backend(model, **options), undo=lambda backend: backend.close())
+        opened = await off_loop(partial(open_backend, model, **options), undo=lambda backend: backend.close())
         return AsyncEmbedder._on(opened)
 
     @classmethod

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embergem.engine.request import Request, Vectors
 from embergem.prompts import Task
-from embergem.sdk.backend import open_backend
+from embergem.sdk.backend import LoadOptions, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
 from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
@@ -46,26 +46,8 @@ class Embedder(Methods):
         ((2, 96), dtype('float32'))
     """
 
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        *,
-        dtype: str | None = None,
-        threads: int | None = None,
-        device: str | None = None,
-        dense_from: str | Path | None = None,
-        allow_missing_dense: bool = False,
-    ) -> None:
-        super().__init__(
-            open_backend(
-                model,
-                dtype=dtype,
-                threads=threads,
-                device=device,
-                dense_from=dense_from,
-                allow_missing_dense=allow_missing_dense,
-            )
-        )
+    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> None:
+        super().__init__(open_backend(model, **options))
 
     @overload
     def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...

@@ -77,15 +77,11 @@ class SentenceTransformer:
         **options: Any,
     ) -> None:
         _check_options(options)
-        declared: dict[str, Any] = {}
-        model = model_name_or_path
-        if not is_address(model):
-            model = resolve(model).path
-            declared = _declared(model)
+        declared = {} if is_address(model_name_or_path) else _declared(resolve(model_name_or_path).path)
         self.prompts: dict[str, str] = {**declared.get("prompts", {}), **(prompts or {})}
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
-        self.embedder = Embedder(model, dtype=dtype, threads=threads, device=device)
+        self.embedder = Embedder(model_name_or_path, dtype=dtype, threads=threads, device=device)
         if self.default_prompt_name is not None:
             self._prompt(self.default_prompt_name)
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -12,16 +12,12 @@ from typing import IO
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from embergem.cli.app import Format
 from embergem.embedder import Embedder
 from embergem.engine.request import Vectors
 from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
-
-CHUNK = 256
-"""Texts a call: the bar moves, and Ctrl-C loses little."""
 
 
 def run(
@@ -43,16 +39,9 @@ def run(
     if form is Format.NPY and output is None and sys.stdout.isatty():
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
-    with Embedder(model, dtype=dtype, threads=threads) as embedder:
-        parts = [np.empty((0, dimensions or embedder.dimensions), dtype=np.float32)]
-        with _progress(len(inputs)) as advance:
-            for start in range(0, len(inputs), CHUNK):
-                chunk = inputs[start : start + CHUNK]
-                with _warnings_on_stderr(start):
-                    part = embedder.embed(chunk, task=task, title=title, dimensions=dimensions, truncate=truncate)
-                parts.append(part)
-                advance(len(chunk))
-    _write(inputs, np.concatenate(parts), form, output)
+    with Embedder(model, dtype=dtype, threads=threads) as embedder, _warnings_on_stderr():
+        vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
+    _write(inputs, vectors, form, output)
 
 
 def _format(output: Path | None) -> Format:
@@ -82,22 +71,12 @@ def _read(texts: Sequence[str], file: Path | None) -> list[str]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=total <= CHUNK or not console.is_terminal) as bar:
-        task = bar.add_task("embedding", total=total)
-        yield lambda count: bar.update(task, advance=count)
-
-
-@contextmanager
-def _warnings_on_stderr(start: int) -> Iterator[None]:
+def _warnings_on_stderr() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TruncationWarning)
         yield
     for warning in caught:
-        place = f" (counting from input {start})" if start else ""
-        typer.echo(f"warning: {warning.message}{place}", err=True)
+        typer.echo(f"warning: {warning.message}", err=True)
 
 
 def _write(inputs: Sequence[str], vectors: Vectors, form: Format, output: Path | None) -> None:
