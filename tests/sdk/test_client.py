@@ -52,6 +52,7 @@ def test_a_server_gives_the_same_bits_by_the_same_methods(url, client, embedder)
         assert remote.rank("a", TEXTS[:5]) == embedder.rank("a", TEXTS[:5])
         for name in ("dtype", "dimensions", "allowed_dimensions", "limit", "tasks"):
             assert getattr(remote, name) == getattr(embedder, name)
+        assert remote.fingerprint in (None, embedder.fingerprint)
         if remote is not client:
             remote.close()
             with pytest.raises(EngineClosed):

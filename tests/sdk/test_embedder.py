@@ -142,6 +142,13 @@ def test_many_threads(embedder):
         assert all(pool.map(work, range(8)))
 
 
+def test_the_space_has_a_name(tiny, embedder):
+    assert len(bytes.fromhex(embedder.fingerprint)) == 32
+    with Embedder(tiny, threads=1) as same, Embedder(tiny.parent / "bert_mean") as other:
+        assert same.fingerprint == embedder.fingerprint
+        assert other.fingerprint != embedder.fingerprint
+
+
 def test_closed(tiny):
     embedder = Embedder(tiny)
     embedder.close()

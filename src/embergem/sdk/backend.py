@@ -51,6 +51,8 @@ class Backend(Protocol):
     def limit(self) -> int: ...  # noqa: D102
     @property
     def tasks(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str | None: ...  # noqa: D102
 
     def submit(self, request: Request) -> Future[Any]:
         """Begin, and return the future of an `Answer`; cancelling it stops the work.

@@ -90,6 +90,15 @@ class Methods:
         """Names that `task=` may have; empty for a model without prompts."""
         return self._backend.tasks
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Name of the space the vectors are in, 64 hex digits. Never compare vectors of two spaces.
+
+        It is the same on every machine, for every layout of the same weights, and in every arithmetic. None where a
+        server does not say.
+        """
+        return self._backend.fingerprint
+
     def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
         """Return the cosine of every vector of `a` (n, d) with every one of `b` (m, d), as (n, m) float32.
 

@@ -99,6 +99,11 @@ class Remote:
         """Tasks of the model."""
         return tuple(self._described.tasks)
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Space of the vectors, where the server says it."""
+        return self._described.fingerprint
+
     def submit(self, request: Request) -> Future[Answered]:
         """Send a request; cancelling the future closes its connection, and the server stops its work."""
         return self.call(lambda: self._embed(request))

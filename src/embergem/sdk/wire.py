@@ -25,6 +25,7 @@ class Description(msgspec.Struct):
     max_tokens: int
     tasks: list[str]
     dtype: str
+    fingerprint: str | None = None
 
 
 class _Named(msgspec.Struct):
