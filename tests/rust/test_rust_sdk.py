@@ -129,26 +129,38 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     weights = [
         (prefix, path.relative_to(golden).as_posix(), path.stat().st_size) for prefix, path in checkpoint.weights
     ]
+    with Embedder(golden) as embedder:
+        made, expected = embedder.embed([[2, 9, 1], [2, 1]]), embedder.embed(TEXTS, task="query")
     manifest = {
         "format": "embergem-model/1",
         "id": "gemma3_text",
         "model_type": "gemma3_text",
         "program": "program.json",
-        "weights": [{"prefix": prefix, "file": file, "size": size} for prefix, file, size in weights],
+        "weights": [{"prefix": prefix, "file": file, "size": size, "sha256": ""} for prefix, file, size in weights],
         "tokenizer": "tokenizer.json",
-        "text": {"limit": 160, "vocab_size": 1000, "prompts": None, "builtin_prompts": "embeddinggemma"},
+        "text": {
+            "limit": 160,
+            "vocab_size": 1000,
+            "prompts": None,
+            "builtin_prompts": "embeddinggemma",
+            "bare": False,
+        },
         "vectors": {"dimensions": 96, "trained_dimensions": [], "norm_before_cut": False},
-        "dtype": "float32",
+        "dtype": "stored",
+        "golden": {"ids": [[2, 9, 1], [2, 1]], "vectors": made.tolist()},
     }
-    (directory / "embergem.json").write_text(json.dumps(manifest))
-    [answer] = pipe(directory, {"texts": TEXTS, "task": "query"})
-    with Embedder(golden) as embedder:
-        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, task="query"))
 
-    manifest["tokenizer"] = "../tokenizer.json"
-    (directory / "embergem.json").write_text(json.dumps(manifest))
-    [refused] = pipe(directory)
-    assert "outside" in refused["error"]
+    def answer(**changes):
+        (directory / "compiled.json").write_text(json.dumps(manifest | changes))
+        [only] = pipe(directory, {"texts": TEXTS, "task": "query"})
+        return only
+
+    assert bits(answer()["vectors"]) == bits(expected)
+    assert "outside" in answer(tokenizer="../tokenizer.json")["error"]
+    assert "Compile the model again" in answer(format="embergem-model/2")["error"]
+    assert "unknown field" in answer(more=1)["error"]
+    other = {"ids": [[2, 9, 1], [2, 1]], "vectors": made[::-1].tolist()}
+    assert "least cosine" in answer(golden=other)["error"]
 
 
 @pytest.mark.parametrize(

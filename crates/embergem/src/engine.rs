@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
-use crate::settings::{ModelDType, Settings};
+use crate::settings::Settings;
 use crate::source::Source;
-use embergem_core::{Model, Options, Pool, Progress};
+use embergem_core::{Model, Options, Pool, Precision, Progress};
 use embergem_text::{Pipeline, Row, in_order};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +12,11 @@ use std::thread;
 
 /// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
 const BYTES_A_THREAD: usize = 4096;
+
+/// To the stored vectors of a compiled model, in the arithmetic that they were made in.
+const LEAST_COSINE: f64 = 0.99999;
+/// In others: machines and arithmetics round differently, damage is far below.
+const OTHERWISE: f64 = 0.99;
 
 /// What a model offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +57,11 @@ impl Engine {
                 source.model_type
             )));
         }
-        let dtype = match (source.dtype, settings.dtype) {
-            (ModelDType::Auto, wanted) => wanted,
-            (stored, wanted) if wanted == ModelDType::Auto || wanted == stored => stored,
-            (stored, wanted) => {
-                return Err(Error::UnsupportedModel(format!(
-                    "the weights of {id} were compiled to {}; {} needs a model compiled to that, or not at all",
-                    stored.name(),
-                    wanted.name()
-                )));
-            }
-        };
+        if source.bare {
+            return Err(Error::UnsupportedModel(format!(
+                "{id} is a static model, which this version reads in Python only"
+            )));
+        }
         let text = || {
             let tokenizer = settings.tokenizer_json.as_ref().unwrap_or(&source.tokenizer);
             let options = embergem_text::Options {
@@ -80,7 +79,7 @@ impl Engine {
         let options = Options {
             threads: settings.threads,
             scan: true,
-            precision: dtype.precision(),
+            precision: settings.dtype.precision(),
             ..Options::default()
         };
         let (text, model) = thread::scope(|scope| {
@@ -99,14 +98,26 @@ impl Engine {
             allowed_dimensions: allowed,
             max_sequence_length: source.limit,
             tasks: text.tasks().map(str::to_owned).collect(),
-            dtype: dtype.name().to_owned(),
+            dtype: settings.dtype.name().to_owned(),
         };
-        Ok(Self {
+        let engine = Self {
             model,
             text,
             norm_before_cut: source.norm_before_cut,
             info,
-        })
+        };
+        if let Some(golden) = source.golden {
+            let least = if engine.model.precision() == Precision::Float32 {
+                LEAST_COSINE
+            } else {
+                OTHERWISE
+            };
+            golden.check(least, |ids, ends| {
+                let vectors = engine.run(ids, ends, &AtomicBool::new(false))?;
+                Ok(vectors.unwrap_or_default())
+            })?;
+        }
+        Ok(engine)
     }
 
     /// Token ids of every input of a request, in order.

@@ -33,6 +33,9 @@ pub(crate) struct Card<'a> {
     pub smaller: Vec<(usize, usize)>,
     /// A layer norm comes before such a cut.
     pub norm_before_cut: bool,
+    /// Texts get no special tokens and lose unknown ones.
+    #[serde(default)]
+    pub bare: bool,
     /// A set of prompts in crates/text.
     pub builtin_prompts: Option<String>,
     /// For the executor, as JSON.

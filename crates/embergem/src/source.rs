@@ -2,10 +2,9 @@
 
 use crate::catalog;
 use crate::checkpoint::Checkpoint;
-use crate::compiled;
+use crate::compiled::{self, Golden};
 use crate::error::Result;
 use crate::programs;
-use crate::settings::ModelDType;
 use std::path::{Path, PathBuf};
 
 /// A model that is ready to be loaded.
@@ -30,8 +29,10 @@ pub(crate) struct Source {
     pub smaller: Vec<usize>,
     /// A layer norm comes before such a cut.
     pub norm_before_cut: bool,
-    /// What the weights are stored as; [`ModelDType::Auto`] leaves the choice.
-    pub dtype: ModelDType,
+    /// Texts get no special tokens and lose unknown ones.
+    pub bare: bool,
+    /// What the model gave when it was compiled.
+    pub golden: Option<Golden>,
 }
 
 impl Source {
@@ -58,7 +59,8 @@ impl Source {
             prompts: checkpoint.prompts,
             vocab_size: card.vocab_size,
             norm_before_cut: card.norm_before_cut,
-            dtype: ModelDType::Auto,
+            bare: card.bare,
+            golden: None,
         })
     }
 }
