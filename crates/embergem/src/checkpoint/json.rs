@@ -104,7 +104,8 @@ pub(crate) fn read_value(file: &Path) -> Result<Value> {
 
 /// An error about a file.
 pub(crate) fn corrupt(file: &Path, reason: String) -> Error {
-    Error::CorruptCheckpoint(format!("{} {reason}", file.display()))
+    let space = if reason.starts_with(':') { "" } else { " " };
+    Error::CorruptCheckpoint(format!("{}{space}{reason}", file.display()))
 }
 
 /// A value for an error message, cut where it is long.
