@@ -225,6 +225,18 @@ PUBLISHED = (
         ),
     ),
     Published(("google/embeddinggemma-2",), _GEMMA_2, (MEAN, UNIT)),
+    *(
+        Published(
+            (f"minishlab/{name}",), {"model_type": "model2vec", "vocab_size": rows, "hidden_size": width}, (MEAN, UNIT)
+        )
+        for name, rows, width in (
+            ("potion-base-2M", 29528, 64),
+            ("potion-base-4M", 29528, 128),
+            ("potion-base-8M", 29528, 256),
+            ("potion-base-32M", 63091, 512),
+            ("potion-multilingual-128M", 500353, 256),
+        )
+    ),
 )
 
 

@@ -17,6 +17,7 @@ import programs
 from published_configs import PUBLISHED, spellings
 
 GOLDENS = sorted(path.parent.name for path in DATA.glob("*/modules.json"))
+FAMILIES = [name for name in GOLDENS if name != "static"]  # its config gets the sizes of the table beside it
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_files_are_current(made):
     assert written == made, "stale: run `make programs` and commit what it writes"
 
 
-@pytest.mark.parametrize("name", GOLDENS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
     config = json.loads((DATA / name / "config.json").read_text())
     watched = Watched(config)

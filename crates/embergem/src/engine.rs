@@ -57,11 +57,6 @@ impl Engine {
                 source.model_type
             )));
         }
-        if source.bare {
-            return Err(Error::UnsupportedModel(format!(
-                "{id} is a static model, which this version reads in Python only"
-            )));
-        }
         let text = || {
             let tokenizer = settings.tokenizer_json.as_ref().unwrap_or(&source.tokenizer);
             let options = embergem_text::Options {
@@ -69,6 +64,7 @@ impl Engine {
                 vocab_size: source.vocab_size,
                 prompts: source.prompts.as_deref(),
                 builtin_prompts: source.builtin_prompts.as_deref(),
+                bare: source.bare,
             };
             Pipeline::load(tokenizer, options)
         };
@@ -98,7 +94,7 @@ impl Engine {
             allowed_dimensions: allowed,
             max_sequence_length: source.limit,
             tasks: text.tasks().map(str::to_owned).collect(),
-            dtype: settings.dtype.name().to_owned(),
+            dtype: model.precision().name().to_owned(),
         };
         let engine = Self {
             model,

@@ -112,7 +112,7 @@ fn needed(chain: &[Declared], there: &BTreeSet<String>) -> Vec<String> {
     let mut names = vec![PROMPTS.to_owned()];
     for module in chain {
         let at = |name: &str| at(module, name);
-        if module.kind == "Transformer" {
+        if ["Transformer", modules::STATIC].contains(&module.kind.as_str()) {
             names.extend(BODY.map(at));
             names.push(if there.contains(&at(SINGLE)) {
                 at(SINGLE)
@@ -134,7 +134,7 @@ fn missing(chain: &[Declared], there: impl Fn(&str) -> bool) -> Vec<String> {
     for module in chain {
         let at = |name: &str| at(module, name);
         match module.kind.as_str() {
-            "Transformer" => {
+            "Transformer" | modules::STATIC => {
                 names.extend([at("config.json"), at("tokenizer.json")]);
                 names.push(if there(&at(INDEX)) { at(INDEX) } else { at(SINGLE) });
             }

@@ -34,7 +34,6 @@ pub(crate) struct Card<'a> {
     /// A layer norm comes before such a cut.
     pub norm_before_cut: bool,
     /// Texts get no special tokens and lose unknown ones.
-    #[serde(default)]
     pub bare: bool,
     /// A set of prompts in crates/text.
     pub builtin_prompts: Option<String>,

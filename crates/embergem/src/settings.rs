@@ -12,8 +12,12 @@ pub enum ModelDType {
     Auto,
     /// 32-bit floats.
     F32,
+    /// 32-bit floats, with weights kept as bfloat16.
+    BF16,
     /// 16-bit integers with exact sums: faster, half the memory for weights, and near lossless.
     I16,
+    /// 8-bit weights, in groups that share a scale, times 16-bit rows.
+    I8,
 }
 
 impl ModelDType {
@@ -21,15 +25,9 @@ impl ModelDType {
     pub(crate) fn precision(self) -> Precision {
         match self {
             Self::Auto | Self::F32 => Precision::Float32,
+            Self::BF16 => Precision::Bfloat16,
             Self::I16 => Precision::Int16,
-        }
-    }
-
-    /// As servers and Python name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Auto | Self::F32 => "float32",
-            Self::I16 => "int16",
+            Self::I8 => Precision::Int8,
         }
     }
 }

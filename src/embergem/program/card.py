@@ -20,7 +20,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
     Its fields: `key` of the program; `model_type`; `spellings`, a list of conditions for each config (see `Watched`),
     any of which a config.json must meet; `head`, which the checkpoint's own must equal; `vocab_size`; `places`, the
     tokens that a position table covers; `smaller`, the sizes that vectors can be cut to, as ranges (first, last);
-    `norm_before_cut`; `builtin_prompts`; `program`.
+    `norm_before_cut`; `builtin_prompts`; `bare`, that texts get no special tokens; `program`.
 
     Raises:
         ValueError: Two of `configs` describe different models.
@@ -42,6 +42,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
         "smaller": ranges(size for size in kind.trained_dimensions if size < program.dimensions),
         "norm_before_cut": kind.norm_before_cut,
         "builtin_prompts": kind.builtin_prompts,
+        "bare": kind.bare,
         "program": json.loads(program.to_json()),
     }
 

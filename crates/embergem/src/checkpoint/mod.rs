@@ -2,6 +2,7 @@
 
 pub(crate) mod json;
 pub(crate) mod modules;
+mod table;
 mod weights;
 
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ impl Checkpoint {
     /// [`Error::CorruptCheckpoint`] for a file that is missing, damaged or contradicts another,
     /// [`Error::UnsupportedModel`] for a module, a setting or a format that embergem does not have.
     pub fn read(root: &Path) -> Result<Self> {
+        if let Some(checkpoint) = table::read(root)? {
+            return Ok(checkpoint);
+        }
         let file = root.join(modules::NAME);
         if !file.exists() {
             let reason = "is missing; it says how token vectors become one embedding. embergem reads models as \
@@ -42,6 +46,13 @@ impl Checkpoint {
             return Err(corrupt(&file, reason.to_owned()));
         }
         let chain = modules::declared(&file)?;
+        if chain[0].kind == modules::STATIC {
+            return Err(Error::UnsupportedModel(format!(
+                "{} names a StaticEmbedding, but there is no config.json of Model2Vec, which says how its texts are \
+                 read. Save it with model2vec, which writes one",
+                file.display()
+            )));
+        }
         modules::inside(root, &chain[0].path)?;
         let head = modules::head(root, &chain)?;
         let body = body(root, &chain);

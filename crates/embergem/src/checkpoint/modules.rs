@@ -10,6 +10,9 @@ use std::path::Path;
 /// Name of the file that declares the chain.
 pub(crate) const NAME: &str = "modules.json";
 
+/// A first module that is a table of token vectors.
+pub(crate) const STATIC: &str = "StaticEmbedding";
+
 /// One module of the head, as cards name it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "module", deny_unknown_fields)]
@@ -61,7 +64,7 @@ const ACTIVATIONS: [(&str, Option<&str>); 6] = [
     ("Sigmoid", Some("sigmoid")),
 ];
 
-/// Reads modules.json; the first module returned is the transformer.
+/// Reads modules.json; the first module returned is the body: the transformer, or a static table.
 pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
     let rows = match read_value(file)? {
         Value::Array(rows) if !rows.is_empty() => rows,
@@ -75,6 +78,9 @@ pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
         .map(|row| declared_one(row, file))
         .collect::<Result<Vec<_>>>()?;
     let kinds: Vec<_> = chain.iter().map(|module| module.kind.as_str()).collect();
+    if kinds[0] == STATIC {
+        return Ok(chain);
+    }
     let count = |kind: &str| kinds.iter().filter(|other| **other == kind).count();
     if kinds[0] != "Transformer" || kinds.get(1) != Some(&"Pooling") || count("Transformer") > 1 || count("Pooling") > 1
     {
@@ -128,11 +134,11 @@ fn declared_one(row: &Value, file: &Path) -> Result<Declared> {
         return Err(corrupt(file, reason));
     };
     let last = kind.rsplit('.').next().unwrap_or_default();
-    let known = ["Transformer", "Pooling", "Dense", "Normalize"].contains(&last);
+    let known = ["Transformer", STATIC, "Pooling", "Dense", "Normalize"].contains(&last);
     if !kind.starts_with("sentence_transformers.") || !known {
         return Err(Error::UnsupportedModel(format!(
             "{} names the module {kind:?}, which embergem does not have. It has sentence-transformers' Transformer, \
-             Pooling, Dense and Normalize, and never runs code that comes with a model",
+             StaticEmbedding, Pooling, Dense and Normalize, and never runs code that comes with a model",
             file.display()
         )));
     }
