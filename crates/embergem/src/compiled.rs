@@ -24,14 +24,14 @@ struct Manifest {
     text: Text,
     vectors: Vectors,
     #[serde(rename = "dtype")]
-    _dtype: Stored,
+    _dtype: Storage,
     golden: Golden,
 }
 
 /// How the weights are stored; the executor sees that by itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Stored {
+enum Storage {
     Stored,
     Float32,
     Bfloat16,

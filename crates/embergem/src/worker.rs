@@ -22,6 +22,9 @@ use std::time::Instant;
 /// Tokens of one batch: enough to keep every core busy, few enough that a small request behind it waits little.
 const MAX_BATCH_TOKENS: usize = 4096;
 
+/// Rows that are computed together.
+type Batch = Vec<Waiting<Arc<Job>>>;
+
 /// A loaded model with its threads; they end when it is dropped.
 pub(crate) struct Worker {
     orders: Sender<(EmbeddingRequest, Arc<Job>)>,
@@ -216,7 +219,7 @@ impl Shared {
     }
 
     /// Waits for rows; none once the model is closed.
-    fn next_batch(&self) -> Option<(Vec<Waiting<Arc<Job>>>, Arc<AtomicBool>)> {
+    fn next_batch(&self) -> Option<(Batch, Arc<AtomicBool>)> {
         let mut state = self.state();
         state.working.clear();
         loop {
