@@ -15,6 +15,7 @@ from embergem.checkpoint.resolve import resolve
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
+from embergem.engine.fingerprint import of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, UnsupportedModel, UnsupportedOption
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
@@ -42,6 +43,7 @@ def test_a_compiled_model_gives_the_same_bits(tmp_path, name):
     with_config, without = embed(DATA / name, name), embed(tmp_path / "compiled", name)
     assert np.array_equal(with_config[0], without[0])
     assert with_config[1:] == without[1:]
+    assert of(resolve(DATA / name)) == of(resolve(tmp_path / "compiled"))
     manifest = json.loads((tmp_path / "compiled" / "compiled.json").read_text())
     assert (manifest["format"], manifest["dtype"]) == ("embergem-model/1", "stored")
     assert not (tmp_path / "compiled" / "config.json").exists()
@@ -104,7 +106,7 @@ def edit(**fields):
 @pytest.mark.parametrize(
     ("damage", "error", "words"),
     [
-        (other_weights, CorruptCheckpoint, "bytes instead of|least cosine"),
+        (other_weights, CorruptCheckpoint, "bytes instead of|fingerprint"),
         (edit(format="embergem-model/9"), UnsupportedModel, "'embergem-model/9'"),
         (edit(extra=1), CorruptCheckpoint, "extra"),
         (edit(tokenizer="../tokenizer.json"), CorruptCheckpoint, "lies outside"),

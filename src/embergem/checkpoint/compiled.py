@@ -61,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: Text
     vectors: Vectors
     dtype: Literal["stored", "float32", "bfloat16"]
+    fingerprint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     golden: Golden
 
 

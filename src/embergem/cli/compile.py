@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.safetensors_file import Dtype, Floats, Stored, write
 from embergem.engine import Engine
+from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import golden_of, prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.ops.trace import Source
@@ -67,6 +69,7 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> M
         ),
         vectors=compiled.Vectors(model.dimensions, ready.trained_dimensions, ready.norm_before_cut),
         dtype=dtype or "stored",  # type: ignore[arg-type]  # checked above
+        fingerprint=fingerprint(replace(checkpoint, weights=tuple(weights)), ready.program),
         golden=golden_of(model, ready.limit),
     )
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))

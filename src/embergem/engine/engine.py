@@ -148,8 +148,9 @@ class Engine:
                 checkpoint.weights,
                 location.id,
             )
+        space = fingerprint(checkpoint, program)
         if checkpoint.compiled:
-            check(model, checkpoint.compiled.golden, model.dtype)
+            check(model, checkpoint.compiled, space)
         if fresh:
             scanned.remember(checkpoint.weights)
         return cls(
@@ -161,7 +162,7 @@ class Engine:
             limit=limit,
             trained_dimensions=kind.trained_dimensions,
             norm_before_cut=kind.norm_before_cut,
-            fingerprint=fingerprint(checkpoint, program),
+            fingerprint=space,
             cosine=least,
             max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),
             max_queue_tokens=max_queue_tokens,

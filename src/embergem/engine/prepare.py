@@ -7,15 +7,15 @@ import numpy as np
 from embergem import catalog
 from embergem._native import Model
 from embergem.checkpoint.checkpoint import Checkpoint
-from embergem.checkpoint.compiled import Golden
+from embergem.checkpoint.compiled import Golden, Manifest
 from embergem.errors import CorruptCheckpoint
 from embergem.models import family
 from embergem.program.build import build
 from embergem.program.program import Program
 
 LEAST_COSINE = {"float32": 0.99999}
-OTHERWISE = 0.99
-"""To the stored vectors of a compiled model: other machines and arithmetics round differently, damage is far below."""
+OTHERWISE = 0.9
+"""To the stored vectors of a compiled model. Machines round differently and integers coarsely; damage is far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,22 @@ def golden_of(model: Model, limit: int) -> Golden:
     return Golden(tuple(map(tuple, rows)), tuple(map(tuple, _run(model, rows).tolist())))
 
 
-def check(model: Model, golden: Golden, dtype: str) -> None:
-    """Hold a loaded model against the vectors that were stored with it.
+def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
+    """Hold a loaded model, whose space is `fingerprint`, against what was stored with it.
 
     Raises:
         CorruptCheckpoint: They are not the same.
     """
-    expected = np.array(golden.vectors, dtype=np.float64)
-    found = _run(model, golden.ids).astype(np.float64)
+    if fingerprint != compiled.fingerprint:
+        raise CorruptCheckpoint(
+            f"the weights, program or tokenizer of the compiled model are not those that it was made with (fingerprint "
+            f"{fingerprint[:16]}… instead of {compiled.fingerprint[:16]}…). Compile it again"
+        )
+    expected = np.array(compiled.golden.vectors, dtype=np.float64)
+    found = _run(model, compiled.golden.ids).astype(np.float64)
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     least = float(np.min(np.sum(found * expected, axis=1) / np.maximum(lengths, 1e-12)))
-    if not least >= LEAST_COSINE.get(dtype, OTHERWISE):
+    if not least >= LEAST_COSINE.get(model.dtype, OTHERWISE):
         raise CorruptCheckpoint(
             f"the compiled model doesn't give the vectors that are stored with it (least cosine {least:.6f}): one of "
             "its files is damaged or from another model. Compile it again"
