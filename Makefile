@@ -18,6 +18,10 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml'
 
 .PHONY: exactness profile help setup serve test check dist assets programs bench lock random-gemma parity parity-full clean
 
+.PHONY: help setup serve test test-integrations test-arm test-portable test-clients check pyright api dist assets \
+	programs bench bench-server soak lock models-page random-gemma parity parity-full parity-gguf parity-table \
+	fuzz sanitize clean
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -94,6 +98,12 @@ fuzz: $(STAMP)/native ## Feed the readers of files what atheris makes up, SECOND
 
 parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
 	$(BIN)/python -m pytest -m "parity_full" $(ARGS)
+
+parity-table: $(STAMP)/native assets ## Every family against stored vectors, as the table in docs/models.md; no torch
+	$(BIN)/python scripts/parity_table.py $(ARGS)
+
+models-page: $(STAMP)/native ## Write docs/models.md from the catalog
+	$(BIN)/python scripts/models_page.py $(ARGS)
 
 bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -25,6 +25,9 @@ def fingerprint(
     and the program's key. In the directory `notes` it is remembered by path, size and time of change of the files.
     """
 
+def prompt_sets() -> dict[str, dict[str, str]]:
+    """The prompts that ship with embergem: set -> task -> pattern, with places for {title} and {content}."""
+
 class TextPipeline:
     """Prompts, tokenizer and limit of one model (crates/text). Thread-safe; releases the GIL."""
 

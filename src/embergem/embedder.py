@@ -31,7 +31,9 @@ class Embedder(Methods):
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
         dense_from: The model whose dense layers a GGUF file takes that lacks its own.
-        allow_missing_dense: Let such a file do without them; its vectors are a space of their own.
+        allow_missing_dense: Take a model without the dense layers of its kind; its vectors are a space of their own.
+        arch: The family that the model must be of, such as "embeddinggemma"; None takes what it is.
+        window: Use this sliding window instead of the one in config.json, where that was damaged.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.

@@ -22,6 +22,7 @@ EmbergemError                     the base; carries the HTTP status and the Open
 ├── Cancelled                     499  the request was cancelled before it was done
 ├── DeadlineExceeded              504  the request's deadline passed before it was done
 ├── EngineClosed                  503  the engine was closed
+├── NotReady                      503  the model failed its self-check and does not answer
 ├── ModelFailed                   503  a served model could not be loaded; the message has the reason
 ├── ForkedProcess (RuntimeError)  500  a fork of a process that had loaded a model: its threads stayed behind
 ├── ServerUnreachable             502  a client could not reach the server, or lost it
@@ -165,6 +166,13 @@ class Cancelled(EmbergemError):
 
     status = 499
     code = "cancelled"
+
+
+class NotReady(EmbergemError):
+    """The model failed its self-check and does not answer."""
+
+    status = 503
+    code = "model_not_ready"
 
 
 class EngineClosed(EmbergemError):

@@ -1,8 +1,11 @@
 """Several models by configuration: their names, loading and unloading under requests, default tasks."""
 
+import json
+import shutil
 import threading
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from goldens import DATA
@@ -100,6 +103,23 @@ def test_no_request_is_dropped_by_a_reload(models):
         thread.join()
     assert len(set(found)) == 1
     assert found[0][0] == 200
+
+
+def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
+    bare = shutil.copytree(DATA / "gemma3_text", tmp_path / "bare")
+    chain = json.loads((bare / "modules.json").read_text())
+    (bare / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
+    entry = EmbeddingEntry(name="bare", model_id=str(bare))
+    with configured(entry) as (url, registry):
+        registry.wait()
+        ready = httpx.get(f"{url}/ready")
+        assert (ready.status_code, ready.json()["models"]) == (503, {"bare": "failed"})
+        assert "dense_layers" in ready.json()["reasons"]["bare"]
+        answer = post(url, "/v1/embeddings", {"input": "a"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
+    with configured(msgspec.structs.replace(entry, allow_missing_dense=True)) as (url, registry):
+        registry.wait()
+        assert httpx.get(f"{url}/ready").status_code == 200
 
 
 def test_a_model_that_cannot_be_loaded_says_why(tmp_path):

@@ -7,11 +7,18 @@ use embergem_text::{Error, Options, Pipeline, Row, Template, in_order};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 /// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
 const BYTES_A_THREAD: usize = 4096;
+
+/// The prompts that ship with embergem: set -> task -> pattern.
+#[pyfunction]
+pub fn prompt_sets(py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<String, String>>> {
+    embergem_text::prompt_sets().map_err(|reason| raise(py, "EmbergemError", reason))
+}
 
 type Rows<'py> = Vec<(Bound<'py, PyArray1<u32>>, usize)>;
 

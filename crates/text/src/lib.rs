@@ -16,6 +16,7 @@ mod tokenizer;
 pub use error::{Error, Result};
 pub use parallel::in_order;
 pub use pipeline::{Options, Pipeline, Row};
+pub use prompts::sets as prompt_sets;
 pub use template::Template;
 
 /// What a tokenizer.json says, as a sha256: the same for files that make the same ids, however they are written.

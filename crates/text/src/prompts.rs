@@ -136,6 +136,15 @@ impl Prompts {
     }
 }
 
+/// The sets of prompts that ship with embergem: set -> task -> pattern, with places for `{title}` and `{content}`.
+///
+/// # Errors
+/// The reason why the data in this build cannot be read.
+pub fn sets() -> std::result::Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    let data: Data = serde_json::from_str(DATA).map_err(|error| format!("prompts.json: {error}"))?;
+    Ok(data.sets)
+}
+
 fn builtin_set(data: &Data, name: &str) -> std::result::Result<BTreeMap<String, Template>, String> {
     let Some(set) = data.sets.get(name) else {
         let known: Vec<&str> = data.sets.keys().map(String::as_str).collect();

@@ -34,7 +34,7 @@ def resolve(
             looked for in this order. None is the default model.
         progress: Whether to show a progress bar; None shows it when standard error is a terminal.
         dense_from: The model whose dense layers a GGUF file takes that lacks its own.
-        allow_missing_dense: Whether such a file may do without them.
+        allow_missing_dense: Whether a model may do without the dense layers of its kind.
 
     Raises:
         UnknownModel: Nothing has this name.
@@ -52,7 +52,7 @@ def resolve(
     location = (kept or _fetch(model, entry, progress, refresh=False)).location
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return location
+    return replace(location, allow_missing_dense=allow_missing_dense)
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> cache.Kept:

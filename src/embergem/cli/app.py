@@ -77,6 +77,18 @@ Dtype = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Most threads to compute with. Default: one a core.")]
 
+Arch = Annotated[
+    str, typer.Option(help="Family that the model must be of, such as embeddinggemma; auto takes what it is.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option(min=2, help="Use this sliding window instead of the one in config.json, where that was damaged."),
+]
+AllowMissingDense = Annotated[
+    bool,
+    typer.Option("--allow-missing-dense", help="Take a model without the dense layers of its kind: another space."),
+]
+
 
 @app.callback()
 def options(
@@ -108,6 +120,9 @@ def embed(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to stdout.")] = None,
     dtype: Dtype = "float32",
     threads: Threads = None,
+    arch: Arch = "auto",
+    window: Window = None,
+    allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Embed texts.
 
@@ -124,6 +139,7 @@ def embed(
     run(
         texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
         truncate=truncate, form=format, output=output, dtype=dtype, threads=threads,
+        arch=arch, window=window, allow_missing_dense=allow_missing_dense,
     )  # fmt: skip
 
 
@@ -179,6 +195,9 @@ def serve(
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
+    arch: Arch = "auto",
+    window: Window = None,
+    allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Serve an OpenAI-compatible API.
 
@@ -199,6 +218,7 @@ def serve(
         models=model or [], config=config, port=port, host=host, keys=keys, dtype=dtype, threads=threads, task=task,
         strict=strict, cors=cors, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens,
         access_log=access_log, log_inputs=log_inputs, log_level=log_level,
+        arch=arch, window=window, allow_missing_dense=allow_missing_dense,
     )  # fmt: skip
 
 
@@ -224,10 +244,6 @@ DenseFrom = Annotated[
     str | None,
     typer.Option(help="Model whose dense layers a GGUF file takes that lacks its own.", autocompletion=complete_model),
 ]
-MissingDense = Annotated[
-    bool,
-    typer.Option("--allow-missing-dense", help="Let such a file do without them; its vectors are another space."),
-]
 
 
 @app.command("compile", epilog=EPILOG)
@@ -236,7 +252,7 @@ def compile_(
     output: Output,
     dtype: Stored = None,
     dense_from: DenseFrom = None,
-    allow_missing_dense: MissingDense = False,
+    allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Write a model as one directory that loads anywhere, with its program, vectors to hold it against, and all files.
 
@@ -261,7 +277,7 @@ def convert(
     output: Output,
     dtype: Stored = None,
     dense_from: DenseFrom = None,
-    allow_missing_dense: MissingDense = False,
+    allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Write a GGUF file as a directory of safetensors, as sentence-transformers saves models.
 
@@ -292,6 +308,47 @@ def fingerprint(
     from embergem.cli.fingerprint import run
 
     run(model=model, as_json=as_json)
+
+
+@app.command(epilog=EPILOG)
+def doctor(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Directories, or models in the cache. Default: all in the cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at this machine and the models on it, with advice beside each finding; 1 when something is an error."""
+    from embergem.cli.doctor import run
+
+    run(models=models or [], as_json=as_json)
+
+
+@app.command(epilog=EPILOG)
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(help="Hub id, alias or directory.", autocompletion=complete_model)
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="Address of an OpenAI-compatible server, or sentence-transformers.")
+    ] = "sentence-transformers",
+    name: Annotated[str | None, typer.Option(help="The model's name there. Default: the first it lists.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY", help="Key for the server.")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="Interpreter that has sentence-transformers. Default: this one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare this engine with another server or library, and name the likely cause of a difference.
+
+    [bold]Examples[/bold]
+
+    embergem verify embeddinggemma-300m --against http://127.0.0.1:8080/v1
+
+    embergem verify minilm --against sentence-transformers --python ~/st/bin/python
+    """
+    from embergem.cli.verify import run
+
+    run(model=model, against=against, name=name, key=api_key, python=python, as_json=as_json)
 
 
 def report(error: Exception) -> int:

@@ -33,13 +33,26 @@ def run(
     output: Path | None,
     dtype: str,
     threads: int | None,
+    arch: str = "auto",
+    window: int | None = None,
+    allow_missing_dense: bool = False,
 ) -> None:
     """Read, embed, write. A file at `output` appears whole or not at all."""
     form = form or _format(output)
     if form is Format.NPY and output is None and sys.stdout.isatty():
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
-    with Embedder(model, dtype=dtype, threads=threads) as embedder, _warnings_on_stderr():
+    with (
+        Embedder(
+            model,
+            dtype=dtype,
+            threads=threads,
+            arch=None if arch == "auto" else arch,
+            window=window,
+            allow_missing_dense=allow_missing_dense,
+        ) as embedder,
+        _warnings_on_stderr(),
+    ):
         vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
     _write(inputs, vectors, form, output)
 

@@ -5,14 +5,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.resolve import identify
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
+from embergem.models import ARCHITECTURES
 
 
-def run(*, models: Sequence[str], config: Path | None, **flags: Any) -> None:
-    """Serve every model, the first as the default, until stopped."""
+def run(
+    *,
+    models: Sequence[str],
+    config: Path | None,
+    arch: str = "auto",
+    window: int | None = None,
+    allow_missing_dense: bool = False,
+    **flags: Any,
+) -> None:
+    """Serve every model, the first as the default, until stopped; the options here are for those of `models`."""
     from embergem.server.run import serve
 
     def again() -> Config:
@@ -25,10 +36,17 @@ def run(*, models: Sequence[str], config: Path | None, **flags: Any) -> None:
     named = [named_entry(model) for model in models]
     if not named and not whole.models:
         named = [named_entry(None)]
+    own: dict[str, Any] = {"arch": model_type(arch), "window": window, "allow_missing_dense": allow_missing_dense}
+    named = [msgspec.structs.replace(entry, **own) for entry in named]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
     serve(whole.settings, (*named, *whole.models), keys=keys)
+
+
+def model_type(arch: str) -> str | None:
+    """The `model_type` that an entry must have by `--arch`."""
+    return None if arch == "auto" else ARCHITECTURES.get(arch, (arch,))[0]
 
 
 def named_entry(model: str | None) -> EmbeddingEntry:

@@ -40,6 +40,8 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         model_id: Hub id, alias of the catalog, or directory.
         aliases: Other names for it.
         arch: `model_type` that it must have.
+        window: A sliding window to use instead of the one in its config.json.
+        allow_missing_dense: Take it without the dense layers of its kind.
         dtype, threads: See `Engine.load`; None is the server's.
         tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
         hf_cache_path: A cache of the hub's library, looked in before anything is downloaded.
@@ -52,6 +54,8 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model_id: str
     aliases: tuple[str, ...] = ()
     arch: str | None = None
+    window: int | None = None
+    allow_missing_dense: bool = False
     dtype: str | None = None
     threads: int | None = None
     tokenizer_json: str | None = None

@@ -20,13 +20,14 @@ from embergem.engine.arithmetic import DTYPES, load_as
 from embergem.engine.cache import Cache
 from embergem.engine.fingerprint import fingerprint
 from embergem.engine.loop import Loop
-from embergem.engine.prepare import check, prepare
+from embergem.engine.prepare import check, prepare, self_check
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
-from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, UnsupportedOption
+from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady, UnsupportedOption
 from embergem.program.flops import flops, step_flops
 from embergem.program.memory import weight_bytes
 from embergem.program.program import Program, Step
+from embergem.selfcheck import Report
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Engine:
         cosine: Least cosine to float32 of this model's vectors, as measured at its first load.
         model_type: `model_type` of config.json, such as "gemma3_text".
         weight_bytes: Memory that the packed weights take; embedding tables stay mapped and are not in it.
+        report: What the self-check found. With a failure in it the engine answers nothing; see `ready`.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Engine:
         norm_before_cut: bool,
         fingerprint: str,
         cosine: float,
+        report: Report,
         max_batch_tokens: int,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
     ) -> None:
         self.id = name
+        self.report = report
         self.model_type = model_type
         self.weight_bytes = weight_bytes(program, model.dtype)
         self.dtype = model.dtype
@@ -109,17 +113,21 @@ class Engine:
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
         tokenizer: Path | None = None,
+        arch: str = "auto",
+        window: int | None = None,
     ) -> "Engine":
-        """Load the model at `location`.
+        """Load the model at `location` and let it check itself; see `embergem.selfcheck`.
 
         `dtype` is the arithmetic of the large products; see `arithmetic.DTYPES`.
         `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
         `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
         which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
-        may share one. `tokenizer` is a tokenizer.json to use instead of the checkpoint's.
+        may share one. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
+        which family the checkpoint must be of, such as "embeddinggemma"; "auto" takes what it is. `window` takes the
+        place of the window that its config.json stores.
 
         Raises:
-            UnsupportedOption: A dtype, device or thread count that this engine does not have.
+            UnsupportedOption: A dtype, device, thread count, arch or window that this engine does not have.
             LoadError: The checkpoint is damaged, incomplete or of an unknown kind.
             InsufficientMemory: Its weights do not fit.
         """
@@ -127,7 +135,7 @@ class Engine:
         _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
         fork.claim()
         checkpoint = read(location)
-        kind = prepare(checkpoint, location.id)
+        kind = prepare(checkpoint, location.id, arch=arch, window=window)
         limit, program = kind.limit, kind.program
         files = checkpoint.files
         fresh = not scanned.remembered(checkpoint.weights)
@@ -153,6 +161,11 @@ class Engine:
             check(model, checkpoint.compiled, space)
         if fresh:
             scanned.remember(checkpoint.weights)
+        used = replace(checkpoint, tokenizer=tokenizer or checkpoint.tokenizer)
+        report = self_check(used, kind, location, model, text.result(), least, window)
+        if max_batch_tokens is None:  # what a model that does not answer would do is not worth measuring
+            broken = bool(report.failures)
+            max_batch_tokens = budget.SIZES[0] if broken else budget.measured(model, checkpoint.weights, limit)
         return cls(
             name=location.id,
             model_type=kind.model_type,
@@ -164,10 +177,16 @@ class Engine:
             norm_before_cut=kind.norm_before_cut,
             fingerprint=space,
             cosine=least,
-            max_batch_tokens=max_batch_tokens or budget.measured(model, checkpoint.weights, limit),
+            report=report,
+            max_batch_tokens=max_batch_tokens,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether the self-check found nothing that forbids to answer."""
+        return not self.report.failures
 
     def embed(self, request: Request) -> Result:
         """Embed and wait. Ctrl-C stops the work at the next step of the program."""
@@ -186,6 +205,7 @@ class Engine:
 
         Raises:
             InvalidRequest: Something about the input; see `embergem.errors`.
+            NotReady: The model failed its self-check; the message says which probe, and the usual cause.
             EngineClosed: After `close`.
             ForkedProcess: In a fork of the process that loaded the model.
             Overloaded: More tokens would wait than `max_queue_tokens`.
@@ -193,6 +213,8 @@ class Engine:
         """
         fork.check()
         try:
+            if not self.ready:
+                raise NotReady(f"{self.id} failed its self-check: " + "; ".join(map(str, self.report.failures)))
             dimensions = self._dimensions(request.dimensions)
             if request.lane not in LANES:
                 raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")

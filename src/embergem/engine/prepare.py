@@ -1,17 +1,24 @@
 """From a checkpoint to what the engine loads: the program, and how texts are read. Made anew, or read as compiled."""
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from embergem import catalog
-from embergem._native import Model
+from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.compiled import Golden, Manifest
-from embergem.errors import CorruptCheckpoint
-from embergem.models import family
+from embergem.checkpoint.location import Location
+from embergem.errors import CorruptCheckpoint, UnsupportedOption
+from embergem.models import expect, family
 from embergem.program.build import build
 from embergem.program.program import Program
+from embergem.selfcheck import Report, Subject, kin
+from embergem.selfcheck import check as probe
+
+log = logging.getLogger(__name__)
 
 LEAST_COSINE = {"float32": 0.99999}
 OTHERWISE = 0.9
@@ -30,15 +37,25 @@ class Prepared:
     bare: bool
     trained_dimensions: tuple[int, ...]
     norm_before_cut: bool
+    config: Any = None
+    entry: catalog.Entry | None = None
 
 
-def prepare(checkpoint: Checkpoint, name: str) -> Prepared:
+def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: int | None = None) -> Prepared:
     """Trace the model of a checkpoint, or take the program of a compiled one. The catalog may know more by its `name`.
+
+    `arch` and `window` are as for `models.family`.
 
     Raises:
         UnsupportedModel, CorruptCheckpoint: Its config is not one that embergem has, or its program is damaged.
+        UnsupportedOption: There is no such `arch`, or no window to choose.
     """
     if compiled := checkpoint.compiled:
+        expect(compiled.model_type, arch)
+        if window is not None:
+            raise UnsupportedOption(
+                "the window of a compiled model is in its program; leave out window", param="window"
+            )
         return Prepared(
             model_type=compiled.model_type,
             program=Program.from_json(checkpoint.program),
@@ -49,7 +66,7 @@ def prepare(checkpoint: Checkpoint, name: str) -> Prepared:
             trained_dimensions=compiled.vectors.trained_dimensions,
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
-    kind = family(checkpoint.config)
+    kind = family(checkpoint.config, arch=arch, window=window)
     entry = catalog.known(name, kind.model_type)
     return Prepared(
         model_type=kind.model_type,
@@ -60,7 +77,36 @@ def prepare(checkpoint: Checkpoint, name: str) -> Prepared:
         bare=kind.bare,
         trained_dimensions=tuple(entry.allowed_dimensions if entry else kind.trained_dimensions),
         norm_before_cut=kind.norm_before_cut,
+        config=kind.config,
+        entry=entry,
     )
+
+
+def self_check(
+    checkpoint: Checkpoint, kind: Prepared, location: Location, model: Model, text: TextPipeline, cosine: float,
+    window: int | None,
+) -> Report:  # fmt: skip
+    """Let a loaded model prove itself; see `embergem.selfcheck`. What it finds wrong is logged."""
+    subject = Subject(
+        run=model.run,
+        text=text,
+        model_type=kind.model_type,
+        config=kind.config,
+        head=None if checkpoint.compiled else checkpoint.head,
+        limit=kind.limit,
+        dtype=model.dtype,
+        cosine=cosine,
+        entry=kind.entry,
+        kin=kin(kind.model_type, kind.config, kind.entry),
+        files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
+        variant=f"{kind.program.key} {model.dtype} {model.instruction_set} {kind.limit} {checkpoint.prompts}",
+        window=window,
+        dense_optional=location.allow_missing_dense,
+    )
+    report = probe(subject)
+    for finding in (*report.failures, *report.warnings):
+        log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", location.id, finding)
+    return report
 
 
 def golden_of(model: Model, limit: int) -> Golden:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from embergem.errors import UnsupportedModel
+from embergem.errors import UnsupportedModel, UnsupportedOption
 
 FAMILIES = {
     "bert": "bert",
@@ -22,6 +22,19 @@ FAMILIES = {
     "xlm-roberta": "bert",
 }
 """`model_type` of config.json -> the module in this package that runs it."""
+
+ARCHITECTURES = {
+    "embeddinggemma": ("gemma3_text",),
+    "embeddinggemma2": ("embedding_gemma2", "embedding_gemma2_text"),
+    "qwen3embedding": ("qwen3",),
+    "bert": ("bert",),
+    "roberta": ("roberta", "xlm-roberta"),
+    "mpnet": ("mpnet",),
+    "modernbert": ("modernbert",),
+    "nomicbert": ("nomic_bert",),
+    "model2vec": ("model2vec",),
+}
+"""Names that `arch=` takes -> the `model_type`s they stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +57,16 @@ class Family:
     bare: bool
 
 
-def family(config: dict[str, Any]) -> Family:
+def family(config: dict[str, Any], *, arch: str = "auto", window: int | None = None) -> Family:
     """Find the family of a checkpoint by its config.json and read the config.
 
+    `arch` is "auto", a name of `ARCHITECTURES` or a `model_type`: what the checkpoint must be. `window` takes the place
+    of the window that config.json stores.
+
     Raises:
-        UnsupportedModel: embergem has no such family, or the checkpoint sets something the family does not do.
+        UnsupportedModel: embergem has no such family, it is not the one asked for, or the checkpoint sets something the
+            family does not do.
+        UnsupportedOption: There is no such `arch`, or the family has no window.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -56,8 +74,9 @@ def family(config: dict[str, Any]) -> Family:
             f"config.json names the model type {model_type!r}, which embergem does not have. It has: "
             + ", ".join(sorted(FAMILIES))
         )
+    expect(model_type, arch)
     module: ModuleType = importlib.import_module(f"embergem.models.{FAMILIES[model_type]}")
-    read = module.Config.from_json(config)
+    read = module.Config.from_json(config if window is None else _windowed(config, module, window))
     return Family(
         model_type=model_type,
         config=read,
@@ -68,3 +87,31 @@ def family(config: dict[str, Any]) -> Family:
         places=getattr(read, "places", None),
         bare=getattr(module, "BARE", False),
     )
+
+
+def expect(model_type: str, arch: str) -> None:
+    """Refuse a model that is not of the family `arch`; "auto" takes any."""
+    if arch != "auto" and model_type not in _model_types(arch):
+        raise UnsupportedModel(f"this checkpoint is of the family {model_type!r}, not {arch}; leave out arch")
+
+
+def _model_types(arch: str) -> Sequence[str]:
+    if arch in ARCHITECTURES:
+        return ARCHITECTURES[arch]
+    if arch in FAMILIES:
+        return (arch,)
+    known = ", ".join(["auto", *ARCHITECTURES])
+    raise UnsupportedOption(f"arch={arch!r} is no family that embergem has. It has: {known}", param="arch")
+
+
+def _windowed(config: dict[str, Any], module: ModuleType, window: int) -> dict[str, Any]:
+    """Return `config` with the window set, as the family's config.json writes it."""
+    field = getattr(module, "WINDOW", None)
+    if field is None:
+        raise UnsupportedOption(f"{config['model_type']} has no sliding window; leave out window", param="window")
+    if window < 2:
+        raise UnsupportedOption(f"window={window} leaves no neighbour to see; give 2 or more", param="window")
+    nested = config.get("text_config")
+    if isinstance(nested, dict):
+        return config | {"text_config": nested | {field: window}}
+    return config | {field: window}

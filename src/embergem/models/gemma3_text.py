@@ -12,6 +12,7 @@ from embergem.models.config import fields_of, layer_kinds, rope_thetas
 from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
 
 BUILTIN_PROMPTS = "embeddinggemma"
+WINDOW = "sliding_window"
 TRAINED_DIMENSIONS = (768, 512, 256, 128)
 
 

@@ -11,6 +11,7 @@ from embergem.models.config import fields_of, layer_kinds, rope_thetas
 from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
 
 BUILTIN_PROMPTS = None
+WINDOW = "local_attention"
 TRAINED_DIMENSIONS = ()
 
 

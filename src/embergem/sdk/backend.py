@@ -75,6 +75,8 @@ class LoadOptions(TypedDict, total=False):
     device: str | None
     dense_from: str | Path | None
     allow_missing_dense: bool
+    arch: str | None
+    window: int | None
 
 
 def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Backend:
@@ -96,6 +98,8 @@ def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Ba
             dtype=options.get("dtype") or "float32",
             threads=options.get("threads"),
             device=options.get("device"),
+            arch=options.get("arch") or "auto",
+            window=options.get("window"),
         )
     for name, value in options.items():
         if value is not None and value is not False:

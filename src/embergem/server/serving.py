@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from embergem.checkpoint.location import Location
@@ -56,7 +57,8 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
 
     def load() -> Engine:
         engine = Engine.load(
-            locate(entry),
+            replace(locate(entry), allow_missing_dense=entry.allow_missing_dense),
+            window=entry.window,
             dtype=entry.dtype or settings.dtype,
             threads=entry.threads or settings.threads,
             max_batch_tokens=settings.max_batch_tokens,

@@ -1,0 +1,98 @@
+"""The whole check once for each state of the files, build, instruction set and dtype; a short one at later starts."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embergem import _native
+from embergem._native import __version__
+from embergem.checkpoint import scanned
+from embergem.selfcheck import golden, settings, texts, vectors
+from embergem.selfcheck.report import Finding, Report
+from embergem.selfcheck.subject import Ids, Observed, Subject, observe
+from embergem.selfcheck.texts import tokens
+
+log = logging.getLogger(__name__)
+
+SHORT = ("a", "graphene is a layer of carbon")
+WHOLE = (
+    "",
+    "What is graphene?",
+    "def f(x):\n    return x ** 2",
+    "Ünïcödé, 東京 and 🦆!",
+    "Русский язык; हिन्दी; العربية; ไทย",
+    "nul\0byte",
+)
+PAST_THE_WINDOW = 40
+"""Tokens that the long row has beyond what a window reaches."""
+
+OF_VECTORS: tuple[Callable[[Subject, Observed], Finding], ...] = (
+    vectors.norms,
+    vectors.batch_invariance,
+    vectors.distinct,
+)
+OF_SUBJECT: tuple[Callable[[Subject], Finding], ...] = (
+    settings.config,
+    settings.dense_layers,
+    texts.limit,
+    texts.special_tokens,
+    texts.prompts,
+    vectors.exactness,
+)
+ONLY_WHOLE: tuple[Callable[[Subject], Finding], ...] = (texts.truncation, golden.golden)
+
+
+def check(subject: Subject) -> Report:
+    """Check a model. What passed is remembered; a model that failed is checked whole again each time."""
+    note = _note(subject)
+    before = _read(note)
+    findings = [probe(subject) for probe in OF_SUBJECT]
+    seen = observe(subject, distinct_rows(subject, SHORT), alone=1)
+    if before is None:
+        findings += _probe(subject, observe(subject, rows(subject), alone=2))
+        findings += [] if seen.fault else [probe(subject) for probe in ONLY_WHOLE]
+    else:
+        findings += _probe(subject, seen)
+        findings += [] if seen.fault else [vectors.same_bits(seen, before)]
+    report = Report(tuple(findings), whole=before is None)
+    if before is None and not report.failures:
+        scanned.write(note, json.dumps({"vectors": vectors.digest(seen)}))
+    return report
+
+
+def rows(subject: Subject) -> list[Ids]:
+    """The rows of the whole check: one that goes past the window, then many kinds of text."""
+    short = distinct_rows(subject, WHOLE)
+    reach = getattr(subject.config, "radius", None) or 64
+    length = min(reach + PAST_THE_WINDOW, subject.limit)
+    body = np.concatenate([row[1:-1] for row in short])
+    long = np.concatenate([short[-1][:1], np.resize(body, max(length - 2, 1)), short[-1][-1:]])
+    return [long.astype(np.uint32), *short]
+
+
+def distinct_rows(subject: Subject, texts: Sequence[str]) -> list[Ids]:
+    """Ids of texts, each row of ids once: a small vocabulary may not tell all texts apart. Empty rows are left out."""
+    found = {tuple(ids.tolist()): ids for ids in (tokens(subject, text) for text in texts) if len(ids)}
+    return list(found.values())
+
+
+def _probe(subject: Subject, seen: Observed) -> list[Finding]:
+    first = vectors.finite(subject, seen)
+    return [first] if first.status == "error" else [first, *(probe(subject, seen) for probe in OF_VECTORS)]
+
+
+def _note(subject: Subject) -> Path:
+    build = Path(_native.__file__).stat()
+    variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {subject.variant}"
+    return scanned.mark([("", path) for path in subject.files], "selfcheck", variant)
+
+
+def _read(note: Path) -> str | None:
+    try:
+        return str(json.loads(note.read_text())["vectors"])
+    except (OSError, ValueError, KeyError, TypeError):  # not checked yet, or half a note: the check is made anew
+        log.debug("the whole self-check runs")
+        return None

@@ -1,0 +1,106 @@
+"""Probes of the way from text to tokens."""
+
+import numpy as np
+
+from embergem._native import prompt_sets
+from embergem.errors import InvalidTask
+from embergem.selfcheck.report import Finding
+from embergem.selfcheck.subject import Ids, Subject
+
+_OPENED = {"gemma3_text", "embedding_gemma2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"}
+"""Families whose every text is put between an opening and a closing token."""
+_CLOSED = {*_OPENED, "qwen3"}
+_TOKENIZER = "The tokenizer.json is another model's, or its post_processor was lost on the way (a conversion, an old \
+transformers). Take tokenizer.json from the original model"
+
+
+def special_tokens(subject: Subject) -> Finding:
+    """Every text begins and ends with the tokens that the model was trained with."""
+    name, kin, model_type = "special_tokens", subject.kin, subject.model_type
+    opened, closed = model_type in _OPENED, model_type in _CLOSED
+    if not closed:
+        return Finding(name, "ok", "the family has no special tokens around a text")
+    texts = ["a", "the layers of graphene, 東京"]
+    rows = [tokens(subject, text) for text in texts]
+    firsts, lasts = {int(row[0]) for row in rows}, {int(row[-1]) for row in rows}
+    least = 1 + int(opened) + int(closed)
+    if any(len(row) < least for row in rows):
+        return Finding(name, "error", f"the text {texts[0]!r} has only {len(rows[0])} tokens", _TOKENIZER)
+    for asked, found, wanted, what in (
+        (opened, firsts, kin.opening if kin else None, "begins"),
+        (closed, lasts, kin.closing if kin else None, "ends"),
+    ):
+        if wanted is not None and found != {wanted}:
+            message = f"a text {what} with token {in_words(found)} instead of the special token {wanted}"
+            return Finding(name, "error", message, _TOKENIZER)
+        if asked and len(found) > 1:
+            message = f"texts {what[:-1]} with different tokens ({in_words(found)}), so no special token stands there"
+            return Finding(name, "error", message, _TOKENIZER)
+    return Finding(name, "ok", "special tokens are in their places")
+
+
+def truncation(subject: Subject) -> Finding:
+    """A text that is cut keeps its closing token and has exactly the limit."""
+    if subject.model_type not in _CLOSED:
+        return Finding("truncation", "ok", "the family has no closing token that a cut could lose")
+    text = "graphene " * min(subject.limit + 8, 1 << 16)
+    [(row, length)] = subject.text.prepare([text], truncate=True)
+    plain = tokens(subject, "a")
+    if length <= subject.limit:
+        return Finding("truncation", "ok", "no text that can be made here is too long")
+    if len(row) != subject.limit or row[-1] != plain[-1]:
+        return Finding(
+            "truncation", "error", f"a text cut to the limit of {subject.limit} has {len(row)} tokens and ends in "
+            f"{int(row[-1])} instead of {int(plain[-1])}", _TOKENIZER,
+        )  # fmt: skip
+    return Finding("truncation", "ok", f"a text of {length} tokens is cut to {len(row)} and keeps its closing token")
+
+
+def prompts(subject: Subject) -> Finding:
+    """The prompts that the model was trained with are known by their tasks."""
+    name, kin = "prompts", subject.kin
+    if kin is None or kin.prompts is None:
+        said = f"tasks: {', '.join(subject.text.tasks)}" if subject.text.tasks else "the model declares no prompts"
+        return Finding(name, "ok", said)
+    different = []
+    for task, pattern in prompt_sets()[kin.prompts].items():
+        if not task[0].islower():
+            continue  # a name that only the checkpoint's own list may have
+        wanted = tokens(subject, pattern.format(title="none", content="graphene"))
+        try:
+            found = tokens(subject, "graphene", task)
+        except InvalidTask:
+            return Finding(
+                name, "error", f"the task {task!r} of {kin.id} is not known",
+                "config_sentence_transformers.json is of another model; take it from the original",
+            )  # fmt: skip
+        if not np.array_equal(wanted, found):
+            different.append(task)
+    if different:
+        return Finding(
+            name, "warn", f"the checkpoint has prompts of its own for {', '.join(different)}",
+            f"Right for a fine-tune that was trained so; otherwise take config_sentence_transformers.json of {kin.id}",
+        )  # fmt: skip
+    return Finding(name, "ok", f"the prompts are those of {kin.id}")
+
+
+def limit(subject: Subject) -> Finding:
+    """The limit is the one that the model was published with."""
+    name, kin = "limit", subject.kin
+    if kin is None or subject.limit == kin.limit:
+        return Finding(name, "ok", f"inputs have up to {subject.limit} tokens")
+    return Finding(
+        name, "warn", f"inputs are limited to {subject.limit} tokens; {kin.id} reads {kin.limit}",
+        "max_seq_length in sentence_bert_config.json says so; change it there if it was not meant",
+    )  # fmt: skip
+
+
+def tokens(subject: Subject, text: str, task: str | None = None) -> Ids:
+    """Ids of one text, cut to the limit."""
+    [(ids, _)] = subject.text.prepare([text], task=task, truncate=True)
+    return ids
+
+
+def in_words(ids: set[int]) -> str:
+    """List ids."""
+    return " or ".join(str(number) for number in sorted(ids))

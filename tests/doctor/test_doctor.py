@@ -1,0 +1,200 @@
+"""`embergem doctor`: each check finds its fault and says what to do."""
+
+import json
+import shutil
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from embergem.checkpoint import cache
+from embergem.cli.app import app
+from embergem.doctor import machine, models
+from embergem.doctor.report import Cpu, Memory
+from embergem.doctor.system import cpu, memory, quota, system
+
+CPUINFO = """processor\t: {number}
+model name\t: Test CPU
+physical id\t: 0
+core id\t\t: {core}
+flags\t\t: fpu avx avx2 fma avx512f avx512_vnni
+
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def processor(**changes):
+    base = Cpu("Test CPU", 8, 4, 8, True, True, False, True, False, ("portable", "avx2"))
+    return msgspec.structs.replace(base, **changes)
+
+
+def test_the_processor_is_read_from_where_the_system_says(tmp_path):
+    (tmp_path / "cpuinfo").write_text("".join(CPUINFO.format(number=n, core=n // 2) for n in range(4)))
+    found = cpu(tmp_path)
+    assert (found.brand, found.logical_cores, found.physical_cores) == ("Test CPU", 4, 2)
+    assert found.avx
+    assert found.avx512
+    assert found.vnni
+    assert "portable" in found.instruction_sets
+
+
+def test_a_container_bounds_memory_and_time(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  8000000 kB\nMemAvailable:  4000000 kB\n")
+    assert memory(tmp_path, tmp_path) == Memory(8000000 * 1024, 4000000 * 1024)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert memory(tmp_path, tmp_path) == Memory(1000000, 600000)
+    assert quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert quota(tmp_path) == 1.5
+
+
+def test_a_machine_without_these_files_is_described_all_the_same(tmp_path):
+    found = system(tmp_path, tmp_path)
+    assert found.memory.total_bytes == 0
+    assert machine.memory(found.memory).status == "warn"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "word"),
+    [
+        ({}, "ok", "avx2"),
+        ({"instruction_sets": ("portable",)}, "error", "did not agree"),
+        ({"instruction_sets": ("portable",), "avx2": False}, "warn", "many times slower"),
+    ],
+)
+def test_instruction_sets(changes, status, word):
+    found = machine.instruction_sets(processor(**changes))
+    assert found.status == status
+    assert word in str(found)
+
+
+def test_more_threads_than_the_container_has_time_for():
+    assert machine.threads(processor(), None).status == "ok"
+    found = machine.threads(processor(), 2.5)
+    assert found.status == "warn"
+    assert "--threads 2" in found.suggestion
+
+
+def test_little_memory():
+    assert machine.memory(Memory(8 << 30, 4 << 30)).status == "ok"
+    found = machine.memory(Memory(8 << 30, 1 << 20))
+    assert found.status == "warn"
+    assert "1.0 MB of 8.6 GB" in found.message
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    assert machine.cache_directory(tmp_path / "new").status != "error"
+    (tmp_path / "file").write_text("")
+    found = machine.cache_directory(tmp_path / "file")
+    assert found.status == "error"
+    assert "EMBERGEM_CACHE" in found.suggestion
+
+
+class TestHub:
+    @pytest.fixture
+    def hub(self, monkeypatch):
+        """A hub that answers HEAD with the status it is told."""
+
+        class Handler(BaseHTTPRequestHandler):
+            status = 200
+
+            def do_HEAD(self):
+                self.send_response(Handler.status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            monkeypatch.delenv("HF_HUB_OFFLINE")
+            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+            yield Handler
+            server.shutdown()
+            thread.join()
+
+    @pytest.mark.parametrize(("status", "found"), [(200, "ok"), (404, "ok"), (502, "warn")])
+    def test_it_answers_or_not(self, hub, status, found):
+        hub.status = status
+        assert machine.hub().status == found
+
+    def test_nobody_is_there(self, monkeypatch):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+        found = machine.hub(timeout=2)
+        assert found.status == "warn"
+        assert "HF_ENDPOINT" in found.suggestion
+
+    def test_it_may_not_be_asked(self):
+        assert "HF_HUB_OFFLINE" in machine.hub().message
+
+
+class TestModels:
+    def test_a_sound_one(self, tiny):
+        found = models.model(str(tiny))
+        assert {check.status for check in found} == {"ok"}
+        assert found[0].name == "gemma3_text loaded"
+        assert "96 dimensions, 128 tokens" in found[0].message
+
+    def test_one_that_cannot_be_loaded(self, tiny, tmp_path):
+        broken = shutil.copytree(tiny, tmp_path / "broken")
+        (broken / "model.safetensors").write_bytes(b"")
+        [found] = models.model(str(broken))
+        assert found.status == "error"
+        assert "empty" in found.message
+
+    def test_one_that_is_not_here(self):
+        [found] = models.model("minilm")
+        assert found.status == "warn"
+        assert "models pull" in found.suggestion
+
+    def test_one_that_nobody_knows(self):
+        [found] = models.model("no-such-model")
+        assert found.status == "error"
+
+    def test_a_damaged_one_in_the_cache(self, tiny, tmp_path):
+        with cache.locked("acme/tiny") as scratch:
+            fetched = shutil.copytree(tiny, scratch / "hub")
+            kept = cache.keep(fetched, model="acme/tiny", source="hub", revision=None)
+        assert {check.status for check in models.model("acme/tiny")} == {"ok"}
+        (kept.path / "tokenizer.json").unlink()
+        [found] = models.model("acme/tiny")
+        assert found.status == "error"
+        assert "tokenizer.json is missing" in found.message
+
+
+def test_json_has_the_shape_that_tools_expect(tiny):
+    result = CliRunner().invoke(app, ["doctor", str(tiny), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert {"os", "kernel", "cpu", "memory", "devices", "build", "hf_cache_path"} <= set(report["system"])
+    assert {"brand", "logical_cores", "physical_cores", "avx", "avx2", "avx512", "fma"} <= set(report["system"]["cpu"])
+    assert {"total_bytes", "available_bytes"} == set(report["system"]["memory"])
+    assert all({"name", "status", "message"} <= set(check) <= {"name", "status", "message", "suggestion"}
+               for check in report["checks"])  # fmt: skip
+    assert {"instruction_sets", "threads", "memory", "cache", "hub"} <= {check["name"] for check in report["checks"]}
+
+
+def test_an_error_sets_the_exit_code_and_stands_beside_its_advice(tiny, tmp_path):
+    broken = shutil.copytree(tiny, tmp_path / "broken")
+    chain = json.loads((broken / "modules.json").read_text())
+    (broken / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
+    result = CliRunner().invoke(app, ["doctor", str(broken)])
+    assert result.exit_code == 1
+    assert "dense_layers" in result.output
+    assert "--allow-missing-dense" in result.output

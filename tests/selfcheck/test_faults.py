@@ -1,0 +1,269 @@
+"""Every probe catches its fault: a model is broken in that way, and the probe fails."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from embergem import catalog
+from embergem.catalog import Entry, Golden
+from embergem.checkpoint.location import Location
+from embergem.engine import Engine, Request
+from embergem.engine import engine as engine_module
+from embergem.errors import NotReady, UnsupportedOption
+from embergem.selfcheck import check
+from embergem.selfcheck.check import OF_SUBJECT, OF_VECTORS, ONLY_WHOLE
+
+KNOWN = Entry(
+    id="example/gemma",
+    aliases=(),
+    family="gemma3_text",
+    dimensions=96,
+    limit=128,
+    parameters=0.1,
+    licence="none",
+    licence_url="https://example.org",
+    languages="none",
+    notes="A test.",
+    prompts="embeddinggemma",
+    window=16,
+    dense=2,
+    opening=2,
+    closing=1,
+    shape={"hidden_size": 96, "head_dim": 32},
+    config={"radius": 8, "theta_full": 1e6, "theta_sliding": 1e4},
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "CATALOG", (KNOWN,))
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    """A copy of the tiny EmbeddingGemma that a test may break."""
+    return shutil.copytree(tiny, tmp_path / "model")
+
+
+def edit(file, **changes):
+    """Change keys of a JSON file; None takes a key away."""
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in (content | changes).items() if value is not None}))
+
+
+def reweigh(file, **changes):
+    """Put tensors through functions."""
+    tensors = load_file(file)
+    save_file({name: changes[name](value) if name in changes else value for name, value in tensors.items()}, file)
+
+
+def report(path, name="fine-tune", **options):
+    with Engine.load(Location(name, path), **options) as engine:
+        return engine.report
+
+
+def failed(found):
+    return [finding.name for finding in found.failures]
+
+
+def warned(found):
+    return [finding.name for finding in found.warnings]
+
+
+def subject(path, monkeypatch):
+    """The subject that the engine hands to the check."""
+    seen = []
+    monkeypatch.setattr(engine_module, "check", lambda subject: seen.append(subject) or check(subject))
+    Engine.load(Location("fine-tune", path)).close()
+    return seen[0]
+
+
+def test_a_sound_model_passes_every_probe_and_is_checked_whole_once(model):
+    first, second = report(model), report(model)
+    assert not failed(first) + warned(first) + failed(second) + warned(second)
+    names = {probe.__name__ for probe in (*OF_SUBJECT, *OF_VECTORS, *ONLY_WHOLE)} | {"finite"}
+    assert first.whole
+    assert {finding.name for finding in first.findings} == names
+    assert not second.whole
+    assert "same_bits" in {finding.name for finding in second.findings}
+    assert report(model, dtype="int16").whole
+
+
+def test_weights_that_overflow_fail_finite(model):
+    reweigh(model / "model.safetensors", **{"norm.weight": lambda w: np.full_like(w, 3e38)})
+    found = report(model)
+    assert failed(found) == ["finite"]
+    assert "float16" in str(found.failures[0])
+
+
+def test_weights_of_zeros_fail_norms(model):
+    reweigh(model / "model.safetensors", **{"norm.weight": lambda w: np.full_like(w, -1)})
+    assert "norms" in failed(report(model))
+
+
+def test_rows_that_see_each_other_fail_batch_invariance(model, monkeypatch):
+    sound = subject(model, monkeypatch)
+
+    def leaky(ids, cu_seqlens):
+        vectors = sound.run(ids, cu_seqlens)
+        return vectors + np.float32(1e-7) * vectors.mean(axis=0) if len(vectors) > 1 else vectors
+
+    assert failed(check(replace(sound, run=leaky, variant="leaky"))) == ["batch_invariance"]
+
+
+def test_a_table_of_equal_rows_fails_distinct(model):
+    reweigh(model / "model.safetensors", **{"embed_tokens.weight": lambda w: np.repeat(w[:1], len(w), axis=0)})
+    assert failed(report(model)) == ["distinct"]
+
+
+def test_a_file_that_changes_unseen_fails_same_bits(model):
+    file = model / "model.safetensors"
+    reweigh(file)
+    before = file.stat()
+    assert not failed(report(model))
+    reweigh(file, **{"embed_tokens.weight": lambda w: w[::-1].copy()})
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert failed(report(model)) == ["same_bits"]
+
+
+@pytest.mark.parametrize(("cosine", "status"), [(0.9, "error"), (0.999, "warn"), (0.99995, "ok")])
+def test_a_dtype_far_from_float32_fails_exactness(model, monkeypatch, cosine, status):
+    found = check(replace(subject(model, monkeypatch), dtype="int8", cosine=cosine, variant="int8"))
+    [finding] = [finding for finding in found.findings if finding.name == "exactness"]
+    assert finding.status == status
+    assert "int8" in finding.message
+
+
+@pytest.mark.parametrize("tokens", [("<bos>",), ()])
+@pytest.mark.parametrize("known", [True, False])
+def test_lost_special_tokens_fail_special_tokens(model, monkeypatch, tokens, known):
+    if not known:
+        monkeypatch.setattr(catalog, "CATALOG", ())
+    file = model / "tokenizer.json"
+    processor = json.loads(file.read_text())["post_processor"]
+    parts = [part for part in processor["single"] if part.get("SpecialToken", {}).get("id") in (None, *tokens)]
+    edit(file, post_processor=processor | {"single": parts})
+    found = report(model)
+    assert failed(found)[0] == "special_tokens"
+    assert "post_processor" in str(found.failures[0])
+
+
+def test_a_cut_that_loses_the_closing_token_fails_truncation(model, monkeypatch):
+    sound = subject(model, monkeypatch)
+
+    class Careless:
+        tasks = sound.text.tasks
+
+        def prepare(self, texts, *, task=None, truncate=False):
+            rows = sound.text.prepare(texts, task=task, truncate=truncate)
+            return [
+                (np.append(ids[:-1], np.uint32(7)), length) if length > len(ids) else (ids, length)
+                for ids, length in rows
+            ]
+
+    assert failed(check(replace(sound, text=Careless(), variant="careless"))) == ["truncation"]
+
+
+def test_prompts_of_another_model_warn(model):
+    edit(model / "config_sentence_transformers.json", prompts={"query": "query: ", "document": "passage: "})
+    found = report(model)
+    assert warned(found) == ["prompts"]
+    assert "document, query" in str(found.warnings[0]) or "query, document" in str(found.warnings[0])
+
+
+def test_prompts_that_are_missing_fail_prompts(tiny, tmp_path, monkeypatch):
+    model = shutil.copytree(tiny.parent / "bert_mean", tmp_path / "bert")
+    known = Entry(
+        **{name: getattr(KNOWN, name) for name in ("aliases", "licence", "licence_url", "languages", "notes")},
+        id="example/bert",
+        family="bert",
+        dimensions=64,
+        limit=128,
+        parameters=0.1,
+        prompts="e5",
+        shape={"hidden_size": 64},
+    )
+    monkeypatch.setattr(catalog, "CATALOG", (known,))
+    assert failed(report(model)) == ["prompts"]
+    assert not failed(report(model, name="example/bert"))  # by its name it gets the prompts built in for it
+
+
+def test_a_shorter_limit_warns(model):
+    edit(model / "sentence_bert_config.json", max_seq_length=32)
+    found = report(model)
+    assert warned(found) == ["limit"]
+    assert "max_seq_length" in str(found.warnings[0])
+
+
+def test_a_halved_window_warns_and_names_the_option_that_mends_it(model, tiny):
+    edit(model / "config.json", sliding_window=9)
+    found = report(model)
+    assert warned(found) == ["config"]
+    assert "--window 16" in str(found.warnings[0])
+    request = Request(ids=[list(range(5, 105))])
+    with Engine.load(Location("t", model)) as halved, Engine.load(Location("t", model), window=16) as mended:
+        assert not mended.report.warnings
+        with Engine.load(Location("t", tiny)) as right:
+            assert np.array_equal(mended.embed(request).vectors, right.embed(request).vectors)
+            assert not np.array_equal(halved.embed(request).vectors, right.embed(request).vectors)
+
+
+def test_other_values_of_the_config_warn(model):
+    rope = json.loads((model / "config.json").read_text())["rope_parameters"]
+    rope["full_attention"]["rope_theta"] = 1e5
+    edit(model / "config.json", rope_parameters=rope)
+    found = report(model)
+    assert warned(found) == ["config"]
+    assert "theta_full is 100000.0 instead of 1000000.0" in str(found.warnings[0])
+
+
+def test_a_window_where_there_is_none_is_refused(tiny):
+    with pytest.raises(UnsupportedOption, match="no sliding window"):
+        report(tiny.parent / "bert_mean", window=16)
+    with pytest.raises(UnsupportedOption, match="no neighbour"):
+        report(tiny, window=1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_missing_dense_layers_fail_and_the_engine_refuses(model, monkeypatch, known):
+    if not known:
+        monkeypatch.setattr(catalog, "CATALOG", ())
+    chain = json.loads((model / "modules.json").read_text())
+    kept = [module for module in chain if not module["type"].endswith("Dense")]
+    (model / "modules.json").write_text(json.dumps(kept))
+    with Engine.load(Location("fine-tune", model)) as engine:
+        assert not engine.ready
+        assert failed(engine.report) == ["dense_layers"]
+        with pytest.raises(NotReady, match="dense_layers: the head has 0 dense layers") as raised:
+            engine.embed(Request(texts=["a"]))
+        assert raised.value.status == 503
+    assert report(model).whole  # what failed is not remembered
+    with Engine.load(Location("fine-tune", model, allow_missing_dense=True)) as engine:
+        assert warned(engine.report) == ["dense_layers"]
+        assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)
+
+
+def test_a_head_without_normalise_warns(model):
+    chain = json.loads((model / "modules.json").read_text())
+    (model / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Normalize")]))
+    assert warned(report(model)) == ["norms"]
+
+
+def test_other_weights_fail_golden(model, monkeypatch):
+    texts = ("What is graphene?", "a carbon lattice")
+    with Engine.load(Location("t", model)) as engine:
+        a, b = engine.embed(Request(texts=texts)).vectors
+    golden = Golden((texts[0],), (texts[1],), ((float(a @ b),),), tolerance=1e-4, source="this test")
+    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__} | {"golden": golden}
+    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields),))
+    assert not failed(report(model, name="example/gemma"))
+    reweigh(model / "model.safetensors", **{"layers.0.self_attn.q_norm.weight": lambda w: w + 3})
+    assert failed(report(model, name="example/gemma")) == ["golden"]
+    assert not failed(report(model))  # a fine-tune has similarities of its own
