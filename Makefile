@@ -12,15 +12,9 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: exactness profile help setup serve test test-integrations check pyright api dist assets bench lock random-gemma parity parity-full clean bench-server soak test-clients parity-gguf fuzz
-.PHONY: exactness profile help setup serve test check dist assets bench lock random-gemma parity parity-full \
-	test-arm test-portable sanitize clean
-
-.PHONY: exactness profile help setup serve test check dist assets programs bench lock random-gemma parity parity-full clean
-
-.PHONY: help setup serve test test-integrations test-arm test-portable test-clients check pyright api dist assets \
-	programs bench bench-server soak lock models-page random-gemma parity parity-full parity-gguf parity-table \
-	fuzz sanitize clean
+.PHONY: help api assets bench bench-lanes bench-server check clean dist exactness fuzz lock models-page parity \
+	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
+	test-clients test-integrations test-portable
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,7 +102,6 @@ models-page: $(STAMP)/native ## Write docs/models.md from the catalog
 bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-.PHONY: bench-lanes
 bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
 
