@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 from embergem import catalog
 from embergem.catalog import Entry, Golden
 from embergem.checkpoint.location import Location
-from embergem.engine import Engine, Request
-from embergem.engine import engine as engine_module
+from embergem.engine import Engine, Request, prepare
 from embergem.errors import NotReady, UnsupportedOption
 from embergem.selfcheck import check
 from embergem.selfcheck.check import OF_SUBJECT, OF_VECTORS, ONLY_WHOLE
@@ -79,7 +78,7 @@ def warned(found):
 def subject(path, monkeypatch):
     """The subject that the engine hands to the check."""
     seen = []
-    monkeypatch.setattr(engine_module, "check", lambda subject: seen.append(subject) or check(subject))
+    monkeypatch.setattr(prepare, "probe", lambda subject: seen.append(subject) or check(subject))
     Engine.load(Location("fine-tune", path)).close()
     return seen[0]
 

@@ -20,7 +20,7 @@ from embergem.checkpoint.location import Location
 from embergem.cli.app import app as commands
 from embergem.models.head import Dense, Normalize, Pooling
 from embergem.ops import Weights
-from embergem.server.app import bind
+from embergem.server.run import bind
 from embergem.verify import verify
 from embergem.verify.other import Server
 from embergem.verify.ours import Ours

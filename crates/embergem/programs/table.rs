@@ -1,5 +1,6 @@
 // Written by scripts/programs.py.
 &[
+    include_str!("0215cb4462754cb9.json"),
     include_str!("04e45de74fb5604e.json"),
     include_str!("0a5528f89585393e.json"),
     include_str!("0c8e6e3887a978ec.json"),
@@ -12,12 +13,12 @@
     include_str!("588e29820eb07e4f.json"),
     include_str!("5e38f4598feb2e63.json"),
     include_str!("63b5b2a2e42e7d1d.json"),
+    include_str!("65acd95b56d28de0.json"),
     include_str!("6df5c86dd265631c.json"),
     include_str!("749fd5c5e00e8481.json"),
     include_str!("77b5c380b911a77f.json"),
     include_str!("7bb3f20bb4269b59.json"),
     include_str!("7e888b45f0884a8f.json"),
-    include_str!("82619b0f0caacaf4.json"),
     include_str!("8c8426d4efea0c62.json"),
     include_str!("8ed54ca6159a677c.json"),
     include_str!("903910d6464b80ab.json"),
@@ -30,7 +31,6 @@
     include_str!("b5daef0a34bb07ab.json"),
     include_str!("b8249690ee32aab0.json"),
     include_str!("be65669f3f36df0a.json"),
-    include_str!("c27ec1e3be824a1b.json"),
     include_str!("c5f5556c17e7599f.json"),
     include_str!("c96212c4a77c7f69.json"),
     include_str!("d36e6336999ec91b.json"),

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embergem.checkpoint.resolve import resolve
-from embergem.engine.engine import DTYPES
+from embergem.engine.arithmetic import DTYPES
 from embergem.verify import Verdict, verify
 from embergem.verify.other import LIBRARY, Library, Server
 from embergem.verify.ours import Ours

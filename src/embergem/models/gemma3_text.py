@@ -33,7 +33,7 @@ class Config:
     full_attention: tuple[bool, ...]  # a layer
     theta_full: float
     theta_sliding: float
-    norm_plus_one: bool  # false where the file has the 1 added already, as GGUF does
+    norm_plus_one: bool = True  # false where the file has the 1 added already, as GGUF does
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "Config":
