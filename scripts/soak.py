@@ -11,6 +11,7 @@ the first tenth of the time on.
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import random
 import sys
@@ -54,7 +55,7 @@ class Soak:
             except (ConnectionError, asyncio.IncompleteReadError):
                 self.faults.append("an idle connection was closed")
             finally:
-                writer.close()
+                await hang_up(writer)
 
     async def busy(self) -> None:
         """Ask, badly now and then, and hang up now and then."""
@@ -66,13 +67,13 @@ class Soak:
                         break
                     what = self.random.random()
                     if what < 0.05:
-                        await self.hang_up(writer)
+                        await self.leave(writer)
                         break
                     await (self.bad(reader, writer) if what < 0.2 else self.good(reader, writer))
             except (ConnectionError, asyncio.IncompleteReadError) as error:
                 self.faults.append(f"a connection broke: {error!r}")
             finally:
-                writer.close()
+                await hang_up(writer)
 
     async def good(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Ask for some texts and hold the vectors against those expected."""
@@ -99,7 +100,7 @@ class Soak:
         if status not in (400, 404, 429):
             self.faults.append(f"{status} for {body[:100]!r}: {answer[:200]!r}")
 
-    async def hang_up(self, writer: asyncio.StreamWriter) -> None:
+    async def leave(self, writer: asyncio.StreamWriter) -> None:
         """Send a request, or a part of one, and go."""
         body = json.dumps({"input": self.random.choices(TEXTS, k=200)}).encode()
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -117,6 +118,13 @@ class Soak:
         answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = int(answer.split("content-length:")[1].split("\r\n")[0])
         return int(answer.split()[1]), await reader.readexactly(length)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def resident(pid: int) -> int:

@@ -130,7 +130,7 @@ JSON = st.recursive(
 FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "inputs", "größe"])
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.binary(max_size=60) | st.dictionaries(FIELDS, JSON, max_size=6).map(lambda body: json.dumps(body).encode()))
 def test_any_body_is_read_or_refused(body):
     try:
@@ -143,7 +143,7 @@ def test_any_body_is_read_or_refused(body):
     assert all(type(number) is int for row in ids or [] for number in row)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(FIELDS, JSON, max_size=4))
 def test_any_body_is_answered_and_never_with_a_fault_of_ours(http, body):
     content = json.dumps({"input": "a", **body}).encode()

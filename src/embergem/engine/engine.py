@@ -135,6 +135,8 @@ class Engine:
         _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
         fork.claim()
         checkpoint = read(location)
+        if tokenizer is not None:
+            checkpoint = replace(checkpoint, tokenizer=tokenizer)
         kind = prepare(checkpoint, location.id, arch=arch, window=window)
         limit, program = kind.limit, kind.program
         files = checkpoint.files
@@ -142,7 +144,7 @@ class Engine:
         with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
             text = beside.submit(
                 TextPipeline,
-                str(tokenizer or checkpoint.tokenizer),
+                str(checkpoint.tokenizer),
                 limit=limit,
                 vocab_size=kind.vocab_size,
                 prompts=checkpoint.prompts,

@@ -111,8 +111,9 @@ def to_response(body: EmbeddingsRequest, result: Result) -> EmbeddingsResponse:
 
 
 def note(response: Response, engine: Engine, applied: Prompted, is_text: bool, ignored: list[str]) -> None:
-    """Say in headers how the answer came about: arithmetic, task and prompt, and what was not read of the body."""
+    """Say in headers how the answer came about: space, arithmetic, task, prompt, and what was not read of the body."""
     headers = response.headers
+    headers["x-embergem-space"] = engine.fingerprint
     headers["x-embergem-dtype"] = engine.dtype
     headers["x-embergem-task"] = quoted_list([applied.task]) if applied.task is not None else "none"
     headers["x-embergem-prompt"] = json.dumps(pattern(engine, applied)) if is_text else "none"

@@ -50,5 +50,6 @@ def describe(name: str, service: Service) -> Model:
         tasks=list(engine.tasks),
         task=task,
         dtype=engine.dtype,
+        fingerprint=engine.fingerprint,
         reason=reason,
     )

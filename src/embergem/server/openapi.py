@@ -13,10 +13,12 @@ from embergem.server.schema import ErrorResponse
 
 HEADERS = {
     "x-request-id": "The request's id, the client's own where it sent one.",
+    "x-embergem-space": "Fingerprint of the space that the vectors are in.",
     "x-embergem-dtype": "Arithmetic of the model.",
     "x-embergem-task": "Task whose prompt was applied, or `none`.",
     "x-embergem-prompt": "What a text became, as a JSON string with `{content}` where it went; `none` for token ids.",
     "x-embergem-truncated": "Indices of the inputs that were cut.",
+    "x-embergem-cached": "Indices of the inputs whose vectors were known before.",
     "x-embergem-ignored": "Fields of the body that are not known.",
     "x-embergem-warning": "What looks wrong with token ids that were accepted.",
 }

@@ -145,6 +145,7 @@ class Model(msgspec.Struct):
     tasks: list[str] | None = None
     task: str | None = None
     dtype: str | None = None
+    fingerprint: str | None = None
     reason: str | None = None
     owned_by: str = "embergem"
     object: Literal["model"] = "model"

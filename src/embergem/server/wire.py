@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embergem.engine.request import Vectors
 from embergem.errors import InvalidRequest
+from embergem.sdk.outputs import shape
 from embergem.server.schema import Dtype, Encoding
 
 FLOAT16_MAX = 65504.0
@@ -17,10 +18,7 @@ FLOAT16_MAX = 65504.0
 def encode(vectors: Vectors, dtype: Dtype, encoding: Encoding) -> list[Any]:
     """Encode each row of `vectors` (n, d) by itself: a list of numbers, or base64 of little-endian bytes.
 
-    - "float32": as it is.
-    - "float16": rounded to the nearest.
-    - "int8": `rint(v / max(abs(v)) * 127)`: cosines stay, lengths do not.
-    - "binary": one bit a number, set where it is above 0, eight to a byte, the first in the highest bit.
+    What the smaller dtypes are is said in `embergem.sdk.outputs.shape`, which gives the same bits in a program.
 
     Raises:
         InvalidRequest: A number that float16 has no room for.
@@ -45,19 +43,12 @@ def _float16(vectors: Vectors) -> NDArray[Any]:
             "take encoding_dtype float32",
             param="encoding_dtype",
         )
-    return vectors.astype(np.float16)
-
-
-def _int8(vectors: Vectors) -> NDArray[Any]:
-    largest = np.abs(vectors).max(axis=1, keepdims=True)
-    largest[largest == 0] = 1
-    numbers: NDArray[np.int8] = np.rint(vectors / largest * np.float32(127)).astype(np.int8)
-    return numbers
+    return np.asarray(shape(vectors, "float16"))
 
 
 _AS: dict[Dtype, Callable[[Vectors], NDArray[Any]]] = {
     "float32": lambda vectors: vectors,
     "float16": _float16,
-    "int8": _int8,
-    "binary": lambda vectors: np.packbits(vectors > 0, axis=1),
+    "int8": lambda vectors: np.asarray(shape(vectors, "int8")),
+    "binary": lambda vectors: np.asarray(shape(vectors, "binary")),
 }

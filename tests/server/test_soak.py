@@ -1,0 +1,23 @@
+"""A seeded moment of `make soak`."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from soak import TEXTS, Soak
+
+
+def test_mixed_load_fails_nobody_and_mixes_nothing_up(url, embedder):
+    host, port = url.removeprefix("http://").split(":")
+    load = Soak(host, int(port), embedder.embed(TEXTS), 1, time.monotonic() + 2)
+
+    async def run():
+        await asyncio.gather(*(load.busy() for _ in range(8)), *(load.idle() for _ in range(24)))
+
+    asyncio.run(run())
+    assert load.faults == []
+    assert set(load.statuses) <= {200, 400, 404, 429}
+    assert load.statuses[200] > 24
