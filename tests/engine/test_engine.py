@@ -88,7 +88,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
 def test_a_bulk_batch_that_gives_way_has_the_same_bits(tiny):
     """Queries of two models go first between the steps of a bulk request, which then goes on where it was."""
     random = np.random.default_rng(3)
-    rows = [random.integers(5, 500, length).tolist() for length in random.integers(1, 128, 300)]
+    rows = [random.integers(5, 500, length).tolist() for length in random.integers(1, 128, 150)]
     query = Request(ids=[[7, 8, 9]])
     with (
         Engine.load(Location("tiny", tiny)) as engine,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from embergem import Embedder
 from embergem.checkpoint.location import Location
 from embergem.cli.app import app
-from embergem.engine import fingerprint
+from embergem.engine import Engine, fingerprint
 from embergem.errors import CorruptCheckpoint
 
 PINNED = {
@@ -142,3 +143,12 @@ def test_damaged_files_are_refused_by_name(model):
     (model / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(CorruptCheckpoint, match=r"tokenizer\.json"):
         of(model)
+
+
+def test_a_tokenizer_of_ones_own_makes_a_space_of_its_own(model, tmp_path):
+    own = Path(shutil.copy(model / "tokenizer.json", tmp_path / "tokenizer.json"))
+    with Engine.load(Location("model", model), tokenizer=own) as engine:
+        assert engine.fingerprint == PINNED["gemma3_text"]
+    edit(own, lambda tokenizer: tokenizer["model"]["merges"].pop())
+    with Engine.load(Location("model", model), tokenizer=own) as engine:
+        assert engine.fingerprint != PINNED["gemma3_text"]
