@@ -1,5 +1,6 @@
 """The snippets of docs/python.md run, in order, as a newcomer would paste them."""
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -20,4 +21,5 @@ def test_snippets_run(title, tiny, minilm, url, capsys):
             # The gated model is stood in for by the tiny one of its family, the port by the test server's.
             code = snippet.replace("google/embeddinggemma-300m", str(tiny)).replace("http://localhost:1234", url)
             exec(compile(code, f"python.md: {title}", "exec"), names)
+    logging.getLogger("embergem").setLevel(logging.NOTSET)  # with_logging is for good
     assert capsys.readouterr().out.strip()

@@ -12,13 +12,13 @@ import pytest
 
 from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, TruncationWarning
 from embergem.errors import (
-    EmbergemError,
     EngineClosed,
     InputTooLong,
     InvalidDimensions,
     InvalidRequest,
     InvalidTask,
     InvalidText,
+    Overloaded,
     ServerUnreachable,
     TokenOutOfRange,
     UnexpectedAnswer,
@@ -72,6 +72,15 @@ def test_the_asynchronous_client_does_too(url, embedder):
             await client.embed("a")
 
     asyncio.run(main())
+
+
+def test_the_server_counts_tokens(client, embedder):
+    for arguments in (
+        {"texts": ["", LONG]},
+        {"texts": "a", "task": "document", "title": "T"},
+        {"texts": [[5, 6, 7]]},
+    ):
+        assert client.count_tokens(**arguments) == embedder.count_tokens(**arguments)
 
 
 def test_other_models_of_the_server(url, client):
@@ -223,9 +232,10 @@ def test_retries_end(scripted):
 
 
 def test_a_pause_longer_than_a_minute_is_the_callers_to_take(scripted):
-    client, pauses = scripted((429, {"retry-after": "3600"}, error("nobody_knows", "later")))
-    with pytest.raises(EmbergemError, match="later"):
+    client, pauses = scripted((429, {"retry-after": "3600"}, error("overloaded", "later")))
+    with pytest.raises(Overloaded, match="later") as caught:
         client.embed("a")
+    assert caught.value.retry_after == 3600
     assert pauses == []
 
 

@@ -8,7 +8,20 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, EmbeddingRequest, Ranked, Runner, Task, Which
+from embergem import (
+    AsyncClient,
+    AsyncEmbedder,
+    Client,
+    Embedder,
+    EmbeddingModel,
+    EmbeddingModelBuilder,
+    EmbeddingRequest,
+    MultiModelBuilder,
+    Ranked,
+    Runner,
+    Task,
+    Which,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -60,6 +73,22 @@ def selector() -> None:
     """The selector style gives lists."""
     runner = Runner(which=Which.Embedding("minilm"))
     assert_type(runner.send_embedding_request(EmbeddingRequest(["a"])), list[list[float]])
+
+    assert_type(runner.list_models_with_status(), list[tuple[str, str]])
+    assert_type(runner.tokenize_text("a", True, model_id="default"), list[int])
+    assert_type(runner.get_model_status("minilm"), str | None)
+
+
+async def builder() -> None:
+    """The builder style gives arrays."""
+    one = EmbeddingModelBuilder("minilm").with_task(Task.QUERY).with_dimensions(256).with_logging()
+    assert_type(one, EmbeddingModelBuilder)
+    async with await MultiModelBuilder().add_model(one).build() as model:
+        assert_type(model, EmbeddingModel)
+        assert_type(
+            await model.generate_embeddings(EmbeddingRequest.builder().add_prompt("a").add_tokens([1])), Float32
+        )
+        assert_type(await model.generate_embedding("a"), Float32)
 
 
 def mistakes(embedder: Embedder) -> None:

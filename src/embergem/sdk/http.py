@@ -79,7 +79,7 @@ class Http:
                     return response.content, response.headers
                 asked = retry_after(response.headers)
                 if last or response.status_code not in AGAIN or (asked or 0) > LONGEST_PAUSE:
-                    fail(response.status_code, response.content, f"{self.url}{path}")
+                    fail(response.status_code, response.content, f"{self.url}{path}", asked)
                 await pause(_backoff(attempt) if asked is None else asked)
         raise AssertionError("the last attempt returns or raises")
 

@@ -85,6 +85,8 @@ def to_request(
 def pieces(request: Request) -> Iterator[tuple[int, Request]]:
     """Split a request, in order; each piece comes with the index of its first input.
 
+    What is too large for one piece is bulk work: a query that arrives meanwhile goes first.
+
     Raises:
         EmptyInput: There is nothing in it.
     """
@@ -92,7 +94,10 @@ def pieces(request: Request) -> Iterator[tuple[int, Request]]:
     if not inputs:
         raise EmptyInput("there are no texts. Give at least one; it may be empty.", param="texts")
     start = 0
-    for length in runs(len(value) for value in inputs):
+    lengths = list(runs(len(value) for value in inputs))
+    if len(lengths) > 1:
+        request = replace(request, lane="bulk")
+    for length in lengths:
         yield start, part(request, slice(start, start + length))
         start += length
 

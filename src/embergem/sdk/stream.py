@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from embergem.engine.request import Request, Vectors
@@ -64,12 +65,12 @@ class Stream:
         with bar(_count(texts), self._progress) as advance, Flight(self._backend) as flight:
             for value in each(texts):
                 if full := groups.add(value):
-                    flight.send(full[0], self._make(full[1]))
+                    flight.send(full[0], self._bulk(full[1]))
                     if len(flight) == AHEAD:
                         piece = flight.next()
                         yield from shape(self._vectors(piece, piece.answer(), advance))
             if rest := groups.rest():
-                flight.send(rest[0], self._make(rest[1]))
+                flight.send(rest[0], self._bulk(rest[1]))
             for piece in flight:
                 yield from shape(self._vectors(piece, piece.answer(), advance))
 
@@ -79,16 +80,20 @@ class Stream:
         with bar(_count(texts), self._progress) as advance, Flight(self._backend) as flight:
             async for value in _each_async(texts):
                 if full := groups.add(value):
-                    await asyncio.to_thread(flight.send, full[0], self._make(full[1]))
+                    await asyncio.to_thread(flight.send, full[0], self._bulk(full[1]))
                     if len(flight) == AHEAD:
                         piece = flight.next()
                         for row in shape(self._vectors(piece, await piece.answer_async(), advance)):
                             yield row
             if rest := groups.rest():
-                await asyncio.to_thread(flight.send, rest[0], self._make(rest[1]))
+                await asyncio.to_thread(flight.send, rest[0], self._bulk(rest[1]))
             for piece in flight:
                 for row in shape(self._vectors(piece, await piece.answer_async(), advance)):
                     yield row
+
+    def _bulk(self, group: Group) -> Request:
+        """A piece of a stream lets the queries of others go first."""
+        return replace(self._make(group), lane="bulk")
 
     def _vectors(self, piece: Piece, answer: Answer, advance: Callable[[int], None]) -> Vectors:
         landed = Landed(self._backend.limit)

@@ -11,7 +11,7 @@ import numpy as np
 
 from embergem import errors
 from embergem.engine.request import Request, Vectors
-from embergem.errors import EmbergemError, UnexpectedAnswer
+from embergem.errors import EmbergemError, TryLater, UnexpectedAnswer
 
 T = TypeVar("T")
 
@@ -166,7 +166,7 @@ def parse_counts(content: bytes, count: int) -> list[int]:
     return [item.count for item in data]
 
 
-def fail(status: int, content: bytes, url: str) -> NoReturn:
+def fail(status: int, content: bytes, url: str, retry_after: float | None) -> NoReturn:
     """Raise the error of our own tree that an answer names, with its message and its `param`."""
     try:
         error = msgspec.json.decode(content, type=_Errors).error
@@ -177,6 +177,8 @@ def fail(status: int, content: bytes, url: str) -> NoReturn:
     kind = known.get(error.code or "") or _KINDS.get(
         status, UnexpectedAnswer if status >= 500 else errors.InvalidRequest
     )
+    if issubclass(kind, TryLater):
+        raise kind(error.message, param=error.param, retry_after=1.0 if retry_after is None else retry_after)
     raise kind(error.message, param=error.param)
 
 
