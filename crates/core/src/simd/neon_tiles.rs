@@ -14,6 +14,47 @@ fn fetch(p: *const f32) {
     unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
 }
 
+/// Where the rows of x begin. Loops here go by index and nothing is a closure: what the compiler does not inline would
+/// keep the sums in memory.
+///
+/// # Safety
+/// The tile must cover `ROWS` rows of x.
+#[inline(always)]
+unsafe fn rows<T, const ROWS: usize>(tile: &Product) -> [*const T; ROWS] {
+    let mut x = [tile.x.cast(); ROWS];
+    let mut r = 0;
+    while r < ROWS {
+        // SAFETY: the caller vouches for the row.
+        x[r] = unsafe { tile.x.add(r * tile.x_stride).cast() };
+        r += 1;
+    }
+    x
+}
+
+/// Eight weights.
+///
+/// # Safety
+/// `b` must be valid for eight reads.
+#[inline(always)]
+unsafe fn eight(b: *const f32) -> [float32x4_t; 2] {
+    // SAFETY: the caller vouches for the reads.
+    unsafe { [vld1q_f32(b), vld1q_f32(b.add(4))] }
+}
+
+/// Eight weights of which the upper halves are kept.
+///
+/// # Safety
+/// `b` must be valid for eight reads.
+#[inline(always)]
+unsafe fn eight_halves(b: *const u16) -> [float32x4_t; 2] {
+    // SAFETY: the caller vouches for the reads.
+    unsafe {
+        let halves = vld1q_u16(b);
+        let (low, high) = (vshll_n_u16::<16>(vget_low_u16(halves)), vshll_high_n_u16::<16>(halves));
+        [vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high)]
+    }
+}
+
 /// Two steps along K of a tile of floats: one load brings two elements of a row, and the multiply-add takes either of
 /// them for all its lanes. A load that fills a vector with one element would occupy the multipliers' ports.
 ///
@@ -26,11 +67,11 @@ unsafe fn two_steps<const ROWS: usize>(
     i: usize,
     [b0, b1, c0, c1]: [float32x4_t; 4],
 ) {
-    for (sums, x) in sums.iter_mut().zip(x) {
+    for r in 0..ROWS {
         // SAFETY: the caller vouches for the reads.
         unsafe {
-            let two = vld1_f32(x.add(i));
-            let [first, second] = sums;
+            let two = vld1_f32(x[r].add(i));
+            let [first, second] = &mut sums[r];
             first.0 = vfmaq_lane_f32::<0>(first.0, b0, two);
             second.0 = vfmaq_lane_f32::<0>(second.0, b1, two);
             first.0 = vfmaq_lane_f32::<1>(first.0, c0, two);
@@ -50,11 +91,11 @@ unsafe fn one_step<const ROWS: usize>(
     i: usize,
     [b0, b1]: [float32x4_t; 2],
 ) {
-    for (sums, x) in sums.iter_mut().zip(x) {
+    for r in 0..ROWS {
         // SAFETY: the caller vouches for the reads.
         unsafe {
-            let one = *x.add(i);
-            let [first, second] = sums;
+            let one = *x[r].add(i);
+            let [first, second] = &mut sums[r];
             first.0 = vfmaq_n_f32(first.0, b0, one);
             second.0 = vfmaq_n_f32(second.0, b1, one);
         }
@@ -69,17 +110,16 @@ unsafe fn one_step<const ROWS: usize>(
 pub(super) unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
     // SAFETY: the caller vouches for the tile; i stays below k, and so does i + 1 in the loop.
     unsafe {
-        let x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
-        let b = |i: usize| [vld1q_f32(tile.b.add(8 * i)), vld1q_f32(tile.b.add(8 * i + 4))];
+        let x = rows::<f32, ROWS>(tile);
         let mut i = 0;
         while i + 2 <= tile.k {
             fetch(tile.ahead.wrapping_add(2 * i));
-            let ([b0, b1], [c0, c1]) = (b(i), b(i + 1));
+            let ([b0, b1], [c0, c1]) = (eight(tile.b.add(8 * i)), eight(tile.b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
         }
         if i < tile.k {
-            one_step(sums, &x, i, b(i));
+            one_step(sums, &x, i, eight(tile.b.add(8 * i)));
         }
     }
 }
@@ -92,21 +132,17 @@ pub(super) unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS
 pub(super) unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
     // SAFETY: as in `chains`.
     unsafe {
-        let x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
-        let b = |i: usize| {
-            let halves = vld1q_u16(tile.b.cast::<u16>().add(8 * i));
-            let (low, high) = (vshll_n_u16::<16>(vget_low_u16(halves)), vshll_high_n_u16::<16>(halves));
-            [vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high)]
-        };
+        let x = rows::<f32, ROWS>(tile);
+        let b = tile.b.cast::<u16>();
         let mut i = 0;
         while i + 2 <= tile.k {
             fetch(tile.ahead.wrapping_add(i));
-            let ([b0, b1], [c0, c1]) = (b(i), b(i + 1));
+            let ([b0, b1], [c0, c1]) = (eight_halves(b.add(8 * i)), eight_halves(b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
         }
         if i < tile.k {
-            one_step(sums, &x, i, b(i));
+            one_step(sums, &x, i, eight_halves(b.add(8 * i)));
         }
     }
 }
@@ -123,11 +159,11 @@ unsafe fn two_pairs<const ROWS: usize>(
     i: usize,
     [b0, b1, b2, b3]: [int16x8_t; 4],
 ) {
-    for (sums, x) in sums.iter_mut().zip(x) {
+    for r in 0..ROWS {
         // SAFETY: the caller vouches for the reads.
         unsafe {
-            let four = vld1_s16(x.add(2 * i));
-            let [first, second] = sums;
+            let four = vld1_s16(x[r].add(2 * i));
+            let [first, second] = &mut sums[r];
             *first = vmlal_lane_s16::<0>(*first, vget_low_s16(b0), four);
             *second = vmlal_high_lane_s16::<0>(*second, b0, four);
             *first = vmlal_lane_s16::<1>(*first, vget_low_s16(b1), four);
@@ -148,20 +184,20 @@ unsafe fn two_pairs<const ROWS: usize>(
 pub(super) unsafe fn int_chains<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Product) {
     // SAFETY: as in `chains`; a pair has the size of a float.
     unsafe {
-        let x: [*const i16; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride).cast());
-        let b = |i: usize| vld2q_s16(tile.b.add(8 * i).cast());
+        let x = rows::<i16, ROWS>(tile);
+        let b = tile.b.cast::<i16>();
         let mut i = 0;
         while i + 2 <= tile.k {
             fetch(tile.ahead.wrapping_add(2 * i));
-            let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (b(i), b(i + 1));
+            let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (vld2q_s16(b.add(16 * i)), vld2q_s16(b.add(16 * i + 16)));
             two_pairs(sums, &x, i, [b0, b1, b2, b3]);
             i += 2;
         }
         if i < tile.k {
-            let int16x8x2_t(b0, b1) = b(i);
-            for (sums, x) in sums.iter_mut().zip(x) {
-                let (x0, x1) = (*x.add(2 * i), *x.add(2 * i + 1));
-                let [first, second] = sums;
+            let int16x8x2_t(b0, b1) = vld2q_s16(b.add(16 * i));
+            for r in 0..ROWS {
+                let (x0, x1) = (*x[r].add(2 * i), *x[r].add(2 * i + 1));
+                let [first, second] = &mut sums[r];
                 *first = vmlal_n_s16(vmlal_n_s16(*first, vget_low_s16(b0), x0), vget_low_s16(b1), x1);
                 *second = vmlal_high_n_s16(vmlal_high_n_s16(*second, b0, x0), b1, x1);
             }
@@ -182,8 +218,9 @@ pub(super) unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Neon; VECTORS]
     unsafe {
         let scales = [vld1q_f32(tile.b), vld1q_f32(tile.b.add(4))];
         let pairs = tile.b.add(8).cast::<i8>();
-        let x: [*const i16; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride).cast());
-        for i in (0..GROUP / 2).step_by(2) {
+        let x = rows::<i16, ROWS>(tile);
+        let mut i = 0;
+        while i < GROUP / 2 {
             let int8x16x2_t(first, second) = vld2q_s8(pairs.add(16 * i));
             let b = [
                 vmovl_s8(vget_low_s8(first)),
@@ -192,12 +229,14 @@ pub(super) unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Neon; VECTORS]
                 vmovl_high_s8(second),
             ];
             two_pairs(&mut sums, &x, i, b);
+            i += 2;
         }
         fetch(tile.ahead);
-        for (floats, sums) in floats.iter_mut().zip(sums) {
-            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
-                float.0 = vfmaq_f32(float.0, vcvtq_f32_s32(sum), scale);
-            }
+        let floats = &mut floats[..ROWS];
+        for r in 0..ROWS {
+            let [first, second] = &mut floats[r];
+            first.0 = vfmaq_f32(first.0, vcvtq_f32_s32(sums[r][0]), scales[0]);
+            second.0 = vfmaq_f32(second.0, vcvtq_f32_s32(sums[r][1]), scales[1]);
         }
     }
 }
