@@ -15,6 +15,7 @@ from embergem.checkpoint.resolve import resolve
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
+from embergem.engine import Engine
 from embergem.engine.fingerprint import of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, UnsupportedModel, UnsupportedOption
 
@@ -125,6 +126,14 @@ def test_damage_is_refused(compiled, damage, error, words):
     damage(compiled)
     with pytest.raises(error, match=words):
         Embedder(compiled)
+
+
+def test_a_tokenizer_of_one_s_own_is_none_of_the_files_that_are_checked(compiled, tmp_path):
+    own = json.loads((compiled / "tokenizer.json").read_text())
+    own["post_processor"] = None
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    with Engine.load(resolve(compiled), tokenizer=tmp_path / "own.json") as engine:
+        assert engine.fingerprint != of(resolve(compiled))
 
 
 def test_vectors_that_differ_are_refused(compiled):

@@ -147,6 +147,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
         },
         "vectors": {"dimensions": 96, "trained_dimensions": [], "norm_before_cut": False},
         "dtype": "stored",
+        "fingerprint": "0" * 64,
         "golden": {"ids": [[2, 9, 1], [2, 1]], "vectors": made.tolist()},
     }
 

@@ -25,6 +25,9 @@ struct Manifest {
     vectors: Vectors,
     #[serde(rename = "dtype")]
     _dtype: Storage,
+    /// Of the space; the vectors are what is held against the files here.
+    #[serde(rename = "fingerprint")]
+    _fingerprint: String,
     golden: Golden,
 }
 

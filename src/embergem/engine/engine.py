@@ -134,9 +134,8 @@ class Engine:
         _check_options(dtype, threads, device)
         _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
         fork.claim()
-        checkpoint = read(location)
-        if tokenizer is not None:
-            checkpoint = replace(checkpoint, tokenizer=tokenizer)
+        stored = read(location)
+        checkpoint = stored if tokenizer is None else replace(stored, tokenizer=tokenizer)
         kind = prepare(checkpoint, location.id, arch=arch, window=window)
         limit, program = kind.limit, kind.program
         files = checkpoint.files
@@ -159,8 +158,8 @@ class Engine:
                 location.id,
             )
         space = fingerprint(checkpoint, program)
-        if checkpoint.compiled:
-            check(model, checkpoint.compiled, space)
+        if stored.compiled:
+            check(model, stored.compiled, fingerprint(stored, program))
         if fresh:
             scanned.remember(checkpoint.weights)
         used = replace(checkpoint, tokenizer=tokenizer or checkpoint.tokenizer)
