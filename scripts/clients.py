@@ -10,6 +10,7 @@ none that the document does not describe.
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def schema(url: str, examples: int = 200) -> bool:
         str(program), "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", str(examples),
         "--seed", "1", "--exclude-path-regex", "^/v1/(chat|completions|responses)", "--generation-database", "none",
     ]  # fmt: skip
-    return subprocess.run(command).returncode == 0
+    with tempfile.TemporaryDirectory() as scratch:  # it leaves its own notes where it runs
+        return subprocess.run(command, cwd=scratch).returncode == 0
 
 
 def main() -> int:
