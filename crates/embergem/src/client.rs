@@ -35,7 +35,7 @@ pub(crate) struct Client {
     address: String,
     agent: ureq::Agent,
     key: Option<String>,
-    models: Vec<ModelInfo>,
+    models: Vec<String>,
 }
 
 impl EmbeddingModel {
@@ -121,14 +121,15 @@ struct Models {
     data: Vec<Served>,
 }
 
+/// A model as a server lists it; what is null is not known before the model is loaded.
 #[derive(Deserialize)]
 struct Served {
-    id: String,
-    dimensions: usize,
-    allowed_dimensions: Vec<usize>,
-    max_tokens: usize,
-    tasks: Vec<String>,
-    dtype: String,
+    root: String,
+    dimensions: Option<usize>,
+    allowed_dimensions: Option<Vec<usize>>,
+    max_tokens: Option<usize>,
+    tasks: Option<Vec<String>>,
+    dtype: Option<String>,
 }
 
 /// Tells a thread that its future is no longer there.
@@ -154,7 +155,11 @@ impl Client {
             models: Vec::new(),
         };
         let (models, _): (Models, _) = client.call("/v1/models", None, &AtomicBool::new(false))?;
-        client.models = models.data.into_iter().map(ModelInfo::from).collect();
+        for model in models.data {
+            if !client.models.contains(&model.root) {
+                client.models.push(model.root); // the same model is listed by other names, too
+            }
+        }
         Ok(client)
     }
 
@@ -164,22 +169,23 @@ impl Client {
     }
 
     /// What the server had when it was connected to.
-    pub fn models(&self) -> &[ModelInfo] {
+    pub fn models(&self) -> &[String] {
         &self.models
     }
 
-    /// One of them; the default is called `default`, or is the only one, or the first.
-    pub fn info(&self, model: Option<&str>) -> Result<ModelInfo> {
-        let wanted = model.unwrap_or("default");
-        let mut found = self.models.iter().find(|info| info.id == wanted);
-        if model.is_none() {
-            found = found.or(self.models.first());
-        }
-        found.cloned().ok_or_else(|| {
-            let ids: Vec<_> = self.models.iter().map(|info| info.id.as_str()).collect();
-            let known = ids.join(", ");
-            Error::UnknownModel(format!("{} has no model {wanted:?}; it has {known}", self.address))
+    /// What the server says of a model now.
+    pub async fn info(self: &Arc<Self>, model: Option<&str>) -> Result<ModelInfo> {
+        let client = Arc::clone(self);
+        let model = model.unwrap_or("default").to_owned();
+        on_a_thread("client", move || {
+            let path = format!("/v1/models/{model}");
+            let (served, _): (Served, _) = client.call(&path, None, &AtomicBool::new(false))?;
+            served.info().ok_or_else(|| {
+                let address = &client.address;
+                Error::Management(format!("{address} has not loaded {model:?}; ask it for a vector first"))
+            })
         })
+        .await
     }
 
     /// Embeds on the server.
@@ -321,16 +327,16 @@ impl Client {
     }
 }
 
-impl From<Served> for ModelInfo {
-    fn from(served: Served) -> Self {
-        Self {
-            id: served.id,
-            dimensions: served.dimensions,
-            allowed_dimensions: served.allowed_dimensions,
-            max_sequence_length: served.max_tokens,
-            tasks: served.tasks,
-            dtype: served.dtype,
-        }
+impl Served {
+    fn info(self) -> Option<ModelInfo> {
+        Some(ModelInfo {
+            id: self.root,
+            dimensions: self.dimensions?,
+            allowed_dimensions: self.allowed_dimensions?,
+            max_sequence_length: self.max_tokens?,
+            tasks: self.tasks?,
+            dtype: self.dtype?,
+        })
     }
 }
 

@@ -115,7 +115,7 @@ impl EmbeddingModel {
         match &self.backend {
             Backend::Local(_) => Ok(self.worker(model).await?.engine().info.clone()),
             #[cfg(feature = "client")]
-            Backend::Remote(client) => client.info(model),
+            Backend::Remote(client) => client.info(model).await,
         }
     }
 
@@ -131,7 +131,7 @@ impl EmbeddingModel {
                 .map(|entry| entry.id().to_owned())
                 .collect()),
             #[cfg(feature = "client")]
-            Backend::Remote(client) => Ok(client.models().iter().map(|info| info.id.clone()).collect()),
+            Backend::Remote(client) => Ok(client.models().to_vec()),
         }
     }
 
