@@ -1,11 +1,14 @@
 """Types of the native module; `tests/test_native_stub.py` holds it against the module itself."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+BUILD: str
+"""Name of this build of the native code: what another build keeps on disk is not used."""
 
 def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np.float32]:
     """Keep the first `size` numbers of each row of (n, d) and scale it to length 1 again: (n, size).
@@ -15,6 +18,13 @@ def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np
 
 def instruction_sets() -> list[str]:
     """Names of the kernels that this machine can run."""
+
+def kept_packed(directory: str) -> list[tuple[Path, int, float, tuple[list[Path], list[str]] | None]]:
+    """List the files of packed weights in a directory, the longest unused first.
+
+    Each with its bytes, when it was used last (seconds since 1970), the weight files it was made from, and its
+    arithmetic, kernels and program; None for those two where the file is damaged.
+    """
 
 def fingerprint(
     program: str, files: Sequence[tuple[str, str]], tokenizer_json: str, *, notes: str | None = None
@@ -99,14 +109,17 @@ class Model:
         dtype: str = "float32",
         memory_limit: int | None = None,
         scan: bool = True,
+        packed: str | None = None,
+        packed_limit: int = 0,
         instruction_set: str | None = None,
     ) -> Model:
         """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
 
         `threads`: None is one a core. `dtype`: arithmetic of the large products, "float32" or "int16".
         `memory_limit` (bytes): refuse to load what needs more than this; None is what the machine has left. `scan`
-        reads the embedding table, too, for values that are not finite. `instruction_set`
-        names the kernels, for tests: "portable", "avx2", "avx512", "avx512-vnni".
+        reads the embedding table, too, for values that are not finite. Packed weights are kept in the directory
+        `packed`, in files of at most `packed_limit` bytes together, and mapped from there by later loads.
+        `instruction_set` names the kernels, for tests: "portable", "avx2", "avx512", "avx512-vnni".
         """
 
     @property

@@ -87,6 +87,11 @@ fn is_sha(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The sha256 of a text, in hex.
+pub fn sha256(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -8,9 +8,11 @@ use crate::kernels::gemm::{Finish, Packed, Shape, in_order_of_panels};
 use crate::kernels::norm::Residual;
 use crate::kernels::{Kernels, bfloat16, int8, int16, norm, pooling};
 use crate::model::Precision;
+use crate::packed::Packs;
 use crate::program::*;
 use crate::weights::{Table, floats, rows_of};
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 
 /// Widest buffer that is taken for meant: products of it with a batch's rows are far from overflowing.
 const WIDEST: usize = 1 << 20;
@@ -68,21 +70,27 @@ impl Matrix {
         }
     }
 
-    /// Finds the rows of a weight and packs them for the kernels.
+    /// Finds the rows of a weight, and their packed form: kept from an earlier start, or packed now.
     fn pack(
         checkpoint: &Checkpoint,
         spec: &WeightSpec,
         shape: Shape,
         lanes: usize,
         precision: Precision,
+        packs: &mut Packs,
     ) -> Result<Self> {
         let rows = rows_of(checkpoint, spec, shape)?;
         let row = |n: usize, line: &mut [f32]| rows.read(n, line);
+        macro_rules! pack {
+            ($kind:ident, $packed:ty) => {
+                Self::$kind(packs.matrix(shape, lanes, || <$packed>::new(shape, lanes, row))?)
+            };
+        }
         Ok(match precision {
-            Precision::Float32 => Self::Float32(Packed::new(shape, lanes, row)?),
-            Precision::Bfloat16 => Self::Bfloat16(bfloat16::Packed::new(shape, lanes, row)?),
-            Precision::Int16 => Self::Int16(int16::Packed::new(shape, lanes, row)?),
-            Precision::Int8 => Self::Int8(int8::Packed::new(shape, lanes, row)?),
+            Precision::Float32 => pack!(Float32, Packed),
+            Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
+            Precision::Int16 => pack!(Int16, int16::Packed),
+            Precision::Int8 => pack!(Int8, int8::Packed),
         })
     }
 }
@@ -142,6 +150,7 @@ pub fn lower(
     checkpoint: &Checkpoint,
     kernels: &Kernels,
     precision: Precision,
+    packs: &mut Packs,
 ) -> Result<Vec<Lowered>> {
     if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > WIDEST) {
         return Err(Error::Program(format!("a buffer of width {}", buffer.width)));
@@ -151,6 +160,7 @@ pub fn lower(
         checkpoint,
         kernels,
         precision,
+        packs: RefCell::new(packs),
     };
     let mut written = Written::default();
     let steps = program.steps.iter().enumerate().map(|(number, step)| {
@@ -204,6 +214,7 @@ struct Context<'a> {
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
     precision: Precision,
+    packs: RefCell<&'a mut Packs>,
 }
 
 impl Context<'_> {
@@ -331,7 +342,8 @@ impl Context<'_> {
         } else {
             Precision::Float32
         };
-        let weight = Matrix::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision)?;
+        let packs = &mut self.packs.borrow_mut();
+        let weight = Matrix::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, packs)?;
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),

@@ -3,11 +3,13 @@
 use crate::aligned::Aligned;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::fingerprint::sha256;
 use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, lower};
 use crate::memory;
+use crate::packed::{PackedCache, Packs};
 use crate::pool::Pool;
 use crate::program::{Axis, Buffer, Operand, Program};
 use crate::run::{Batch, Run};
@@ -72,6 +74,8 @@ pub struct Options<'a> {
     pub scan: bool,
     /// Arithmetic of the large products.
     pub precision: Precision,
+    /// Where packed weights are kept for the next start; `None` packs at every start.
+    pub packed: Option<PackedCache<'a>>,
     /// Kernels by name, for tests; by default the fastest that the machine has.
     pub kernels: Option<&'a str>,
 }
@@ -103,16 +107,23 @@ impl Model {
         files: impl IntoIterator<Item = (&'a str, &'a Path)>,
         options: Options<'_>,
     ) -> Result<Self> {
-        let program = Program::parse(program)?;
-        let checkpoint = Checkpoint::open(files)?;
-        let available = options.memory_limit.or_else(memory::available);
-        require_memory(&program, options.precision, available)?;
+        let files: Vec<(&str, &Path)> = files.into_iter().collect();
+        let (text, program) = (program, Program::parse(program)?);
+        let checkpoint = Checkpoint::open(files.iter().copied())?;
         let kernels = match options.kernels {
             None => Kernels::best(),
             Some(name) => Kernels::named(name)
                 .ok_or_else(|| Error::Program(format!("this machine has no instruction set {name:?}")))?,
         };
-        let steps = lower(&program, &checkpoint, kernels, options.precision)?;
+        let precision = format!("{:?}", options.precision);
+        let paths = files.iter().map(|(_, path)| *path);
+        let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256(text)]);
+        if !packs.found() {
+            let available = options.memory_limit.or_else(memory::available);
+            require_memory(&program, options.precision, available)?;
+        }
+        let steps = lower(&program, &checkpoint, kernels, options.precision, &mut packs)?;
+        packs.finish();
         let (vocabulary, places) = limits(&steps)?;
         let averages = |step: &Lowered| step.axis == Axis::Rows || matches!(step.op, Op::Embed { .. });
         let means = |step: &Lowered| !matches!(step.op, Op::Pool(kind) if kind != Kind::Mean);

@@ -2,10 +2,12 @@
 //! size and time of change.
 
 use crate::fingerprint::hex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 /// The place of one fact.
@@ -41,25 +43,42 @@ impl Note {
     }
 }
 
-/// Path, size and time of change in nanoseconds of each file, in order.
-pub fn state<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<Vec<(String, u64, u128)>> {
+/// What a file was like: its path, size and time of change in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// With every link followed.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    changed: u64,
+}
+
+/// The state of each file, in order.
+pub fn state<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<Vec<FileState>> {
     let files = files.into_iter().map(|path| {
         let path = fs::canonicalize(path)?;
         let about = fs::metadata(&path)?;
         let changed = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok((path.to_string_lossy().into_owned(), about.len(), changed.as_nanos()))
+        Ok(FileState {
+            path,
+            size: about.len(),
+            changed: changed.as_nanos() as u64,
+        })
     });
     files.collect()
 }
 
+/// A name beside `path` that no other process or thread writes to.
+pub fn scratch(path: &Path) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}.new", std::process::id()))
+}
+
 /// Writes a file that is there whole or not at all: beside its place, then moved into it.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let scratch = path.with_extension(format!("{}-{number}.new", std::process::id()));
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let scratch = scratch(path);
     let written = fs::File::create(&scratch)
         .and_then(|mut file| write(&mut file))
         .and_then(|()| fs::rename(&scratch, path));

@@ -17,6 +17,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(cut::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
+    module.add("BUILD", embergem_core::BUILD)?;
+    module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;

@@ -1,13 +1,13 @@
 //! `Model` and `CancelToken`: the executor as Python sees it.
 
 use crate::errors::raise;
-use embergem_core::{Error, Lane, Options, Pool, Precision, Progress};
+use embergem_core::{Error, Kept, Lane, Options, PackedCache, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A flag that stops a run at its next step boundary.
 #[pyclass(frozen, module = "embergem._native")]
@@ -40,6 +40,22 @@ pub fn instruction_sets() -> Vec<&'static str> {
     embergem_core::instruction_sets()
 }
 
+type KeptRow = (PathBuf, u64, f64, Option<(Vec<PathBuf>, Vec<String>)>);
+
+/// The files of packed weights in a directory, the longest unused first.
+#[pyfunction]
+pub fn kept_packed(py: Python<'_>, directory: PathBuf) -> Vec<KeptRow> {
+    let row = |kept: Kept| {
+        let used = kept.used.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let contents = kept.contents.map(|contents| {
+            let files = contents.files.into_iter().map(|file| file.path).collect();
+            (files, contents.variant)
+        });
+        (kept.path, kept.bytes, used.as_secs_f64(), contents)
+    };
+    py.detach(|| embergem_core::kept_packed(&directory).into_iter().map(row).collect())
+}
+
 /// A program with its weights, ready to run.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Model {
@@ -50,7 +66,7 @@ pub struct Model {
 impl Model {
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
-    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, instruction_set=None))]
+    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, packed=None, packed_limit=0, instruction_set=None))]
     fn load(
         py: Python<'_>,
         program: &str,
@@ -59,6 +75,8 @@ impl Model {
         dtype: &str,
         memory_limit: Option<u64>,
         scan: bool,
+        packed: Option<PathBuf>,
+        packed_limit: u64,
         instruction_set: Option<&str>,
     ) -> PyResult<Self> {
         let Some((_, precision)) = Precision::NAMES.into_iter().find(|(name, _)| *name == dtype) else {
@@ -71,6 +89,10 @@ impl Model {
             precision,
             memory_limit,
             scan,
+            packed: packed.as_deref().map(|directory| PackedCache {
+                directory,
+                limit: packed_limit,
+            }),
             kernels: instruction_set,
         };
         let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));

@@ -1,6 +1,7 @@
 """`embergem models`: what there is, where it is, and whether its bytes are right."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -104,6 +105,31 @@ def verify(name: Name = None) -> None:
     if bad:
         typer.echo("Fetch a damaged model again with `embergem models pull NAME`.", err=True)
         raise typer.Exit(DIFFERENT)
+
+
+@app.command("packed")
+def packed_weights(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them all.")] = False, as_json: AsJson = False
+) -> None:
+    """List the packed weights that are kept so that models start faster, or delete them."""
+    from embergem.checkpoint import packed
+
+    if clear:
+        typer.echo(f"{decimal(packed.clear())} freed")
+        return
+    files = packed.kept()
+    if as_json:
+        typer.echo(json.dumps([asdict(file) for file in files], indent=2, default=str))
+        return
+    table = Table(Column("weights", overflow="fold"), "dtype", "kernels", "size", "last used", box=SIMPLE)
+    for file in files:
+        about = str(file.weights[0]) if file.weights else f"{file.path} (damaged)"
+        table.add_row(about, file.dtype, file.instruction_set, decimal(file.size), f"{file.used:%Y-%m-%d %H:%M}")
+    Console().print(table)
+    size = decimal(sum(file.size for file in files))
+    typer.echo(
+        f"{size} of {decimal(packed.limit())} in {packed.directory()}; {packed.VARIABLE} sets the limit, 0 is off"
+    )
 
 
 def _show_program(name: str | None, as_json: bool) -> None:

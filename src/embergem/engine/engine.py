@@ -12,7 +12,7 @@ import numpy as np
 
 from embergem._native import Model, TextPipeline, __version__
 from embergem._native import cut as native_cut
-from embergem.checkpoint import scanned
+from embergem.checkpoint import packed, scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.engine import budget, fork
@@ -153,7 +153,15 @@ class Engine:
             source = program.to_json()
             model, least = load_as(
                 dtype,
-                lambda dtype: Model.load(source, files, threads=threads, dtype=dtype, scan=fresh),
+                lambda dtype: Model.load(
+                    source,
+                    files,
+                    threads=threads,
+                    dtype=dtype,
+                    scan=fresh,
+                    packed=packed.place(),
+                    packed_limit=packed.limit(),
+                ),
                 checkpoint.weights,
                 location.id,
             )

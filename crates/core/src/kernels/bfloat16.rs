@@ -3,13 +3,13 @@
 //! A weight keeps the upper half of its float, rounded to the nearest; checkpoints that hold bfloat16 lose nothing.
 
 use super::gemm::{Gemm, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
-use crate::aligned::Aligned;
 use crate::simd::Simd;
+use crate::storage::{Keep, Storage};
 use std::ops::Range;
 
 /// A weight matrix in panels of upper halves, K major.
 pub struct Packed {
-    data: Aligned,
+    data: Storage,
     /// What it computes.
     pub shape: Shape,
     lanes: usize,
@@ -36,12 +36,26 @@ impl Packed {
                 values[place] = upper_half(*value);
             }
         })?;
-        Ok(Self { data, shape, lanes })
+        Ok(Self::from_data(shape, lanes, data.into()))
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
+    }
+}
+
+impl Keep for Packed {
+    fn len(shape: Shape, lanes: usize) -> usize {
+        shape.panels(lanes) * (VECTORS * lanes / 2 * shape.k)
+    }
+
+    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
+        Self { data, shape, lanes }
+    }
+
+    fn into_data(self) -> Storage {
+        self.data
     }
 }
 

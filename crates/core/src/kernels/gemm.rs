@@ -9,6 +9,7 @@ use crate::aligned::Aligned;
 use crate::pool::Pool;
 use crate::simd::Simd;
 use crate::simd::math::Activation;
+use crate::storage::{Keep, Storage};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -57,7 +58,7 @@ impl Shape {
 
 /// A weight matrix, packed.
 pub struct Packed {
-    data: Aligned,
+    data: Storage,
     /// What it computes.
     pub shape: Shape,
     lanes: usize,
@@ -76,12 +77,26 @@ impl Packed {
                 values[place] = *value;
             }
         })?;
-        Ok(Self { data, shape, lanes })
+        Ok(Self::from_data(shape, lanes, data.into()))
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
+    }
+}
+
+impl Keep for Packed {
+    fn len(shape: Shape, lanes: usize) -> usize {
+        shape.panels(lanes) * VECTORS * lanes * shape.k
+    }
+
+    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
+        Self { data, shape, lanes }
+    }
+
+    fn into_data(self) -> Storage {
+        self.data
     }
 }
 

@@ -10,8 +10,8 @@
 use super::Matrix;
 use super::gemm::{Finish, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
 use super::loops::{each, total};
-use crate::aligned::Aligned;
 use crate::simd::Simd;
+use crate::storage::{Keep, Storage};
 use std::ops::Range;
 
 /// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
@@ -46,7 +46,7 @@ pub fn pairs(k: usize) -> usize {
 
 /// A weight matrix in panels: a scale a column, then pairs of neighbours along K, column by column.
 pub struct Packed {
-    data: Aligned,
+    data: Storage,
     /// What it computes.
     pub shape: Shape,
     lanes: usize,
@@ -76,12 +76,26 @@ impl Packed {
                 pairs[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
             }
         })?;
-        Ok(Self { data, shape, lanes })
+        Ok(Self::from_data(shape, lanes, data.into()))
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
+    }
+}
+
+impl Keep for Packed {
+    fn len(shape: Shape, lanes: usize) -> usize {
+        shape.panels(lanes) * panel_len(shape.k, lanes)
+    }
+
+    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
+        Self { data, shape, lanes }
+    }
+
+    fn into_data(self) -> Storage {
+        self.data
     }
 }
 

@@ -7,8 +7,8 @@
 
 use super::gemm::{MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
 use super::int16::Gemm;
-use crate::aligned::Aligned;
 use crate::simd::Simd;
+use crate::storage::{Keep, Storage};
 use std::ops::Range;
 
 /// Weights along K that share a scale.
@@ -24,7 +24,7 @@ fn group_len(lanes: usize) -> usize {
 /// A weight matrix in panels; each is groups along K, and a group the scales of its columns, then pairs of neighbours
 /// along K, column by column.
 pub struct Packed {
-    data: Aligned,
+    data: Storage,
     /// What it computes.
     pub shape: Shape,
     lanes: usize,
@@ -59,12 +59,26 @@ impl Packed {
                 }
             },
         )?;
-        Ok(Self { data, shape, lanes })
+        Ok(Self::from_data(shape, lanes, data.into()))
     }
 
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
+    }
+}
+
+impl Keep for Packed {
+    fn len(shape: Shape, lanes: usize) -> usize {
+        shape.panels(lanes) * shape.k.div_ceil(GROUP) * group_len(lanes)
+    }
+
+    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
+        Self { data, shape, lanes }
+    }
+
+    fn into_data(self) -> Storage {
+        self.data
     }
 }
 

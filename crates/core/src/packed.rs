@@ -1,0 +1,104 @@
+//! Packed weights, kept in a file between starts: a later start maps the file and packs nothing.
+//!
+//! A file holds the matrices of a program one behind the other, each on a page, and at its end what they are: the
+//! state of the checkpoint's files, the program, the arithmetic, the kernels and the build. It is written beside its
+//! place and moved into it. Each has a checksum, which each start compares; a file that is damaged in any way is
+//! made anew. Files whose checkpoint has changed or gone are dropped, then the longest unused, so that all together
+//! stay below a limit.
+
+use crate::error::Result;
+use crate::kernels::gemm::Shape;
+use crate::notes::state;
+use crate::packed_file::{Contents, Reader, Writer, prune};
+use crate::storage::Keep;
+use std::path::{Path, PathBuf};
+
+/// Name of this build: what another build has packed may be laid out otherwise.
+pub const BUILD: &str = env!("EMBERGEM_BUILD");
+
+/// Where packed weights are kept, and how many bytes at most.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedCache<'a> {
+    /// The directory; made when needed.
+    pub directory: &'a Path,
+    /// Most bytes of all its files.
+    pub limit: u64,
+}
+
+/// The packed matrices of one load, in the order of the program: from a file, or into one.
+pub struct Packs {
+    source: Source,
+}
+
+enum Source {
+    /// Nothing is kept.
+    Memory,
+    /// Everything is there. The number counts the matrices taken.
+    Found(Reader, usize),
+    /// Packed now and written; `None` once writing has failed.
+    New(Option<Writer>, PathBuf, u64),
+}
+
+impl Packs {
+    /// Looks in the cache for what was packed from these files with all else that is in `variant`.
+    pub fn open<'a>(
+        cache: Option<PackedCache<'_>>,
+        files: impl IntoIterator<Item = &'a Path>,
+        variant: &[&str],
+    ) -> Self {
+        let found = cache.and_then(|cache| Some((cache, Contents::new(state(files).ok()?, BUILD, variant))));
+        let source = match found {
+            None => Source::Memory,
+            Some((cache, contents)) => {
+                let path = contents.path(cache.directory);
+                match Reader::open(&path, &contents) {
+                    Some(reader) => Source::Found(reader, 0),
+                    None => {
+                        let writer = Writer::create(&path, contents, cache.limit).ok();
+                        Source::New(writer, cache.directory.to_owned(), cache.limit)
+                    }
+                }
+            }
+        };
+        Self { source }
+    }
+
+    /// Whether everything was found.
+    pub fn found(&self) -> bool {
+        matches!(self.source, Source::Found(..))
+    }
+
+    /// The next matrix: mapped if it was found, else packed by `pack` and kept for the next time.
+    pub fn matrix<P: Keep>(&mut self, shape: Shape, lanes: usize, pack: impl FnOnce() -> Result<P>) -> Result<P> {
+        match &mut self.source {
+            Source::Found(reader, taken) => {
+                let found = reader.part(*taken).filter(|data| data.len() == P::len(shape, lanes));
+                *taken += 1;
+                found.map_or_else(pack, |data| Ok(P::from_data(shape, lanes, data)))
+            }
+            Source::New(writer, ..) => {
+                let data = pack()?.into_data();
+                let data = match writer.take() {
+                    None => data,
+                    Some(open) => {
+                        let (kept, data) = open.keep(data);
+                        *writer = kept;
+                        data
+                    }
+                };
+                Ok(P::from_data(shape, lanes, data))
+            }
+            Source::Memory => pack(),
+        }
+    }
+
+    /// Puts a new file in its place, once all is packed, and drops old ones. Where that is not possible the weights
+    /// are merely packed again next time.
+    pub fn finish(self) {
+        if let Source::New(Some(writer), directory, limit) = self.source
+            && writer.finish().is_ok()
+        {
+            prune(&directory, limit);
+        }
+    }
+}

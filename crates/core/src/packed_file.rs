@@ -1,0 +1,271 @@
+//! The format of a file of packed weights: parts, each on a page; then JSON that lists them; then the length and the
+//! checksum of that JSON and a mark.
+
+use crate::fingerprint::hex;
+use crate::notes::{FileState, scratch, state};
+use crate::pool::Pool;
+use crate::storage::Storage;
+use memmap2::{Mmap, MmapOptions};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+const MARK: &[u8; 20] = b"embergem-packed/1\n\0\0";
+/// Length (8 bytes), checksum (4) and mark.
+const TAIL: usize = 8 + 4 + MARK.len();
+/// Parts begin at multiples of this, as a map must.
+const PAGE: u64 = 4096;
+const EXTENSION: &str = "packed";
+/// How old an unfinished file is before it counts as left behind.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// What a file holds, and what it was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Of the embergem that packed.
+    pub build: String,
+    /// The checkpoint's files.
+    pub files: Vec<FileState>,
+    /// Arithmetic, kernels and the like.
+    pub variant: Vec<String>,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    start: u64,
+    len: u64,
+    crc: u32,
+}
+
+impl Contents {
+    /// Without parts yet.
+    pub fn new(files: Vec<FileState>, build: &str, variant: &[&str]) -> Self {
+        Self {
+            build: build.into(),
+            files,
+            variant: variant.iter().map(|&text| text.into()).collect(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// The place of this file: named by all but the parts.
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        let name = serde_json::json!([self.build, self.files, self.variant]).to_string();
+        directory
+            .join(&hex(&Sha256::digest(name))[..32])
+            .with_extension(EXTENSION)
+    }
+
+    /// Reads the end of a file; `None` if it is not one of ours or damaged there.
+    fn read(file: &mut File) -> Option<Self> {
+        let end = file.seek(SeekFrom::End(-(TAIL as i64))).ok()?;
+        let mut tail = [0; TAIL];
+        file.read_exact(&mut tail).ok()?;
+        let (len, rest) = tail.split_first_chunk::<8>()?;
+        let (crc, mark) = rest.split_first_chunk::<4>()?;
+        let len = u64::from_le_bytes(*len);
+        if mark != MARK || len > end {
+            return None;
+        }
+        file.seek(SeekFrom::Start(end - len)).ok()?;
+        let mut json = Vec::new();
+        file.take(len).read_to_end(&mut json).ok()?;
+        if crc32fast::hash(&json) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+/// A file that was found sound.
+pub struct Reader {
+    map: Arc<Mmap>,
+    parts: Vec<Part>,
+}
+
+impl Reader {
+    /// Opens and checks a file that must hold what `wanted` says; `None` if it is not there, another, or damaged.
+    pub fn open(path: &Path, wanted: &Contents) -> Option<Self> {
+        let mut file = File::open(path).ok()?;
+        let mut found = Contents::read(&mut file)?;
+        let parts = std::mem::take(&mut found.parts);
+        if found != *wanted {
+            return None;
+        }
+        // SAFETY: the map is read only; files of the cache are replaced by renaming and never written into.
+        let map = unsafe { Mmap::map(&file) }.ok()?;
+        let inside = |part: &Part| {
+            part.start
+                .checked_add(part.len)
+                .is_some_and(|end| end <= map.len() as u64)
+        };
+        if !parts.iter().all(inside) {
+            return None;
+        }
+        let sound = AtomicBool::new(true);
+        Pool::global().run(usize::MAX, parts.len(), &|number, _| {
+            let part = parts[number];
+            if crc32fast::hash(&map[part.start as usize..(part.start + part.len) as usize]) != part.crc {
+                sound.store(false, Ordering::Relaxed);
+            }
+        });
+        if !sound.into_inner() {
+            return None;
+        }
+        let _ = file.set_modified(SystemTime::now()); // when it was used last; if that can't be noted it looks older
+        Some(Self {
+            map: Arc::new(map),
+            parts,
+        })
+    }
+
+    /// Part `number`.
+    pub fn part(&self, number: usize) -> Option<Storage> {
+        let part = self.parts.get(number)?;
+        Storage::mapped(&self.map, part.start as usize..(part.start + part.len) as usize)
+    }
+}
+
+/// A file that is being written; it vanishes unless it is finished.
+pub struct Writer {
+    file: File,
+    scratch: PathBuf,
+    path: PathBuf,
+    contents: Contents,
+    end: u64,
+    limit: u64,
+}
+
+impl Writer {
+    /// Begins the file that will be `path`, of at most `limit` bytes.
+    pub fn create(path: &Path, contents: Contents, limit: u64) -> io::Result<Self> {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let scratch = scratch(path);
+        let file = File::options().read(true).write(true).create_new(true).open(&scratch)?;
+        Ok(Self {
+            file,
+            scratch,
+            path: path.to_owned(),
+            contents,
+            end: 0,
+            limit,
+        })
+    }
+
+    /// Writes a part and gives it back mapped, so that its memory is the file's. On failure (the disk or the limit is
+    /// reached) the part comes back as it was, and the file is given up.
+    pub fn keep(mut self, part: Storage) -> (Option<Self>, Storage) {
+        match self.write(&part) {
+            Ok(mapped) => (Some(self), mapped.unwrap_or(part)),
+            Err(_) => (None, part),
+        }
+    }
+
+    fn write(&mut self, part: &Storage) -> io::Result<Option<Storage>> {
+        let (bytes, start) = (part.bytes(), self.end.next_multiple_of(PAGE));
+        if start + bytes.len() as u64 > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.file.seek(SeekFrom::Start(start))?;
+        self.file.write_all(bytes)?;
+        self.end = start + bytes.len() as u64;
+        self.contents.parts.push(Part {
+            start,
+            len: bytes.len() as u64,
+            crc: crc32fast::hash(bytes),
+        });
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        // SAFETY: this part of the file is written; nothing writes into it again.
+        let map = Arc::new(unsafe { MmapOptions::new().offset(start).len(bytes.len()).map(&self.file) }?);
+        Ok(Storage::mapped(&map, 0..bytes.len()))
+    }
+
+    /// Writes the end and moves the file into its place.
+    pub fn finish(mut self) -> io::Result<()> {
+        let json = serde_json::to_vec(&self.contents)?;
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(&json)?;
+        self.file.write_all(&(json.len() as u64).to_le_bytes())?;
+        self.file.write_all(&crc32fast::hash(&json).to_le_bytes())?;
+        self.file.write_all(MARK)?;
+        fs::rename(&self.scratch, &self.path)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.scratch); // after `finish` there is nothing of that name
+    }
+}
+
+/// A file of the cache.
+#[derive(Debug)]
+pub struct Kept {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// When it was used last.
+    pub used: SystemTime,
+    /// What it holds; `None` if it is damaged.
+    pub contents: Option<Contents>,
+}
+
+/// All files of the cache, the longest unused first.
+pub fn kept(directory: &Path) -> Vec<Kept> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension() == Some(EXTENSION.as_ref()));
+    let mut all: Vec<Kept> = paths
+        .filter_map(|path| {
+            let about = fs::metadata(&path).ok()?;
+            Some(Kept {
+                bytes: about.len(),
+                used: about.modified().ok()?,
+                contents: File::open(&path).ok().and_then(|mut file| Contents::read(&mut file)),
+                path,
+            })
+        })
+        .collect();
+    all.sort_by(|a, b| a.used.cmp(&b.used));
+    all
+}
+
+/// Drops what no start can use again, then the longest unused, until all files together have at most `limit` bytes.
+/// A process that has one of them mapped keeps it.
+pub fn prune(directory: &Path, limit: u64) {
+    let usable = |contents: &Contents| {
+        state(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
+    };
+    let (useful, useless): (Vec<Kept>, Vec<Kept>) = kept(directory)
+        .into_iter()
+        .partition(|kept| kept.contents.as_ref().is_some_and(usable));
+    let mut excess = useful.iter().map(|kept| kept.bytes).sum::<u64>().saturating_sub(limit);
+    let old = useful.into_iter().take_while(|kept| {
+        let drop = excess > 0;
+        excess = excess.saturating_sub(kept.bytes);
+        drop
+    });
+    for file in useless.into_iter().chain(old) {
+        let _ = fs::remove_file(file.path); // another process may have been first
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let age = entry
+            .metadata()
+            .and_then(|about| about.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok());
+        if entry.path().extension() == Some("new".as_ref()) && age.is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
