@@ -25,7 +25,7 @@ serve: $(STAMP)/native ## Serve on PORT (1234): make serve PORT=8080 MODEL=googl
 	$(BIN)/embergem serve --port $(PORT) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: $(STAMP)/native assets ## Run all tests
-	cargo test --workspace --release --quiet
+	cargo test --workspace --profile checks --quiet
 	$(BIN)/python -m pytest $(ARGS)
 
 test-integrations: $(STAMP)/integrations ## LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
@@ -49,8 +49,8 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	cargo fmt --check
-	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --release --quiet
+	cargo clippy --workspace --all-targets --profile checks --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --profile checks --quiet
 	$(BIN)/python scripts/check_size.py
 
 pyright: $(STAMP)/native ## Check the types that users see with pyright, too

@@ -30,10 +30,10 @@ def examples():
     """Directory of the crate's built examples."""
     if not shutil.which("cargo"):
         pytest.skip("cargo is not there")
-    command = ["cargo", "build", "--release", "--quiet", "--locked", "--package", "embergem", "--examples"]
+    command = ["cargo", "build", "--profile", "checks", "--quiet", "--locked", "--package", "embergem", "--examples"]
     subprocess.run(command, cwd=ROOT, check=True)
     target = os.environ.get("CARGO_TARGET_DIR") or ROOT / "target"
-    return os.path.join(target, "release", "examples")
+    return os.path.join(target, "checks", "examples")
 
 
 @pytest.fixture

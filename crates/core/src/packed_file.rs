@@ -236,7 +236,7 @@ pub fn kept(directory: &Path) -> Vec<Kept> {
             })
         })
         .collect();
-    all.sort_by(|a, b| a.used.cmp(&b.used));
+    all.sort_by_key(|file| file.used);
     all
 }
 

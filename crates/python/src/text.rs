@@ -31,7 +31,6 @@ pub struct TextPipeline {
 #[pymethods]
 impl TextPipeline {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
     #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false))]
     fn new(
         py: Python<'_>,

@@ -1,6 +1,11 @@
 //! How fast the kernels are, one thread, against the multiply-adds that the same thread can do: for whoever works on
 //! them. `cargo test --release -p embergem-core rates -- --ignored --nocapture`
 
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one comment stands for all calls of kernels"
+)]
+
 use super::attention::{self, Attention, Span, Tile};
 use super::gemm::{self, Finish, Shape};
 use super::norm::{self, Norm, Residual};
