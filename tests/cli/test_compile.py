@@ -15,7 +15,7 @@ from embergem.checkpoint.resolve import resolve
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
-from embergem.engine import Engine
+from embergem.engine import Engine, Request
 from embergem.engine.fingerprint import of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, UnsupportedModel, UnsupportedOption
 
@@ -34,8 +34,9 @@ def compiled(tmp_path):
 
 
 def embed(path, name):
-    with Embedder(path) as embedder:
-        return embedder.embed([ids for ids in golden(name).ids if ids]), embedder.limit, embedder.tasks
+    with Engine.load(resolve(path), max_batch_tokens=4096) as engine:  # nothing is measured then
+        ids = [ids for ids in golden(name).ids if ids]
+        return engine.embed(Request(ids=ids)).vectors, engine.limit, engine.tasks
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -132,7 +133,7 @@ def test_a_tokenizer_of_one_s_own_is_none_of_the_files_that_are_checked(compiled
     own = json.loads((compiled / "tokenizer.json").read_text())
     own["post_processor"] = None
     (tmp_path / "own.json").write_text(json.dumps(own))
-    with Engine.load(resolve(compiled), tokenizer=tmp_path / "own.json") as engine:
+    with Engine.load(resolve(compiled), tokenizer=tmp_path / "own.json", max_batch_tokens=4096) as engine:
         assert engine.fingerprint != of(resolve(compiled))
 
 

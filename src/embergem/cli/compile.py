@@ -73,7 +73,8 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> M
         golden=golden_of(model, ready.limit),
     )
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    Engine.load(Location(into.name, into)).close()  # what cannot be read back is not worth keeping
+    # What cannot be read back is not worth keeping; with a size of batches given nothing is measured for it.
+    Engine.load(Location(into.name, into), max_batch_tokens=4096).close()
     return manifest
 
 

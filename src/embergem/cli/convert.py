@@ -56,7 +56,8 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
     _json(into / "sentence_bert_config.json", {"max_seq_length": checkpoint.limit, "do_lower_case": False})
     _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
-    Engine.load(Location(into.name, into)).close()  # what cannot be read back is not worth keeping
+    # What cannot be read back is not worth keeping; with a size of batches given nothing is measured for it.
+    Engine.load(Location(into.name, into), max_batch_tokens=4096).close()
 
 
 def _by_directory(checkpoint: Checkpoint, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:
