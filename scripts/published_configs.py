@@ -227,14 +227,16 @@ PUBLISHED = (
     Published(("google/embeddinggemma-2",), _GEMMA_2, (MEAN, UNIT)),
     *(
         Published(
-            (f"minishlab/{name}",), {"model_type": "model2vec", "vocab_size": rows, "hidden_size": width}, (MEAN, UNIT)
+            tuple(f"minishlab/potion-{name}" for name in names),
+            {"model_type": "model2vec", "vocab_size": rows, "hidden_size": width},
+            (MEAN, UNIT),
         )
-        for name, rows, width in (
-            ("potion-base-2M", 29528, 64),
-            ("potion-base-4M", 29528, 128),
-            ("potion-base-8M", 29528, 256),
-            ("potion-base-32M", 63091, 512),
-            ("potion-multilingual-128M", 500353, 256),
+        for names, rows, width in (
+            (("base-2M",), 29528, 64),
+            (("base-4M",), 29528, 128),
+            (("base-8M",), 29528, 256),
+            (("base-32M", "retrieval-32M"), 63091, 512),
+            (("multilingual-128M",), 500353, 256),
         )
     ),
 )

@@ -37,6 +37,8 @@ def serving(service):
         made = server(service)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
+        while not made.started and thread.is_alive():
+            thread.join(0.002)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:

@@ -59,7 +59,7 @@ def bits(vectors):
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_every_family_has_the_bits_of_python(pipe, name):
-    ids = json.loads((DATA / name / "inputs.json").read_text())["ids"]
+    ids = [row for row in json.loads((DATA / name / "inputs.json").read_text())["ids"] if row]
     answers = pipe(DATA / name, {"ids": ids}, {"texts": TEXTS})
     with Embedder(DATA / name) as embedder:
         assert bits(answers[0]["vectors"]) == bits(embedder.embed(ids))

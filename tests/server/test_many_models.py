@@ -119,7 +119,8 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
     with configured(msgspec.structs.replace(entry, allow_missing_dense=True)) as (url, registry):
         registry.wait()
-        assert httpx.get(f"{url}/ready").status_code == 200
+        ready = httpx.get(f"{url}/ready")
+        assert ready.status_code == 200, ready.json()
 
 
 def test_a_model_that_cannot_be_loaded_says_why(tmp_path):

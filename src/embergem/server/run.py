@@ -71,12 +71,12 @@ class Server(uvicorn.Server):
     _sweeper: "asyncio.Task[None] | None" = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, then to load."""
+        """Begin to load, then listen: whoever asks first must not find the models neither loaded nor loading."""
+        self.service.registry.start()
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.on_hangup is not None and hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
-        self.service.registry.start()
         if self.announce is not None:
             threading.Thread(target=self._introduce, name="embergem introduction", daemon=True).start()
         self._sweeper = loop.create_task(self._sweep())
