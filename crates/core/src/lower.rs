@@ -4,8 +4,9 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
-use crate::kernels::gemm::{Finish, Packed, Shape, in_order_of_panels};
+use crate::kernels::gemm::{Finish, Packed};
 use crate::kernels::norm::Residual;
+use crate::kernels::panels::{Shape, in_order_of_panels};
 use crate::kernels::{Kernels, bfloat16, int8, int16, norm, pooling};
 use crate::model::Precision;
 use crate::packed::Packs;

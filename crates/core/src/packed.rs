@@ -7,10 +7,9 @@
 //! stay below a limit.
 
 use crate::error::Result;
-use crate::kernels::gemm::Shape;
+use crate::kernels::panels::{Format, Packed, Shape};
 use crate::notes::state;
 use crate::packed_file::{Contents, Reader, Writer, prune};
-use crate::storage::Keep;
 use std::path::{Path, PathBuf};
 
 /// Name of this build: what another build has packed may be laid out otherwise.
@@ -69,12 +68,19 @@ impl Packs {
     }
 
     /// The next matrix: mapped if it was found, else packed by `pack` and kept for the next time.
-    pub fn matrix<P: Keep>(&mut self, shape: Shape, lanes: usize, pack: impl FnOnce() -> Result<P>) -> Result<P> {
+    pub fn matrix<F: Format>(
+        &mut self,
+        shape: Shape,
+        lanes: usize,
+        pack: impl FnOnce() -> Result<Packed<F>>,
+    ) -> Result<Packed<F>> {
         match &mut self.source {
             Source::Found(reader, taken) => {
-                let found = reader.part(*taken).filter(|data| data.len() == P::len(shape, lanes));
+                let found = reader
+                    .part(*taken)
+                    .filter(|data| data.len() == Packed::<F>::len_of(shape, lanes));
                 *taken += 1;
-                found.map_or_else(pack, |data| Ok(P::from_data(shape, lanes, data)))
+                found.map_or_else(pack, |data| Ok(Packed::from_data(shape, lanes, data)))
             }
             Source::New(writer, ..) => {
                 let data = pack()?.into_data();
@@ -86,7 +92,7 @@ impl Packs {
                         data
                     }
                 };
-                Ok(P::from_data(shape, lanes, data))
+                Ok(Packed::from_data(shape, lanes, data))
             }
             Source::Memory => pack(),
         }

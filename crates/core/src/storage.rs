@@ -1,7 +1,6 @@
 //! Where packed weights stand: in memory of their own, or in a mapped file of an earlier load.
 
 use crate::aligned::Aligned;
-use crate::kernels::gemm::Shape;
 use memmap2::Mmap;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -49,16 +48,4 @@ impl From<Aligned> for Storage {
     fn from(words: Aligned) -> Self {
         Self::Owned(words)
     }
-}
-
-/// A packed matrix that can be kept in a file; see [`crate::packed`].
-pub trait Keep: Sized {
-    /// Floats that a matrix of this shape takes.
-    fn len(shape: Shape, lanes: usize) -> usize;
-
-    /// The matrix from that many floats.
-    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self;
-
-    /// Its floats.
-    fn into_data(self) -> Storage;
 }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::kernels::gemm::Shape;
+use crate::kernels::panels::Shape;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 

@@ -2,8 +2,9 @@
 //! weighted sum. Tiles start at the text's own first token, so a text gets the same bits in any batch.
 
 use super::Matrix;
-use super::gemm::{Finish, Product, VECTORS, multiply};
+use super::gemm::{Finish, Product, multiply};
 use super::loops::each;
+use super::panels::VECTORS;
 use crate::simd::Simd;
 use crate::simd::math::{ABREAST, exp};
 use std::ops::Range;

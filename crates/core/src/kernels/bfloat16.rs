@@ -2,18 +2,10 @@
 //!
 //! A weight keeps the upper half of its float, rounded to the nearest; checkpoints that hold bfloat16 lose nothing.
 
-use super::gemm::{Gemm, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
+use super::gemm::{Gemm, MOST_ROWS, Product, Sums, by_rows, store};
+use super::panels::{self, Format, VECTORS};
 use crate::simd::Simd;
-use crate::storage::{Keep, Storage};
 use std::ops::Range;
-
-/// A weight matrix in panels of upper halves, K major.
-pub struct Packed {
-    data: Storage,
-    /// What it computes.
-    pub shape: Shape,
-    lanes: usize,
-}
 
 /// The nearest bfloat16, ties to even. The weights are known to be finite.
 fn upper_half(value: f32) -> u16 {
@@ -21,43 +13,25 @@ fn upper_half(value: f32) -> u16 {
     (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
-impl Packed {
-    /// Packs the rows that `row` reads; columns past the last are 0.
-    pub fn new<E: Send>(
-        shape: Shape,
-        lanes: usize,
-        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<Self, E> {
-        let width = VECTORS * lanes;
-        let data = pack(shape, lanes, width / 2 * shape.k, row, |panel, place, line| {
-            // SAFETY: a float has room for two halves, and no wish for alignment that a half would not have.
-            let halves = unsafe { std::slice::from_raw_parts_mut(panel.as_mut_ptr().cast::<u16>(), 2 * panel.len()) };
-            for (values, value) in halves.chunks_exact_mut(width).zip(line) {
-                values[place] = upper_half(*value);
-            }
-        })?;
-        Ok(Self::from_data(shape, lanes, data.into()))
+/// Panels of upper halves, K major.
+pub struct Halves;
+
+impl Format for Halves {
+    fn panel_len(k: usize, lanes: usize) -> usize {
+        VECTORS * lanes / 2 * k
     }
 
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.shape.panels(self.lanes)
+    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+        // SAFETY: a float has room for two halves, and no wish for alignment that a half would not have.
+        let halves = unsafe { std::slice::from_raw_parts_mut(panel.as_mut_ptr().cast::<u16>(), 2 * panel.len()) };
+        for (values, value) in halves.chunks_exact_mut(VECTORS * lanes).zip(row) {
+            values[place] = upper_half(*value);
+        }
     }
 }
 
-impl Keep for Packed {
-    fn len(shape: Shape, lanes: usize) -> usize {
-        shape.panels(lanes) * (VECTORS * lanes / 2 * shape.k)
-    }
-
-    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
-        Self { data, shape, lanes }
-    }
-
-    fn into_data(self) -> Storage {
-        self.data
-    }
-}
+/// A weight matrix of upper halves.
+pub type Packed = panels::Packed<Halves>;
 
 /// Computes the given rows and panels.
 ///
@@ -67,11 +41,10 @@ impl Keep for Packed {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
-    let floats = width / 2 * shape.k;
-    debug_assert_eq!(args.weight.lanes, V::LANES);
+    let floats = Halves::panel_len(shape.k, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let b = args.weight.data[panel * floats..].as_ptr();
+        let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.

@@ -1,149 +1,31 @@
 //! Matrix product with packed weights: out = x · weightᵀ (+ bias), through an activation or a gate where there is one.
 //!
-//! Weights are packed once at load into panels: some columns of the output side by side, K major, so that the inner loop
-//! reads them in one stream. Each output is one chain of fused multiply-adds over K in ascending order, so its bits don't
-//! depend on how many rows there are or on how they are divided among threads.
+//! Weights are packed once at load into [`panels`]. Each output is one chain of fused multiply-adds over K in ascending
+//! order, so its bits don't depend on how many rows there are or on how they are divided among threads.
 
 use super::Matrix;
-use crate::aligned::Aligned;
-use crate::pool::Pool;
+use super::panels::{self, Format, VECTORS};
 use crate::simd::Simd;
 use crate::simd::math::Activation;
-use crate::storage::{Keep, Storage};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-/// Vectors of a panel row: with 6 rows of a tile they fill 12 of 16 registers.
-pub const VECTORS: usize = 2;
+/// Panels of floats, K major.
+pub struct Floats;
 
-/// What a weight matrix computes.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Outputs.
-    pub out: usize,
-    /// Inputs.
-    pub k: usize,
-    /// The weight is two matrices of `out` rows: a vector of the first beside the same columns of the second.
-    pub gated: bool,
-}
-
-impl Shape {
-    /// Rows of the weight.
-    pub fn rows(self) -> Option<usize> {
-        self.out.checked_mul(if self.gated { 2 } else { 1 })
+impl Format for Floats {
+    fn panel_len(k: usize, lanes: usize) -> usize {
+        VECTORS * lanes * k
     }
 
-    /// Outputs of a panel.
-    pub fn columns(self, lanes: usize) -> usize {
-        if self.gated { lanes } else { VECTORS * lanes }
-    }
-
-    /// Panels.
-    pub fn panels(self, lanes: usize) -> usize {
-        self.out.div_ceil(self.columns(lanes))
-    }
-
-    /// The row of the weight that stands in column `place` of a panel; `None` past the last.
-    pub fn source(self, lanes: usize, panel: usize, place: usize) -> Option<usize> {
-        let (vector, lane) = (place / lanes, place % lanes);
-        let first = panel * self.columns(lanes);
-        let (output, matrix) = if self.gated {
-            (first + lane, vector)
-        } else {
-            (first + place, 0)
-        };
-        (output < self.out).then_some(matrix * self.out + output)
-    }
-}
-
-/// A weight matrix, packed.
-pub struct Packed {
-    data: Storage,
-    /// What it computes.
-    pub shape: Shape,
-    lanes: usize,
-}
-
-impl Packed {
-    /// Packs the rows that `row` reads; columns past the last are 0.
-    pub fn new<E: Send>(
-        shape: Shape,
-        lanes: usize,
-        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<Self, E> {
-        let width = VECTORS * lanes;
-        let data = pack(shape, lanes, width * shape.k, row, |panel, place, line| {
-            for (values, value) in panel.chunks_exact_mut(width).zip(line) {
-                values[place] = *value;
-            }
-        })?;
-        Ok(Self::from_data(shape, lanes, data.into()))
-    }
-
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.shape.panels(self.lanes)
-    }
-}
-
-impl Keep for Packed {
-    fn len(shape: Shape, lanes: usize) -> usize {
-        shape.panels(lanes) * VECTORS * lanes * shape.k
-    }
-
-    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
-        Self { data, shape, lanes }
-    }
-
-    fn into_data(self) -> Storage {
-        self.data
-    }
-}
-
-/// Makes the panels of a weight, each `len` floats, with all cores: `row` reads a row of the weight, and `put` writes it
-/// into the column of a panel where it stands. What nobody writes is 0.
-pub(super) fn pack<E: Send>(
-    shape: Shape,
-    lanes: usize,
-    len: usize,
-    row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    put: impl Fn(&mut [f32], usize, &[f32]) + Sync,
-) -> Result<Aligned, E> {
-    let panels = shape.panels(lanes);
-    let mut data = Aligned::zeros(panels * len);
-    let failure = Mutex::new(None);
-    let whole = Matrix {
-        data: data.as_mut_ptr(),
-        stride: len,
-    };
-    Pool::global().run(usize::MAX, panels, &|panel, _| {
-        // SAFETY: panels lie one behind the other, and each is written by one task.
-        let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), len) };
-        let mut line = vec![0.0; shape.k];
-        for place in 0..VECTORS * lanes {
-            let Some(source) = shape.source(lanes, panel, place) else {
-                continue;
-            };
-            if let Err(error) = row(source, &mut line) {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                return;
-            }
-            put(out, place, &line);
+    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+        for (values, value) in panel.chunks_exact_mut(VECTORS * lanes).zip(row) {
+            values[place] = *value;
         }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(data),
     }
 }
 
-/// Puts one number a row of the weight into the order of the panels' columns; 0 past the last.
-pub fn in_order_of_panels(values: &[f32], shape: Shape, lanes: usize) -> Vec<f32> {
-    let places = (0..shape.panels(lanes)).flat_map(|panel| (0..VECTORS * lanes).map(move |place| (panel, place)));
-    places
-        .map(|(panel, place)| shape.source(lanes, panel, place).map_or(0.0, |row| values[row]))
-        .collect()
-}
+/// A weight matrix of floats.
+pub type Packed = panels::Packed<Floats>;
 
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +46,7 @@ pub struct Gemm<'a, W = Packed> {
     pub out: Matrix,
     /// The weights, packed for the instruction set that runs.
     pub weight: &'a W,
-    /// One a column of each panel; see [`in_order_of_panels`].
+    /// One a column of each panel; see [`panels::in_order_of_panels`].
     pub bias: Option<&'a [f32]>,
     /// Applied last.
     pub finish: Finish,
@@ -178,10 +60,9 @@ pub struct Gemm<'a, W = Packed> {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
-    debug_assert_eq!(args.weight.lanes, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let b = args.weight.data[panel * width * shape.k..].as_ptr();
+        let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed

@@ -8,10 +8,10 @@
 //! weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
+use super::gemm::{Finish, MOST_ROWS, Product, Sums, by_rows, store};
 use super::loops::{each, total};
+use super::panels::{self, Format, VECTORS};
 use crate::simd::Simd;
-use crate::storage::{Keep, Storage};
 use std::ops::Range;
 
 /// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
@@ -44,60 +44,30 @@ pub fn pairs(k: usize) -> usize {
     k.next_multiple_of(32) / 2
 }
 
-/// A weight matrix in panels: a scale a column, then pairs of neighbours along K, column by column.
-pub struct Packed {
-    data: Storage,
-    /// What it computes.
-    pub shape: Shape,
-    lanes: usize,
-}
+/// Panels of a scale a column, then pairs of neighbours along K, column by column.
+pub struct Pairs;
 
-/// Floats of a panel for rows of `k`.
-fn panel_len(k: usize, lanes: usize) -> usize {
-    VECTORS * lanes * (1 + k.div_ceil(2))
-}
+impl Format for Pairs {
+    fn panel_len(k: usize, lanes: usize) -> usize {
+        VECTORS * lanes * (1 + k.div_ceil(2))
+    }
 
-impl Packed {
-    /// Scales and packs the rows that `row` reads; columns and places past the last are 0.
-    pub fn new<E: Send>(
-        shape: Shape,
-        lanes: usize,
-        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<Self, E> {
+    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
         let width = VECTORS * lanes;
-        let data = pack(shape, lanes, panel_len(shape.k, lanes), row, |panel, place, line| {
-            let (scales, pairs) = panel.split_at_mut(width);
-            let peak = line.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
-            let square: f64 = line.iter().map(|w| f64::from(w / peak).powi(2)).sum();
-            scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
-            // SAFETY: a pair has the size of a float.
-            let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
-            for (i, w) in line.iter().enumerate() {
-                pairs[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
-            }
-        })?;
-        Ok(Self::from_data(shape, lanes, data.into()))
-    }
-
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.shape.panels(self.lanes)
+        let (scales, pairs) = panel.split_at_mut(width);
+        let peak = row.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
+        let square: f64 = row.iter().map(|w| f64::from(w / peak).powi(2)).sum();
+        scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
+        // SAFETY: a pair has the size of a float.
+        let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
+        for (i, w) in row.iter().enumerate() {
+            pairs[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
+        }
     }
 }
 
-impl Keep for Packed {
-    fn len(shape: Shape, lanes: usize) -> usize {
-        shape.panels(lanes) * panel_len(shape.k, lanes)
-    }
-
-    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
-        Self { data, shape, lanes }
-    }
-
-    fn into_data(self) -> Storage {
-        self.data
-    }
-}
+/// A weight matrix of 16-bit integers.
+pub type Packed = panels::Packed<Pairs>;
 
 /// Rows to integers, for products of 16-bit integers and for those with 8-bit weights.
 pub struct Quantise {
@@ -170,12 +140,11 @@ pub struct Gemm<'a, W = Packed> {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let (width, pairs) = (VECTORS * V::LANES, shape.k.div_ceil(2));
-    let len = panel_len(shape.k, V::LANES);
-    debug_assert_eq!(args.weight.lanes, V::LANES);
+    let len = Pairs::panel_len(shape.k, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let of_columns = args.weight.data[panel * len..].as_ptr();
-        let b = args.weight.data[panel * len + width..].as_ptr();
+        let (of_columns, b) = args.weight.panel(panel, V::LANES).split_at(width);
+        let (of_columns, b) = (of_columns.as_ptr(), b.as_ptr());
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
@@ -256,6 +225,7 @@ pub(crate) unsafe fn int_chains<V: Simd, const ROWS: usize>(sums: &mut [[V::Int;
 mod tests {
     use super::*;
     use crate::kernels::Kernels;
+    use crate::kernels::panels::Shape;
 
     /// Runs one row through a product, on every instruction set that the machine has.
     fn products(x: &[f32], weight: &[f32]) -> Vec<f32> {

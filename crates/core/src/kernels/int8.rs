@@ -5,10 +5,10 @@
 //! not, the outliers in the rows of a real Gemma cost more than the weights do (docs/performance.md). The products of a
 //! group are summed exactly in 32 bits, 32 · 2¹⁵ · 2⁷ = 2²⁷ at most, and the groups of a channel as floats in order.
 
-use super::gemm::{MOST_ROWS, Product, Shape, Sums, VECTORS, by_rows, pack, store};
+use super::gemm::{MOST_ROWS, Product, Sums, by_rows, store};
 use super::int16::Gemm;
+use super::panels::{self, Format, VECTORS};
 use crate::simd::Simd;
-use crate::storage::{Keep, Storage};
 use std::ops::Range;
 
 /// Weights along K that share a scale.
@@ -21,66 +21,33 @@ fn group_len(lanes: usize) -> usize {
     VECTORS * lanes * (1 + GROUP / 4)
 }
 
-/// A weight matrix in panels; each is groups along K, and a group the scales of its columns, then pairs of neighbours
-/// along K, column by column.
-pub struct Packed {
-    data: Storage,
-    /// What it computes.
-    pub shape: Shape,
-    lanes: usize,
-}
+/// Panels of groups along K; a group is the scales of its columns, then pairs of neighbours along K, column by column.
+pub struct Groups;
 
-impl Packed {
-    /// Scales and packs the rows that `row` reads; columns and places past the last are 0.
-    pub fn new<E: Send>(
-        shape: Shape,
-        lanes: usize,
-        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<Self, E> {
-        let (width, len) = (VECTORS * lanes, group_len(lanes));
-        let data = pack(
-            shape,
-            lanes,
-            shape.k.div_ceil(GROUP) * len,
-            row,
-            |panel, place, line| {
-                for (weights, group) in line.chunks(GROUP).zip(panel.chunks_exact_mut(len)) {
-                    let (scales, pairs) = group.split_at_mut(width);
-                    let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
-                    scales[place] = peak / PEAK;
-                    let factor = if peak > 0.0 { PEAK / peak } else { 0.0 };
-                    // SAFETY: a float has room for two pairs of bytes.
-                    let pairs = unsafe {
-                        std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i8; 2]>(), 2 * pairs.len())
-                    };
-                    for (i, w) in weights.iter().enumerate() {
-                        pairs[i / 2 * width + place][i % 2] = (w * factor).round_ties_even() as i8;
-                    }
-                }
-            },
-        )?;
-        Ok(Self::from_data(shape, lanes, data.into()))
+impl Format for Groups {
+    fn panel_len(k: usize, lanes: usize) -> usize {
+        k.div_ceil(GROUP) * group_len(lanes)
     }
 
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.shape.panels(self.lanes)
+    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+        let width = VECTORS * lanes;
+        for (weights, group) in row.chunks(GROUP).zip(panel.chunks_exact_mut(group_len(lanes))) {
+            let (scales, pairs) = group.split_at_mut(width);
+            let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
+            scales[place] = peak / PEAK;
+            let factor = if peak > 0.0 { PEAK / peak } else { 0.0 };
+            // SAFETY: a float has room for two pairs of bytes.
+            let pairs =
+                unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i8; 2]>(), 2 * pairs.len()) };
+            for (i, w) in weights.iter().enumerate() {
+                pairs[i / 2 * width + place][i % 2] = (w * factor).round_ties_even() as i8;
+            }
+        }
     }
 }
 
-impl Keep for Packed {
-    fn len(shape: Shape, lanes: usize) -> usize {
-        shape.panels(lanes) * shape.k.div_ceil(GROUP) * group_len(lanes)
-    }
-
-    fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
-        Self { data, shape, lanes }
-    }
-
-    fn into_data(self) -> Storage {
-        self.data
-    }
-}
+/// A weight matrix of bytes.
+pub type Packed = panels::Packed<Groups>;
 
 /// Computes the given rows and panels.
 ///
@@ -92,10 +59,9 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
     let width = VECTORS * V::LANES;
     let len = group_len(V::LANES);
     let groups = shape.k.div_ceil(GROUP);
-    debug_assert_eq!(args.weight.lanes, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let b = args.weight.data[panel * groups * len..].as_ptr();
+        let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats; a row of pairs is whole groups long.
@@ -160,6 +126,7 @@ pub(crate) unsafe fn byte_group<V: Simd, const ROWS: usize>(floats: &mut [[V; VE
 mod tests {
     use super::*;
     use crate::kernels::gemm::Finish;
+    use crate::kernels::panels::Shape;
     use crate::kernels::{Kernels, Matrix, int16};
 
     /// The product of all rows of x with a weight, on one instruction set.

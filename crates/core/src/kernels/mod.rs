@@ -13,6 +13,7 @@ pub mod int16;
 pub mod int8;
 mod loops;
 pub mod norm;
+pub mod panels;
 pub mod peak;
 pub mod pooling;
 mod probe;
@@ -182,7 +183,7 @@ macro_rules! kernels {
         Kernels {
             name: $name,
             lanes: <$vector as Simd>::LANES,
-            panel: gemm::VECTORS * <$vector as Simd>::LANES,
+            panel: panels::VECTORS * <$vector as Simd>::LANES,
             gemm,
             quantise,
             gemm_int16,

@@ -3,8 +3,9 @@
 
 use super::Kernels;
 use super::elementwise::Operation;
-use super::gemm::{Finish, Shape};
+use super::gemm::Finish;
 use super::norm::{Kind, Residual};
+use super::panels::Shape;
 use super::pooling;
 use super::trial::{Attend, Product, Trial, same};
 use crate::simd::math::Activation;

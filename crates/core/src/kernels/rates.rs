@@ -7,8 +7,9 @@
 )]
 
 use super::attention::{self, Attention, Span, Tile};
-use super::gemm::{self, Finish, Shape};
+use super::gemm::{self, Finish};
 use super::norm::{self, Norm, Residual};
+use super::panels::Shape;
 use super::{Kernels, Matrix, bfloat16, int8, int16, peak};
 use crate::aligned::Aligned;
 use crate::simd::math::Activation;

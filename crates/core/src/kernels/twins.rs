@@ -2,8 +2,9 @@
 
 use super::Kernels;
 use super::elementwise::Operation;
-use super::gemm::{Finish, Shape};
+use super::gemm::Finish;
 use super::norm::{Kind, Residual};
+use super::panels::Shape;
 use super::pooling;
 use super::trial::{Attend, Numbers, Outcome, Product, Trial, same};
 use crate::simd::math::Activation;

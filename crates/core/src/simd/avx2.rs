@@ -5,9 +5,10 @@ use super::avx2_tiles::{
     six_bf16_chains, six_byte_group, six_chains, six_int_chains, six_vnni_byte_group, six_vnni_chains,
 };
 use crate::kernels::bfloat16::bf16_chains;
-use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::gemm::{Product, chains};
 use crate::kernels::int8::byte_group;
 use crate::kernels::int16::int_chains;
+use crate::kernels::panels::VECTORS;
 use std::arch::x86_64::*;
 
 /// Eight f32 in a ymm register; `VNNI` multiplies and adds pairs of integers in one instruction.

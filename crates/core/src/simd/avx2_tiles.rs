@@ -3,8 +3,9 @@
 //! chain is that of the plain loops.
 
 use super::avx2::Avx2;
-use crate::kernels::gemm::{Product, VECTORS};
+use crate::kernels::gemm::Product;
 use crate::kernels::int8::GROUP;
+use crate::kernels::panels::VECTORS;
 use std::arch::asm;
 use std::arch::x86_64::__m256i;
 

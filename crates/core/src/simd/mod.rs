@@ -17,9 +17,10 @@ mod neon_tiles;
 pub mod portable;
 
 use crate::kernels::bfloat16::bf16_chains;
-use crate::kernels::gemm::{Product, VECTORS, chains};
+use crate::kernels::gemm::{Product, chains};
 use crate::kernels::int8::byte_group;
 use crate::kernels::int16::int_chains;
+use crate::kernels::panels::VECTORS;
 
 /// A vector of f32.
 ///

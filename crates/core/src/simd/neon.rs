@@ -1,7 +1,8 @@
 //! Four lanes with NEON, which every 64-bit ARM processor has.
 
 use super::{Simd, neon_tiles};
-use crate::kernels::gemm::{Product, VECTORS};
+use crate::kernels::gemm::Product;
+use crate::kernels::panels::VECTORS;
 use std::arch::aarch64::*;
 
 /// Four f32 in a q register.

@@ -2,8 +2,9 @@
 
 use super::Simd;
 use super::neon::Neon;
-use crate::kernels::gemm::{Product, VECTORS};
+use crate::kernels::gemm::Product;
 use crate::kernels::int8::GROUP;
+use crate::kernels::panels::VECTORS;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
