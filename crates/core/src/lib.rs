@@ -20,6 +20,7 @@ mod model;
 mod notes;
 mod packed;
 mod packed_file;
+mod packed_weight;
 mod pool;
 mod program;
 mod run;

@@ -4,14 +4,15 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
-use crate::kernels::gemm::{Finish, Packed};
+use crate::kernels::gemm::Finish;
 use crate::kernels::norm::Residual;
 use crate::kernels::panels::{Shape, in_order_of_panels};
-use crate::kernels::{Kernels, bfloat16, int8, int16, norm, pooling};
+use crate::kernels::{Kernels, norm, pooling};
 use crate::model::Precision;
 use crate::packed::Packs;
+use crate::packed_weight::PackedWeight;
 use crate::program::*;
-use crate::weights::{Table, floats, rows_of};
+use crate::weights::{Table, floats};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
@@ -28,72 +29,6 @@ pub struct Lowered {
     pub inputs: Vec<Operand>,
     /// What a row of the result is.
     pub axis: Axis,
-}
-
-/// Packed weights in one of the precisions.
-pub enum Matrix {
-    /// Floats.
-    Float32(Packed),
-    /// Upper halves of floats.
-    Bfloat16(bfloat16::Packed),
-    /// Pairs of 16-bit integers.
-    Int16(int16::Packed),
-    /// Bytes, with a scale for every few.
-    Int8(int8::Packed),
-}
-
-impl Matrix {
-    /// What it computes.
-    pub fn shape(&self) -> Shape {
-        match self {
-            Self::Float32(weight) => weight.shape,
-            Self::Bfloat16(weight) => weight.shape,
-            Self::Int16(weight) => weight.shape,
-            Self::Int8(weight) => weight.shape,
-        }
-    }
-
-    /// Panels.
-    pub fn panels(&self) -> usize {
-        match self {
-            Self::Float32(weight) => weight.panels(),
-            Self::Bfloat16(weight) => weight.panels(),
-            Self::Int16(weight) => weight.panels(),
-            Self::Int8(weight) => weight.panels(),
-        }
-    }
-
-    /// Pairs of integers that a row of x becomes; 0 where it is multiplied as it is.
-    pub fn pairs(&self) -> usize {
-        match self {
-            Self::Float32(_) | Self::Bfloat16(_) => 0,
-            Self::Int16(_) | Self::Int8(_) => int16::pairs(self.shape().k),
-        }
-    }
-
-    /// Finds the rows of a weight, and their packed form: kept from an earlier start, or packed now.
-    fn pack(
-        checkpoint: &Checkpoint,
-        spec: &WeightSpec,
-        shape: Shape,
-        lanes: usize,
-        precision: Precision,
-        packs: &mut Packs,
-    ) -> Result<Self> {
-        let rows = rows_of(checkpoint, spec, shape)?;
-        let row = |n: usize, line: &mut [f32]| rows.read(n, line);
-        macro_rules! pack {
-            ($kind:ident, $packed:ty) => {
-                Self::$kind(packs.matrix(shape, lanes, || <$packed>::new(shape, lanes, row))?)
-            };
-        }
-        Ok(match precision {
-            Precision::Float32 => pack!(Float32, Packed),
-            Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
-            Precision::Int16 => pack!(Int16, int16::Packed),
-            Precision::Int8 => pack!(Int8, int8::Packed),
-        })
-    }
 }
 
 /// An operation with its weights.
@@ -127,7 +62,7 @@ pub enum Op {
     /// Matrix product.
     Linear {
         /// Packed weights.
-        weight: Matrix,
+        weight: PackedWeight,
         /// One a packed column.
         bias: Option<Vec<f32>>,
         /// What becomes of the sums.
@@ -344,7 +279,7 @@ impl Context<'_> {
             Precision::Float32
         };
         let packs = &mut self.packs.borrow_mut();
-        let weight = Matrix::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, packs)?;
+        let weight = PackedWeight::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, packs)?;
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),

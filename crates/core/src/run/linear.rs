@@ -3,7 +3,7 @@
 use super::{Run, by_rows};
 use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::{Kernels, Matrix, int16};
-use crate::lower::Matrix as Weights;
+use crate::packed_weight::PackedWeight;
 use crate::pool::Pool;
 use std::ops::Range;
 
@@ -55,7 +55,7 @@ impl Scratch {
 
 impl Run<'_> {
     /// The product of all rows, its rows and columns divided among threads.
-    pub(super) fn linear(&mut self, pool: &Pool, weight: &Weights, product: Product<'_>, rows: usize) {
+    pub(super) fn linear(&mut self, pool: &Pool, weight: &PackedWeight, product: Product<'_>, rows: usize) {
         let (kernels, threads) = (self.model.kernels, self.model.threads);
         let pairs = weight.pairs();
         let storage = self.model.buffers.len() + 2;
@@ -76,7 +76,13 @@ impl Run<'_> {
 }
 
 /// The product of some rows, by one thread.
-pub(super) fn rows_of(kernels: &Kernels, product: Product<'_>, weight: &Weights, rows: Range<usize>, scratch: Scratch) {
+pub(super) fn rows_of(
+    kernels: &Kernels,
+    product: Product<'_>,
+    weight: &PackedWeight,
+    rows: Range<usize>,
+    scratch: Scratch,
+) {
     if weight.pairs() > 0 {
         quantise(kernels, product, weight, rows.clone(), 0, scratch);
     }
@@ -87,7 +93,7 @@ pub(super) fn rows_of(kernels: &Kernels, product: Product<'_>, weight: &Weights,
 fn quantise(
     kernels: &Kernels,
     product: Product<'_>,
-    weight: &Weights,
+    weight: &PackedWeight,
     rows: Range<usize>,
     to: usize,
     scratch: Scratch,
@@ -100,7 +106,7 @@ fn quantise(
         out: ints,
         scales,
         largest_norm: match weight {
-            Weights::Int8(_) => f32::INFINITY,
+            PackedWeight::Int8(_) => f32::INFINITY,
             _ => int16::row_norm(k),
         },
     };
@@ -109,7 +115,7 @@ fn quantise(
 }
 
 /// The scratch as matrices in which row `first` of the batch stands in row `to`.
-fn integers(weight: &Weights, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
+fn integers(weight: &PackedWeight, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
     let shifted = |data: *mut f32, stride: usize| Matrix {
         data: data.wrapping_add(to * stride).wrapping_sub(first * stride),
         stride,
@@ -124,27 +130,27 @@ fn integers(weight: &Weights, first: usize, to: usize, scratch: Scratch) -> (Mat
 fn multiply(
     kernels: &Kernels,
     product: Product<'_>,
-    weight: &Weights,
+    weight: &PackedWeight,
     (rows, to): (Range<usize>, usize),
     panels: Range<usize>,
     scratch: Scratch,
 ) {
     // SAFETY, for every kernel call here: see `Run::local`.
     match weight {
-        Weights::Float32(weight) => {
+        PackedWeight::Float32(weight) => {
             // SAFETY: see above.
             unsafe { (kernels.gemm)(&floats(product, weight), rows, panels) }
         }
-        Weights::Bfloat16(weight) => {
+        PackedWeight::Bfloat16(weight) => {
             // SAFETY: see above.
             unsafe { (kernels.gemm_bfloat16)(&floats(product, weight), rows, panels) }
         }
-        Weights::Int16(packed) => {
+        PackedWeight::Int16(packed) => {
             let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
             // SAFETY: see above.
             unsafe { (kernels.gemm_int16)(&args, rows, panels) }
         }
-        Weights::Int8(packed) => {
+        PackedWeight::Int8(packed) => {
             let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
             // SAFETY: see above.
             unsafe { (kernels.gemm_int8)(&args, rows, panels) }

@@ -6,6 +6,7 @@ use super::linear::{self, Product, Scratch};
 use super::local::Local;
 use super::{Operands, Run};
 use crate::lower::{Lowered, Op};
+use crate::packed_weight::PackedWeight;
 use crate::pool::Pool;
 use crate::program::Axis;
 use std::ops::Range;
@@ -106,5 +107,5 @@ impl Run<'_> {
 /// One step of a section.
 enum Part<'a> {
     Local(Local<'a>),
-    Product(Product<'a>, &'a crate::lower::Matrix),
+    Product(Product<'a>, &'a PackedWeight),
 }
