@@ -1,12 +1,12 @@
 """Clients of an embergem server: the methods of the embedders, from afar."""
 
-from typing import Self
+from typing import Self, Unpack
 
 from embergem.async_embedder import AsyncEmbedder
 from embergem.embedder import Embedder
 from embergem.sdk.methods import Methods
 from embergem.sdk.off_loop import off_loop
-from embergem.sdk.remote import Remote
+from embergem.sdk.remote import Remote, RemoteOptions
 from embergem.sdk.wire import model_names
 
 
@@ -19,11 +19,11 @@ class Client(Embedder):
 
     Args:
         url: Address of the server, such as "http://localhost:1234", with or without "/v1".
-        model: Name of the model there.
+        model: Name of the model there; "default" unless given.
         api_key: Sent as a bearer token; None takes EMBERGEM_API_KEY from the environment, where it is set.
-        timeout: Seconds to wait for one answer.
-        retries: Times that one request is sent again.
-        connections: Requests on their way at a time.
+        timeout: Seconds to wait for one answer; 600 unless given.
+        retries: Times that one request is sent again; 4 unless given.
+        connections: Requests on their way at a time; 8 unless given.
 
     Raises:
         ServerUnreachable: Nobody answers there.
@@ -38,19 +38,8 @@ class Client(Embedder):
         (1, 384)
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str = "default",
-        api_key: str | None = None,
-        timeout: float = 600,
-        retries: int = 4,
-        connections: int = 8,
-    ) -> None:
-        self._remote = Remote(
-            url, model=model, api_key=api_key, timeout=timeout, retries=retries, connections=connections
-        )
+    def __init__(self, url: str, **options: Unpack[RemoteOptions]) -> None:
+        self._remote = Remote(url, **options)
         Methods.__init__(self, self._remote)
 
     def models(self) -> list[str]:
@@ -71,37 +60,14 @@ class AsyncClient(AsyncEmbedder):
         ...         return await client.embed_query("What is graphene?")
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str = "default",
-        api_key: str | None = None,
-        timeout: float = 600,
-        retries: int = 4,
-        connections: int = 8,
-    ) -> None:
-        self._remote = Remote(
-            url, model=model, api_key=api_key, timeout=timeout, retries=retries, connections=connections
-        )
+    def __init__(self, url: str, **options: Unpack[RemoteOptions]) -> None:
+        self._remote = Remote(url, **options)
         Methods.__init__(self, self._remote)
 
     @classmethod
-    async def connect(
-        cls,
-        url: str,
-        *,
-        model: str = "default",
-        api_key: str | None = None,
-        timeout: float = 600,
-        retries: int = 4,
-        connections: int = 8,
-    ) -> Self:
+    async def connect(cls, url: str, **options: Unpack[RemoteOptions]) -> Self:
         """Connect without holding the event loop; see the class."""
-        return await off_loop(
-            lambda: cls(url, model=model, api_key=api_key, timeout=timeout, retries=retries, connections=connections),
-            undo=lambda client: client._remote.close(),
-        )
+        return await off_loop(lambda: cls(url, **options), undo=lambda client: client._remote.close())
 
     async def models(self) -> list[str]:
         """Names of the models that the server has."""

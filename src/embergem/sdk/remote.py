@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -26,6 +26,16 @@ from embergem.sdk.wire import (
 )
 
 T = TypeVar("T")
+
+
+class RemoteOptions(TypedDict, total=False):
+    """How a server is to be asked; see `Client`."""
+
+    model: str
+    api_key: str | None
+    timeout: float
+    retries: int
+    connections: int
 
 
 class Remote:
