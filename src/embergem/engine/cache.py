@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from embergem.engine.disk import Disk
-from embergem.engine.request import Ids, Vectors
+from embergem.engine.request import Vectors
+from embergem.program.batch import Ids
 
 ENTRY_BYTES = 256
 """What an entry of memory takes besides its numbers: the key, the array's header, its place in the dictionary."""

@@ -167,11 +167,10 @@ class Engine:
             )
         space = fingerprint(checkpoint, program)
         if stored.compiled:
-            check(model, stored.compiled, fingerprint(stored, program))
+            check(model, stored.compiled, space if tokenizer is None else fingerprint(stored, program))
         if fresh:
             scanned.remember(checkpoint.weights)
-        used = replace(checkpoint, tokenizer=tokenizer or checkpoint.tokenizer)
-        report = self_check(used, kind, location, model, text.result(), least, window)
+        report = self_check(checkpoint, kind, location, model, text.result(), least, window)
         if max_batch_tokens is None:  # what a model that does not answer would do is not worth measuring
             broken = bool(report.failures)
             max_batch_tokens = budget.SIZES[0] if broken else budget.measured(model, checkpoint.weights, limit)
@@ -227,7 +226,7 @@ class Engine:
             dimensions = self._dimensions(request.dimensions)
             if request.lane not in LANES:
                 raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
-            rows = self._rows(request)
+            rows = self.prepare(request)
 
             def finish(vectors: Vectors, cached: list[int]) -> Result:
                 return Result(cut(vectors, dimensions, self._norm_before_cut), rows, cached)
@@ -243,7 +242,7 @@ class Engine:
 
     def lengths(self, request: Request) -> list[int]:
         """Tokens of each input, prompt and special tokens included, however many they are."""
-        return [row.length for row in self._rows(replace(request, truncate=True))]
+        return [row.length for row in self.prepare(replace(request, truncate=True))]
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text` as it stands, all of them, with the model's special tokens around them if `special`."""
@@ -297,7 +296,13 @@ class Engine:
 
     def prepare(self, request: Request) -> list[Row]:
         """Tokenize a request as `submit` does, and compute nothing."""
-        return self._rows(request)
+        if request.texts is not None:
+            pairs = self._text.prepare(
+                request.texts, task=request.task, titles=request.titles, truncate=request.truncate
+            )
+        else:
+            pairs = self._text.prepare_ids(request.ids or (), truncate=request.truncate)
+        return [Row(ids, length) for ids, length in pairs]
 
     def prompt(self, task: str) -> str | None:
         """Return what `task` puts around a text, as a pattern with `{content}` and, where it takes one, `{title}`.
@@ -306,15 +311,6 @@ class Engine:
             InvalidTask: The model has no such task.
         """
         return self._text.pattern(task)
-
-    def _rows(self, request: Request) -> list[Row]:
-        if request.texts is not None:
-            pairs = self._text.prepare(
-                request.texts, task=request.task, titles=request.titles, truncate=request.truncate
-            )
-        else:
-            pairs = self._text.prepare_ids(request.ids or (), truncate=request.truncate)
-        return [Row(ids, length) for ids, length in pairs]
 
     def _dimensions(self, wanted: int | None) -> int:
         if wanted is None:

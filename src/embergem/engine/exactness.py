@@ -8,6 +8,7 @@ import numpy as np
 
 from embergem._native import Model, __version__
 from embergem.checkpoint import scanned
+from embergem.program.batch import cosines, packed
 
 LEAST_COSINE = 0.9999
 """What `dtype="auto"` asks of integers before it takes them."""
@@ -29,8 +30,7 @@ def cosine(weights: Sequence[tuple[str, Path]], exact: Callable[[], Model], othe
         log.debug("measuring how exact %s is", other.dtype)
     random = np.random.default_rng(0)
     ids = random.integers(0, other.vocab_size, sum(_LENGTHS)).astype(np.uint32)
-    cu_seqlens = np.cumsum([0, *_LENGTHS]).astype(np.uint32)
-    a, b = (model.run(ids, cu_seqlens).astype(np.float64) for model in (exact(), other))
-    found = float(np.min(np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))))
+    rows = np.split(ids, np.cumsum(_LENGTHS)[:-1])
+    found = float(np.min(cosines(exact().run(*packed(rows)), other.run(*packed(rows)))))
     scanned.write(note, repr(found))
     return found

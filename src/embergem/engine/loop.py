@@ -16,11 +16,12 @@ import numpy as np
 
 from embergem._native import CancelToken
 from embergem.engine.cache import Cache, key
-from embergem.engine.request import LANES, Ids, Lane, Row, Vectors
+from embergem.engine.request import LANES, Lane, Row, Vectors
 from embergem.engine.scheduler import Scheduler
 from embergem.engine.stats import Counters, Stats
 from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
+from embergem.program.batch import Ids, packed
 
 Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
 """(ids, cu_seqlens, cancel, lane) -> (rows, dimensions); raises `Cancelled` when the token was set."""
@@ -267,8 +268,7 @@ class Loop:
     def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
         start = self._clock()
         try:
-            ids = np.concatenate([cell.ids for cell in cells])
-            cu_seqlens = np.cumsum([0, *(len(cell.ids) for cell in cells)]).astype(np.uint32)
+            ids, cu_seqlens = packed([cell.ids for cell in cells])
             vectors = self._compute(ids, cu_seqlens, token, lane)
         except Exception as error:  # whatever it is, it belongs to the callers, and the loop goes on
             with self._lock:

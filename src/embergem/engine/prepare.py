@@ -13,6 +13,7 @@ from embergem.checkpoint.compiled import Golden, Manifest
 from embergem.checkpoint.location import Location
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
 from embergem.models import expect, family
+from embergem.program.batch import cosines, packed
 from embergem.program.build import build
 from embergem.program.program import Program
 from embergem.selfcheck import Report, Subject, kin
@@ -114,7 +115,7 @@ def golden_of(model: Model, limit: int) -> Golden:
     random = np.random.default_rng(0)
     lengths = [length for length in (1, 3, 17, 40) if length <= limit]
     rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
-    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, _run(model, rows).tolist())))
+    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*packed(rows)).tolist())))
 
 
 def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
@@ -128,17 +129,10 @@ def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
             f"the weights, program or tokenizer of the compiled model are not those that it was made with (fingerprint "
             f"{fingerprint[:16]}… instead of {compiled.fingerprint[:16]}…). Compile it again"
         )
-    expected = np.array(compiled.golden.vectors, dtype=np.float64)
-    found = _run(model, compiled.golden.ids).astype(np.float64)
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    least = float(np.min(np.sum(found * expected, axis=1) / np.maximum(lengths, 1e-12)))
+    found = model.run(*packed(compiled.golden.ids))
+    least = float(np.min(cosines(found, np.array(compiled.golden.vectors))))
     if not least >= LEAST_COSINE.get(model.dtype, OTHERWISE):
         raise CorruptCheckpoint(
             f"the compiled model doesn't give the vectors that are stored with it (least cosine {least:.6f}): one of "
             "its files is damaged or from another model. Compile it again"
         )
-
-
-def _run(model: Model, rows: "tuple[tuple[int, ...], ...] | list[list[int]]") -> np.ndarray:
-    ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])
-    return model.run(ids, np.cumsum([0, *map(len, rows)]).astype(np.uint32))

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embergem.program.batch import Ids
+
 Vectors = NDArray[np.float32]
-Ids = NDArray[np.uint32]
 
 Lane = Literal["interactive", "bulk"]
 """How urgent a request is: "interactive" goes first, "bulk" has a guaranteed share of the rest."""

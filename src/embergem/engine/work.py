@@ -5,8 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from embergem.engine.request import Ids, Lane, Vectors
+from embergem.engine.request import Lane, Vectors
 from embergem.engine.scheduler import Item
+from embergem.program.batch import Ids
 
 Finish = Callable[[Vectors, list[int]], Any]
 """(vectors, indices that were cached) -> the result of the request."""

@@ -10,9 +10,10 @@ import numpy as np
 from embergem import _native
 from embergem._native import __version__
 from embergem.checkpoint import scanned
+from embergem.program.batch import Ids
 from embergem.selfcheck import golden, settings, texts, vectors
 from embergem.selfcheck.report import Finding, Report
-from embergem.selfcheck.subject import Ids, Observed, Subject, observe
+from embergem.selfcheck.subject import Observed, Subject, observe
 from embergem.selfcheck.texts import tokens
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embergem.program.batch import packed
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Subject, Vectors, packed
+from embergem.selfcheck.subject import Subject, Vectors
 from embergem.selfcheck.texts import tokens
 
 

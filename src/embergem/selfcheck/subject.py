@@ -13,8 +13,8 @@ from embergem._native import TextPipeline
 from embergem.catalog import Entry
 from embergem.errors import NonFiniteOutput
 from embergem.models.head import Module
+from embergem.program.batch import Ids, packed
 
-Ids = NDArray[np.uint32]
 Vectors = NDArray[np.float32]
 Run = Callable[[Ids, Ids], Vectors]
 """(ids, cu_seqlens) -> (rows, dimensions)."""
@@ -81,8 +81,3 @@ def observe(subject: Subject, rows: Sequence[Ids], alone: int) -> Observed:
     except NonFiniteOutput as error:
         return Observed(rows, none, none, error.message)
     return Observed(rows, together, single)
-
-
-def packed(rows: Sequence[Ids]) -> tuple[Ids, Ids]:
-    """Rows as one batch: flat ids and offsets."""
-    return np.concatenate(rows), np.cumsum([0, *map(len, rows)]).astype(np.uint32)

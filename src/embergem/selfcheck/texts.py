@@ -4,8 +4,9 @@ import numpy as np
 
 from embergem._native import prompt_sets
 from embergem.errors import InvalidTask
+from embergem.program.batch import Ids
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Ids, Subject
+from embergem.selfcheck.subject import Subject
 
 _OPENED = {"gemma3_text", "embedding_gemma2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"}
 """Families whose every text is put between an opening and a closing token."""

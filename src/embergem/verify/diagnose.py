@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embergem.program.batch import Floats, cosines
 from embergem.verify.other import Answer, Other
 from embergem.verify.ours import Ours
 from embergem.verify.probes import Probe
@@ -20,8 +20,6 @@ NEAR = 0.99
 """Least cosine of the same thing in a lower precision."""
 GAIN = 0.2
 """A fault explains the rest in lower precision when it leaves at most this share of the difference."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +166,10 @@ class Comparison:
             if vector.shape[1] != self._theirs.shape[1]:
                 return 0.0
             compared += 1
-            least = min(least, float(cosines(vector.astype(np.float64), self._theirs[index : index + 1])[0]))
+            least = min(least, float(cosines(vector, self._theirs[index : index + 1])[0]))
             if least < stop:
                 break
         return least if compared else 0.0
-
-
-def cosines(a: Floats, b: Floats) -> Floats:
-    """Cosine of each row of `a` with the same row of `b`; 0 for a row of zeros."""
-    found: Floats = np.sum(a * b, axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-300)
-    return found
 
 
 def _bfloat16(vectors: Floats) -> Floats:

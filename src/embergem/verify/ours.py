@@ -13,9 +13,10 @@ from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.errors import UnsupportedOption
 from embergem.models import family
+from embergem.program.batch import Ids, packed
 from embergem.program.build import build
 from embergem.program.program import Program
-from embergem.selfcheck.subject import Ids, Vectors, packed
+from embergem.selfcheck.subject import Vectors
 
 BATCH = 4096
 """Tokens of one native call."""

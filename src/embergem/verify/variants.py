@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from embergem.models.head import Dense, Pooling
+from embergem.program.batch import Ids
 from embergem.program.build import build
-from embergem.selfcheck.subject import Ids
 from embergem.verify.ours import Ours
 
 CUTS = (32, 64, 128, 256, 384, 510, 512, 1024, 2048, 4096)
