@@ -75,7 +75,7 @@ pub fn packed_len(len: usize, kv_heads: usize, head_dim: usize, panel: usize) ->
 }
 
 /// Floats of scratch that a tile needs for texts of up to `len` tokens.
-pub fn scratch_len(len: usize, panel: usize) -> usize {
+pub fn scratch_len(len: usize, _head_dim: usize, panel: usize) -> usize {
     TILE * len.next_multiple_of(panel)
 }
 
@@ -146,15 +146,14 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
     let place = place(args, span, kv_head, panel);
     let d = args.head_dim;
     let queries = tile.first..(tile.first + TILE).min(span.len);
-    let first_key = visible(args, span.len, queries.start).start / panel * panel;
-    let last_key = visible(args, span.len, queries.end - 1).end.next_multiple_of(panel);
-    let stride = last_key - first_key;
+    let keys = seen(args, span.len, &queries, panel);
+    let stride = keys.len();
     let scores = scratch[..TILE * stride].as_mut_ptr();
 
     // SAFETY: the caller vouches for the text's rows; scores holds `TILE` rows of `stride`, and keys and values are
-    // packed up to `padded`, which is at least `last_key`.
+    // packed up to `padded`, which is at least the end of `keys`.
     unsafe {
-        for key in (first_key..last_key).step_by(panel) {
+        for key in keys.clone().step_by(panel) {
             for query in queries.clone().step_by(V::TILE) {
                 let product = Product {
                     k: d,
@@ -162,29 +161,14 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     x_stride: args.q.stride,
                     b: place.keys.add(key * d),
                     ahead: place.keys.wrapping_add((key + panel) * d),
-                    out: scores.add((query - queries.start) * stride + key - first_key),
+                    out: scores.add((query - queries.start) * stride + key - keys.start),
                     out_stride: stride,
                     columns: panel,
                 };
                 multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
-        for query in queries.clone() {
-            let row = std::slice::from_raw_parts_mut(scores.add((query - queries.start) * stride), stride);
-            let seen = visible(args, span.len, query);
-            if let Some(bias) = args.bias {
-                add_bias(
-                    args,
-                    bias,
-                    head,
-                    query,
-                    seen.clone(),
-                    &mut row[seen.start - first_key..seen.end - first_key],
-                );
-            }
-            let scale = if args.bias.is_some() { 1.0 } else { args.scale };
-            softmax::<V>(row, seen.start - first_key..seen.end - first_key, scale);
-        }
+        weigh::<V>(args, head, span, &queries, &keys, scores);
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
             for query in queries.clone().step_by(V::TILE) {
@@ -192,10 +176,10 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     k: stride,
                     x: scores.add((query - queries.start) * stride),
                     x_stride: stride,
-                    b: place.values.add(first * place.padded + first_key * panel),
+                    b: place.values.add(first * place.padded + keys.start * panel),
                     ahead: place
                         .values
-                        .wrapping_add((first + panel) * place.padded + first_key * panel),
+                        .wrapping_add((first + panel) * place.padded + keys.start * panel),
                     out: args.out.row(span.start + query).add(head * d + first),
                     out_stride: args.out.stride,
                     columns: features,
@@ -203,6 +187,39 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                 multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
             }
         }
+    }
+}
+
+/// The keys that some of the queries see, in whole panels.
+pub(super) fn seen(args: &Attention<'_>, len: usize, queries: &Range<usize>, panel: usize) -> Range<usize> {
+    let first = visible(args, len, queries.start).start;
+    let last = visible(args, len, queries.end - 1).end;
+    first / panel * panel..last.next_multiple_of(panel)
+}
+
+/// Scores to the weights of a softmax: rows of as many numbers as there are `keys`, one row a query.
+///
+/// # Safety
+/// There must be as many rows of scores as queries.
+#[inline(always)]
+pub(super) unsafe fn weigh<V: Simd>(
+    args: &Attention<'_>,
+    head: usize,
+    span: Span,
+    queries: &Range<usize>,
+    keys: &Range<usize>,
+    scores: *mut f32,
+) {
+    for (number, query) in queries.clone().enumerate() {
+        // SAFETY: the caller vouches for the rows.
+        let row = unsafe { std::slice::from_raw_parts_mut(scores.add(number * keys.len()), keys.len()) };
+        let visible = visible(args, span.len, query);
+        let places = visible.start - keys.start..visible.end - keys.start;
+        if let Some(bias) = args.bias {
+            add_bias(args, bias, head, query, visible, &mut row[places.clone()]);
+        }
+        let scale = if args.bias.is_some() { 1.0 } else { args.scale };
+        softmax::<V>(row, places, scale);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::simd::Simd;
 use std::ops::Range;
 
 /// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
-const WEIGHT_NORM: f32 = 46_340.0;
+pub(super) const WEIGHT_NORM: f32 = 46_340.0;
 /// Largest value of a scaled element.
 const PEAK: f32 = 32_767.0;
 /// A norm is summed in floats (32 sums, so that rows of 50,000 stay well inside) and a scaled value rounded to one: they
@@ -30,11 +30,11 @@ pub fn row_norm(k: usize) -> f32 {
 }
 
 /// Peaks below this count as this: their reciprocal is still a number, and their integers are 0.
-const LEAST_PEAK: f32 = 1e-30;
+pub(super) const LEAST_PEAK: f32 = 1e-30;
 
 /// The scale that brings a vector into bounds, from its largest value and from its norm in units of that: squares of
 /// the values themselves could be too small or too large for a float. NaN gives NaN.
-fn scale(peak: f32, norm: f32, largest_norm: f32) -> f32 {
+pub(super) fn scale(peak: f32, norm: f32, largest_norm: f32) -> f32 {
     let (by_norm, by_peak) = (peak * norm / (largest_norm * SLACK), peak / (PEAK * SLACK));
     if by_norm < by_peak { by_peak } else { by_norm }
 }
@@ -175,7 +175,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
 
 /// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
-unsafe fn multiply<V: Simd>(
+pub(super) unsafe fn multiply<V: Simd>(
     rows: usize,
     tile: &Product,
     of_rows: *const f32,

@@ -5,6 +5,7 @@
 //! the batch and however the work is divided.
 
 pub mod attention;
+pub mod attention_int16;
 pub mod bfloat16;
 pub mod elementwise;
 pub mod embed;
@@ -91,16 +92,50 @@ pub struct Kernels {
     pub rope: unsafe fn(&rope::Rope<'_>, Range<usize>),
     /// Element by element over rows.
     pub elementwise: unsafe fn(&elementwise::Elementwise, Range<usize>),
-    /// Keys and values of one text and head, packed.
-    pub attention_pack: unsafe fn(&attention::Attention<'_>, attention::Span, usize),
-    /// One tile of queries of one text and head.
-    pub attention_tile: unsafe fn(&attention::Attention<'_>, attention::Tile, usize, &mut [f32]),
+    /// Attention in floats.
+    pub attention: Attend,
+    /// Attention in 16-bit integers.
+    pub attention_int16: Attend,
     /// One text's tokens to one vector.
     pub pool: unsafe fn(&pooling::Pool, pooling::Text),
     /// Multiply-adds in registers, to measure by.
     pub peak: unsafe fn(usize) -> f32,
     /// Rows to length 1.
     pub normalise: unsafe fn(&pooling::Normalise, Range<usize>),
+}
+
+/// Attention in one arithmetic.
+#[derive(Clone, Copy)]
+pub struct Attend {
+    /// Packs keys and values of one text and head.
+    pub pack: unsafe fn(&attention::Attention<'_>, attention::Span, usize),
+    /// One tile of queries of one text and head.
+    pub tile: unsafe fn(&attention::Attention<'_>, attention::Tile, usize, &mut [f32]),
+    /// Floats that a text's packed keys and values take: by its tokens, key heads, features of a head, and panel.
+    pub packed_len: fn(usize, usize, usize, usize) -> usize,
+    /// Floats of scratch for a tile: by tokens of the longest text, features of a head, and panel.
+    pub scratch_len: fn(usize, usize, usize) -> usize,
+}
+
+macro_rules! attend {
+    ($arithmetic:ident, $vector:ty $(, #[$feature:meta])?) => {{
+        $(#[$feature])?
+        unsafe fn pack(args: &attention::Attention<'_>, span: attention::Span, head: usize) {
+            // SAFETY: the caller keeps the contract of `Kernels`; so below.
+            unsafe { $arithmetic::pack::<$vector>(args, span, head) }
+        }
+        $(#[$feature])?
+        unsafe fn tile(args: &attention::Attention<'_>, tile: attention::Tile, head: usize, scratch: &mut [f32]) {
+            // SAFETY: as above.
+            unsafe { $arithmetic::tile::<$vector>(args, tile, head, scratch) }
+        }
+        Attend {
+            pack,
+            tile,
+            packed_len: $arithmetic::packed_len,
+            scratch_len: $arithmetic::scratch_len,
+        }
+    }};
 }
 
 macro_rules! kernels {
@@ -151,21 +186,6 @@ macro_rules! kernels {
             unsafe { elementwise::elementwise::<$vector>(args, rows) }
         }
         $(#[$feature])?
-        unsafe fn attention_pack(args: &attention::Attention<'_>, span: attention::Span, head: usize) {
-            // SAFETY: as above.
-            unsafe { attention::pack::<$vector>(args, span, head) }
-        }
-        $(#[$feature])?
-        unsafe fn attention_tile(
-            args: &attention::Attention<'_>,
-            tile: attention::Tile,
-            head: usize,
-            scratch: &mut [f32],
-        ) {
-            // SAFETY: as above.
-            unsafe { attention::tile::<$vector>(args, tile, head, scratch) }
-        }
-        $(#[$feature])?
         unsafe fn pool(args: &pooling::Pool, text: pooling::Text) {
             // SAFETY: as above.
             unsafe { pooling::pool::<$vector>(args, text) }
@@ -193,8 +213,8 @@ macro_rules! kernels {
             norm,
             rope,
             elementwise,
-            attention_pack,
-            attention_tile,
+            attention: attend!(attention, $vector $(, #[$feature])?),
+            attention_int16: attend!(attention_int16, $vector $(, #[$feature])?),
             pool,
             peak,
             normalise,

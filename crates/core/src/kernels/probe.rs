@@ -17,9 +17,13 @@ const ROWS: usize = 31;
 /// milliseconds.
 pub fn agrees(kernels: &Kernels) -> bool {
     let run = |trial: &Trial, kernels| trial.run(kernels, 1, ROWS, ROWS);
-    trials()
-        .iter()
-        .all(|trial| same(&run(trial, Kernels::portable()), &run(trial, kernels), trial.exact()))
+    trials().iter().all(|trial| {
+        same(
+            &run(trial, Kernels::portable()),
+            &run(trial, kernels),
+            trial.tolerance(),
+        )
+    })
 }
 
 /// Every kernel, on sizes that are not multiples of anything, with whole vectors as well as a rest.
@@ -34,7 +38,7 @@ fn trials() -> Vec<Trial> {
         product(true, Finish::Gate(Activation::GeluTanh)),
         product(false, Finish::Activate(Activation::GeluErf)),
     ];
-    let attend = |causal, radius, bias| {
+    let attend = |causal, radius, bias, integers| {
         Trial::Attend(Attend {
             heads: 4,
             kv_heads: 2,
@@ -43,6 +47,7 @@ fn trials() -> Vec<Trial> {
             causal,
             radius,
             bias,
+            integers,
         })
     };
     let norm = |kind, residual| Trial::Norm {
@@ -58,9 +63,11 @@ fn trials() -> Vec<Trial> {
     trials.extend(products.map(Trial::Bfloat16));
     trials.extend([
         Trial::QuantiseInt16(77),
-        attend(false, None, false),
-        attend(true, None, true),
-        attend(false, Some(5), false),
+        attend(false, None, false, false),
+        attend(true, None, true, false),
+        attend(false, Some(5), false, false),
+        attend(true, None, true, true),
+        attend(false, Some(5), false, true),
         norm(Kind::Rms, None),
         norm(Kind::Rms, Some(Residual::After)),
         norm(Kind::Layer, Some(Residual::Before)),

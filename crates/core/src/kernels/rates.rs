@@ -159,43 +159,46 @@ fn rates() {
         numbers(len * d),
         numbers(len * heads * d),
     );
-    let mut packed = Aligned::zeros(attention::packed_len(len, 1, d, kernels.panel));
-    let mut scratch = Aligned::zeros(attention::scratch_len(len, kernels.panel));
-    let args = Attention {
-        q: matrix(&mut q, heads * d),
-        k: matrix(&mut k, d),
-        v: matrix(&mut v, d),
-        out: matrix(&mut out, heads * d),
-        heads,
-        kv_heads: 1,
-        head_dim: d,
-        scale: 0.0625,
-        causal: false,
-        radius: Some(256),
-        bias: None,
-        packed: matrix(&mut packed, 0),
-    };
-    let span = Span {
-        start: 0,
-        len,
-        packed: 0,
-    };
-    show(
-        "attention pack",
-        least(|| unsafe { (kernels.attention_pack)(&args, span, 0) }),
-        4 * len * len * heads * d,
-    );
-    show(
-        "attention",
-        least(|| unsafe {
-            for head in 0..heads {
-                for first in (0..len).step_by(attention::TILE) {
-                    (kernels.attention_tile)(&args, Tile { span, first }, head, &mut scratch);
+    for (name, of) in [("", &kernels.attention), (" int16", &kernels.attention_int16)] {
+        let mut packed = Aligned::zeros((of.packed_len)(len, 1, d, kernels.panel));
+        let mut scratch = Aligned::zeros((of.scratch_len)(len, d, kernels.panel));
+        let args = Attention {
+            q: matrix(&mut q, heads * d),
+            k: matrix(&mut k, d),
+            v: matrix(&mut v, d),
+            out: matrix(&mut out, heads * d),
+            heads,
+            kv_heads: 1,
+            head_dim: d,
+            scale: 0.0625,
+            causal: false,
+            radius: Some(256),
+            bias: None,
+            packed: matrix(&mut packed, 0),
+        };
+        let span = Span {
+            start: 0,
+            len,
+            packed: 0,
+        };
+        let operations = 4 * len * len * heads * d;
+        show(
+            &format!("attention pack{name}"),
+            least(|| unsafe { (of.pack)(&args, span, 0) }),
+            operations,
+        );
+        show(
+            &format!("attention{name}"),
+            least(|| unsafe {
+                for head in 0..heads {
+                    for first in (0..len).step_by(attention::TILE) {
+                        (of.tile)(&args, Tile { span, first }, head, &mut scratch);
+                    }
                 }
-            }
-        }),
-        4 * len * len * heads * d,
-    );
+            }),
+            operations,
+        );
+    }
     let (mut a, mut b) = (numbers(ROWS * 768), numbers(ROWS * 768));
     let weight = numbers(768);
     for residual in [None, Some((matrix(&mut b, 768), Residual::After))] {

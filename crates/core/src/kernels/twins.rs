@@ -69,6 +69,7 @@ fn attend(numbers: &mut Numbers) -> Attend {
         causal: chance(numbers),
         radius: chance(numbers).then(|| numbers.below(20)),
         bias: chance(numbers),
+        integers: chance(numbers),
     }
 }
 
@@ -132,7 +133,7 @@ fn check(trial: &Trial, seed: u64, rows: usize) {
     for kernels in Kernels::all() {
         let found = trial.run(kernels, seed, rows, rows.max(1));
         assert!(
-            same(&expected, &found, trial.exact()),
+            same(&expected, &found, trial.tolerance()),
             "{}: {trial:?}, {rows} rows, seed {seed}: {found:?}, not {expected:?}",
             kernels.name
         );

@@ -3,6 +3,7 @@
 use super::Run;
 use crate::kernels::Matrix;
 use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
+use crate::model::Precision;
 use crate::pool::Pool;
 use crate::program::AttentionParameters;
 
@@ -15,7 +16,11 @@ impl Run<'_> {
         inputs: &[Matrix],
         out: Matrix,
     ) {
-        let kernels = self.model.kernels;
+        let panel = self.model.kernels.panel;
+        let kernels = match self.model.precision() {
+            Precision::Float32 | Precision::Bfloat16 => &self.model.kernels.attention,
+            Precision::Int16 | Precision::Int8 => &self.model.kernels.attention_int16,
+        };
         let mut packed = 0;
         let mut tiles = Vec::new();
         let mut spans = Vec::with_capacity(self.batch.texts.len());
@@ -25,11 +30,11 @@ impl Run<'_> {
                 len: text.len,
                 packed,
             };
-            packed += attention::packed_len(text.len, p.kv_heads, p.head_dim, kernels.panel);
+            packed += (kernels.packed_len)(text.len, p.kv_heads, p.head_dim, panel);
             tiles.extend((0..text.len).step_by(attention::TILE).map(|first| Tile { span, first }));
             spans.push(span);
         }
-        let per_worker = attention::scratch_len(self.batch.longest, kernels.panel);
+        let per_worker = (kernels.scratch_len)(self.batch.longest, p.head_dim, panel);
         let storage = self.model.buffers.len();
         self.arena[storage].reserve(packed);
         self.arena[storage + 1].reserve(per_worker * pool.threads());
@@ -60,13 +65,13 @@ impl Run<'_> {
         };
         pool.run(self.model.threads, spans.len() * p.kv_heads, &|task, _| {
             // SAFETY: lowering checked the operands; each task packs one text and head, and `packed` has room for all.
-            unsafe { (kernels.attention_pack)(&args, spans[task / p.kv_heads], task % p.kv_heads) }
+            unsafe { (kernels.pack)(&args, spans[task / p.kv_heads], task % p.kv_heads) }
         });
         pool.run(self.model.threads, tiles.len() * p.heads, &|task, worker| {
             // SAFETY: as above; each task writes its own queries and head, each worker has scores of its own.
             unsafe {
                 let scores = std::slice::from_raw_parts_mut(scores.row(worker), per_worker);
-                (kernels.attention_tile)(&args, tiles[task / p.heads], task % p.heads, scores);
+                (kernels.tile)(&args, tiles[task / p.heads], task % p.heads, scores);
             }
         });
     }

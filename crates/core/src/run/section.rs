@@ -12,7 +12,7 @@ use crate::program::Axis;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows of a block.
+/// Rows of a block: whole register tiles of any instruction set.
 const BLOCK: usize = 48;
 /// Blocks that each thread must have at least, or some would wait long for the last one.
 const BLOCKS: usize = 8;

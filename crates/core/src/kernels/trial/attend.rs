@@ -21,12 +21,20 @@ pub struct Attend {
     pub radius: Option<usize>,
     /// With a bias by distance.
     pub bias: bool,
+    /// In 16-bit integers.
+    pub integers: bool,
 }
 
 impl Attend {
     /// Runs on `rows` rows.
     pub fn run(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize) -> Outcome {
         let (width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let panel = kernels.panel;
+        let kernels = if self.integers {
+            &kernels.attention_int16
+        } else {
+            &kernels.attention
+        };
         let mut q = Field::new(rows, width, || numbers.float());
         let mut k = Field::new(rows, kv_width, || numbers.float());
         let mut v = Field::new(rows, kv_width, || numbers.float());
@@ -38,12 +46,12 @@ impl Attend {
             .map(|start| {
                 let len = self.text.min(rows - start);
                 let at = packed;
-                packed += attention::packed_len(len, self.kv_heads, self.head_dim, kernels.panel);
+                packed += (kernels.packed_len)(len, self.kv_heads, self.head_dim, panel);
                 Span { start, len, packed: at }
             })
             .collect();
         let mut packed = vec![f32::NAN; packed];
-        let mut scratch = vec![f32::NAN; attention::scratch_len(self.text, kernels.panel)];
+        let mut scratch = vec![f32::NAN; (kernels.scratch_len)(self.text, self.head_dim, panel)];
         let args = Attention {
             q: q.matrix(),
             k: k.matrix(),
@@ -67,12 +75,12 @@ impl Attend {
         for &span in &spans {
             for head in 0..self.kv_heads {
                 // SAFETY: as in `Product::floats`; `packed` has room for every text.
-                unsafe { (kernels.attention_pack)(&args, span, head) };
+                unsafe { (kernels.pack)(&args, span, head) };
             }
             for first in (0..span.len).step_by(attention::TILE) {
                 for head in 0..self.heads {
                     // SAFETY: as above.
-                    unsafe { (kernels.attention_tile)(&args, attention::Tile { span, first }, head, &mut scratch) };
+                    unsafe { (kernels.tile)(&args, attention::Tile { span, first }, head, &mut scratch) };
                 }
             }
         }

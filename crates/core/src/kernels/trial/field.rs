@@ -114,12 +114,13 @@ impl Field {
 
 /// Largest difference that is taken for rounding, as a share of the largest value, or of what a sum of numbers below 1
 /// can be in the midst of its way.
-const TOLERANCE: f32 = 1e-5;
+pub const ROUNDING: f32 = 1e-5;
 
-/// Whether `found` is what `expected` says: to the bit where `exact`, else within rounding.
-pub fn same(expected: &Outcome, found: &Outcome, exact: bool) -> bool {
+/// Whether `found` is what `expected` says, within `tolerance`; 0 is to the bit.
+pub fn same(expected: &Outcome, found: &Outcome, tolerance: f32) -> bool {
     let (a, b) = (&expected.values, &found.values);
     let largest = a.iter().fold(0.25f32, |largest, value| largest.max(value.abs()));
-    let close = |a: f32, b: f32| a.to_bits() == b.to_bits() || (!exact && (a - b).abs() <= TOLERANCE * largest);
+    let close =
+        |a: f32, b: f32| a.to_bits() == b.to_bits() || (tolerance > 0.0 && (a - b).abs() <= tolerance * largest);
     a.len() == b.len() && !expected.stray && !found.stray && a.iter().zip(b).all(|(a, b)| close(*a, *b))
 }

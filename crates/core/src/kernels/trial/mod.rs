@@ -17,7 +17,7 @@ use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope};
 use super::{Kernels, int8, int16};
-use field::Field;
+use field::{Field, ROUNDING};
 
 /// What to run, and on which sizes.
 #[derive(Clone, Debug)]
@@ -63,15 +63,18 @@ pub enum Trial {
 }
 
 impl Trial {
-    /// Whether other kernels must come to the same bits: integers, from rows whose scales are exact.
-    pub fn exact(&self) -> bool {
-        match self {
+    /// How far other kernels may be off, see [`same`]: not at all in integers, from rows whose scales are exact.
+    pub fn tolerance(&self) -> f32 {
+        let exact = match self {
             Self::QuantiseInt16(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
             // The sums of several groups are added as floats.
             Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= int8::GROUP,
+            // A weight of the softmax that is rounded otherwise may become another integer.
+            Self::Attend(Attend { integers: true, .. }) => return 10.0 * ROUNDING,
             _ => false,
-        }
+        };
+        if exact { 0.0 } else { ROUNDING }
     }
 
     /// Runs on `rows` rows, `step` of them a call.

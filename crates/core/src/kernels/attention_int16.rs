@@ -1,0 +1,337 @@
+//! Attention within each text in 16-bit integers: the same tiles as in [`attention`](super::attention), whose two
+//! products are those of [`int16`](super::int16). Queries, keys and the softmax's weights are scaled by row, values by
+//! feature over the whole text, so that no sum can overflow and a text gets the same bits in any batch.
+
+use super::Matrix;
+use super::attention::{Attention, Span, TILE, Tile, seen, weigh};
+use super::gemm::{Finish, Product};
+use super::int16::{LEAST_PEAK, Pairs, Quantise, WEIGHT_NORM, multiply, pairs, quantise, row_norm, scale};
+use super::panels::{Format, VECTORS};
+use crate::simd::Simd;
+
+/// Most lanes of a panel of any instruction set.
+const MOST_COLUMNS: usize = 32;
+/// Keys whose squares are summed before they join the sum: a chain of 30,000 would lose too much.
+const CHUNK: usize = 64;
+
+/// Floats that one text's packed keys and values take, over all heads.
+pub fn packed_len(len: usize, kv_heads: usize, head_dim: usize, panel: usize) -> usize {
+    Layout::new(len, head_dim, panel).all() * kv_heads
+}
+
+/// Floats of scratch that a tile needs for texts of up to `len` tokens.
+pub fn scratch_len(len: usize, head_dim: usize, panel: usize) -> usize {
+    let keys = len.next_multiple_of(panel);
+    TILE * (keys + pairs(keys).max(pairs(head_dim)) + 1)
+}
+
+/// How the packed keys and values of one text and head lie: panels of keys, panels of features, and room for one panel
+/// of keys before it is transposed. Panels are those of a weight, see [`Pairs`].
+#[derive(Clone, Copy)]
+struct Layout {
+    key_panel: usize,
+    keys: usize,
+    value_panel: usize,
+    values: usize,
+    rows: usize,
+}
+
+impl Layout {
+    fn new(len: usize, head_dim: usize, panel: usize) -> Self {
+        let (padded, lanes) = (len.next_multiple_of(panel), panel / VECTORS);
+        let (key_panel, value_panel) = (Pairs::panel_len(head_dim, lanes), Pairs::panel_len(padded, lanes));
+        Self {
+            key_panel,
+            keys: padded / panel * key_panel,
+            value_panel,
+            values: head_dim.div_ceil(panel) * value_panel,
+            rows: panel * pairs(head_dim),
+        }
+    }
+
+    fn all(self) -> usize {
+        self.keys + self.values + self.rows
+    }
+}
+
+/// Packs the keys and values of one text and head; places past the end are zero.
+///
+/// # Safety
+/// See [`super::Kernels`].
+#[inline(always)]
+pub unsafe fn pack<V: Simd>(args: &Attention<'_>, span: Span, kv_head: usize) {
+    let width = VECTORS * V::LANES;
+    let d = args.head_dim;
+    let layout = Layout::new(span.len, d, width);
+    // SAFETY: the caller vouches for the text's rows; `packed` was sized with `packed_len` for every text, and heads
+    // follow each other inside that.
+    unsafe {
+        let start = args.packed.data.add(span.packed + kv_head * layout.all());
+        let rows = Matrix {
+            data: start.add(layout.keys + layout.values),
+            stride: pairs(d),
+        };
+        let k = from_column(from_row(args.k, span.start), kv_head * d);
+        for (number, first) in (0..span.len).step_by(width).enumerate() {
+            let keys = first..(first + width).min(span.len);
+            keys_of_panel::<V>(
+                k,
+                d,
+                (keys.start, keys.len()),
+                rows,
+                start.add(number * layout.key_panel),
+            );
+        }
+        let v = from_column(from_row(args.v, span.start), kv_head * d);
+        for (number, first) in (0..d).step_by(width).enumerate() {
+            let panel = start.add(layout.keys + number * layout.value_panel);
+            values_of_panel::<V>(from_column(v, first), span.len, width.min(d - first), panel);
+        }
+    }
+}
+
+/// The matrix from row `row` on.
+///
+/// # Safety
+/// The row must lie inside the matrix.
+#[inline(always)]
+unsafe fn from_row(matrix: Matrix, row: usize) -> Matrix {
+    Matrix {
+        // SAFETY: the caller vouches for the row.
+        data: unsafe { matrix.row(row) },
+        ..matrix
+    }
+}
+
+/// The matrix from column `column` on.
+///
+/// # Safety
+/// The column must lie inside the matrix.
+#[inline(always)]
+unsafe fn from_column(matrix: Matrix, column: usize) -> Matrix {
+    Matrix {
+        // SAFETY: the caller vouches for the column.
+        data: unsafe { matrix.data.add(column) },
+        ..matrix
+    }
+}
+
+/// Packs `n` keys from `first` on; `rows` has room for a panel of them.
+#[inline(always)]
+unsafe fn keys_of_panel<V: Simd>(k: Matrix, d: usize, (first, n): (usize, usize), rows: Matrix, panel: *mut f32) {
+    let width = VECTORS * V::LANES;
+    // SAFETY: the caller vouches for the keys, for `rows`, and for a panel of the layout.
+    unsafe {
+        let scales = Matrix { data: panel, stride: 1 };
+        let args = Quantise {
+            x: from_row(k, first),
+            k: d,
+            out: rows,
+            scales,
+            largest_norm: WEIGHT_NORM,
+        };
+        quantise::<V>(&args, 0..n);
+        for key in n..width {
+            *scales.row(key) = 0.0;
+        }
+        // As integers: what two numbers look like as a float must not matter.
+        let (from, to) = (rows.data.cast::<u32>(), panel.add(width).cast::<u32>());
+        for pair in 0..d.div_ceil(2) {
+            for key in 0..width {
+                *to.add(pair * width + key) = if key < n {
+                    *from.add(key * rows.stride + pair)
+                } else {
+                    0
+                };
+            }
+        }
+    }
+}
+
+/// The numbers of a panel's columns, one a lane.
+#[inline(always)]
+fn columns<V: Simd>(vectors: [V; VECTORS]) -> [f32; MOST_COLUMNS] {
+    const { assert!(VECTORS * V::LANES <= MOST_COLUMNS) };
+    let mut columns = [0.0; MOST_COLUMNS];
+    for (v, vector) in vectors.into_iter().enumerate() {
+        // SAFETY: `MOST_COLUMNS` is room for all vectors.
+        unsafe { vector.store(columns.as_mut_ptr().add(v * V::LANES)) };
+    }
+    columns
+}
+
+/// The other way.
+#[inline(always)]
+fn vectors<V: Simd>(columns: [f32; MOST_COLUMNS]) -> [V; VECTORS] {
+    // SAFETY: as above.
+    [0, 1].map(|v| unsafe { V::load(columns.as_ptr().add(v * V::LANES)) })
+}
+
+/// Features of one value, as many as there are in a panel.
+#[inline(always)]
+unsafe fn load<V: Simd>(row: *const f32, features: usize) -> [V; VECTORS] {
+    let lanes = |v: usize| features.saturating_sub(v * V::LANES).min(V::LANES);
+    // SAFETY: the caller vouches for the features.
+    unsafe {
+        [
+            V::load_first(row, lanes(0)),
+            V::load_first(row.wrapping_add(V::LANES), lanes(1)),
+        ]
+    }
+}
+
+/// Packs `features` features of the `len` values of a text.
+#[inline(always)]
+unsafe fn values_of_panel<V: Simd>(x: Matrix, len: usize, features: usize, panel: *mut f32) {
+    let width = VECTORS * V::LANES;
+    // SAFETY: the caller vouches for the rows and for a panel of the layout.
+    unsafe {
+        let mut peaks = [V::splat(LEAST_PEAK); VECTORS];
+        for key in 0..len {
+            for (peak, value) in peaks.iter_mut().zip(load::<V>(x.row(key), features)) {
+                *peak = value.max(V::splat(0.0).sub(value)).max(*peak);
+            }
+        }
+        let peaks = columns(peaks);
+        let units = vectors::<V>(peaks.map(|peak| 1.0 / peak));
+        let mut squares = [V::splat(0.0); VECTORS];
+        for first in (0..len).step_by(CHUNK) {
+            let mut sums = [V::splat(0.0); VECTORS];
+            for key in first..(first + CHUNK).min(len) {
+                let values = load::<V>(x.row(key), features);
+                for ((sum, value), unit) in sums.iter_mut().zip(values).zip(units) {
+                    let value = value.mul(unit);
+                    *sum = value.fma(value, *sum);
+                }
+            }
+            for (square, sum) in squares.iter_mut().zip(sums) {
+                *square = square.add(sum);
+            }
+        }
+        let mut scales = columns(squares);
+        for (square, peak) in scales.iter_mut().zip(peaks) {
+            *square = scale(peak, square.sqrt(), WEIGHT_NORM);
+        }
+        for (v, vector) in vectors::<V>(scales).into_iter().enumerate() {
+            vector.store(panel.add(v * V::LANES));
+        }
+        let factors = vectors::<V>(scales.map(|scale| 1.0 / scale));
+        let pairs = panel.add(width).cast::<[i16; 2]>();
+        for first in (0..len.next_multiple_of(width)).step_by(2) {
+            let (mut even, mut odd) = ([0i16; MOST_COLUMNS], [0i16; MOST_COLUMNS]);
+            for (key, ints) in (first..len).zip([&mut even, &mut odd]) {
+                let values = load::<V>(x.row(key), features);
+                for (v, (value, factor)) in values.into_iter().zip(factors).enumerate() {
+                    value.mul(factor).store_int16(ints.as_mut_ptr().add(v * V::LANES));
+                }
+            }
+            for (column, (even, odd)) in even.into_iter().zip(odd).enumerate().take(width) {
+                *pairs.add(first / 2 * width + column) = [even, odd];
+            }
+        }
+    }
+}
+
+/// Rows as integers, and what their units are worth.
+#[derive(Clone, Copy)]
+struct Integers {
+    rows: Matrix,
+    scales: Matrix,
+    count: usize,
+}
+
+impl Integers {
+    /// From the first `count` rows of `x`, which have `k` numbers.
+    #[inline(always)]
+    unsafe fn fill<V: Simd>(self, x: Matrix, k: usize) {
+        let args = Quantise {
+            x,
+            k,
+            out: self.rows,
+            scales: self.scales,
+            largest_norm: row_norm(k),
+        };
+        // SAFETY: the caller vouches for the rows and for room for them.
+        unsafe { quantise::<V>(&args, 0..self.count) }
+    }
+
+    /// Times one panel, of which the pairs from `b` on count: out = rows · b.
+    #[inline(always)]
+    unsafe fn times<V: Simd>(self, pairs: usize, panel: *const f32, b: *const f32, out: Matrix, columns: usize) {
+        for row in (0..self.count).step_by(V::TILE) {
+            // SAFETY: the caller vouches for rows, panel and room for the result.
+            unsafe {
+                let product = Product {
+                    k: pairs,
+                    x: self.rows.row(row),
+                    x_stride: self.rows.stride,
+                    b,
+                    ahead: b.wrapping_add(pairs * VECTORS * V::LANES),
+                    out: out.row(row),
+                    out_stride: out.stride,
+                    columns,
+                };
+                let of_rows = self.scales.row(row);
+                multiply::<V>(
+                    V::TILE.min(self.count - row),
+                    &product,
+                    of_rows,
+                    panel,
+                    None,
+                    Finish::Keep,
+                );
+            }
+        }
+    }
+}
+
+/// Attends for one tile of queries and one query head. `scratch` is at least [`scratch_len`] floats.
+///
+/// # Safety
+/// See [`super::Kernels`]; the text must have been packed.
+#[inline(always)]
+pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scratch: &mut [f32]) {
+    let width = VECTORS * V::LANES;
+    let (d, span) = (args.head_dim, tile.span);
+    let queries = tile.first..(tile.first + TILE).min(span.len);
+    let keys = seen(args, span.len, &queries, width);
+    let layout = Layout::new(span.len, d, width);
+    let (scores, rest) = scratch.split_at_mut(TILE * keys.len());
+    let (scales, rows) = rest.split_at_mut(TILE);
+    let matrix = |data: &mut [f32], stride| Matrix {
+        data: data.as_mut_ptr(),
+        stride,
+    };
+    let scores = matrix(scores, keys.len());
+    let q = Integers {
+        rows: matrix(rows, pairs(d)),
+        scales: matrix(scales, 1),
+        count: queries.len(),
+    };
+    let weights = Integers {
+        rows: matrix(rows, pairs(keys.len())),
+        ..q
+    };
+    // SAFETY: the caller vouches for the text's rows and for packed keys and values; the scratch holds `TILE` rows of
+    // scores, of scales, and of either integers.
+    unsafe {
+        let kv_head = head / (args.heads / args.kv_heads);
+        let start = args.packed.data.add(span.packed + kv_head * layout.all());
+        let from_first = |matrix| from_column(from_row(matrix, span.start + queries.start), head * d);
+        let out = from_first(args.out);
+        q.fill::<V>(from_first(args.q), d);
+        for key in keys.clone().step_by(width) {
+            let panel = start.add(key / width * layout.key_panel);
+            let out = from_column(scores, key - keys.start);
+            q.times::<V>(d.div_ceil(2), panel, panel.add(width), out, width);
+        }
+        weigh::<V>(args, head, span, &queries, &keys, scores.data);
+        weights.fill::<V>(scores, keys.len());
+        for (number, first) in (0..d).step_by(width).enumerate() {
+            let panel = start.add(layout.keys + number * layout.value_panel);
+            let b = panel.add(width + keys.start / 2 * width);
+            let out = from_column(out, first);
+            weights.times::<V>(keys.len() / 2, panel, b, out, width.min(d - first));
+        }
+    }
+}
