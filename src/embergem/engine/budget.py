@@ -14,13 +14,14 @@ import numpy as np
 from embergem._native import Model, __version__
 from embergem.checkpoint import scanned
 
-SIZES = (512, 1024, 2048, 4096)
-"""Budgets that are tried, smallest first."""
+SIZES = (1024, 2048, 4096)
+"""Budgets that are tried, smallest first. Below the first a large model's rows don't go through its layers in blocks,
+which costs a sixteenth of the rate; see `crates/core/src/run/section.rs`."""
 
 NEAR = 0.97
 """Share of the best rate that is near enough."""
 
-LONG = 0.2
+LONG = 0.5
 """Seconds after which no larger batch is tried: one that takes so long reads its weights seldom enough."""
 
 ROW = 128
@@ -49,9 +50,9 @@ def choose(seconds: Callable[[int], float]) -> int:
         >>> choose(lambda tokens: 0.004 + tokens / 100_000)
         4096
         >>> choose(lambda tokens: 0.0001 + tokens / 100_000)
-        512
+        1024
         >>> choose(lambda tokens: tokens / 1000)
-        512
+        1024
     """
     rates: dict[int, float] = {}
     for size in SIZES:
