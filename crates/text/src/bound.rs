@@ -4,23 +4,20 @@
 //! must hold for every text, so anything not known to keep it has none: WordPiece and Unigram write a run of unknown
 //! characters as one token, and normalizers with Unicode forms or regular expressions can drop characters.
 
+use crate::bpe::Read;
 use serde_json::Value;
-use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 /// Most characters of the given text that one token can cover, or `None` where that is not known.
 pub(crate) fn max_chars_per_token(
-    model: &ModelWrapper,
+    bpe: &Read,
     normalizer: Option<&NormalizerWrapper>,
     pre_tokenizer: Option<&PreTokenizerWrapper>,
     added: &[AddedToken],
 ) -> Option<usize> {
-    let ModelWrapper::BPE(bpe) = model else {
-        return None;
-    };
-    let vocabulary = bpe.get_vocab();
     // With every byte as a token no character is unknown, so none is dropped and no unknowns are fused.
-    let all_bytes = bpe.byte_fallback && (0..=255u8).all(|byte| vocabulary.contains_key(&format!("<0x{byte:02X}>")));
-    let affixes = bpe.continuing_subword_prefix.is_some() || bpe.end_of_word_suffix.is_some();
+    let all_bytes = bpe.model.byte_fallback && bpe.all_bytes;
+    let affixes = bpe.model.continuing_subword_prefix.is_some() || bpe.model.end_of_word_suffix.is_some();
     let strips = |token: &AddedToken| token.lstrip || token.rstrip || token.normalized;
     if !all_bytes
         || affixes
@@ -30,8 +27,8 @@ pub(crate) fn max_chars_per_token(
     {
         return None;
     }
-    let pieces = vocabulary.keys().chain(added.iter().map(|token| &token.content));
-    pieces.map(|piece| piece.chars().count()).max()
+    let added = added.iter().map(|token| token.content.chars().count());
+    added.chain([bpe.longest]).max()
 }
 
 /// Whether the normalizer never makes a text shorter.
@@ -73,7 +70,7 @@ mod tests {
         for (path, value) in changes {
             *parts.pointer_mut(path).unwrap() = value.clone();
         }
-        let model = serde_json::from_value(parts["model"].clone()).unwrap();
+        let model = crate::bpe::read(&parts["model"].to_string()).unwrap();
         let normalizer = serde_json::from_value::<Option<_>>(parts["normalizer"].clone()).unwrap();
         let pre_tokenizer = serde_json::from_value::<Option<_>>(parts["pre_tokenizer"].clone()).unwrap();
         let added: Vec<AddedToken> = serde_json::from_value(parts["added"].clone()).unwrap();

@@ -5,6 +5,7 @@
 //! threads. [`Pipeline::check_ids`] is the way of ids that the caller made. No tensors and no Python in here.
 
 mod bound;
+mod bpe;
 mod digest;
 mod error;
 mod parallel;

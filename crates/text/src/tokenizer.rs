@@ -5,7 +5,8 @@
 //! entry the 33 MB of Gemma's file pass three intermediate trees.
 
 use crate::bound::max_chars_per_token;
-use serde::{Deserialize, de::DeserializeOwned};
+use crate::bpe;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{
@@ -32,6 +33,23 @@ struct File<'a> {
     added_tokens: Vec<AddedToken>,
     #[serde(default)]
     truncation: Option<Truncation>,
+}
+
+impl File<'_> {
+    /// The model, as the kind it names (the library guesses the kind of one that names none), and the bound of
+    /// [`max_chars_per_token`].
+    fn read_model(&self) -> Result<(ModelWrapper, Option<usize>), String> {
+        let json = self.model.get();
+        let kind: Kind = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
+        if kind.r#type.as_deref() != Some("BPE") {
+            let model = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
+            return Ok((model, None));
+        }
+        let read = bpe::read(json).map_err(|reason| format!("model: {reason}"))?;
+        let (normalizer, pre_tokenizer) = (self.normalizer.as_ref(), self.pre_tokenizer.as_ref());
+        let bound = max_chars_per_token(&read, normalizer, pre_tokenizer, &self.added_tokens);
+        Ok((read.model.into(), bound))
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,18 +83,12 @@ impl Tokenizer {
 
     fn read(json: &str) -> Result<Self, String> {
         let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let mut model = read_model(file.model.get())?;
+        let (mut model, bound) = file.read_model()?;
         if let ModelWrapper::BPE(bpe) = &model
             && bpe.dropout.is_some_and(|share| share > 0.0)
         {
             return Err("its BPE model drops merges at random, so a text would have no fixed ids".to_owned());
         }
-        let bound = max_chars_per_token(
-            &model,
-            file.normalizer.as_ref(),
-            file.pre_tokenizer.as_ref(),
-            &file.added_tokens,
-        );
         if bound.is_some() {
             // Such a model sees whole texts, not words: the library would keep thousands of them and never meet one
             // again.
@@ -180,19 +192,6 @@ impl Tokenizer {
     /// How the token `id` is written.
     pub fn token(&self, id: u32) -> String {
         self.known(id).unwrap_or_default()
-    }
-}
-
-/// Reads the model part as the kind it names; the library guesses the kind of a file that names none.
-fn read_model(json: &str) -> Result<ModelWrapper, String> {
-    fn read<T: DeserializeOwned + Into<ModelWrapper>>(json: &str) -> Result<ModelWrapper, String> {
-        let model: T = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-        Ok(model.into())
-    }
-    let kind: Kind = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-    match kind.r#type.as_deref() {
-        Some("BPE") => read::<tokenizers::models::bpe::BPE>(json),
-        _ => read::<ModelWrapper>(json),
     }
 }
 

@@ -3,9 +3,6 @@
 import sys
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
 
 class Bar:
     """A bar on standard error. `shown=None` shows it when standard error is a terminal.
@@ -16,6 +13,11 @@ class Bar:
     """
 
     def __init__(self, shown: bool | None = None) -> None:
+        # Most starts fetch nothing, and rich takes 50 ms to import.
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TransferSpeedColumn
+
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self.shown = terminal if shown is None else shown
         self._progress = Progress(

@@ -137,8 +137,7 @@ class Engine:
         stored = read(location)
         checkpoint = stored if tokenizer is None else replace(stored, tokenizer=tokenizer)
         kind = prepare(checkpoint, location.id, arch=arch, window=window)
-        limit, program = kind.limit, kind.program
-        files = checkpoint.files
+        limit, files = kind.limit, checkpoint.files
         fresh = not scanned.remembered(checkpoint.weights)
         with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
             text = beside.submit(
@@ -150,6 +149,7 @@ class Engine:
                 builtin_prompts=kind.builtin_prompts,
                 bare=kind.bare,
             )
+            program = kind.program
             source = program.to_json()
             model, least = load_as(
                 dtype,

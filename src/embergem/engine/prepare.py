@@ -1,7 +1,9 @@
 """From a checkpoint to what the engine loads: the program, and how texts are read. Made anew, or read as compiled."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,12 @@ OTHERWISE = 0.9
 """To the stored vectors of a compiled model. Machines round differently and integers coarsely; damage is far below."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prepared:
     """What the engine needs besides files; see `models.Family` for the fields."""
 
     model_type: str
-    program: Program
+    trace: Callable[[], Program]
     limit: int
     vocab_size: int
     builtin_prompts: str | None
@@ -40,6 +42,11 @@ class Prepared:
     norm_before_cut: bool
     config: Any = None
     entry: catalog.Entry | None = None
+
+    @cached_property
+    def program(self) -> Program:
+        """The program, traced when it is first asked for: a tokenizer can be read meanwhile."""
+        return self.trace()
 
 
 def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: int | None = None) -> Prepared:
@@ -59,7 +66,7 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
             )
         return Prepared(
             model_type=compiled.model_type,
-            program=Program.from_json(checkpoint.program),
+            trace=lambda: Program.from_json(checkpoint.program),
             limit=compiled.text.limit,
             vocab_size=compiled.text.vocab_size,
             builtin_prompts=compiled.text.builtin_prompts,
@@ -71,7 +78,7 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
     entry = catalog.known(name, kind.model_type)
     return Prepared(
         model_type=kind.model_type,
-        program=build(kind, checkpoint.head),
+        trace=lambda: build(kind, checkpoint.head),
         limit=min(checkpoint.limit, kind.places or checkpoint.limit),
         vocab_size=kind.config.vocab_size,
         builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
