@@ -19,6 +19,9 @@ def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np
 def instruction_sets() -> list[str]:
     """Names of the kernels that this machine can run."""
 
+def packed_limit(text: str) -> int | None:
+    """Return the bytes that a size such as "2GB" names; None if it is none."""
+
 def kept_packed(directory: str) -> list[tuple[Path, int, float, tuple[list[Path], list[str]] | None]]:
     """List the files of packed weights in a directory, the longest unused first.
 

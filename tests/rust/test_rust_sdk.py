@@ -72,6 +72,21 @@ def test_int16_has_the_bits_of_python(pipe):
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
 
 
+def test_packed_weights_are_kept_for_the_next_start(pipe, tmp_path):
+    cache = tmp_path / "cache"
+    there = {"EMBERGEM_CACHE": str(cache), "EMBERGEM_PACKED_LIMIT": "1GB"}
+    model = shutil.copytree(DATA / "gemma3_text", tmp_path / "model")
+    [first] = pipe(model, {"texts": TEXTS}, **there)
+    [packed], [scanned] = (cache / "packed").iterdir(), (cache / "scanned").iterdir()
+    made = packed.stat().st_ino, scanned.stat().st_ino
+    [second] = pipe(model, {"texts": TEXTS}, **there)
+    assert bits(first["vectors"]) == bits(second["vectors"])
+    assert (packed.stat().st_ino, scanned.stat().st_ino) == made
+    shutil.rmtree(cache)
+    pipe(model, {"texts": TEXTS}, **there | {"EMBERGEM_PACKED_LIMIT": "0"})
+    assert not (cache / "packed").exists()
+
+
 def test_prompts_titles_cuts_and_refusals_are_those_of_python(pipe):
     long = "carbon " * 500
     answers = pipe(

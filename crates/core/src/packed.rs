@@ -24,6 +24,19 @@ pub struct PackedCache<'a> {
     pub limit: u64,
 }
 
+/// Reads a size such as `2GB` or `500 M`: a number of bytes, thousands of them, and so on; `None` if it is none.
+pub fn packed_limit(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_uppercase();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = (text[..digits].parse::<f64>().ok()?, text[digits..].trim_start());
+    let power = ["", "K", "M", "G", "T"]
+        .iter()
+        .position(|prefix| unit == *prefix || unit.strip_suffix('B') == Some(prefix))?;
+    Some((number * 1000f64.powi(power as i32)) as u64)
+}
+
 /// The packed matrices of one load, in the order of the program: from a file, or into one.
 pub struct Packs {
     source: Source,

@@ -1,6 +1,7 @@
 //! One loaded model: text pipeline, executor and what it offers.
 
 use crate::error::{Error, Result};
+use crate::kept::Kept;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::settings::Settings;
 use crate::source::Source;
@@ -72,10 +73,12 @@ impl Engine {
             .weights
             .iter()
             .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+        let kept = Kept::of(&source)?;
         let options = Options {
             threads: settings.threads,
-            scan: true,
+            scan: !kept.scanned(),
             precision: settings.dtype.precision(),
+            packed: kept.packed(),
             ..Options::default()
         };
         let (text, model) = thread::scope(|scope| {
@@ -85,6 +88,9 @@ impl Engine {
         });
         let text = text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let model = model?;
+        if options.scan {
+            kept.remember();
+        }
         let mut allowed = source.smaller;
         allowed.push(model.dimensions());
         allowed.sort_unstable_by(|a, b| b.cmp(a));

@@ -37,6 +37,7 @@ mod engine;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+mod kept;
 mod logging;
 mod model;
 mod programs;

@@ -105,7 +105,7 @@ fn kept(id: &str, revision: Option<&str>) -> Option<PathBuf> {
 }
 
 /// `$EMBERGEM_CACHE`, else `$XDG_CACHE_HOME/embergem`, else `~/.cache/embergem`.
-fn cache_root() -> Option<PathBuf> {
+pub(crate) fn cache_root() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(own) = set("EMBERGEM_CACHE") {
         return Some(own.into());

@@ -1,5 +1,6 @@
 //! Matryoshka cuts as Python sees them.
 
+use crate::gil::released;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -13,6 +14,8 @@ pub fn cut<'py>(
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let (rows, width) = (vectors.shape()[0], vectors.shape()[1]);
     let vectors = vectors.as_slice()?;
-    let kept = py.detach(|| embergem_core::cut(vectors, width, size, norm_first));
+    let kept = released(py, size_of_val(vectors), || {
+        embergem_core::cut(vectors, width, size, norm_first)
+    });
     PyArray1::from_vec(py, kept).reshape([rows, size.min(width)])
 }

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod cut;
 mod errors;
 mod fingerprint;
+mod gil;
 mod model;
 mod strings;
 mod tensors;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
     module.add("BUILD", embergem_core::BUILD)?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
+    module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;

@@ -40,6 +40,12 @@ pub fn instruction_sets() -> Vec<&'static str> {
     embergem_core::instruction_sets()
 }
 
+/// Bytes that a size such as "2GB" names; None if it is none.
+#[pyfunction]
+pub fn packed_limit(text: &str) -> Option<u64> {
+    embergem_core::packed_limit(text)
+}
+
 type KeptRow = (PathBuf, u64, f64, Option<(Vec<PathBuf>, Vec<String>)>);
 
 /// The files of packed weights in a directory, the longest unused first.

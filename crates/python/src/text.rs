@@ -1,6 +1,7 @@
 //! `TextPipeline`: prompts, tokenizer and limit as Python sees them.
 
 use crate::errors::raise;
+use crate::gil::released;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
 use embergem_text::{Error, Options, Pipeline, Row, Template, in_order};
@@ -90,7 +91,8 @@ impl TextPipeline {
         let title = |index: usize| titles.as_ref().and_then(|titles| titles[index].as_deref());
         // A lone surrogate in a task becomes a replacement character: the task is unknown then, and named as such.
         let task = task.map(|task| task.to_string_lossy().into_owned());
-        let rows = py.detach(|| {
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        let rows = released(py, bytes, || {
             if texts.is_empty() {
                 return Err(Error::Empty(
                     "there are no texts. Give at least one; it may be empty.".to_owned(),
@@ -98,7 +100,6 @@ impl TextPipeline {
             }
             let titled = (0..texts.len()).any(|index| title(index).is_some());
             let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
-            let bytes: usize = texts.iter().map(|text| text.len()).sum();
             let threads = available_parallelism()
                 .map_or(1, usize::from)
                 .min(bytes.div_ceil(BYTES_A_THREAD));
@@ -115,7 +116,8 @@ impl TextPipeline {
         let rows = token_ids(rows, |index, position, id| {
             to_python(py, &self.pipeline.out_of_range(index, position, id))
         })?;
-        let rows = py.detach(|| {
+        let bytes = rows.iter().map(|row| 8 * row.len()).sum();
+        let rows = released(py, bytes, || {
             if rows.is_empty() {
                 return Err(Error::Empty(
                     "there are no lists of token ids. Give at least one.".to_owned(),
@@ -131,7 +133,7 @@ impl TextPipeline {
     #[pyo3(signature = (text, *, special=true))]
     fn tokenize(&self, py: Python<'_>, text: &Bound<'_, PyString>, special: bool) -> PyResult<Vec<u32>> {
         let texts = strings(PyTuple::new(py, [text])?.as_any(), "text")?;
-        let ids = py.detach(|| self.pipeline.tokenize(&texts[0], special));
+        let ids = released(py, texts[0].len(), || self.pipeline.tokenize(&texts[0], special));
         ids.map_err(|error| to_python(py, &error))
     }
 

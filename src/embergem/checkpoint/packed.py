@@ -5,7 +5,6 @@ their size together, such as "2GB"; "0" switches them off.
 """
 
 import os
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +15,6 @@ from embergem.errors import UnsupportedOption
 
 VARIABLE = "EMBERGEM_PACKED_LIMIT"
 DEFAULT = "10GB"
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +41,10 @@ def limit() -> int:
         UnsupportedOption: EMBERGEM_PACKED_LIMIT is not a size.
     """
     text = os.environ.get(VARIABLE) or DEFAULT
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip(), re.IGNORECASE)
-    if match is None:
+    size = _native.packed_limit(text)
+    if size is None:
         raise UnsupportedOption(f'{VARIABLE}={text!r} is not a size; give one such as "2GB", or "0" to keep nothing')
-    unit = match[2].upper()
-    return int(float(match[1]) * _UNITS[unit if unit.endswith("B") or not unit else unit + "B"])
+    return size
 
 
 def place() -> str | None:
