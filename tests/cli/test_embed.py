@@ -3,14 +3,17 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import ggufs
 import httpx
 import numpy as np
 import pytest
+from goldens import DATA
 from typer.testing import CliRunner
 
 from embergem import Embedder, __version__
@@ -45,6 +48,18 @@ def test_json_lines_from_arguments(run, embedder):
     assert [row["text"] for row in found] == ["What is graphene?", "a"]
     vectors = np.array([row["embedding"] for row in found], dtype=np.float32)
     assert np.array_equal(vectors, embedder.embed(["What is graphene?", "a"]))
+
+
+def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
+    shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
+    arguments = ["embed", "-m", str(tmp_path / "model.gguf"), "What is graphene?"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code != 0
+    found = CliRunner().invoke(app, [*arguments, "--dense-from", str(DATA / "gemma3_text")])
+    direct = CliRunner().invoke(app, ["embed", "-m", str(DATA / "gemma3_text"), "What is graphene?"])
+    [found], [direct] = rows(found.stdout), rows(direct.stdout)
+    assert np.abs(np.array(found["embedding"]) - np.array(direct["embedding"])).max() < 1e-6
 
 
 def test_lines_from_stdin_and_from_a_file(run, tmp_path):

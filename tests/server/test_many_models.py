@@ -4,11 +4,12 @@ import json
 import shutil
 import threading
 
+import ggufs
 import httpx
 import msgspec
 import numpy as np
 import pytest
-from goldens import DATA
+from goldens import DATA, golden
 from serving import QUIET, configured
 
 from embergem.config import EmbeddingEntry, Key, Settings
@@ -121,6 +122,17 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
         registry.wait()
         ready = httpx.get(f"{url}/ready")
         assert ready.status_code == 200, ready.json()
+
+
+def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
+    shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
+    entry = EmbeddingEntry(name="gguf", model_id=str(tmp_path / "model.gguf"), dense_from=str(DATA / "gemma3_text"))
+    stored = golden("gemma3_text")
+    with configured(entry) as (url, registry):
+        registry.wait()
+        answer = post(url, "/v1/embeddings", {"input": stored.ids[0]}).json()
+    assert np.abs(np.array(answer["data"][0]["embedding"]) - stored.vectors[0]).max() < 1e-6
 
 
 def test_a_model_that_cannot_be_loaded_says_why(tmp_path):

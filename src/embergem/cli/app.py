@@ -84,6 +84,10 @@ Window = Annotated[
     int | None,
     typer.Option(min=2, help="Use this sliding window instead of the one in config.json, where that was damaged."),
 ]
+DenseFrom = Annotated[
+    str | None,
+    typer.Option(help="Model whose dense layers a GGUF file takes that lacks its own.", autocompletion=complete_model),
+]
 AllowMissingDense = Annotated[
     bool,
     typer.Option("--allow-missing-dense", help="Take a model without the dense layers of its kind: another space."),
@@ -122,6 +126,7 @@ def embed(
     threads: Threads = None,
     arch: Arch = "auto",
     window: Window = None,
+    dense_from: DenseFrom = None,
     allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Embed texts.
@@ -139,7 +144,7 @@ def embed(
     run(
         texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
         truncate=truncate, form=format, output=output, dtype=dtype, threads=threads,
-        arch=arch, window=window, allow_missing_dense=allow_missing_dense,
+        arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
     )  # fmt: skip
 
 
@@ -197,6 +202,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
     arch: Arch = "auto",
     window: Window = None,
+    dense_from: DenseFrom = None,
     allow_missing_dense: AllowMissingDense = False,
 ) -> None:
     """Serve an OpenAI-compatible API.
@@ -218,7 +224,7 @@ def serve(
         models=model or [], config=config, port=port, host=host, keys=keys, dtype=dtype, threads=threads, task=task,
         strict=strict, cors=cors, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens,
         access_log=access_log, log_inputs=log_inputs, log_level=log_level,
-        arch=arch, window=window, allow_missing_dense=allow_missing_dense,
+        arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
     )  # fmt: skip
 
 
@@ -239,10 +245,6 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write
 Stored = Annotated[
     str | None,
     typer.Option("--dtype", help="Store matrices as float32 or bfloat16.", show_default=False),
-]
-DenseFrom = Annotated[
-    str | None,
-    typer.Option(help="Model whose dense layers a GGUF file takes that lacks its own.", autocompletion=complete_model),
 ]
 
 

@@ -35,6 +35,7 @@ def run(
     threads: int | None,
     arch: str = "auto",
     window: int | None = None,
+    dense_from: str | None = None,
     allow_missing_dense: bool = False,
 ) -> None:
     """Read, embed, write. A file at `output` appears whole or not at all."""
@@ -49,6 +50,7 @@ def run(
             threads=threads,
             arch=None if arch == "auto" else arch,
             window=window,
+            dense_from=dense_from,
             allow_missing_dense=allow_missing_dense,
         ) as embedder,
         _warnings_on_stderr(),

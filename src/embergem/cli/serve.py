@@ -20,6 +20,7 @@ def run(
     config: Path | None,
     arch: str = "auto",
     window: int | None = None,
+    dense_from: str | None = None,
     allow_missing_dense: bool = False,
     **flags: Any,
 ) -> None:
@@ -36,7 +37,8 @@ def run(
     named = [named_entry(model) for model in models]
     if not named and not whole.models:
         named = [named_entry(None)]
-    own: dict[str, Any] = {"arch": model_type(arch), "window": window, "allow_missing_dense": allow_missing_dense}
+    own: dict[str, Any] = {"arch": model_type(arch), "window": window, "dense_from": dense_from}
+    own["allow_missing_dense"] = allow_missing_dense
     named = [msgspec.structs.replace(entry, **own) for entry in named]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):

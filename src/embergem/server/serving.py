@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from embergem.checkpoint.location import Location
@@ -57,7 +56,7 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
 
     def load() -> Engine:
         engine = Engine.load(
-            replace(locate(entry), allow_missing_dense=entry.allow_missing_dense),
+            locate(entry),
             window=entry.window,
             dtype=entry.dtype or settings.dtype,
             threads=entry.threads or settings.threads,
@@ -86,9 +85,8 @@ def locate(entry: EmbeddingEntry) -> Location:
 
         cache = Path(entry.hf_cache_path).expanduser()
         try:
-            return Location(
-                entry.model_id, Path(snapshot_download(entry.model_id, cache_dir=cache, local_files_only=True))
-            )
+            path = Path(snapshot_download(entry.model_id, cache_dir=cache, local_files_only=True))
+            return Location(entry.model_id, path, allow_missing_dense=entry.allow_missing_dense)
         except LocalEntryNotFoundError:
             log.info("%s is not in %s; looking elsewhere", entry.model_id, cache)
-    return resolve(entry.model_id)
+    return resolve(entry.model_id, dense_from=entry.dense_from, allow_missing_dense=entry.allow_missing_dense)
