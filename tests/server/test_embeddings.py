@@ -1,5 +1,6 @@
 """`POST /v1/embeddings` and its neighbours, over a real socket."""
 
+import asyncio
 import base64
 import json
 import re
@@ -88,6 +89,20 @@ def test_the_official_client(url, expected):
         client.embeddings.create(model="default", input="a", dimensions=7)
     assert refused.value.code == "invalid_dimensions"
     assert refused.value.param == "dimensions"
+
+
+def test_the_official_asynchronous_client(url, expected):
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="EMPTY") as client:
+            answers = await asyncio.gather(
+                *(client.embeddings.create(model="default", input=text) for text in TEXTS), return_exceptions=True
+            )
+            with pytest.raises(openai.BadRequestError, match="allows"):
+                await client.embeddings.create(model="default", input="a", dimensions=7)
+            return answers
+
+    found = [answer.data[0].embedding for answer in asyncio.run(ask())]
+    assert np.array_equal(np.array(found, dtype=np.float32), expected)
 
 
 def test_models_by_name(http):

@@ -1,0 +1,69 @@
+"""Signals to a server that runs as its users start it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from embergem.cli.app import app
+
+TEXTS = [f"{number}: " + "Graphene is a single layer of carbon atoms. " * 5 for number in range(2000)]
+"""Long enough for the tiny model to be at work when it is told to stop."""
+
+
+@contextmanager
+def server(*arguments):
+    """Start `embergem serve` on a free port; yields the process and its address, once the models are loaded."""
+    command = [sys.executable, "-m", "embergem", "serve", "-p", "0", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = next(line for line in process.stdout if line.startswith("serving on"))
+            yield process, re.search(r"http://[^/]+", line).group()
+        finally:
+            process.kill()
+
+
+def ask(url, texts="a", **headers):
+    return httpx.post(f"{url}/v1/embeddings", json={"input": texts}, headers=headers, timeout=120)
+
+
+def test_what_is_in_work_is_finished_before_the_server_stops(tiny):
+    with server("-m", tiny) as (process, url), ThreadPoolExecutor(1) as beside:
+        answer = beside.submit(ask, url, TEXTS)
+        while (
+            f'embergem_engine_rows_total{{model="gemma3_text"}} {len(TEXTS)}.0' not in httpx.get(f"{url}/metrics").text
+        ):
+            assert not answer.done(), answer.result().text
+        process.send_signal(signal.SIGTERM)
+        assert [answer.result().status_code, len(answer.result().json()["data"])] == [200, len(TEXTS)]
+        assert process.wait(60) == 0
+        with pytest.raises(httpx.ConnectError):
+            ask(url)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_keys_are_read_again(tiny, tmp_path):
+    file = tmp_path / "keys.toml"
+
+    def new(name):
+        made = CliRunner().invoke(app, ["keys", "new", name, "--file", str(file)])
+        assert made.exit_code == 0, made.output
+        return re.search(r"\S+", made.stdout).group()
+
+    first = new("first")
+    with server("-m", tiny, "--keys", file) as (process, url):
+        second = new("second")
+        assert ask(url, authorization=f"Bearer {first}").status_code == 200
+        assert ask(url, authorization=f"Bearer {second}").status_code == 401
+        os.kill(process.pid, signal.SIGHUP)
+        while (status := ask(url, authorization=f"Bearer {second}").status_code) == 401:
+            assert process.poll() is None
+        assert status == 200
+        assert ask(url, authorization=f"Bearer {first}").status_code == 200
