@@ -1,6 +1,7 @@
 """The everyday Python API."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -275,7 +276,7 @@ class Embedder(Methods):
     def _vectors(self, request: Request, progress: bool | None) -> Vectors:
         landed = Landed(self.limit)
         with bar(len(request), progress) as advance, Flight(self._backend) as flight:
-            flight.send_all(request)
+            flight.send_all(replace(request, blocking=True))
             for piece in flight:
                 landed.add(piece, piece.answer())
                 advance(piece.size)

@@ -310,3 +310,63 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
         loop.close()
     assert all(answered == [future] for future, _, answered in ended)
     assert errors == []
+
+
+def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
+    threads = []
+
+    def spied(*arguments):
+        threads.append(threading.current_thread())
+        return compute(*arguments)
+
+    with contextlib.closing(Loop(spied, 1, 10, "test", large_tokens=10)) as loop:
+        done = loop.submit(rows(3, 2), lambda vectors, _: vectors.tolist(), blocking=True)
+        assert done.done()
+        assert done.result() == [[3.0], [2.0]]
+        assert loop.submit(rows(4), lambda vectors, _: vectors.tolist()).result() == [[4.0]]
+        loop.submit(rows(9, 9), lambda vectors, _: vectors.tolist(), blocking=True).result()  # large: bulk
+        assert [thread is threading.current_thread() for thread in threads] == [True, False, False, False]
+
+
+def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
+    loop = make()
+    compute.gates["interactive"].clear()
+    answers = []
+    caller = threading.Thread(
+        target=lambda: answers.append(loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result())
+    )
+    caller.start()
+    compute.started["interactive"].wait()
+    second = loop.submit(rows(2), lambda vectors, _: vectors.tolist(), blocking=True)
+    closing = threading.Thread(target=loop.close, kwargs={"drain": True})
+    closing.start()
+    compute.gates["interactive"].set()
+    caller.join()
+    closing.join()
+    assert (answers, second.result()) == ([[[3.0]]], [[2.0]])
+    assert compute.batches == [[3], [2]]
+
+
+def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
+    loop = make(cache=Cache(10**6))
+    compute.fail = KeyboardInterrupt()
+    compute.gates["interactive"].clear()
+    raised = []
+
+    def call():
+        try:
+            loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True)
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    compute.started["interactive"].wait()
+    joined = loop.submit(rows(3), lambda vectors, _: vectors.tolist())
+    compute.gates["interactive"].set()
+    caller.join()
+    with pytest.raises(Cancelled, match="interrupted"):
+        joined.result()
+    assert raised == [compute.fail]
+    compute.fail = None
+    assert loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result() == [[3.0]]

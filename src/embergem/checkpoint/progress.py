@@ -15,8 +15,14 @@ class Bar:
     def __init__(self, shown: bool | None = None) -> None:
         # Most starts fetch nothing, and rich takes 50 ms to import.
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.progress import TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self.shown = terminal if shown is None else shown

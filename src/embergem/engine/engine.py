@@ -197,8 +197,8 @@ class Engine:
         return not self.report.failures
 
     def embed(self, request: Request) -> Result:
-        """Embed and wait. Ctrl-C stops the work at the next step of the program."""
-        future = self.submit(request)
+        """Embed and wait. Ctrl-C stops the work at the next step of the program, or after the few rows of a query."""
+        future = self.submit(replace(request, blocking=True))
         try:
             return future.result()
         except (KeyboardInterrupt, CancelledError):
@@ -231,7 +231,14 @@ class Engine:
             def finish(vectors: Vectors, cached: list[int]) -> Result:
                 return Result(cut(vectors, dimensions, self._norm_before_cut), rows, cached)
 
-            return self._loop.submit(rows, finish, lane=request.lane, tenant=request.tenant, deadline=request.deadline)
+            return self._loop.submit(
+                rows,
+                finish,
+                lane=request.lane,
+                tenant=request.tenant,
+                deadline=request.deadline,
+                blocking=request.blocking,
+            )
         except EmbergemError as error:
             self._loop.counters.failed(error.code)
             raise

@@ -26,8 +26,9 @@ class Request:
     `titles` has one entry a text. `dimensions` asks for a Matryoshka cut. `truncate` permits cutting to the limit.
 
     `lane` is how urgent it is at most: what is large is bulk whatever it says, since nobody waits interactively for
-    that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()`
-    after which nobody wants the answer.
+    that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()` after which nobody
+    wants the answer. With `blocking` the caller does nothing until the answer is there: what is small may be computed
+    on its thread.
     """
 
     texts: Sequence[str] | None = None
@@ -39,6 +40,7 @@ class Request:
     lane: Lane = "interactive"
     tenant: str = ""
     deadline: float | None = None
+    blocking: bool = False
 
     def __len__(self) -> int:
         """Number of inputs."""
