@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-lanes bench-server check clean dist exactness fuzz lock models-page parity \
+.PHONY: help api assets bench bench-lanes bench-process bench-server check clean dist exactness fuzz lock models-page parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-clients test-integrations test-portable
 
@@ -79,7 +79,7 @@ exactness: $(STAMP)/native assets ## How near each arithmetic comes to float32, 
 	$(BIN)/python benchmarks/exactness.py $(ARGS)
 
 profile: $(STAMP)/native assets ## Where the time of a batch goes; ARGS="MODEL --dtype int16 --load documents"
-	$(BIN)/python benchmarks/profile.py $(ARGS)
+	$(BIN)/python benchmarks/steps.py $(ARGS)
 
 parity: $(STAMP)/native assets ## Compare live with sentence-transformers (installs torch into a virtual environment of its own)
 	$(BIN)/python scripts/parity.py
@@ -104,6 +104,9 @@ bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into 
 
 bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
+
+bench-process: $(STAMP)/native assets ## Start, memory, and latency beside a busy thread, each in a process of its own
+	$(BIN)/python benchmarks/process.py $(ARGS)
 
 bench-server: $(STAMP)/native assets ## What the server costs over its engine (needs wrk and hey); ARGS="minilm" for one model
 	$(BIN)/python benchmarks/server.py $(ARGS)

@@ -1,6 +1,6 @@
 """One rival in a process of its own: reads ids, embeds them, prints what it measured as JSON.
 
-python benchmarks/peer.py onnxruntime|openvino|sentence-transformers MODEL ORDER.json VECTORS.npy
+python benchmarks/peer.py onnxruntime|openvino|sentence-transformers|mistralrs MODEL ORDER.json VECTORS.npy
 """
 
 import json
@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lengths import by_length
 
 BATCHES = (1, 8, 32)
 """Rows of a padded batch that a rival is tried with; the best counts, sorted by length as its own users would."""
+SAMPLE = 4
+"""Every so many rows of a load choose the size of the batch."""
+LONG = 60.0
+"""Seconds that a load may take; a rival that would take longer is measured on the sample alone."""
 
-Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Rows = list[list[int]]
+Encode = Callable[[Rows], np.ndarray]
+Padded = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def onnxruntime(model: str) -> Encode:
+def onnxruntime(model: str) -> Padded:
     """ONNX Runtime with its defaults and all cores."""
     import onnxruntime as ort
 
@@ -26,7 +33,7 @@ def onnxruntime(model: str) -> Encode:
     return lambda ids, mask: session.run(None, {"ids": ids, "mask": mask})[0]
 
 
-def openvino(model: str) -> Encode:
+def openvino(model: str) -> Padded:
     """OpenVINO, compiled for throughput of one stream in float32."""
     import openvino as ov
 
@@ -35,7 +42,7 @@ def openvino(model: str) -> Encode:
     return lambda ids, mask: compiled({"ids": ids, "mask": mask})[0]
 
 
-def sentence_transformers(model: str) -> Encode:
+def sentence_transformers(model: str) -> Padded:
     """sentence-transformers in float32."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -50,7 +57,19 @@ def sentence_transformers(model: str) -> Encode:
     return encode
 
 
-def batches(rows: list[list[int]], size: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+def mistralrs(model: str) -> Encode:
+    """mistral.rs in float32, which makes its batches itself."""
+    from mistralrs import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
+
+    which = Which.Embedding(model, arch=EmbeddingArchitecture.EmbeddingGemma, dtype=ModelDType.F32)
+    runner = Runner(which)
+    return lambda rows: np.array(runner.send_embedding_request(EmbeddingRequest(input=rows)), dtype=np.float32)
+
+
+PADDED = {"onnxruntime": onnxruntime, "openvino": openvino, "sentence-transformers": sentence_transformers}
+
+
+def batches(rows: Rows, size: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Rows in padded batches, longest first: (their indices, ids, mask)."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     for start in range(0, len(rows), size):
@@ -63,34 +82,58 @@ def batches(rows: list[list[int]], size: int) -> Iterator[tuple[list[int], np.nd
         yield part, ids, mask
 
 
-def run(encode: Encode, rows: list[list[int]], size: int) -> tuple[float, np.ndarray]:
-    """Seconds, and the vectors in the order of the rows."""
-    vectors: list[Any] = [None] * len(rows)
+def in_batches(encode: Padded, size: int) -> Encode:
+    """Take rows of any length, in padded batches of `size`; vectors come in the order of the rows."""
+
+    def run(rows: Rows) -> np.ndarray:
+        vectors: list[Any] = [None] * len(rows)
+        for part, ids, mask in batches(rows, size):
+            for index, vector in zip(part, encode(ids, mask), strict=True):
+                vectors[index] = vector
+        return np.stack(vectors)
+
+    return run
+
+
+def timed(encode: Encode, rows: Rows) -> float:
+    """Seconds."""
     start = time.perf_counter()
-    for part, ids, mask in batches(rows, size):
-        for index, vector in zip(part, encode(ids, mask), strict=True):
-            vectors[index] = vector
-    return time.perf_counter() - start, np.stack(vectors)
+    encode(rows)
+    return time.perf_counter() - start
 
 
-def main(kind: str, model: str, order: Path, out: Path) -> None:
+def throughput(ways: dict[int, Encode], rows: Rows) -> dict[str, Any]:
+    """Measure a load in the best of several ways, chosen on a sample; of two whole runs the better counts."""
+    sample = rows[::SAMPLE]
+    seconds, size = min((timed(encode, sample), size) for size, encode in ways.items())
+    whole = sum(map(len, rows)) / sum(map(len, sample)) * seconds < LONG
+    measured = rows if whole else sample
+    if whole:
+        seconds = min(timed(ways[size], rows) for _ in range(2))
+    tokens = sum(map(len, measured))
+    return {"tokens": tokens, "tokens_per_second": tokens / seconds, "batch": size}
+
+
+def main(kind: str, model: str, order: Path, out: Path, lengths: bool) -> None:
     """Measure every load at its best batch size, and the latency of one query."""
-    encode = {"onnxruntime": onnxruntime, "openvino": openvino, "sentence-transformers": sentence_transformers}[kind](
-        model
-    )
+    if kind == "mistralrs":
+        ways = {0: mistralrs(model)}
+    else:
+        padded = PADDED[kind](model)
+        ways = {size: in_batches(padded, size) for size in BATCHES}
+    alone = next(iter(ways.values()))
     work = json.loads(order.read_text())
-    run(encode, work["queries"][:8], 1)
-    result: dict[str, Any] = {"loads": {}}
-    for name in ("queries", "documents", "mixed"):
-        rows = work[name]
-        best = min((run(encode, rows, size)[0], size) for size in BATCHES)
-        tokens = sum(map(len, rows))
-        result["loads"][name] = {"tokens": tokens, "tokens_per_second": tokens / best[0], "batch": best[1]}
-    times = sorted(run(encode, [work["query"]], 1)[0] * 1e3 for _ in range(work["latency_runs"]))
+    alone(work["queries"][:8])
+    result: dict[str, Any] = {
+        "loads": {name: throughput(ways, work[name]) for name in ("queries", "documents", "mixed")}
+    }
+    times = sorted(timed(alone, [work["query"]]) * 1e3 for _ in range(work["latency_runs"]))
     result["query_ms_p50"], result["query_ms_p99"] = times[len(times) // 2], times[-1]
-    np.save(out, run(encode, work["probe"], 1)[1])
+    if lengths:
+        result["lengths"] = by_length(lambda rows: ways[8](rows), work["vocab_size"], work["limit"])
+    np.save(out, alone(work["probe"]))
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), "--lengths" in sys.argv[5:])

@@ -1,6 +1,6 @@
 """Where the time of a batch goes, operation by operation, with the rate that each reaches.
 
-    python benchmarks/profile.py [MODEL] [--dtype int16] [--load documents] [--rows 16]
+    python benchmarks/steps.py [MODEL] [--dtype int16] [--load documents] [--rows 16]
 
 Every step of the program is timed alone; the least of several runs counts, since noise only ever slows.
 """

@@ -1,0 +1,115 @@
+"""What a process with an embedder in it costs: start, memory, and a neighbour that keeps the interpreter busy.
+
+    python benchmarks/process.py [MODEL]        (`make bench-process`)
+
+Every figure is from a process of its own, with warm caches. MODEL is the full-size random EmbeddingGemma if left out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from random_gemma import assets  # noqa: E402
+
+STARTS = 5
+DTYPES = ("float32", "bfloat16", "int16", "int8")
+
+START = """
+from embergem import Embedder
+Embedder({model!r}, dtype={dtype!r}).embed("What is graphene?")
+"""
+
+MEMORY = """
+import re
+from pathlib import Path
+from embergem.engine import Engine, Request
+from embergem.checkpoint.resolve import resolve
+
+with Engine.load(resolve({model!r}), dtype={dtype!r}) as engine:
+    ids = [[5 + (row * 97 + place) % 1000 for place in range(2048)] for row in range(6)]
+    engine.embed(Request(ids=ids))
+    anonymous = int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+    packed, mapped = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            mapped = "/packed/" in line
+        elif mapped and line.startswith("Rss:"):
+            packed += int(line.split()[1])
+    print(anonymous / 1024, packed / 1024)
+"""
+
+LATENCY = """
+import json, threading, time
+from embergem.engine import Engine, Request
+from embergem.checkpoint.resolve import resolve
+
+def work():
+    document = {{"texts": ["graphene " * 20] * 50, "numbers": list(range(2000))}}
+    while True:
+        json.loads(json.dumps(document))
+
+with Engine.load(resolve({model!r}), dtype="int16", threads=1) as engine:
+    ids = [[5 + place * 31 for place in range(30)]]
+    if {inside}:
+        threading.Thread(target=work, daemon=True).start()
+    times = []
+    for run in range(330):
+        start = time.perf_counter()
+        engine.embed(Request(ids=ids))
+        times.append((time.perf_counter() - start) * 1e3)
+    times = sorted(times[30:])
+    print(times[len(times) // 2], times[int(len(times) * 0.99)])
+"""
+
+BUSY = """
+import json
+document = {"texts": ["graphene " * 20] * 50, "numbers": list(range(2000))}
+while True:
+    json.loads(json.dumps(document))
+"""
+
+
+def run(code: str, **values: object) -> tuple[list[float], float]:
+    """Run code in a fresh interpreter; return the numbers it prints, and its seconds from start to end."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code.format(**values)], stdout=subprocess.PIPE, text=True, check=True)
+    return [float(number) for number in done.stdout.split()], time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    model = sys.argv[1] if len(sys.argv) > 1 else str(assets() / "random-embeddinggemma-300m")
+    result: dict[str, object] = {"model": Path(model).name, "cores": len(os.sched_getaffinity(0))}
+    for dtype in DTYPES:
+        run(START, model=model, dtype=dtype)  # what this leaves in the caches is not part of a warm start
+        seconds = min(run(START, model=model, dtype=dtype)[1] for _ in range(STARTS))
+        (anonymous, packed), _ = run(MEMORY, model=model, dtype=dtype)
+        print(
+            f"{dtype:9} start to end of a process that embeds one text {seconds:.2f} s; with texts of 2,048 tokens "
+            f"{anonymous:.0f} MB + {packed:.0f} MB of mapped packed weights",
+            flush=True,
+        )
+        result[dtype] = {"start_s": seconds, "anonymous_mb": anonymous, "packed_mb": packed}
+    latency = {"idle": run(LATENCY, model=model, inside=False)[0]}
+    latency["thread"] = run(LATENCY, model=model, inside=True)[0]
+    neighbour = subprocess.Popen([sys.executable, "-c", BUSY])
+    latency["process"] = run(LATENCY, model=model, inside=False)[0]
+    neighbour.kill()
+    neighbour.wait()
+    for name, (p50, p99) in latency.items():
+        beside = {"idle": "nothing", "thread": "a thread at JSON", "process": "a process at JSON"}[name]
+        print(f"one query, threads=1, beside {beside}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    result["latency_ms"] = latency
+    out = ROOT / "benchmarks" / "results" / f"{time.strftime('%Y-%m-%d')}-process.json"
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {out.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

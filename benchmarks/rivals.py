@@ -1,0 +1,77 @@
+"""What runs beside embergem: each rival's environment and model, made at the first run beside the test assets."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from parity import python as reference_python  # noqa: E402
+from random_gemma import assets  # noqa: E402
+
+PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy", "matplotlib")
+MISTRALRS = ("mistralrs==0.9.5", "numpy")
+POOLING = [
+    f"pooling_mode_{kind}"
+    for kind in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """How a rival is run: `python benchmarks/peer.py KIND MODEL ORDER VECTORS`."""
+
+    python: Path
+    kind: str
+    model: str
+    lengths: bool = False
+    """Also measured against length: slow ones would take an hour."""
+
+
+def environment(name: str, packages: tuple[str, ...]) -> Path:
+    """Return the interpreter that has `packages`, making its environment when it is not there."""
+    directory = assets() / name
+    mark = directory / "complete"
+    if not mark.exists() or mark.read_text() != " ".join(packages):
+        print(f"installing {', '.join(packages)} into {directory}", flush=True)
+        venv.create(directory, with_pip=True, clear=True)
+        command = [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
+        subprocess.run(command, check=True)
+        mark.write_text(" ".join(packages))
+    return directory / "bin" / "python"
+
+
+def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
+    """Return what to run beside embergem on one model, by the name it has in the table."""
+    onnx = assets() / "onnx" / name
+    peers = environment("peers-venv", PACKAGES)
+    if not (onnx / f"{name}.int8.onnx").exists():
+        script = str(ROOT / "benchmarks" / "build_onnx.py")
+        subprocess.run([str(peers), script, name, str(checkpoint), str(onnx)], check=True)
+    found = {
+        "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), lengths=True),
+        "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), lengths=True),
+        "OpenVINO fp32": Rival(peers, "openvino", str(onnx / f"{name}.onnx")),
+        "sentence-transformers": Rival(reference_python(), "sentence-transformers", str(checkpoint)),
+    }
+    if name == "gemma":  # the one family of ours that it also has
+        model = for_mistralrs(checkpoint, assets() / "mistralrs-gemma")
+        found["mistralrs f32"] = Rival(environment("mistralrs-venv", MISTRALRS), "mistralrs", str(model))
+    return found
+
+
+def for_mistralrs(checkpoint: Path, directory: Path) -> Path:
+    """Return the checkpoint as mistral.rs reads it: it wants every field of the pooling's configuration written out."""
+    config = directory / "1_Pooling" / "config.json"
+    if not config.exists():
+        shutil.copytree(checkpoint, directory, copy_function=os.symlink, dirs_exist_ok=True)
+        given = json.loads(config.read_text())
+        config.unlink()
+        config.write_text(json.dumps(dict.fromkeys(POOLING, False) | given | {"include_prompt": True}))
+    return directory
