@@ -312,6 +312,22 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
     assert errors == []
 
 
+def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute):
+    now = [0.0]
+    loop = make(cache=Cache(2**16), clock=lambda: now[0])
+    compute.gates["interactive"].clear()
+    busy = submit(loop, 5)
+    compute.started["interactive"].wait()
+    late = submit(loop, 3, deadline=1.0)
+    now[0] = 2.0
+    submit(loop, 2, lane="bulk").result()  # its thread sees that the deadline has passed
+    assert isinstance(late.exception(timeout=60), DeadlineExceeded)
+    again = submit(loop, 3)
+    compute.gates["interactive"].set()
+    assert busy.result()[0] == [5]
+    assert again.result(timeout=60)[0] == [3]
+
+
 def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
     threads = []
 

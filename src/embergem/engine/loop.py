@@ -129,7 +129,7 @@ class Loop:
             alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
             batch = self._take(lane) if blocking and alone and waiting <= HERE_TOKENS else None
             if new and batch is None:
-                self._wake[lane].notify()
+                self._notify(lane if deadline is None else None)  # of a deadline the idle lane's thread takes care, too
             complete = work.settled = work.missing == 0  # else it is the loop that completes it, once the lock is free
         if names:
             self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
@@ -190,9 +190,10 @@ class Loop:
         work.cells = [*new, *(cell for cell, _ in joined)]
         work.missing = len(work.vectors) - len(work.cached)
 
-    def _notify(self) -> None:
-        for condition in self._wake.values():
-            condition.notify()
+    def _notify(self, lane: Lane | None = None) -> None:
+        """Wake the thread of a lane, or of all."""
+        for each in LANES if lane is None else (lane,):
+            self._wake[each].notify()
 
     def _leave(self, works: Sequence[Work]) -> None:
         """Take requests that were cancelled or failed out of everything."""
@@ -256,6 +257,9 @@ class Loop:
                 [cell.item] = self._scheduler.add(
                     [(cell, len(cell.ids))], lane=cell.lane, tenant=rest[0].tenant, deadline=deadline
                 )
+                self._notify()
+            else:
+                self._known.end(cell)  # it will not be computed: whoever asks for it next must not wait for it
         return list(late.values())
 
     def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
