@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def measured(model: Model, weights: Sequence[tuple[str, Path]], limit: int) -> int:
     """Return the budget for this model on this machine, measuring it if that was not done before."""
-    variant = f"{__version__}-{model.dtype}-{model.instruction_set}-{model.threads}"
+    variant = f"{__version__}-{model.dtype}-{model.instruction_set}-{model.threads}-{SIZES}"
     note = scanned.mark(weights, "budget", variant)
     try:
         return int(note.read_text())
