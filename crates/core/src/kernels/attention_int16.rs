@@ -335,3 +335,80 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Kernels;
+
+    /// Attends within one text whose rows are all `row`, with one head, on every instruction set of the machine.
+    fn outputs(row: &[f32], len: usize) -> Vec<f32> {
+        let d = row.len();
+        let mut rows = row.repeat(len);
+        let x = Matrix {
+            data: rows.as_mut_ptr(),
+            stride: d,
+        };
+        let span = Span {
+            start: 0,
+            len,
+            packed: 0,
+        };
+        let mut found = Vec::new();
+        for kernels in Kernels::all() {
+            let mut out = vec![0.0; len * d];
+            let mut packed = vec![f32::NAN; packed_len(len, 1, d, kernels.panel)];
+            let mut scratch = vec![f32::NAN; scratch_len(len, d, kernels.panel)];
+            let args = Attention {
+                q: x,
+                k: x,
+                v: x,
+                out: Matrix {
+                    data: out.as_mut_ptr(),
+                    stride: d,
+                },
+                heads: 1,
+                kv_heads: 1,
+                head_dim: d,
+                scale: 1e-3,
+                causal: false,
+                radius: None,
+                bias: None,
+                packed: Matrix {
+                    data: packed.as_mut_ptr(),
+                    stride: 0,
+                },
+            };
+            // SAFETY: one text of `len` rows, with room as the two functions say.
+            unsafe {
+                (kernels.attention_int16.pack)(&args, span, 0);
+                for first in (0..len).step_by(TILE) {
+                    (kernels.attention_int16.tile)(&args, Tile { span, first }, 0, &mut scratch);
+                }
+            }
+            found.extend(out);
+        }
+        found
+    }
+
+    #[test]
+    fn no_text_overflows() {
+        // Equal rows: scores and sums are as large as they can be, and every output is the row itself.
+        for len in [1, 2, 33, 500, 2048] {
+            for row in [[1.0f32; 64], [-7.5; 64], [1e-15; 64], [1e4; 64]] {
+                for value in outputs(&row, len) {
+                    assert!((value / row[0] - 1.0).abs() < 1e-3, "{len} rows of {}: {value}", row[0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut row = [1.0f32; 40];
+            row[17] = bad;
+            assert!(outputs(&row, 20).chunks(40).all(|row| !row[17].is_finite()));
+        }
+    }
+}
