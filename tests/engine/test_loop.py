@@ -386,3 +386,20 @@ def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
     assert raised == [compute.fail]
     compute.fail = None
     assert loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result() == [[3.0]]
+
+
+def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(loop, compute):
+    later = []
+
+    def interrupted(vectors, cached):
+        compute.gates["interactive"].clear()
+        compute.started["interactive"].clear()
+        later.append(submit(loop, 4))
+        compute.started["interactive"].wait()  # the lane's thread has it in work
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.submit(rows(3), interrupted, blocking=True)
+    compute.gates["interactive"].set()
+    assert later[0].result(timeout=60)[0] == [4]
+    assert submit(loop, 5).result(timeout=60)[0] == [5]

@@ -291,7 +291,9 @@ class Loop:
             self._work(lane, token, cells)
         except BaseException:
             with self._lock:
-                self._working.pop(lane, None)
+                working, _ = self._working.get(lane, (None, ()))
+                if working is token:  # else the batch was through, and the lane's thread may have the next one in work
+                    del self._working[lane]
                 for cell in cells:
                     self._forget(cell)
             self._fail(waiting_on(cells), Cancelled("the thread that computed this was interrupted; ask again"))
