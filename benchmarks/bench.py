@@ -26,12 +26,15 @@ from embergem import __version__
 from embergem.checkpoint.resolve import resolve
 from embergem.cli.bench import LATENCY_RUNS, QUERY_TOKENS, loads, measure
 from embergem.engine import Engine, Request
+from embergem.program.batch import cosines
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")
 DRAWN = ("float32", "int16")
 """Of these, the ones that are measured against length."""
 PROBE = (3, 17, 64, 128, 256)
 """Lengths of the rows whose vectors are compared."""
+REFERENCES = ("sentence-transformers", "ONNX Runtime fp32", "embergem float32")
+"""What cosines are to: the first that did not fail."""
 LONGEST = 1024
 """Longest text of the plots, so that the slowest engine in them takes minutes."""
 
@@ -69,11 +72,11 @@ def bench(name: str, checkpoint: Path) -> dict[str, Any]:
             engines[rival] = json.loads(done.stdout.splitlines()[-1])
             vectors[rival] = np.load(out)
             print(f"{name}: {rival} is through", file=sys.stderr, flush=True)
-    right = vectors.get("sentence-transformers", vectors["ONNX Runtime fp32"]).astype(np.float64)
-    for engine_name, found in vectors.items():
-        products = np.sum(right * found, axis=1)
-        lengths = np.linalg.norm(right, axis=1) * np.linalg.norm(found.astype(np.float64), axis=1)
-        engines[engine_name]["cosine_error"] = float(1 - np.min(products / lengths))
+    right = next(each for each in REFERENCES if each in vectors)
+    if right != REFERENCES[0]:
+        print(f"{name}: cosines are to {right}", file=sys.stderr, flush=True)
+    for engine_name, own in vectors.items():
+        engines[engine_name]["cosine_error"] = float(1 - np.min(cosines(vectors[right], own)))
     return engines
 
 
@@ -122,7 +125,7 @@ def main() -> None:
         result["models"][name] = bench(name, models[name])
         print(f"\n{name}, tokens a second:\n\n{table(result['models'][name])}", flush=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
-    plots = environment("peers-venv", PACKAGES)
+    plots = environment("peers", PACKAGES)
     subprocess.run(
         [str(plots), str(ROOT / "benchmarks" / "plot.py"), str(out), str(ROOT / "docs" / "plots")], check=True
     )

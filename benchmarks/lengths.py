@@ -15,9 +15,11 @@ def by_length(encode: Callable[[Rows], object], vocab_size: int, limit: int) -> 
     """Milliseconds of one row of each length, and tokens a second of a batch of such rows; the best run counts."""
     milliseconds, rates = {}, {}
     for length in (length for length in LENGTHS if length <= limit):
-        rows = [[5 + (row * 7919 + place * 31) % (vocab_size - 5) for place in range(length)] for row in range(BATCH)]
-        batch = rows[: BATCH // length]
-        milliseconds[length] = _best(encode, rows[:1]) * 1e3
+        batch = [
+            [5 + (row * 7919 + place * 31) % (vocab_size - 5) for place in range(length)]
+            for row in range(BATCH // length)
+        ]
+        milliseconds[length] = _best(encode, batch[:1]) * 1e3
         rates[length] = length * len(batch) / _best(encode, batch)
     return {"latency_ms": milliseconds, "tokens_per_second": rates}
 

@@ -130,7 +130,7 @@ def main(kind: str, model: str, order: Path, out: Path, lengths: bool) -> None:
     times = sorted(timed(alone, [work["query"]]) * 1e3 for _ in range(work["latency_runs"]))
     result["query_ms_p50"], result["query_ms_p99"] = times[len(times) // 2], times[-1]
     if lengths:
-        result["lengths"] = by_length(lambda rows: ways[8](rows), work["vocab_size"], work["limit"])
+        result["lengths"] = by_length(ways[8], work["vocab_size"], work["limit"])
     np.save(out, alone(work["probe"]))
     print(json.dumps(result))
 

@@ -45,19 +45,14 @@ with Engine.load(resolve({model!r}), dtype={dtype!r}) as engine:
 """
 
 LATENCY = """
-import json, threading, time
+import threading, time
 from embergem.engine import Engine, Request
 from embergem.checkpoint.resolve import resolve
-
-def work():
-    document = {{"texts": ["graphene " * 20] * 50, "numbers": list(range(2000))}}
-    while True:
-        json.loads(json.dumps(document))
 
 with Engine.load(resolve({model!r}), dtype="int16", threads=1) as engine:
     ids = [[5 + place * 31 for place in range(30)]]
     if {inside}:
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=exec, args=({busy!r}, {{}}), daemon=True).start()
     times = []
     for run in range(330):
         start = time.perf_counter()
@@ -96,10 +91,10 @@ def main() -> None:
             flush=True,
         )
         result[dtype] = {"start_s": seconds, "anonymous_mb": anonymous, "packed_mb": packed}
-    latency = {"idle": run(LATENCY, model=model, inside=False)[0]}
-    latency["thread"] = run(LATENCY, model=model, inside=True)[0]
+    latency = {"idle": run(LATENCY, model=model, inside=False, busy=BUSY)[0]}
+    latency["thread"] = run(LATENCY, model=model, inside=True, busy=BUSY)[0]
     neighbour = subprocess.Popen([sys.executable, "-c", BUSY])
-    latency["process"] = run(LATENCY, model=model, inside=False)[0]
+    latency["process"] = run(LATENCY, model=model, inside=False, busy=BUSY)[0]
     neighbour.kill()
     neighbour.wait()
     for name, (p50, p99) in latency.items():

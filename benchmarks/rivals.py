@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from parity import python as reference_python  # noqa: E402
 from random_gemma import assets  # noqa: E402
+from served import python as environment  # noqa: E402
 
 PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy", "matplotlib")
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
@@ -34,23 +34,10 @@ class Rival:
     """Also measured against length: slow ones would take an hour."""
 
 
-def environment(name: str, packages: tuple[str, ...]) -> Path:
-    """Return the interpreter that has `packages`, making its environment when it is not there."""
-    directory = assets() / name
-    mark = directory / "complete"
-    if not mark.exists() or mark.read_text() != " ".join(packages):
-        print(f"installing {', '.join(packages)} into {directory}", flush=True)
-        venv.create(directory, with_pip=True, clear=True)
-        command = [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
-        subprocess.run(command, check=True)
-        mark.write_text(" ".join(packages))
-    return directory / "bin" / "python"
-
-
 def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
     """Return what to run beside embergem on one model, by the name it has in the table."""
     onnx = assets() / "onnx" / name
-    peers = environment("peers-venv", PACKAGES)
+    peers = environment("peers", PACKAGES)
     if not (onnx / f"{name}.int8.onnx").exists():
         script = str(ROOT / "benchmarks" / "build_onnx.py")
         subprocess.run([str(peers), script, name, str(checkpoint), str(onnx)], check=True)
@@ -62,7 +49,7 @@ def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
     }
     if name == "gemma":  # the one family of ours that it also has
         model = for_mistralrs(checkpoint, assets() / "mistralrs-gemma")
-        found["mistralrs f32"] = Rival(environment("mistralrs-venv", MISTRALRS), "mistralrs", str(model))
+        found["mistralrs f32"] = Rival(environment("mistralrs", MISTRALRS), "mistralrs", str(model))
     return found
 
 

@@ -9,10 +9,10 @@ import argparse
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 from random_gemma import assets
+from served import python
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("safetensors", "gguf_file", "modules", "config", "manifest", "program", "tokenizer")
@@ -34,25 +34,6 @@ atheris.Fuzz()
 """
 
 
-def python() -> Path:
-    """Return the interpreter of the environment that has atheris."""
-    home = assets() / "fuzz-venv"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True)
-        install = [
-            str(home / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            *PACKAGES,
-        ]
-        subprocess.run(install, check=True)
-        (home / "ready").touch()
-    return home / "bin" / "python"
-
-
 def main() -> None:
     """Run each target for its time; exit with 1 when one finds a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -72,10 +53,8 @@ def main() -> None:
             f"-max_total_time={arguments.seconds}", f"-artifact_prefix={faults}/{target}-", "-rss_limit_mb=2048",
             "-timeout=20", "-max_len=65536", "-print_final_stats=1", "-verbosity=0",
         ]  # fmt: skip
-        run = subprocess.run(
-            [python(), "-c", RUNNER, target, str(corpus), *options], env=environment, check=False, text=True,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
+        command = [python("fuzz", PACKAGES), "-c", RUNNER, target, str(corpus), *options]
+        run = subprocess.run(command, env=environment, check=False, text=True, stderr=subprocess.PIPE)
         executed = [line.split()[-1] for line in run.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{target}: {'fault' if run.returncode else 'sound'}, {(executed or ['?'])[0]} files", flush=True)
         if run.returncode:

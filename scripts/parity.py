@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 import warnings
 from pathlib import Path
 
 import numpy as np
 from random_gemma import assets
+from served import python as environment
 
 from embergem import Embedder, TruncationWarning
 from embergem.checkpoint.resolve import resolve
@@ -58,17 +58,8 @@ np.savez(sys.argv[2], **vectors)
 
 
 def python() -> Path:
-    """Return the interpreter that has sentence-transformers, making its environment when it is not there."""
-    directory = assets() / "parity-venv"
-    found = directory / "bin" / "python"
-    mark = directory / "complete"
-    if not mark.exists() or mark.read_text() != " ".join(PACKAGES):
-        print(f"installing {', '.join(PACKAGES)} into {directory}: some 3 GB where no CPU build of torch is offered")
-        venv.create(directory, with_pip=True, clear=True)
-        command = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
-        subprocess.run(command, check=True)
-        mark.write_text(" ".join(PACKAGES))
-    return found
+    """Return the interpreter that has sentence-transformers: some 3 GB where no CPU build of torch is offered."""
+    return environment("parity", PACKAGES)
 
 
 def main() -> int:

@@ -8,12 +8,12 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from random_gemma import assets
+from served import python
 
 from embergem._native import Tensors
 from embergem.embedder import Embedder
@@ -60,24 +60,6 @@ def model() -> Path:
     return path
 
 
-def python() -> Path:
-    """Return the interpreter of the environment that has gguf."""
-    home = assets() / "gguf-venv"
-    if not (home / "bin" / "gguf-dump").exists():
-        venv.create(home, with_pip=True)
-        command = [
-            str(home / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "gguf==0.19.0",
-        ]
-        subprocess.run(command, check=True)
-    return home / "bin" / "python"
-
-
 def main() -> None:
     """Compare, and exit with 1 where a value differs."""
     path = model()
@@ -91,7 +73,7 @@ def main() -> None:
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         values = f"{scratch}/values.npy"
-        command = [str(python()), "-c", READER, str(path), values]
+        command = [str(python("gguf", ["gguf==0.19.0"])), "-c", READER, str(path), values]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
             assert reader.stdin
             assert reader.stdout

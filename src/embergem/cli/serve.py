@@ -37,9 +37,16 @@ def run(
     named = [named_entry(model) for model in models]
     if not named and not whole.models:
         named = [named_entry(None)]
-    own: dict[str, Any] = {"arch": model_type(arch), "window": window, "dense_from": dense_from}
-    own["allow_missing_dense"] = allow_missing_dense
-    named = [msgspec.structs.replace(entry, **own) for entry in named]
+    named = [
+        msgspec.structs.replace(
+            entry,
+            arch=model_type(arch),
+            window=window,
+            dense_from=dense_from,
+            allow_missing_dense=allow_missing_dense,
+        )
+        for entry in named
+    ]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
