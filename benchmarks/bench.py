@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from lengths import by_length
-from rivals import MISTRALRS, PACKAGES, ROOT, assets, environment, rivals
+from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, assets, environment, rivals
 
 from embergem import __version__
 from embergem.checkpoint.resolve import resolve
@@ -114,7 +114,11 @@ def main() -> None:
     chosen = sys.argv[1:] or list(models)
     result: dict[str, Any] = {
         "machine": {"processor": processor(), "threads": len(os.sched_getaffinity(0))},
-        "versions": {"embergem": __version__, "python": platform.python_version(), "peers": (*PACKAGES, *MISTRALRS)},
+        "versions": {
+            "embergem": __version__,
+            "python": platform.python_version(),
+            "peers": (*PACKAGES, *MISTRALRS, *LLAMA),
+        },
         "date": time.strftime("%Y-%m-%d"),
         "command": "python benchmarks/bench.py " + " ".join(chosen),
         "models": {},

@@ -1,9 +1,10 @@
 """One rival in a process of its own: reads ids, embeds them, prints what it measured as JSON.
 
-python benchmarks/peer.py onnxruntime|openvino|sentence-transformers|mistralrs MODEL ORDER.json VECTORS.npy
+python benchmarks/peer.py onnxruntime|openvino|sentence-transformers|mistralrs|llama.cpp MODEL ORDER.json VECTORS.npy
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,27 @@ def mistralrs(model: str) -> Encode:
     return lambda rows: np.array(runner.send_embedding_request(EmbeddingRequest(input=rows)), dtype=np.float32)
 
 
+def llama_cpp(model: str) -> Encode:
+    """llama.cpp, all cores, as many texts at once as fit into 2,048 tokens."""
+    from llama_cpp import Llama
+
+    class OfIds(Llama):
+        """Takes "17 4 9" for the tokens 17, 4 and 9."""
+
+        def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+            return [int(number) for number in text.split()]
+
+    cores, size = len(os.sched_getaffinity(0)), 2048
+    loaded = OfIds(
+        model, embedding=True, n_ctx=size, n_batch=size, n_ubatch=size, n_threads=cores, n_threads_batch=cores,
+        verbose=False,
+    )  # fmt: skip
+    return lambda rows: np.array(
+        loaded.embed([" ".join(map(str, row)) for row in rows], normalize=True), dtype=np.float32
+    )
+
+
+OWN_BATCHES = {"mistralrs": mistralrs, "llama.cpp": llama_cpp}
 PADDED = {"onnxruntime": onnxruntime, "openvino": openvino, "sentence-transformers": sentence_transformers}
 
 
@@ -116,8 +138,8 @@ def throughput(ways: dict[int, Encode], rows: Rows) -> dict[str, Any]:
 
 def main(kind: str, model: str, order: Path, out: Path, lengths: bool) -> None:
     """Measure every load at its best batch size, and the latency of one query."""
-    if kind == "mistralrs":
-        ways = {0: mistralrs(model)}
+    if kind in OWN_BATCHES:
+        ways = {0: OWN_BATCHES[kind](model)}
     else:
         padded = PADDED[kind](model)
         ways = {size: in_batches(padded, size) for size in BATCHES}

@@ -17,6 +17,8 @@ from served import python as environment  # noqa: E402
 
 PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy", "matplotlib")
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
+LLAMA = ("llama-cpp-python==0.3.36", "gguf", "safetensors")
+"""Built from source by pip, with a C++ compiler, in some ten minutes on two cores."""
 POOLING = [
     f"pooling_mode_{kind}"
     for kind in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -47,10 +49,27 @@ def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
         "OpenVINO fp32": Rival(peers, "openvino", str(onnx / f"{name}.onnx")),
         "sentence-transformers": Rival(reference_python(), "sentence-transformers", str(checkpoint)),
     }
-    if name == "gemma":  # the one family of ours that it also has
+    if name == "gemma":
         model = for_mistralrs(checkpoint, assets() / "mistralrs-gemma")
         found["mistralrs f32"] = Rival(environment("mistralrs", MISTRALRS), "mistralrs", str(model))
+        try:
+            llama = environment("llama", LLAMA)
+        except subprocess.CalledProcessError as error:
+            print(f"llama.cpp can't be built here and is left out: {error}", file=sys.stderr, flush=True)
+        else:
+            found["llama.cpp Q8_0"] = Rival(llama, "llama.cpp", str(for_llama_cpp(llama, checkpoint)))
     return found
+
+
+def for_llama_cpp(python: Path, checkpoint: Path) -> Path:
+    """Return the checkpoint as a GGUF file in Q8_0, made at the first call."""
+    made = assets() / "llama-gemma.gguf"
+    if not made.exists():
+        unfinished = made.with_suffix(".part")
+        script = str(ROOT / "benchmarks" / "build_gguf.py")
+        subprocess.run([str(python), script, str(checkpoint), str(unfinished)], check=True)
+        unfinished.rename(made)
+    return made
 
 
 def for_mistralrs(checkpoint: Path, directory: Path) -> Path:
