@@ -7,17 +7,22 @@ import ggufs
 import numpy as np
 import pytest
 from goldens import DATA, golden
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from embergem import Embedder
+from embergem._native import Tensors
+from embergem.checkpoint import integers
 from embergem.checkpoint.resolve import resolve
+from embergem.checkpoint.safetensors_file import Stored, write
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
 from embergem.engine import Engine, Request
 from embergem.engine.fingerprint import of
-from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, UnsupportedModel, UnsupportedOption
+from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
+from embergem.program.batch import cosines
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
 
@@ -65,6 +70,62 @@ def test_matrices_as_bfloat16(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("dtype", "kind", "share", "least"), [("int16", "I16", 0.6, 1e-8), ("int8", "I8", 0.4, 1e-3)])
+def test_matrices_as_integers(tmp_path, dtype, kind, share, least):
+    written = compile_model(resolve(DATA / "gemma3_text"), tmp_path / "small", dtype)
+    assert written.manifest.dtype == dtype
+    stored = golden("gemma3_text").vectors
+    found = embed(tmp_path / "small", "gemma3_text")[0]
+    assert 0 < 1 - cosines(found, stored).min() < least
+    assert written.cosine is not None
+    assert 0 < 1 - written.cosine < least
+    file = tmp_path / "small" / "model.safetensors"
+    originals = [path.stat().st_size for path in (DATA / "gemma3_text").rglob("model.safetensors")]
+    assert file.stat().st_size < share * sum(originals)
+    with safe_open(file, "numpy") as tensors:
+        table, scales = tensors.get_slice("embed_tokens.weight"), tensors.get_tensor("embed_tokens.weight.scales")
+        assert table.get_dtype() == kind
+        assert np.all(scales > 0)
+    assert of(resolve(tmp_path / "small")) != of(resolve(DATA / "gemma3_text"))
+    with Embedder(tmp_path / "small", dtype=dtype) as embedder:  # the arithmetic is chosen as for every model
+        assert embedder.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int8"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 31), (2, 32), (5, 33), (4, 100)])
+def test_integers_are_half_a_unit_off_at_most(tmp_path, dtype, shape):
+    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    values[0] = 0
+    matrix = Stored("x", shape, {"int16": "I16", "int8": "I8"}[dtype], lambda: iter(np.split(values, shape[0])))
+    write(tmp_path / "x.safetensors", integers.stored(matrix))
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        units, scales = file.get_tensor("x"), file.get_tensor("x.scales")
+    width = 32 if dtype == "int8" else shape[1]
+    assert scales.shape == (shape[0], -(-shape[1] // width))
+    wide = np.repeat(scales, width, axis=1)[:, : shape[1]]
+    assert np.all(np.abs(units * wide - values) <= 0.501 * wide)
+    read = Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, shape[0])
+    assert np.array_equal(read, units.astype(np.float32) * wide)
+
+
+@pytest.mark.parametrize("scales", [None, np.ones((4, 1), np.float32), np.ones((4, 3), np.float16)])
+def test_integers_need_scales_that_fit(tmp_path, scales):
+    tensors = {"x": np.ones((4, 90), np.int8)} | ({} if scales is None else {"x.scales": scales})
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(LoadError, match="I8 without scales that fit it"):
+        Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1)
+
+
+def test_a_model_that_fails_its_self_check_is_not_compiled(tmp_path):
+    shutil.copytree(DATA / "gemma3_text", tmp_path / "model")
+    modules = json.loads((tmp_path / "model" / "modules.json").read_text())
+    bare = [module for module in modules if not module["type"].endswith("Dense")]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(bare))
+    with pytest.raises(NotReady, match="dense"):
+        compile_model(resolve(tmp_path / "model"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_beside_the_original_weights(tmp_path):
     shutil.copytree(DATA / "bert_mean", tmp_path / "model")
     compile_model(resolve(tmp_path / "model"), tmp_path / "model")
@@ -72,9 +133,9 @@ def test_beside_the_original_weights(tmp_path):
     assert np.array_equal(embed(tmp_path / "model", "bert_mean")[0], embed(DATA / "bert_mean", "bert_mean")[0])
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "float16", "q4_0"])
+@pytest.mark.parametrize("dtype", ["float16", "q4_0"])
 def test_what_is_not_written(tmp_path, dtype):
-    with pytest.raises(UnsupportedOption, match=f"'{dtype}' is not written.*float32 or bfloat16"):
+    with pytest.raises(UnsupportedOption, match=f"'{dtype}' is not written.*float32, bfloat16, int16, int8"):
         compile_model(resolve(DATA / "static"), tmp_path / "out", dtype)
     assert not (tmp_path / "out").exists()
 
@@ -154,6 +215,8 @@ def test_gguf_to_safetensors(tmp_path, name):
     assert np.abs(embed(tmp_path / "out", name)[0] - golden(name).vectors).max() < 1e-6
     with pytest.raises(InvalidRequest, match="is not empty"):
         convert(resolve(tmp_path / "model.gguf"), tmp_path / "out")
+    with pytest.raises(UnsupportedOption, match=r"'int8' is not written.*float32, bfloat16"):
+        convert(resolve(tmp_path / "model.gguf"), tmp_path / "again", "int8")
     with pytest.raises(UnsupportedModel, match="not a GGUF file"):
         convert(resolve(tmp_path / "out"), tmp_path / "again")
 
@@ -162,7 +225,7 @@ def test_gguf_compiled_as_it_is(tmp_path):
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma("Q8_0", dense=None))
     location = resolve(tmp_path / "model.gguf", dense_from=DATA / "gemma3_text")
-    manifest = compile_model(location, tmp_path / "out")
+    manifest = compile_model(location, tmp_path / "out").manifest
     assert [entry.file for entry in manifest.weights] == [
         "model.gguf", "2_Dense/model.safetensors", "3_Dense/model.safetensors",
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from test_rust_programs import GOLDENS
 from embergem import Embedder
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
 from embergem.models import family
 from embergem.program.build import build
@@ -131,6 +132,13 @@ def test_both_find_the_same_default_model(pipe, minilm):
     [answer] = pipe("minilm", {"texts": TEXTS})
     with Embedder() as embedder:
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
+
+
+def test_weights_as_integers_are_read_like_python_does(pipe, tmp_path):
+    compile_model(Location("gemma3_text", DATA / "gemma3_text"), tmp_path / "small", "int8")
+    [answer] = pipe(tmp_path / "small", {"texts": TEXTS, "task": "query"})
+    with Embedder(tmp_path / "small") as embedder:
+        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, task="query"))
 
 
 def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):

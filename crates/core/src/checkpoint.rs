@@ -4,6 +4,7 @@ use crate::dequantise::Quant;
 use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
 use crate::gguf_names::canonical;
+use crate::scaled::Scaled;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ const PREFIXES: [&str; 8] = [
     "encoder_model.",
 ];
 
-/// Element types that are read; each widens to f32 exactly.
+/// Element types that are read; each widens to f32 exactly, or to the nearest product with its scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     /// 32-bit float.
@@ -34,6 +35,8 @@ pub enum Element {
     F16,
     /// Integers in blocks that have scales, as GGUF stores them.
     Block(Quant),
+    /// Integers whose scales stand beside them, as embergem compiles them.
+    Scaled(Scaled),
 }
 
 impl Element {
@@ -43,6 +46,7 @@ impl Element {
             Self::F32 => (1, 4),
             Self::F16 | Self::Bf16 => (1, 2),
             Self::Block(quant) => (quant.values(), quant.bytes()),
+            Self::Scaled(scaled) => (1, scaled.bytes()),
         }
     }
 
@@ -53,6 +57,7 @@ impl Element {
             Self::Bf16 => "BF16",
             Self::F16 => "F16",
             Self::Block(quant) => quant.name(),
+            Self::Scaled(scaled) => scaled.name(),
         }
     }
 }
@@ -62,6 +67,8 @@ impl Element {
 pub struct Tensor {
     map: Arc<Mmap>,
     start: usize,
+    /// Where the scales begin, of an element type that has them beside it.
+    scales: usize,
     /// Element type.
     pub element: Element,
     /// Rows first.
@@ -168,8 +175,8 @@ impl Checkpoint {
             })?;
         entry.tensor.as_ref().map_err(|element| {
             wrong(format!(
-                "its element type is {element}; embergem reads F32, BF16 and F16, and from GGUF Q8_0, Q4_0, Q5_0, Q5_1, \
-                 Q4_K, Q5_K and Q6_K too"
+                "its element type is {element}; embergem reads F32, BF16 and F16, from GGUF Q8_0, Q4_0, Q5_0, Q5_1, \
+                 Q4_K, Q5_K and Q6_K too, and the integers that `embergem compile` writes"
             ))
         })
     }
@@ -179,25 +186,35 @@ impl Checkpoint {
 type Found = (String, std::result::Result<Tensor, String>);
 
 fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<Found>, SafeTensorError> {
-    let tensor = |view: TensorView<'_>| {
-        let element = match view.dtype() {
-            Dtype::F32 => Element::F32,
-            Dtype::BF16 => Element::Bf16,
-            Dtype::F16 => Element::F16,
+    let parsed = SafeTensors::deserialize(map)?;
+    let place = |view: &TensorView<'_>| view.data().as_ptr() as usize - map.as_ptr() as usize;
+    let tensor = |name: &str, view: TensorView<'_>| {
+        let scaled = |kind: Scaled| match kind.scales(&parsed, name, view.shape()) {
+            Some(scales) => Ok((Element::Scaled(kind), place(&scales))),
+            None => Err(format!("{} without scales that fit it", kind.name())),
+        };
+        let (element, scales) = match view.dtype() {
+            Dtype::F32 => (Element::F32, 0),
+            Dtype::BF16 => (Element::Bf16, 0),
+            Dtype::F16 => (Element::F16, 0),
+            Dtype::I8 => scaled(Scaled::Int8)?,
+            Dtype::I16 => scaled(Scaled::Int16)?,
             other => return Err(format!("{other:?}")),
         };
         Ok(Tensor {
             map: Arc::clone(map),
-            start: view.data().as_ptr() as usize - map.as_ptr() as usize,
+            start: place(&view),
+            scales,
             element,
             shape: view.shape().to_vec(),
         })
     };
-    let parsed = SafeTensors::deserialize(map)?;
-    Ok(parsed
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| (name, tensor(view)))
+    let all = parsed.tensors().into_iter();
+    Ok(all
+        .map(|(name, view)| {
+            let tensor = tensor(&name, view);
+            (name, tensor)
+        })
         .collect())
 }
 
@@ -213,6 +230,7 @@ fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<
         let tensor = place.element.map(|element| Tensor {
             map: Arc::clone(map),
             start: place.start,
+            scales: 0,
             element,
             shape: place.shape,
         });
@@ -228,9 +246,19 @@ impl Tensor {
         self.shape.iter().skip(1).product()
     }
 
-    /// All bytes, as they are in the file.
-    pub fn stored(&self) -> &[u8] {
-        self.bytes(0, self.shape.iter().product())
+    /// All bytes, as they are in the file, and those of the scales beside them.
+    pub fn stored(&self) -> [&[u8]; 2] {
+        let count = self.shape.iter().product();
+        [self.bytes(0, count), self.scales(0, count)]
+    }
+
+    /// Bytes of the scales of elements `start..start + count`, which are whole rows.
+    fn scales(&self, start: usize, count: usize) -> &[u8] {
+        let Element::Scaled(scaled) = self.element else {
+            return &[];
+        };
+        let of = |count| scaled.bytes_of_scales(self.row_len(), count);
+        &self.map[self.scales + of(start)..][..of(count)]
     }
 
     /// Bytes of elements `start..start + count`, which are whole blocks.
@@ -240,8 +268,7 @@ impl Tensor {
         &self.map[self.start + from..self.start + to]
     }
 
-    /// Widens elements from `start` on into `out`: whole rows, or parts of them that are whole blocks. The file's
-    /// alignment does not matter.
+    /// Widens elements from `start` on into `out`: whole rows. The file's alignment does not matter.
     #[inline(always)]
     pub fn read(&self, start: usize, out: &mut [f32]) {
         let bytes = self.bytes(start, out.len());
@@ -250,6 +277,7 @@ impl Tensor {
             Element::Bf16 => widen::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Element::F16 => widen::<2>(bytes, out, |b| half_to_f32(u16::from_le_bytes(b))),
             Element::Block(quant) => quant.read(bytes, out),
+            Element::Scaled(scaled) => scaled.read(self.row_len(), bytes, self.scales(start, out.len()), out),
         }
     }
 }

@@ -2,9 +2,9 @@
 //! layout of the files.
 //!
 //! It is a sha256 over one line for each tensor that the program reads (in name order: the sha256 of its name without
-//! prefixes, its shape, stored element type and bytes), over the tokenizer, and over the program's key, which stands for
-//! the config fields that enter the arithmetic and for the head. What nothing reads (the vision tower of a multimodal
-//! checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
+//! prefixes, its shape, stored element type, bytes and the scales beside them), over the tokenizer, and over the
+//! program's key, which stands for the config fields that enter the arithmetic and for the head. What nothing reads (the
+//! vision tower of a multimodal checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::Error;
@@ -65,7 +65,7 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
         .map(|(name, shape)| Ok((name, checkpoint.tensor(name, shape)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|number| Reverse(tensors[*number].1.stored().len()));
+    order.sort_by_key(|number| Reverse(tensors[*number].1.stored()[0].len()));
     let shas = Mutex::new(vec![Sha::default(); tensors.len()]);
     Pool::global().run(usize::MAX, order.len(), &|task, _| {
         let (name, tensor) = tensors[order[task]];
@@ -79,7 +79,9 @@ fn hash_tensor(name: &str, tensor: &Tensor) -> Sha {
     let head = serde_json::json!([name, tensor.shape, tensor.element.name()]);
     let mut hash = Sha256::new();
     hash.update(format!("{head}\n"));
-    hash.update(tensor.stored());
+    for bytes in tensor.stored() {
+        hash.update(bytes);
+    }
     hash.finalize().into()
 }
 

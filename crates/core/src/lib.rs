@@ -24,6 +24,7 @@ mod packed_weight;
 mod pool;
 mod program;
 mod run;
+mod scaled;
 mod simd;
 mod storage;
 mod tensors;

@@ -38,6 +38,8 @@ enum Storage {
     Stored,
     Float32,
     Bfloat16,
+    Int16,
+    Int8,
 }
 
 #[derive(Deserialize)]

@@ -60,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer: str
     text: Text
     vectors: Vectors
-    dtype: Literal["stored", "float32", "bfloat16"]
+    dtype: Literal["stored", "float32", "bfloat16", "int16", "int8"]
     fingerprint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     golden: Golden
 

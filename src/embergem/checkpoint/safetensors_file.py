@@ -6,24 +6,25 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Dtype = Literal["F32", "BF16"]
-_SIZE = {"F32": 4, "BF16": 2}
+Dtype = Literal["F32", "BF16", "I16", "I8"]
+_SIZE = {"F32": 4, "BF16": 2, "I16": 2, "I8": 1}
+_KIND = {"F32": "<f4", "I16": "<i2", "I8": "i1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor to be written: `pieces` gives its values as float32 in order, in arrays of any shape."""
+    """A tensor to be written: `pieces` gives its values in order, in arrays of any shape; BF16 is rounded here."""
 
     name: str
     shape: tuple[int, ...]
     dtype: Dtype
-    pieces: Callable[[], Iterable[Floats]]
+    pieces: Callable[[], Iterable[NDArray[Any]]]
 
 
 def write(path: Path, tensors: Sequence[Stored]) -> None:
@@ -41,10 +42,14 @@ def write(path: Path, tensors: Sequence[Stored]) -> None:
             file.write(struct.pack("<Q", len(text)) + text)
             for tensor in tensors:
                 for piece in tensor.pieces():
-                    file.write(_rounded(piece) if tensor.dtype == "BF16" else piece.astype("<f4", copy=False).tobytes())
+                    file.write(_bytes(piece, tensor.dtype))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _bytes(values: NDArray[Any], dtype: Dtype) -> bytes:
+    return _rounded(values) if dtype == "BF16" else values.astype(_KIND[dtype], copy=False).tobytes()
 
 
 def _rounded(values: Floats) -> bytes:

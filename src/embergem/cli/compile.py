@@ -2,15 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from embergem._native import Model, Tensors
-from embergem.checkpoint import compiled
+from embergem.checkpoint import compiled, integers
 from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.compiled import FORMAT, MANIFEST, Manifest
 from embergem.checkpoint.files import sha256
@@ -22,23 +23,34 @@ from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import golden_of, prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.ops.trace import Source
+from embergem.program.batch import cosines
 from embergem.program.program import Program
 
-DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16"}
+DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16", "int16": "I16", "int8": "I8"}
 PIECE = 1 << 22
 """Values that pass through at once."""
 
 
-def compile_model(location: Location, into: Path, dtype: str | None = None) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What was written; `cosine` is the least to the original's vectors, where weights were rounded."""
+
+    manifest: Manifest
+    cosine: float | None
+
+
+def compile_model(location: Location, into: Path, dtype: str | None = None) -> Compiled:
     """Write the model at `location` into the directory `into`, with its weights as stored or as `dtype`.
 
     Raises:
         LoadError: The model cannot be read.
+        NotReady: It fails its self-check, which what is compiled could not tell any more.
         UnsupportedOption: Weights cannot be written as `dtype`.
         InvalidRequest: `into` holds something else.
     """
     stored = checked(dtype)
     _require_room(into, location.path, rewritten=stored is not None)
+    prove(location)
     checkpoint = read(location)
     ready = prepare(checkpoint, location.id)
     into.mkdir(parents=True, exist_ok=True)
@@ -73,36 +85,47 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> M
         golden=golden_of(model, ready.limit),
     )
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    # What cannot be read back is not worth keeping; with a size of batches given nothing is measured for it.
-    Engine.load(Location(into.name, into), max_batch_tokens=4096).close()
-    return manifest
+    prove(Location(into.name, into))  # what cannot be read back is not worth keeping
+    if stored is None:
+        return Compiled(manifest, None)
+    original = Model.load(source, [(prefix, str(file)) for prefix, file in checkpoint.weights])
+    vectors = [np.array(golden.vectors) for golden in (golden_of(original, ready.limit), manifest.golden)]
+    return Compiled(manifest, float(np.min(cosines(*vectors))))
 
 
-def checked(dtype: str | None) -> Dtype | None:
-    """Return how safetensors calls `dtype`, None for weights as they are stored.
+def prove(location: Location) -> None:
+    """Load the model at `location`, which checks itself.
+
+    Raises:
+        LoadError: It cannot be read.
+        NotReady: It fails.
+    """
+    with Engine.load(location, max_batch_tokens=4096) as engine:  # a size of batches given, none is measured
+        engine.require_ready()
+
+
+def checked(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype | None:
+    """Return how safetensors calls `dtype`, one of `choices`; None for weights as they are stored.
 
     Raises:
         UnsupportedOption: Weights cannot be written like that.
     """
-    if dtype is None or dtype in DTYPES:
+    if dtype is None or dtype in choices:
         return None if dtype is None else DTYPES[dtype]
-    why = "it overflows in Gemma models" if dtype == "float16" else "embergem doesn't store weights like that"
-    if dtype in ("int8", "int16"):
-        why = (
-            "integers are made for the kernels of each machine when a model is loaded, from the weights as they were "
-            "trained; a file of them would be exact on one kind of machine only"
-        )
+    why = "it overflows in Gemma models" if dtype == "float16" else "embergem doesn't write weights like that here"
     raise UnsupportedOption(
-        f"dtype={dtype!r} is not written: {why}. Choose {' or '.join(DTYPES)}, or none", param="dtype"
+        f"dtype={dtype!r} is not written: {why}. Choose {', '.join(choices)}, or none", param="dtype"
     )
 
 
 def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[Stored]:
-    """Yield every tensor that the program reads, matrices as `dtype` and vectors as float32."""
+    """Yield every tensor that the program reads, matrices as `dtype` (integers with scales) and vectors as float32."""
     found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     for name, source in sorted(sources.items()):
-        yield Stored(name, source.shape, dtype if len(source.shape) > 1 else "F32", partial(pieces, found, source))
+        kind = dtype if len(source.shape) == 2 else "F32"
+        matrix = Stored(name, source.shape, kind, partial(pieces, found, source))
+        yield from integers.stored(matrix) if kind in integers.PEAKS else (matrix,)
 
 
 def pieces(found: Tensors, source: Source) -> Iterator[Floats]:

@@ -13,8 +13,7 @@ from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.safetensors_file import Dtype, Floats, Stored, write
-from embergem.cli.compile import checked, pieces
-from embergem.engine import Engine
+from embergem.cli.compile import checked, pieces, prove
 from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel
 from embergem.models.head import Dense, Module, Normalize, Pooling
@@ -44,7 +43,7 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
         raise UnsupportedModel(f"{location.path} is not a GGUF file; nothing else needs converting")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
-    stored = checked(dtype or "float32") or "F32"
+    stored = checked(dtype or "float32", ("float32", "bfloat16")) or "F32"  # what sentence-transformers reads
     checkpoint = read(location)
     config = dict(checkpoint.config)
     folded = config.pop("norms_folded", False)
@@ -56,8 +55,8 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
     _json(into / "sentence_bert_config.json", {"max_seq_length": checkpoint.limit, "do_lower_case": False})
     _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
-    # What cannot be read back is not worth keeping; with a size of batches given nothing is measured for it.
-    Engine.load(Location(into.name, into), max_batch_tokens=4096).close()
+    # What cannot be read back is not worth keeping.
+    prove(Location(into.name, into, allow_missing_dense=location.allow_missing_dense))
 
 
 def _by_directory(checkpoint: Checkpoint, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:

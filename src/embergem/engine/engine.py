@@ -196,6 +196,15 @@ class Engine:
         """Whether the self-check found nothing that forbids to answer."""
         return not self.report.failures
 
+    def require_ready(self) -> None:
+        """Do nothing if the model passed its self-check.
+
+        Raises:
+            NotReady: It failed; the message says which probe, and the usual cause.
+        """
+        if not self.ready:
+            raise NotReady(f"{self.id} failed its self-check: " + "; ".join(map(str, self.report.failures)))
+
     def embed(self, request: Request) -> Result:
         """Embed and wait. Ctrl-C stops the work at the next step of the program, or after the few rows of a query."""
         future = self.submit(replace(request, blocking=True))
@@ -221,8 +230,7 @@ class Engine:
         """
         fork.check()
         try:
-            if not self.ready:
-                raise NotReady(f"{self.id} failed its self-check: " + "; ".join(map(str, self.report.failures)))
+            self.require_ready()
             dimensions = self._dimensions(request.dimensions)
             if request.lane not in LANES:
                 raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
