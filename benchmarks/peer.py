@@ -127,13 +127,16 @@ def timed(encode: Encode, rows: Rows) -> float:
 def throughput(ways: dict[int, Encode], rows: Rows) -> dict[str, Any]:
     """Measure a load in the best of several ways, chosen on a sample; of two whole runs the better counts."""
     sample = rows[::SAMPLE]
-    seconds, size = min((timed(encode, sample), size) for size, encode in ways.items())
-    whole = sum(map(len, rows)) / sum(map(len, sample)) * seconds < LONG
+    of_sample = sum(map(len, sample))
+    tried = {size: timed(encode, sample) for size, encode in ways.items()}
+    seconds, size = min((seconds, size) for size, seconds in tried.items())
+    whole = sum(map(len, rows)) / of_sample * seconds < LONG
     measured = rows if whole else sample
     if whole:
         seconds = min(timed(ways[size], rows) for _ in range(2))
     tokens = sum(map(len, measured))
-    return {"tokens": tokens, "tokens_per_second": tokens / seconds, "batch": size}
+    by_batch = {size: of_sample / seconds for size, seconds in tried.items()}
+    return {"tokens": tokens, "tokens_per_second": tokens / seconds, "batch": size, "sample_by_batch": by_batch}
 
 
 def main(kind: str, model: str, order: Path, out: Path, lengths: bool) -> None:
