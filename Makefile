@@ -9,10 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' -type f)
+RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-lanes bench-process bench-server check clean dist exactness fuzz lock models-page parity \
+.PHONY: help api assets bench bench-lanes bench-process bench-server check clean dist exactness fuzz fuzz-native lock models-page parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-clients test-integrations test-portable
 
@@ -49,6 +49,7 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	cargo fmt --check
+	rustfmt --check --edition 2024 crates/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets --profile checks --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --profile checks --quiet
 	$(BIN)/python scripts/check_size.py
@@ -89,6 +90,9 @@ parity-gguf: $(STAMP)/native ## Read a real GGUF as the gguf package does (fetch
 
 fuzz: $(STAMP)/native ## Feed the readers of files what atheris makes up, SECONDS (60) for each
 	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),60) $(ARGS)
+
+fuzz-native: $(STAMP)/deps ## The same for the native readers and the executor, with cargo-fuzz and AddressSanitizer
+	$(BIN)/python scripts/fuzz.py --native --seconds $(or $(SECONDS),60) $(ARGS)
 
 parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
 	$(BIN)/python -m pytest -m "parity_full" $(ARGS)

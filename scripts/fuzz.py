@@ -1,14 +1,20 @@
-"""Fuzz the readers of files with atheris: python scripts/fuzz.py [--seconds N] [TARGET ...].
+"""Fuzz the readers of files: python scripts/fuzz.py [--native] [--seconds N] [TARGET ...].
 
-atheris lives in a virtual environment of its own beside the test assets. What it finds interesting is kept in
-`fuzz-corpus` there and used again; a fault is written to the directory `fuzz-faults` here: put it into
-tests/data/fuzz/TARGET once it is mended, and every test run tries it.
+Without --native whole readers run under atheris, which sees what of the Python code an input reaches; it lives in a
+virtual environment of its own beside the test assets. With it the targets of crates/fuzz run under libFuzzer and
+AddressSanitizer, which sees into the native code: this needs cargo-fuzz (`cargo install cargo-fuzz`), and some minutes
+to build.
+
+What is found interesting is kept in `fuzz-corpus` beside the assets and used again; a fault is written to the directory
+`fuzz-faults` here: put it into tests/data/fuzz/TARGET once it is mended, and every test run tries it.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from random_gemma import assets
@@ -16,6 +22,14 @@ from served import python
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("safetensors", "gguf_file", "modules", "config", "manifest", "program", "tokenizer")
+NATIVE = {
+    "weights": {"weights": "goldens/bert_mean/model.safetensors", "gguf": "fuzz/gguf_file/*"},
+    "program": {},
+    "tokenizer": {"tokenizer": "goldens/*/tokenizer.json"},
+}
+"""Targets of crates/fuzz, and the files under tests/data that each begins with."""
+SEED = 65_536
+"""Most bytes of an input."""
 PACKAGES = ("atheris==3.0.0", "numpy", "msgspec", "huggingface_hub", "typer", "rich", "safetensors")
 RUNNER = """
 import sys
@@ -34,27 +48,45 @@ atheris.Fuzz()
 """
 
 
+def by_atheris(target: str, corpus: Path, options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command that fuzzes a Python target, and its environment."""
+    paths = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
+    return [str(python("fuzz", PACKAGES)), "-c", RUNNER, target, str(corpus), *options], paths
+
+
+def by_cargo(target: str, corpus: Path, options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command that fuzzes a native target, and its environment: sanitizers are not in stable Rust."""
+    for name, files in NATIVE[target].items():
+        for number, file in enumerate(sorted((ROOT / "tests" / "data").glob(files))):
+            (corpus / f"seed-{name}-{number}").write_bytes(file.read_bytes()[:SEED])
+    command = ["cargo", "fuzz", "run", "--fuzz-dir", str(ROOT / "crates" / "fuzz"), target, str(corpus), "--", *options]
+    return command, {"RUSTC_BOOTSTRAP": "1"}
+
+
 def main() -> None:
     """Run each target for its time; exit with 1 when one finds a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--native", action="store_true", help=f"the targets of crates/fuzz: {', '.join(NATIVE)}")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     arguments = parser.parse_args()
-    if unknown := set(arguments.targets) - set(TARGETS):
+    all_targets, way = (tuple(NATIVE), by_cargo) if arguments.native else (TARGETS, by_atheris)
+    if unknown := set(arguments.targets) - set(all_targets):
         parser.error(f"no target is called {', '.join(unknown)}")
+    if arguments.native and shutil.which("cargo-fuzz") is None:
+        parser.error("--native needs cargo-fuzz: cargo install cargo-fuzz")
     faults = ROOT / "fuzz-faults"
     faults.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
     bad = []
-    for target in arguments.targets or TARGETS:
-        corpus = assets() / "fuzz-corpus" / target
+    for target in arguments.targets or all_targets:
+        corpus = assets() / "fuzz-corpus" / f"{'native-' if arguments.native else ''}{target}"
         corpus.mkdir(parents=True, exist_ok=True)
         options = [
             f"-max_total_time={arguments.seconds}", f"-artifact_prefix={faults}/{target}-", "-rss_limit_mb=2048",
-            "-timeout=20", "-max_len=65536", "-print_final_stats=1", "-verbosity=0",
+            "-timeout=20", f"-max_len={SEED}", "-print_final_stats=1", "-verbosity=0",
         ]  # fmt: skip
-        command = [python("fuzz", PACKAGES), "-c", RUNNER, target, str(corpus), *options]
-        run = subprocess.run(command, env=environment, check=False, text=True, stderr=subprocess.PIPE)
+        command, environment = way(target, corpus, options)
+        run = subprocess.run(command, env=os.environ | environment, check=False, text=True, stderr=subprocess.PIPE)
         executed = [line.split()[-1] for line in run.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{target}: {'fault' if run.returncode else 'sound'}, {(executed or ['?'])[0]} files", flush=True)
         if run.returncode:
