@@ -2,11 +2,12 @@
 //! weighted sum. Tiles start at the text's own first token, so a text gets the same bits in any batch.
 
 use super::Matrix;
-use super::gemm::{Finish, Product, multiply};
+use super::gemm::{Product, multiply_plain};
 use super::loops::each;
 use super::panels::VECTORS;
 use crate::simd::Simd;
-use crate::simd::math::{ABREAST, exp};
+use crate::simd::math::{ABREAST, exp2_negative};
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 /// Queries of a tile; whole register tiles on every instruction set.
@@ -76,7 +77,7 @@ pub fn packed_len(len: usize, kv_heads: usize, head_dim: usize, panel: usize) ->
 
 /// Floats of scratch that a tile needs for texts of up to `len` tokens.
 pub fn scratch_len(len: usize, _head_dim: usize, panel: usize) -> usize {
-    TILE * len.next_multiple_of(panel)
+    TILE * (len.next_multiple_of(panel) + 1)
 }
 
 /// Where a head's packed keys (panels of keys, feature major) and values (panels of features, key major) are.
@@ -148,7 +149,8 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
     let queries = tile.first..(tile.first + TILE).min(span.len);
     let keys = seen(args, span.len, &queries, panel);
     let stride = keys.len();
-    let scores = scratch[..TILE * stride].as_mut_ptr();
+    let (scores, factors) = scratch.split_at_mut(TILE * stride);
+    let (scores, factors) = (scores.as_mut_ptr(), factors[..TILE].as_mut_ptr());
 
     // SAFETY: the caller vouches for the text's rows; scores holds `TILE` rows of `stride`, and keys and values are
     // packed up to `padded`, which is at least the end of `keys`.
@@ -165,10 +167,12 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     out_stride: stride,
                     columns: panel,
                 };
-                multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
+                multiply_plain::<V>(V::TILE.min(queries.end - query), &product, None);
             }
         }
-        weigh::<V>(args, head, span, &queries, &keys, scores);
+        weigh::<V>(args, head, span, &queries, &keys, scores, |number, sum, _| {
+            *factors.add(number) = 1.0 / sum
+        });
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
             for query in queries.clone().step_by(V::TILE) {
@@ -184,7 +188,8 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                     out_stride: args.out.stride,
                     columns: features,
                 };
-                multiply::<V>(V::TILE.min(queries.end - query), &product, None, Finish::Keep);
+                let factors = factors.add(query - queries.start);
+                multiply_plain::<V>(V::TILE.min(queries.end - query), &product, Some(factors));
             }
         }
     }
@@ -197,7 +202,9 @@ pub(super) fn seen(args: &Attention<'_>, len: usize, queries: &Range<usize>, pan
     first / panel * panel..last.next_multiple_of(panel)
 }
 
-/// Scores to the weights of a softmax: rows of as many numbers as there are `keys`, one row a query.
+/// Scores to the weights of a softmax before they are divided by their sum: rows of as many numbers as there are `keys`,
+/// one row a query, the largest of each 1. `took` gets each row's number, the sum of its weights and that of their
+/// squares.
 ///
 /// # Safety
 /// There must be as many rows of scores as queries.
@@ -209,6 +216,7 @@ pub(super) unsafe fn weigh<V: Simd>(
     queries: &Range<usize>,
     keys: &Range<usize>,
     scores: *mut f32,
+    mut took: impl FnMut(usize, f32, f32),
 ) {
     for (number, query) in queries.clone().enumerate() {
         // SAFETY: the caller vouches for the rows.
@@ -219,7 +227,8 @@ pub(super) unsafe fn weigh<V: Simd>(
             add_bias(args, bias, head, query, visible, &mut row[places.clone()]);
         }
         let scale = if args.bias.is_some() { 1.0 } else { args.scale };
-        softmax::<V>(row, places, scale);
+        let (sum, squares) = exponentials::<V>(row, places, scale * LOG2_E);
+        took(number, sum, squares);
     }
 }
 
@@ -242,9 +251,10 @@ fn add_bias(args: &Attention<'_>, bias: Bias<'_>, head: usize, query: usize, key
     }
 }
 
-/// Softmax of `scale` times the scores in `seen`; the others become 0.
+/// 2 to the power of `scale` times how far each score in `seen` lies below their largest; the others become 0. Returns
+/// their sum and the sum of their squares.
 #[inline(always)]
-fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
+fn exponentials<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) -> (f32, f32) {
     row[..seen.start].fill(0.0);
     row[seen.end..].fill(0.0);
     let n = seen.len();
@@ -262,34 +272,29 @@ fn softmax<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) {
         });
         let shift = V::splat(-largest.largest().max(tail) * scale);
         let scale = V::splat(scale);
-        let mut sums = [V::splat(0.0); ABREAST];
-        let mut rest = 0.0;
+        let (mut sums, mut squares) = ([V::splat(0.0); ABREAST], [V::splat(0.0); ABREAST]);
         let mut at = 0;
         while at + ABREAST * V::LANES <= n {
             let mut x = sums;
             for (v, x) in x.iter_mut().enumerate() {
                 *x = V::load(p.add(at + v * V::LANES)).fma(scale, shift);
             }
-            for (v, (e, sum)) in exp(x).iter().zip(&mut sums).enumerate() {
+            for (v, e) in exp2_negative(x).into_iter().enumerate() {
                 e.store(p.add(at + v * V::LANES));
-                *sum = sum.add(*e);
+                sums[v] = sums[v].add(e);
+                squares[v] = e.fma(e, squares[v]);
             }
             at += ABREAST * V::LANES;
         }
         each!(V, n - at, |i, lanes| {
-            let [e] = exp([V::load_first(p.add(at + i), lanes).fma(scale, shift)]);
+            let [e] = exp2_negative([V::load_first(p.add(at + i), lanes).fma(scale, shift)]);
             e.store_first(p.add(at + i), lanes);
-            if lanes == V::LANES {
-                sums[0] = sums[0].add(e);
-            } else {
-                rest = (0..lanes).fold(rest, |rest, j| rest + *p.add(at + i + j));
-            }
+            let e = V::load_first(p.add(at + i), lanes); // zeros behind the last
+            sums[0] = sums[0].add(e);
+            squares[0] = e.fma(e, squares[0]);
         });
-        let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
-        let factor = V::splat(1.0 / (sum.sum() + rest));
-        each!(V, n, |i, lanes| {
-            V::load_first(p.add(i), lanes).mul(factor).store_first(p.add(i), lanes)
-        });
+        let all = |of: [V; ABREAST]| of[0].add(of[1]).add(of[2].add(of[3])).sum();
+        (all(sums), all(squares))
     }
 }
 

@@ -6,8 +6,8 @@ mod pack;
 
 use super::Matrix;
 use super::attention::{Attention, TILE, Tile, seen, weigh};
-use super::gemm::{Finish, Product};
-use super::int16::{Pairs, Quantise, multiply, pairs, quantise, row_norm};
+use super::gemm::Product;
+use super::int16::{Pairs, Quantise, convert, multiply_plain, pairs, quantise, row_norm, scale};
 use super::panels::{Format, VECTORS};
 use crate::simd::Simd;
 pub use pack::pack;
@@ -117,15 +117,7 @@ impl Integers {
                     out_stride: out.stride,
                     columns,
                 };
-                let of_rows = self.scales.row(row);
-                multiply::<V>(
-                    V::TILE.min(self.count - row),
-                    &product,
-                    of_rows,
-                    panel,
-                    None,
-                    Finish::Keep,
-                );
+                multiply_plain::<V>(V::TILE.min(self.count - row), &product, self.scales.row(row), panel);
             }
         }
     }
@@ -171,8 +163,22 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
             let out = from_column(scores, key - keys.start);
             q.times::<V>(d.div_ceil(2), panel, panel.add(width), out, width);
         }
-        weigh::<V>(args, head, span, &queries, &keys, scores.data);
-        weights.fill::<V>(scores, keys.len());
+        let largest_norm = row_norm(keys.len());
+        weigh::<V>(
+            args,
+            head,
+            span,
+            &queries,
+            &keys,
+            scores.data,
+            |number, sum, squares| {
+                // The largest weight is 1, and the division by the sum goes with what a unit is worth.
+                let unit = scale(1.0, squares.sqrt(), largest_norm);
+                *weights.scales.row(number) = unit / sum;
+                let row = weights.rows.row(number).cast::<i16>();
+                convert::<V>(scores.row(number), keys.len(), unit, row);
+            },
+        );
         for (number, first) in (0..d).step_by(width).enumerate() {
             let panel = start.add(layout.keys + number * layout.value_panel);
             let b = panel.add(width + keys.start / 2 * width);

@@ -145,6 +145,47 @@ pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option
     }
 }
 
+/// Runs a tile of 1 to `V::TILE` rows and writes its sums as they are, or times a factor for each row, straight from the
+/// registers: short products, as attention has them, would spend a third of their time on the way of [`multiply`].
+#[inline(always)]
+pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, factors: Option<*const f32>) {
+    // SAFETY: the caller vouches for the tile, and for as many factors as rows.
+    unsafe {
+        by_rows!(V, rows, |ROWS| {
+            let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+            V::chains::<ROWS>(&mut sums, tile);
+            if let Some(factors) = factors {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let factor = V::splat(*factors.add(r));
+                    *sums = [sums[0].mul(factor), sums[1].mul(factor)];
+                }
+            }
+            put(&sums, tile);
+        });
+    }
+}
+
+/// Writes the sums of a tile.
+///
+/// # Safety
+/// The tile must cover as many rows of `columns` floats.
+#[inline(always)]
+pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Product) {
+    // SAFETY: the caller vouches for the rows.
+    unsafe {
+        for (r, [first, second]) in sums.iter().enumerate() {
+            let out = tile.out.add(r * tile.out_stride);
+            if tile.columns == VECTORS * V::LANES {
+                first.store(out);
+                second.store(out.add(V::LANES));
+            } else {
+                first.store_first(out, tile.columns.min(V::LANES));
+                second.store_first(out.wrapping_add(V::LANES), tile.columns.saturating_sub(V::LANES));
+            }
+        }
+    }
+}
+
 /// Adds x · b to the sums of a tile.
 ///
 /// # Safety

@@ -8,7 +8,7 @@
 //! weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, MOST_ROWS, Product, Sums, by_rows, store};
+use super::gemm::{Finish, MOST_ROWS, Product, Sums, by_rows, put, store};
 use super::loops::{each, total};
 use super::panels::{self, Format, VECTORS};
 use crate::simd::Simd;
@@ -107,12 +107,24 @@ pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
             });
             let scale = scale(peak, square.sqrt(), args.largest_norm);
             *args.scales.row(row) = scale;
-            let factor = V::splat(1.0 / scale);
-            each!(V, 2 * pairs(args.k), |i, _n| {
-                let n = args.k.saturating_sub(i).min(V::LANES);
-                V::load_first(x.wrapping_add(i), n).mul(factor).store_int16(out.add(i));
-            });
+            convert::<V>(x, args.k, scale, out);
         }
+    }
+}
+
+/// Writes `k` floats in units of `scale`, and zeros up to whole pairs; see [`pairs`].
+///
+/// # Safety
+/// There must be that many floats and that much room.
+#[inline(always)]
+pub(super) unsafe fn convert<V: Simd>(x: *const f32, k: usize, scale: f32, out: *mut i16) {
+    let factor = V::splat(1.0 / scale);
+    // SAFETY: the caller vouches for floats and room.
+    unsafe {
+        each!(V, 2 * pairs(k), |i, _n| {
+            let n = k.saturating_sub(i).min(V::LANES);
+            V::load_first(x.wrapping_add(i), n).mul(factor).store_int16(out.add(i));
+        });
     }
 }
 
@@ -173,9 +185,32 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     }
 }
 
+/// Runs a tile of 1 to `V::TILE` rows and writes its sums straight from the registers; see [`gemm::multiply_plain`].
+///
+/// [`gemm::multiply_plain`]: super::gemm::multiply_plain
+#[inline(always)]
+pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, of_rows: *const f32, of_columns: *const f32) {
+    // SAFETY: the caller vouches for the tile and its scales.
+    unsafe {
+        let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
+        by_rows!(V, rows, |ROWS| {
+            let mut ints = [[V::int_zero(); VECTORS]; ROWS];
+            V::int_chains::<ROWS>(&mut ints, tile);
+            let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+            for r in 0..ROWS {
+                let of_row = V::splat(*of_rows.add(r));
+                for v in 0..VECTORS {
+                    sums[r][v] = V::from_int(ints[r][v]).mul(of_row.mul(of_columns[v]));
+                }
+            }
+            put(&sums, tile);
+        });
+    }
+}
+
 /// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Simd>(
+unsafe fn multiply<V: Simd>(
     rows: usize,
     tile: &Product,
     of_rows: *const f32,

@@ -152,25 +152,44 @@ fn rates() {
             operations,
         );
     }
-    let (len, heads, d) = (257, 3, 256);
-    let (mut q, mut k, mut v, mut out) = (
-        numbers(len * heads * d),
-        numbers(len * d),
-        numbers(len * d),
-        numbers(len * heads * d),
-    );
+    for (heads, kv_heads, d) in [(3, 1, 256), (12, 12, 64), (12, 12, 32)] {
+        attend(kernels, (heads, kv_heads, d), &show);
+    }
+    let (mut a, mut b, mut c) = (numbers(ROWS * 768), numbers(ROWS * 768), numbers(ROWS * 768));
+    let weight = numbers(768);
+    for residual in [None, Some((matrix(&mut b, 768), Residual::After))] {
+        let args = Norm {
+            kind: norm::Kind::Rms,
+            eps: 1e-6,
+            x: matrix(&mut a, 768),
+            out: matrix(&mut c, 768),
+            residual,
+            group: 768,
+            groups: 1,
+            weight: Some(&weight),
+            bias: None,
+        };
+        show("norm", least(|| unsafe { (kernels.norm)(&args, 0..ROWS) }), 0);
+    }
+}
+
+/// Attention within one text of 257 tokens.
+fn attend(kernels: &Kernels, (heads, kv_heads, d): (usize, usize, usize), show: &dyn Fn(&str, f64, usize)) {
+    let len = 257;
+    let (mut q, mut k) = (numbers(len * heads * d), numbers(len * kv_heads * d));
+    let (mut v, mut out) = (numbers(len * kv_heads * d), numbers(len * heads * d));
     for (name, of) in [("", &kernels.attention), (" int16", &kernels.attention_int16)] {
-        let mut packed = Aligned::zeros((of.packed_len)(len, 1, d, kernels.panel));
+        let mut packed = Aligned::zeros((of.packed_len)(len, kv_heads, d, kernels.panel));
         let mut scratch = Aligned::zeros((of.scratch_len)(len, d, kernels.panel));
         let args = Attention {
             q: matrix(&mut q, heads * d),
-            k: matrix(&mut k, d),
-            v: matrix(&mut v, d),
+            k: matrix(&mut k, kv_heads * d),
+            v: matrix(&mut v, kv_heads * d),
             out: matrix(&mut out, heads * d),
             heads,
-            kv_heads: 1,
+            kv_heads,
             head_dim: d,
-            scale: 0.0625,
+            scale: 1.0 / (d as f32).sqrt(),
             causal: false,
             radius: Some(256),
             bias: None,
@@ -182,9 +201,10 @@ fn rates() {
             packed: 0,
         };
         let operations = 4 * len * len * heads * d;
+        let name = format!("{name}, {heads} heads of {d}");
         show(
             &format!("attention pack{name}"),
-            least(|| unsafe { (of.pack)(&args, span, 0) }),
+            least(|| unsafe { (0..kv_heads).for_each(|head| (of.pack)(&args, span, head)) }),
             operations,
         );
         show(
@@ -198,21 +218,5 @@ fn rates() {
             }),
             operations,
         );
-    }
-    let (mut a, mut b) = (numbers(ROWS * 768), numbers(ROWS * 768));
-    let weight = numbers(768);
-    for residual in [None, Some((matrix(&mut b, 768), Residual::After))] {
-        let args = Norm {
-            kind: norm::Kind::Rms,
-            eps: 1e-6,
-            x: matrix(&mut a, 768),
-            out: matrix(&mut q, 768),
-            residual,
-            group: 768,
-            groups: 1,
-            weight: Some(&weight),
-            bias: None,
-        };
-        show("norm", least(|| unsafe { (kernels.norm)(&args, 0..ROWS) }), 0);
     }
 }
