@@ -36,7 +36,9 @@ PROBE = (3, 17, 64, 128, 256)
 REFERENCES = ("sentence-transformers", "ONNX Runtime fp32", "embergem float32")
 """What cosines are to: the first that did not fail."""
 LONGEST = 1024
-"""Longest text of the plots, so that the slowest engine in them takes minutes."""
+"""Longest text that rivals are drawn with, so that the slowest takes minutes."""
+SHORT, FULL = 32, 2048
+"""Lengths between which the cost of a token is compared."""
 
 
 def bench(name: str, checkpoint: Path) -> dict[str, Any]:
@@ -56,8 +58,9 @@ def bench(name: str, checkpoint: Path) -> dict[str, Any]:
                 order.write_text(json.dumps(work | rest | sizes))
                 found = asdict(measure(engine, repeats=2))
                 if dtype in DRAWN:
-                    encode = partial(_encode, engine)
-                    found["lengths"] = by_length(encode, **sizes)
+                    drawn = by_length(partial(_encode, engine), engine.vocab_size, min(engine.limit, FULL))
+                    drawn["flops_per_token"] = {n: engine.flops([n]) / n for n in drawn["latency_ms"]}
+                    found["lengths"] = drawn
                 engines[f"embergem {dtype}"] = found
                 vectors[f"embergem {dtype}"] = engine.embed(Request(ids=probe)).vectors
             print(f"{name}: embergem {dtype} is through", file=sys.stderr, flush=True)
@@ -97,8 +100,17 @@ def table(engines: dict[str, Any]) -> str:
         query = f"{result['query_ms_p50']:.1f}, {result['query_ms_p99']:.1f} ms"
         lines.append(f"| {name} | {' | '.join(speeds)} | {query} | {error:.1e} |")
     shares = [f"{dtype} {engines[f'embergem {dtype}']['loads']['documents']['gflops'] / peak:.2f}" for dtype in DTYPES]
-    return "\n".join(
-        [*lines, "", f"Documents, share of the cores' float32 peak ({peak:.0f} GFLOP/s): {', '.join(shares)}"]
+    lines += ["", f"Documents, share of the cores' float32 peak ({peak:.0f} GFLOP/s): {', '.join(shares)}"]
+    return "\n".join([*lines, *(growth(dtype, engines[f"embergem {dtype}"]["lengths"]) for dtype in DRAWN)])
+
+
+def growth(dtype: str, lengths: dict[str, dict[int, float]]) -> str:
+    """Say how much more a token costs in a long text than in a short one, in time and in arithmetic."""
+    rates, work = lengths["tokens_per_second"], lengths["flops_per_token"]
+    longest = max(rates)
+    return (
+        f"{dtype}, a token in texts of {longest} tokens against {SHORT}: {rates[SHORT] / rates[longest]:.2f} times the "
+        f"time, {work[longest] / work[SHORT]:.2f} times the arithmetic"
     )
 
 
