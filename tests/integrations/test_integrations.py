@@ -4,6 +4,7 @@ import asyncio
 import doctest
 import importlib
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,43 @@ def test_llama_index(embedder):
     index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=embedding)
     found = [hit.node.get_content() for hit in index.as_retriever(similarity_top_k=3).retrieve("carbon")]
     assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+
+
+def test_llama_index_finds_its_model_again(tiny, embedder):
+    from embergem.integrations.llama_index import EmbergemEmbedding
+
+    first = EmbergemEmbedding(str(tiny), truncate=True, embed_batch_size=7, dtype="int16", threads=1)
+    expected = first.get_text_embedding("x")
+    assert expected != embedder.embed_documents("x")[0].tolist()  # the dtype shows
+    copies = (
+        pickle.loads(pickle.dumps(first)),
+        EmbergemEmbedding.from_dict(first.to_dict()),
+        EmbergemEmbedding.from_json(first.to_json()),
+    )
+    for again in copies:
+        assert again.get_text_embedding("x") == expected
+        assert (again.model, again.model_name) == (str(tiny), "gemma3_text")
+        assert (again.truncate, again.embed_batch_size) == (True, 7)
+        assert again.load_options == {"dtype": "int16", "threads": 1}
+    assert pickle.loads(pickle.dumps(EmbergemEmbedding())).model == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_llama_index_never_takes_another_model(tiny, tmp_path, embedder):
+    from embergem.errors import UnknownModel, UnsupportedOption
+    from embergem.integrations.llama_index import EmbergemEmbedding
+
+    given = EmbergemEmbedding(embedder)
+    with pytest.raises(TypeError, match="was given gemma3_text loaded"):
+        pickle.dumps(given)
+    with pytest.raises(UnsupportedOption, match="model_name='gemma3_text' chooses no model"):
+        EmbergemEmbedding.from_dict(given.to_dict())
+    with pytest.raises(UnsupportedOption, match="dtype: the model is loaded already"):
+        EmbergemEmbedding(embedder, dtype="int16")
+    moved = shutil.copytree(tiny, tmp_path / "moved")
+    pickled = pickle.dumps(EmbergemEmbedding(str(moved)))
+    shutil.rmtree(moved)
+    with pytest.raises(UnknownModel, match="moved"):
+        pickle.loads(pickled)
 
 
 def test_chroma(tiny, embedder, tmp_path):

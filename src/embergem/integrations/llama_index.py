@@ -1,14 +1,18 @@
 """LlamaIndex: `EmbergemEmbedding` is a `BaseEmbedding`."""
 
+from pathlib import Path
 from typing import Any
 
+from embergem import catalog
 from embergem.async_embedder import AsyncEmbedder
 from embergem.embedder import Embedder
-from embergem.integrations import Model, loaded, missing
+from embergem.errors import UnsupportedOption
+from embergem.integrations import Model, missing
+from embergem.sdk.backend import LoadOptions
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
-    from llama_index.core.bridge.pydantic import PrivateAttr
+    from llama_index.core.bridge.pydantic import Field, PrivateAttr
 except ImportError as error:
     raise missing("llama-index-core", "llama-index") from error
 
@@ -16,11 +20,20 @@ except ImportError as error:
 class EmbergemEmbedding(BaseEmbedding):
     """LlamaIndex's `BaseEmbedding` on embergem: queries and texts get the model's own prompts.
 
+    It can be pickled and written to a dict, as an `IngestionPipeline` with workers or a saved one does: the model is
+    then loaded again, from `model` and with the same options. One that was given a loaded `Embedder` cannot.
+
     Args:
         model: As for `Embedder`, or one that is loaded.
         dimensions: Cut vectors to this size; None is the model's own.
         truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
-        options: Fields of `BaseEmbedding`, such as `embed_batch_size`.
+        options: How the model is to be loaded (`dtype`, `threads` and the other arguments of `Embedder`), and the
+            fields of `BaseEmbedding`, such as `embed_batch_size`. `model_name` is what LlamaIndex shows; it chooses
+            nothing.
+
+    Raises:
+        UnsupportedOption: A `model_name` without a model, or options for a model that is loaded.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
 
     Example:
         >>> from embergem.integrations.llama_index import EmbergemEmbedding
@@ -29,6 +42,8 @@ class EmbergemEmbedding(BaseEmbedding):
         (96, 2)
     """
 
+    model: str | None = None
+    load_options: dict[str, Any] = Field(default_factory=dict)
     dimensions: int | None = None
     truncate: bool = False
     _embedder: Embedder = PrivateAttr()
@@ -37,11 +52,39 @@ class EmbergemEmbedding(BaseEmbedding):
     def __init__(
         self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False, **options: Any
     ) -> None:
-        embedder = loaded(model)
+        load = options.pop("load_options", {}) | {
+            name: options.pop(name) for name in LoadOptions.__annotations__ if name in options
+        }
+        if isinstance(model, Embedder):
+            if load:
+                raise UnsupportedOption(f"{', '.join(load)}: the model is loaded already; give its name to choose them")
+            source, embedder = None, model
+        else:
+            if model is None and "model_name" in options:
+                raise UnsupportedOption(
+                    f"model_name={options['model_name']!r} chooses no model, and there is no other argument that does: "
+                    "give model=, a hub id, directory or address",
+                    param="model",
+                )
+            source = catalog.DEFAULT if model is None else str(model)
+            embedder = Embedder(source, **load)
         named = {"model_name": embedder.model, "embed_batch_size": 256} | options
-        super().__init__(dimensions=dimensions, truncate=truncate, **named)
+        written = {name: str(value) if isinstance(value, Path) else value for name, value in load.items()}
+        super().__init__(model=source, load_options=written, dimensions=dimensions, truncate=truncate, **named)
         self._embedder = embedder
         self._awaited = AsyncEmbedder.sharing(embedder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.model is None:
+            raise TypeError(
+                f"this embedding was given {self.model_name} loaded, so it cannot be loaded again elsewhere; make it "
+                "with a hub id, a directory or an address, and it can be pickled"
+            )
+        fields = type(self).model_fields.items()
+        return {name: getattr(self, name) for name, field in fields if not field.exclude}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # LlamaIndex's own goes on without a model that cannot be loaded
 
     @classmethod
     def class_name(cls) -> str:
