@@ -117,7 +117,7 @@ class AsyncEmbedder(Methods):
             else:
                 await off_loop(partial(flight.send_all, request))
             for piece in flight:
-                landed.add(piece, await piece.answer_async())
+                landed.add(piece.places, await piece.answer_async())
                 advance(piece.size)
         return shape(landed.vectors())
 

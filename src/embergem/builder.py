@@ -6,8 +6,9 @@ refused with the reason when it is called; none is swallowed.
 
 import asyncio
 import logging
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from embergem.engine import Engine
 from embergem.engine.request import Vectors
@@ -235,6 +236,8 @@ class EmbeddingModel(Managed):
     async def generate_embeddings(self, request: EmbeddingRequest | EmbeddingRequestBuilder) -> Vectors:
         """Embed the inputs of a request, or of its builder, with the default model.
 
+        Inputs that the request permits to cut, and that were cut, bring a `TruncationWarning`.
+
         Returns:
             float32 array (n, dimensions) in the order of the inputs.
 
@@ -290,21 +293,30 @@ class EmbeddingModel(Managed):
         self._choices[name] = (builder._task, builder._dimensions)
 
     async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:
-        started: list[tuple[list[int], Any]] = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
+        started = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
         try:
-            return gather([(places, await asyncio.wrap_future(future)) for places, future in started])
+            answers = [(places, await asyncio.wrap_future(future)) for places, future in started.parts]
+            return gather(answers, started.limit)
         finally:
             _cancel(started)
 
-    def _submit(self, request: EmbeddingRequest, model_id: str | None) -> list[tuple[list[int], Any]]:
+    def _submit(self, request: EmbeddingRequest, model_id: str | None) -> "_Started":
         with self._use(model_id) as engine:
             task, dimensions = self._choices[self._name(model_id)]
-            return [(places, engine.submit(part)) for places, part in request.requests(task, dimensions)]
+            parts = [(places, engine.submit(part)) for places, part in request.requests(task, dimensions)]
+            return _Started(parts, engine.limit)
 
 
-def _cancel(started: list[tuple[list[int], Any]]) -> None:
+class _Started(NamedTuple):
+    """The parts of a request in work, each with the places of its inputs, and the limit they are held to."""
+
+    parts: list[tuple[list[int], Future[Any]]]
+    limit: int
+
+
+def _cancel(started: _Started) -> None:
     """Stop what nobody waits for any more; what is done is not changed."""
-    for _, future in started:
+    for _, future in started.parts:
         future.cancel()
 
 

@@ -278,6 +278,6 @@ class Embedder(Methods):
         with bar(len(request), progress) as advance, Flight(self._backend) as flight:
             flight.send_all(replace(request, blocking=True))
             for piece in flight:
-                landed.add(piece, piece.answer())
+                landed.add(piece.places, piece.answer())
                 advance(piece.size)
         return landed.vectors()

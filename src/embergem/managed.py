@@ -1,12 +1,10 @@
 """Models behind one object: loading, routing by `model_id=`, and what both older styles say about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from types import TracebackType
 from typing import Self
-
-import numpy as np
 
 from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
@@ -14,6 +12,7 @@ from embergem.engine.request import Vectors
 from embergem.errors import UnknownModel, UnsupportedModel, UnsupportedOption
 from embergem.registry import DEFAULT, Registry, Spec
 from embergem.sdk.backend import Answer
+from embergem.sdk.flight import Landed
 from embergem.selectors import EmbeddingArchitecture
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
@@ -155,12 +154,9 @@ def load(
     return engine
 
 
-def gather(parts: list[tuple[list[int], Answer]]) -> Vectors:
-    """Put the vectors of the parts of a request in the order of its inputs."""
-    if len(parts) == 1:
-        return parts[0][1].vectors
-    width = parts[0][1].vectors.shape[1]
-    vectors = np.empty((sum(len(places) for places, _ in parts), width), dtype=np.float32)
+def gather(parts: Sequence[tuple[Sequence[int], Answer]], limit: int) -> Vectors:
+    """Put the vectors of the parts of a request in the order of its inputs; warns of those that were cut."""
+    landed = Landed(limit)
     for places, answer in parts:
-        vectors[places] = answer.vectors
-    return vectors
+        landed.add(places, answer)
+    return landed.vectors()

@@ -110,7 +110,7 @@ class Runner(Managed):
         """Embed the inputs of `request`, in order; one list of floats each.
 
         Args:
-            request: What to embed.
+            request: What to embed. Inputs that it permits to cut, and that were cut, bring a `TruncationWarning`.
             model_id: Which model; None is the default one. An unloaded model is loaded again.
 
         Raises:
@@ -119,7 +119,8 @@ class Runner(Managed):
         if not isinstance(request, EmbeddingRequest):
             raise TypeError(f"request is an EmbeddingRequest, not {type(request).__name__}")
         with self._use(model_id) as engine:
-            vectors: list[list[float]] = gather([(at, engine.embed(part)) for at, part in request.requests()]).tolist()
+            answers = [(places, engine.embed(part)) for places, part in request.requests()]
+            vectors: list[list[float]] = gather(answers, engine.limit).tolist()
         return vectors
 
     def unload_model(self, model_id: str) -> None:

@@ -35,7 +35,8 @@ class EmbeddingRequest:
 
     Args:
         input: What to embed.
-        truncate_sequence: Cut inputs that are longer than the model's limit instead of refusing them.
+        truncate_sequence: Cut inputs that are longer than the model's limit, with a `TruncationWarning`, instead of
+            refusing them.
 
     Raises:
         ValueError: There is nothing to embed, or a token id is not an unsigned 32-bit number.
@@ -131,7 +132,7 @@ class EmbeddingRequestBuilder:
         return self
 
     def with_truncate_sequence(self, truncate: bool) -> Self:
-        """Cut inputs that are longer than the model's limit instead of refusing them."""
+        """Cut inputs that are longer than the model's limit, with a `TruncationWarning`, instead of refusing them."""
         self._truncate = truncate
         return self
 

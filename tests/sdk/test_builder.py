@@ -7,7 +7,14 @@ import logging
 import numpy as np
 import pytest
 
-from embergem import EmbeddingArchitecture, EmbeddingModelBuilder, EmbeddingRequest, ModelDType, MultiModelBuilder
+from embergem import (
+    EmbeddingArchitecture,
+    EmbeddingModelBuilder,
+    EmbeddingRequest,
+    ModelDType,
+    MultiModelBuilder,
+    TruncationWarning,
+)
 from embergem.errors import EmptyInput, EngineClosed, InvalidTask, UnknownModel, UnsupportedModel, UnsupportedOption
 
 
@@ -45,7 +52,14 @@ def test_task_dimensions_and_truncation(tiny, embedder):
         long = EmbeddingRequest.builder().add_prompt("graphene " * 300)
         with pytest.raises(ValueError, match="128"):
             await model.generate_embeddings(long)
-        assert (await model.generate_embeddings(long.with_truncate_sequence(True))).shape == (1, 96)
+        mixed = long.add_tokens([7]).add_prompt("b").add_tokens([9] * 200).with_truncate_sequence(True)
+        words = "2 of 4 inputs were cut to the limit of 128 tokens: indices 0, 3 of "
+        with pytest.warns(TruncationWarning, match=words) as caught:
+            vectors = await model.generate_embeddings(mixed)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert np.array_equal(vectors[[1, 3]], embedder.embed([[7], [9] * 128]))
+        assert np.array_equal(vectors[2], embedder.embed_query("b")[0])
         model.close()
 
     asyncio.run(main())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embergem import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
-from embergem.errors import IgnoredOptionWarning
+from embergem.errors import IgnoredOptionWarning, TruncationWarning
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,15 @@ def test_vectors_are_those_of_the_embedder(runner, embedder):
     assert isinstance(vectors, list)
     assert isinstance(vectors[0][0], float)
     assert np.array_equal(np.array(vectors, dtype=np.float32), embedder.embed(texts))
+
+
+def test_a_cut_is_told(runner, embedder):
+    request = EmbeddingRequest(["short", "graphene " * 300], truncate_sequence=True)
+    with pytest.warns(TruncationWarning, match="1 of 2 inputs.*limit of 128 tokens: indices 1 of") as caught:
+        vectors = runner.send_embedding_request(request)
+    assert caught[0].filename == __file__
+    with pytest.warns(TruncationWarning):
+        assert np.array_equal(np.float32(vectors), embedder.embed(["short", "graphene " * 300], truncate=True))
 
 
 def test_the_four_forms(runner):

@@ -24,6 +24,11 @@ class Piece(NamedTuple):
     size: int
     future: Future[Any]
 
+    @property
+    def places(self) -> range:
+        """Indices of its inputs among those of the call."""
+        return range(self.start, self.start + self.size)
+
     def answer(self) -> Answer:
         """Wait for the answer; Ctrl-C stops the work."""
         try:
@@ -96,25 +101,32 @@ class Landed:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[Vectors] = []
+        self._parts: list[tuple[Sequence[int], Vectors]] = []
         self._count = 0
         self._cut: dict[int, int | None] = {}
 
-    def add(self, piece: Piece, answer: Answer) -> None:
-        """Take the answer of the next piece."""
-        self._parts.append(answer.vectors)
-        self._count += piece.size
-        self._cut |= {piece.start + index: answer.rows[index].length for index in answer.truncated}
+    def add(self, places: Sequence[int], answer: Answer) -> None:
+        """Take the answer to the inputs at these places of the call."""
+        self._parts.append((places, answer.vectors))
+        self._count += len(places)
+        self._cut |= {places[index]: answer.rows[index].length for index in answer.truncated}
 
     def vectors(self) -> Vectors:
-        """All vectors in order, after one warning if inputs were cut."""
+        """All vectors in the order of the inputs, after one warning if some were cut."""
         self.warn()
-        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+        first = self._parts[0][1]
+        if len(self._parts) == 1:
+            return first
+        vectors = np.empty((self._count, first.shape[1]), dtype=np.float32)
+        for places, part in self._parts:
+            vectors[places] = part
+        return vectors
 
     def warn(self) -> None:
         """Tell the caller which inputs were cut, at the line that called embergem."""
         if self._cut:
-            indices, lengths = list(self._cut), [length for length in self._cut.values() if length is not None]
+            indices = sorted(self._cut)
+            lengths = [length for index in indices if (length := self._cut[index]) is not None]
             warnings.warn(
                 f"{len(indices)} of {self._count} inputs were cut to the limit of {self._limit} tokens: "
                 f"indices {_brief(indices)}" + (f" of {_brief(lengths)} tokens" if lengths else ""),

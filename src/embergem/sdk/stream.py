@@ -97,7 +97,7 @@ class Stream:
 
     def _vectors(self, piece: Piece, answer: Answer, advance: Callable[[int], None]) -> Vectors:
         landed = Landed(self._backend.limit)
-        landed.add(piece, answer)
+        landed.add(piece.places, answer)
         advance(piece.size)
         return landed.vectors()
 
