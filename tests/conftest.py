@@ -1,6 +1,7 @@
 """Models and data that tests share. What a machine lacks is skipped with the reason and counted by pytest."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def embedder():
     """The tiny EmbeddingGemma, loaded."""
     with Embedder(TINY) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def query_only(tmp_path_factory):
+    """Directory of a tiny BERT that declares a prompt for queries and no other, as most models for retrieval do."""
+    directory = shutil.copytree(TINY.parent / "bert_mean", tmp_path_factory.mktemp("models") / "query_only")
+    (directory / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
+    return directory
 
 
 @pytest.fixture(scope="session")

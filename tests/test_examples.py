@@ -1,4 +1,4 @@
-"""The examples run, on the tiny EmbeddingGemma and on the default model. Others need `make test-integrations`."""
+"""The examples run, on tiny models of two kinds and on the default one. Others need `make test-integrations`."""
 
 import runpy
 import subprocess
@@ -41,11 +41,11 @@ SHOWN = {
     "code_retrieval": ["reference.py:", "attention"],
     "two_stage_search": ["2,400 bytes of bits, 19,200 of int8, 76,800", "heron over the roofs", "3 of the 3"],
 }
-"""What each prints on the default model; the tiny one has random weights, and only the form counts."""
+"""What each prints on the default model; the tiny ones have random weights, and only the form counts."""
 
 
 @pytest.mark.parametrize("name", SHOWN)
-@pytest.mark.parametrize("model", ["minilm", "tiny"])
+@pytest.mark.parametrize("model", ["minilm", "tiny", "query_only"])
 def test_everyday(name, model, request, monkeypatch, capsys):
     arguments = [str(request.getfixturevalue(model))]
     if name == "code_retrieval":

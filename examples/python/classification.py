@@ -30,7 +30,7 @@ def flat(examples: dict[str, list[str]]) -> tuple[list[str], list[int]]:
 
 
 with Embedder(*sys.argv[1:]) as embedder:
-    task = "classification" if embedder.tasks else None
+    task = "classification" if "classification" in embedder.tasks else None
     texts, labels = flat(TRAIN)
     features = embedder.embed(texts, task=task)
     centre = features.mean(axis=0)

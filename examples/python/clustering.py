@@ -35,7 +35,7 @@ def label(texts: list[str]) -> str:
 
 
 with Embedder(*sys.argv[1:2]) as embedder:
-    vectors = embedder.embed(TEXTS, task="clustering" if embedder.tasks else None)
+    vectors = embedder.embed(TEXTS, task="clustering" if "clustering" in embedder.tasks else None)
 groups = KMeans(GROUPS, n_init=10, random_state=0).fit_predict(vectors)
 members = [[text for text, group in zip(TEXTS, groups, strict=True) if group == number] for number in range(GROUPS)]
 names = [label(texts) for texts in members]

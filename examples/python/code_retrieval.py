@@ -1,7 +1,8 @@
 """Ask for code in words: python examples/python/code_retrieval.py [MODEL] [FOLDER].
 
 Searches the functions and classes of this repository, or of another folder. Code is embedded as documents, with its
-name as the title; only the question gets the prompt for code retrieval.
+name as the title, or as its first line where the model has no place for a title; only the question gets the prompt for
+code retrieval.
 """
 
 import ast
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from embergem import Embedder
+from embergem.errors import InvalidTask
 
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[2] / "src" / "embergem"
 QUESTIONS = ["cut a vector to fewer dimensions and normalise it", "scaled dot product attention over keys"]
@@ -28,11 +30,15 @@ def definitions(path: Path) -> list[tuple[str, str]]:
 
 code = [found for path in sorted(FOLDER.rglob("*.py")) for found in definitions(path)]
 with Embedder(*sys.argv[1:2]) as embedder:
-    titles = [name for name, _ in code] if embedder.tasks else None
-    texts = [text if titles else f"{name}\n{text}" for name, text in code]
-    documents = embedder.embed_documents(texts, titles, truncate=True, dimensions=min(embedder.allowed_dimensions))
+    size = min(embedder.allowed_dimensions)
+    names, texts = zip(*code, strict=True)
+    try:
+        documents = embedder.embed_documents(texts, names, truncate=True, dimensions=size)
+    except InvalidTask:  # said before anything is computed
+        lines = ["\n".join(both) for both in code]
+        documents = embedder.embed_documents(lines, truncate=True, dimensions=size)
     task = "code_retrieval" if "code_retrieval" in embedder.tasks else None
-    questions = embedder.embed(QUESTIONS, task=task, dimensions=min(embedder.allowed_dimensions))
+    questions = embedder.embed(QUESTIONS, task=task, dimensions=size)
     for question, scores in zip(QUESTIONS, embedder.similarity(questions, documents), strict=True):
         print(question)
         for index in (-scores).argsort()[:3]:

@@ -17,7 +17,7 @@ TEXTS = [
 THRESHOLD = float(sys.argv[2]) if len(sys.argv) > 2 else 0.8
 
 with Embedder(*sys.argv[1:2]) as embedder:
-    task = "semantic_similarity" if embedder.tasks else None
+    task = "semantic_similarity" if "semantic_similarity" in embedder.tasks else None
     vectors = embedder.embed(TEXTS, task=task)
     scores = np.triu(embedder.similarity(vectors, vectors), k=1)  # each pair once
     for first, second in np.argwhere(scores >= THRESHOLD):

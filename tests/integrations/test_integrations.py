@@ -33,7 +33,7 @@ def test_examples_run(path, tiny):
 
 
 @pytest.mark.parametrize("name", ["clustering", "matryoshka"])
-@pytest.mark.parametrize("model", ["minilm", "tiny"])
+@pytest.mark.parametrize("model", ["minilm", "tiny", "query_only"])
 def test_examples_with_a_picture_run(name, model, request, tmp_path):
     picture = tmp_path / "picture.png"
     script, directory = ROOT / f"examples/python/{name}.py", request.getfixturevalue(model)
@@ -182,6 +182,31 @@ def test_sklearn(tiny, embedder):
     assert cross_val_score(pipeline, texts, labels, cv=3).mean() > 0.9
     search = GridSearchCV(pipeline, {"embergemvectorizer__task": ["classification", None]}, cv=3).fit(texts, labels)
     assert search.best_score_ > 0.9
+
+
+def test_a_model_without_the_prompt_takes_texts_as_they_are(query_only):
+    import pyarrow as pa
+
+    from embergem import Embedder
+    from embergem.errors import InvalidTask
+    from embergem.integrations.arrow import embed_column
+    from embergem.integrations.sklearn import EmbergemVectorizer
+
+    with Embedder(query_only) as embedder:
+        plain = embedder.embed(TEXTS)
+        table = pa.table({"text": TEXTS})
+        assert np.array_equal(EmbergemVectorizer(query_only).fit_transform(TEXTS), plain)
+        queries = EmbergemVectorizer(query_only, task="query").fit_transform(TEXTS)
+        assert np.array_equal(queries, embedder.embed_query(TEXTS))
+        assert not np.array_equal(queries, plain)
+        found = embed_column(embedder, table, "text", task="clustering").column("embedding")
+        assert np.array_equal(np.stack(found.to_numpy()), plain)
+        for call in (
+            lambda: EmbergemVectorizer(query_only, task="clasification").fit_transform(TEXTS),
+            lambda: embed_column(embedder, table, "text", task="clasification"),
+        ):
+            with pytest.raises(InvalidTask, match="clasification"):
+                call()
 
 
 def test_arrow(embedder):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
-from embergem.integrations import missing
+from embergem.integrations import missing, task_or_none
 from embergem.sdk.methods import Title
 
 try:
@@ -53,7 +53,7 @@ def embed_column(
         table: A pyarrow table, or a frame that speaks Arrow: polars, pandas, a DuckDB relation.
         column: Name of the column of texts; none may be missing.
         into: Name of the new column.
-        task: Prompt of the texts; the document's unless said otherwise, none for models without prompts.
+        task: Prompt of the texts; the document's unless said otherwise, none for models without that prompt.
         title: One title for all texts, or one each.
         dimensions: Cut vectors to this size; None is the model's own.
         truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
@@ -73,9 +73,8 @@ def embed_column(
     texts = table.column(column).to_pylist()
     if None in texts:
         raise ValueError(f"row {texts.index(None)} of the column {column!r} has no text; fill or drop it first")
-    vectors = embedder.embed(
-        texts, task=task if embedder.tasks else None, title=title, dimensions=dimensions, truncate=truncate
-    )
+    task = task_or_none(embedder, task)
+    vectors = embedder.embed(texts, task=task, title=title, dimensions=dimensions, truncate=truncate)
     return table.append_column(into, to_arrow(vectors))
 
 

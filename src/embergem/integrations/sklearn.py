@@ -9,7 +9,7 @@ import numpy as np
 
 from embergem.embedder import Embedder
 from embergem.engine.request import Vectors
-from embergem.integrations import missing
+from embergem.integrations import missing, task_or_none
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -63,7 +63,7 @@ class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, X: Iterable[str]) -> Vectors:  # noqa: N803 - scikit-learn's name
         """Return float32 (n, dimensions) for n texts."""
         embedder = self._loaded()
-        task = self.task if embedder.tasks else None
+        task = task_or_none(embedder, self.task)
         return embedder.embed(list(X), task=task, dimensions=self.dimensions, truncate=self.truncate)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, Any]:
