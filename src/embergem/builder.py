@@ -189,7 +189,10 @@ class MultiModelBuilder:
         return self
 
     def add_model_with_alias(self, alias: str, builder: EmbeddingModelBuilder) -> Self:
-        """Add a model, reached by `alias` and by its id."""
+        """Add a model, reached by `alias`, and by its id unless one before it is.
+
+        So one model can be there twice, with two tasks or dtypes.
+        """
         self._models.append((alias, builder))
         return self
 

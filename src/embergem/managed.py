@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -103,22 +102,35 @@ class Managed:
             raise UnsupportedOption(f"{model_id!r} is the last model and cannot be removed; unload it instead")
         self._registry.remove(model_id)
 
-    def _add(self, load: Callable[[], Engine], *names: str) -> None:
-        """Load a model now, and know how to load it again. Its name is the first, or its own."""
+    def _add(self, load: Callable[[], Engine], name: str, model_id: str) -> None:
+        """Load a model now, and know how to load it again. It answers to `name`, and to its ids where they are free.
+
+        Raises:
+            UnsupportedOption: `name` is taken; nothing was loaded.
+        """
+        taken = {DEFAULT, *self._registry.names(), *self._registry.aliases()}
+        if name in taken:
+            raise UnsupportedOption(
+                f"the name {name!r} is taken; add this model under an alias that is free. Taken are: "
+                + ", ".join(sorted(taken)),
+                param="alias",
+            )
         first = load()
-        handed = Lock()
+        handed = [first]
 
         def again() -> Engine:
-            return first if handed.acquire(blocking=False) else load()
+            try:
+                return handed.pop()  # and keep nothing of it: an unload is to free its memory
+            except IndexError:
+                return load()
 
-        taken = {*self._registry.names(), *self._registry.aliases()}
-        own = [] if first.id in taken else [first.id]  # two directories may end alike
-        name, *aliases = dict.fromkeys([*names, *own])
+        others = dict.fromkeys(other for other in (model_id, first.id) if other != name and other not in taken)
         try:
-            self._registry.add(name, Spec(load=again, aliases=tuple(aliases)))
-        except UnsupportedOption:
+            self._registry.add(name, Spec(load=again, aliases=tuple(others)))
+        except UnsupportedOption:  # another thread was faster
             first.close()
             raise
+        del first
         self._registry.load(name)
 
     def close(self) -> None:

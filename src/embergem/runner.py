@@ -95,15 +95,18 @@ class Runner(Managed):
     def add_model(self, which: "Which.Embedding", alias: str | None = None) -> None:
         """Load another model beside the first, reached by `model_id=`: its id as written, or `alias`.
 
+        With an alias it is reached by its id, too, unless another has that: so one model can be there twice, in two
+        dtypes, say.
+
         Raises:
             ValueError: The model cannot be had, or the name is taken.
         """
         which = check_selector(which)
         dtype = ModelDType(which.dtype)
-        names = (alias or which.model_id, which.model_id)
         self._add(
             lambda: load(which.model_id, which.arch, dtype="float32" if dtype is ModelDType.Auto else dtype.value),
-            *names,
+            alias or which.model_id,
+            which.model_id,
         )
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:

@@ -90,6 +90,23 @@ def test_several_models(tiny):
     asyncio.run(main())
 
 
+def test_one_model_with_two_tasks(tiny, embedder):
+    async def main():
+        builder = MultiModelBuilder()
+        for alias, task in (("queries", "query"), ("documents", "document")):
+            builder.add_model_with_alias(alias, EmbeddingModelBuilder(str(tiny)).with_task(task))
+        async with await builder.build() as model:
+            assert model.list_models() == ["queries", "documents"]
+            for name, task in (("queries", "query"), ("documents", "document"), (str(tiny), "query")):
+                vector = await model.generate_embedding_with_model("a", name)
+                assert np.array_equal(vector, embedder.embed("a", task=task)[0])
+        twice = MultiModelBuilder().add_model(EmbeddingModelBuilder(str(tiny)))
+        with pytest.raises(UnsupportedOption, match="is taken; add this model under an alias"):
+            await twice.add_model(EmbeddingModelBuilder(str(tiny))).build()
+
+    asyncio.run(main())
+
+
 REFUSED = sorted(
     name
     for name, method in vars(EmbeddingModelBuilder).items()

@@ -1,13 +1,16 @@
 """The selector-style API: names, defaults and exception types of the interface it follows."""
 
+import gc
 import inspect
 import warnings
+import weakref
 
 import numpy as np
 import pytest
 
 from embergem import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
-from embergem.errors import IgnoredOptionWarning, TruncationWarning
+from embergem.engine import Engine
+from embergem.errors import IgnoredOptionWarning, TruncationWarning, UnsupportedOption
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +169,34 @@ def test_models_are_managed(which, tiny):
                 call("nonsense")
         with pytest.raises(ValueError, match="taken"):
             runner.add_model(Which.Embedding(str(tiny)), alias="bert")
+
+
+def test_one_model_can_be_there_twice(which, tiny, embedder, monkeypatch):
+    with Runner(which) as runner:
+        first = str(tiny)
+        runner.add_model(Which.Embedding(first, dtype=ModelDType.BF16), alias="bf16")
+        assert runner.list_models() == [first, "bf16"]
+        exact, coarse = (runner.send_embedding_request(EmbeddingRequest("a"), name) for name in (first, "bf16"))
+        assert np.array_equal(np.float32(exact), embedder.embed("a"))
+        assert exact != coarse
+        assert runner.send_embedding_request(EmbeddingRequest("a"), "gemma3_text") == exact
+        loads = []
+        monkeypatch.setattr(Engine, "load", lambda *arguments, **options: loads.append(arguments))
+        for name, alias in ((first, None), (first, "bf16"), ("gemma3_text", None), (first, "default")):
+            with pytest.raises(UnsupportedOption, match=f"the name '{alias or name}' is taken.*an alias that is free"):
+                runner.add_model(Which.Embedding(name), alias=alias)
+        assert loads == []
+
+
+def test_an_unloaded_model_leaves_memory(which):
+    with Runner(which) as runner:
+        with runner._use(None) as engine:
+            seen = weakref.ref(engine)
+        del engine
+        runner.unload_model("default")
+        gc.collect()
+        assert seen() is None
+        assert len(runner.send_embedding_request(EmbeddingRequest("a"))) == 1
 
 
 def test_texts_become_ids_and_back(runner, embedder):
