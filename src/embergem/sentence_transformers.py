@@ -83,7 +83,11 @@ class SentenceTransformer:
         self.truncate_dim = truncate_dim
         self.embedder = Embedder(model_name_or_path, dtype=dtype, threads=threads, device=device)
         if self.default_prompt_name is not None:
-            self._prompt(self.default_prompt_name)
+            try:
+                self._prompt(self.default_prompt_name)
+            except InvalidTask:
+                self.close()
+                raise
 
     @property
     def device(self) -> str:

@@ -2,11 +2,13 @@
 
 import asyncio
 import doctest
+import gc
 import importlib
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +184,24 @@ def test_sklearn(tiny, embedder):
     assert cross_val_score(pipeline, texts, labels, cv=3).mean() > 0.9
     search = GridSearchCV(pipeline, {"embergemvectorizer__task": ["classification", None]}, cv=3).fit(texts, labels)
     assert search.best_score_ > 0.9
+
+
+@pytest.mark.parametrize(("library", "places"), [("sklearn", 4), ("lancedb", 8)])
+def test_models_that_others_pushed_out_are_freed(library, places, tiny, tmp_path):
+    cached = importlib.import_module(f"embergem.integrations.{library}")._embedder
+    options = ["float32"] if library == "sklearn" else []
+    cached.cache_clear()
+    before = set(threading.enumerate())
+    cached(str(tiny), *options)
+    threads = [thread for thread in set(threading.enumerate()) - before if "gemma3_text" in thread.name]
+    assert len(threads) == 2
+    for number in range(places):
+        cached(str(shutil.copytree(tiny.parent / "bert_mean", tmp_path / str(number))), *options)
+    gc.collect()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    cached.cache_clear()
 
 
 def test_a_model_without_the_prompt_takes_texts_as_they_are(query_only):

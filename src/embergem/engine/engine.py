@@ -15,7 +15,7 @@ from embergem._native import cut as native_cut
 from embergem.checkpoint import packed, scanned
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
-from embergem.engine import budget, fork
+from embergem.engine import budget, dropped, fork
 from embergem.engine.arithmetic import DTYPES, load_as
 from embergem.engine.cache import Cache
 from embergem.engine.fingerprint import fingerprint
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A loaded model. Thread-safe; close it to free its thread and its weights.
+    """A loaded model. Thread-safe; close it to free its threads and its weights, which dropping it does soon, too.
 
     Attributes:
         id: The name the model is known by.
@@ -100,6 +100,7 @@ class Engine:
             # What the bits of a vector depend on besides its ids.
             space=f"{fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
+        dropped.watch(self, self._loop)
 
     @classmethod
     def load(
