@@ -15,7 +15,8 @@ class Client(Embedder):
 
     Requests share pooled connections and are split when they are large; what fails for a while (429, 502, 503, 504, a
     broken connection) is sent again when the server's `Retry-After` says, or after a growing pause. Vectors travel as
-    base64. Errors are those of `embergem.errors`, as if the model were here.
+    base64. Errors are those of `embergem.errors`, as if the model were here; a server that comes to answer from another
+    model, whose vectors cannot be compared with those before, is an `UnexpectedAnswer`.
 
     Args:
         url: Address of the server, such as "http://localhost:1234", with or without "/v1".

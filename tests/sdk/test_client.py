@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -145,6 +146,47 @@ def test_the_arguments_of_both_clients_are_the_same():
     assert issubclass(AsyncClient, AsyncEmbedder)
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_closing_is_what_calls_on_their_way_are_told(kind):
+    seen, release = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        def do_POST(self):
+            seen.set()
+            release.wait(60)
+
+    async def main():
+        client = kind(url)
+        if kind is AsyncClient:
+            call = asyncio.create_task(client.embed("a"))
+        else:
+            call = asyncio.create_task(asyncio.to_thread(client.embed, "a"))
+        await asyncio.to_thread(seen.wait, 60)
+        await asyncio.to_thread(client._remote.close)
+        with pytest.raises(EngineClosed, match="closed before the request was done"):
+            await call
+
+    with played(Slow) as url:
+        try:
+            asyncio.run(main())
+        finally:
+            release.set()
+
+
+@contextmanager
+def played(handler):
+    """A server that answers as `handler` does; yields its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 DESCRIPTION = {"id": "m", "dimensions": 2, "allowed_dimensions": [2], "max_tokens": 9, "tasks": [], "dtype": "float32"}
 GOOD = {"data": [{"index": 0, "embedding": "AACAPwAAAAA="}]}  # [1.0, 0.0]
 
@@ -190,22 +232,17 @@ def scripted(monkeypatch):
         pauses.append(seconds)
 
     monkeypatch.setattr(http, "pause", pause)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     clients = []
+    with played(Scripted) as url:
 
-    def make(*script, **options):
-        Scripted.script, Scripted.seen = list(script), []
-        clients.append(Client(f"http://127.0.0.1:{server.server_port}", **options))
-        return clients[-1], pauses
+        def make(*script, **options):
+            Scripted.script, Scripted.seen = list(script), []
+            clients.append(Client(url, **options))
+            return clients[-1], pauses
 
-    yield make
-    for client in clients:
-        client.close()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        yield make
+        for client in clients:
+            client.close()
 
 
 def error(code, message="no"):
@@ -250,6 +287,23 @@ def test_a_body_that_is_too_large_is_halved(scripted):
     client, _ = scripted(*[(413, {}, error("body_too_large"))] * 5)
     assert client.embed(["a", "b", "c"]).tolist() == [[1, 0]] * 3
     assert [body["input"] for body, _ in Scripted.seen] == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"]]
+
+
+SPACE, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize("told", [SPACE, None])
+def test_a_server_that_changes_its_model_is_noticed(scripted, monkeypatch, told):
+    monkeypatch.setitem(DESCRIPTION, "fingerprint", told)
+    answers = [(200, {"x-embergem-space": space}, GOOD) for space in (SPACE, OTHER)]
+    client, _ = scripted(answers[0], (200, {}, GOOD), *answers)
+    assert client.fingerprint == told
+    client.embed("a")
+    assert client.fingerprint == SPACE
+    client.embed(["b"])  # one that does not say
+    client.embed("c")
+    with pytest.raises(UnexpectedAnswer, match=f"space {OTHER}, and those of this client were of {SPACE}"):
+        client.embed("d")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from embergem import AsyncEmbedder, Embedder, EmbeddingModelBuilder, Runner, Which
+from embergem import AsyncEmbedder, Client, Embedder, EmbeddingModelBuilder, Runner, Which
 from embergem.engine import Request
 from embergem.errors import InvalidTask
 from embergem.sentence_transformers import SentenceTransformer
@@ -76,3 +76,12 @@ def test_a_model_whose_prompt_is_not_there(tiny, started):
         SentenceTransformer(tiny, default_prompt_name="nonsense")
     assert ended(started())
     del caught
+
+
+def test_clients(url, started):
+    client = Client(url)
+    client.embed("a")
+    threads = started()
+    assert [thread.name for thread in threads] == ["embergem client"]
+    del client
+    assert ended(threads)

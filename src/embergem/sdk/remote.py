@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypedDict, TypeVar
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from embergem.engine.request import Request
-from embergem.errors import EmbergemError, EngineClosed, ForkedProcess
+from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
 from embergem.sdk.http import Http
 from embergem.sdk.inputs import part
 from embergem.sdk.wire import (
@@ -71,13 +72,17 @@ class Remote:
         key = api_key or os.environ.get("EMBERGEM_API_KEY")
         self._http = Http(url, api_key=key, timeout=timeout, retries=retries, connections=connections)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="embergem client", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="embergem client", daemon=True)
         self._thread.start()
+        # For a client that is dropped unclosed; what it has on its way holds it.
+        self._ended = weakref.finalize(self, _end, self._loop, self._http, self._pid)
+        self._ended.atexit = False
         try:
             self._described = self.call(self._describe).result()
         except BaseException:
             self.close()
             raise
+        self._space = self._described.fingerprint
 
     @property
     def id(self) -> str:
@@ -112,7 +117,7 @@ class Remote:
     @property
     def fingerprint(self) -> str | None:
         """Space of the vectors, where the server says it."""
-        return self._described.fingerprint
+        return self._space
 
     def submit(self, request: Request) -> Future[Answered]:
         """Send a request; cancelling the future closes its connection, and the server stops its work."""
@@ -133,14 +138,19 @@ class Remote:
         return self.call(lambda: self._http.get(path)).result()
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run `work` on the client's thread."""
+        """Run `work` on the client's thread.
+
+        Raises:
+            EngineClosed: After `close`; a call that is on its way then ends with it, too.
+        """
         if self._pid != os.getpid():
             raise ForkedProcess(
                 f"this client belongs to process {self._pid}, from which this one was forked; make one of your own"
             )
-        if self._closed:
-            raise EngineClosed("the client was closed; make a new one")
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+        with self._closing:  # what gets in has begun before the end does
+            if self._closed:
+                raise EngineClosed("the client was closed; make a new one")
+            return asyncio.run_coroutine_threadsafe(self._until_closed(work), self._loop)
 
     def close(self) -> None:
         """Close the connections and end the thread; requests on their way fail with `EngineClosed`."""
@@ -148,17 +158,18 @@ class Remote:
             if self._closed or self._pid != os.getpid():
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+            ending = self._ended()
         self._thread.join()
-        self._loop.close()
+        if ending is not None:
+            ending.result()
 
-    async def _end(self) -> None:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        await self._http.close()
+    async def _until_closed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self._closed:
+                raise EngineClosed("the client was closed before the request was done") from None
+            raise
 
     async def _describe(self) -> Description:
         return describe(await self._http.get(f"/v1/models/{quote(self._name)}"))
@@ -172,7 +183,18 @@ class Remote:
             if error.status != 413 or len(request) == 1:
                 raise
             return await self._in_halves(request)
+        self._check_space(headers.get("x-embergem-space"))
         return parse_vectors(answer, headers.get("x-embergem-truncated", ""), len(request), wanted)
+
+    def _check_space(self, space: str | None) -> None:
+        """Refuse vectors of another space than those before; a server may exchange its model under a client."""
+        self._space = self._space or space  # of a model that was not loaded yet the first answer tells it
+        if space is not None and space != self._space:
+            raise UnexpectedAnswer(
+                f"{self._http.url} now answers for {self._name!r} from another model: its vectors are of the space "
+                f"{space}, and those of this client were of {self._space}. They cannot be compared: make a new client, "
+                "and embed again what you keep"
+            )
 
     async def _in_halves(self, request: Request) -> Answered:
         """Send what is too large for the server as two requests."""
@@ -180,3 +202,28 @@ class Remote:
         first, second = [await self._embed(part(request, half)) for half in (slice(middle), slice(middle, None))]
         cut = [*first.truncated, *(middle + index for index in second.truncated)]
         return Answered(np.concatenate([first.vectors, second.vectors]), cut)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop, http: Http, pid: int) -> Future[None] | None:
+    """Cancel what is on its way, close the connections and end the thread.
+
+    It waits for nothing, because it may be run as a finalizer; the future tells how it went. In a fork, where the
+    thread is not, there is none.
+    """
+
+    async def end() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        try:
+            await http.close()
+        finally:
+            loop.call_soon(loop.stop)  # not at once: what waits for this task is to be told first
+
+    return asyncio.run_coroutine_threadsafe(end(), loop) if pid == os.getpid() else None
