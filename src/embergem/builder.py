@@ -8,15 +8,23 @@ import asyncio
 import logging
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
 from embergem.engine import Engine
 from embergem.engine.request import Vectors
 from embergem.errors import EmptyInput, UnsupportedOption
-from embergem.managed import Managed, gather, load
+from embergem.managed import Managed, gather
 from embergem.prompts import Task
+from embergem.sdk.backend import LoadOptions, load_engine
 from embergem.sdk.off_loop import off_loop
-from embergem.selectors import EmbeddingArchitecture, EmbeddingRequest, EmbeddingRequestBuilder, ModelDType
+from embergem.selectors import (
+    EmbeddingArchitecture,
+    EmbeddingRequest,
+    EmbeddingRequestBuilder,
+    ModelDType,
+    arithmetic,
+)
 
 
 class EmbeddingModelBuilder:
@@ -38,10 +46,7 @@ class EmbeddingModelBuilder:
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
-        self._arch: EmbeddingArchitecture | None = None
-        self._dtype = "float32"
-        self._device: str | None = None
-        self._threads: int | None = None
+        self._options: LoadOptions = {}
         self._task: str | None = None
         self._dimensions: int | None = None
 
@@ -57,23 +62,42 @@ class EmbeddingModelBuilder:
 
     def with_dtype(self, dtype: ModelDType | str) -> Self:
         """Choose the arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes, such as "int16"."""
-        name = dtype.value if isinstance(dtype, ModelDType) else dtype
-        self._dtype = "float32" if dtype is ModelDType.Auto else name
+        self._options["dtype"] = arithmetic(dtype)
         return self
 
     def with_threads(self, threads: int) -> Self:
         """Compute with so many threads at most."""
-        self._threads = threads
+        self._options["threads"] = threads
         return self
 
     def with_loader_type(self, arch: EmbeddingArchitecture) -> Self:
         """Refuse a model of another family than this."""
-        self._arch = arch
+        self._options["arch"] = arch.value
+        return self
+
+    def with_tokenizer_json(self, path: str | Path) -> Self:
+        """Use this tokenizer.json instead of the checkpoint's; the vectors are then a space of their own."""
+        self._options["tokenizer"] = path
+        return self
+
+    def with_window(self, window: int) -> Self:
+        """Use this sliding window instead of the one in config.json, where that was damaged."""
+        self._options["window"] = window
+        return self
+
+    def with_dense_from(self, model: str | Path) -> Self:
+        """Take dense layers that a GGUF file lacks from this model."""
+        self._options["dense_from"] = model
+        return self
+
+    def allow_missing_dense(self) -> Self:
+        """Take a model without the dense layers of its kind; its vectors are a space of their own."""
+        self._options["allow_missing_dense"] = True
         return self
 
     def with_device(self, device: str) -> Self:
         """Choose the device; this version has "cpu"."""
-        self._device = device
+        self._options["device"] = device
         return self
 
     def with_force_cpu(self) -> Self:
@@ -102,10 +126,6 @@ class EmbeddingModelBuilder:
         """Refuse: give the directory of a snapshot instead."""
         _refuse("with_hf_revision", "download that revision and give its directory as model_id")
 
-    def with_tokenizer_json(self, path: str) -> Self:
-        """Refuse: the tokenizer comes with the checkpoint."""
-        _refuse("with_tokenizer_json", "the tokenizer comes with the checkpoint; put yours there as tokenizer.json")
-
     def with_isq(self, kind: str) -> Self:
         """Refuse: see `with_dtype`."""
         _refuse("with_isq", 'choose the arithmetic with with_dtype("int16") or with_dtype("auto")')
@@ -116,11 +136,11 @@ class EmbeddingModelBuilder:
 
     def with_imatrix(self, path: str) -> Self:
         """Refuse: nothing is quantised with an importance matrix."""
-        _refuse("with_imatrix", "no importance matrix is used")
+        _refuse("with_imatrix", "weights are not quantised with an importance matrix; choose a dtype")
 
     def with_calibration_file(self, path: str) -> Self:
         """Refuse: nothing is calibrated."""
-        _refuse("with_calibration_file", "nothing is calibrated")
+        _refuse("with_calibration_file", "nothing needs calibration; choose a dtype")
 
     def with_max_num_seqs(self, count: int) -> Self:
         """Refuse: batches are packed by tokens."""
@@ -148,19 +168,19 @@ class EmbeddingModelBuilder:
 
     def from_uqff(self, paths: object) -> Self:
         """Refuse: embergem has no UQFF."""
-        _refuse("from_uqff", "embergem does not read UQFF")
+        _refuse("from_uqff", "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file")
 
     async def build(self) -> "EmbeddingModel":
         """Load the model without holding the event loop.
 
         Raises:
             UnknownModel, LoadError, InsufficientMemory: It cannot be had.
-            UnsupportedOption: A dtype, device or number of threads that this engine does not have.
+            UnsupportedOption: A dtype, device, window or number of threads that this engine does not have.
         """
         return await MultiModelBuilder().add_model(self).build()
 
     def _load(self) -> Engine:
-        return load(self.model_id, self._arch, dtype=self._dtype, threads=self._threads, device=self._device)
+        return load_engine(self.model_id, **self._options)
 
 
 class MultiModelBuilder:

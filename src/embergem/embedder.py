@@ -35,6 +35,7 @@ class Embedder(Methods):
         allow_missing_dense: Take a model without the dense layers of its kind; its vectors are a space of their own.
         arch: The family that the model must be of, such as "embeddinggemma"; None takes what it is.
         window: Use this sliding window instead of the one in config.json, where that was damaged.
+        tokenizer: Use this tokenizer.json instead of the checkpoint's; the vectors are then a space of their own.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.

@@ -5,14 +5,12 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
 from embergem.engine.request import Vectors
-from embergem.errors import UnknownModel, UnsupportedModel, UnsupportedOption
+from embergem.errors import UnknownModel, UnsupportedOption
 from embergem.registry import DEFAULT, Registry, Spec
 from embergem.sdk.backend import Answer
 from embergem.sdk.flight import Landed
-from embergem.selectors import EmbeddingArchitecture
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
 
@@ -144,26 +142,6 @@ class Managed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def load(
-    model_id: str,
-    arch: EmbeddingArchitecture | None,
-    *,
-    dtype: str,
-    threads: int | None = None,
-    device: str | None = None,
-) -> Engine:
-    """Load a model that must be of the family `arch`, where one is named.
-
-    Raises:
-        UnsupportedModel: It is of another.
-    """
-    engine = Engine.load(resolve(model_id), dtype=dtype, threads=threads, device=device)
-    if arch is not None and arch.value != engine.model_type:
-        engine.close()
-        raise UnsupportedModel(f"{model_id} is of the family {engine.model_type!r}, not {arch.name}; leave out arch")
-    return engine
 
 
 def gather(parts: Sequence[tuple[Sequence[int], Answer]], limit: int) -> Vectors:

@@ -7,15 +7,18 @@ refused with the reason; none is swallowed.
 
 import inspect
 import warnings
+from functools import partial
 
+from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, UnsupportedOption
-from embergem.managed import Managed, gather, load
-from embergem.selectors import EmbeddingRequest, ModelDType, Which, check_selector
+from embergem.managed import Managed, gather
+from embergem.sdk.backend import load_engine
+from embergem.selectors import EmbeddingRequest, Which, arithmetic, check_selector
 
 _REFUSED_BY_RUNNER = {
     "token_source": "set HF_TOKEN, which the hub library honours",
     "num_device_layers": "there is one device, so nothing to place",
-    "in_situ_quant": "this version computes in float32 only",
+    "in_situ_quant": "choose the arithmetic with Which.Embedding(dtype=ModelDType.I16), or I8",
     "anymoe_config": "this is for chat models",
     "enable_search": "this is for chat models",
     "search_embedding_model": "this is for chat models",
@@ -102,12 +105,7 @@ class Runner(Managed):
             ValueError: The model cannot be had, or the name is taken.
         """
         which = check_selector(which)
-        dtype = ModelDType(which.dtype)
-        self._add(
-            lambda: load(which.model_id, which.arch, dtype="float32" if dtype is ModelDType.Auto else dtype.value),
-            alias or which.model_id,
-            which.model_id,
-        )
+        self._add(partial(_load, which), alias or which.model_id, which.model_id)
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:
         """Embed the inputs of `request`, in order; one list of floats each.
@@ -153,3 +151,15 @@ class Runner(Managed):
             "add_model(Which.Embedding(..., dtype=...), alias=...)",
             param="dtype",
         )
+
+
+def _load(which: "Which.Embedding") -> Engine:
+    return load_engine(
+        which.model_id,
+        arch=which.arch and which.arch.value,
+        dtype=arithmetic(which.dtype),
+        tokenizer=which.tokenizer_json,
+        window=which.window,
+        dense_from=which.dense_from,
+        allow_missing_dense=which.allow_missing_dense,
+    )

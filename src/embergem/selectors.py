@@ -1,7 +1,7 @@
 """What the selector style and the builder style are written with: architectures, dtypes, requests, `Which`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self, cast
 
@@ -22,12 +22,29 @@ class EmbeddingArchitecture(Enum):
 
 
 class ModelDType(Enum):
-    """Arithmetic of the forward pass. `Auto` is float32."""
+    """Arithmetic of the forward pass; the value is the name that `Embedder(dtype=)` takes. `Auto` is float32.
+
+    A name may stand wherever a member does; the name "auto" is `Embedder`'s: int16 where that was measured to be near
+    lossless.
+    """
 
     Auto = "auto"
     F32 = "float32"
     BF16 = "bfloat16"
     F16 = "float16"
+    I16 = "int16"
+    I8 = "int8"
+
+
+def arithmetic(dtype: ModelDType | str) -> str:
+    """Return the engine's name for a dtype.
+
+    >>> arithmetic(ModelDType.Auto), arithmetic(ModelDType.I16), arithmetic("auto")
+    ('float32', 'int16', 'auto')
+    """
+    if isinstance(dtype, ModelDType):
+        return "float32" if dtype is ModelDType.Auto else dtype.value
+    return dtype
 
 
 class EmbeddingRequest:
@@ -170,9 +187,11 @@ class Which:
         Args:
             model_id: Hub id, alias or directory.
             arch: The family it must be of; None takes what its config.json says.
-            dtype: Arithmetic; `Auto` is float32.
-            tokenizer_json, topology, write_uqff, from_uqff, hf_cache_path, imatrix, calibration_file: Part of the
-                interface; `Runner` refuses those that are set, by name.
+            tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
+            dtype: Arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes.
+            topology, write_uqff, from_uqff, hf_cache_path, imatrix, calibration_file: Part of the interface; `Runner`
+                refuses those that are set, with the reason.
+            window, dense_from, allow_missing_dense: As for `Embedder`.
         """
 
         model_id: str
@@ -181,20 +200,22 @@ class Which:
         topology: str | None = None
         write_uqff: str | None = None
         from_uqff: str | list[str] | None = None
-        dtype: ModelDType = ModelDType.Auto
+        dtype: ModelDType | str = ModelDType.Auto
         hf_cache_path: str | None = None
         imatrix: str | None = None
         calibration_file: str | None = None
+        window: int | None = field(default=None, kw_only=True)
+        dense_from: str | None = field(default=None, kw_only=True)
+        allow_missing_dense: bool = field(default=False, kw_only=True)
 
 
 _REFUSED_BY_WHICH = {
-    "tokenizer_json": "the tokenizer comes with the checkpoint; put yours there as tokenizer.json",
     "topology": "there is one device, so nothing to place",
     "write_uqff": "embergem does not write UQFF",
-    "from_uqff": "embergem reads safetensors",
+    "from_uqff": "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file",
     "hf_cache_path": "set HF_HOME, which the hub library honours",
-    "imatrix": "nothing is quantised in float32",
-    "calibration_file": "nothing is quantised in float32",
+    "imatrix": "weights are not quantised with an importance matrix; choose a dtype",
+    "calibration_file": "nothing needs calibration; choose a dtype",
 }
 
 

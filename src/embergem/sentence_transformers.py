@@ -34,8 +34,8 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "trust_remote_code": (False, "embergem never runs code that comes with a model"),
     "revision": (None, "give the directory of a snapshot instead"),
     "token": (None, "set HF_TOKEN, which the hub library honours"),
-    "tokenizer_kwargs": (None, "the tokenizer is the checkpoint's"),
-    "config_kwargs": (None, "the config is the checkpoint's"),
+    "tokenizer_kwargs": (None, "tokenizer= names another tokenizer.json; settings of it are not taken"),
+    "config_kwargs": (None, "the config is the checkpoint's; window= corrects a damaged one"),
     "model_kwargs": (None, "dtype= and threads= are arguments here"),
 }
 
@@ -50,7 +50,7 @@ class SentenceTransformer:
         default_prompt_name: Prompt that `encode` uses unasked; None takes what the model declares, usually none.
         truncate_dim: Keep so many numbers of each vector. As in that library they are *not* scaled to length 1 again,
             unless `normalize_embeddings=True` asks for it.
-        dtype, threads: As for `Embedder`.
+        dtype, threads, dense_from, allow_missing_dense, arch, window, tokenizer: As for `Embedder`.
         options: The library's other arguments; those that ask for something embergem does not do are refused.
 
     Raises:
@@ -74,6 +74,11 @@ class SentenceTransformer:
         truncate_dim: int | None = None,
         dtype: str | None = None,
         threads: int | None = None,
+        dense_from: str | Path | None = None,
+        allow_missing_dense: bool = False,
+        arch: str | None = None,
+        window: int | None = None,
+        tokenizer: str | Path | None = None,
         **options: Any,
     ) -> None:
         _check_options(options)
@@ -81,7 +86,17 @@ class SentenceTransformer:
         self.prompts: dict[str, str] = {**declared.get("prompts", {}), **(prompts or {})}
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
-        self.embedder = Embedder(model_name_or_path, dtype=dtype, threads=threads, device=device)
+        self.embedder = Embedder(
+            model_name_or_path,
+            dtype=dtype,
+            threads=threads,
+            device=device,
+            dense_from=dense_from,
+            allow_missing_dense=allow_missing_dense,
+            arch=arch,
+            window=window,
+            tokenizer=tokenizer,
+        )
         if self.default_prompt_name is not None:
             try:
                 self._prompt(self.default_prompt_name)

@@ -128,7 +128,7 @@ def test_the_builders_have_the_names_of_the_crate():
         "with_loader_type", "with_dtype", "with_force_cpu", "with_token_source", "with_hf_revision", "with_isq",
         "with_auto_isq", "with_imatrix", "with_calibration_file", "with_max_num_seqs", "with_logging",
         "with_device_mapping", "with_device", "from_hf_cache_path", "write_uqff", "from_uqff", "build", "with_task",
-        "with_dimensions",
+        "with_dimensions", "with_window", "with_dense_from", "allow_missing_dense",
     }  # fmt: skip
     assert expected <= set(vars(EmbeddingModelBuilder))
 

@@ -77,6 +77,31 @@ class LoadOptions(TypedDict, total=False):
     allow_missing_dense: bool
     arch: str | None
     window: int | None
+    tokenizer: str | Path | None
+
+
+def load_engine(model: str | Path | None, **options: Unpack[LoadOptions]) -> Engine:
+    """Find a model and load it into this process.
+
+    Raises:
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
+        UnsupportedOption: An option that this engine does not have.
+    """
+    location = resolve(
+        model,
+        dense_from=options.get("dense_from"),
+        allow_missing_dense=options.get("allow_missing_dense", False),
+    )
+    tokenizer = options.get("tokenizer")
+    return Engine.load(
+        location,
+        dtype=options.get("dtype") or "float32",
+        threads=options.get("threads"),
+        device=options.get("device"),
+        arch=options.get("arch") or "auto",
+        window=options.get("window"),
+        tokenizer=None if tokenizer is None else Path(tokenizer).expanduser(),
+    )
 
 
 def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Backend:
@@ -88,19 +113,7 @@ def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Ba
         UnsupportedOption: An option that this engine does not have, or any at all for a server.
     """
     if not is_address(model):
-        location = resolve(
-            model,
-            dense_from=options.get("dense_from"),
-            allow_missing_dense=options.get("allow_missing_dense", False),
-        )
-        return Engine.load(
-            location,
-            dtype=options.get("dtype") or "float32",
-            threads=options.get("threads"),
-            device=options.get("device"),
-            arch=options.get("arch") or "auto",
-            window=options.get("window"),
-        )
+        return load_engine(model, **options)
     for name, value in options.items():
         if value is not None and value is not False:
             raise UnsupportedOption(
