@@ -18,14 +18,17 @@ from numpy.typing import ArrayLike
 
 from embergem.checkpoint.resolve import resolve
 from embergem.embedder import Embedder
+from embergem.engine import Engine
 from embergem.engine.request import Vectors
 from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
 from embergem.sdk.backend import is_address
+from embergem.sdk.flight import outside
 
 Precision = Literal["float32", "binary", "ubinary"]
 
+QUERY_NAMES = ("query",)
 DOCUMENT_NAMES = ("document", "passage", "corpus")
-"""Prompts that `encode_document` looks for, the first that the model has."""
+"""Prompts that `encode_query` and `encode_document` look for, the first that `prompts` has."""
 
 _REFUSED: dict[str, tuple[Any, str]] = {
     "modules": (None, "the modules are those of the checkpoint's modules.json"),
@@ -46,7 +49,7 @@ class SentenceTransformer:
     Args:
         model_name_or_path: Hub id, alias, directory, or address of an embergem server.
         device: None or "cpu".
-        prompts: Prompts by name, beside those that the model declares.
+        prompts: Prompts by name, before those that the model's files declare.
         default_prompt_name: Prompt that `encode` uses unasked; None takes what the model declares, usually none.
         truncate_dim: Keep so many numbers of each vector. As in that library they are *not* scaled to length 1 again,
             unless `normalize_embeddings=True` asks for it.
@@ -83,7 +86,12 @@ class SentenceTransformer:
     ) -> None:
         _check_options(options)
         declared = {} if is_address(model_name_or_path) else _declared(resolve(model_name_or_path).path)
-        self.prompts: dict[str, str] = {**declared.get("prompts", {}), **(prompts or {})}
+        # In that library both of these are always there, empty where neither the files nor the caller say more. What
+        # the files at a server declare isn't seen from here: its tasks take their place.
+        self._at_server = is_address(model_name_or_path)
+        self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
+        self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
+        self._settled = set(prompts or ())  # prompts of which nothing needs to be told any more
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
         self.embedder = Embedder(
@@ -193,11 +201,15 @@ class SentenceTransformer:
         return shaped[0] if isinstance(sentences, str) else shaped
 
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
-        """Embed queries with the model's prompt named "query", where it has one; see `encode`."""
-        return self.encode(sentences, **self._with_prompt(("query",), options))
+        """Embed queries with the prompt named "query" of `prompts`; see `encode`.
+
+        As in that library only what the model's files declare, or `prompts=`, counts. Where embergem knows a prompt
+        that the files lack, a warning says it, once.
+        """
+        return self.encode(sentences, **self._with_prompt(QUERY_NAMES, options))
 
     def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
-        """Embed documents with the first of the prompts "document", "passage" and "corpus" that there is."""
+        """Embed documents with the first of "document", "passage" and "corpus" in `prompts`; see `encode_query`."""
         return self.encode(sentences, **self._with_prompt(DOCUMENT_NAMES, options))
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
@@ -221,6 +233,8 @@ class SentenceTransformer:
     def _prompt(self, name: str) -> tuple[str | None, str | None]:
         """Find the prompt `name`: (what to put before a text, None) or (None, task)."""
         if name in self.prompts:
+            if not self.prompts[name]:
+                self._tell_of(name)
             return self.prompts[name], None
         if name in self.embedder.tasks:
             return None, name
@@ -228,11 +242,27 @@ class SentenceTransformer:
         raise InvalidTask(f"there is no prompt called {name!r}. The model has: {known}", param="prompt_name")
 
     def _with_prompt(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-        if options.get("prompt") is None and options.get("prompt_name") is None:
-            known = (name for name in names if name in self.prompts or name in self.embedder.tasks)
-            if (found := next(known, None)) is not None:
-                return {**options, "prompt_name": found}
-        return options
+        if options.get("prompt") is not None or options.get("prompt_name") is not None:
+            return options
+        there = [*self.prompts, *(self.embedder.tasks if self._at_server else ())]
+        found = next((name for name in names if name in there), None)
+        return options if found is None else {**options, "prompt_name": found}
+
+    def _tell_of(self, name: str) -> None:
+        """Say once that embergem knows a prompt where that library uses none."""
+        engine = self.embedder._backend
+        if name in self._settled or not isinstance(engine, Engine) or name not in engine.tasks:
+            return
+        self._settled.add(name)
+        pattern = (engine.prompt(name) or "").replace("{title}", "none")
+        if prefix := pattern.removesuffix("{content}"):
+            warnings.warn(
+                f"{self.embedder.model} is used without a prompt for {name!r}, as sentence-transformers uses it: its "
+                f"files declare none of that name. embergem knows one: SentenceTransformer(..., prompts={{{name!r}: "
+                f"{prefix!r}}}) takes it, and prompts={{{name!r}: ''}} does without it and without this warning",
+                UserWarning,
+                stacklevel=outside(),
+            )
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -54,20 +55,41 @@ def test_a_cut_alone_is_not_scaled_again(tiny, model):
 
 
 def test_prompts(tiny, model):
+    prompts = {"query": "task: search result | query: ", "document": "title: none | text: "}
+    given = SentenceTransformer(tiny, prompts=prompts)
     plain = model.encode("task: search result | query: x")
-    assert np.array_equal(model.encode_query("x"), plain)
-    assert np.array_equal(model.encode("x", prompt_name="query"), plain)
+    assert np.array_equal(given.encode_query("x"), plain)
+    assert np.array_equal(given.encode("x", prompt_name="query"), plain)
+    assert np.array_equal(given.encode_document("x"), model.encode("title: none | text: x"))
     assert np.array_equal(model.encode("x", prompt="task: search result | query: "), plain)
     assert np.array_equal(model.encode_query("x", prompt="other: "), model.encode("other: x"))
-    assert np.array_equal(model.encode_document("x"), model.encode("title: none | text: x"))
+    assert np.array_equal(model.encode("x", prompt_name="clustering"), model.encode("task: clustering | query: x"))
     with pytest.raises(InvalidTask, match=r"no prompt called 'sing'.*clustering"):
         model.encode("x", prompt_name="sing")
     own = SentenceTransformer(tiny.parent / "bert_mean", prompts={"passage": "p: "}, default_prompt_name="passage")
-    assert np.array_equal(own.encode("x"), own.encode_query("x", prompt="p: "))
-    assert np.array_equal(own.encode_document("x"), own.encode("x", prompt="p: "))
+    assert np.array_equal(own.encode("x"), own.encode_query("x", prompt_name="passage"))
+    for method in (own.encode_query, own.encode_document):  # as there, neither falls back to the default prompt
+        assert np.array_equal(method("x"), own.encode("x", prompt=""))
     assert not np.array_equal(own.encode("x"), own.encode("x", prompt=""))
     with pytest.raises(InvalidTask, match="'nonsense'"):
         SentenceTransformer(tiny, default_prompt_name="nonsense")
+
+
+def test_only_what_the_files_declare_is_put_before_a_text(tiny, query_only):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = SentenceTransformer(tiny)
+        plain = [model.encode("x").tolist()] * 2
+        assert [model.encode_query("x").tolist(), model.encode("x", prompt_name="query").tolist()] == plain
+        assert [model.encode_document("x").tolist() for _ in range(2)] == plain
+    assert [warning.filename for warning in caught] == [__file__] * 2
+    for warning, words in zip(caught, ("task: search result | query: ", "title: none | text: "), strict=True):
+        assert f"{words}'}}) takes it" in str(warning.message)
+    silent = SentenceTransformer(tiny, prompts={"query": "", "document": ""})
+    assert [silent.encode_query("x").tolist(), silent.encode_document("x").tolist()] == plain
+    declared = SentenceTransformer(query_only)  # what it lacks, embergem does not know either
+    assert np.array_equal(declared.encode_query("x"), declared.encode("query: x"))
+    assert np.array_equal(declared.encode_document("x"), declared.encode("x"))
 
 
 def test_binary_precisions(model):
@@ -126,5 +148,5 @@ def test_arguments_without_meaning_warn(tiny, model):
 
 def test_a_server_can_be_behind_it(url, model):
     remote = SentenceTransformer(url)
-    assert np.array_equal(remote.encode_query(["a"]), model.encode_query(["a"]))
+    assert np.array_equal(remote.encode_query(["a"]), model.encode(["task: search result | query: a"]))
     remote.close()

@@ -131,7 +131,7 @@ class Landed:
                 f"{len(indices)} of {self._count} inputs were cut to the limit of {self._limit} tokens: "
                 f"indices {_brief(indices)}" + (f" of {_brief(lengths)} tokens" if lengths else ""),
                 TruncationWarning,
-                stacklevel=_outside(),
+                stacklevel=outside(),
             )
 
 
@@ -157,7 +157,7 @@ def _brief(numbers: Sequence[int]) -> str:
     return shown + (f", and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
-def _outside() -> int:
+def outside() -> int:
     """The `stacklevel` of the nearest caller outside embergem."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "embergem":
