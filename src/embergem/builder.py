@@ -86,7 +86,7 @@ class EmbeddingModelBuilder:
         return self
 
     def with_dense_from(self, model: str | Path) -> Self:
-        """Take dense layers that a GGUF file lacks from this model."""
+        """Take the dense layers that the files lack from this model."""
         self._options["dense_from"] = model
         return self
 

@@ -188,7 +188,7 @@ class Remote:
 
     def _check_space(self, space: str | None) -> None:
         """Refuse vectors of another space than those before; a server may exchange its model under a client."""
-        self._space = self._space or space  # of a model that was not loaded yet the first answer tells it
+        self._space = self._space or space  # where the description lacks it, the first answer tells it
         if space is not None and space != self._space:
             raise UnexpectedAnswer(
                 f"{self._http.url} now answers for {self._name!r} from another model: its vectors are of the space "
