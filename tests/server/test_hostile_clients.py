@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import logging
 import socket
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,31 +17,65 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embergem.config import Settings
 from embergem.errors import InvalidRequest
-from embergem.server import run
+from embergem.server import careful, run
 from embergem.server.parse import parse, texts_or_ids
 from embergem.server.schema import EmbeddingsRequest
 
-QUICK = Settings(log_level="critical", access_log="off", receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
+QUIET = {"log_level": "critical", "access_log": "off"}
+QUICK = Settings(**QUIET, receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+REQUEST = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
 
 
 @pytest.fixture(params=[H11Protocol, HttpToolsProtocol])
-def address(request, registry, monkeypatch):
-    """Host and port of an impatient server, with either of uvicorn's parsers."""
+def parser(request, monkeypatch):
+    """Either of uvicorn's parsers, for the servers of a test."""
     monkeypatch.setattr(run, "_protocol", lambda: request.param)
+
+
+@contextmanager
+def listening(registry, **settings):
+    """Host and port of a server."""
+    with running(registry, Settings(**QUIET, **settings)) as url:
+        yield place(url)
+
+
+def place(url):
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+@pytest.fixture
+def address(parser, registry):
+    """Host and port of an impatient server."""
     with running(registry, QUICK) as url:
-        host, port = url.removeprefix("http://").split(":")
-        yield host, int(port)
+        yield place(url)
 
 
-def answer(connection):
-    """All that comes until the server hangs up: (status, error code)."""
+def everything(connection):
+    """All that comes until the server hangs up: (status, headers, body)."""
     connection.settimeout(10)
     received = b""
     while part := connection.recv(65536):
         received += part
-    head, _, body = received.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)["error"]["code"]
+    head, _, content = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), content
+
+
+def answer(connection):
+    """All that comes until the server hangs up: (status, error code)."""
+    status, _, content = everything(connection)
+    return status, json.loads(content)["error"]["code"]
+
+
+def one_answer(connection):
+    """Status of the next answer on a connection that stays open."""
+    connection.settimeout(10)
+    received = b""
+    while not received.endswith(b"}"):  # the end of the body: head and body may come apart
+        received += connection.recv(1 << 16)
+    return int(received.split()[1])
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"])
@@ -99,14 +136,10 @@ def test_a_body_of_unknown_length_is_refused_when_it_is_too_large(address):
 
 
 def test_a_connection_lives_on_between_requests(address):
-    request = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
     with socket.create_connection(address) as connection:
         for _ in range(2):
-            connection.sendall(request)
-            received = b""
-            while not received.endswith(b"}"):  # the end of the body: head and body may come apart
-                received += connection.recv(1 << 16)
-            assert received.startswith(b"HTTP/1.1 200")
+            connection.sendall(REQUEST)
+            assert one_answer(connection) == 200
             connection.settimeout(0.4)  # longer than a request may take to arrive
             with pytest.raises(TimeoutError):
                 connection.recv(1)
@@ -114,15 +147,113 @@ def test_a_connection_lives_on_between_requests(address):
 
 
 def test_two_requests_at_once_on_one_connection(address):
-    request = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
-    last = request.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    last = REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close")
     with socket.create_connection(address) as connection:
-        connection.sendall(request + last)
+        connection.sendall(REQUEST + last)
         connection.settimeout(10)
         received = b""
         while part := connection.recv(65536):
             received += part
     assert received.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_body_that_was_not_read_is_no_head(parser, registry):
+    """A refusal that needs no body comes before it, and what then comes of it is passed over."""
+    refused = HEAD + b"X-Request-Timeout: soon\r\nContent-Length: 300000\r\n\r\n"
+    with listening(registry, idle_timeout=0.3) as address, socket.create_connection(address) as connection:
+        for _ in range(2):
+            connection.sendall(refused)
+            assert one_answer(connection) == 400
+            connection.sendall(b"x" * 300_000 + REQUEST)
+            assert one_answer(connection) == 200
+        connection.sendall(refused)
+        assert one_answer(connection) == 400
+        connection.sendall(b"x" * 300_000)
+        assert connection.recv(1) == b""  # idle for too long, as any other
+
+
+def test_a_head_after_a_body_that_was_not_read_has_its_limit(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(HEAD + b"X-Request-Timeout: soon\r\nContent-Length: 9000\r\n\r\n")
+        assert one_answer(connection) == 400
+        connection.sendall(b"x" * 9000 + HEAD)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            flood(connection)
+
+
+def test_what_is_refused_before_it_is_a_request_has_an_id(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"no HTTP\r\n\r\n")
+        status, headers, _ = everything(connection)
+        assert (status, len(headers["x-request-id"])) == (400, 32)
+    with socket.create_connection(address) as connection:
+        connection.sendall(HEAD + b"X-Request-Id: mine\r\nContent-Length: 100\r\n\r\n{")
+        status, headers, _ = everything(connection)
+        assert (status, headers["x-request-id"]) == (408, "mine")
+
+
+def test_idle_connections_make_room_the_longest_first(parser, registry):
+    with listening(registry, max_connections=2) as address:
+        first, second = socket.create_connection(address), socket.create_connection(address)
+        with first, second, socket.create_connection(address) as third:
+            third.sendall(REQUEST)
+            assert one_answer(third) == 200
+            first.settimeout(10)
+            assert first.recv(1) == b""
+            with socket.create_connection(address) as fourth:
+                fourth.sendall(REQUEST)
+                assert one_answer(fourth) == 200
+                second.settimeout(10)
+                assert second.recv(1) == b""
+                third.sendall(REQUEST)
+                assert one_answer(third) == 200
+
+
+def test_connections_at_work_are_the_limit(parser, registry):
+    expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
+    with listening(registry, max_connections=2) as address:
+        first, second = socket.create_connection(address), socket.create_connection(address)
+        with first, second:
+            for connection in (first, second):
+                connection.sendall(expecting)
+                connection.settimeout(10)
+                assert b"100 Continue" in connection.recv(1000)
+            with socket.create_connection(address) as third:
+                status, headers, content = everything(third)
+            error = json.loads(content)["error"]
+            assert (status, error["code"], error["type"]) == (503, "too_many_connections", "server_error")
+            assert int(headers["retry-after"]) >= 1
+            assert len(headers["x-request-id"]) == 32
+            first.sendall(b'{"input": "a"}')
+            assert one_answer(first) == 200
+            with socket.create_connection(address) as fourth:
+                fourth.sendall(REQUEST)
+                assert one_answer(fourth) == 200
+
+
+class Heard(logging.Handler):
+    """Waits for a message of the log."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words, self.event = words, threading.Event()
+
+    def emit(self, record):
+        if self.words in record.getMessage():
+            self.event.set()
+
+
+def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch):
+    monkeypatch.setattr(careful, "STALLED", 0.3)
+    heard = Heard("has read nothing")
+    monkeypatch.setattr(careful.log, "handlers", [heard])
+    content = json.dumps({"input": ["a"] * 2048}).encode()
+    request = HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content
+    with listening(registry) as address, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(address)
+        connection.sendall(request * 8)
+        assert heard.event.wait(30)
 
 
 JSON = st.recursive(

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import socket
 
 import httpx
 import pytest
@@ -87,6 +88,18 @@ def test_the_access_log_as_json(registry, logged):
     first, second = map(json.loads, logged())
     assert first["texts"] == ["a s3cret"]
     assert (second["status"], second["code"]) == (400, "invalid_task")
+
+
+def test_what_is_refused_before_it_is_a_request_is_logged_and_counted(registry, logged):
+    with running(registry, Settings(log_level="critical")) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            while connection.recv(1000):
+                pass
+        page = httpx.get(f"{url}/metrics").text
+    assert re.search(r"client=127.0.0.1 method=- path=- status=400 .*code=invalid_http", logged()[0])
+    assert re.search(r'embergem_http_requests_total\{code="invalid_http",.*status="400"\} 1.0', page)
 
 
 def test_tokens_are_counted_and_shown(http):

@@ -27,7 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_body: Bytes of a body; 50 MiB is about twelve million tokens of plain text.
         max_inputs: Inputs of one request; OpenAI takes 2,048.
         max_header_bytes: Bytes of a request's line and headers.
-        max_connections: Connections at once; more are answered 503.
+        max_connections: Connections at once; the longest idle one makes room, and where none is idle it is a 503.
         max_batch_tokens: Tokens of a batch; None is what the engine thinks best.
         max_queue_tokens: Tokens that may wait for one model and lane; more are answered 429.
         cache_bytes: Memory for vectors that were computed before, for all models together; 0 is none.

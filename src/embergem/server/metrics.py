@@ -50,9 +50,9 @@ class Metrics:
             for place, count in enumerate((notes.inputs, notes.tokens, notes.truncated)):
                 counts[place] += count
 
-    def refused(self, status: int) -> None:
-        """Count what was refused before it was a request: late, with too long a head, or no HTTP."""
-        self._requests["", "", "", str(status), "refused"] += 1
+    def refused(self, status: int, code: str) -> None:
+        """Count what was refused before it was a request: late, one too many, with too long a head, or no HTTP."""
+        self._requests["", "", "", str(status), code] += 1
 
     def page(self, registry: Registry) -> tuple[bytes, str]:
         """Return the page in the text format and its media type.

@@ -3,6 +3,7 @@
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,11 @@ from embergem.server.call import Notes
 from embergem.server.metrics import Metrics
 
 access = logging.getLogger("embergem.access")
+
+
+def new_id() -> str:
+    """Make an id for a request that brought none."""
+    return uuid.uuid4().hex
 
 
 class Observe:
@@ -30,7 +36,7 @@ class Observe:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        notes = Notes(request_id=given if 0 < len(given) <= 128 and given.isprintable() else uuid.uuid4().hex)
+        notes = Notes(request_id=given if 0 < len(given) <= 128 and given.isprintable() else new_id())
         scope["embergem.notes"] = notes
         status, size = 0, 0
 
@@ -52,28 +58,43 @@ class Observe:
             self.metrics.in_flight -= 1
             self.metrics.answered(scope["method"], notes, status or 499, seconds)
             if self.settings.access_log != "off":
-                access.info(self._line(scope, notes, status or 499, size, seconds))
+                client = (scope.get("client") or ("-", 0))[0]
+                what = (client, scope["method"], scope["path"], status or 499, size, seconds)
+                access.info(_line(self.settings, notes, *what))
 
-    def _line(self, scope: Scope, notes: Notes, status: int, size: int, seconds: float) -> str:
-        client = scope.get("client") or ("-", 0)
-        fields: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "id": notes.request_id,
-            "client": client[0],
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "ms": round(seconds * 1000, 2),
-            "bytes": size,
-        }
-        about = {name: getattr(notes, name) for name in ("key", "model", "task", "code", "inputs", "tokens")}
-        about |= {"truncated": notes.truncated, "cached": notes.cached}
-        fields |= {name: value for name, value in about.items() if value}
-        if self.settings.log_inputs and notes.texts is not None:
-            fields["texts"] = notes.texts
-        if self.settings.access_log == "json":
-            return msgspec.json.encode(fields).decode()
-        return " ".join(_plain(name, value) for name, value in fields.items())
+
+def refusals(metrics: Metrics, settings: Settings) -> Callable[[Notes, str, int, int], None]:
+    """What counts and logs a request that was refused before it was one; for `careful`."""
+
+    def refused(notes: Notes, client: str, status: int, size: int) -> None:
+        metrics.refused(status, notes.code)
+        if settings.access_log != "off":
+            access.info(_line(settings, notes, client, "-", "-", status, size, 0.0))
+
+    return refused
+
+
+def _line(
+    settings: Settings, notes: Notes, client: str, method: str, path: str, status: int, size: int, seconds: float
+) -> str:
+    fields: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "id": notes.request_id,
+        "client": client,
+        "method": method,
+        "path": path,
+        "status": status,
+        "ms": round(seconds * 1000, 2),
+        "bytes": size,
+    }
+    about = {name: getattr(notes, name) for name in ("key", "model", "task", "code", "inputs", "tokens")}
+    about |= {"truncated": notes.truncated, "cached": notes.cached}
+    fields |= {name: value for name, value in about.items() if value}
+    if settings.log_inputs and notes.texts is not None:
+        fields["texts"] = notes.texts
+    if settings.access_log == "json":
+        return msgspec.json.encode(fields).decode()
+    return " ".join(_plain(name, value) for name, value in fields.items())
 
 
 def _plain(name: str, value: Any) -> str:

@@ -16,8 +16,10 @@ from embergem.config import Entry, Key, Settings
 from embergem.errors import EmbergemError, ModelFailed, UnsupportedOption
 from embergem.server.app import application
 from embergem.server.careful import careful
+from embergem.server.descriptors import allow_connections
 from embergem.server.gate import LOOPBACK
 from embergem.server.keys import KeyRing
+from embergem.server.observe import refusals
 from embergem.server.service import Service
 from embergem.server.serving import make_service
 
@@ -44,6 +46,7 @@ def serve(
     with bind(host, settings.port) as listener:
         service = make_service(settings, entries, keys())
         log_to_stderr(settings)
+        allow_connections(settings.max_connections)
         shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
         # uvicorn raises the signal that stopped it again once it has shut down; a clean stop is not a failure.
@@ -115,7 +118,8 @@ def server(service: Service) -> Server:
             _protocol(),
             seconds=settings.receive_timeout,
             header_bytes=settings.max_header_bytes,
-            refused=service.metrics.refused,
+            connections=settings.max_connections,
+            refused=refusals(service.metrics, settings),
         ),
         ws="none",
         lifespan="off",
@@ -124,7 +128,6 @@ def server(service: Service) -> Server:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=settings.idle_timeout,  # type: ignore[arg-type]
         timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]
     )
