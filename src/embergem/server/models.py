@@ -11,7 +11,7 @@ from embergem.server.service import Service
 
 
 async def models(call: Call) -> Response:
-    """List every name that `model` may have: ids and aliases, then each of them with each task."""
+    """List every id and alias that `model` may have, then each of a loaded model with each of its tasks."""
     service = call.service
     plain = [describe(name, service) for name in service.known()]
     tasked = [describe(f"{model.id}:{task}", service) for model in plain for task in model.tasks or ()]
