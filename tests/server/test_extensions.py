@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import threading
 
 import httpx
 import numpy as np
@@ -11,6 +12,8 @@ from serving import running
 
 from embergem.config import Settings
 from embergem.sdk.outputs import shape
+from embergem.server import embeddings
+from embergem.server.embeddings import written
 from embergem.server.wire import encode
 
 TEXTS = ["What is graphene?", "a", ""]
@@ -104,6 +107,34 @@ def test_foreign_ids_are_told(http):
 def test_unknown_fields_are_named(http):
     answer = post(http, keep_alive=5, größe="x")
     assert answer.headers["x-embergem-ignored"] == "keep_alive,gr%C3%B6%C3%9Fe"
+
+
+def test_headers_stay_short(http):
+    """Some clients refuse a head of 8,000 bytes."""
+    fields = {"🦆" * 100: 5, "é" * 300: 5}
+    answer = post(http, prompt="größe 🦆 " * 500, truncate_sequence=True, **fields)
+    prompt, ignored = answer.headers["x-embergem-prompt"], answer.headers["x-embergem-ignored"]
+    assert len(prompt) <= 1000
+    assert json.loads(prompt).startswith("größe 🦆 ")
+    assert json.loads(prompt).endswith("...")
+    assert len(ignored) <= 1004
+    assert ignored.startswith("%F0%9F%A6%86")
+    assert ignored.endswith(",...")
+
+
+def test_a_large_answer_is_written_beside_the_event_loop(http, monkeypatch):
+    threads = []
+
+    def watched(body, result):
+        threads.append(threading.current_thread())
+        return written(body, result)
+
+    monkeypatch.setattr(embeddings, "written", watched)
+    small = post(http)
+    monkeypatch.setattr(embeddings, "MANY", 96)
+    assert post(http).json()["data"] == small.json()["data"]
+    loop, beside = threads
+    assert loop is not beside
 
 
 def test_a_strict_server_refuses_unknown_fields_and_a_default_task_is_applied_where_it_can_be(registry, embedder):

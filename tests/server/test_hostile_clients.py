@@ -6,20 +6,22 @@ import logging
 import socket
 import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import running
+from serving import running, serving
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embergem.config import Settings
 from embergem.errors import InvalidRequest
-from embergem.server import careful, run
-from embergem.server.parse import parse, texts_or_ids
+from embergem.server import body, careful, run
+from embergem.server.parse import MOST_FIELDS, parse, texts_or_ids
 from embergem.server.schema import EmbeddingsRequest
+from embergem.server.service import Service
 
 QUIET = {"log_level": "critical", "access_log": "off"}
 QUICK = Settings(**QUIET, receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
@@ -256,6 +258,58 @@ def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch)
         assert heard.event.wait(30)
 
 
+def test_the_bodies_in_memory_have_a_limit_together(parser, registry, monkeypatch):
+    """What is counted is beyond the first 64 KiB of each, so a small request passes beside the large ones."""
+    monkeypatch.setattr(body, "AT_ONCE", 1)
+    service = Service(registry, Settings(**QUIET, max_body=1 << 17))
+    whole = HEAD + b"Content-Length: 131072\r\n\r\n" + b" " * 131072
+
+    def until(held):
+        end = time.monotonic() + 20
+        while service.bodies.bytes != held:
+            assert time.monotonic() < end, service.bodies.bytes
+
+    with serving(service) as url:
+        slow = [socket.create_connection(place(url)) for _ in range(2)]
+        for count, connection in enumerate(slow, 1):
+            connection.sendall(whole[:-1])
+            until(count * 65535)
+        with socket.create_connection(place(url)) as connection:
+            connection.sendall(whole)
+            assert one_answer(connection) == 503
+            connection.sendall(REQUEST)
+            assert one_answer(connection) == 200
+        for connection in slow:
+            connection.close()
+        until(0)
+        with socket.create_connection(place(url)) as connection:
+            connection.sendall(whole)
+            assert one_answer(connection) == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{" + b",".join(b'"f%d":0' % number for number in range(MOST_FIELDS + 1)) + b"}", "more than 100 fields"),
+        (b'{"input": "a"' + b',"f":0' * 1_000_000 + b"}", "more than 100 fields"),
+        (b'{"input": [' + b"[]," * 1_000_000 + b"[]]}", "more than 8 entries"),
+        (b'{"input": [' + b'"ab",' * 1_000_000 + b'"a"]}', "more than 8 entries"),
+        (b'{"input": [' + b'"a",' * 8 + b"[]," * 1_000_000 + b'"a"]}', r"input\[8\]: Expected `str`, got `array`"),
+        (b'{"input": ["a",' + b"[]," * 1_000_000 + b'"a"]}', r"input\[1\]: Expected `str`, got `array`"),
+        (b'{"input": [' + b"500," * 5_000_000 + b"5]}", "more than 4194304 token ids"),
+    ],
+    ids=["fields", "large fields", "rows", "texts", "lists among texts", "lists as texts", "ids"],
+)
+def test_nothing_is_built_before_it_is_known_how_much(content, words):
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match=words):
+            texts_or_ids(parse(content, EmbeddingsRequest)[0].input, 8)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + 100_000
+    finally:
+        tracemalloc.stop()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -269,7 +323,7 @@ FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "in
 def test_any_body_is_read_or_refused(body):
     try:
         request, _ = parse(body, EmbeddingsRequest)
-        texts, ids = texts_or_ids(request.input)
+        texts, ids = texts_or_ids(request.input, 9)
     except InvalidRequest:
         return
     assert (texts is None) != (ids is None)
@@ -290,7 +344,7 @@ def test_nothing_is_computed_for_who_has_gone(registry):
     from concurrent.futures import Future
 
     from embergem.errors import Cancelled
-    from embergem.server.waiting import unless_gone
+    from embergem.server.waiting import result_of
 
     class Gone:
         async def receive(self):
@@ -298,5 +352,19 @@ def test_nothing_is_computed_for_who_has_gone(registry):
 
     work = Future()
     with pytest.raises(Cancelled):
-        asyncio.run(unless_gone(Gone(), work, time.monotonic() + 60))
+        asyncio.run(result_of(Gone(), work, time.monotonic() + 60))
     assert work.cancelled()
+
+
+@pytest.mark.parametrize("titles", [None, ["T", None], ["T" * 4096, None]])
+def test_what_takes_long_to_tokenize_is_tokenized_beside_the_event_loop(titles):
+    from embergem.engine import Request
+    from embergem.server.waiting import submit
+
+    class Engine:
+        def submit(self, request):
+            return threading.current_thread()
+
+    request = Request(texts=["a", "b"], titles=titles)
+    beside = asyncio.run(submit(Engine(), request)) is not threading.current_thread()
+    assert beside == (titles is not None and titles[0] != "T")

@@ -26,6 +26,8 @@ class Other:
     def __init__(self):
         self.seen = []
         self.go_on = threading.Event()
+        self.waiting = 0
+        self.left = threading.Event()
 
     async def chat(self, request):
         body = await request.json()
@@ -37,6 +39,16 @@ class Other:
             return JSONResponse({"id": "1", "model": body["model"], "choices": [{"index": 0, "message": message}]})
         return StreamingResponse(self.parts(), media_type="text/event-stream")
 
+    async def silent(self, request):
+        """Say nothing until the other side hangs up."""
+        await request.body()
+        self.waiting += 1
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.001)
+        self.waiting -= 1
+        self.left.set()
+        return JSONResponse({})
+
     async def parts(self):
         yield b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "hel"}}]}\n\n'
         while not self.go_on.is_set():  # the second half comes only after the first was seen
@@ -46,6 +58,7 @@ class Other:
     @contextmanager
     def running(self):
         routes = [Route(path, self.chat, methods=["POST"]) for path in ("/api/chat/completions", "/api/embeddings")]
+        routes.append(Route("/api/completions", self.silent, methods=["POST"]))
         with bind("127.0.0.1", 0) as listener:
             server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -121,6 +134,67 @@ def test_errors_come_back_as_they_are(url):
 def test_what_cannot_be_sent_on(url, path, body, status, words):
     answer = httpx.post(f"{url}/v1/{path}", json=body)
     assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings"])
+@pytest.mark.parametrize(
+    "content",
+    [b'{"model": "llama", "user": "\xff"}', b'{"model": "llama", "\xff": 5}', b'{"model": "llama", "user": 1e}'],
+)
+def test_what_is_no_json_is_the_callers_mistake(url, path, content):
+    answer = httpx.post(f"{url}/v1/{path}", content=content)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_what_is_not_looked_at_passes_as_it_came(url, other):
+    content = b'{"model": "llama", "messages": [], "big": 1e999, "long": 12345678901234567890123, "none": null}'
+    headers = {"x-request-id": "größe".encode("latin-1"), "accept-language": "größe".encode("latin-1")}
+    assert httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers).status_code == 200
+    _, body, seen = other.seen[-1]
+    assert body == {"model": "meta/llama", "messages": [], "big": float("inf"), "long": 12345678901234567890123}
+    assert (seen["x-request-id"], seen["accept-language"]) == ("größe", "größe")
+    httpx.post(f"{url}/v1/chat/completions", content=content, headers={"x-request-id": "x" * 200})
+    assert len(other.seen[-1][2]["x-request-id"]) == 32  # the one that stands in our log
+
+
+def test_an_answer_of_another_server_has_a_deadline(url, other):
+    late = httpx.post(f"{url}/v1/completions", json={"model": "llama"}, headers={"x-request-timeout": "0.1"})
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+    bad = httpx.post(f"{url}/v1/completions", json={"model": "llama"}, headers={"x-request-timeout": "soon"})
+    assert bad.status_code == 400
+
+
+def test_a_client_that_hangs_up_frees_the_other_server(url, other):
+    async def ask():
+        async with httpx.AsyncClient(timeout=60) as client:
+            asked = asyncio.create_task(client.post(f"{url}/v1/completions", json={"model": "llama"}))
+            while not other.waiting:
+                await asyncio.sleep(0.001)
+            other.left.clear()
+            asked.cancel()
+            await asyncio.wait([asked])
+
+    asyncio.run(asyncio.wait_for(ask(), 30))
+    assert other.left.wait(30)
+
+
+def test_requests_that_wait_do_not_hold_up_others(url, other):
+    """As many as come: who limits connections is the server they come in through."""
+
+    async def ask():
+        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
+            asked = [
+                asyncio.create_task(client.post(f"{url}/v1/completions", json={"model": "llama"})) for _ in range(120)
+            ]
+            while other.waiting < 120:
+                await asyncio.sleep(0.001)
+            answer = await client.post(f"{url}/v1/chat/completions", json={"model": "llama"})
+            for task in asked:
+                task.cancel()
+            await asyncio.wait(asked)
+            return answer.status_code
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30)) == 200
 
 
 def test_the_models_of_others_are_listed(url):

@@ -115,6 +115,11 @@ def test_tokens_are_counted_and_shown(http):
     assert http.post("/v1/tokenize", json={"input": [9906]}).json()["error"]["code"] == "token_out_of_range"
 
 
+def test_tokenizing_has_a_deadline(http):
+    late = http.post("/v1/tokenize", json={"input": ["graphene " * 5000] * 20}, headers={"x-request-timeout": "1e-6"})
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
 def test_pages_of_other_origins_may_ask_only_where_listed(registry, http):
     headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
     assert "access-control-allow-origin" not in http.options("/v1/embeddings", headers=headers).headers

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from embergem.errors import EmbergemError, UnknownModel
 from embergem.server.answers import json_response
-from embergem.server.body import read_body
 from embergem.server.call import Call
 from embergem.server.errors import kind_of
 from embergem.server.parse import parse
@@ -45,7 +44,8 @@ async def status(call: Call) -> Response:
 
 async def _manage(call: Call, action: Callable[[str], None] | None) -> Response:
     settings = call.service.settings
-    body, _ = parse(await read_body(call.http, settings.max_body), ModelRequest, strict=settings.strict)
+    content = await call.service.bodies.read(call.http, settings.max_body)
+    body, _ = parse(content, ModelRequest, strict=settings.strict)
     registry, name = call.service.registry, body.model_id
     try:
         if action is not None:

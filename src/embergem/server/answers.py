@@ -1,5 +1,6 @@
 """Answers and the small conventions of their headers."""
 
+import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -7,12 +8,13 @@ import msgspec
 from starlette.responses import Response
 
 MOST = 1000
-"""Characters of a list in a header; some clients refuse headers of 8,000."""
+"""Characters of a list or a text in a header; some clients refuse headers of 8,000."""
 
 
-def json_response(content: msgspec.Struct, status: int = 200) -> Response:
-    """Encode a struct."""
-    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+def json_response(content: msgspec.Struct | bytes, status: int = 200) -> Response:
+    """Encode a struct; bytes are JSON already."""
+    encoded = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return Response(encoded, status_code=status, media_type="application/json")
 
 
 def quoted_list(names: Sequence[str]) -> str:
@@ -21,5 +23,17 @@ def quoted_list(names: Sequence[str]) -> str:
     >>> quoted_list(["size", "größe"])
     'size,gr%C3%B6%C3%9Fe'
     """
-    text = ",".join(quote(name[:100], safe=" :/@+-_.~", errors="replace") for name in names)
+    text = ",".join(quote(name[:80], safe=" :/@+-_.~", errors="replace") for name in names)  # a letter may become 12
     return text if len(text) <= MOST else text[: text.rindex(",", 0, MOST)] + ",..."
+
+
+def quoted_text(text: str) -> str:
+    r"""Write text as a JSON string in ASCII; a long one ends in `...`.
+
+    >>> print(quoted_text("größe: {content}"))
+    "gr\u00f6\u00dfe: {content}"
+    """
+    kept, end = text, ""
+    while len(quoted := json.dumps(kept + end)) > MOST:
+        kept, end = kept[: len(kept) * MOST // len(quoted)], "..."
+    return quoted

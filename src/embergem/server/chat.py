@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from embergem.errors import UnknownModel
-from embergem.server.body import read_body
 from embergem.server.call import Call
-from embergem.server.proxy import model_of
+from embergem.server.proxy import named
+from embergem.server.waiting import deadline
 
 
 async def chat_completions(call: Call) -> Response:
@@ -25,8 +25,8 @@ async def responses(call: Call) -> Response:
 
 async def _forward(call: Call) -> Response:
     service = call.service
-    body = await read_body(call.http, service.settings.max_body)
-    name = model_of(body)
+    late = deadline(call.http, service.settings.request_timeout)
+    name, fields = named(await service.bodies.read(call.http, service.settings.max_body))
     upstream = service.upstream(name)
     if upstream is None:
         there = ", ".join(service.upstreams) or "none"
@@ -35,4 +35,4 @@ async def _forward(call: Call) -> Response:
             param="model",
         )
     call.notes.model = upstream.name
-    return await upstream.forward(call.http, body)
+    return await upstream.forward(call, fields, late)

@@ -1,43 +1,49 @@
 """`POST /v1/embeddings`: from a body to a request of the engine, and from its result to an answer."""
 
-import json
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import EmbergemError, InvalidRequest, InvalidTask, TokenOutOfRange
-from embergem.server.answers import json_response, quoted_list
-from embergem.server.body import read_body
+from embergem.server.answers import json_response, quoted_list, quoted_text
 from embergem.server.call import Call
-from embergem.server.parse import parse, texts_or_ids
-from embergem.server.proxy import model_of
+from embergem.server.parse import parse, texts_or_ids, titles_for
+from embergem.server.proxy import named
 from embergem.server.routing import SENDS_IDS, Prompted, prompted, split
 from embergem.server.schema import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
-from embergem.server.waiting import deadline, submit, unless_gone
+from embergem.server.waiting import deadline, result_of, submit
 from embergem.server.wire import encode
 
 TIKTOKEN_IDS = 200_064
 """Ids below this are those of OpenAI's vocabularies, the largest of which is o200k."""
+
+MANY = 32_768
+"""Numbers that take longer to write than another thread takes to be asked to."""
 
 
 async def embeddings(call: Call) -> Response:
     """Embed texts or token ids."""
     service, settings = call.service, call.service.settings
     late = deadline(call.http, settings.request_timeout)
-    content = await read_body(call.http, settings.max_body)
-    if service.upstreams and (upstream := service.upstream(model_of(content))) is not None:
-        call.notes.model = upstream.name
-        return await upstream.forward(call.http, content)
+    content = await service.bodies.read(call.http, settings.max_body)
+    if service.upstreams:
+        name, fields = named(content)
+        if (upstream := service.upstream(name)) is not None:
+            call.notes.model = upstream.name
+            return await upstream.forward(call, fields, late)
     body, ignored = parse(content, EmbeddingsRequest, strict=settings.strict)
-    texts, ids = texts_or_ids(body.input)
+    texts, ids = texts_or_ids(body.input, settings.max_inputs)
     with opened(call, body, texts, ids) as (engine, applied):
         request = Request(
             texts=applied.to(texts),
             ids=ids,
             task=applied.task,
-            titles=titles_for(body.title, texts),
+            titles=titles_for(body.title, texts, settings.max_inputs),
             dimensions=body.dimensions,
             truncate=bool(body.truncate_sequence),
             lane=call.key.lane if call.key else "interactive",
@@ -45,10 +51,11 @@ async def embeddings(call: Call) -> Response:
             deadline=late,
         )
         try:
-            result = await unless_gone(call.http, await submit(engine, request), late)
+            result = await result_of(call.http, await submit(engine, request), late)
         except EmbergemError as error:
             raise located(error, ids) from None
-        response = json_response(to_response(body, result))
+        large = result.vectors.size > MANY
+        response = json_response(await asyncio.to_thread(written, body, result) if large else written(body, result))
         note(response, engine, applied, texts is not None, ignored)
         if ids is not None and (foreign := without_own_start(engine, ids)):
             response.headers["x-embergem-warning"] = foreign
@@ -70,13 +77,8 @@ def opened(
         UnknownModel, InvalidTask: See `routing`.
         ModelLoading: It is not there yet; its load has begun.
     """
-    service, most = call.service, call.service.settings.max_inputs
+    service = call.service
     call.notes.texts, call.notes.inputs = texts, len(texts or ids or ())
-    if call.notes.inputs > most:
-        raise InvalidRequest(
-            f"input has {call.notes.inputs} entries and this server takes {most} at once; send them in parts",
-            param="input",
-        )
     name, task = split(body.model, service.known())
     with service.registry.use(name, wait=False) as engine:
         call.notes.model = service.canonical(name)
@@ -86,28 +88,18 @@ def opened(
         yield engine, applied
 
 
-def titles_for(title: str | list[str | None] | None, texts: list[str] | None) -> list[str | None] | None:
-    """One title a text.
+def written(body: EmbeddingsRequest, result: Result) -> bytes:
+    """The answer: vectors in input order, in the encoding that was asked for.
 
-    Raises:
-        InvalidTask: There are more or fewer titles than texts.
+    It is written row by row: msgspec and NumPy hold the interpreter's lock from start to end, and the event loop waits
+    for it beside a thread as it would without.
     """
-    if title is None or texts is None:
-        return None
-    titles: list[str | None] = [title] * len(texts) if isinstance(title, str) else title
-    if len(titles) != len(texts):
-        raise InvalidTask(f"{len(titles)} titles for {len(texts)} inputs; give one for all or one each", param="title")
-    return titles
-
-
-def to_response(body: EmbeddingsRequest, result: Result) -> EmbeddingsResponse:
-    """Vectors in input order, in the encoding that was asked for."""
-    encoded = encode(result.vectors, body.encoding_dtype or "float32", body.encoding_format or "float")
-    data = [
-        Embedding(index, vector, len(row.ids), row.truncated)
-        for index, (vector, row) in enumerate(zip(encoded, result.rows, strict=True))
-    ]
-    return EmbeddingsResponse(data, body.model, Usage(result.tokens, result.tokens))
+    dtype, form = body.encoding_dtype or "float32", body.encoding_format or "float"
+    rows: list[Any] = []
+    for index, row in enumerate(result.rows):
+        (vector,) = encode(result.vectors[index : index + 1], dtype, form)
+        rows.append(msgspec.Raw(msgspec.json.encode(Embedding(index, vector, len(row.ids), row.truncated))))
+    return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(result.tokens, result.tokens)))
 
 
 def note(response: Response, engine: Engine, applied: Prompted, is_text: bool, ignored: list[str]) -> None:
@@ -116,7 +108,7 @@ def note(response: Response, engine: Engine, applied: Prompted, is_text: bool, i
     headers["x-embergem-space"] = engine.fingerprint
     headers["x-embergem-dtype"] = engine.dtype
     headers["x-embergem-task"] = quoted_list([applied.task]) if applied.task is not None else "none"
-    headers["x-embergem-prompt"] = json.dumps(pattern(engine, applied)) if is_text else "none"
+    headers["x-embergem-prompt"] = quoted_text(pattern(engine, applied)) if is_text else "none"
     if ignored:
         headers["x-embergem-ignored"] = quoted_list(ignored)
 

@@ -27,14 +27,15 @@ def route(operation: Operation, service: Service) -> Route:
         notes: Notes = http.scope["embergem.notes"]
         notes.path = operation.path
         key = admit(http, operation.access, service)
-        if key is None:
-            return await operation.handler(Call(http, service, None, notes))
-        notes.key = key.name
-        service.limiter.begin(key)
+        if key is not None:
+            notes.key = key.name
+            service.limiter.begin(key)
         try:
             return await operation.handler(Call(http, service, key, notes))
         finally:
-            service.limiter.end(key, notes.tokens)
+            service.bodies.forget(http)
+            if key is not None:
+                service.limiter.end(key, notes.tokens)
 
     return Route(operation.path, handle, methods=[operation.method])
 

@@ -30,11 +30,11 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/tokenize", tokenize,
-        body=TokenizeRequest, answer=TokenizeResponse, statuses=(404, 413, 429, 503),
+        body=TokenizeRequest, answer=TokenizeResponse, statuses=(404, 413, 429, 503, 504),
     ),
-    Operation("POST", "/v1/chat/completions", chat_completions, body=Forwarded, statuses=(404, 413, 502)),
-    Operation("POST", "/v1/completions", completions, body=Forwarded, statuses=(404, 413, 502)),
-    Operation("POST", "/v1/responses", responses, body=Forwarded, statuses=(404, 413, 502)),
+    Operation("POST", "/v1/chat/completions", chat_completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    Operation("POST", "/v1/completions", completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    Operation("POST", "/v1/responses", responses, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
     *(
         Operation(
             "POST", f"/v1/models/{handler.__name__}", handler, "admin",

@@ -6,20 +6,25 @@ headers only those about the content are sent on, and its API key, which is for 
 
 import importlib.util
 import os
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.requests import Request as HttpRequest
+from msgspec import Raw
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from embergem.config import UpstreamEntry
 from embergem.errors import EmbergemError, InvalidRequest, UnsupportedOption
+from embergem.server.parse import fields_of
+from embergem.server.waiting import unless_gone
 
 if TYPE_CHECKING:
     import httpx2
 
-SENT_ON = ("accept", "accept-language", "openai-beta", "x-request-id")
+    from embergem.server.call import Call
+
+SENT_ON = ("accept", "accept-language", "openai-beta")
 SENT_BACK = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 
 
@@ -53,44 +58,41 @@ class Upstream:
                 )
         self._client: httpx2.AsyncClient | None = None
 
-    async def forward(self, http: HttpRequest, body: bytes) -> Response:
+    async def forward(self, call: "Call", fields: Mapping[str, Raw], late: float) -> Response:
         """Send a request on, to the same path below the other server's address, and its answer back.
 
-        `body` is a JSON object; its `model` is replaced by the name that the other server knows.
+        `fields` are those of the body; `model` is replaced by the name that the other server knows. The answer must
+        begin before `late`, a time of `time.monotonic()`.
 
         Raises:
             UpstreamFailed: There is no answer.
+            DeadlineExceeded: There is none in time.
+            Cancelled: The client has gone.
         """
         import httpx2
 
-        fields: dict[str, Any] = msgspec.json.decode(body)
-        fields = {name: value for name, value in fields.items() if value is not None} | {"model": self.model}
-        headers = {name: value for name in SENT_ON if (value := http.headers.get(name)) is not None}
-        headers["content-type"] = "application/json"
+        model = Raw(msgspec.json.encode(self.model))
+        content = {name: value for name, value in fields.items() if bytes(value) != b"null"} | {"model": model}
+        given = call.http.headers
+        headers = {name: value for name in SENT_ON if (value := given.get(name)) is not None}
+        headers |= {"x-request-id": call.notes.request_id, "content-type": "application/json"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
-        path = http.url.path.removeprefix("/v1")
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=self._timeout, follow_redirects=False)
+            # How many requests there may be at once is decided where they come in.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+            self._client = httpx2.AsyncClient(timeout=self._timeout, follow_redirects=False, limits=limits)
         request = self._client.build_request(
-            "POST", self.address + path, content=msgspec.json.encode(fields), headers=headers
+            "POST",
+            self.address + call.http.url.path.removeprefix("/v1"),
+            content=msgspec.json.encode(content),
+            headers={name.encode(): value.encode("latin-1") for name, value in headers.items()},
         )
         try:
-            answer = await self._client.send(request, stream=True)
+            answer = await unless_gone(call.http, self._client.send(request, stream=True), late)
         except httpx2.HTTPError as error:
             raise UpstreamFailed(f"{self.address} does not answer: {error or type(error).__name__}") from None
-        kept = {name: value for name in SENT_BACK if (value := answer.headers.get(name)) is not None}
-        return StreamingResponse(
-            self._body(answer), answer.status_code, headers=kept | {"x-embergem-upstream": self.name}
-        )
-
-    async def _body(self, answer: "httpx2.Response") -> AsyncIterator[bytes]:
-        """Parts as they come; when the client hangs up, so do we."""
-        try:
-            async for part in answer.aiter_bytes():
-                yield part
-        finally:
-            await answer.aclose()
+        return Passed(answer, self.name)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -98,19 +100,37 @@ class Upstream:
             await self._client.aclose()
 
 
-def model_of(body: bytes) -> str:
-    """Read only the name of the model out of a body.
+class Passed(StreamingResponse):
+    """The answer of another server, in parts as they come. When the client hangs up, so do we."""
+
+    def __init__(self, answer: "httpx2.Response", upstream: str) -> None:
+        given = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+        kept = {name: given[name] for name in SENT_BACK if name in given}
+        super().__init__(answer.aiter_bytes(), answer.status_code, headers=kept | {"x-embergem-upstream": upstream})
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; the connection to the other server is given back even where nothing of it was sent."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.aclose()
+
+
+def named(body: bytes) -> tuple[str, dict[str, Raw]]:
+    """Read the name of the model out of a body, and its fields as they came.
 
     Raises:
-        InvalidRequest: It is no JSON object.
+        InvalidRequest: It is no JSON object, or its model has no name.
+
+    >>> named(b'{"model": "llama"}')[0], named(b"{}")[0]
+    ('llama', 'default')
     """
     try:
-        return msgspec.json.decode(body, type=_Named).model
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        body.decode()  # what is only passed on is not looked at, and the other server may not like it
+        fields = fields_of(body)
+        return msgspec.json.decode(fields.get("model", b'"default"'), type=str), fields
+    except (InvalidRequest, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"the body must be a JSON object with the name of a model: {error}", param="model"
         ) from None
-
-
-class _Named(msgspec.Struct):
-    model: str = "default"

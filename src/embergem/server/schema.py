@@ -1,9 +1,9 @@
 """Requests and answers of the HTTP API as structs: they validate what comes in, and `openapi` describes them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 Encoding = Literal["float", "base64"]
 Dtype = Literal["float32", "float16", "int8", "binary"]
@@ -21,7 +21,7 @@ _FORMS = {
     ]
 }
 Input = Annotated[
-    Any,
+    Raw,
     Meta(
         description="A text, texts, a row of token ids, or rows of token ids. Ids are taken verbatim; no special "
         "tokens are added to them.",
@@ -35,12 +35,18 @@ Name = Annotated[
 Task = Annotated[
     str | None, Meta(description="Put the model's prompt for this task around each text; `/v1/models` lists tasks.")
 ]
+Short = Annotated[str, Meta(max_length=4096)]
+_TITLE = {"type": "string", "maxLength": 4096}
+_TITLES = {"type": "array", "items": {"anyOf": [_TITLE, {"type": "null"}]}}
 Title = Annotated[
-    str | list[str | None] | None,
-    Meta(description="For a task that takes one, such as `document`: a title for all, or one (or null) an input."),
+    Raw,
+    Meta(
+        description="For a task that takes one, such as `document`: a title for all, or one (or null) an input.",
+        extra_json_schema={"anyOf": [_TITLE, _TITLES, {"type": "null"}]},
+    ),
 ]
 Prompt = Annotated[
-    Annotated[str, Meta(max_length=4096)] | None,
+    Short | None,
     Meta(
         description="Put this before each text, verbatim, instead of a task's prompt. Empty: nothing, whatever task "
         "the server or the key has as its default."
@@ -49,13 +55,21 @@ Prompt = Annotated[
 
 
 class TextRequest(msgspec.Struct, kw_only=True):
-    """What is embedded or tokenized: inputs, a model, and what is put around each text."""
+    """What is embedded or tokenized: inputs, a model, and what is put around each text.
+
+    `input` and `title` stay as they came until it is known how many entries there may be: see `parse`.
+    """
 
     input: Input
     model: Name = "default"
     task: Task = None
-    title: Title = None
+    title: Title = None  # type: ignore[assignment]  # a union with None could be nothing but null
     prompt: Prompt = None
+
+    def __post_init__(self) -> None:
+        """Take a null for what it is: as it comes, it is a value like any other."""
+        if self.title is not None and bytes(self.title) == b"null":
+            self.title = None  # type: ignore[assignment]
 
 
 class TokenizeRequest(TextRequest, kw_only=True):

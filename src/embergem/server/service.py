@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from embergem.config import Settings
 from embergem.registry import DEFAULT, Registry
+from embergem.server.body import Bodies
 from embergem.server.keys import KeyRing
 from embergem.server.limits import Limiter
 from embergem.server.metrics import Metrics
@@ -23,6 +24,7 @@ class Service:
         tasks: Tasks of texts that come without one, by model.
         upstreams: Models that other servers have, by each of their names.
         metrics: What was counted.
+        bodies: What of requests is in memory.
         started: When it was started, in seconds since 1970.
     """
 
@@ -33,6 +35,7 @@ class Service:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     limiter: Limiter = field(default_factory=Limiter)
     metrics: Metrics = field(default_factory=Metrics)
+    bodies: Bodies = field(default_factory=Bodies)
     started: int = field(default_factory=lambda: int(time.time()))
 
     def known(self) -> list[str]:

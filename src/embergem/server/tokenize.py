@@ -1,17 +1,19 @@
 """`POST /v1/tokenize`: the ids that a model would read, and how many."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
-from embergem.engine import Request
+from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
 from embergem.server.answers import json_response
-from embergem.server.body import read_body
 from embergem.server.call import Call
-from embergem.server.embeddings import located, note, opened, titles_for
-from embergem.server.parse import parse, texts_or_ids
+from embergem.server.embeddings import located, note, opened
+from embergem.server.parse import parse, texts_or_ids, titles_for
 from embergem.server.schema import TokenizedInput, TokenizeRequest, TokenizeResponse
+from embergem.server.waiting import deadline, unless_gone
 
 
 async def tokenize(call: Call) -> Response:
@@ -20,18 +22,32 @@ async def tokenize(call: Call) -> Response:
     The prompt and special tokens are included. An input over the model's limit is no error here: `count` is its whole
     length, `ids` is what the model would read of it.
     """
-    settings = call.service.settings
-    body, ignored = parse(await read_body(call.http, settings.max_body), TokenizeRequest, strict=settings.strict)
-    texts, ids = texts_or_ids(body.input)
+    service, settings = call.service, call.service.settings
+    late = deadline(call.http, settings.request_timeout)
+    content = await service.bodies.read(call.http, settings.max_body)
+    body, ignored = parse(content, TokenizeRequest, strict=settings.strict)
+    texts, ids = texts_or_ids(body.input, settings.max_inputs)
     with opened(call, body, texts, ids) as (engine, applied):
         request = Request(
-            texts=applied.to(texts), ids=ids, task=applied.task, titles=titles_for(body.title, texts), truncate=True
+            texts=applied.to(texts),
+            ids=ids,
+            task=applied.task,
+            titles=titles_for(body.title, texts, settings.max_inputs),
+            truncate=True,
         )
         try:
-            rows = await asyncio.to_thread(engine.prepare, request)
+            answer = await unless_gone(call.http, asyncio.to_thread(tokenized, engine, request, body.model), late)
         except EmbergemError as error:
             raise located(error, ids) from None
-        data = [TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)]
-        response = json_response(TokenizeResponse(data, body.model, engine.limit))
+        response = json_response(answer)
         note(response, engine, applied, texts is not None, ignored)
     return response
+
+
+def tokenized(engine: Engine, request: Request, model: str) -> bytes:
+    """The answer, row by row, so that other threads have their turn."""
+    data: list[Any] = []
+    for index, row in enumerate(engine.prepare(request)):
+        shown = TokenizedInput(index, row.ids.tolist(), row.length, row.truncated)
+        data.append(msgspec.Raw(msgspec.json.encode(shown)))
+    return msgspec.json.encode(TokenizeResponse(data, model, engine.limit))

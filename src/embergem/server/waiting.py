@@ -3,35 +3,43 @@
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 
+T = TypeVar("T")
+
 SHORT = 2048
-"""Characters that are tokenized faster than another thread is asked to."""
+"""Characters of texts and titles that are tokenized faster than another thread is asked to."""
 
 
 async def submit(engine: Engine, request: Request) -> "Future[Result]":
     """Submit a request; what takes a while to tokenize is tokenized off the event loop."""
-    if request.texts is not None and sum(map(len, request.texts)) <= SHORT and len(request.texts) <= 16:
-        return engine.submit(request)
+    if request.texts is not None and len(request.texts) <= 16:
+        titles = (title for title in request.titles or () if title is not None)
+        if sum(map(len, request.texts)) + sum(map(len, titles)) <= SHORT:
+            return engine.submit(request)
     return await asyncio.to_thread(engine.submit, request)
 
 
-async def unless_gone(http: HttpRequest, work: "Future[Result]", deadline: float) -> Result:
+async def result_of(http: HttpRequest, work: "Future[Result]", deadline: float) -> Result:
+    """Wait for the engine as `unless_gone` does."""
+    return work.result() if work.done() else await unless_gone(http, asyncio.wrap_future(work), deadline)
+
+
+async def unless_gone(http: HttpRequest, work: Awaitable[T], deadline: float) -> T:
     """Wait for the result until `deadline`, a time of `time.monotonic()`; cancel the work when the client hangs up.
 
     Raises:
         Cancelled: The client has gone.
         DeadlineExceeded: It took too long.
     """
-    if work.done():
-        return work.result()
-    future = asyncio.wrap_future(work)
+    future = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(disconnected(http))
     try:
         either: set[asyncio.Future[Any]] = {future, gone}
