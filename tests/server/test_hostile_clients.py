@@ -1,26 +1,22 @@
 """Clients that are slow, large, broken or gone."""
 
-import asyncio
 import json
 import logging
+import re
 import socket
 import threading
 import time
-import tracemalloc
 from contextlib import contextmanager
+from itertools import pairwise
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from serving import running, serving
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embergem.config import Settings
-from embergem.errors import InvalidRequest
 from embergem.server import body, careful, run
-from embergem.server.parse import MOST_FIELDS, parse, texts_or_ids
-from embergem.server.schema import EmbeddingsRequest
 from embergem.server.service import Service
 
 QUIET = {"log_level": "critical", "access_log": "off"}
@@ -233,6 +229,40 @@ def test_connections_at_work_are_the_limit(parser, registry):
                 assert one_answer(fourth) == 200
 
 
+def pieces(random):
+    """Six requests in one stream of bytes, cut anywhere, with the statuses of their answers."""
+    soon = HEAD + b"X-Request-Timeout: soon\r\n"
+    some = [
+        (REQUEST, 200),
+        (HEAD + b"Content-Length: 40000\r\n\r\n" + b'{"input": "a"}'.ljust(40_000), 200),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000, 404),
+        (soon + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000, 400),
+        (soon + b"Transfer-Encoding: chunked\r\n\r\n11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n", 400),
+    ]
+    chosen = random.choices(some, k=6)
+    stream = b"".join(request for request, _ in chosen)
+    cuts = sorted(random.sample(range(1, len(stream)), random.choice([0, 3, 20])))
+    return [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])], [status for _, status in chosen]
+
+
+def test_requests_on_one_connection_are_answered_in_order_however_they_are_cut(parser, registry):
+    with listening(registry, max_header_bytes=4096) as address:
+        for seed in range(30):
+            parts, expected = pieces(Random(seed))
+            with socket.create_connection(address) as connection:
+                connection.settimeout(10)
+                for part in parts:
+                    connection.sendall(part)
+                received, found = b"", []
+                while len(found) < len(expected) or not received.endswith(b"}"):
+                    part = connection.recv(1 << 16)
+                    assert part, (seed, expected, found)
+                    received += part
+                    found = [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", received)]
+            assert found == expected, seed
+
+
 class Heard(logging.Handler):
     """Waits for a message of the log."""
 
@@ -285,86 +315,3 @@ def test_the_bodies_in_memory_have_a_limit_together(parser, registry, monkeypatc
         with socket.create_connection(place(url)) as connection:
             connection.sendall(whole)
             assert one_answer(connection) == 400
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"{" + b",".join(b'"f%d":0' % number for number in range(MOST_FIELDS + 1)) + b"}", "more than 100 fields"),
-        (b'{"input": "a"' + b',"f":0' * 1_000_000 + b"}", "more than 100 fields"),
-        (b'{"input": [' + b"[]," * 1_000_000 + b"[]]}", "more than 8 entries"),
-        (b'{"input": [' + b'"ab",' * 1_000_000 + b'"a"]}', "more than 8 entries"),
-        (b'{"input": [' + b'"a",' * 8 + b"[]," * 1_000_000 + b'"a"]}', r"input\[8\]: Expected `str`, got `array`"),
-        (b'{"input": ["a",' + b"[]," * 1_000_000 + b'"a"]}', r"input\[1\]: Expected `str`, got `array`"),
-        (b'{"input": [' + b"500," * 5_000_000 + b"5]}", "more than 4194304 token ids"),
-    ],
-    ids=["fields", "large fields", "rows", "texts", "lists among texts", "lists as texts", "ids"],
-)
-def test_nothing_is_built_before_it_is_known_how_much(content, words):
-    tracemalloc.start()
-    try:
-        with pytest.raises(InvalidRequest, match=words):
-            texts_or_ids(parse(content, EmbeddingsRequest)[0].input, 8)
-        assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + 100_000
-    finally:
-        tracemalloc.stop()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "inputs", "größe"])
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.binary(max_size=60) | st.dictionaries(FIELDS, JSON, max_size=6).map(lambda body: json.dumps(body).encode()))
-def test_any_body_is_read_or_refused(body):
-    try:
-        request, _ = parse(body, EmbeddingsRequest)
-        texts, ids = texts_or_ids(request.input, 9)
-    except InvalidRequest:
-        return
-    assert (texts is None) != (ids is None)
-    assert all(isinstance(text, str) for text in texts or [])
-    assert all(type(number) is int for row in ids or [] for number in row)
-
-
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(FIELDS, JSON, max_size=4))
-def test_any_body_is_answered_and_never_with_a_fault_of_ours(http, body):
-    content = json.dumps({"input": "a", **body}).encode()
-    found = http.post("/v1/embeddings", content=content)
-    assert found.status_code in (200, 400, 404), (body, found.text)
-
-
-def test_nothing_is_computed_for_who_has_gone(registry):
-    """A client that hangs up while it waits: its work is cancelled."""
-    from concurrent.futures import Future
-
-    from embergem.errors import Cancelled
-    from embergem.server.waiting import result_of
-
-    class Gone:
-        async def receive(self):
-            return {"type": "http.disconnect"}
-
-    work = Future()
-    with pytest.raises(Cancelled):
-        asyncio.run(result_of(Gone(), work, time.monotonic() + 60))
-    assert work.cancelled()
-
-
-@pytest.mark.parametrize("titles", [None, ["T", None], ["T" * 4096, None]])
-def test_what_takes_long_to_tokenize_is_tokenized_beside_the_event_loop(titles):
-    from embergem.engine import Request
-    from embergem.server.waiting import submit
-
-    class Engine:
-        def submit(self, request):
-            return threading.current_thread()
-
-    request = Request(texts=["a", "b"], titles=titles)
-    beside = asyncio.run(submit(Engine(), request)) is not threading.current_thread()
-    assert beside == (titles is not None and titles[0] != "T")

@@ -61,11 +61,11 @@ def careful(
                 return
             idle.pop(self, None)
             self.arm()
-            was_in_body = self.in_body()
+            before = self.in_head()
             super().data_received(data)
-            if self.in_body() or self.cycle is not self.counted:
+            if not self.in_head() or self.cycle is not self.counted:
                 self.head, self.counted = 0, self.cycle
-            elif not was_in_body:
+            elif before:
                 self.head += len(data)
             if self.head > header_bytes:
                 self.refuse(431, f"the headers have more than {header_bytes} bytes", "headers_too_large")
@@ -102,6 +102,10 @@ def careful(
         def in_body(self) -> bool:
             """Whether the head of a request is complete and its body is not, answered or not."""
             return self.conn.their_state is h11.SEND_BODY if hasattr(self, "conn") else self.inside
+
+        def in_head(self) -> bool:
+            """Whether what comes next is the head of a request; h11 may keep what it will read after an answer."""
+            return self.conn.their_state is h11.IDLE if hasattr(self, "conn") else not self.inside
 
         def answering(self) -> bool:
             """Whether it is the client who waits."""
