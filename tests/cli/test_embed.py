@@ -50,6 +50,19 @@ def test_json_lines_from_arguments(run, embedder):
     assert np.array_equal(vectors, embedder.embed(["What is graphene?", "a"]))
 
 
+def test_every_form_says_what_the_vectors_are(run, embedder, tmp_path):
+    about = {"model": "gemma3_text", "dtype": "float32", "fingerprint": embedder.fingerprint, "task": "query"}
+    for row in rows(run("a", "b", "--task", "query").stdout):
+        assert {key: row[key] for key in about} == about
+    out = tmp_path / "vectors.npy"
+    assert run("a", "b", "--task", "query", "-o", str(out)).exit_code == 0
+    beside = json.loads((tmp_path / "vectors.npy.json").read_text())
+    assert beside == about | {"rows": 2, "dimensions": 96}
+    assert run("a", "-o", str(out)).exit_code == 0  # what is beside is of this file, not of the one before
+    assert json.loads((tmp_path / "vectors.npy.json").read_text())["rows"] == 1
+    assert embedder.fingerprint in run("a", "--format", "table").stdout
+
+
 def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
@@ -75,7 +88,7 @@ def test_task_title_and_numpy_output(run, embedder, tmp_path):
     result = run("a", "b", "--task", "document", "--title", "T", "--dimensions", "96", "--output", str(out))
     assert result.exit_code == 0, result.output
     assert np.array_equal(np.load(out), embedder.embed(["a", "b"], task="document", title="T"))
-    assert list(tmp_path.iterdir()) == [out]
+    assert sorted(tmp_path.iterdir()) == [out, tmp_path / "vectors.npy.json"]
 
 
 def test_a_table_for_the_eye(run):

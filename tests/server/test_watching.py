@@ -45,6 +45,7 @@ def test_the_page_needs_nothing_from_elsewhere(http):
 
 
 def test_metrics_count_what_was_asked(registry):
+    engine = registry.peek("gemma3_text")
     with running(registry, Settings(log_level="error", access_log="off")) as url, httpx.Client(base_url=url) as http:
         http.post("/v1/embeddings", json={"input": ["a", "graphene " * 500], "truncate_sequence": True})
         http.post("/v1/embeddings", json={"input": "a", "model": "none"})
@@ -64,6 +65,8 @@ def test_metrics_count_what_was_asked(registry):
     assert samples["embergem_tokens_total", "gemma3_text"] > 128
     assert samples["embergem_http_request_seconds_count", "/v1/embeddings"] == 2
     assert samples["embergem_model_loaded", "bert_mean"] == 1
+    told = (engine.dtype, engine.fingerprint, engine.instruction_set, "gemma3_text")
+    assert samples["embergem_model_info", *sorted(told)] == 1
     assert samples["embergem_engine_rows_total", "gemma3_text"] >= 2
     assert samples["embergem_queue_tokens", "gemma3_text", "interactive"] == 0
     assert samples["process_resident_memory_bytes",] > 0

@@ -119,7 +119,10 @@ def embed(
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long, with a warning.")] = False,
     format: Annotated[  # noqa: A002 - the option is called that
         Format | None,
-        typer.Option(help="JSON lines, a NumPy file, or a table for the eye. Default: by the name of --output."),
+        typer.Option(
+            help="JSON lines, a NumPy file (with what it is in a file .npy.json beside it), or a table for the eye. "
+            "Default: by the name of --output."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to stdout.")] = None,
     dtype: Dtype = "float32",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import typer
@@ -38,11 +38,16 @@ def run(
     dense_from: str | None = None,
     allow_missing_dense: bool = False,
 ) -> None:
-    """Read, embed, write. A file at `output` appears whole or not at all."""
+    """Read, embed, write. A file at `output` appears whole or not at all.
+
+    What the vectors are (model, dtype, fingerprint of the space, task) stands in each JSON line and below a table. A
+    NumPy file has no place for it: `corpus.npy` gets a `corpus.npy.json` beside it.
+    """
     form = form or _format(output)
     if form is Format.NPY and output is None and sys.stdout.isatty():
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
+    about: dict[str, Any]
     with (
         Embedder(
             model,
@@ -56,7 +61,13 @@ def run(
         _warnings_on_stderr(),
     ):
         vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
-    _write(inputs, vectors, form, output)
+        about = {
+            "model": embedder.model,
+            "dtype": embedder.dtype,
+            "fingerprint": embedder.fingerprint,
+            "task": task,
+        }
+    _write(inputs, vectors, about, form, output)
 
 
 def _format(output: Path | None) -> Format:
@@ -94,33 +105,50 @@ def _warnings_on_stderr() -> Iterator[None]:
         typer.echo(f"warning: {warning.message}", err=True)
 
 
-def _write(inputs: Sequence[str], vectors: Vectors, form: Format, output: Path | None) -> None:
+def _write(inputs: Sequence[str], vectors: Vectors, about: dict[str, Any], form: Format, output: Path | None) -> None:
     if output is None:
         try:
-            _write_to(sys.stdout.buffer, inputs, vectors, form)
+            _write_to(sys.stdout.buffer, inputs, vectors, about, form)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, such as head, has enough: end quietly
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
+    with _whole(output) as file:
+        _write_to(file, inputs, vectors, about, form)
+        if form is Format.NPY:  # vectors that an interruption leaves alone have no description rather than an old one
+            _beside(output).unlink(missing_ok=True)
+    if form is Format.NPY:
+        with _whole(_beside(output)) as file:
+            described = about | {"rows": vectors.shape[0], "dimensions": vectors.shape[1]}
+            file.write(json.dumps(described, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _beside(output: Path) -> Path:
+    return output.with_name(f"{output.name}.json")
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `output` when it is whole."""
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            _write_to(file, inputs, vectors, form)
+            yield file
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_to(file: IO[bytes], inputs: Sequence[str], vectors: Vectors, form: Format) -> None:
+def _write_to(file: IO[bytes], inputs: Sequence[str], vectors: Vectors, about: dict[str, Any], form: Format) -> None:
     match form:
         case Format.NPY:
             np.save(file, vectors)
         case Format.JSON:
             for index, (text, vector) in enumerate(zip(inputs, vectors, strict=True)):
-                line = {"index": index, "text": text, "embedding": shortest(vector)}
+                line = {"index": index, "text": text, **about, "embedding": shortest(vector)}
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         case Format.TABLE:
-            file.write(_table(inputs, vectors).encode())
+            file.write(_table(inputs, vectors, about).encode())
 
 
 def shortest(vector: Vectors) -> list[float]:
@@ -128,8 +156,9 @@ def shortest(vector: Vectors) -> list[float]:
     return [float(str(number)) for number in vector]
 
 
-def _table(inputs: Sequence[str], vectors: Vectors) -> str:
-    table = Table("text", f"first of {vectors.shape[1]} numbers", "length")
+def _table(inputs: Sequence[str], vectors: Vectors, about: dict[str, Any]) -> str:
+    said = "\n".join(f"{name} {value}" for name, value in about.items() if value is not None)
+    table = Table("text", f"first of {vectors.shape[1]} numbers", "length", caption=said, caption_justify="left")
     for text, vector in zip(inputs, vectors, strict=True):
         start = text if len(text) <= 40 else text[:39] + "…"
         numbers = "  ".join(f"{number:+.4f}" for number in vector[:6])

@@ -55,6 +55,11 @@ def families(registry: Registry) -> "Iterator[Metric]":
     for name, engine in loaded.items():
         weights.add_metric([name, engine.dtype], engine.weight_bytes)
     yield weights
+    told = ["model", "dtype", "instruction_set", "fingerprint"]
+    info = GaugeMetricFamily("embergem_model_info", "What a loaded model's vectors are; always 1.", labels=told)
+    for name, engine in loaded.items():
+        info.add_metric([name, engine.dtype, engine.instruction_set, engine.fingerprint], 1)
+    yield info
     stats = {name: engine.stats() for name, engine in loaded.items()}
     for table, kind in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
         for metric, (text, read) in table.items():
