@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request
 from embergem.errors import UnsupportedModel, UnsupportedOption
-from embergem.models import ARCHITECTURES, FAMILIES, family
+from embergem.models import ARCHITECTURES, FAMILIES, expect, family
 from embergem.models.head import Normalize, Pooling
 from embergem.program.build import build
 
@@ -137,6 +137,20 @@ def test_positions_of_roberta_begin_after_the_padding():
 
 def test_every_family_has_a_name_to_select_it_by():
     assert {model_type for names in ARCHITECTURES.values() for model_type in names} == set(FAMILIES)
+
+
+def test_the_text_half_of_embedding_gemma_2_is_its_family():
+    config = json.loads((DATA / "embedding_gemma2" / "config.json").read_text())
+    alone = config["text_config"]
+    assert alone["model_type"] == "embedding_gemma2_text"
+    found = [
+        family(one, arch=arch)
+        for one in (config, alone)
+        for arch in ("auto", "embeddinggemma2", "embedding_gemma2_text")
+    ]
+    assert {kind.model_type for kind in found} == {"embedding_gemma2"}
+    assert all(kind.config == found[0].config for kind in found)
+    expect("embedding_gemma2", "embedding_gemma2_text")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.compiled import Golden, Manifest
 from embergem.checkpoint.location import Location
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
-from embergem.models import expect, family
+from embergem.models import expect, family, family_name
 from embergem.program.batch import cosines, packed
 from embergem.program.build import build
 from embergem.program.program import Program
@@ -59,13 +59,14 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
         UnsupportedOption: There is no such `arch`, or no window to choose.
     """
     if compiled := checkpoint.compiled:
-        expect(compiled.model_type, arch)
+        model_type = family_name(compiled.model_type)
+        expect(model_type, arch)
         if window is not None:
             raise UnsupportedOption(
                 "the window of a compiled model is in its program; leave out window", param="window"
             )
         return Prepared(
-            model_type=compiled.model_type,
+            model_type=model_type,
             trace=lambda: Program.from_json(checkpoint.program),
             limit=compiled.text.limit,
             vocab_size=compiled.text.vocab_size,

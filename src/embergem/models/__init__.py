@@ -11,7 +11,6 @@ from embergem.errors import UnsupportedModel, UnsupportedOption
 FAMILIES = {
     "bert": "bert",
     "embedding_gemma2": "embedding_gemma2",
-    "embedding_gemma2_text": "embedding_gemma2",
     "gemma3_text": "gemma3_text",
     "model2vec": "static",
     "modernbert": "modernbert",
@@ -23,9 +22,15 @@ FAMILIES = {
 }
 """`model_type` of config.json -> the module in this package that runs it."""
 
+SPELLINGS = {"embedding_gemma2_text": "embedding_gemma2"}
+"""What config.json calls a family when only its text half was saved -> its `model_type` everywhere here."""
+
+DENSE_LAYERS = {"gemma3_text": 2}
+"""`model_type` -> the dense layers that its embedding models have after pooling."""
+
 ARCHITECTURES = {
     "embeddinggemma": ("gemma3_text",),
-    "embeddinggemma2": ("embedding_gemma2", "embedding_gemma2_text"),
+    "embeddinggemma2": ("embedding_gemma2",),
     "qwen3embedding": ("qwen3",),
     "bert": ("bert",),
     "roberta": ("roberta", "xlm-roberta"),
@@ -68,7 +73,7 @@ def family(config: dict[str, Any], *, arch: str = "auto", window: int | None = N
             family does not do.
         UnsupportedOption: There is no such `arch`, or the family has no window.
     """
-    model_type = config.get("model_type")
+    model_type = family_name(config.get("model_type"))
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UnsupportedModel(
             f"config.json names the model type {model_type!r}, which embergem does not have. It has: "
@@ -89,6 +94,15 @@ def family(config: dict[str, Any], *, arch: str = "auto", window: int | None = N
     )
 
 
+def family_name(model_type: Any) -> Any:
+    """Return the one name that a family has here for a `model_type`; what is none comes back as it is.
+
+    >>> family_name("embedding_gemma2_text")
+    'embedding_gemma2'
+    """
+    return SPELLINGS.get(model_type, model_type) if isinstance(model_type, str) else model_type
+
+
 def expect(model_type: str, arch: str) -> None:
     """Refuse a model that is not of the family `arch`; "auto" takes any."""
     if arch != "auto" and model_type not in _model_types(arch):
@@ -98,8 +112,8 @@ def expect(model_type: str, arch: str) -> None:
 def _model_types(arch: str) -> Sequence[str]:
     if arch in ARCHITECTURES:
         return ARCHITECTURES[arch]
-    if arch in FAMILIES:
-        return (arch,)
+    if family_name(arch) in FAMILIES:
+        return (family_name(arch),)
     known = ", ".join(["auto", *ARCHITECTURES])
     raise UnsupportedOption(f"arch={arch!r} is no family that embergem has. It has: {known}", param="arch")
 
