@@ -31,7 +31,7 @@ class Embedder(Methods):
             come within a cosine of 0.9999 of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
-        dense_from: The model whose dense layers a GGUF file takes that lacks its own.
+        dense_from: The model whose dense layers this one takes, where it lacks its own.
         allow_missing_dense: Take a model without the dense layers of its kind; its vectors are a space of their own.
         arch: The family that the model must be of, such as "embeddinggemma"; None takes what it is.
         window: Use this sliding window instead of the one in config.json, where that was damaged.

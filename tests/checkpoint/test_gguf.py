@@ -12,7 +12,7 @@ from embergem._native import Tensors
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.resolve import resolve
 from embergem.embedder import Embedder
-from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel
+from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel, UnsupportedOption
 
 BLOCKS = np.load(DATA.parent / "gguf" / "blocks.npz")  # written by scripts/gguf_blocks.py
 
@@ -86,6 +86,10 @@ def test_without_its_dense_layers(model):
     assert difference(path, "gemma3_text", allow_missing_dense=True) > 0.01
     with pytest.raises(CorruptCheckpoint, match="no dense layers to take"):
         Embedder(path, dense_from=DATA / "bert_mean")
+    with pytest.raises(UnsupportedOption, match="has 2 dense layers of its own"):
+        Embedder(model(ggufs.of_gemma()), dense_from=DATA / "gemma3_text")
+    with pytest.raises(UnsupportedOption, match="takes no dense layers"):
+        Embedder(model(ggufs.of_bert("bert_mean"), "bert_mean"), dense_from=DATA / "gemma3_text")
 
 
 @pytest.mark.parametrize(

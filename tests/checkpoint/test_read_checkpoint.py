@@ -8,7 +8,7 @@ from conftest import GOLDENS
 
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
-from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
 from embergem.models.head import Dense, Normalize, Pooling
 
 
@@ -40,6 +40,38 @@ def test_a_model_as_sentence_transformers_saves_it(model):
     assert checkpoint.tokenizer == model / "tokenizer.json"
     assert checkpoint.prompts == (model / "config_sentence_transformers.json").read_text()
     assert checkpoint.limit == 128
+
+
+def without_dense(model):
+    rows = json.loads((model / "modules.json").read_text())
+    (model / "modules.json").write_text(json.dumps([row for row in rows if not row["type"].endswith("Dense")]))
+
+
+def test_dense_layers_of_another_model(model):
+    without_dense(model)
+    filled = read(Location("tiny", model, dense_from=GOLDENS / "gemma3_text"))
+    assert filled.head == read_at(GOLDENS / "gemma3_text").head
+    assert filled.weights == (
+        ("", model / "model.safetensors"),
+        ("2_Dense.", GOLDENS / "gemma3_text" / "2_Dense" / "model.safetensors"),
+        ("3_Dense.", GOLDENS / "gemma3_text" / "3_Dense" / "model.safetensors"),
+    )
+    assert not any(isinstance(module, Dense) for module in read_at(model).head)
+
+
+def test_dense_layers_where_there_is_nothing_to_fill(model):
+    other = GOLDENS / "gemma3_text"
+    with pytest.raises(UnsupportedOption, match=r"dense_from=.*tiny has 2 dense layers of its own"):
+        read(Location("tiny", model, dense_from=other))
+    for name in ("bert_mean", "static", "embedding_gemma2"):
+        with pytest.raises(UnsupportedOption, match=f"{name} is of a kind that takes no dense layers"):
+            read(Location(name, GOLDENS / name, dense_from=other))
+    without_dense(model)
+    with pytest.raises(CorruptCheckpoint, match="bert_mean has no dense layers to take"):
+        read(Location("tiny", model, dense_from=GOLDENS / "bert_mean"))
+    edit(model / "config.json", hidden_size=64)
+    with pytest.raises(UnsupportedOption, match="take vectors of 96 numbers, and tiny has 64"):
+        read(Location("tiny", model, dense_from=other))
 
 
 GOLDEN_NAMES = sorted(path.parent.name for path in GOLDENS.glob("*/modules.json"))
@@ -139,8 +171,10 @@ def test_an_index_that_lies(model, weight_map, said):
 
 
 def test_without_max_seq_length_the_smaller_of_tokenizer_and_positions_holds(model):
+    assert read_at(model).limit_declared
     edit(model / "sentence_bert_config.json", max_seq_length=None)
     assert read_at(model).limit == 160  # max_position_embeddings
+    assert not read_at(model).limit_declared
     edit(model / "tokenizer_config.json", model_max_length=99)
     assert read_at(model).limit == 99
     edit(model / "tokenizer_config.json", model_max_length=1000000000000000019884624838656)

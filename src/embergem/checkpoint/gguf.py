@@ -7,13 +7,12 @@ Tensors get the names of embergem's model files in the native reader.
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embergem import catalog
-from embergem.checkpoint import cache
+from embergem.checkpoint import cache, origin
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.files import sha256, shortened
 from embergem.checkpoint.location import Location
@@ -25,9 +24,6 @@ SUFFIX = ".gguf"
 _POOLING: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "last"}
 
 log = logging.getLogger(__name__)
-
-DenseOf = Callable[[Path], tuple[tuple[Module, ...], tuple[tuple[str, Path], ...]]]
-"""Reads the dense layers of another checkpoint: the modules, and their files by name prefix."""
 
 
 @dataclass(slots=True)
@@ -79,12 +75,13 @@ def recognised(path: Path) -> Path | None:
     return None
 
 
-def read(path: Path, location: Location, dense_of: DenseOf) -> Checkpoint:
-    """Read the checkpoint in the file at `path`; `dense_of` reads the dense layers of `location.dense_from`.
+def read(path: Path, location: Location) -> Checkpoint:
+    """Read the checkpoint in the file at `path`, as far as dense layers are concerned without `location.dense_from`.
 
     Raises:
         CorruptCheckpoint: The file is damaged, or its metadata contradicts its tensors.
-        UnsupportedModel: An architecture or a setting that embergem does not have, or dense layers that are missing.
+        UnsupportedModel: An architecture or a setting that embergem does not have, or dense layers that are missing and
+            that `location` has no word about.
     """
     file = File.open(path)
     readers = {"gemma-embedding": _gemma, "gemma3": _gemma, "bert": _bert}
@@ -101,14 +98,16 @@ def read(path: Path, location: Location, dense_of: DenseOf) -> Checkpoint:
             f"{path}: pooling_type is {number}, which doesn't say how token vectors become one; embergem has 1 (mean), "
             "2 (cls) and 3 (last)"
         )
-    dense, weights = _dense(file, location, dense_of) if reader is _gemma else ((), ())
+    dense = _dense(file, location) if reader is _gemma else ()
     return Checkpoint(
         config=config,
         head=(Pooling(_POOLING[number]), *dense, Normalize()),
-        weights=(("", path), *weights),
+        weights=(("", path),),
         tokenizer=_tokenizer(file),
         prompts=None,
         limit=file.get("context_length", int),
+        limit_declared=False,
+        said=origin.of_gguf(file.metadata),
     )
 
 
@@ -158,18 +157,16 @@ def _bert(file: File) -> dict[str, Any]:
     }
 
 
-def _dense(
-    file: File, location: Location, dense_of: DenseOf
-) -> tuple[tuple[Module, ...], tuple[tuple[str, Path], ...]]:
+def _dense(file: File, location: Location) -> tuple[Module, ...]:
     names = [name for name in ("2_Dense", "3_Dense") if f"{name}.linear.weight" in file.shapes]
     if names:
         tensors = [(name, f"{name}.linear.weight") for name in names]
-        return tuple(Dense(name, file.size(t, 1), file.size(t), False, None) for name, t in tensors), ()
+        return tuple(Dense(name, file.size(t, 1), file.size(t), False, None) for name, t in tensors)
     if location.dense_from is not None:
-        return dense_of(location.dense_from)
+        return ()
     if location.allow_missing_dense:
         log.warning("%s: without its dense layers; these vectors are a space of their own", file.path)
-        return (), ()
+        return ()
     raise UnsupportedModel(
         f"{file.path} has no dense layers, which the conversion left out: its vectors would look right and be another "
         "model's. Take them from the original with --dense-from google/embeddinggemma-300m (dense_from= in Python), or "

@@ -10,8 +10,8 @@ class Location:
 
     `id` is the name it is known by: the hub id, or a directory's last path component, never an absolute path.
     `path` is a directory laid out as sentence-transformers saves it, or a GGUF file. `revision` is the hub commit, if
-    known. A GGUF file that lost its dense layers takes them from the checkpoint in the directory `dense_from`. A model
-    may do without the dense layers of its kind where `allow_missing_dense` says so.
+    known. A model that lost its dense layers takes them from the checkpoint in the directory `dense_from`. It may do
+    without them where `allow_missing_dense` says so.
     """
 
     id: str

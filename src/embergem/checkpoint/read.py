@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embergem.checkpoint import compiled, gguf, static
+from embergem.checkpoint import compiled, gguf, origin, static
 from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.modules import read_chain
-from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
+from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense, Module
 
 INDEX = "model.safetensors.index.json"
@@ -27,12 +29,20 @@ def read(location: Location) -> Checkpoint:
     Raises:
         CorruptCheckpoint: A file is missing, damaged or contradicts another; the message names it.
         UnsupportedModel: A module, a setting or a file format that embergem does not have.
+        UnsupportedOption: `location.dense_from` is given, and the model lacks no dense layers.
     """
+    checkpoint = _read(location)
+    if location.dense_from is not None:
+        checkpoint = _with_dense(checkpoint, location.id, location.dense_from)
+    return replace(checkpoint, hub_id=origin.hub_id(location.path), said=(location.id, *checkpoint.said))
+
+
+def _read(location: Location) -> Checkpoint:
     root = location.path
     if compiled.recognised(root):
         return compiled.read(root)
     if file := gguf.recognised(root):
-        return gguf.read(file, location, dense_of)
+        return gguf.read(file, location)
     if static.recognised(root):
         return static.read(root)
     chain = read_chain(root)
@@ -46,13 +56,16 @@ def read(location: Location) -> Checkpoint:
         )
     settings = read_object_if_there(body / "sentence_bert_config.json")
     _check_settings(settings, body / "sentence_bert_config.json", tokenizer)
+    limit, declared = _limit(body, settings, config)
     return Checkpoint(
         config=config,
         head=chain.head,
         weights=(*(("", file) for file in _body_files(body)), *_dense_files(root, chain.head)),
         tokenizer=tokenizer,
         prompts=_prompts(root / PROMPTS),
-        limit=_limit(body, settings, config),
+        limit=limit,
+        limit_declared=declared,
+        said=origin.of_config(config),
     )
 
 
@@ -100,16 +113,24 @@ def shards(index: Path) -> list[Path]:
     return files
 
 
-def dense_of(root: Path) -> tuple[tuple[Module, ...], tuple[tuple[str, Path], ...]]:
-    """Return the dense modules of the checkpoint at `root`, and their files by name prefix.
-
-    Raises:
-        CorruptCheckpoint: It has none.
-    """
-    modules = tuple(module for module in read_chain(root).head if isinstance(module, Dense))
+def _with_dense(checkpoint: Checkpoint, name: str, donor: Path) -> Checkpoint:
+    """Put the dense layers of the checkpoint at `donor` after the pooling of one that lacks those of its kind."""
+    own = sum(isinstance(module, Dense) for module in checkpoint.head)
+    if own or str(checkpoint.config.get("model_type")) not in DENSE_LAYERS:
+        why = f"has {own} dense layers of its own" if own else "is of a kind that takes no dense layers from elsewhere"
+        raise UnsupportedOption(f"dense_from={str(donor)!r} has nothing to fill: {name} {why}", param="dense_from")
+    modules = tuple(module for module in read_chain(donor).head if isinstance(module, Dense))
     if not modules:
-        raise CorruptCheckpoint(f"{root} has no dense layers to take")
-    return modules, tuple(_dense_files(root, modules))
+        raise CorruptCheckpoint(f"{donor} has no dense layers to take")
+    if modules[0].in_features != checkpoint.config.get("hidden_size"):
+        raise UnsupportedOption(
+            f"the dense layers of {donor} take vectors of {modules[0].in_features} numbers, and {name} has "
+            f"{checkpoint.config.get('hidden_size')}; name the model that it was made from",
+            param="dense_from",
+        )
+    pooling, *rest = checkpoint.head
+    weights = (*checkpoint.weights, *_dense_files(donor, modules))
+    return replace(checkpoint, head=(pooling, *modules, *rest), weights=weights)
 
 
 def _dense_files(root: Path, head: Sequence[Module]) -> list[tuple[str, Path]]:
@@ -140,7 +161,8 @@ def _prompts(file: Path) -> str | None:
     return read_bytes(file).decode("utf-8-sig")
 
 
-def _limit(body: Path, settings: dict[str, Any], config: dict[str, Any]) -> int:
+def _limit(body: Path, settings: dict[str, Any], config: dict[str, Any]) -> tuple[int, bool]:
+    """Return the limit, and whether it is declared or only what tokenizer and positions allow."""
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) else config
     positions = _length(text, "max_position_embeddings", body / "config.json")
@@ -154,7 +176,7 @@ def _limit(body: Path, settings: dict[str, Any], config: dict[str, Any]) -> int:
                 f"{body} doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, "
                 "model_max_length in tokenizer_config.json or max_position_embeddings in config.json"
             )
-        return min(known)
+        return min(known), False
     if positions is not None and declared > positions and not _rotary(text):
         log.warning(
             "%s: max_seq_length is %d, but the model's position table ends at %d; the limit is %d tokens",
@@ -163,8 +185,8 @@ def _limit(body: Path, settings: dict[str, Any], config: dict[str, Any]) -> int:
             positions,
             positions,
         )
-        return positions
-    return declared
+        return positions, True
+    return declared, True
 
 
 def _rotary(config: dict[str, Any]) -> bool:

@@ -33,7 +33,7 @@ def resolve(
         name: A directory, a GGUF file, a name or alias of the catalog, or the id of a model on the hub ("org/name"),
             looked for in this order. None is the default model.
         progress: Whether to show a progress bar; None shows it when standard error is a terminal.
-        dense_from: The model whose dense layers a GGUF file takes that lacks its own.
+        dense_from: The model whose dense layers one takes that lacks its own.
         allow_missing_dense: Whether a model may do without the dense layers of its kind.
 
     Raises:
@@ -42,17 +42,17 @@ def resolve(
         DownloadError: No source had the files; the message has every source with its reason.
     """
     found = identify(name)
-    if isinstance(found, Location):
-        if dense_from is None and not allow_missing_dense:
-            return found
-        dense = None if dense_from is None else resolve(dense_from, progress=progress).path
-        return replace(found, dense_from=dense, allow_missing_dense=allow_missing_dense)
-    model, entry = found
+    location = found if isinstance(found, Location) else _fetched(*found, progress)
+    dense = None if dense_from is None else resolve(dense_from, progress=progress).path
+    return replace(location, dense_from=dense, allow_missing_dense=allow_missing_dense)
+
+
+def _fetched(model: str, entry: Entry | None, progress: bool | None) -> Location:
     kept, _ = _usable(model, entry)
     location = (kept or _fetch(model, entry, progress, refresh=False)).location
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return replace(location, allow_missing_dense=allow_missing_dense)
+    return location
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> cache.Kept:

@@ -86,7 +86,7 @@ Window = Annotated[
 ]
 DenseFrom = Annotated[
     str | None,
-    typer.Option(help="Model whose dense layers a GGUF file takes that lacks its own.", autocompletion=complete_model),
+    typer.Option(help="Model whose dense layers one takes that lacks its own.", autocompletion=complete_model),
 ]
 AllowMissingDense = Annotated[
     bool,

@@ -41,7 +41,7 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         aliases: Other names for it.
         arch: `model_type` that it must have.
         window: A sliding window to use instead of the one in its config.json.
-        dense_from: Model whose dense layers it takes, where it is a GGUF file that lacks its own.
+        dense_from: Model whose dense layers it takes, where it lacks its own.
         allow_missing_dense: Take it without the dense layers of its kind.
         dtype, threads: See `Engine.load`; None is the server's.
         tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
