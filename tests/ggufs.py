@@ -117,7 +117,9 @@ def of_bert(name, kind="F32", **changes):
 
 def _file(architecture, settings, tensors):
     metadata = {"general.architecture": architecture, "tokenizer.ggml.tokens": _vocabulary()}
-    metadata |= {f"{architecture}.{key}": entry for key, entry in settings.items() if entry is not None}
+    for key, entry in settings.items():
+        if entry is not None:
+            metadata[key if key.startswith("general.") else f"{architecture}.{key}"] = entry
     return file(metadata, tensors)
 
 

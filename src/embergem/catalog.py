@@ -5,6 +5,7 @@ languages, licence, published scores with their source, and the facts that the s
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     what the checkpoint's own prompts leave open. `window` is the window as its config.json stores it, `dense` the
     number of dense layers after pooling, `opening` and `closing` the special tokens around every text; `shape` are
     fields of the family's config by which a fine-tune is recognised, and `config` those that it must not have changed.
+    `layers`, `vocabulary` and `pooling` are those of a model that shares its shape with others.
     """
 
     id: str
@@ -98,6 +100,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dense: int | None = None
     opening: int | None = None
     closing: int | None = None
+    layers: int | None = None
+    vocabulary: int | None = None
+    pooling: str | None = None
     shape: dict[str, Any] = {}
     config: dict[str, Any] = {}
 
@@ -145,6 +150,27 @@ def known(name: str, family: str) -> Entry | None:
     """
     entry = find(name)
     return entry if entry is not None and entry.family == family else None
+
+
+def meant(said: str, family: str) -> Entry | None:
+    """Return the entry of this family that files mean by a path, an address or a title, which spell names freely.
+
+    >>> meant("Bge Small En v1.5", "bert").id
+    'BAAI/bge-small-en-v1.5'
+    >>> meant("https://huggingface.co/intfloat/e5-base-v2", "bert").id
+    'intfloat/e5-base-v2'
+    """
+    wanted = {_letters(said), _letters(re.split(r"[/\\]", said.rstrip("/\\"))[-1])} - {""}
+    for entry in CATALOG:
+        if entry.family == family and not wanted.isdisjoint(
+            _letters(name) for name in (entry.id, entry.id.rpartition("/")[2], *entry.aliases)
+        ):
+            return entry
+    return None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
 
 
 def names() -> list[str]:

@@ -48,6 +48,15 @@ def test_prompts_are_a_set_that_the_text_pipeline_has(entry, tiny):
     assert ({"query", "document"} <= set(pipeline.tasks)) == (entry.prompts is not None)
 
 
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
+def test_prompts_that_no_family_has_come_with_a_shape_to_ask_about_them(entry):
+    module = import_module(f"embergem.models.{FAMILIES[entry.family]}")
+    if entry.prompts and not module.BUILTIN_PROMPTS:
+        assert entry.layers
+    assert len({entry.layers is None, entry.vocabulary is None, entry.pooling is None}) == 1
+    assert entry.pooling in (None, "mean", "cls", "last", "max")
+
+
 @pytest.mark.parametrize("entry", [entry for entry in CATALOG if entry.golden], ids=lambda entry: entry.id)
 def test_golden_similarities_are_whole(entry):
     golden = entry.golden

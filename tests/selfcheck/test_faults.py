@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from embergem import catalog
-from embergem.catalog import Entry, Golden
+from embergem.catalog import Entry, Golden, PinnedFile
+from embergem.checkpoint.files import sha256
 from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request, prepare
 from embergem.errors import NotReady, UnsupportedOption
@@ -177,21 +178,14 @@ def test_prompts_of_another_model_warn(model):
     assert "document, query" in str(found.warnings[0]) or "query, document" in str(found.warnings[0])
 
 
-def test_prompts_that_are_missing_fail_prompts(tiny, tmp_path, monkeypatch):
-    model = shutil.copytree(tiny.parent / "bert_mean", tmp_path / "bert")
-    known = Entry(
-        **{name: getattr(KNOWN, name) for name in ("aliases", "licence", "licence_url", "languages", "notes")},
-        id="example/bert",
-        family="bert",
-        dimensions=64,
-        limit=128,
-        parameters=0.1,
-        prompts="e5",
-        shape={"hidden_size": 64},
-    )
-    monkeypatch.setattr(catalog, "CATALOG", (known,))
-    assert failed(report(model)) == ["prompts"]
-    assert not failed(report(model, name="example/bert"))  # by its name it gets the prompts built in for it
+def test_the_text_half_of_embedding_gemma_2_loses_no_probe(tiny, tmp_path):
+    model = shutil.copytree(tiny.parent / "embedding_gemma2", tmp_path / "text")
+    (model / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text())["text_config"]))
+    assert not failed(report(model))
+    processor = json.loads((model / "tokenizer.json").read_text())["post_processor"]
+    parts = [part for part in processor["single"] if part.get("SpecialToken", {}).get("id") != "<eos>"]
+    edit(model / "tokenizer.json", post_processor=processor | {"single": parts})
+    assert "special_tokens" in failed(report(model))
 
 
 def test_a_shorter_limit_warns(model):
@@ -238,18 +232,18 @@ def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypat
     kept = [module for module in chain if not module["type"].endswith("Dense")]
     (model / "modules.json").write_text(json.dumps(kept))
     with Engine.load(Location("fine-tune", model)) as engine:
-    with (
-        Engine.load(Location("fine-tune", model, dense_from=tiny)) as engine,
-        Engine.load(Location("t", tiny)) as whole,
-    ):
-        assert not failed(engine.report) + warned(engine.report)
-        assert engine.fingerprint == whole.fingerprint
         assert not engine.ready
         assert failed(engine.report) == ["dense_layers"]
         with pytest.raises(NotReady, match="dense_layers: the head has 0 dense layers") as raised:
             engine.embed(Request(texts=["a"]))
         assert raised.value.status == 503
     assert report(model).whole  # what failed is not remembered
+    with (
+        Engine.load(Location("fine-tune", model, dense_from=tiny)) as engine,
+        Engine.load(Location("t", tiny)) as whole,
+    ):
+        assert not failed(engine.report) + warned(engine.report)
+        assert engine.fingerprint == whole.fingerprint
     with Engine.load(Location("fine-tune", model, allow_missing_dense=True)) as engine:
         assert warned(engine.report) == ["dense_layers"]
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)
@@ -261,14 +255,59 @@ def test_a_head_without_normalise_warns(model):
     assert warned(report(model)) == ["norms"]
 
 
-def test_other_weights_fail_golden(model, monkeypatch):
+@pytest.fixture
+def published(model, monkeypatch):
+    """Publish the similarities that the model has, and with `pin` the bytes of its weights."""
     texts = ("What is graphene?", "a carbon lattice")
     with Engine.load(Location("t", model)) as engine:
         a, b = engine.embed(Request(texts=texts)).vectors
     golden = Golden((texts[0],), (texts[1],), ((float(a @ b),),), tolerance=1e-4, source="this test")
-    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__} | {"golden": golden}
-    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields),))
-    assert not failed(report(model, name="example/gemma"))
+
+    def publish(pin=()):
+        pins = [model / path for path in pin]
+        files = [PinnedFile(path, file.stat().st_size, sha256(file)) for path, file in zip(pin, pins, strict=True)]
+        fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
+        monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"golden": golden, "files": tuple(files)}),))
+
+    return publish
+
+
+def other(model):
+    """Change the weights a little."""
     reweigh(model / "model.safetensors", **{"layers.0.self_attn.q_norm.weight": lambda w: w + 3})
+    return model
+
+
+def test_other_weights_from_the_hub_fail_golden(model, published, tmp_path):
+    published()
+    snapshot = tmp_path / "models--example--gemma" / "snapshots" / "0123abcd"
+    shutil.copytree(model, snapshot)
+    assert not failed(report(snapshot)) + warned(report(snapshot))
+    found = report(other(snapshot))
+    assert failed(found) == ["golden"]
+    assert "embergem models pull example/gemma" in str(found.failures[0])
+
+
+def test_a_fine_tune_of_the_same_name_is_warned_about_and_answers(model, published):
+    published()
+    found = report(other(model), name="example/gemma")
+    assert not failed(found)
+    assert warned(found) == ["golden"]
+    assert "a name other than example/gemma" in str(found.warnings[0])
+    assert not warned(report(model))  # under a name of its own nothing is compared
+
+
+def test_the_pinned_bytes_with_other_similarities_fail_golden(model, published):
+    other(model)
+    published(pin=("model.safetensors", "2_Dense/model.safetensors"))
     assert failed(report(model, name="example/gemma")) == ["golden"]
-    assert not failed(report(model))  # a fine-tune has similarities of its own
+
+
+def test_who_goes_without_dense_layers_is_not_held_to_similarities_with_them(model, published, tmp_path):
+    published()
+    snapshot = shutil.copytree(model, tmp_path / "models--example--gemma" / "snapshots" / "0123abcd")
+    chain = json.loads((snapshot / "modules.json").read_text())
+    (snapshot / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
+    with Engine.load(Location("example/gemma", snapshot, allow_missing_dense=True)) as engine:
+        assert engine.ready
+        assert warned(engine.report) == ["dense_layers"]

@@ -42,6 +42,7 @@ class Prepared:
     norm_before_cut: bool
     config: Any = None
     entry: catalog.Entry | None = None
+    kin: catalog.Entry | None = None
 
     @cached_property
     def program(self) -> Program:
@@ -76,18 +77,21 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
     kind = family(checkpoint.config, arch=arch, window=window)
-    entry = catalog.known(name, kind.model_type)
+    entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
+    related = kin(kind.model_type, kind.config, entry, checkpoint.said)
+    limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]
     return Prepared(
         model_type=kind.model_type,
         trace=lambda: build(kind, checkpoint.head),
-        limit=min(checkpoint.limit, kind.places or checkpoint.limit),
+        limit=min(limit for limit in limits if limit),
         vocab_size=kind.config.vocab_size,
-        builtin_prompts=(entry and entry.prompts) or kind.builtin_prompts,
+        builtin_prompts=(related and related.prompts) or kind.builtin_prompts,
         bare=kind.bare,
         trained_dimensions=tuple(entry.allowed_dimensions if entry else kind.trained_dimensions),
         norm_before_cut=kind.norm_before_cut,
         config=kind.config,
         entry=entry,
+        kin=related,
     )
 
 
@@ -106,7 +110,9 @@ def self_check(
         dtype=model.dtype,
         cosine=cosine,
         entry=kind.entry,
-        kin=kin(kind.model_type, kind.config, kind.entry),
+        kin=kind.kin,
+        name=location.id,
+        hub_id=checkpoint.hub_id,
         files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
         variant=f"{kind.program.key} {model.dtype} {model.instruction_set} {kind.limit} {checkpoint.prompts}",
         window=window,

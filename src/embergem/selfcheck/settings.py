@@ -1,5 +1,6 @@
 """Probes of what config.json and modules.json say, against the catalog."""
 
+from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense
 from embergem.selfcheck.report import Finding
 from embergem.selfcheck.subject import Subject
@@ -10,20 +11,30 @@ def dense_layers(subject: Subject) -> Finding:
     name = "dense_layers"
     if subject.head is None:
         return Finding(name, "ok", "a compiled model has its head in its program")
-    found = sum(isinstance(module, Dense) for module in subject.head)
-    wanted = subject.kin.dense if subject.kin else None
-    if wanted is None and subject.model_type == "gemma3_text":
-        wanted = 2
-    if wanted is None or found >= wanted:
+    found, wanted = _count(subject)
+    if not lacks_dense_layers(subject):
         return Finding(name, "ok", f"the head has {found} dense layers" if found else "the head has no dense layers")
     message = f"the head has {found} dense layers after pooling; this kind of model has {wanted}"
     if subject.dense_optional:
         return Finding(name, "warn", message, "Allowed by allow_missing_dense: vectors are a space of their own")
     return Finding(
         name, "error", message,
-        "A conversion left them out, and vectors without them are markedly worse. Take 2_Dense, 3_Dense and "
-        "modules.json from the original model; --allow-missing-dense goes without",
+        "A conversion left them out, and vectors without them are markedly worse. Take them from the original model "
+        "with --dense-from google/embeddinggemma-300m (dense_from= in Python); --allow-missing-dense goes without",
     )  # fmt: skip
+
+
+def lacks_dense_layers(subject: Subject) -> bool:
+    """Whether a model has fewer dense layers than its kind; a compiled one has none to count."""
+    found, wanted = _count(subject)
+    return subject.head is not None and found < wanted
+
+
+def _count(subject: Subject) -> tuple[int, int]:
+    """How many dense layers there are, and how many there should be."""
+    wanted = subject.kin.dense if subject.kin else None
+    found = sum(isinstance(module, Dense) for module in subject.head or ())
+    return found, DENSE_LAYERS.get(subject.model_type, 0) if wanted is None else wanted
 
 
 def config(subject: Subject) -> Finding:

@@ -3,10 +3,9 @@
 import numpy as np
 
 from embergem._native import prompt_sets
-from embergem.errors import InvalidTask
 from embergem.program.batch import Ids
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Subject
+from embergem.selfcheck.subject import Subject, relatives
 
 _OPENED = {"gemma3_text", "embedding_gemma2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"}
 """Families whose every text is put between an opening and a closing token."""
@@ -58,24 +57,20 @@ def truncation(subject: Subject) -> Finding:
 
 
 def prompts(subject: Subject) -> Finding:
-    """The prompts that the model was trained with are known by their tasks."""
+    """The prompts that the model was trained with are known by their tasks, and are those of its kind."""
     name, kin = "prompts", subject.kin
-    if kin is None or kin.prompts is None:
-        said = f"tasks: {', '.join(subject.text.tasks)}" if subject.text.tasks else "the model declares no prompts"
-        return Finding(name, "ok", said)
+    if subject.text.tasks and (kin is None or kin.prompts is None):
+        return Finding(name, "ok", f"tasks: {', '.join(subject.text.tasks)}")
+    if kin is None:
+        return _unknown(subject)
+    if kin.prompts is None:
+        return Finding(name, "ok", f"{kin.id} has no prompts")
     different = []
     for task, pattern in prompt_sets()[kin.prompts].items():
         if not task[0].islower():
             continue  # a name that only the checkpoint's own list may have
         wanted = tokens(subject, pattern.format(title="none", content="graphene"))
-        try:
-            found = tokens(subject, "graphene", task)
-        except InvalidTask:
-            return Finding(
-                name, "error", f"the task {task!r} of {kin.id} is not known",
-                "config_sentence_transformers.json is of another model; take it from the original",
-            )  # fmt: skip
-        if not np.array_equal(wanted, found):
+        if not np.array_equal(wanted, tokens(subject, "graphene", task)):
             different.append(task)
     if different:
         return Finding(
@@ -85,6 +80,20 @@ def prompts(subject: Subject) -> Finding:
     return Finding(name, "ok", f"the prompts are those of {kin.id}")
 
 
+def _unknown(subject: Subject) -> Finding:
+    """What is to be said of a model without prompts whose name is not known."""
+    prompted = [entry.id for entry in relatives(subject) if entry.prompts]
+    if not prompted:
+        return Finding("prompts", "ok", "the model declares no prompts")
+    return Finding(
+        "prompts", "warn",
+        f"the model declares no prompts, and models of its shape were trained with some: {', '.join(prompted)}",
+        f"If it is one of these or made from one, load it from a directory called {prompted[0].rpartition('/')[2]} or "
+        "the like, or write its prompts into config_sentence_transformers.json; its tasks are known then. If it was "
+        "trained without prompts, all is well",
+    )  # fmt: skip
+
+
 def limit(subject: Subject) -> Finding:
     """The limit is the one that the model was published with."""
     name, kin = "limit", subject.kin
@@ -92,7 +101,8 @@ def limit(subject: Subject) -> Finding:
         return Finding(name, "ok", f"inputs have up to {subject.limit} tokens")
     return Finding(
         name, "warn", f"inputs are limited to {subject.limit} tokens; {kin.id} reads {kin.limit}",
-        "max_seq_length in sentence_bert_config.json says so; change it there if it was not meant",
+        "max_seq_length in sentence_bert_config.json or model_max_length in tokenizer_config.json says so; change it "
+        "there if it was not meant",
     )  # fmt: skip
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from embergem import catalog
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.engine.prepare import prepare
 from embergem.errors import UnsupportedOption
 from embergem.models import family
 from embergem.program.batch import Ids, packed
-from embergem.program.build import build
 from embergem.program.program import Program
 from embergem.selfcheck.subject import Vectors
 
@@ -35,17 +34,17 @@ class Ours:
         self.location = location
         self.kind = family(checkpoint.config)
         self.head = checkpoint.head
-        self.limit = min(checkpoint.limit, self.kind.places or checkpoint.limit)
+        prepared = prepare(checkpoint, location.id)
+        self.limit = prepared.limit
         self.radius: int | None = getattr(self.kind.config, "radius", None)
-        self.program = build(self.kind, self.head)
+        self.program = prepared.program
         self._source = self.program.to_json()
-        entry = catalog.known(location.id, self.kind.model_type)
         self.text = TextPipeline(
             str(checkpoint.tokenizer),
             limit=self.limit,
             vocab_size=self.kind.config.vocab_size,
             prompts=checkpoint.prompts,
-            builtin_prompts=(entry and entry.prompts) or self.kind.builtin_prompts,
+            builtin_prompts=prepared.builtin_prompts,
             bare=self.kind.bare,
         )
         files = checkpoint.files

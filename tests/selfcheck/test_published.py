@@ -1,0 +1,43 @@
+"""The default model by its name in the catalog, with the similarities published for it, in every arithmetic."""
+
+import numpy as np
+import pytest
+
+from embergem.checkpoint.packed import VARIABLE
+from embergem.checkpoint.resolve import resolve
+from embergem.engine import Engine, Request
+from embergem.engine.arithmetic import DTYPES
+from embergem.selfcheck.golden import sway
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_default_model_is_ready(tmp_path, monkeypatch, dtype):
+    location = resolve()
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))  # with no notes in it, so that the whole check is made
+    monkeypatch.setenv(VARIABLE, "0")
+    with Engine.load(location, dtype=dtype) as engine:
+        assert engine.report.whole
+        assert engine.ready, engine.report.failures
+        [golden] = [finding for finding in engine.report.findings if finding.name == "golden"]
+        assert "similarities are those published" in golden.message
+        assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 384)
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.99999, 0.9996, 0.97])
+def test_how_far_a_similarity_can_move(cosine):
+    random = np.random.default_rng(0)
+    sine = np.sqrt(1 - cosine**2)
+
+    def turned(vector, toward):
+        aside = toward - (toward @ vector) * vector
+        return cosine * vector + sine * aside / np.linalg.norm(aside)
+
+    furthest = 0.0
+    for size in (2, 3, 64):
+        for _ in range(300):
+            a, b, c, d = (x / np.linalg.norm(x) for x in random.normal(size=(4, size)))
+            for away in (-b, b, c):  # from each other, to each other, anywhere
+                for other in (-a, a, d):
+                    furthest = max(furthest, abs(turned(a, away) @ turned(b, other) - a @ b))
+    assert furthest <= sway(cosine) + 1e-12
+    assert furthest >= 0.99 * sway(cosine)

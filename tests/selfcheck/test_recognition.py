@@ -1,0 +1,155 @@
+"""Which model of the catalog a checkpoint is taken for, by its place and by what its files say; and what follows."""
+
+import json
+import shutil
+
+import ggufs
+import pytest
+from goldens import DATA
+
+from embergem import catalog
+from embergem.catalog import Entry
+from embergem.checkpoint import cache
+from embergem.checkpoint.resolve import resolve
+from embergem.engine import Engine
+
+KNOWN = Entry(
+    id="example/e5-tiny-v2",
+    aliases=("e5-tiny",),
+    family="bert",
+    dimensions=64,
+    limit=128,
+    parameters=0.1,
+    licence="none",
+    licence_url="https://example.org",
+    languages="none",
+    notes="A test.",
+    prompts="e5",
+    opening=2,
+    closing=3,
+    layers=4,
+    vocabulary=800,
+    pooling="mean",
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "CATALOG", (KNOWN,))
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Put the tiny BERT, which declares no prompts, at a place; fields of its config.json may be changed."""
+
+    def copy(place="model", name="bert_mean", **fields):
+        path = shutil.copytree(DATA / name, tmp_path / place)
+        edit(path / "config.json", **fields)
+        return path
+
+    return copy
+
+
+def edit(file, **changes):
+    """Change keys of a JSON file; None takes a key away."""
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def loaded(path):
+    """Tasks, limit, and the findings that are not ok, by name."""
+    with Engine.load(resolve(path)) as engine:
+        wrong = {finding.name: finding for finding in (*engine.report.failures, *engine.report.warnings)}
+        return engine.tasks, engine.limit, wrong
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "example/e5-tiny-v2",
+        "e5-tiny",
+        "/root/.cache/torch/sentence_transformers/example_e5-tiny-v2/",
+        "C:\\models\\E5 tiny v2",
+    ],
+)
+def test_the_name_in_config_json(put, said):
+    tasks, _, wrong = loaded(put(_name_or_path=said))
+    assert {"query", "document"} <= set(tasks)
+    assert not wrong
+
+
+@pytest.mark.parametrize("place", ["e5-tiny", "E5_tiny_v2", "hub/models--example--e5-tiny-v2/snapshots/0123abcd"])
+def test_the_place(put, place):
+    tasks, _, wrong = loaded(put(place))
+    assert {"query", "document"} <= set(tasks)
+    assert not wrong
+
+
+def test_a_version_in_the_cache_of_embergem_named_by_its_path(put):
+    with cache.locked(KNOWN.id) as scratch:
+        kept = cache.keep(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
+    tasks, _, wrong = loaded(kept.path)
+    assert {"query", "document"} <= set(tasks)
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"general.name": "E5 Tiny v2"},
+        {"general.name": "0123abcd", "general.base_model.0.repo_url": "https://huggingface.co/example/e5-tiny-v2"},
+        {"general.base_model.0.name": "E5 Tiny"},
+    ],
+)
+def test_the_names_in_a_gguf_file(tmp_path, metadata):
+    shutil.copy(DATA / "bert_mean" / "tokenizer.json", tmp_path)
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_bert("bert_mean", **metadata))
+    tasks, _, wrong = loaded(tmp_path / "model.gguf")
+    assert {"query", "document"} <= set(tasks)
+    assert not wrong
+
+
+def test_a_model_that_nothing_names_is_warned_about_with_those_it_may_be(put):
+    tasks, _, wrong = loaded(put())
+    assert tasks == ()
+    assert list(wrong) == ["prompts"]
+    assert wrong["prompts"].status == "warn"
+    assert "example/e5-tiny-v2" in wrong["prompts"].message
+    assert "a directory called e5-tiny-v2" in wrong["prompts"].suggestion
+
+
+def test_a_gguf_file_that_nothing_names(tmp_path):
+    shutil.copy(DATA / "bert_mean" / "tokenizer.json", tmp_path)
+    (tmp_path / "model.gguf").write_bytes(ggufs.of_bert("bert_mean"))
+    assert list(loaded(tmp_path / "model.gguf")[2]) == ["prompts"]
+
+
+def test_another_pooling_is_another_model(put):
+    assert loaded(put(name="bert_cls")) == ((), 128, {})
+
+
+def test_a_name_whose_shape_the_model_no_longer_has_is_not_believed(put, monkeypatch):
+    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
+    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"vocabulary": 30522}),))
+    assert loaded(put(_name_or_path="example/e5-tiny-v2")) == ((), 128, {})
+
+
+def test_prompts_of_its_own_need_no_name(put):
+    path = put()
+    edit(path / "config_sentence_transformers.json", prompts={"query": "ask: ", "document": "say: "})
+    tasks, _, wrong = loaded(path)
+    assert "query" in tasks
+    assert not wrong
+
+
+def test_a_limit_that_only_positions_give_ends_where_the_published_one_does(put, monkeypatch):
+    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
+    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"limit": 50}),))
+    path = put("e5-tiny")
+    assert loaded(path)[1] == 128  # the checkpoint says so itself, and the self-check that it is not what was published
+    assert list(loaded(path)[2]) == ["limit"]
+    edit(path / "sentence_bert_config.json", max_seq_length=None)
+    _, limit, wrong = loaded(path)
+    assert limit == 50
+    assert not wrong
