@@ -85,12 +85,13 @@ def _unknown(subject: Subject) -> Finding:
     prompted = [entry.id for entry in relatives(subject) if entry.prompts]
     if not prompted:
         return Finding("prompts", "ok", "the model declares no prompts")
+    directories = " or ".join(model.rpartition("/")[2] for model in prompted)
     return Finding(
         "prompts", "warn",
         f"the model declares no prompts, and models of its shape were trained with some: {', '.join(prompted)}",
-        f"If it is one of these or made from one, load it from a directory called {prompted[0].rpartition('/')[2]} or "
-        "the like, or write its prompts into config_sentence_transformers.json; its tasks are known then. If it was "
-        "trained without prompts, all is well",
+        f"If it is one of these or made from one, load it from a directory called {directories}, or write its prompts "
+        "into config_sentence_transformers.json; its tasks are known then. If it was trained without prompts, all is "
+        "well",
     )  # fmt: skip
 
 
