@@ -61,8 +61,9 @@ impl Book {
         self.owed = self.owed.clamp(-MOST_OWED, MOST_OWED);
     }
 
-    /// Puts a run at the end of its lane.
-    fn queue(&mut self, lane: Lane) -> u64 {
+    /// Puts a run at the end of its lane. The time until now passed without it: it is put down first.
+    fn queue(&mut self, lane: Lane, now: f64) -> u64 {
+        self.book(now);
         self.tickets += 1;
         self.waiting[lane as usize].push_back(self.tickets);
         self.tickets
@@ -137,12 +138,18 @@ impl Arbiter {
     }
 
     fn wait<'a>(&'a self, mut book: MutexGuard<'a, Book>, lane: Lane) {
-        let ticket = book.queue(lane);
+        let ticket = book.queue(lane, self.now());
         self.waiting.fetch_add(1, Ordering::Relaxed);
         while !book.begin(ticket, self.now()) {
             book = self.changed.wait(book).unwrap_or_else(PoisonError::into_inner);
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for a turn.
+    #[cfg(test)]
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -217,14 +224,13 @@ mod tests {
         let mut got = vec![Got::default(); loads.len()];
         let mut left: Vec<usize> = loads.iter().map(|load| load.steps).collect();
         let mut came = vec![0.0; loads.len()];
-        let mut tickets: Vec<Option<u64>> = loads.iter().map(|load| Some(book.queue(load.lane))).collect();
+        let mut tickets: Vec<Option<u64>> = loads.iter().map(|load| Some(book.queue(load.lane, 0.0))).collect();
         let mut running: Option<usize> = None;
         let mut now = 0.0;
         let arrive = |book: &mut Book, tickets: &mut [Option<u64>], running, came: &[f64], now| {
             for (number, load) in loads.iter().enumerate() {
                 if tickets[number].is_none() && running != Some(number) && came[number] <= now {
-                    book.book(now);
-                    tickets[number] = Some(book.queue(load.lane));
+                    tickets[number] = Some(book.queue(load.lane, now));
                 }
             }
         };
@@ -253,10 +259,11 @@ mod tests {
                 got[number].longest = got[number].longest.max(now - came[number]);
                 left[number] = loads[number].steps;
                 came[number] = now + loads[number].again;
-            } else if book.gives_way(now) {
+            } else if tickets.iter().any(Option::is_some) && book.gives_way(now) {
+                // As `Turn::pause`, which looks no further where nobody waits.
                 book.end(now);
                 running = None;
-                tickets[number] = Some(book.queue(loads[number].lane));
+                tickets[number] = Some(book.queue(loads[number].lane, now));
             }
         }
         got
@@ -290,6 +297,18 @@ mod tests {
                     "{queries} queries, steps of {step} s: {bulk}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn time_that_nobody_waited_through_is_nobodys_debt() {
+        for (alone, comes) in [(Lane::Bulk, Lane::Interactive), (Lane::Interactive, Lane::Bulk)] {
+            let mut book = Book::default();
+            let ticket = book.queue(alone, 0.0);
+            assert!(book.begin(ticket, 0.0));
+            book.queue(comes, 7.0);
+            book.book(7.0);
+            assert_eq!(book.owed, 0.0, "{alone:?} alone for 7 s");
         }
     }
 
