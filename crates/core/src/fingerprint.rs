@@ -9,13 +9,14 @@
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::Error;
 use crate::notes::Note;
-use crate::pool::Pool;
 use crate::program::Program;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// The first line of what is hashed; another way of hashing must have another.
 const FORMAT: &str = "embergem-space/1";
@@ -56,7 +57,8 @@ pub fn fingerprint<E: From<Error>>(
 }
 
 /// A sha256 for each tensor that the program reads, in name order. The largest is begun first: in most models the
-/// embedding table is more than half of the bytes.
+/// embedding table is more than half of the bytes. Threads of their own do it: on the compute pool no model would compute
+/// for as long as the largest takes.
 fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, Error> {
     let sources = program.weights.iter().flat_map(|weight| &weight.sources);
     let shapes: BTreeMap<&str, &[usize]> = sources.map(|s| (s.tensor.as_str(), s.shape.as_slice())).collect();
@@ -67,10 +69,20 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|number| Reverse(tensors[*number].1.stored()[0].len()));
     let shas = Mutex::new(vec![Sha::default(); tensors.len()]);
-    Pool::global().run(usize::MAX, order.len(), &|task, _| {
-        let (name, tensor) = tensors[order[task]];
-        let sha = hash_tensor(name, tensor);
-        shas.lock().unwrap_or_else(PoisonError::into_inner)[order[task]] = sha;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (name, tensor) = tensors[number];
+            let sha = hash_tensor(name, tensor);
+            shas.lock().unwrap_or_else(PoisonError::into_inner)[number] = sha;
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 1..threads.min(order.len()) {
+            scope.spawn(work);
+        }
+        work();
     });
     Ok(shas.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -5,14 +5,15 @@ use crate::fingerprint::hex;
 use crate::notes::{FileState, scratch, state};
 use crate::pool::Pool;
 use crate::storage::Storage;
+use crc32fast::Hasher;
 use memmap2::{Mmap, MmapOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 const MARK: &[u8; 20] = b"embergem-packed/1\n\0\0";
@@ -21,6 +22,10 @@ const TAIL: usize = 8 + 4 + MARK.len();
 /// Parts begin at multiples of this, as a map must.
 const PAGE: u64 = 4096;
 const EXTENSION: &str = "packed";
+/// Bytes of one checksum; those of a part are put together.
+const PIECE: usize = 1 << 20;
+/// Pieces that a thread reads before other runs may go first: about a millisecond.
+const PIECES_A_TURN: usize = 4;
 /// How old an unfinished file is before it counts as left behind.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -41,6 +46,12 @@ struct Part {
     start: u64,
     len: u64,
     crc: u32,
+}
+
+impl Part {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
 }
 
 impl Contents {
@@ -108,14 +119,7 @@ impl Reader {
         if !parts.iter().all(inside) {
             return None;
         }
-        let sound = AtomicBool::new(true);
-        Pool::global().run(usize::MAX, parts.len(), &|number, _| {
-            let part = parts[number];
-            if crc32fast::hash(&map[part.start as usize..(part.start + part.len) as usize]) != part.crc {
-                sound.store(false, Ordering::Relaxed);
-            }
-        });
-        if !sound.into_inner() {
+        if !sound(&map, &parts) {
             return None;
         }
         let _ = file.set_modified(SystemTime::now()); // when it was used last; if that can't be noted it looks older
@@ -128,8 +132,30 @@ impl Reader {
     /// Part `number`.
     pub fn part(&self, number: usize) -> Option<Storage> {
         let part = self.parts.get(number)?;
-        Storage::mapped(&self.map, part.start as usize..(part.start + part.len) as usize)
+        Storage::mapped(&self.map, part.range())
     }
+}
+
+/// Whether all parts have their checksums.
+fn sound(map: &[u8], parts: &[Part]) -> bool {
+    let pieces: Vec<(usize, &[u8])> = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(number, part)| map[part.range()].chunks(PIECE).map(move |piece| (number, piece)))
+        .collect();
+    let sums: Vec<OnceLock<Hasher>> = pieces.iter().map(|_| OnceLock::new()).collect();
+    Pool::global().run_in_turns(pieces.len(), PIECES_A_TURN, &|number, _| {
+        sums[number].get_or_init(|| {
+            let mut sum = Hasher::new();
+            sum.update(pieces[number].1);
+            sum
+        });
+    });
+    let mut found = vec![Hasher::new(); parts.len()];
+    for ((part, _), sum) in pieces.iter().zip(sums) {
+        found[*part].combine(&sum.into_inner().expect("every task has run"));
+    }
+    parts.iter().zip(found).all(|(part, sum)| sum.finalize() == part.crc)
 }
 
 /// A file that is being written; it vanishes unless it is finished.
@@ -267,5 +293,55 @@ pub fn prune(directory: &Path, limit: u64) {
         if entry.path().extension() == Some("new".as_ref()) && age.is_some_and(|age| age > ABANDONED) {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aligned::Aligned;
+
+    /// A directory that goes away with its owner.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("embergem-packed-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn contents() -> Contents {
+        Contents::new(Vec::new(), "test", &[])
+    }
+
+    #[test]
+    fn a_part_of_many_pieces_is_checked_to_its_last_byte() {
+        let directory = Temporary::new("pieces");
+        let path = contents().path(&directory.0);
+        let mut floats = Aligned::zeros(3 * PIECE / 4 + 1);
+        (floats[0], floats[PIECE / 2], floats[3 * PIECE / 4]) = (1.0, 2.0, 3.0);
+        let writer = Writer::create(&path, contents(), 1 << 30).unwrap();
+        let (writer, first) = writer.keep(floats.into());
+        let (writer, _) = writer.unwrap().keep(Aligned::zeros(5).into());
+        writer.unwrap().finish().unwrap();
+        let reader = Reader::open(&path, &contents()).unwrap();
+        assert_eq!(&reader.part(0).unwrap()[..], &first[..]);
+        let whole = fs::read(&path).unwrap();
+        for place in [0, PIECE + 5, 3 * PIECE + 3, 3 * PIECE + PAGE as usize] {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert!(Reader::open(&path, &contents()).is_none(), "byte {place}");
+        }
+        fs::write(&path, whole).unwrap();
+        assert!(Reader::open(&path, &contents()).is_some());
     }
 }

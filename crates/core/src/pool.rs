@@ -5,7 +5,7 @@
 //! the help that did not come. One job runs at a time, a single step of a program; which run goes next is the arbiter's to
 //! say.
 
-use crate::arbiter::Arbiter;
+use crate::arbiter::{Arbiter, Lane};
 use std::cell::UnsafeCell;
 use std::hint;
 use std::panic::{self, AssertUnwindSafe};
@@ -168,6 +168,21 @@ impl Pool {
             "a task of the compute pool panicked"
         );
     }
+
+    /// Like [`Pool::run`] on all threads, for long work: in jobs of `each` tasks a thread, between which other runs go
+    /// first when it is their turn. It counts as bulk, since what computes now has somebody waiting for it.
+    pub fn run_in_turns(&self, tasks: usize, each: usize, run: &(dyn Fn(usize, usize) + Sync)) {
+        let turn = self.arbiter.enter(Lane::Bulk);
+        let job = each.max(1).saturating_mul(self.threads);
+        for first in (0..tasks).step_by(job) {
+            if first > 0 {
+                turn.pause();
+            }
+            self.run(self.threads, job.min(tasks - first), &|task, worker| {
+                run(first + task, worker)
+            });
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -270,6 +285,35 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn long_work_gives_way_and_loses_no_task() {
+        for (threads, tasks, each) in [(1, 0, 4), (1, 9, 4), (3, 100, 0), (3, 100, 7), (2, 5, usize::MAX)] {
+            let pool = Pool::new(threads);
+            let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+            pool.run_in_turns(tasks, each, &|task, _| {
+                counts[task].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+        let pool = Pool::new(2);
+        let served = AtomicBool::new(false);
+        thread::scope(|scope| {
+            pool.run_in_turns(8, 2, &|task, _| match task {
+                0 => {
+                    scope.spawn(|| {
+                        let _turn = pool.arbiter().enter(Lane::Interactive);
+                        served.store(true, Ordering::Relaxed);
+                    });
+                    while !pool.arbiter().is_waited_for() {
+                        thread::yield_now();
+                    }
+                }
+                4.. => assert!(served.load(Ordering::Relaxed), "the second job came before the query"),
+                _ => {}
+            });
+        });
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::sync::{Mutex, PoisonError};
 /// Vectors of a panel row: with 6 rows of a tile they fill 12 of 16 registers.
 pub const VECTORS: usize = 2;
 
+/// Floats that a thread packs before other runs may go first: about a millisecond.
+const FLOATS_A_TURN: usize = 1 << 18;
+
 /// What a weight matrix computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -70,7 +73,7 @@ pub struct Packed<F> {
 }
 
 impl<F: Format> Packed<F> {
-    /// Packs the rows that `row` reads, with all cores; columns past the last are 0.
+    /// Packs the rows that `row` reads, with all cores and in turns with other runs; columns past the last are 0.
     pub fn new<E: Send>(
         shape: Shape,
         lanes: usize,
@@ -84,7 +87,7 @@ impl<F: Format> Packed<F> {
             data: data.as_mut_ptr(),
             stride: len,
         };
-        Pool::global().run(usize::MAX, panels, &|panel, _| {
+        Pool::global().run_in_turns(panels, FLOATS_A_TURN / len.max(1), &|panel, _| {
             // SAFETY: panels lie one behind the other, and each is written by one task.
             let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), len) };
             let mut line = vec![0.0; shape.k];
