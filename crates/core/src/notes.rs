@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The place of one fact.
 pub struct Note {
@@ -68,11 +68,13 @@ pub fn state<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<Vec<Fi
     files.collect()
 }
 
-/// A name beside `path` that no other process or thread writes to.
+/// A name beside `path` that no other process or thread writes to. The time is part of it: in a container each start may
+/// have the same process id, and find what one that was killed has left.
 pub fn scratch(path: &Path) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    path.with_extension(format!("{}-{number}.new", std::process::id()))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    path.with_extension(format!("{}-{}-{number}.new", std::process::id(), now.as_nanos()))
 }
 
 /// Writes a file that is there whole or not at all: beside its place, then moved into it.

@@ -171,7 +171,9 @@ pub struct Writer {
 impl Writer {
     /// Begins the file that will be `path`, of at most `limit` bytes.
     pub fn create(path: &Path, contents: Contents, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        sweep(directory);
         let scratch = scratch(path);
         let file = File::options().read(true).write(true).create_new(true).open(&scratch)?;
         Ok(Self {
@@ -284,6 +286,11 @@ pub fn prune(directory: &Path, limit: u64) {
     for file in useless.into_iter().chain(old) {
         let _ = fs::remove_file(file.path); // another process may have been first
     }
+    sweep(directory);
+}
+
+/// Drops unfinished files of processes that are no more.
+fn sweep(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let age = entry
             .metadata()
@@ -320,6 +327,20 @@ mod tests {
 
     fn contents() -> Contents {
         Contents::new(Vec::new(), "test", &[])
+    }
+
+    #[test]
+    fn what_a_process_of_the_same_id_has_left_is_in_nobodys_way() {
+        let directory = Temporary::new("left");
+        let path = contents().path(&directory.0);
+        let left = |number| path.with_extension(format!("{}-{number}.new", std::process::id()));
+        (0..1000).for_each(|number| fs::write(left(number), "").unwrap());
+        let old = File::options().write(true).open(left(7)).unwrap();
+        old.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
+        Writer::create(&path, contents(), 1 << 20).unwrap().finish().unwrap();
+        assert!(Reader::open(&path, &contents()).is_some());
+        assert!(!left(7).exists(), "it was abandoned long ago");
+        assert!(left(8).exists(), "another process may still write it");
     }
 
     #[test]
