@@ -57,8 +57,9 @@ impl Matrix {
     /// The row must lie inside the allocation.
     #[inline(always)]
     pub unsafe fn row(self, row: usize) -> *mut f32 {
-        // SAFETY: the caller vouches for the row.
-        unsafe { self.data.add(row * self.stride) }
+        // Wrapping, for `data` itself may lie before the allocation where row 0 is none of the matrix's: see
+        // `run::linear::integers`.
+        self.data.wrapping_add(row * self.stride)
     }
 }
 

@@ -1,0 +1,41 @@
+//! Batches so large that blocks of rows go through several steps at once.
+
+mod common;
+
+use common::{PLACES, TempFile, VOCABULARY, checkpoint, load, program, vectors};
+use embergem_core::{Options, Precision};
+
+#[test]
+fn a_row_has_the_same_bits_in_a_block_as_alone() {
+    let file = TempFile::new("sections", &checkpoint());
+    // 48 rows of a block, eight blocks a thread.
+    let least = |threads: usize| 48 * 8 * threads;
+    for (_, precision) in Precision::NAMES {
+        for threads in [1, 2] {
+            let options = Options {
+                threads: Some(threads),
+                precision,
+                ..Options::default()
+            };
+            let model = load(&program(), &file.0, options).unwrap();
+            let texts: Vec<Vec<u32>> = (0..least(threads) / PLACES * 2)
+                .map(|text| {
+                    let ids = 0..PLACES - text % 4;
+                    ids.map(|place| ((text * 5 + place * 3) % VOCABULARY) as u32).collect()
+                })
+                .collect();
+            let ids = texts.concat();
+            assert!(ids.len() > least(threads), "{} rows are no section", ids.len());
+            let mut ends = vec![0];
+            for text in &texts {
+                ends.push(ends[ends.len() - 1] + text.len() as u32);
+            }
+            let together = vectors(&model, &ids, &ends).unwrap();
+            let width = model.dimensions();
+            for (text, vector) in texts.iter().zip(together.chunks_exact(width)) {
+                let alone = vectors(&model, text, &[0, text.len() as u32]).unwrap();
+                assert_eq!(alone, vector, "{precision:?}, {threads} threads, {text:?}");
+            }
+        }
+    }
+}
