@@ -166,7 +166,7 @@ impl Context<'_> {
             "embed" => self.embed(step)?,
             "norm" => self.norm(step)?,
             "linear" => self.linear(step, axis)?,
-            "rope" => self.rope(step)?,
+            "rope" => self.rope(step, axis)?,
             "attention" => self.attention(step)?,
             "add" | "mul" | "glu" | "activation" | "scale" => self.elementwise(step)?,
             "pool" => {
@@ -294,8 +294,9 @@ impl Context<'_> {
         })
     }
 
-    fn rope(&self, step: &Step) -> Result<Op> {
+    fn rope(&self, step: &Step, axis: Axis) -> Result<Op> {
         self.arity(step, 1, &[])?;
+        ensure(axis == Axis::Tokens, || "turns tokens, which have places".into())?;
         self.same_width(step)?;
         let p: RopeParameters = parameters(step)?;
         let fits =

@@ -112,6 +112,17 @@ fn each_way_of_lying_has_its_reason() {
         ),
         ("/steps/4/out/column", json!(13), "overlaps"),
         (
+            "/steps/15",
+            json!({
+                "op": "rope",
+                "out": {"buffer": 3, "column": 1, "width": 12},
+                "inputs": [{"buffer": 3, "column": 1, "width": 12}],
+                "weights": {},
+                "parameters": {"head_dim": 3, "theta": 100.0, "dim": 2},
+            }),
+            "which have places",
+        ),
+        (
             "/steps/5/out",
             json!({"buffer": 1, "column": 6, "width": 12}),
             "overlaps",

@@ -26,7 +26,7 @@ pub enum Trial {
     Product(Product),
     /// Product of floats with bfloat16 weights.
     Bfloat16(Product),
-    /// Product of 16-bit integers; see [`Trial::exact`].
+    /// Product of 16-bit integers; see [`Trial::tolerance`].
     Int16(Product),
     /// Product of 16-bit integers with 8-bit weights.
     Int8(Product),
