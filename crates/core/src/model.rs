@@ -247,14 +247,15 @@ fn require_memory(program: &Program, precision: Precision, available: Option<u64
         .enumerate()
         .filter(|(number, _)| !tables.contains(number))
         .flat_map(|(_, weight)| &weight.sources)
-        .fold(0u64, |sum, source| {
-            sum.saturating_add(
-                source
-                    .shape
-                    .iter()
-                    .fold(1u64, |elements, size| elements.saturating_mul(*size as u64)),
-            )
-        });
+        .map(|source| {
+            let whole = source.shape.first().copied().unwrap_or(1);
+            let rows = source
+                .rows
+                .map_or(whole, |(from, to)| to.saturating_sub(from).min(whole));
+            let sizes = std::iter::once(&rows).chain(source.shape.iter().skip(1));
+            sizes.fold(1u64, |elements, size| elements.saturating_mul(*size as u64))
+        })
+        .fold(0, u64::saturating_add);
     let bytes = (elements / 1000).saturating_mul(precision.bytes_of_thousand());
     match available {
         Some(available) if bytes > available => Err(Error::Memory {
@@ -281,5 +282,32 @@ fn limits(steps: &[Lowered]) -> Result<(usize, Option<usize>)> {
     match vocabulary {
         Some(rows) => Ok((rows, places)),
         None => Err(Error::Program("it reads no ids".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_sliced_tensor_counts_once() {
+        let rows =
+            |from, to| json!({"sources": [{"tensor": "qkv", "shape": [3000, 1000], "rows": [from, to]}], "add": 0.0});
+        let program = json!({
+            "format": "embergem-program/1",
+            "key": "test",
+            "weights": [rows(0, 1000), rows(1000, 2000), rows(2000, 3000)],
+            "buffers": [],
+            "steps": [],
+            "output": {"buffer": 0, "column": 0, "width": 1},
+        });
+        let program = Program::parse(&program.to_string()).unwrap();
+        require_memory(&program, Precision::Float32, Some(12_000_000)).unwrap();
+        let refused = require_memory(&program, Precision::Float32, Some(11_999_999));
+        assert!(
+            matches!(refused, Err(Error::Memory { needed_mb: 11, .. })),
+            "{refused:?}"
+        );
     }
 }
