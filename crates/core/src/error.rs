@@ -22,6 +22,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file was exchanged while it was read.
+    #[error("{0} changed while it was loaded. Load the model again.")]
+    Changed(PathBuf),
     /// A tensor is absent, has another shape or element type, or holds NaN or infinity.
     #[error("tensor {name}: {reason}")]
     Tensor {

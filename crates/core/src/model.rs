@@ -109,7 +109,6 @@ impl Model {
     ) -> Result<Self> {
         let files: Vec<(&str, &Path)> = files.into_iter().collect();
         let (text, program) = (program, Program::parse(program)?);
-        let checkpoint = Checkpoint::open(files.iter().copied())?;
         let kernels = match options.kernels {
             None => Kernels::best(),
             Some(name) => Kernels::named(name)
@@ -118,12 +117,14 @@ impl Model {
         let precision = format!("{:?}", options.precision);
         let paths = files.iter().map(|(_, path)| *path);
         let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256(text)]);
+        // After the state of the files was taken: one that is exchanged from now on is noticed at the end.
+        let checkpoint = Checkpoint::open(files.iter().copied())?;
         if !packs.found() {
             let available = options.memory_limit.or_else(memory::available);
             require_memory(&program, options.precision, available)?;
         }
         let steps = lower(&program, &checkpoint, kernels, options.precision, &mut packs)?;
-        packs.finish();
+        packs.finish(files.iter().map(|(_, path)| *path))?;
         let (vocabulary, places) = limits(&steps)?;
         let averages = |step: &Lowered| step.axis == Axis::Rows || matches!(step.op, Op::Embed { .. });
         let means = |step: &Lowered| !matches!(step.op, Op::Pool(kind) if kind != Kind::Mean);

@@ -6,9 +6,9 @@
 //! made anew. Files whose checkpoint has changed or gone are dropped, then the longest unused, so that all together
 //! stay below a limit.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::panels::{Format, Packed, Shape};
-use crate::notes::state;
+use crate::notes::{FileState, state};
 use crate::packed_file::{Contents, Reader, Writer, prune};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,8 @@ pub fn packed_limit(text: &str) -> Option<u64> {
 /// The packed matrices of one load, in the order of the program: from a file, or into one.
 pub struct Packs {
     source: Source,
+    /// What the checkpoint's files were like before they were read.
+    files: Vec<FileState>,
 }
 
 enum Source {
@@ -58,21 +60,23 @@ impl Packs {
         files: impl IntoIterator<Item = &'a Path>,
         variant: &[&str],
     ) -> Self {
-        let found = cache.and_then(|cache| Some((cache, Contents::new(state(files).ok()?, BUILD, variant))));
-        let source = match found {
-            None => Source::Memory,
-            Some((cache, contents)) => {
+        let known = cache.and_then(|cache| Some((cache, state(files).ok()?)));
+        let (source, files) = match known {
+            None => (Source::Memory, Vec::new()),
+            Some((cache, files)) => {
+                let contents = Contents::new(files.clone(), BUILD, variant);
                 let path = contents.path(cache.directory);
-                match Reader::open(&path, &contents) {
+                let source = match Reader::open(&path, &contents) {
                     Some(reader) => Source::Found(reader, 0),
                     None => {
                         let writer = Writer::create(&path, contents, cache.limit).ok();
                         Source::New(writer, cache.directory.to_owned(), cache.limit)
                     }
-                }
+                };
+                (source, files)
             }
         };
-        Self { source }
+        Self { source, files }
     }
 
     /// Whether everything was found.
@@ -113,11 +117,54 @@ impl Packs {
 
     /// Puts a new file in its place, once all is packed, and drops old ones. Where that is not possible the weights
     /// are merely packed again next time.
-    pub fn finish(self) {
+    ///
+    /// One of `files` that was exchanged while it was read is an error: the weights could be of two models.
+    pub fn finish<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        for (before, file) in self.files.iter().zip(files) {
+            if !state([file]).is_ok_and(|now| now == [before.clone()]) {
+                return Err(Error::Changed(file.to_owned()));
+            }
+        }
         if let Source::New(Some(writer), directory, limit) = self.source
             && writer.finish().is_ok()
         {
             prune(&directory, limit);
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_exchanged_meanwhile_is_not_kept() {
+        let directory = std::env::temp_dir().join(format!("embergem-exchanged-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("model.safetensors");
+        let (kept, limit) = (directory.join("packed"), 1 << 20);
+        let cache = PackedCache {
+            directory: &kept,
+            limit,
+        };
+        let open = || Packs::open(Some(cache), [file.as_path()], &[]);
+        fs::write(&file, "old").unwrap();
+        let packs = open();
+        fs::write(&file, "newer").unwrap();
+        let refused = packs.finish([file.as_path()]);
+        assert!(
+            matches!(&refused, Err(Error::Changed(path)) if *path == file),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
+
+        open().finish([file.as_path()]).unwrap();
+        let packs = open();
+        assert!(packs.found());
+        fs::remove_file(&file).unwrap();
+        assert!(packs.finish([file.as_path()]).is_err());
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -75,7 +75,7 @@ impl From<embergem_core::Error> for Error {
         use embergem_core::Error as Core;
         let message = error.to_string();
         match error {
-            Core::Io { .. } | Core::Corrupt { .. } => Self::CorruptCheckpoint(message),
+            Core::Io { .. } | Core::Corrupt { .. } | Core::Changed(_) => Self::CorruptCheckpoint(message),
             Core::Tensor { .. } => Self::MissingTensor(message),
             Core::Batch(_) => Self::RequestValidation(message),
             Core::Memory { .. } => Self::InsufficientMemory(message),

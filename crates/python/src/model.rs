@@ -183,7 +183,7 @@ impl Model {
 
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
-        Error::Io { .. } | Error::Corrupt { .. } => "CorruptCheckpoint",
+        Error::Io { .. } | Error::Corrupt { .. } | Error::Changed(_) => "CorruptCheckpoint",
         Error::Tensor { .. } => "MissingTensor",
         Error::Batch(_) => "InvalidRequest",
         Error::Memory { .. } => "InsufficientMemory",
