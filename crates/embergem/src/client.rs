@@ -21,10 +21,14 @@ use ureq::http::{HeaderMap, StatusCode};
 
 /// Bytes of text, or of token ids, that go into one request to the server; longer lists are split.
 const BYTES_A_REQUEST: usize = 1 << 20;
+/// Inputs of one request: as the Python client, and far below what servers take.
+const INPUTS_A_REQUEST: usize = 256;
 /// Most bytes of an answer.
 const ANSWER_BYTES: u64 = 1 << 30;
 /// How often a request that the server puts off is sent again.
 const RETRIES: u32 = 5;
+/// Longest time for one answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(600);
 /// Longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often a thread that waits looks whether its future is still there.
@@ -43,7 +47,8 @@ impl EmbeddingModel {
     /// process and give the same bits; those that load and unload are for the server's administrator.
     ///
     /// A key in `EMBERGEM_API_KEY` is sent along. What the server puts off (status 429 or 503 with a `Retry-After`) is
-    /// sent again when it says. The work of a dropped future is not sent again, but what the server has begun it ends.
+    /// sent again when it says; an answer may take ten minutes. Of a dropped future nothing more is sent, but what the
+    /// server has begun it ends.
     ///
     /// # Errors
     /// [`Error::Channel`] where nobody answers as a server of embeddings does.
@@ -98,6 +103,8 @@ struct Answer {
 struct Row {
     index: usize,
     embedding: String,
+    #[serde(default)]
+    truncated: bool,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +153,7 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_global(Some(LONGEST_ANSWER))
             .build()
             .new_agent();
         let mut client = Self {
@@ -154,7 +162,7 @@ impl Client {
             key,
             models: Vec::new(),
         };
-        let (models, _): (Models, _) = client.call("/v1/models", None, &AtomicBool::new(false))?;
+        let models: Models = client.call("/v1/models", None, &AtomicBool::new(false))?;
         for model in models.data {
             if !client.models.contains(&model.root) {
                 client.models.push(model.root); // the same model is listed by other names, too
@@ -179,7 +187,7 @@ impl Client {
         let model = model.unwrap_or("default").to_owned();
         on_a_thread("client", move || {
             let path = format!("/v1/models/{model}");
-            let (served, _): (Served, _) = client.call(&path, None, &AtomicBool::new(false))?;
+            let served: Served = client.call(&path, None, &AtomicBool::new(false))?;
             served.info().ok_or_else(|| {
                 let address = &client.address;
                 Error::Management(format!("{address} has not loaded {model:?}; ask it for a vector first"))
@@ -207,24 +215,19 @@ impl Client {
             truncated: Vec::new(),
         };
         for part in parts(&request.inputs) {
+            if gone.load(Ordering::Relaxed) {
+                return Err(Error::Closed); // nobody is there to read it
+            }
             let body = body(request, &part, model);
-            let (answer, headers): (Answer, _) = self.call("/v1/embeddings", Some(&body), gone)?;
+            let answer: Answer = self.call("/v1/embeddings", Some(&body), gone)?;
             all.tokens += answer.usage.prompt_tokens;
-            let cut = headers
-                .get("x-embergem-truncated")
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default();
-            let cut = cut
-                .split(',')
-                .filter_map(|place| part.get(place.trim().parse::<usize>().ok()?));
-            all.truncated.extend(cut);
             self.store(&mut all, answer, &part, request.inputs.len())?;
         }
         all.truncated.sort_unstable();
         Ok(all)
     }
 
-    /// Puts the rows of a part where they belong.
+    /// Puts the rows of a part where they belong; each must be there once.
     fn store(&self, all: &mut Embeddings, answer: Answer, part: &[usize], count: usize) -> Result<()> {
         let wrong = |what: String| Error::Channel(format!("{} sent {what}", self.address));
         if answer.data.len() != part.len() {
@@ -234,7 +237,15 @@ impl Client {
                 part.len()
             )));
         }
+        let mut missing = vec![true; part.len()];
         for row in answer.data {
+            if !missing.get_mut(row.index).is_some_and(std::mem::take) {
+                let index = row.index;
+                return Err(wrong(format!(
+                    "a vector {index}, twice or of none of {} inputs",
+                    part.len()
+                )));
+            }
             let bytes = STANDARD
                 .decode(&row.embedding)
                 .map_err(|error| wrong(format!("no base64: {error}")))?;
@@ -243,16 +254,17 @@ impl Client {
                 all.dimensions = floats.len();
                 all.vectors = vec![0.0; count * floats.len()];
             }
-            let Some(place) = part
-                .get(row.index)
-                .filter(|_| rest.is_empty() && floats.len() == all.dimensions)
-            else {
+            if floats.is_empty() || !rest.is_empty() || floats.len() != all.dimensions {
                 return Err(wrong(format!(
                     "{} bytes as the vector of input {}",
                     bytes.len(),
                     row.index
                 )));
-            };
+            }
+            let place = part[row.index];
+            if row.truncated {
+                all.truncated.push(place);
+            }
             let target = &mut all.vectors[place * all.dimensions..][..floats.len()];
             target
                 .iter_mut()
@@ -263,12 +275,7 @@ impl Client {
     }
 
     /// Sends a request and reads its answer; waits and sends again where the server puts it off.
-    fn call<T: for<'de> Deserialize<'de>>(
-        &self,
-        path: &str,
-        body: Option<&Body<'_>>,
-        gone: &AtomicBool,
-    ) -> Result<(T, HeaderMap)> {
+    fn call<T: for<'de> Deserialize<'de>>(&self, path: &str, body: Option<&Body<'_>>, gone: &AtomicBool) -> Result<T> {
         let lost = |error: &dyn std::fmt::Display| {
             let message = format!("no answer from {}: {error}. Is a server running there?", self.address);
             Error::Channel(message)
@@ -292,10 +299,9 @@ impl Client {
                 .read_to_vec()
                 .map_err(|error| lost(&error))?;
             if status.is_success() {
-                let parsed = serde_json::from_slice(&text).map_err(|error| {
+                return serde_json::from_slice(&text).map_err(|error| {
                     Error::Channel(format!("{url} doesn't answer as a server of embeddings: {error}"))
-                })?;
-                return Ok((parsed, answer.headers().clone()));
+                });
             }
             match wait(status, answer.headers()) {
                 Some(time) if attempt < RETRIES && sleep(time, gone) => {}
@@ -352,7 +358,7 @@ fn parts(inputs: &[EmbeddingRequestInput]) -> Vec<Vec<usize>> {
         };
         let bytes = bytes + 16;
         match parts[kind].last_mut() {
-            Some(part) if bytes <= room[kind] => {
+            Some(part) if bytes <= room[kind] && part.len() < INPUTS_A_REQUEST => {
                 part.push(index);
                 room[kind] -= bytes;
             }
@@ -416,28 +422,4 @@ fn sleep(time: Duration, gone: &AtomicBool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inputs_are_split_by_kind_and_size() {
-        let text = |len| EmbeddingRequestInput::Prompt("x".repeat(len));
-        let ids = EmbeddingRequestInput::Tokens(vec![1]);
-        let inputs = [text(9), ids.clone(), text(2 * BYTES_A_REQUEST), text(9), ids];
-        assert_eq!(parts(&inputs), [vec![0], vec![2], vec![3], vec![1, 4]]);
-    }
-
-    #[test]
-    fn only_a_server_that_asks_for_it_is_waited_for() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(wait(StatusCode::TOO_MANY_REQUESTS, &headers), None);
-        headers.insert("retry-after", "2".parse().unwrap());
-        assert_eq!(
-            wait(StatusCode::TOO_MANY_REQUESTS, &headers),
-            Some(Duration::from_secs(2))
-        );
-        assert_eq!(wait(StatusCode::BAD_REQUEST, &headers), None);
-        headers.insert("retry-after", "3600".parse().unwrap());
-        assert_eq!(wait(StatusCode::SERVICE_UNAVAILABLE, &headers), None);
-    }
-}
+mod tests;
