@@ -5,7 +5,7 @@ use crate::kept::Kept;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::settings::Settings;
 use crate::source::Source;
-use embergem_core::{Model, Options, Pool, Precision, Progress};
+use embergem_core::{Lane, Model, Options, Pool, Precision, Progress};
 use embergem_text::{Pipeline, Row, in_order};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -115,7 +115,7 @@ impl Engine {
                 OTHERWISE
             };
             golden.check(least, |ids, ends| {
-                let vectors = engine.run(ids, ends, &AtomicBool::new(false))?;
+                let vectors = engine.run(ids, ends, Lane::Bulk, &AtomicBool::new(false))?;
                 Ok(vectors.unwrap_or_default())
             })?;
         }
@@ -163,8 +163,8 @@ impl Engine {
     }
 
     /// The vectors of packed rows, or none when `stop` was set.
-    pub fn run(&self, ids: &[u32], cu_seqlens: &[u32], stop: &AtomicBool) -> Result<Option<Vec<f32>>> {
-        let mut run = self.model.start(ids, cu_seqlens)?;
+    pub fn run(&self, ids: &[u32], cu_seqlens: &[u32], lane: Lane, stop: &AtomicBool) -> Result<Option<Vec<f32>>> {
+        let mut run = self.model.start(ids, cu_seqlens)?.in_lane(lane);
         match run.advance(Pool::global(), stop) {
             Progress::Done => Ok(Some(run.vectors()?)),
             Progress::Stopped => Ok(None),

@@ -1,7 +1,7 @@
 //! The two threads of a model: one makes token ids, one computes. Requests go through both in the order they came.
 //!
 //! No caller is ever blocked: a request is handed over, and its future wakes when the vectors are there. Rows of many
-//! requests share batches. A future that is dropped takes its rows out of the queue, and stops the batch in work at its
+//! requests share batches, and none fails for another's. A future that is dropped takes its rows out of the queue, and stops the batch in work at its
 //! next step once nobody waits for it any more.
 
 use crate::embeddings::Embeddings;
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, Waiting};
 use crate::request::EmbeddingRequest;
 use crate::settings::Settings;
+use embergem_core::Lane;
 use embergem_text::Row;
 use futures_channel::oneshot;
 use log::info;
@@ -21,6 +22,8 @@ use std::time::Instant;
 
 /// Tokens of one batch: enough to keep every core busy, few enough that a small request behind it waits little.
 const MAX_BATCH_TOKENS: usize = 4096;
+/// A request of more tokens is bulk: others of this process, of whatever model, go first.
+const LARGE_TOKENS: usize = 1024;
 
 /// Rows that are computed together.
 type Batch = Vec<Waiting<Arc<Job>>>;
@@ -104,6 +107,17 @@ impl Worker {
     /// The model.
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
+    }
+
+    /// Whether its threads have ended, so that it answers nothing any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.state().closed
+    }
+
+    /// Ends its threads, as a panic in one of them does.
+    #[cfg(test)]
+    pub fn close(&self) {
+        self.shared.close();
     }
 
     /// Hands a request over and waits for its vectors without blocking.
@@ -192,29 +206,38 @@ impl Shared {
     fn compute(&self) {
         let _closing = Closing(self);
         while let Some((batch, stop)) = self.next_batch() {
-            let start = Instant::now();
-            let mut ids = Vec::new();
-            let mut ends = vec![0];
-            for row in &batch {
-                ids.extend_from_slice(&row.ids);
-                ends.push(ids.len() as u32);
+            self.answer(&batch, &stop);
+        }
+    }
+
+    /// Computes rows and gives each to its request. Where a vector is not finite the requests are computed one by one, so
+    /// that only its owner fails.
+    fn answer(&self, rows: &[Waiting<Arc<Job>>], stop: &AtomicBool) {
+        let start = Instant::now();
+        let mut ids = Vec::new();
+        let mut ends = vec![0];
+        for row in rows {
+            ids.extend_from_slice(&row.ids);
+            ends.push(ids.len() as u32);
+        }
+        match self.engine.run(&ids, &ends, lane(rows), stop) {
+            Ok(Some(vectors)) => self.deliver(rows, vectors),
+            Ok(None) => return, // everybody has gone, or the model is closed
+            Err(Error::NonFiniteOutput(_)) if !rows.iter().all(|row| same(row, &rows[0])) => {
+                return rows.chunk_by(same).for_each(|own| self.answer(own, stop));
             }
-            match self.engine.run(&ids, &ends, &stop) {
-                Ok(Some(vectors)) => self.deliver(&batch, vectors),
-                Ok(None) => continue, // everybody has gone, or the model is closed
-                Err(error) => self.fail(&batch, &error),
-            }
-            if self.throughput_logging {
-                let seconds = start.elapsed().as_secs_f64();
-                info!(
-                    "{}: {} rows, {} tokens in {:.1} ms, {:.0} tokens/s",
-                    self.engine.info.id,
-                    batch.len(),
-                    ids.len(),
-                    seconds * 1e3,
-                    ids.len() as f64 / seconds
-                );
-            }
+            Err(error) => self.fail(rows, &error),
+        }
+        if self.throughput_logging {
+            let seconds = start.elapsed().as_secs_f64();
+            info!(
+                "{}: {} rows, {} tokens in {:.1} ms, {:.0} tokens/s",
+                self.engine.info.id,
+                rows.len(),
+                ids.len(),
+                seconds * 1e3,
+                ids.len() as f64 / seconds
+            );
         }
     }
 
@@ -248,7 +271,7 @@ impl Shared {
     fn deliver(&self, batch: &[Waiting<Arc<Job>>], vectors: Vec<f32>) {
         let width = self.engine.info.dimensions;
         let first = &batch[0].key;
-        if first.answer().rows == batch.len() && batch.iter().all(|row| Arc::ptr_eq(&row.key, first)) {
+        if first.answer().rows == batch.len() && batch.iter().all(|row| same(row, &batch[0])) {
             return first.finish_with(&self.engine, vectors);
         }
         for (row, vector) in batch.iter().zip(vectors.chunks_exact(width)) {
@@ -321,6 +344,21 @@ impl Drop for Closing<'_> {
     }
 }
 
+/// Whether two rows are of one request.
+fn same(a: &Waiting<Arc<Job>>, b: &Waiting<Arc<Job>>) -> bool {
+    Arc::ptr_eq(&a.key, &b.key)
+}
+
+/// How urgent a batch is: as the most urgent of its requests.
+fn lane(rows: &[Waiting<Arc<Job>>]) -> Lane {
+    let large = |row: &Waiting<Arc<Job>>| row.key.answer().tokens > LARGE_TOKENS;
+    if rows.iter().all(large) {
+        Lane::Bulk
+    } else {
+        Lane::Interactive
+    }
+}
+
 /// The error of a batch for each of its requests.
 fn again(error: &Error) -> Error {
     match error {
@@ -333,5 +371,32 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     match thread::Builder::new().name(name.to_owned()).spawn(work) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Management(format!("no thread could be started: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(tokens: usize) -> Waiting<Arc<Job>> {
+        let answer = Answer {
+            tokens,
+            ..Answer::default()
+        };
+        Waiting {
+            key: Arc::new(Job {
+                dropped: Arc::default(),
+                answer: Mutex::new(answer),
+            }),
+            index: 0,
+            ids: vec![7],
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bulk_where_nobody_in_it_asked_for_little() {
+        assert_eq!(lane(&[row(LARGE_TOKENS)]), Lane::Interactive);
+        assert_eq!(lane(&[row(LARGE_TOKENS + 1), row(9000)]), Lane::Bulk);
+        assert_eq!(lane(&[row(LARGE_TOKENS + 1), row(3)]), Lane::Interactive);
     }
 }

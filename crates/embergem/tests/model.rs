@@ -4,8 +4,9 @@ use embergem::{
     EmbeddingLoaderType, EmbeddingModel, EmbeddingModelBuilder, EmbeddingRequest, EmbeddingRequestBuilder, Error,
     ModelStatus, MultiModelBuilder, Task,
 };
+use std::fs;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -14,6 +15,39 @@ fn golden(name: &str) -> String {
         .iter()
         .collect();
     path.to_string_lossy().into_owned()
+}
+
+/// A copy of a checkpoint in a directory of this name, which goes away with its owner.
+struct Copied(PathBuf);
+
+impl Copied {
+    fn new(test: &str, checkpoint: &str, name: &str) -> Self {
+        let root = std::env::temp_dir().join(format!("embergem-{}-{test}", std::process::id()));
+        copy(Path::new(&golden(checkpoint)), &root.join(name));
+        Self(root.join(name))
+    }
+
+    fn builder(&self) -> EmbeddingModelBuilder {
+        EmbeddingModelBuilder::new(self.0.to_str().unwrap())
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        fs::remove_dir_all(self.0.parent().unwrap()).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 async fn model(name: &str) -> EmbeddingModel {
@@ -212,4 +246,41 @@ async fn models_come_and_go_by_name() {
         MultiModelBuilder::new().build().await.err().unwrap(),
         Error::Management(_)
     ));
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_finite_fails_its_own_request_only() {
+    const BAD: u32 = 50;
+    let copied = Copied::new("infinite", "bert_mean", "bert_mean");
+    let file = copied.0.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let about: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let table = &about["embeddings.word_embeddings.weight"];
+    assert_eq!(table["dtype"], "F32");
+    let width = table["shape"][1].as_u64().unwrap() as usize;
+    let start = 8 + header + table["data_offsets"][0].as_u64().unwrap() as usize + BAD as usize * width * 4;
+    for value in bytes[start..start + width * 4].as_chunks_mut::<4>().0 {
+        *value = 3e38f32.to_le_bytes(); // finite, and the norm's sum of them is not
+    }
+    fs::write(&file, bytes).unwrap();
+    let model = copied.builder().build().await.unwrap();
+    let tokens = |rows: Vec<Vec<u32>>| model.embed(EmbeddingRequest::builder().add_tokens_batch(rows));
+    let alone = tokens(vec![vec![5, 6], vec![7]]).await.unwrap();
+    assert!(matches!(tokens(vec![vec![BAD]]).await, Err(Error::NonFiniteOutput(_))));
+
+    // The first one keeps the model busy, so that those behind it wait for one batch together.
+    let mut busy = Box::pin(tokens(vec![vec![9; 100]; 400]));
+    let mut good = Box::pin(tokens(vec![vec![5, 6], vec![7]]));
+    let mut bad = Box::pin(tokens(vec![vec![8], vec![BAD, 4]]));
+    let mut after = Box::pin(tokens(vec![vec![5, 6], vec![7]]));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(busy.as_mut().poll(&mut context).is_pending());
+    assert!(good.as_mut().poll(&mut context).is_pending());
+    assert!(bad.as_mut().poll(&mut context).is_pending());
+    assert!(after.as_mut().poll(&mut context).is_pending());
+    assert_eq!(busy.await.unwrap().len(), 400);
+    assert_eq!(good.await.unwrap(), alone);
+    assert!(matches!(bad.await, Err(Error::NonFiniteOutput(_))));
+    assert_eq!(after.await.unwrap(), alone);
 }
