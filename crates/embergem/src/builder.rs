@@ -114,8 +114,8 @@ impl EmbeddingModelBuilder {
         MultiModelBuilder::new().add_model(self).build().await
     }
 
-    /// Blocking: finds the files and loads them.
-    fn load(self, alias: Option<String>) -> Result<Entry> {
+    /// Blocking: finds the files, loads them and adds the model to the others.
+    fn load(self, alias: Option<String>, registry: &mut Registry) -> Result<()> {
         for (name, value) in [
             ("threads", self.settings.threads),
             ("max_num_seqs", self.settings.max_num_seqs),
@@ -126,9 +126,9 @@ impl EmbeddingModelBuilder {
             }
         }
         let location = resolve(&self.model, &self.settings)?;
-        let mut names = vec![self.model];
-        names.extend(alias);
-        Entry::load(location, self.settings, names)
+        let names = registry.names([&location.id, &self.model], alias)?;
+        registry.add(Entry::load(location, self.settings, names)?);
+        Ok(())
     }
 }
 
@@ -170,7 +170,8 @@ impl MultiModelBuilder {
         self
     }
 
-    /// Adds a model that can also be asked for as `alias`.
+    /// Adds a model that can also be asked for as `alias`. Where its own name is taken already, as by the same model with
+    /// another dtype, it is known by the alias alone.
     pub fn add_model_with_alias(mut self, alias: impl Into<String>, model: EmbeddingModelBuilder) -> Self {
         self.models.push((Some(alias.into()), model));
         self
@@ -198,7 +199,7 @@ impl MultiModelBuilder {
         let registry = on_a_thread("load", move || {
             let mut registry = Registry::default();
             for (alias, model) in self.models {
-                registry.add(model.load(alias)?)?;
+                model.load(alias, &mut registry)?;
             }
             if let Some(name) = self.default {
                 registry.set_default(&name)?;

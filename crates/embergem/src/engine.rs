@@ -3,11 +3,11 @@
 use crate::error::{Error, Result};
 use crate::kept::Kept;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
+use crate::resolve::Location;
 use crate::settings::Settings;
 use crate::source::Source;
 use embergem_core::{Lane, Model, Options, Pool, Precision, Progress};
 use embergem_text::{Pipeline, Row, in_order};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
@@ -23,7 +23,7 @@ const OTHERWISE: f64 = 0.99;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelInfo {
-    /// The name it is known by: its hub id, or the last part of its directory.
+    /// The name it is known by: its hub id, or the last part of its directory; its alias, where another model has that.
     pub id: String,
     /// Full width of its vectors.
     pub dimensions: usize,
@@ -47,9 +47,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Loads the checkpoint in `directory`; the tokenizer is read beside the weights.
-    pub fn load(id: &str, directory: &Path, settings: &Settings) -> Result<Self> {
-        let source = Source::read(id, directory)?;
+    /// Loads the checkpoint at `location`, to be known as `id`; the tokenizer is read beside the weights.
+    pub fn load(id: &str, location: &Location, settings: &Settings) -> Result<Self> {
+        let source = Source::read(&location.id, &location.path)?;
         if let Some(wanted) = settings.loader_type
             && wanted.model_type() != source.model_type
         {

@@ -2,7 +2,7 @@
 
 use embergem::{
     EmbeddingLoaderType, EmbeddingModel, EmbeddingModelBuilder, EmbeddingRequest, EmbeddingRequestBuilder, Error,
-    ModelStatus, MultiModelBuilder, Task,
+    ModelDType, ModelStatus, MultiModelBuilder, Task,
 };
 use std::fs;
 use std::future::Future;
@@ -246,6 +246,34 @@ async fn models_come_and_go_by_name() {
         MultiModelBuilder::new().build().await.err().unwrap(),
         Error::Management(_)
     ));
+}
+
+#[tokio::test]
+async fn one_checkpoint_can_be_loaded_twice_under_other_names() {
+    let builder = || EmbeddingModelBuilder::new(golden("bert_mean"));
+    let models = MultiModelBuilder::new()
+        .add_model_with_alias("exact", builder())
+        .add_model_with_alias("small", builder().with_dtype(ModelDType::I8))
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(models.list_models().unwrap(), ["bert_mean", "small"]);
+    for (name, id, dtype) in [
+        ("exact", "bert_mean", "float32"),
+        ("bert_mean", "bert_mean", "float32"),
+        ("small", "small", "int8"),
+    ] {
+        let info = models.info_with_model(Some(name)).await.unwrap();
+        assert_eq!((info.id.as_str(), info.dtype.as_str()), (id, dtype));
+    }
+    models.remove_model("exact").unwrap();
+    assert_eq!(models.list_models().unwrap(), ["small"]);
+
+    let same = MultiModelBuilder::new()
+        .add_model_with_alias("one", builder())
+        .add_model_with_alias("one", builder());
+    let refused = same.build().await.err().unwrap();
+    assert!(refused.to_string().contains("\"one\""), "{refused}");
 }
 
 #[tokio::test]
