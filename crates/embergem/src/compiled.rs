@@ -149,7 +149,6 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Source>> {
         Ok((weights.prefix.clone(), path))
     });
     let weights = weights.collect::<Result<_>>()?;
-    let smaller = manifest.vectors.trained_dimensions.into_iter();
     let prompts = manifest.text.prompts.as_deref().map(inside).transpose()?;
     Ok(Some(Source {
         model_type: manifest.model_type,
@@ -161,7 +160,8 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Source>> {
         bare: manifest.text.bare,
         limit: manifest.text.limit,
         vocab_size: manifest.text.vocab_size,
-        smaller: smaller.filter(|size| *size < manifest.vectors.dimensions).collect(),
+        dimensions: Some(manifest.vectors.dimensions),
+        smaller: manifest.vectors.trained_dimensions,
         norm_before_cut: manifest.vectors.norm_before_cut,
         golden: Some(manifest.golden),
     }))

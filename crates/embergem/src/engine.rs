@@ -91,12 +91,25 @@ impl Engine {
         if options.scan {
             kept.remember();
         }
-        let mut allowed = source.smaller;
-        allowed.push(model.dimensions());
+        let width = model.dimensions();
+        if let Some(declared) = source.dimensions.filter(|declared| *declared != width) {
+            return Err(Error::CorruptCheckpoint(format!(
+                "{} says that its vectors have {declared} dimensions, and its program makes {width}: one of its files is \
+                 from another model. Compile it again",
+                location.path.display()
+            )));
+        }
+        let mut allowed: Vec<usize> = source
+            .smaller
+            .into_iter()
+            .filter(|size| (1..width).contains(size))
+            .collect();
+        allowed.push(width);
         allowed.sort_unstable_by(|a, b| b.cmp(a));
+        allowed.dedup();
         let info = ModelInfo {
             id: id.to_owned(),
-            dimensions: model.dimensions(),
+            dimensions: width,
             allowed_dimensions: allowed,
             max_sequence_length: source.limit,
             tasks: text.tasks().map(str::to_owned).collect(),

@@ -25,6 +25,8 @@ pub(crate) struct Source {
     pub limit: usize,
     /// Token ids are below this.
     pub vocab_size: u32,
+    /// Width that the vectors must have, where it is written down.
+    pub dimensions: Option<usize>,
     /// Sizes that vectors can be cut to, below their own, in any order.
     pub smaller: Vec<usize>,
     /// A layer norm comes before such a cut.
@@ -58,6 +60,7 @@ impl Source {
             tokenizer: checkpoint.tokenizer,
             prompts: checkpoint.prompts,
             vocab_size: card.vocab_size,
+            dimensions: None,
             norm_before_cut: card.norm_before_cut,
             bare: card.bare,
             golden: None,

@@ -277,6 +277,15 @@ async fn one_checkpoint_can_be_loaded_twice_under_other_names() {
 }
 
 #[tokio::test]
+async fn sizes_of_a_namesake_are_those_that_the_model_has() {
+    let copied = Copied::new("namesake", "gemma3_text", "embeddinggemma");
+    let model = copied.builder().build().await.unwrap();
+    assert_eq!(model.info().await.unwrap().allowed_dimensions, [96]);
+    let refused = model.generate_embeddings(texts(&["a"]).with_dimensions(512)).await;
+    assert!(matches!(refused, Err(Error::InvalidDimensions(_))), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_row_that_is_not_finite_fails_its_own_request_only() {
     const BAD: u32 = 50;
     let copied = Copied::new("infinite", "bert_mean", "bert_mean");
