@@ -235,13 +235,19 @@ def test_the_hub_is_asked_for_what_modules_json_names(pipe, tmp_path):
     hub = FakeHub()
     try:
         hub.repos["org/tiny"] = {**files, "pytorch_model.bin": b"never read", "run.py": b"never run"}
-        there = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "EMBERGEM_CACHE": str(tmp_path / "none")}
+        there = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": "",
+            "EMBERGEM_CACHE": str(tmp_path / "none"),
+        }
         [answer] = pipe("org/tiny", {"texts": TEXTS}, **there)
         with Embedder(DATA / "bert_mean") as embedder:
             assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
         asked = {path.partition(f"/{COMMIT}/")[2] or path.partition("/main/")[2] for _, path, _ in hub.requests}
         assert not asked & {"pytorch_model.bin", "run.py"}
         assert "model.safetensors" in asked
+        assert not [headers for _, _, headers in hub.requests if "authorization" in map(str.lower, headers)]
         before = len(hub.requests)
         assert pipe("org/tiny", {"texts": TEXTS}, **there) == [answer]
         assert len(hub.requests) == before
@@ -255,6 +261,43 @@ def test_the_hub_is_asked_for_what_modules_json_names(pipe, tmp_path):
         assert "unsloth/embeddinggemma-300m" in gated["error"]
     finally:
         hub.close()
+
+
+def snapshot(tmp_path, model, files):
+    """Put a model into the hub library's cache, as other programs do."""
+    home = tmp_path / "hf" / "hub" / f"models--{model.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    return shutil.copytree(files, home / "snapshots" / COMMIT)
+
+
+def test_other_bytes_than_the_catalog_pins_are_refused_from_the_hubs_cache_too(pipe, tmp_path):
+    kept = snapshot(tmp_path, "google/embeddinggemma-300m", DATA / "gemma3_text")
+    [answer] = pipe("embeddinggemma", EMBERGEM_CACHE=str(tmp_path / "none"))
+    assert "has sha256" in answer["error"]
+    assert str(kept) in answer["error"]
+    assert (kept / "model.safetensors").exists()
+    [answer] = pipe(kept, {"texts": ["a"]})
+    assert "vectors" in answer
+
+
+def test_files_of_the_hubs_cache_are_hashed_once(pipe, tmp_path, minilm):
+    kept = snapshot(tmp_path, "sentence-transformers/all-MiniLM-L6-v2", minilm)
+    there = {"EMBERGEM_CACHE": str(tmp_path / "cache")}
+    first = pipe("minilm", {"texts": TEXTS}, **there)
+    notes = {note: note.stat().st_ino for note in (tmp_path / "cache" / "pinned").iterdir()}
+    assert len(notes) == 8
+    assert pipe("minilm", {"texts": TEXTS}, **there) == first
+    assert {note: note.stat().st_ino for note in (tmp_path / "cache" / "pinned").iterdir()} == notes
+    with (kept / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    [refused] = pipe("minilm", {"texts": TEXTS}, **there)
+    assert "tokenizer.json of sentence-transformers/all-MiniLM-L6-v2 has sha256" in refused["error"]
+
+
+def test_a_tilde_in_the_cache_directory_is_the_home(pipe, tmp_path):
+    pipe(DATA / "bert_mean", {"texts": ["a"]}, HOME=str(tmp_path), EMBERGEM_CACHE="~/there")
+    assert (tmp_path / "there" / "packed").is_dir()
 
 
 @pytest.mark.parametrize(

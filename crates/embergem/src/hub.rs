@@ -1,12 +1,16 @@
 //! A model from the Hugging Face hub, through the `hf-hub` crate and its cache.
 //!
 //! `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` hold. Only the files that modules.json calls for are fetched:
-//! never pickled weights, never code. Files that the catalog pins are believed by their sha256 alone.
+//! never pickled weights, never code. Files that the catalog pins are believed by their sha256 alone, those that another
+//! program has put into the cache, too; what was found of them is remembered.
 
 use crate::catalog;
 use crate::checkpoint::modules::{self, Declared};
+use crate::checkpoint::weights::{INDEX, SINGLE};
 use crate::error::{Error, Result};
+use crate::resolve::cache_root;
 use crate::settings::{Settings, TokenSource};
+use embergem_core::Note;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use log::info;
@@ -14,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 const BODY: [&str; 4] = [
@@ -24,8 +28,6 @@ const BODY: [&str; 4] = [
     "sentence_bert_config.json",
 ];
 const PROMPTS: &str = "config_sentence_transformers.json";
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Finds a model in the hub's cache or fetches it; returns the directory of its snapshot. Blocks.
 pub(crate) fn fetch(id: &str, settings: &Settings) -> Result<PathBuf> {
@@ -33,6 +35,14 @@ pub(crate) fn fetch(id: &str, settings: &Settings) -> Result<PathBuf> {
     let revision = settings.revision.clone().unwrap_or_else(|| "main".to_owned());
     let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision);
     if let Some(path) = cached(&cache, &repo)? {
+        for name in pins(id).filter(|name| path.join(name).exists()) {
+            believe(id, name, &path.join(name)).map_err(|reason| {
+                Error::Download(format!(
+                    "{reason}. Remove {} to fetch it again, or name that directory to use it as it is",
+                    path.display()
+                ))
+            })?;
+        }
         return Ok(path);
     }
     if env::var("HF_HUB_OFFLINE").is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
@@ -99,7 +109,13 @@ fn download(id: &str, remote: &ApiRepo) -> Result<PathBuf> {
                 "{id} changed on the hub while it was fetched; try again"
             )));
         }
-        believe(id, &name, &path)?;
+        if let Err(reason) = believe(id, &name, &path) {
+            if let Ok(blob) = fs::canonicalize(&path) {
+                let removed = fs::remove_file(blob);
+                removed.map_err(|error| Error::Download(format!("{reason}, and cannot be removed: {error}")))?;
+            }
+            return Err(Error::Download(format!("{reason}. It was removed; fetch it again")));
+        }
         if name.ends_with(INDEX) {
             names.extend(shards(&chain, &root)?);
         }
@@ -169,24 +185,43 @@ fn at(module: &Declared, name: &str) -> String {
     }
 }
 
-/// Compares a file with its pin in the catalog; one that is not the expected one is removed.
-fn believe(id: &str, name: &str, path: &Path) -> Result<()> {
+/// The files of a model that the catalog pins.
+fn pins(id: &str) -> impl Iterator<Item = &'static str> {
+    let files = catalog::find(id).into_iter().flat_map(|known| known.files.keys());
+    files.map(String::as_str)
+}
+
+/// Compares a file with its pin in the catalog, once for each state of the file.
+fn believe(id: &str, name: &str, path: &Path) -> std::result::Result<(), String> {
     let Some(pin) = catalog::find(id).and_then(|known| known.files.get(name)) else {
         return Ok(());
     };
-    let io = |error: io::Error| Error::Download(format!("{}: {error}", path.display()));
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path).map_err(io)?, &mut hash).map_err(io)?;
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if digest.starts_with(pin.as_str()) {
+    let note = cache_root().and_then(|root| Note::new(&root, "pinned", [path], &[pin]));
+    if note.as_ref().is_some_and(|note| note.read().is_some()) {
         return Ok(());
     }
-    if let Ok(blob) = fs::canonicalize(path) {
-        fs::remove_file(blob).map_err(io)?;
+    let io = |error: io::Error| format!("{}: {error}", path.display());
+    let mut hash = Sha256::new();
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
+    loop {
+        let piece = file.fill_buf().map_err(io)?;
+        if piece.is_empty() {
+            break;
+        }
+        hash.update(piece);
+        let read = piece.len();
+        file.consume(read);
     }
-    Err(Error::Download(format!(
-        "{name} of {id} has sha256 {digest} instead of {pin}: not the expected bytes. It was removed; fetch it again"
-    )))
+    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if digest.starts_with(pin.as_str()) {
+        if let Some(note) = note {
+            note.write("");
+        }
+        return Ok(());
+    }
+    Err(format!(
+        "{name} of {id} has sha256 {digest} instead of {pin}: not the expected bytes"
+    ))
 }
 
 enum Token {
@@ -195,12 +230,13 @@ enum Token {
 }
 
 fn token(source: &TokenSource) -> Result<Token> {
-    let trimmed = |text: String| Token::Given(Some(text.trim().to_owned()));
+    let trimmed = |text: String| Token::Given(Some(text.trim().to_owned()).filter(|token| !token.is_empty()));
+    let set = |name: &str| env::var(name).ok().filter(|text| !text.trim().is_empty());
     match source {
         TokenSource::None => Ok(Token::Given(None)),
         TokenSource::Literal(token) => Ok(trimmed(token.clone())),
-        TokenSource::CacheToken => Ok(env::var("HF_TOKEN").map_or(Token::Kept, trimmed)),
-        TokenSource::EnvVar(name) => env::var(name).map(trimmed).map_err(|_| {
+        TokenSource::CacheToken => Ok(set("HF_TOKEN").map_or(Token::Kept, trimmed)),
+        TokenSource::EnvVar(name) => set(name).map(trimmed).ok_or_else(|| {
             Error::RequestValidation(format!(
                 "the environment variable {name} of the token source is not set"
             ))

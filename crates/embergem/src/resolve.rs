@@ -107,8 +107,12 @@ fn kept(id: &str, revision: Option<&str>) -> Option<PathBuf> {
 /// `$EMBERGEM_CACHE`, else `$XDG_CACHE_HOME/embergem`, else `~/.cache/embergem`.
 pub(crate) fn cache_root() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(own) = set("EMBERGEM_CACHE") {
-        return Some(own.into());
+    if let Some(own) = set("EMBERGEM_CACHE").map(PathBuf::from) {
+        // As Python reads it: what a service's file or a container sets has seen no shell.
+        return match own.strip_prefix("~") {
+            Ok(rest) => Some(env::home_dir()?.join(rest)),
+            Err(_) => Some(own),
+        };
     }
     let base = set("XDG_CACHE_HOME").map(PathBuf::from);
     base.or_else(|| Some(env::home_dir()?.join(".cache")))

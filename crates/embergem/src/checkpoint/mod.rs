@@ -3,7 +3,7 @@
 pub(crate) mod json;
 pub(crate) mod modules;
 mod table;
-mod weights;
+pub(crate) mod weights;
 
 use crate::error::{Error, Result};
 use json::{Object, corrupt, read_text};
