@@ -11,9 +11,6 @@ use embergem_text::{Pipeline, Row, in_order};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
-const BYTES_A_THREAD: usize = 4096;
-
 /// To the stored vectors of a compiled model, in the arithmetic that they were made in.
 const LEAST_COSINE: f64 = 0.99999;
 /// In others: machines and arithmetics round differently, damage is far below.
@@ -143,13 +140,12 @@ impl Engine {
             .any(|input| matches!(input, EmbeddingRequestInput::Document { .. }));
         let prompt = self.text.prompt(request.task.as_deref(), titled)?;
         let bytes = inputs.iter().map(|input| match input {
-            EmbeddingRequestInput::Prompt(text) | EmbeddingRequestInput::Document { text, .. } => text.len(),
+            EmbeddingRequestInput::Prompt(text) => text.len(),
+            EmbeddingRequestInput::Document { title, text } => title.len() + text.len(),
             EmbeddingRequestInput::Tokens(_) => 0,
         });
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(bytes.sum::<usize>().div_ceil(BYTES_A_THREAD));
         let truncate = request.truncate_sequence;
-        let rows = in_order(inputs.len(), threads, |index| match &inputs[index] {
+        let rows = in_order(inputs.len(), bytes.sum(), |index| match &inputs[index] {
             EmbeddingRequestInput::Prompt(text) => self.text.prepare_one(index, text, prompt, None, truncate),
             EmbeddingRequestInput::Document { title, text } => {
                 self.text.prepare_one(index, text, prompt, Some(title), truncate)

@@ -10,10 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
-
-/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
-const BYTES_A_THREAD: usize = 4096;
 
 /// The prompts that ship with embergem: set -> task -> pattern.
 #[pyfunction]
@@ -92,6 +88,13 @@ impl TextPipeline {
         // A lone surrogate in a task becomes a replacement character: the task is unknown then, and named as such.
         let task = task.map(|task| task.to_string_lossy().into_owned());
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        let bytes = bytes
+            + titles
+                .iter()
+                .flatten()
+                .flatten()
+                .map(|title| title.len())
+                .sum::<usize>();
         let rows = released(py, bytes, || {
             if texts.is_empty() {
                 return Err(Error::Empty(
@@ -100,10 +103,7 @@ impl TextPipeline {
             }
             let titled = (0..texts.len()).any(|index| title(index).is_some());
             let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
-            let threads = available_parallelism()
-                .map_or(1, usize::from)
-                .min(bytes.div_ceil(BYTES_A_THREAD));
-            in_order(texts.len(), threads, |index| {
+            in_order(texts.len(), bytes, |index| {
                 self.pipeline
                     .prepare_one(index, &texts[index], prompt, title(index), truncate)
             })

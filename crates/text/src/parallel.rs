@@ -4,15 +4,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Calls `work(index)` for each index below `count` on up to `threads` threads and collects the results in order.
+/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
+const BYTES_A_THREAD: usize = 4096;
+
+/// Calls `work(index)` for each index below `count`, on as many threads as `bytes` of text are worth, and collects the
+/// results in order.
 ///
 /// The first error in index order is the one returned, however the threads were timed: indices are handed out in
 /// order and only those behind an error are skipped.
 pub fn in_order<T: Send, E: Send>(
     count: usize,
-    threads: usize,
+    bytes: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(bytes.div_ceil(BYTES_A_THREAD));
     if threads.min(count) < 2 {
         return (0..count).map(work).collect();
     }
