@@ -146,10 +146,10 @@ impl Arbiter {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether somebody waits for a turn.
+    /// Whether somebody of this lane waits for a turn.
     #[cfg(test)]
-    pub fn is_waited_for(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    pub fn is_waited_for(&self, lane: Lane) -> bool {
+        self.lock().waits(lane)
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {

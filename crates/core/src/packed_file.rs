@@ -307,6 +307,7 @@ fn sweep(directory: &Path) {
 mod tests {
     use super::*;
     use crate::aligned::Aligned;
+    use crate::pool::require_turns;
 
     /// A directory that goes away with its owner.
     struct Temporary(PathBuf);
@@ -364,5 +365,15 @@ mod tests {
         }
         fs::write(&path, whole).unwrap();
         assert!(Reader::open(&path, &contents()).is_some());
+    }
+
+    #[test]
+    fn checksums_are_made_in_turns() {
+        let directory = Temporary::new("turns");
+        let path = contents().path(&directory.0);
+        let writer = Writer::create(&path, contents(), 1 << 20).unwrap();
+        let (writer, _) = writer.keep(Aligned::zeros(5).into());
+        writer.unwrap().finish().unwrap();
+        require_turns(|| assert!(Reader::open(&path, &contents()).is_some()));
     }
 }

@@ -189,6 +189,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Panics where `work` ends without having waited for its turn on the pool of this process.
+#[cfg(test)]
+pub(crate) fn require_turns(work: impl FnOnce() + Send) {
+    let arbiter = Pool::global().arbiter();
+    let turn = arbiter.enter(Lane::Interactive);
+    thread::scope(|scope| {
+        let worker = scope.spawn(work);
+        while !arbiter.is_waited_for(Lane::Bulk) {
+            assert!(!worker.is_finished(), "it took no turn");
+            thread::yield_now();
+        }
+        drop(turn);
+    });
+}
+
 /// The life of a helper thread.
 fn help(shared: &Shared, worker: usize) {
     let mut seen = 0;
@@ -306,7 +321,7 @@ mod tests {
                         let _turn = pool.arbiter().enter(Lane::Interactive);
                         served.store(true, Ordering::Relaxed);
                     });
-                    while !pool.arbiter().is_waited_for() {
+                    while !pool.arbiter().is_waited_for(Lane::Interactive) {
                         thread::yield_now();
                     }
                 }

@@ -148,3 +148,28 @@ pub fn in_order_of_panels(values: &[f32], shape: Shape, lanes: usize) -> Vec<f32
         .map(|(panel, place)| shape.source(lanes, panel, place).map_or(0.0, |row| values[row]))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::gemm;
+    use crate::pool::require_turns;
+    use std::convert::Infallible;
+
+    #[test]
+    fn packing_is_done_in_turns() {
+        let shape = Shape {
+            out: 40,
+            k: 3,
+            gated: false,
+        };
+        require_turns(|| {
+            let read = |row: usize, line: &mut [f32]| {
+                line.fill(row as f32);
+                Ok::<(), Infallible>(())
+            };
+            let Ok(packed) = gemm::Packed::new(shape, 8, read);
+            assert_eq!(packed.panels(), 3);
+        });
+    }
+}
