@@ -119,7 +119,7 @@ pub fn exp2_negative<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
         9.618_437e-3,
         5.550_332_4e-2,
         0.240_226_48,
-        0.693_147_2,
+        std::f32::consts::LN_2,
         1.0,
     ] {
         for i in 0..N {
