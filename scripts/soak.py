@@ -3,16 +3,19 @@
     python scripts/soak.py [--minutes 10] [--connections 1000] [--model DIRECTORY] [--seed 1]
 
 Most of the connections are open and idle; the others ask, one after the other, for random texts (each answer is held
-against what this process computes for the same texts), send random bad requests, or hang up in the middle. At the end
-there must have been no 5xx, no answer that belongs to other texts, and no growth of the server's memory over 5 % from
-the first tenth of the time on.
+against what this process computes for the same texts) or for texts that nobody asked for before, send random bad
+requests, or hang up in the middle. At the end there must have been no 5xx, no answer that belongs to other texts, and
+no growth of the server's memory over 5 % from the first tenth of the time on. The server's cache is small, so that it
+is full by then.
 """
 
 import argparse
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -26,6 +29,7 @@ from served import TINY, served
 from embergem import Embedder
 
 TEXTS = [f"{word} {number}" for number in range(100) for word in ("graphene", "water", "東京", "an apple", "def f(x):")]
+CACHE_BYTES = 2**20
 BAD: tuple[Any, ...] = (
     {}, {"input": []}, {"input": [[]]}, {"input": 5}, {"input": ["a", 5]}, {"input": "a", "model": "nobody"},
     {"input": "a", "dimensions": 7}, {"input": "a", "task": "sing"}, {"input": [10**9]}, {"input": "a", "dimension": 5},
@@ -42,6 +46,7 @@ class Soak:
         self.statuses: Counter[int] = Counter()
         self.faults: list[str] = []
         self.hung_up = 0
+        self.fresh = itertools.count()
 
     async def idle(self) -> None:
         """Hold a connection, asking just often enough that it is kept."""
@@ -76,9 +81,14 @@ class Soak:
                 await hang_up(writer)
 
     async def good(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Ask for some texts and hold the vectors against those expected."""
-        picked = [self.random.randrange(len(TEXTS)) for _ in range(self.random.choice((1, 1, 1, 2, 8, 40)))]
-        body = {"input": [TEXTS[index] for index in picked], "encoding_format": "base64"}
+        """Ask for some texts and hold the vectors against those expected, where the texts are not fresh ones.
+
+        Texts that were asked for before are mostly in the cache; only fresh ones show what a computed row leaves.
+        """
+        size, is_fresh = self.random.choice((1, 1, 1, 2, 8, 40)), self.random.random() < 0.5
+        picked = [next(self.fresh) if is_fresh else self.random.randrange(len(TEXTS)) for _ in range(size)]
+        texts = [f"fresh text {number}" if is_fresh else TEXTS[number] for number in picked]
+        body = {"input": texts, "encoding_format": "base64"}
         status, answer = await self.ask(reader, writer, "POST", "/v1/embeddings", json.dumps(body).encode())
         self.statuses[status] += 1
         if status == 429:
@@ -87,7 +97,10 @@ class Soak:
             self.faults.append(f"{status} for good texts: {answer[:200]!r}")
             return
         found = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in json.loads(answer)["data"]]
-        if not np.array_equal(np.stack(found), self.expected[picked]):
+        if is_fresh:
+            if np.shape(found) != (size, self.expected.shape[1]):
+                self.faults.append(f"{size} fresh texts have vectors of shape {np.shape(found)}")
+        elif not np.array_equal(np.stack(found), self.expected[picked]):
             self.faults.append(f"the vectors of {picked} are not theirs")
 
     async def bad(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,6 +169,7 @@ def main() -> int:
     asked = parser.parse_args()
     with Embedder(asked.model) as embedder:
         expected = embedder.embed(TEXTS)
+    os.environ["EMBERGEM_CACHE_BYTES"] = str(CACHE_BYTES)
     with served("-m", asked.model, "--access-log", "off") as (url, pid):
         host, port = url.removeprefix("http://").split(":")
         load = Soak(host, int(port), expected, asked.seed, time.monotonic() + 60 * asked.minutes)

@@ -319,6 +319,19 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     busy = submit(loop, 5)
     compute.started["interactive"].wait()
     late = submit(loop, 3, deadline=1.0)
+def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
+    loop = make(cache=Cache(2**16), clock=lambda: 0.0)
+    left = []
+    for length in range(1, 30):
+        [row] = rows(length)
+        left.append(weakref.ref(row.ids))
+        loop.submit([row], lambda vectors, cached: None, deadline=600.0).result()
+        del row
+    loop.close()
+    gc.collect()
+    assert [reference for reference in left if reference() is not None] == []
+
+
     now[0] = 2.0
     submit(loop, 2, lane="bulk").result()  # its thread sees that the deadline has passed
     assert isinstance(late.exception(timeout=60), DeadlineExceeded)

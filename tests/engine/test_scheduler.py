@@ -1,5 +1,6 @@
 """The scheduler alone, with a clock that stands still until it is told: order, budget, fair shares, deadlines."""
 
+import weakref
 from collections import Counter
 
 import pytest
@@ -89,6 +90,68 @@ def test_having_been_away_earns_nothing():
     ask(scheduler, "b", [10] * 100, tenant="b")
     served = Counter(scheduler.next_batch("interactive")[0].owner[0] for _ in range(20))
     assert served == {"a": 10, "b": 10}
+
+
+def test_nothing_is_kept_of_rows_that_were_taken_or_dropped_before_their_deadline():
+    """A server gives every request a deadline, minutes away: until then nothing of it may stay."""
+    scheduler = Scheduler(10, clock=Clock())
+    left = []
+    for name in range(1000):
+        owner = set()  # what can be referred to weakly
+        left.append(weakref.ref(owner))
+        items = scheduler.add([(owner, 5), (owner, 5)], deadline=600.0 + name % 7)
+        del owner
+        if name % 3:
+            [scheduler.drop(item) for item in items]
+        else:
+            scheduler.next_batch("interactive")
+        del items
+        scheduler.next_batch("interactive")  # it meets what was dropped
+    assert [reference for reference in left if reference() is not None] == []
+    assert scheduler.until_deadline() is None
+    assert len(scheduler._deadlines) == 0
+
+
+def test_a_deadline_far_away_does_not_keep_those_behind_it():
+    scheduler = Scheduler(10, clock=Clock())
+    ask(scheduler, "waits", [5], lane="bulk", deadline=1.0)
+    for name in range(1000):
+        ask(scheduler, name, [10], deadline=600.0)
+        scheduler.next_batch("interactive")
+    assert scheduler.until_deadline() == 1.0
+    assert len(scheduler._deadlines) < 40
+
+
+@given(st.lists(st.tuples(tenants, lengths, st.booleans()), max_size=40), st.integers(20, 200))
+@seeded
+def test_only_who_has_a_share_of_a_full_lane_is_refused(requests, bound):
+    scheduler = Scheduler(30, clock=Clock())
+    waiting = Counter()
+    for name, (tenant, sizes, then_take) in enumerate(requests):
+        tokens, mine = sum(sizes), waiting[tenant]
+        excess = scheduler.excess(tokens, bound, lane="interactive", tenant=tenant)
+        active = len({one for one in waiting if waiting[one]} | {tenant})
+        fits = waiting.total() + tokens <= bound
+        assert (excess == 0) == (fits or mine == 0 or mine + tokens <= bound / active)
+        assert excess <= max(0, waiting.total() + tokens - bound)
+        if not excess:
+            ask(scheduler, (tenant, name), sizes, tenant=tenant)
+            waiting[tenant] += tokens
+        if then_take:
+            for item in scheduler.next_batch("interactive"):
+                waiting[item.owner[0][0]] -= item.tokens
+        assert scheduler.waiting_tokens("interactive") == waiting.total()
+
+
+def test_who_fills_a_lane_locks_out_only_itself():
+    scheduler = Scheduler(10, clock=Clock())
+    ask(scheduler, "a", [100] * 50, tenant="a")
+    assert scheduler.excess(100, 1000, lane="interactive", tenant="a") > 0
+    for _ in range(5):
+        assert scheduler.excess(100, 1000, lane="interactive", tenant="b") == 0
+        ask(scheduler, "b", [100], tenant="b")
+    assert scheduler.excess(100, 1000, lane="interactive", tenant="b") == 200
+    assert scheduler.excess(100, 1000, lane="bulk", tenant="a") == 0
 
 
 actions = st.lists(

@@ -48,7 +48,7 @@ class Loop:
         max_batch_tokens: Most tokens of a batch.
         name: For the threads.
         large_tokens: A request of more tokens is bulk, whatever it says.
-        max_queue_tokens: Most tokens that wait in a lane; None for no bound. What is larger goes in when nothing waits.
+        max_queue_tokens: Most tokens that wait in a lane, or None; see `Scheduler.excess` for who is refused.
         cache: Where vectors are looked up and kept, under keys that begin with `space`.
     """
 
@@ -95,12 +95,16 @@ class Loop:
         deadline: float | None = None,
         blocking: bool = False,
     ) -> "Future[Any]":
+        admit: Callable[[int], None] | None = None,
         """Queue rows; the future gives `finish(vectors, indices that were cached)`, vectors in the order of the rows.
 
         A few rows of a caller that is `blocking` are computed on its thread when nothing else waits: then no other
         thread has to get its turn of the interpreter, which beside a busy one takes 5 ms each time.
 
         Raises:
+        `admit` is told the tokens when nothing else refuses them any more, and refuses them by raising. It must be
+        quick and ask nothing of the loop.
+
             EngineClosed: After `close`.
             Overloaded: The lane's queue is full.
             DeadlineExceeded: The deadline has passed already.
@@ -124,7 +128,9 @@ class Loop:
                 raise EngineClosed("the engine was closed; make a new one")
             joined, new = self._known.split(work, rows, lane, names, found)
             waiting = sum(len(cell.ids) for cell in new)
-            self._require_room(waiting, lane)
+            self._require_room(waiting, lane, tenant)
+            if admit is not None:
+                admit(tokens)
             self._enqueue(work, joined, new)
             alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
             batch = self._take(lane) if blocking and alone and waiting <= HERE_TOKENS else None
@@ -164,16 +170,15 @@ class Loop:
             thread.join()
         self._fail_rest()
 
-    def _require_room(self, tokens: int, lane: Lane) -> None:
-        waiting = self._scheduler.waiting_tokens(lane)
+    def _require_room(self, tokens: int, lane: Lane, tenant: str) -> None:
         bound = self._max_queue_tokens
-        if bound is None or not waiting or waiting + tokens <= bound:
+        if bound is None or not (excess := self._scheduler.excess(tokens, bound, lane=lane, tenant=tenant)):
             return
         rate = self.counters.rate(lane) or self._scheduler.max_batch_tokens
-        seconds = max(1.0, math.ceil((waiting + tokens - bound) / rate))
+        seconds = max(1.0, math.ceil(excess / rate))
         raise Overloaded(
-            f"{waiting} tokens wait in the {lane} lane, and {tokens} more would pass the bound of {bound}; ask again "
-            f"in {seconds:.0f} s",
+            f"{self._scheduler.waiting_tokens(lane)} tokens wait in the {lane} lane, and {tokens} more would pass the "
+            f"bound of {bound}; ask again in {seconds:.0f} s",
             retry_after=seconds,
         )
 

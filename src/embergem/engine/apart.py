@@ -1,0 +1,46 @@
+"""A batch of several requests: what one of them spoils is found, so that the others have their vectors all the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embergem.engine.request import Vectors
+from embergem.engine.work import Cell, waiting_on
+from embergem.errors import NonFiniteOutput
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a batch: rows and their vectors (n, dimensions), part by part, and rows with an error instead."""
+
+    cells: list[Cell] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
+    spoilt: list[tuple[Sequence[Cell], NonFiniteOutput]] = field(default_factory=list)
+
+    def stacked(self, dimensions: int) -> Vectors:
+        """All vectors as one array (n, dimensions); that of an undivided batch as it is."""
+        if len(self.vectors) == 1:
+            return self.vectors[0]
+        return np.concatenate([np.empty((0, dimensions), dtype=np.float32), *self.vectors])
+
+
+def compute_apart(compute: Callable[[Sequence[Cell]], Vectors], cells: Sequence[Cell]) -> Outcome:
+    """Compute a batch; where the vectors are not finite, by halves, until what is not finite is of one request alone.
+
+    Nothing is computed twice of a batch that belongs to one request, or that is as it should be.
+    """
+    outcome = Outcome()
+    parts = [cells]
+    while parts:
+        part = parts.pop()
+        try:
+            outcome.vectors.append(compute(part))
+            outcome.cells += part
+        except NonFiniteOutput as error:
+            if len(part) > 1 and len(waiting_on(part)) > 1:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+            else:
+                outcome.spoilt.append((part, error))
+    return outcome
