@@ -102,6 +102,43 @@ def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
     assert loop.stats().errors == {"non_finite_output": 1}
 
 
+class Spoiling(Compute):
+    """A batch with a row of 7 tokens is not finite."""
+
+    def __call__(self, ids, cu_seqlens, cancel, lane):
+        vectors = super().__call__(ids, cu_seqlens, cancel, lane)
+        if (vectors == 7).any():
+            raise NonFiniteOutput("bad")
+        return vectors
+
+
+@pytest.mark.parametrize("cache", [None, 2**16])
+def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(cache):
+    compute = Spoiling()
+    loop = Loop(compute, 1, 100, "test", cache=None if cache is None else Cache(cache))
+    with contextlib.closing(loop):
+        hold(compute, loop)
+        good = [submit(loop, 1, 2), submit(loop, 3), submit(loop, 4, 5)]
+        bad = [submit(loop, 6, 7), submit(loop, 7)]
+        last = submit(loop, 8)
+        compute.gates["interactive"].set()
+        assert [future.result()[0] for future in (*good, last)] == [[1, 2], [3], [4, 5], [8]]
+        for future in bad:
+            with pytest.raises(NonFiniteOutput):
+                future.result()
+        assert loop.stats().errors == {"non_finite_output": 2}
+        assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
+        assert submit(loop, 9).result()[0] == [9]
+
+
+def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
+    compute = Spoiling()
+    with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
+        with pytest.raises(NonFiniteOutput):
+            submit(loop, 1, 7, 3).result()
+        assert compute.batches == [[1, 7, 3]]
+
+
 def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
     first = hold(compute, loop)
     second, third = submit(loop, 10), submit(loop, 4)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from embergem._native import CancelToken
+from embergem.engine.apart import compute_apart
 from embergem.engine.cache import Cache
 from embergem.engine.known import Known
 from embergem.engine.request import LANES, Lane, Row, Vectors
-from embergem.engine.scheduler import Scheduler
+from embergem.engine.scheduler import Item, Scheduler
 from embergem.engine.stats import Counters, Stats
 from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
@@ -94,17 +95,17 @@ class Loop:
         tenant: str = "",
         deadline: float | None = None,
         blocking: bool = False,
-    ) -> "Future[Any]":
         admit: Callable[[int], None] | None = None,
+    ) -> "Future[Any]":
         """Queue rows; the future gives `finish(vectors, indices that were cached)`, vectors in the order of the rows.
 
         A few rows of a caller that is `blocking` are computed on its thread when nothing else waits: then no other
         thread has to get its turn of the interpreter, which beside a busy one takes 5 ms each time.
 
-        Raises:
         `admit` is told the tokens when nothing else refuses them any more, and refuses them by raising. It must be
         quick and ask nothing of the loop.
 
+        Raises:
             EngineClosed: After `close`.
             Overloaded: The lane's queue is full.
             DeadlineExceeded: The deadline has passed already.
@@ -268,27 +269,39 @@ class Loop:
         return list(late.values())
 
     def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
-        start = self._clock()
-        try:
+        def compute(cells: Sequence[Cell]) -> Vectors:
+            start = self._clock()
             ids, cu_seqlens = packed([cell.ids for cell in cells])
             vectors = self._compute(ids, cu_seqlens, token, lane)
+            self.counters.computed(lane, len(ids), self._clock() - start)
+            return vectors
+
+        try:
+            outcome = compute_apart(compute, cells)
         except Exception as error:  # whatever it is, it belongs to the callers, and the loop goes on
             with self._lock:
                 del self._working[lane]
-                for cell in cells:
-                    self._forget(cell)
-                works = waiting_on(cells)
+                works = self._give_up(cells)
             if isinstance(error, Cancelled) and self._closed:
                 error = _closed()
             self._fail(works, error)
             return
-        self.counters.computed(lane, len(ids), self._clock() - start)
+        good, vectors = outcome.cells, outcome.stacked(self._dimensions)
         with self._lock:
             del self._working[lane]
-            complete = deliver(self._settle(cells, vectors), vectors)
+            complete = deliver(self._settle(good, vectors), vectors)
+            failed = [(self._give_up(spoilt), reason) for spoilt, reason in outcome.spoilt]
         for work in complete:
             work.answer()
-        self._known.save(cells, vectors)
+        for works, reason in failed:
+            self._fail(works, reason)
+        self._known.save(good, vectors)
+
+    def _give_up(self, cells: Sequence[Cell]) -> list[Work]:
+        """Return the requests that wait for rows which will not be computed. Under the lock."""
+        for cell in cells:
+            self._forget(cell)
+        return waiting_on(cells)
 
     def _work_here(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
         """Like `_work`, on a thread that Ctrl-C may interrupt anywhere; what came meanwhile is left to the lane's."""
@@ -327,8 +340,12 @@ class Loop:
     def _fail_rest(self) -> None:
         """Nothing runs any more: what still waits will not be done."""
         for lane in LANES:
-            while batch := self._scheduler.next_batch(lane):
+            while batch := self._left(lane):
                 self._fail(waiting_on([item.owner for item in batch]), _closed())
+
+    def _left(self, lane: Lane) -> list[Item[Cell]]:
+        with self._lock:  # two threads may close at once, the second in less patience than the first
+            return self._scheduler.next_batch(lane)
 
 
 def _late() -> DeadlineExceeded:
