@@ -3,12 +3,13 @@
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from embergem.engine.cache import ENTRY_BYTES, Cache, key
-from embergem.engine.disk import Disk
+from embergem.engine.disk import AT_ONCE, Disk
 from embergem.errors import UnsupportedOption
 
 
@@ -86,9 +87,47 @@ def test_the_oldest_rows_leave_a_full_disk(tmp_path):
     for number in range(300):
         disk.put([(b"%d" % number, vector(number))])
     there = sorted(int(name) for name in disk.get([b"%d" % number for number in range(300)]))
-    assert 90 <= len(there) <= 100
+    assert len(there) == 100
     assert there == list(range(300 - len(there), 300))
     disk.close()
+
+
+def test_a_row_is_read_while_others_are_written(tmp_path):
+    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk.put([(b"a", vector(1))])
+    with disk._writing:  # as through the whole of `put`
+        disk._connection.execute("BEGIN IMMEDIATE")
+        disk._connection.execute("DELETE FROM vectors")
+        assert disk.get([b"a"])[b"a"].tolist() == [1] * 4
+        disk._connection.execute("ROLLBACK")
+    disk.close()
+
+
+def test_a_write_deletes_few_rows_and_later_ones_the_rest(tmp_path):
+    path, many = tmp_path / "vectors.db", 5 * AT_ONCE
+    names = [b"%d" % number for number in range(many)]
+    with closing(Disk(path, 2**20)) as large:
+        large.put((name, vector(1)) for name in names)
+    with closing(Disk(path, 16 * AT_ONCE)) as small:
+        left = many
+        while left > AT_ONCE:
+            small.put([(b"new", vector(2))])
+            there = len(small.get(names))
+            assert 0 < left - there <= AT_ONCE + 1
+            left = there
+        assert small.get([b"new"])[b"new"].tolist() == [2] * 4
+
+
+def test_the_size_is_that_of_all_processes_and_of_files_that_did_not_note_it(tmp_path):
+    path = tmp_path / "vectors.db"
+    with closing(Disk(path, 2**20)) as first, closing(Disk(path, 10 * 16)) as second:
+        first.put((b"%d" % number, vector(number)) for number in range(8))
+        first.put((b"%d" % number, vector(number)) for number in range(8))  # again: it is no larger for that
+        second.put((b"%d" % number, vector(number)) for number in range(8, 12))
+        assert sorted(int(name) for name in first.get([b"%d" % number for number in range(12)])) == list(range(2, 12))
+        second._connection.executescript("DROP TABLE size; DROP TRIGGER came; DROP TRIGGER went; DROP TRIGGER changed")
+    with closing(Disk(path, 10 * 16)) as old:
+        assert list(old._connection.execute("SELECT bytes FROM size")) == [(160,)]
 
 
 def test_a_damaged_row_is_not_answered(tmp_path, caplog):

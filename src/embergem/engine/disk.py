@@ -1,7 +1,8 @@
 """Rows on disk: an SQLite database that several processes may use at once and that survives being killed.
 
 Each row has a checksum: a damaged page is noticed and computed again, never answered. When the file is full the oldest
-rows go. The store is a convenience: what goes wrong with it later is logged and costs only time.
+rows go, a few with each write. Reading never waits for writing: whoever reads may be answering others, too. The store
+is a convenience: what goes wrong with it later is logged and costs only time.
 """
 
 import logging
@@ -21,8 +22,20 @@ log = logging.getLogger(__name__)
 AT_ONCE = 500
 """Keys of one query."""
 
-SPARE = 0.1
-"""Share of the room that is freed at once when it is used up, so that this is not done for every row."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS vectors
+    (number INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS size (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO size SELECT 1, coalesce(sum(length(vector)), 0) FROM vectors
+    WHERE NOT EXISTS (SELECT 1 FROM size);
+CREATE TRIGGER IF NOT EXISTS came AFTER INSERT ON vectors
+    BEGIN UPDATE size SET bytes = bytes + length(new.vector); END;
+CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON vectors
+    BEGIN UPDATE size SET bytes = bytes - length(old.vector); END;
+CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE OF vector ON vectors
+    BEGIN UPDATE size SET bytes = bytes - length(old.vector) + length(new.vector); END;
+"""
+"""`size` says how much there is without reading all of it, whichever process, of whichever version, wrote it."""
 
 
 class Disk:
@@ -35,17 +48,17 @@ class Disk:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS vectors "
-                "(number INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT NULL)"
-            )
-            [(self._bytes,)] = self._connection.execute("SELECT coalesce(sum(length(vector)), 0) FROM vectors")
+            if not list(self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'changed'")):
+                self._connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            self._reader = sqlite3.connect(path, timeout=0.0, check_same_thread=False, isolation_level=None)
+            self._reader.execute("PRAGMA query_only=ON")
         except (OSError, sqlite3.Error) as error:
             raise UnsupportedOption(
                 f"{path} cannot be used as a cache: {error}. Name another file, or delete this one", param="cache"
@@ -58,8 +71,8 @@ class Disk:
             for start in range(0, len(keys), AT_ONCE):
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
-                with self._lock:
-                    rows = self._connection.execute(
+                with self._reading:
+                    rows = self._reader.execute(
                         f"SELECT key, vector, crc FROM vectors WHERE key IN ({marks})", some
                     ).fetchall()
                 for key, vector, crc in rows:
@@ -75,7 +88,7 @@ class Disk:
         """Keep vectors, all or none of them."""
         rows = [(key, blob, zlib.crc32(blob, zlib.crc32(key))) for key, vector in entries if (blob := vector.tobytes())]
         try:
-            with self._lock:
+            with self._writing:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     self._connection.executemany(
@@ -83,9 +96,7 @@ class Disk:
                         "ON CONFLICT (key) DO UPDATE SET vector = excluded.vector, crc = excluded.crc",
                         rows,
                     )
-                    self._bytes += sum(len(blob) for _, blob, _ in rows)
-                    if self._bytes > self._max_bytes:
-                        self._make_room()
+                    self._make_room(len(rows) + AT_ONCE)
                 except BaseException:
                     self._connection.execute("ROLLBACK")
                     raise
@@ -95,15 +106,19 @@ class Disk:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._writing, self._reading:
+            self._reader.close()
             self._connection.close()
 
-    def _make_room(self) -> None:
-        """Delete the oldest rows. Other processes may have written, too, so the size is counted anew."""
-        keep = int(self._max_bytes * (1 - SPARE))
-        self._connection.execute(
-            "DELETE FROM vectors WHERE number <= (SELECT max(number) FROM "
-            "(SELECT number, sum(length(vector)) OVER (ORDER BY number DESC) AS behind FROM vectors) WHERE behind > ?)",
-            (keep,),
-        )
-        [(self._bytes,)] = self._connection.execute("SELECT coalesce(sum(length(vector)), 0) FROM vectors")
+    def _make_room(self, most: int) -> None:
+        """Delete the oldest rows that are too many, and at most so many: the next writes do what is left over."""
+        [(size,)] = self._connection.execute("SELECT bytes FROM size")
+        last = None
+        for number, length in self._connection.execute(
+            "SELECT number, length(vector) FROM vectors ORDER BY number LIMIT ?", (most,)
+        ):
+            if size <= self._max_bytes:
+                break
+            last, size = number, size - length
+        if last is not None:
+            self._connection.execute("DELETE FROM vectors WHERE number <= ?", (last,))
