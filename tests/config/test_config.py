@@ -107,6 +107,17 @@ def test_errors_name_the_file_and_the_setting(write, name, content, words):
         read(write(name, content), {}, {})
 
 
+@pytest.mark.parametrize("content", ["", "keys = []\n"])
+def test_keys_that_are_none_are_no_open_server(write, content):
+    file = write("keys.toml", content)
+    for place, flags in ((None, {"keys": str(file)}), (write("server.toml", '[server]\nkeys = "keys.toml"\n'), {})):
+        with pytest.raises(InvalidConfig, match=r"keys\.toml has no API key, .* `embergem keys new"):
+            read(place, {}, flags)
+    with pytest.raises(InvalidConfig, match=r"empty\.toml has no API key"):
+        read(write("empty.toml", "keys = []\n"), {}, {})
+    assert read(write("open.toml", "[server]\n"), {}, {}).keys == ()
+
+
 def test_errors_name_the_variable_and_the_flag(tmp_path):
     with pytest.raises(InvalidConfig, match="EMBERGEM_PORT is 'x'"):
         read(None, {"EMBERGEM_PORT": "x"}, {})

@@ -216,6 +216,36 @@ def test_the_queue_is_bounded_by_tokens_lane_by_lane(make, compute):
     assert loop.stats().queue_tokens == {"interactive": 19, "bulk": 0}
 
 
+def test_one_tenant_does_not_lock_a_lane_for_the_others(make, compute):
+    loop = make(max_queue_tokens=20)
+    hold(compute, loop, "bulk")
+    greedy = submit(loop, *[10] * 20, tenant="greedy")
+    with pytest.raises(Overloaded, match="200 tokens wait in the bulk lane"):
+        submit(loop, 11, tenant="greedy")
+    modest = submit(loop, 11, tenant="modest")
+    compute.gates["bulk"].set()
+    assert modest.result() == ([11], [])
+    assert greedy.result() == ([10] * 20, [])
+
+
+def test_who_admits_is_told_the_tokens_of_what_is_queued_and_of_nothing_else(make, compute):
+    loop = make(max_queue_tokens=10)
+    told = []
+    hold(compute, loop)
+    cancelled = submit(loop, 4, 5, admit=told.append)
+    with pytest.raises(Overloaded):
+        submit(loop, 5, admit=told.append)
+
+    def refuse(tokens):
+        raise Overloaded(f"not {tokens}", retry_after=1)
+
+    with pytest.raises(Overloaded, match="not 1"):
+        submit(loop, 1, admit=refuse)
+    assert loop.stats().queue_tokens["interactive"] == 9
+    assert cancelled.cancel()
+    assert told == [9]
+
+
 def test_rows_that_are_known_are_answered_at_once(caching, compute):
     assert submit(caching, 3, 4, 3).result() == ([3, 4, 3], [])
     assert compute.batches == [[3, 4]]
@@ -289,6 +319,19 @@ def test_nothing_is_left_of_a_request_that_is_done(make):
         gc.enable()
 
 
+def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
+    loop = make(cache=Cache(2**16), clock=lambda: 0.0)
+    left = []
+    for length in range(1, 30):
+        [row] = rows(length)
+        left.append(weakref.ref(row.ids))
+        loop.submit([row], lambda vectors, cached: None, deadline=600.0).result()
+        del row
+    loop.close()
+    gc.collect()
+    assert [reference for reference in left if reference() is not None] == []
+
+
 class Careless:
     """Computes at once, yields in between, and fails or stops now and then, by a seed of its own."""
 
@@ -356,19 +399,6 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     busy = submit(loop, 5)
     compute.started["interactive"].wait()
     late = submit(loop, 3, deadline=1.0)
-def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
-    loop = make(cache=Cache(2**16), clock=lambda: 0.0)
-    left = []
-    for length in range(1, 30):
-        [row] = rows(length)
-        left.append(weakref.ref(row.ids))
-        loop.submit([row], lambda vectors, cached: None, deadline=600.0).result()
-        del row
-    loop.close()
-    gc.collect()
-    assert [reference for reference in left if reference() is not None] == []
-
-
     now[0] = 2.0
     submit(loop, 2, lane="bulk").result()  # its thread sees that the deadline has passed
     assert isinstance(late.exception(timeout=60), DeadlineExceeded)

@@ -14,8 +14,9 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from embergem.config import EmbeddingEntry, UpstreamEntry
+from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import UnsupportedOption
+from embergem.server.keys import hash_key
 from embergem.server.proxy import Upstream
 from embergem.server.run import bind
 
@@ -207,3 +208,24 @@ def test_a_key_that_is_not_there_is_told_at_the_start(monkeypatch):
     entry = UpstreamEntry(name="llama", upstream="http://localhost/v1", upstream_key_env="OTHER_KEY")
     with pytest.raises(UnsupportedOption, match="OTHER_KEY holds no key"):
         Upstream(entry, QUIET.request_timeout)
+
+
+def test_a_stream_runs_until_its_last_part(other):
+    """A key with one request at once has no second one while the answer to the first is on its way."""
+    limited = Key(name="one", sha256=hash_key("one"), concurrency=1)
+    other.go_on.clear()
+    with (
+        other.running() as address,
+        configured(UpstreamEntry(name="llama", upstream=address), keys=[limited]) as (url, _),
+    ):
+        headers = {"authorization": "Bearer one"}
+        ask = {"model": "llama", "stream": True, "messages": []}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=ask, headers=headers, timeout=60) as first:
+            parts = first.iter_bytes()
+            assert b"hel" in next(parts)
+            second = httpx.post(f"{url}/v1/chat/completions", json=ask, headers=headers, timeout=60)
+            assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            other.go_on.set()
+            assert b"[DONE]" in b"".join(parts)
+        while httpx.get(f"{url}/v1/models", headers=headers).status_code == 429:
+            pass  # its end is noted just after its last part is sent

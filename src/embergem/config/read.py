@@ -48,11 +48,17 @@ def read(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     models = tuple(entry(name, given, f"{file}: {name}") for name, given in tables.get("models", {}).items())
     _names_differ(models, file)
     keys = _keys(tables.get("keys", []), str(file))
+    place = file
     if settings.keys is not None:
-        beside = Path(settings.keys).expanduser()
-        if not beside.is_absolute() and file and tables.get("server", {}).get("keys") == settings.keys:
-            beside = file.parent / beside
-        keys += read_keys(beside)
+        place = Path(settings.keys).expanduser()
+        if not place.is_absolute() and file and tables.get("server", {}).get("keys") == settings.keys:
+            place = file.parent / place
+        keys += read_keys(place)
+    if not keys and (settings.keys is not None or "keys" in tables):
+        raise InvalidConfig(
+            f"{place} has no API key, and without one the server would be open "
+            "to everybody; make one with `embergem keys new NAME --file FILE`, or leave the setting `keys` away"
+        )
     names = [key.name for key in keys]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InvalidConfig(f"two API keys are called {twice!r}; give each a name of its own")

@@ -247,6 +247,7 @@ class Engine:
                 tenant=request.tenant,
                 deadline=request.deadline,
                 blocking=request.blocking,
+                admit=request.admit,
             )
         except EmbergemError as error:
             self._loop.counters.failed(error.code)

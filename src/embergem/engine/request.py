@@ -1,6 +1,6 @@
 """The nouns that every entry point and the engine share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +28,8 @@ class Request:
     `lane` is how urgent it is at most: what is large is bulk whatever it says, since nobody waits interactively for
     that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()` after which nobody
     wants the answer. With `blocking` the caller does nothing until the answer is there: what is small may be computed
-    on its thread.
+    on its thread. `admit` is told the tokens once they are counted and before they are queued, on the thread that
+    submits: what it raises refuses the request.
     """
 
     texts: Sequence[str] | None = None
@@ -41,6 +42,7 @@ class Request:
     tenant: str = ""
     deadline: float | None = None
     blocking: bool = False
+    admit: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         """Number of inputs."""

@@ -38,6 +38,15 @@ class Call:
     key: Key | None
     notes: Notes = field(default_factory=Notes)
 
+    def charge(self, tokens: int) -> None:
+        """Charge tokens to whose request it is.
+
+        Raises:
+            RateLimited: The key has used up its minute.
+        """
+        if self.key is not None:
+            self.service.limiter.charge(self.key, tokens)
+
 
 Handler = Callable[[Call], Awaitable[Response]]
 Access = Literal["open", "key", "admin"]

@@ -49,6 +49,7 @@ async def embeddings(call: Call) -> Response:
             lane=call.key.lane if call.key else "interactive",
             tenant=call.key.name if call.key else "",
             deadline=late,
+            admit=call.charge,
         )
         try:
             result = await result_of(call.http, await submit(engine, request), late)

@@ -1,16 +1,17 @@
 """Every request passes here: whose it is, whether they may, and how much of it."""
 
+from collections.abc import Callable
+
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embergem.config import Key
 from embergem.server.call import Access, Call, Notes, Operation
 from embergem.server.keys import Forbidden
+from embergem.server.local import LOOPBACK, MAKE_ONE, require_local
 from embergem.server.service import Service
-
-MAKE_ONE = "make one with `embergem keys new NAME --admin`"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class WrongMediaType(Forbidden):
@@ -23,7 +24,7 @@ class WrongMediaType(Forbidden):
 def route(operation: Operation, service: Service) -> Route:
     """Make the route of an operation."""
 
-    async def handle(http: HttpRequest) -> Response:
+    async def handle(http: HttpRequest) -> ASGIApp:
         notes: Notes = http.scope["embergem.notes"]
         notes.path = operation.path
         key = admit(http, operation.access, service)
@@ -31,20 +32,35 @@ def route(operation: Operation, service: Service) -> Route:
             notes.key = key.name
             service.limiter.begin(key)
         try:
-            return await operation.handler(Call(http, service, key, notes))
+            response = await operation.handler(Call(http, service, key, notes))
+        except BaseException:
+            if key is not None:
+                service.limiter.end(key)
+            raise
         finally:
             service.bodies.forget(http)
-            if key is not None:
-                service.limiter.end(key, notes.tokens)
+        return response if key is None else ended(response, lambda: service.limiter.end(key))
 
     return Route(operation.path, handle, methods=[operation.method])
+
+
+def ended(response: Response, end: Callable[[], None]) -> ASGIApp:
+    """Send an answer, and call `end` when it is sent or cannot be: a stream may go on for minutes."""
+
+    async def send_all(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await response(scope, receive, send)
+        finally:
+            end()
+
+    return send_all
 
 
 def admit(http: HttpRequest, access: Access, service: Service) -> Key | None:
     """Return whose request it is; None on an open server, and for what is open to all.
 
-    A server without keys is open; to its own machine also for what an admin may do. A page in a browser on that machine
-    could post there, but not with the content type of JSON, for which a browser asks first.
+    A server without keys is open; to its own machine also for what an admin may do, see `require_local`. A page in a
+    browser could post there, but not with the content type of JSON, for which a browser asks first.
 
     Raises:
         Unauthorized: A key is needed.
@@ -54,9 +70,8 @@ def admit(http: HttpRequest, access: Access, service: Service) -> Key | None:
         return None
     key = service.keys.identify(http.headers)
     if access == "admin":
-        host = service.settings.host or LOOPBACK[0]
-        if key is None and host not in LOOPBACK:
-            raise Forbidden(f"this server has no keys and listens on {host}, so nobody is its admin; {MAKE_ONE}")
+        if key is None:
+            require_local(http, service.settings.host or LOOPBACK[0])
         if key is not None and not key.admin:
             raise Forbidden(f"the key {key.name!r} is no admin key; {MAKE_ONE}")
         if http.method == "POST" and http.headers.get("content-type", "").split(";")[0].strip() != "application/json":

@@ -43,12 +43,15 @@ def hash_key(key: str) -> str:
 class KeyRing:
     """The keys of a server; none at all means that it is open. `replace` puts others in their place.
 
+    A server that had keys is never open again: a list that came out empty admits nobody.
+
     A key is looked for by the first eight digits of its hash, and compared with each that has these in constant time:
     what a timing could tell is 32 bits of a hash, of no use for the other 224.
     """
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._by_start: dict[str, list[Key]] = {}
+        self._open = True
         self.replace(keys)
 
     def replace(self, keys: Iterable[Key]) -> None:
@@ -57,11 +60,16 @@ class KeyRing:
         for key in keys:
             found[key.sha256[:8].lower()].append(key)
         self._by_start = dict(found)
+        self._open = self._open and not found
 
     @property
     def open(self) -> bool:
-        """Whether there are no keys, and anybody may ask."""
-        return not self._by_start
+        """Whether there never were keys, and anybody may ask."""
+        return self._open
+
+    def tasks(self) -> set[str]:
+        """Default tasks of all keys."""
+        return {key.task for keys in self._by_start.values() for key in keys if key.task is not None}
 
     def identify(self, headers: Mapping[str, str]) -> Key | None:
         """Return whose key a request brings; None on an open server.

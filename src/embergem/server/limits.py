@@ -1,10 +1,11 @@
 """What one key may ask for: requests and tokens a minute, and requests at once.
 
-A plain class with its clock given, used on the event loop's thread only. Tokens are counted when they are known, which
-is after the answer: a key may overdraw its minute by one request, and then waits until the debt is paid.
+Tokens are charged when they are known, which is when a text was tokenized and before it is queued: a key may overdraw
+its minute by one request, and then waits until the debt is paid. What was queued is paid for, whatever becomes of it.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +45,14 @@ class _Account:
 
 
 class Limiter:
-    """Accounts of keys, by name; a change of a key's limits opens a new one."""
+    """Accounts of keys, by name; a change of a key's limits opens a new one. Thread-safe: texts are tokenized on any.
+
+    Args:
+        clock: Seconds of a clock that only goes forward.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
 
@@ -56,30 +62,39 @@ class Limiter:
         Raises:
             RateLimited: It is too much or too soon.
         """
-        account, now = self._account(key), self._clock()
-        if key.concurrency is not None and account.running >= key.concurrency:
-            raise RateLimited(
-                f"the key {key.name!r} has {account.running} requests running, as many as it may; wait for one of them",
-                retry_after=1,
-            )
-        for bucket, what, least in ((account.requests, "requests", 1.0), (account.tokens, "tokens", 0.0)):
-            if bucket is not None and (wait := bucket.wait(now, least)) > 0:
+        with self._lock:
+            account, now = self._account(key), self._clock()
+            if key.concurrency is not None and account.running >= key.concurrency:
                 raise RateLimited(
-                    f"the key {key.name!r} has used its {bucket.per_minute} {what} a minute; "
-                    f"ask again in {math.ceil(wait)} s",
-                    retry_after=wait,
+                    f"the key {key.name!r} has {account.running} requests running, as many as it may; wait for one of "
+                    "them",
+                    # When one ends nobody knows: it may be a stream of another server, or wait behind other keys. One
+                    # second is the shortest wait that the header can say.
+                    retry_after=1,
                 )
-        if account.requests is not None:
-            account.requests.level -= 1
-        account.running += 1
+            _require(key, account.requests, "requests", now, 1.0)
+            _require(key, account.tokens, "tokens", now, 0.0)
+            if account.requests is not None:
+                account.requests.level -= 1
+            account.running += 1
 
-    def end(self, key: Key, tokens: int) -> None:
-        """Note that a request that began is over, and how many tokens it took."""
-        account = self._account(key)
-        account.running = max(0, account.running - 1)
-        if account.tokens is not None:
-            account.tokens.wait(self._clock(), 0)
-            account.tokens.level -= tokens
+    def charge(self, key: Key, tokens: int) -> None:
+        """Take tokens that a request is about to cost, all of them if none are owed.
+
+        Raises:
+            RateLimited: Others overdrew the minute since this request began.
+        """
+        with self._lock:
+            account = self._account(key)
+            _require(key, account.tokens, "tokens", self._clock(), 0.0)
+            if account.tokens is not None:
+                account.tokens.level -= tokens
+
+    def end(self, key: Key) -> None:
+        """Note that a request that began is over: its answer was sent, or there will be none."""
+        with self._lock:
+            account = self._account(key)
+            account.running = max(0, account.running - 1)
 
     def _account(self, key: Key) -> _Account:
         limits = (key.requests_per_minute, key.tokens_per_minute)
@@ -90,3 +105,11 @@ class Limiter:
             running = account.running if account is not None else 0
             account = self._accounts[key.name] = _Account(requests, tokens, running, limits)
         return account
+
+
+def _require(key: Key, bucket: Bucket | None, what: str, now: float, least: float) -> None:
+    if bucket is not None and (wait := bucket.wait(now, least)) > 0:
+        raise RateLimited(
+            f"the key {key.name!r} has used its {bucket.per_minute} {what} a minute; ask again in {math.ceil(wait)} s",
+            retry_after=wait,
+        )

@@ -13,12 +13,11 @@ from typing import Any
 import uvicorn
 
 from embergem.config import Entry, Key, Settings
-from embergem.errors import EmbergemError, ModelFailed, UnsupportedOption
+from embergem.errors import EmbergemError, InvalidConfig, ModelFailed, UnsupportedOption
 from embergem.server.app import application
 from embergem.server.careful import careful
 from embergem.server.descriptors import allow_connections
-from embergem.server.gate import LOOPBACK
-from embergem.server.keys import KeyRing
+from embergem.server.local import LOOPBACK
 from embergem.server.observe import refusals
 from embergem.server.service import Service
 from embergem.server.serving import make_service
@@ -53,7 +52,7 @@ def serve(
         before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             made = server(service)
-            made.on_hangup = lambda: reread(service.keys, keys)
+            made.on_hangup = lambda: reread(service, keys)
             made.announce = lambda: introduce(service, url, announce)
             made.run(sockets=[listener])
             if made.failed is not None:
@@ -147,10 +146,13 @@ def _protocol() -> type[Any]:
     return H11Protocol
 
 
-def reread(ring: KeyRing, keys: Callable[[], Iterable[Key]]) -> None:
-    """Take the keys anew; with a file that cannot be used the old ones stay."""
+def reread(service: Service, keys: Callable[[], Iterable[Key]]) -> None:
+    """Take the keys anew; with a file that cannot be used, or has none any more, the old ones stay."""
     try:
-        ring.replace(keys())
+        found = tuple(keys())
+        if not found and not service.keys.open:
+            raise InvalidConfig("the configuration has none any more. To admit nobody, stop the server")
+        service.keys.replace(found)
     except EmbergemError as error:
         log.error("the API keys stay as they were: %s", error)
     else:
@@ -163,6 +165,7 @@ def introduce(service: Service, url: str, announce: Callable[[str], None]) -> No
     announce(f"listening on {url}/v1, {need}; {url}/docs describes it")
     for upstream in set(service.upstreams.values()):
         announce(f"{upstream.name}: forwarded to {upstream.address} as {upstream.model}")
+        warn_of_tasks(service)
     service.registry.wait()
     for name in service.registry.names():
         engine, reason = service.registry.peek(name), service.registry.reason(name)

@@ -36,18 +36,20 @@ async def tokenize(call: Call) -> Response:
             truncate=True,
         )
         try:
-            answer = await unless_gone(call.http, asyncio.to_thread(tokenized, engine, request, body.model), late)
+            answer, tokens = await unless_gone(call.http, asyncio.to_thread(tokenized, engine, request, body.model), late)
         except EmbergemError as error:
             raise located(error, ids) from None
+        call.charge(tokens)
         response = json_response(answer)
         note(response, engine, applied, texts is not None, ignored)
     return response
 
 
-def tokenized(engine: Engine, request: Request, model: str) -> bytes:
-    """The answer, row by row, so that other threads have their turn."""
+def tokenized(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
+    """The answer, row by row, so that other threads have their turn, and the tokens in it."""
     data: list[Any] = []
-    for index, row in enumerate(engine.prepare(request)):
+    rows = engine.prepare(request)
+    for index, row in enumerate(rows):
         shown = TokenizedInput(index, row.ids.tolist(), row.length, row.truncated)
         data.append(msgspec.Raw(msgspec.json.encode(shown)))
-    return msgspec.json.encode(TokenizeResponse(data, model, engine.limit))
+    return msgspec.json.encode(TokenizeResponse(data, model, engine.limit)), sum(row.length for row in rows)
