@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from embergem.engine import Request
-from embergem.errors import ModelFailed, ModelLoading, UnknownModel, UnsupportedOption
+from embergem.errors import EngineClosed, ModelFailed, ModelLoading, UnknownModel, UnsupportedOption
 from embergem.registry import Registry, Spec
 
 
@@ -221,6 +221,86 @@ def test_the_least_recently_used_make_room(registry, clock):
     registry.close()  # waits for the loader, which makes room after it has learnt the size
     assert second.closed == "drained"
     assert first.closed == "stopped"
+
+
+def test_room_is_made_again_when_what_was_in_use_is_let_go(registry, clock):
+    registry.get("a")
+    with registry.use("b"):
+        clock.now = 1.0
+        with registry.use("a"):
+            clock.now = 2.0
+            registry.get("c")
+            registry.wait()
+            assert statuses(registry) == ["loaded"] * 3  # 300 bytes of 250
+    registry.sweep()
+    assert statuses(registry) == ["loaded", "unloaded", "loaded"]
+    registry.sweep()
+    assert statuses(registry) == ["loaded", "unloaded", "loaded"]
+
+
+def test_a_reload_makes_room_for_both(registry, clock):
+    first = registry.get("a")
+    clock.now = 1.0
+    registry.get("b")
+    registry.reload("b")  # two of it at once: 300 bytes of 250
+    assert first.closed == "drained"
+    assert statuses(registry) == ["unloaded", "loaded", "unloaded"]
+
+
+@pytest.mark.parametrize("away", ["sweep", "evict"])
+def test_a_reload_loses_no_engine_of_a_model_that_goes_meanwhile(registry, makers, clock, away):
+    registry.get("b")
+    makers["b"].gate.clear()
+    makers["b"].begun.clear()
+    reloading = threading.Thread(target=registry.reload, args=("b",))
+    reloading.start()
+    assert makers["b"].begun.wait(10)
+    clock.now = 100.0
+    if away == "sweep":
+        registry.sweep()
+    else:
+        registry.get("a")
+        registry.get("c")
+        while registry.status("b") == "loaded":
+            assert reloading.is_alive()
+    assert registry.status("b") == "loading"
+    with pytest.raises(ModelLoading):  # and does not begin a second load
+        registry.get("b", wait=False)
+    makers["b"].gate.set()
+    reloading.join()
+    registry.wait()
+    current = registry.get("b")
+    assert [engine.closed for engine in makers["b"].made if engine is not current] == ["drained"]
+    assert len(makers["b"].made) == 2
+
+
+def test_closing_waits_for_no_load_unless_told(registry, makers):
+    for name in "ab":
+        makers[name].gate.clear()
+    registry.start()
+    failed = []
+
+    def call(action):
+        try:
+            action()
+        except EngineClosed as error:
+            failed.append(error)
+
+    assert makers["b"].begun.wait(10)
+    waiting = [
+        threading.Thread(target=call, args=(action,))
+        for action in (registry.wait, lambda: registry.get("a"), lambda: registry.reload("b"))
+    ]
+    for thread in waiting:
+        thread.start()
+    assert registry.close(wait=False) is False
+    for thread in waiting:
+        thread.join()
+    assert len(failed) == 2
+    for name in "ab":
+        makers[name].gate.set()
+    assert registry.close() is True
+    assert [makers[name].made[0].closed for name in "ab"] == ["stopped", "stopped"]
 
 
 def test_what_was_handed_over_loaded_cannot_be_loaded_again():

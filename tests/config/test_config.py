@@ -50,7 +50,7 @@ def test_selectors_are_taken_as_they_stand(write):
         },
     )
     gemma, qwen, llama = read(file, {}, {}).models
-    assert gemma == EmbeddingEntry(name="embed-gemma", model_id="google/embeddinggemma-300m", arch="gemma3_text")
+    assert gemma == EmbeddingEntry(name="embed-gemma", model_id="google/embeddinggemma-300m", arch="embeddinggemma")
     assert (qwen.aliases, qwen.dtype) == (("qwen",), "auto")
     assert llama == UpstreamEntry(name="llama", upstream="http://localhost:8000/v1", upstream_model="meta/llama")
 

@@ -1,13 +1,16 @@
 """Who may ask: keys, what they may do, and their limits."""
 
+import json
 import logging
 import os
+import re
+import socket
 import stat
 
 import httpx
 import openai
 import pytest
-from serving import running
+from serving import running, serving
 from typer.testing import CliRunner
 
 from embergem.cli.app import app
@@ -15,6 +18,8 @@ from embergem.config import Key, Settings, read_keys
 from embergem.server.keys import KeyRing, Unauthorized, hash_key, new_key
 from embergem.server.limits import Limiter, RateLimited
 from embergem.server.run import reread
+from embergem.server.service import Service
+from embergem.server.serving import warn_of_tasks
 
 QUIET = Settings(log_level="error", access_log="off")
 
@@ -70,21 +75,40 @@ def test_the_ring_finds_keys_by_their_hash():
     for headers in ({}, {"authorization": "Basic one"}, {"authorization": "Bearer " + hash_key("one")}):
         with pytest.raises(Unauthorized):
             ring.identify(headers)
+    assert KeyRing().identify({"authorization": "Bearer EMPTY"}) is None
+
+
+def test_a_server_that_had_keys_is_never_open_again():
+    ring = KeyRing()
+    assert ring.open
+    ring.replace([key()])
     ring.replace([])
-    assert ring.open
-    assert ring.identify({"authorization": "Bearer EMPTY"}) is None
-
-
-def test_keys_that_cannot_be_read_again_stay(caplog, tmp_path):
-    ring = KeyRing([key()])
-    (tmp_path / "keys.toml").write_text("[[keys]\n")
-    with caplog.at_level(logging.ERROR):
-        reread(ring, lambda: read_keys(tmp_path / "keys.toml"))
-    assert "stay as they were" in caplog.text
     assert not ring.open
-    (tmp_path / "keys.toml").write_text("")
-    reread(ring, lambda: read_keys(tmp_path / "keys.toml"))
-    assert ring.open
+    with pytest.raises(Unauthorized):
+        ring.identify({})
+
+
+@pytest.mark.parametrize("content", ["[[keys]\n", "", "keys = []\n"])
+def test_keys_that_cannot_be_read_again_stay(caplog, tmp_path, registry, content):
+    """A file that is being written is empty for a moment; that must not open the server."""
+    service = Service(registry, QUIET, KeyRing([key()]))
+    (tmp_path / "keys.toml").write_text(content)
+    with caplog.at_level(logging.ERROR):
+        reread(service, lambda: read_keys(tmp_path / "keys.toml"))
+    assert "stay as they were" in caplog.text
+    assert service.keys.identify({"x-api-key": "s3cret"}).name == "search"
+    with pytest.raises(Unauthorized):
+        service.keys.identify({})
+
+
+def test_a_default_task_that_no_model_has_is_logged(caplog, registry):
+    keys = KeyRing([key("a", task="qurey"), key("b", task="query")])
+    with caplog.at_level(logging.WARNING):
+        warn_of_tasks(Service(registry, Settings(task="documnet"), keys))
+    assert [re.search("default task '(.*?)'.*there is: .*query", record.message)[1] for record in caplog.records] == [
+        "documnet",
+        "qurey",
+    ]
 
 
 class Clock:
@@ -99,7 +123,7 @@ def test_requests_a_minute():
     limiter, limited = Limiter(clock), key(requests_per_minute=2)
     for _ in range(2):
         limiter.begin(limited)
-        limiter.end(limited, 5)
+        limiter.end(limited)
     with pytest.raises(RateLimited) as refused:
         limiter.begin(limited)
     assert refused.value.retry_after == pytest.approx(30)
@@ -111,12 +135,22 @@ def test_tokens_a_minute_are_a_debt():
     clock = Clock()
     limiter, limited = Limiter(clock), key(tokens_per_minute=60)
     limiter.begin(limited)
-    limiter.end(limited, 90)
+    limiter.charge(limited, 90)
     with pytest.raises(RateLimited) as refused:
         limiter.begin(limited)
     assert refused.value.retry_after == pytest.approx(30)
     clock.now = 30
     limiter.begin(limited)
+
+
+def test_of_requests_at_once_one_overdraws_the_minute():
+    limiter, limited = Limiter(Clock()), key(tokens_per_minute=60)
+    for _ in range(5):
+        limiter.begin(limited)
+    limiter.charge(limited, 90)
+    for _ in range(4):
+        with pytest.raises(RateLimited, match="60 tokens a minute; ask again in 30 s"):
+            limiter.charge(limited, 1)
 
 
 def test_requests_at_once_and_limits_that_change():
@@ -125,9 +159,55 @@ def test_requests_at_once_and_limits_that_change():
     with pytest.raises(RateLimited, match="1 requests running"):
         limiter.begin(key(concurrency=1))
     limiter.begin(key(concurrency=2, requests_per_minute=9))
-    limiter.end(key(concurrency=2), 0)
-    limiter.end(key(concurrency=2), 0)
+    limiter.end(key(concurrency=2))
+    limiter.end(key(concurrency=2))
     limiter.begin(key(concurrency=1))
+
+
+@pytest.fixture
+def spending(registry):
+    """A server whose key has ten tokens a minute, on a clock that stands still; yields its address and service."""
+    keys = KeyRing([key("spender", "spender", tokens_per_minute=10)])
+    service = Service(registry, QUIET, keys, limiter=Limiter(Clock()))
+    with serving(service) as address:
+        yield address, service.limiter._accounts
+
+
+def post(url, body, path="/v1/embeddings", secret="spender"):
+    return httpx.post(url + path, json=body, headers={"authorization": f"Bearer {secret}"}, timeout=60)
+
+
+def test_who_hangs_up_has_paid(spending, registry):
+    url, accounts = spending
+    engine = registry.get("default")
+    before = engine.stats().requests
+    body = json.dumps({"input": [f"{number}: " + "Graphene is a layer of carbon. " * 5 for number in range(2000)]})
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = (
+            f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer spender\r\nContent-Length: {len(body)}"
+        )
+        connection.sendall(f"{head}\r\n\r\n{body}".encode())
+        while engine.stats().requests == before:
+            assert httpx.get(f"{url}/health").status_code == 200
+    while accounts["spender"].running:
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert accounts["spender"].tokens.level < -2000
+    refused = post(url, {"input": "a"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+def test_what_is_refused_costs_nothing(spending):
+    url, accounts = spending
+    for body in ({"input": "graphene " * 5000}, {"input": "a", "dimensions": 5}, {"input": []}):
+        assert post(url, body).status_code == 400
+    assert accounts["spender"].tokens.level == 10
+
+
+def test_counting_tokens_costs_them(spending):
+    url, _ = spending
+    assert post(url, {"input": "graphene " * 20}, "/v1/tokenize").status_code == 200
+    assert post(url, {"input": "a"}, "/v1/tokenize").status_code == 429
 
 
 def test_a_new_key_is_shown_once_and_kept_as_a_hash(tmp_path):

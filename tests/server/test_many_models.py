@@ -10,13 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 from goldens import DATA, golden
-from serving import QUIET, configured
+from serving import QUIET, configured, running
+from starlette.requests import Request as HttpRequest
 
 from embergem.config import EmbeddingEntry, Key, Settings
 from embergem.engine import Request
-from embergem.errors import Overloaded, UnsupportedModel
+from embergem.errors import InvalidTask, Overloaded, UnsupportedModel
 from embergem.registry import DEFAULT
-from embergem.server.keys import hash_key
+from embergem.server.keys import Forbidden, hash_key
+from embergem.server.local import require_local
 from embergem.server.serving import make_service, spec
 
 GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"), aliases=("g",), task="query")
@@ -166,9 +168,53 @@ def test_a_server_that_others_reach_has_no_admin_without_keys():
         assert post(url, "/v1/models/status", {"model_id": "gemma"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({"origin": "https://app.example"}, "a page of 'https://app.example'"),  # which CORS lets ask, here
+        ({"origin": "null"}, "a page of 'null'"),
+        ({"host": "rebound.example:80"}, "asked as 'rebound.example:80'"),
+        ({"host": "localhost.evil.example"}, "asked as"),
+        ({"x-forwarded-for": "203.0.113.5"}, "through a proxy"),
+    ],
+)
+def test_without_keys_an_admin_is_a_program_on_this_machine(registry, headers, why):
+    settings = Settings(log_level="critical", access_log="off", cors=("*",))
+    with running(registry, settings) as url:
+        refused = post(url, "/v1/models/status", {"model_id": "default"}, **headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_key_required")
+        assert why in refused.json()["error"]["message"]
+        own = {"origin": url}
+        assert post(url, "/v1/models/status", {"model_id": "default"}, **own).status_code == 200
+        assert post(url, "/v1/embeddings", {"input": "a"}, **headers).status_code == 200
+
+
+def test_an_admin_without_a_key_is_asked_from_this_machine():
+    def asked(peer, host="localhost:1234"):
+        return HttpRequest({"type": "http", "client": (peer, 5), "headers": [(b"host", host.encode())]})
+
+    for peer, host in (("127.0.0.1", "localhost:1234"), ("::1", "[::1]:1234"), ("127.0.0.1", "127.0.0.1")):
+        require_local(asked(peer, host), "127.0.0.1")
+    with pytest.raises(Forbidden, match=r"asked from 192\.0\.2\.7"):
+        require_local(asked("192.0.2.7"), "127.0.0.1")
+
+
 def test_a_model_of_another_family_than_declared_is_refused():
     entry = EmbeddingEntry(name="x", model_id=GEMMA.model_id, arch="qwen3")
-    with pytest.raises(UnsupportedModel, match=r"'qwen3' and .* is of 'gemma3_text'"):
+    with pytest.raises(UnsupportedModel, match="is of the family 'gemma3_text', not qwen3"):
+        spec(entry, QUIET, None).load()
+
+
+@pytest.mark.parametrize(("model", "arch"), [("xlm_roberta", "roberta"), ("nomic_bert", "nomicbert")])
+def test_a_family_goes_by_each_of_its_names(model, arch):
+    entry = EmbeddingEntry(name="x", model_id=str(DATA / model), arch=arch)
+    spec(entry, QUIET, None).load().close()
+
+
+@pytest.mark.parametrize(("model", "words"), [("gemma3_text", 'no task "qurey". It has: .*query'), ("bert_mean", "")])
+def test_a_model_whose_own_task_it_does_not_have_is_not_served_without_it(model, words):
+    entry = EmbeddingEntry(name="x", model_id=str(DATA / model), task="qurey")
+    with pytest.raises(InvalidTask, match=f"configuration says task = 'qurey', but this model .*{words}"):
         spec(entry, QUIET, None).load()
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from embergem.checkpoint.cache import locked
 from embergem.cli.app import app
 
 TEXTS = [f"{number}: " + "Graphene is a single layer of carbon atoms. " * 5 for number in range(2000)]
@@ -19,15 +20,22 @@ TEXTS = [f"{number}: " + "Graphene is a single layer of carbon atoms. " * 5 for 
 
 
 @contextmanager
-def server(*arguments):
-    """Start `embergem serve` on a free port; yields the process and its address, once the models are loaded."""
+def starting(*arguments):
+    """Start `embergem serve` on a free port; yields the process."""
     command = [sys.executable, "-m", "embergem", "serve", "-p", "0", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            line = next(line for line in process.stdout if line.startswith("serving on"))
-            yield process, re.search(r"http://[^/]+", line).group()
+            yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def server(*arguments):
+    """Start `embergem serve`; yields the process and its address, once the models are loaded."""
+    with starting(*arguments) as process:
+        line = next(line for line in process.stdout if line.startswith("serving on"))
+        yield process, re.search(r"http://[^/]+", line).group()
 
 
 def ask(url, texts="a", **headers):
@@ -46,6 +54,20 @@ def test_what_is_in_work_is_finished_before_the_server_stops(tiny):
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             ask(url)
+
+
+def test_what_is_in_work_after_drain_timeout_is_given_up(tiny, tmp_path):
+    config = tmp_path / "server.toml"
+    config.write_text(f"[server]\ndrain_timeout = 0.01\n[models.gemma3_text]\nmodel_id = {str(tiny)!r}\n")
+    with server("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
+        answer = beside.submit(ask, url, TEXTS)
+        while (
+            f'embergem_engine_rows_total{{model="gemma3_text"}} {len(TEXTS)}.0' not in httpx.get(f"{url}/metrics").text
+        ):
+            assert not answer.done(), answer.result().text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code in (200, 500, 503)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
@@ -67,3 +89,40 @@ def test_keys_are_read_again(tiny, tmp_path):
             assert process.poll() is None
         assert status == 200
         assert ask(url, authorization=f"Bearer {first}").status_code == 200
+
+
+@pytest.fixture
+def unloadable(tmp_path, monkeypatch):
+    """A model whose load never ends: it waits for another process, as it seems, to have downloaded it."""
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    with locked("nobody/never"):
+        yield "nobody/never"
+
+
+@contextmanager
+def loading(*arguments):
+    """Start `embergem serve`; yields the process and its address while its model is being loaded."""
+    with starting(*arguments) as process:
+        line = next(line for line in process.stdout if line.startswith("listening on"))
+        yield process, re.search(r"http://[^/]+", line).group()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_load_is_not_waited_for(unloadable, number):
+    with loading("-m", unloadable) as (process, url):
+        assert httpx.get(f"{url}/ready").json()["status"] == "loading"
+        process.send_signal(number)
+        assert process.wait(60) == 0
+
+
+def test_who_waits_for_a_load_is_waited_for_no_longer_than_drain_timeout(unloadable, tmp_path):
+    config = tmp_path / "server.toml"
+    config.write_text(f"[server]\ndrain_timeout = 0.2\n[models.never]\nmodel_id = {unloadable!r}\nlazy = true\n")
+    with loading("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
+        ask = {"model_id": "never"}
+        answer = beside.submit(httpx.post, f"{url}/v1/models/load", json=ask, timeout=120)
+        while httpx.get(f"{url}/ready").json()["models"] != {"never": "loading"}:
+            assert not answer.done()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code >= 500

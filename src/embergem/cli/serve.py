@@ -1,6 +1,7 @@
 """`embergem serve`: put the settings together, name the models, then hand them to the server."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from embergem.checkpoint.location import Location
 from embergem.checkpoint.resolve import identify
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
-from embergem.models import ARCHITECTURES
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     named = [
         msgspec.structs.replace(
             entry,
-            arch=model_type(arch),
+            arch=arch,
             window=window,
             dense_from=dense_from,
             allow_missing_dense=allow_missing_dense,
@@ -50,12 +50,12 @@ def run(
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
-    serve(whole.settings, (*named, *whole.models), keys=keys)
-
-
-def model_type(arch: str) -> str | None:
-    """The `model_type` that an entry must have by `--arch`."""
-    return None if arch == "auto" else ARCHITECTURES.get(arch, (arch,))[0]
+    if not serve(whole.settings, (*named, *whole.models), keys=keys):
+        # A download or a load was given up. Python would wait for threads of the libraries that do it, and their native
+        # code must not come back to an interpreter that is being taken apart.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def named_entry(model: str | None) -> EmbeddingEntry:

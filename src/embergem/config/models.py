@@ -11,9 +11,6 @@ from msgspec import Struct
 
 from embergem.errors import InvalidConfig
 
-ARCHITECTURES = {"embeddinggemma": "gemma3_text", "qwen3embedding": "qwen3"}
-"""Names of selectors -> `model_type` of config.json."""
-
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _OTHER_KINDS = (
     *("Plain", "Lora", "XLora", "GGUF", "GGML", "MultimodalPlain", "VisionPlain", "DiffusionPlain"),
@@ -39,7 +36,7 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         name: What it is reached by.
         model_id: Hub id, alias of the catalog, or directory.
         aliases: Other names for it.
-        arch: `model_type` that it must have.
+        arch: Family that it must be of, as for `Engine.load`.
         window: A sliding window to use instead of the one in its config.json.
         dense_from: Model whose dense layers it takes, where it lacks its own.
         allow_missing_dense: Take it without the dense layers of its kind.
@@ -95,7 +92,7 @@ def entry(name: str, given: Any, place: str) -> Entry:
         InvalidConfig: Naming the field.
 
     >>> entry("gemma", {"Embedding": {"model_id": "org/gemma", "arch": "embeddinggemma"}}, "models.json: gemma").arch
-    'gemma3_text'
+    'embeddinggemma'
     """
     if not isinstance(given, dict):
         raise InvalidConfig(f'{place}: it must be an object such as {{"Embedding": {{"model_id": "org/name"}}}}')
@@ -124,8 +121,6 @@ def entry(name: str, given: Any, place: str) -> Entry:
     for field, why in _WITHOUT_MEANING.items():
         if field in fields:
             raise InvalidConfig(f"{place}.{field}: it has no meaning here: {why}")
-    if "arch" in fields:
-        fields["arch"] = ARCHITECTURES.get(fields["arch"], fields["arch"])
     if "dtype" in fields:
         fields["dtype"] = _DTYPES.get(fields["dtype"], fields["dtype"])
     kind: type[EmbeddingEntry | UpstreamEntry] = UpstreamEntry if "upstream" in fields else EmbeddingEntry

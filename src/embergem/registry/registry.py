@@ -7,6 +7,7 @@ unloaded or exchanged meanwhile is closed when the last holder has let go and it
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -90,10 +91,11 @@ class Registry:
                 if not entry.spec.lazy and entry.status == "unloaded":
                     self._begin(entry)
 
-    def wait(self) -> None:
-        """Wait until nothing is being loaded."""
+    def wait(self) -> bool:
+        """Wait until nothing is being loaded; False when the registry was closed instead."""
         with self._changed:
-            self._changed.wait_for(lambda: not any(entry.loader for entry in self._entries.values()))
+            self._changed.wait_for(lambda: self._closed or not self._loading())
+            return not self._closed
 
     def ready(self) -> bool:
         """Whether every model that is not lazy can be asked."""
@@ -174,7 +176,7 @@ class Registry:
         """
         with self._changed:
             entry = self._entry(name)
-            self._changed.wait_for(lambda: entry.loader is None)
+            self._await_loader(entry)
             held, entry.held, entry.error = entry.held, None, None
         self._retire(held)
 
@@ -188,25 +190,23 @@ class Registry:
         """
         with self._changed:
             entry = self._entry(name)
-            self._changed.wait_for(lambda: entry.loader is None)
+            self._await_loader(entry)
+            if self._closed:
+                raise _closed()
             if entry.held is None:
                 entry.error = None
-        if entry.held is None:
-            self.load(name)
-            return
-        try:
-            engine = entry.spec.load()
-        except Exception as error:
+            loader = self._begin(entry)
+            self._changed.wait_for(lambda: self._closed or loader.done())
+            if self._closed:
+                raise _closed()
+        if isinstance(error := loader.exception(), Exception):
             raise entry.failure(error) from error
-        with self._changed:
-            old, entry.held, entry.weight_bytes = entry.held, Held(engine), engine.weight_bytes
-        self._retire(old)
 
     def remove(self, name: str) -> None:
         """Unload a model and forget it and its aliases. If it was the default, the first of the others is."""
         with self._changed:
             entry = self._entry(name)
-            self._changed.wait_for(lambda: entry.loader is None)
+            self._await_loader(entry)
             self._entries.pop(entry.name, None)
             self._aliases = {alias: name for alias, name in self._aliases.items() if name != entry.name}
             if self._default == entry.name:
@@ -215,7 +215,7 @@ class Registry:
         self._retire(held)
 
     def sweep(self) -> float | None:
-        """Unload what has been idle for its `keep_alive`; return the seconds until the next may be due."""
+        """Unload what has been idle for its `keep_alive` or has no room; return the seconds until more may be due."""
         with self._changed:
             now = self._clock()
             due = {
@@ -229,16 +229,25 @@ class Registry:
                 entry.held = None
         for held in gone:
             self._retire(held)
+        self._make_room()
         return min((left for left in due.values() if left > 0), default=None)
 
-    def close(self, *, drain: bool = False) -> None:
-        """Close every engine; with `drain` their requests are finished first."""
+    def close(self, *, drain: bool = False, wait: bool = True) -> bool:
+        """Close every engine; with `drain` their requests are finished first.
+
+        With `wait` what is being loaded is waited for; otherwise it is left to its thread, which gives it up when it
+        has it. Who waits for a load gets `EngineClosed`. Returns whether nothing is being loaded any more.
+        """
         with self._changed:
             self._closed = True
-            self._changed.wait_for(lambda: not any(entry.loader for entry in self._entries.values()))
+            self._changed.notify_all()
+            if wait:
+                self._changed.wait_for(lambda: not self._loading())
             held = [entry.held for entry in self._entries.values() if entry.held is not None]
+            loading = self._loading()
         for one in held:
             one.engine.close(drain=drain)
+        return not loading
 
     def __enter__(self) -> "Registry":
         return self
@@ -261,7 +270,7 @@ class Registry:
             while True:
                 entry = self._entry(name)
                 if self._closed:
-                    raise EngineClosed("the models were closed")
+                    raise _closed()
                 if entry.held is not None:
                     entry.held.users += 1
                     entry.used = self._clock()
@@ -277,37 +286,67 @@ class Registry:
                     )
                 self._changed.wait()
 
-    def _begin(self, entry: Entry) -> None:
+    def _loading(self) -> bool:
+        return any(entry.loader is not None for entry in self._entries.values())
+
+    def _await_loader(self, entry: Entry) -> None:
+        """Wait until a model is not being loaded, or the registry is closed."""
+        self._changed.wait_for(lambda: self._closed or entry.loader is None)
+
+    def _begin(self, entry: Entry) -> Future[None]:
+        """Load a model, or load it anew, on a thread that does not keep the process alive: it may be a download."""
         entry.began = self._clock()
-        entry.loader = threading.Thread(target=self._load, args=(entry,), name=f"embergem load {entry.name}")
-        entry.loader.start()
+        loader: Future[None] = Future()
+        entry.loader = loader
+        name = f"embergem load {entry.name}"
+        threading.Thread(target=self._load, args=(entry, loader), name=name, daemon=True).start()
+        return loader
 
-    def _load(self, entry: Entry) -> None:
-        self._make_room(entry)
+    def _load(self, entry: Entry, loader: Future[None]) -> None:
+        error: Exception | None = None
         try:
-            engine = entry.spec.load()
-        except Exception as error:
-            with self._changed:
-                entry.error, entry.loader = error, None
-                self._changed.notify_all()
-            return
+            self._make_room(entry, coming=entry.weight_bytes)
+            self._put(entry, entry.spec.load())
+            self._make_room(entry)
+        except Exception as failed:
+            error = failed
         with self._changed:
-            entry.held, entry.loader, entry.weight_bytes = Held(engine), None, engine.weight_bytes
-            entry.used = self._clock()
-            entry.seconds = entry.used - entry.began
+            entry.loader = None
+            if entry.held is None:  # else the engine before stays
+                entry.error = error
+            if error is None:
+                loader.set_result(None)
+            else:
+                loader.set_exception(error)
             self._changed.notify_all()
-        self._make_room(entry)
 
-    def _make_room(self, entry: Entry) -> None:
-        """Unload others, the least recently used first, until this one fits as far as its size is known."""
+    def _put(self, entry: Entry, engine: Engine) -> None:
+        """Give a model its new engine; what it had is closed when nobody has it any more."""
+        with self._changed:
+            closed = self._closed
+            if not closed:
+                old, entry.held, entry.weight_bytes = entry.held, Held(engine), engine.weight_bytes
+                entry.used = self._clock()
+                entry.seconds = entry.used - entry.began
+                self._changed.notify_all()
+        if closed:
+            engine.close()
+            raise _closed()
+        self._retire(old)
+
+    def _make_room(self, keep: Entry | None = None, *, coming: int = 0) -> None:
+        """Unload the least recently used until all fit, and so many bytes more, as far as sizes are known.
+
+        What is in use stays, so this is tried again by `sweep`. Neither `keep` nor else what was used last goes.
+        """
         if self._max_bytes is None:
             return
         with self._changed:
-            loaded = [other for other in self._entries.values() if other.held is not None and other is not entry]
-            needed = entry.weight_bytes + sum(other.weight_bytes for other in loaded) - self._max_bytes
+            loaded = sorted((one for one in self._entries.values() if one.held is not None), key=lambda one: one.used)
+            needed = coming + sum(one.weight_bytes for one in loaded) - self._max_bytes
             gone = []
-            for other in sorted(loaded, key=lambda other: other.used):
-                if needed > 0 and not other.busy:
+            for other in loaded if keep is not None else loaded[:-1]:
+                if needed > 0 and other is not keep and not other.busy:
                     needed -= other.weight_bytes
                     gone.append(other.held)
                     other.held = None
@@ -320,3 +359,7 @@ class Registry:
             with self._changed:
                 self._changed.wait_for(lambda: held.users == 0)
             held.engine.close(drain=True)
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("the models were closed")

@@ -1,7 +1,7 @@
 """How a model comes to be served, and how it is with it."""
 
-import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,12 +60,12 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A model: what it is made from, and what there is of it."""
+    """A model: what it is made from, and what there is of it; `loader` is a load, or a reload, under way."""
 
     name: str
     spec: Spec
     held: Held | None = None
-    loader: threading.Thread | None = None
+    loader: Future[None] | None = None
     error: Exception | None = None
     used: float = 0.0
     began: float = 0.0

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def off_loop(call: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
+async def off_loop(call: Callable[[], T], *, undo: Callable[[T], object] | None = None) -> T:
     """Await `call()` on a thread. If the caller is cancelled meanwhile, its result is handed to `undo`."""
     work = asyncio.get_running_loop().run_in_executor(None, call)
     try:

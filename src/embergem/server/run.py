@@ -20,7 +20,7 @@ from embergem.server.descriptors import allow_connections
 from embergem.server.local import LOOPBACK
 from embergem.server.observe import refusals
 from embergem.server.service import Service
-from embergem.server.serving import make_service
+from embergem.server.serving import make_service, warn_of_tasks
 
 log = logging.getLogger("embergem.server")
 
@@ -31,11 +31,12 @@ def serve(
     *,
     keys: Callable[[], Iterable[Key]] = tuple,
     announce: Callable[[str], None] = print,
-) -> None:
+) -> bool:
     """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in work are finished first.
 
     Models load beside each other while the server already listens: `/ready` says when all are there. SIGHUP calls
-    `keys` again.
+    `keys` again. Returns whether all is at rest; else a model is still being loaded, on threads that end in their own
+    time: a caller that does not want to wait for them ends the process.
 
     Raises:
         UnsupportedOption: The address cannot be bound.
@@ -54,13 +55,17 @@ def serve(
             made = server(service)
             made.on_hangup = lambda: reread(service, keys)
             made.announce = lambda: introduce(service, url, announce)
+            made.on_stopped = lambda: service.registry.close(wait=False)
             made.run(sockets=[listener])
             if made.failed is not None:
                 raise ModelFailed(made.failed)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            service.registry.close(drain=True)
+            at_rest = service.registry.close(wait=False)
+    if not at_rest:
+        log.warning("a model was still being loaded; that is given up")
+    return at_rest
 
 
 class Server(uvicorn.Server):
@@ -69,6 +74,7 @@ class Server(uvicorn.Server):
     service: Service
     on_hangup: Callable[[], None] | None = None
     announce: Callable[[], None] | None = None
+    on_stopped: Callable[[], object] | None = None
     failed: str | None = None
     _sweeper: "asyncio.Task[None] | None" = None
 
@@ -84,10 +90,12 @@ class Server(uvicorn.Server):
         self._sweeper = loop.create_task(self._sweep())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is in work."""
+        """Finish what is in work, for `drain_timeout` at most; what is left then is not waited for."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         await super().shutdown(sockets)
+        if self.on_stopped is not None:  # before asyncio waits for its threads: one may wait for a load
+            self.on_stopped()
         for upstream in set(self.service.upstreams.values()):
             await upstream.close()
 
@@ -157,6 +165,7 @@ def reread(service: Service, keys: Callable[[], Iterable[Key]]) -> None:
         log.error("the API keys stay as they were: %s", error)
     else:
         log.info("the API keys were read again")
+        warn_of_tasks(service)
 
 
 def introduce(service: Service, url: str, announce: Callable[[str], None]) -> None:
@@ -165,8 +174,9 @@ def introduce(service: Service, url: str, announce: Callable[[str], None]) -> No
     announce(f"listening on {url}/v1, {need}; {url}/docs describes it")
     for upstream in set(service.upstreams.values()):
         announce(f"{upstream.name}: forwarded to {upstream.address} as {upstream.model}")
-        warn_of_tasks(service)
-    service.registry.wait()
+    if not service.registry.wait():
+        return
+    warn_of_tasks(service)
     for name in service.registry.names():
         engine, reason = service.registry.peek(name), service.registry.reason(name)
         if engine is None:

@@ -9,7 +9,7 @@ from embergem.checkpoint.resolve import identify, resolve
 from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
 from embergem.engine import Engine
 from embergem.engine.cache import Cache
-from embergem.errors import UnsupportedModel
+from embergem.errors import InvalidTask
 from embergem.registry import Registry, Spec
 from embergem.server.keys import KeyRing
 from embergem.server.proxy import Upstream
@@ -57,6 +57,7 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
     def load() -> Engine:
         engine = Engine.load(
             locate(entry),
+            arch=entry.arch or "auto",
             window=entry.window,
             dtype=entry.dtype or settings.dtype,
             threads=entry.threads or settings.threads,
@@ -65,16 +66,32 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
             cache=cache,
             tokenizer=None if entry.tokenizer_json is None else Path(entry.tokenizer_json).expanduser(),
         )
-        if entry.arch is not None and engine.model_type != entry.arch:
+        try:
+            if entry.task is not None:
+                engine.prompt(entry.task)  # without the task its texts would be embedded raw, and nobody would notice
+        except InvalidTask as error:
             engine.close()
-            raise UnsupportedModel(
-                f"{entry.name}: the configuration says it is of the family {entry.arch!r} and {entry.model_id} is of "
-                f"{engine.model_type!r}; correct `arch`, or leave it away"
-            )
+            raise InvalidTask(f"its configuration says task = {entry.task!r}, but {error.message}") from None
         log.info("%s is loaded", entry.name)
         return engine
 
     return Spec(load=load, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
+
+
+def warn_of_tasks(service: Service) -> None:
+    """Log each default task, of the server or of a key, that no loaded model has: texts are embedded without it.
+
+    That is no error, since a default is meant for whatever model comes and leaves alone what it cannot be applied to.
+    """
+    loaded = [engine for name in service.registry.names() if (engine := service.registry.peek(name)) is not None]
+    known = {task for engine in loaded for task in engine.tasks}
+    wanted = {service.settings.task, *service.keys.tasks()} - {None, *known}
+    for task in sorted(filter(None, wanted)) if loaded else ():
+        log.warning(
+            "no loaded model has the default task %r, so texts are embedded without it; there is: %s",
+            task,
+            ", ".join(sorted(known)) or "none",
+        )
 
 
 def locate(entry: EmbeddingEntry) -> Location:
