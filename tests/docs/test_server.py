@@ -58,7 +58,7 @@ def test_every_error_in_the_table_exists_and_every_operation_is_described():
 
 def test_settings(tmp_path):
     (settings,) = blocks("operations.md", "toml")
-    (tmp_path / "keys.toml").write_text("")
+    (tmp_path / "keys.toml").write_text(f'[[keys]]\nname = "mine"\nsha256 = "{"0" * 64}"\n')
     (tmp_path / "server.toml").write_text(settings)
     config = read(tmp_path / "server.toml", {}, {})
     assert [model.name for model in config.models] == ["gemma", "minilm", "llama"]
