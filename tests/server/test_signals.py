@@ -1,5 +1,6 @@
 """Signals to a server that runs as its users start it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -126,3 +127,18 @@ def test_who_waits_for_a_load_is_waited_for_no_longer_than_drain_timeout(unloada
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code >= 500
+
+
+def test_a_second_interrupt_ends_at_once(unloadable, tmp_path):
+    config = tmp_path / "server.toml"
+    config.write_text(f"[server]\ndrain_timeout = 1000\n[models.never]\nmodel_id = {unloadable!r}\nlazy = true\n")
+    with loading("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
+        answer = beside.submit(httpx.post, f"{url}/v1/models/load", json={"model_id": "never"}, timeout=120)
+        while httpx.get(f"{url}/ready").json()["models"] != {"never": "loading"}:
+            assert not answer.done()
+        for _ in range(60):  # two signals at the same moment are one
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+                break
+        assert process.poll() == 0
