@@ -36,7 +36,9 @@ async def tokenize(call: Call) -> Response:
             truncate=True,
         )
         try:
-            answer, tokens = await unless_gone(call.http, asyncio.to_thread(tokenized, engine, request, body.model), late)
+            answer, tokens = await unless_gone(
+                call.http, asyncio.to_thread(tokenized, engine, request, body.model), late
+            )
         except EmbergemError as error:
             raise located(error, ids) from None
         call.charge(tokens)
