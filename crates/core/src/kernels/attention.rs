@@ -170,9 +170,11 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
                 multiply_plain::<V>(V::TILE.min(queries.end - query), &product, None);
             }
         }
-        weigh::<V>(args, head, span, &queries, &keys, scores, |number, sum, _| {
-            *factors.add(number) = 1.0 / sum
-        });
+        for (number, query) in queries.clone().enumerate() {
+            let row = std::slice::from_raw_parts_mut(scores.add(number * stride), stride);
+            let (sum, _) = weigh::<V>(args, head, span, query, &keys, row);
+            *factors.add(number) = 1.0 / sum;
+        }
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
             for query in queries.clone().step_by(V::TILE) {
@@ -202,34 +204,24 @@ pub(super) fn seen(args: &Attention<'_>, len: usize, queries: &Range<usize>, pan
     first / panel * panel..last.next_multiple_of(panel)
 }
 
-/// Scores to the weights of a softmax before they are divided by their sum: rows of as many numbers as there are `keys`,
-/// one row a query, the largest of each 1. `took` gets each row's number, the sum of its weights and that of their
-/// squares.
-///
-/// # Safety
-/// There must be as many rows of scores as queries.
+/// A query's scores to the weights of a softmax before they are divided by their sum, the largest of them 1; there are as
+/// many as `keys`. Returns their sum and the sum of their squares.
 #[inline(always)]
-pub(super) unsafe fn weigh<V: Simd>(
+pub(super) fn weigh<V: Simd>(
     args: &Attention<'_>,
     head: usize,
     span: Span,
-    queries: &Range<usize>,
+    query: usize,
     keys: &Range<usize>,
-    scores: *mut f32,
-    mut took: impl FnMut(usize, f32, f32),
-) {
-    for (number, query) in queries.clone().enumerate() {
-        // SAFETY: the caller vouches for the rows.
-        let row = unsafe { std::slice::from_raw_parts_mut(scores.add(number * keys.len()), keys.len()) };
-        let visible = visible(args, span.len, query);
-        let places = visible.start - keys.start..visible.end - keys.start;
-        if let Some(bias) = args.bias {
-            add_bias(args, bias, head, query, visible, &mut row[places.clone()]);
-        }
-        let scale = if args.bias.is_some() { 1.0 } else { args.scale };
-        let (sum, squares) = exponentials::<V>(row, places, scale * LOG2_E);
-        took(number, sum, squares);
+    scores: &mut [f32],
+) -> (f32, f32) {
+    let visible = visible(args, span.len, query);
+    let places = visible.start - keys.start..visible.end - keys.start;
+    if let Some(bias) = args.bias {
+        add_bias(args, bias, head, query, visible, &mut scores[places.clone()]);
     }
+    let scale = if args.bias.is_some() { 1.0 } else { args.scale };
+    exponentials::<V>(scores, places, scale * LOG2_E)
 }
 
 /// The keys that a query sees.

@@ -164,21 +164,14 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
             q.times::<V>(d.div_ceil(2), panel, panel.add(width), out, width);
         }
         let largest_norm = row_norm(keys.len());
-        weigh::<V>(
-            args,
-            head,
-            span,
-            &queries,
-            &keys,
-            scores.data,
-            |number, sum, squares| {
-                // The largest weight is 1, and the division by the sum goes with what a unit is worth.
-                let unit = scale(1.0, squares.sqrt(), largest_norm);
-                *weights.scales.row(number) = unit / sum;
-                let row = weights.rows.row(number).cast::<i16>();
-                convert::<V>(scores.row(number), keys.len(), unit, row);
-            },
-        );
+        for (number, query) in queries.clone().enumerate() {
+            let row = std::slice::from_raw_parts_mut(scores.row(number), keys.len());
+            let (sum, squares) = weigh::<V>(args, head, span, query, &keys, row);
+            // The largest weight is 1, and the division by the sum goes with what a unit is worth.
+            let unit = scale(1.0, squares.sqrt(), largest_norm);
+            *weights.scales.row(number) = unit / sum;
+            convert::<V>(row.as_ptr(), keys.len(), unit, weights.rows.row(number).cast());
+        }
         for (number, first) in (0..d).step_by(width).enumerate() {
             let panel = start.add(layout.keys + number * layout.value_panel);
             let b = panel.add(width + keys.start / 2 * width);
