@@ -13,6 +13,7 @@ from goldens import DATA, golden
 from serving import QUIET, configured, running
 from starlette.requests import Request as HttpRequest
 
+from embergem import Client
 from embergem.config import EmbeddingEntry, Key, Settings
 from embergem.engine import Request
 from embergem.errors import InvalidTask, Overloaded, UnsupportedModel
@@ -258,3 +259,12 @@ def test_the_default_can_be_named():
     service = make_service(Settings(default_model="bert"), (GEMMA, BERT), ())
     assert (service.registry.default, service.canonical("default")) == ("bert", "bert")
     assert service.known()[:3] == ["default", "gemma", "bert"]
+
+
+def test_a_client_of_a_lazy_model_has_it_loaded(models):
+    url, registry = models
+    registry.wait()
+    registry.unload("bert")
+    with Client(url, model="bert") as client:
+        assert client.dimensions == 64
+    assert httpx.get(f"{url}/v1/models/bert").json()["status"] == "loaded"

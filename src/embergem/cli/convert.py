@@ -18,6 +18,7 @@ from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops.trace import Source
+from embergem.program.program import Program
 
 _MODULE = "sentence_transformers.models.{}"
 _ACTIVATIONS = {
@@ -45,24 +46,26 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
         raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
     stored = checked(dtype or "float32", ("float32", "bfloat16")) or "F32"  # what sentence-transformers reads
     checkpoint = read(location)
+    ready = prepare(checkpoint, location.id)
     config = dict(checkpoint.config)
     folded = config.pop("norms_folded", False)
+    if ready.kin is not None:
+        config["_name_or_path"] = ready.kin.id  # by which its prompts are found, wherever the directory goes
     into.mkdir(parents=True, exist_ok=True)
-    for directory, tensors in _by_directory(checkpoint, stored, folded).items():
+    for directory, tensors in _by_directory(checkpoint, ready.program, stored, folded).items():
         write(into / directory / SINGLE, tensors)
     _json(into / "config.json", config)
     _head(into, checkpoint.head, config["hidden_size"])
-    _json(into / "sentence_bert_config.json", {"max_seq_length": checkpoint.limit, "do_lower_case": False})
+    _json(into / "sentence_bert_config.json", {"max_seq_length": ready.limit, "do_lower_case": False})
     _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
     # What cannot be read back is not worth keeping.
     prove(Location(into.name, into, allow_missing_dense=location.allow_missing_dense))
 
 
-def _by_directory(checkpoint: Checkpoint, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:
+def _by_directory(checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:
     """Sort the tensors into the files that sentence-transformers looks for them in."""
     found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
-    program = prepare(checkpoint, "").program
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     dense = [module.weights for module in checkpoint.head if isinstance(module, Dense)]
     files: dict[str, list[Stored]] = {}

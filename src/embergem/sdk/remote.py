@@ -24,6 +24,7 @@ from embergem.sdk.wire import (
     encode,
     parse_counts,
     parse_vectors,
+    waits,
 )
 
 T = TypeVar("T")
@@ -172,7 +173,12 @@ class Remote:
             raise
 
     async def _describe(self) -> Description:
-        return describe(await self._http.get(f"/v1/models/{quote(self._name)}"))
+        path = f"/v1/models/{quote(self._name)}"
+        content = await self._http.get(path)
+        if waits(content):  # a lazy model is loaded for whoever asks something of it
+            await self._http.post("/v1/tokenize", encode({"model": self._name, "input": ""}))
+            content = await self._http.get(path)
+        return describe(content)
 
     async def _embed(self, request: Request) -> Answered:
         wanted = request.dimensions or self.dimensions

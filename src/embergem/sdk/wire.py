@@ -28,6 +28,10 @@ class Description(msgspec.Struct):
     fingerprint: str | None = None
 
 
+class _Status(msgspec.Struct):
+    status: str | None = None
+
+
 class _Named(msgspec.Struct):
     id: str
 
@@ -118,6 +122,11 @@ def encode(fields: dict[str, Any]) -> bytes:
         raise errors.InvalidText(
             f"a text has a lone surrogate at character {error.start}: it is not valid Unicode", param="input"
         ) from None
+
+
+def waits(content: bytes) -> bool:
+    """Whether the model of `GET /v1/models/{name}` is not loaded yet, so that little can be said of it."""
+    return _decode(content, _Status, "the description of an embergem model").status in ("unloaded", "loading")
 
 
 def describe(content: bytes) -> Description:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from embergem.checkpoint.location import Location
@@ -96,6 +98,7 @@ def warn_of_tasks(service: Service) -> None:
 
 def locate(entry: EmbeddingEntry) -> Location:
     """Find a model's files: in the hub library's cache if one is named and has it, else as everywhere."""
+    found = partial(resolve, dense_from=entry.dense_from, allow_missing_dense=entry.allow_missing_dense)
     if entry.hf_cache_path is not None and not isinstance(identify(entry.model_id), Location):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -103,7 +106,7 @@ def locate(entry: EmbeddingEntry) -> Location:
         cache = Path(entry.hf_cache_path).expanduser()
         try:
             path = Path(snapshot_download(entry.model_id, cache_dir=cache, local_files_only=True))
-            return Location(entry.model_id, path, allow_missing_dense=entry.allow_missing_dense)
+            return replace(found(path), id=entry.model_id)
         except LocalEntryNotFoundError:
             log.info("%s is not in %s; looking elsewhere", entry.model_id, cache)
-    return resolve(entry.model_id, dense_from=entry.dense_from, allow_missing_dense=entry.allow_missing_dense)
+    return found(entry.model_id)
