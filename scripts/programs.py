@@ -54,6 +54,8 @@ def _catalog() -> dict[str, Any]:
             "aliases": entry.aliases,
             "family": entry.family,
             "prompts": entry.prompts,
+            "limit": entry.limit,
+            "recognised": "shape" if entry.shape else "name" if entry.layers else None,
             "smaller": ranges(size for size in entry.allowed_dimensions if size < entry.dimensions),
             "mirror": entry.mirror,
             "notice": entry.notice,

@@ -40,6 +40,7 @@ mod hub;
 mod kept;
 mod logging;
 mod model;
+mod origin;
 mod programs;
 mod queue;
 mod registry;

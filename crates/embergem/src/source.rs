@@ -4,6 +4,7 @@ use crate::catalog;
 use crate::checkpoint::Checkpoint;
 use crate::compiled::{self, Golden};
 use crate::error::Result;
+use crate::origin;
 use crate::programs;
 use std::path::{Path, PathBuf};
 
@@ -45,15 +46,21 @@ impl Source {
         }
         let checkpoint = Checkpoint::read(directory)?;
         let card = programs::find(&checkpoint.config, &checkpoint.head, directory)?;
-        let known = catalog::known(id, &card.model_type);
+        let hub_id = origin::hub_id(directory);
+        let known = catalog::known(hub_id.as_deref().unwrap_or(id), &card.model_type);
         let smaller = known.map_or(&card.smaller, |known| &known.smaller);
-        let prompts = known.and_then(|known| known.prompts.clone());
+        let said: Vec<&str> = [Some(id), origin::of_config(&checkpoint.config)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let kin = known.or_else(|| catalog::kin(&said, &card.models));
+        let prompts = kin.and_then(|kin| kin.prompts.clone());
+        let derived = kin.filter(|_| !checkpoint.limit_declared).map(|kin| kin.limit);
+        let limits = [Some(checkpoint.limit), card.places, derived];
         Ok(Self {
             smaller: smaller.iter().flat_map(|(first, last)| *first..=*last).collect(),
             builtin_prompts: prompts.or(card.builtin_prompts),
-            limit: card
-                .places
-                .map_or(checkpoint.limit, |places| places.min(checkpoint.limit)),
+            limit: limits.into_iter().flatten().min().unwrap_or(checkpoint.limit),
             model_type: card.model_type,
             program: card.program.get().to_owned(),
             weights: checkpoint.weights,

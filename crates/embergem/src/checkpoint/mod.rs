@@ -27,6 +27,8 @@ pub(crate) struct Checkpoint {
     pub prompts: Option<String>,
     /// Most tokens of one input, special tokens included.
     pub limit: usize,
+    /// Whether the checkpoint sets that limit, or its tokenizer and positions only allow it.
+    pub limit_declared: bool,
 }
 
 impl Checkpoint {
@@ -77,8 +79,10 @@ impl Checkpoint {
         } else {
             None
         };
+        let (limit, limit_declared) = limit(&body, &settings, &config)?;
         Ok(Self {
-            limit: limit(&body, &settings, &config)?,
+            limit,
+            limit_declared,
             config: Value::Object(config.fields),
             head,
             weights: files,
@@ -123,7 +127,8 @@ fn lowercases(normalizer: &Value) -> bool {
     }
 }
 
-fn limit(body: &Path, settings: &Object, config: &Object) -> Result<usize> {
+/// The limit, and whether it is declared or only what tokenizer and positions allow.
+fn limit(body: &Path, settings: &Object, config: &Object) -> Result<(usize, bool)> {
     let text = match config.get("text_config") {
         Some(Value::Object(fields)) => &Object {
             file: config.file.clone(),
@@ -134,7 +139,8 @@ fn limit(body: &Path, settings: &Object, config: &Object) -> Result<usize> {
     let positions = text.length("max_position_embeddings")?;
     let Some(declared) = settings.length("max_seq_length")? else {
         let tokenizer = Object::read_if_there(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
-        return [tokenizer, positions].into_iter().flatten().min().ok_or_else(|| {
+        let allowed = [tokenizer, positions].into_iter().flatten().min();
+        return allowed.map(|limit| (limit, false)).ok_or_else(|| {
             let reason = "doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, \
                           model_max_length in tokenizer_config.json or max_position_embeddings in config.json";
             corrupt(body, reason.to_owned())
@@ -151,8 +157,8 @@ fn limit(body: &Path, settings: &Object, config: &Object) -> Result<usize> {
                  {positions} tokens",
                 settings.file.display()
             );
-            Ok(positions)
+            Ok((positions, true))
         }
-        _ => Ok(declared),
+        _ => Ok((declared, true)),
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
         tokenizer,
         prompts: None,
         limit,
+        limit_declared: true,
     }))
 }
 
