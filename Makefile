@@ -12,12 +12,12 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-lanes bench-process bench-server check clean dist exactness fuzz fuzz-native lock models-page parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-process bench-server check clean dist exactness fuzz fuzz-native lock models-page parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-clients test-integrations test-portable
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP)/native ## Set up the virtual environment and build the native module
 
@@ -105,6 +105,9 @@ models-page: $(STAMP)/native ## Write docs/models.md from the catalog
 
 bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-beside: $(STAMP)/native ## embergem's server and infinity's, the same model and texts (needs wrk; installs torch into an environment of its own)
+	$(BIN)/python benchmarks/beside.py $(ARGS)
 
 bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
