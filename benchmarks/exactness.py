@@ -7,6 +7,7 @@ it ended there. `scripts/real_gemma.py` has the outliers of a trained model, whi
 """
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ def texts() -> list[str]:
 
 def vectors(model: str | Path | None, dtype: str) -> np.ndarray:
     """Return unit vectors of the texts."""
-    with Engine.load(resolve(model), dtype=dtype) as engine:
+    # Gemma 3 270M is no embedding model and has no dense layers; it is here for its trained weights.
+    with Engine.load(resolve(model, allow_missing_dense=True), dtype=dtype) as engine:
         found = engine.embed(Request(texts=texts())).vectors.astype(np.float64)
     unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
     return unit
@@ -53,7 +55,9 @@ def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
     for layers in range(1, config["num_hidden_layers"] + 1):
         with tempfile.TemporaryDirectory() as scratch:
             for path in model.iterdir():
-                if path.name != "config.json":
+                if path.is_dir():  # a link that leads out of a checkpoint is refused
+                    shutil.copytree(path, Path(scratch) / path.name)
+                elif path.name != "config.json":
                     (Path(scratch) / path.name).symlink_to(path)
             shorter = {"num_hidden_layers": layers}
             if "layer_types" in config:

@@ -123,7 +123,11 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
-        Self(self.0.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23)))
+        // Wrapping, as on every other instruction set: what stands beside a NaN may be infinite.
+        Self(
+            self.0
+                .map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23)),
+        )
     }
     #[inline(always)]
     fn sum(self) -> f32 {
