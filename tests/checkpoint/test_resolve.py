@@ -43,7 +43,9 @@ class TestNames:
             "é/ü", "x" * 5000,
         ],
     )  # fmt: skip
-    def test_names_of_nothing(self, name):
+    def test_names_of_nothing(self, name, tmp_path, monkeypatch):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")  # where nobody has put a file called x above it
         with pytest.raises(UnknownModel) as error:
             resolve(name)
         assert repr(name) in error.value.message
