@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What embergem's own cache puts beside the files of a model.
-const MANIFEST: &str = "embergem.json";
+pub(crate) const MANIFEST: &str = "embergem.json";
 
 /// The id that a directory was fetched under, where it lies in the hub library's cache or in embergem's.
 pub(crate) fn hub_id(directory: &Path) -> Option<String> {

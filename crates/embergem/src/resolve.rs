@@ -2,6 +2,7 @@
 
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::settings::Settings;
 use log::warn;
 use serde::Deserialize;
@@ -92,7 +93,7 @@ fn kept(id: &str, revision: Option<&str>) -> Option<PathBuf> {
     let home = cache_root()?.join("models").join(id.replace('/', "--"));
     let version = fs::read_to_string(home.join("current")).ok()?;
     let path = home.join(Path::new(version.trim()).file_name()?);
-    let manifest: Manifest = serde_json::from_slice(&fs::read(path.join("embergem.json")).ok()?).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(origin::MANIFEST)).ok()?).ok()?;
     let whole = manifest.files.iter().all(|file| {
         let found = fs::metadata(path.join(&file.path));
         found.is_ok_and(|found| found.len() == file.size)

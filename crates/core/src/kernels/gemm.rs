@@ -180,7 +180,9 @@ pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Product) {
                 second.store(out.add(V::LANES));
             } else {
                 first.store_first(out, tile.columns.min(V::LANES));
-                second.store_first(out.wrapping_add(V::LANES), tile.columns.saturating_sub(V::LANES));
+                if tile.columns > V::LANES {
+                    second.store_first(out.add(V::LANES), tile.columns - V::LANES);
+                }
             }
         }
     }
@@ -216,7 +218,6 @@ pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]
 /// The tile must cover as many rows of `columns` floats, the bias one panel's width.
 #[inline(always)]
 pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Product, bias: Option<&[f32]>, finish: Finish) {
-    let lanes = |v: usize| tile.columns.saturating_sub(v * V::LANES).min(V::LANES);
     let rows = sums.len();
     // SAFETY: the caller vouches for rows and bias.
     unsafe {
@@ -240,16 +241,13 @@ pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Product, b
         if let Some((activation, values)) = activated {
             activation.apply_all(values);
         }
-        for (r, [first, second]) in sums.iter().enumerate() {
-            let out = tile.out.add(r * tile.out_stride);
-            if let Finish::Gate(_) = finish {
-                gates[r].mul(*second).store_first(out, lanes(0));
-                continue;
+        if let Finish::Gate(_) = finish {
+            for (r, [_, second]) in sums.iter().enumerate() {
+                let out = tile.out.add(r * tile.out_stride);
+                gates[r].mul(*second).store_first(out, tile.columns.min(V::LANES));
             }
-            first.store_first(out, lanes(0));
-            if lanes(1) > 0 {
-                second.store_first(out.add(V::LANES), lanes(1));
-            }
+        } else {
+            put(sums, tile);
         }
     }
 }

@@ -185,6 +185,28 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     }
 }
 
+/// The sums of a tile as floats.
+#[inline(always)]
+unsafe fn rows_times_panel<V: Simd, const ROWS: usize>(
+    tile: &Product,
+    of_rows: *const f32,
+    of_columns: [V; VECTORS],
+) -> [[V; VECTORS]; ROWS] {
+    let mut ints = [[V::int_zero(); VECTORS]; ROWS];
+    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+    // SAFETY: the caller vouches for the tile and its scales.
+    unsafe {
+        V::int_chains::<ROWS>(&mut ints, tile);
+        for (r, (sums, ints)) in sums.iter_mut().zip(&ints).enumerate() {
+            let of_row = V::splat(*of_rows.add(r));
+            for ((sum, int), of_column) in sums.iter_mut().zip(ints).zip(of_columns) {
+                *sum = V::from_int(*int).mul(of_row.mul(of_column));
+            }
+        }
+    }
+    sums
+}
+
 /// Runs a tile of 1 to `V::TILE` rows and writes its sums straight from the registers; see [`gemm::multiply_plain`].
 ///
 /// [`gemm::multiply_plain`]: super::gemm::multiply_plain
@@ -194,15 +216,7 @@ pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, of_row
     unsafe {
         let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
         by_rows!(V, rows, |ROWS| {
-            let mut ints = [[V::int_zero(); VECTORS]; ROWS];
-            V::int_chains::<ROWS>(&mut ints, tile);
-            let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-            for r in 0..ROWS {
-                let of_row = V::splat(*of_rows.add(r));
-                for v in 0..VECTORS {
-                    sums[r][v] = V::from_int(ints[r][v]).mul(of_row.mul(of_columns[v]));
-                }
-            }
+            let sums = rows_times_panel::<V, ROWS>(tile, of_rows, of_columns);
             put(&sums, tile);
         });
     }
@@ -223,14 +237,7 @@ unsafe fn multiply<V: Simd>(
     unsafe {
         let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
         by_rows!(V, rows, |ROWS| {
-            let mut registers = [[V::int_zero(); VECTORS]; ROWS];
-            V::int_chains::<ROWS>(&mut registers, tile);
-            for (r, (sums, ints)) in sums.iter_mut().zip(&registers).enumerate() {
-                let of_row = V::splat(*of_rows.add(r));
-                for ((sum, int), of_column) in sums.iter_mut().zip(ints).zip(of_columns) {
-                    *sum = V::from_int(*int).mul(of_row.mul(of_column));
-                }
-            }
+            sums[..ROWS].copy_from_slice(&rows_times_panel::<V, ROWS>(tile, of_rows, of_columns));
         });
         store(&mut sums[..rows], tile, bias, finish);
     }
