@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import EmbergemError, InvalidRequest, InvalidTask, TokenOutOfRange
-from embergem.server.answers import json_response, quoted_list, quoted_text
+from embergem.server.answers import json_response, one_by_one, quoted_list, quoted_text
 from embergem.server.call import Call
 from embergem.server.parse import parse, texts_or_ids, titles_for
 from embergem.server.proxy import named
@@ -90,16 +89,12 @@ def opened(
 
 
 def written(body: EmbeddingsRequest, result: Result) -> bytes:
-    """The answer: vectors in input order, in the encoding that was asked for.
-
-    It is written row by row: msgspec and NumPy hold the interpreter's lock from start to end, and the event loop waits
-    for it beside a thread as it would without.
-    """
+    """The answer: vectors in input order, in the encoding that was asked for, each made by itself like its JSON."""
     dtype, form = body.encoding_dtype or "float32", body.encoding_format or "float"
-    rows: list[Any] = []
-    for index, row in enumerate(result.rows):
-        (vector,) = encode(result.vectors[index : index + 1], dtype, form)
-        rows.append(msgspec.Raw(msgspec.json.encode(Embedding(index, vector, len(row.ids), row.truncated))))
+    rows = one_by_one(
+        Embedding(index, encode(result.vectors[index : index + 1], dtype, form)[0], len(row.ids), row.truncated)
+        for index, row in enumerate(result.rows)
+    )
     return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(result.tokens, result.tokens)))
 
 

@@ -1,14 +1,13 @@
 """`POST /v1/tokenize`: the ids that a model would read, and how many."""
 
 import asyncio
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
-from embergem.server.answers import json_response
+from embergem.server.answers import json_response, one_by_one
 from embergem.server.call import Call
 from embergem.server.embeddings import located, note, opened
 from embergem.server.parse import parse, texts_or_ids, titles_for
@@ -49,9 +48,8 @@ async def tokenize(call: Call) -> Response:
 
 def tokenized(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
     """The answer, row by row, so that other threads have their turn, and the tokens in it."""
-    data: list[Any] = []
     rows = engine.prepare(request)
-    for index, row in enumerate(rows):
-        shown = TokenizedInput(index, row.ids.tolist(), row.length, row.truncated)
-        data.append(msgspec.Raw(msgspec.json.encode(shown)))
+    data = one_by_one(
+        TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)
+    )
     return msgspec.json.encode(TokenizeResponse(data, model, engine.limit)), sum(row.length for row in rows)
