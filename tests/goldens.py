@@ -20,6 +20,12 @@ DATA = Path(__file__).parent / "data" / "goldens"
 PREFIXES = ("", "language_model.")
 
 
+def edit(file, **changes):
+    """Change keys of a JSON file; None takes a key away."""
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
 def pack(rows):
     """Rows of ids as one batch."""
     ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])

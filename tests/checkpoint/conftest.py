@@ -9,12 +9,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import entries
 import huggingface_hub.constants
 import pytest
 from fakehub import FakeHub
 
 from embergem import catalog
-from embergem.catalog import Entry, PinnedFile, Wheel
+from embergem.catalog import PinnedFile, Wheel
 
 GOLDENS = Path(__file__).parents[1] / "data" / "goldens"
 NOT_MODEL = {"expected.npz", "inputs.json"}
@@ -78,17 +79,13 @@ def forged(tmp_path, monkeypatch):
     """
     files = files_of(GOLDENS / "bert_mean")
     wheel = Wheel("forged-tiny", "1.0", "forged_tiny/model", 1)
-    entry = Entry(
-        id="example/tiny",
+    entry = entries.entry(
+        "example/tiny",
+        "bert",
+        64,
         aliases=("tiny",),
-        dimensions=64,
-        family="bert",
-        parameters=0.1,
-        limit=128,
         licence="Apache-2.0",
         licence_url="https://example.org/licence",
-        languages="none",
-        notes="A test.",
         files=tuple(PinnedFile(path, len(data), sha256(data)) for path, data in files.items()),
         wheel=wheel,
     )

@@ -5,12 +5,15 @@ import os
 import shutil
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
+from entries import entry
+from goldens import edit
 from safetensors.numpy import load_file, save_file
 
 from embergem import catalog
-from embergem.catalog import Entry, Golden, PinnedFile
+from embergem.catalog import Golden, PinnedFile
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request, prepare
@@ -18,17 +21,12 @@ from embergem.errors import NotReady, UnsupportedOption
 from embergem.selfcheck import check
 from embergem.selfcheck.check import OF_SUBJECT, OF_VECTORS, ONLY_WHOLE
 
-KNOWN = Entry(
-    id="example/gemma",
-    aliases=(),
-    family="gemma3_text",
-    dimensions=96,
-    limit=128,
-    parameters=0.1,
-    licence="none",
-    licence_url="https://example.org",
-    languages="none",
-    notes="A test.",
+pytestmark = pytest.mark.usefixtures("own_catalog")
+
+KNOWN = entry(
+    "example/gemma",
+    "gemma3_text",
+    96,
     prompts="embeddinggemma",
     window=16,
     dense=2,
@@ -39,22 +37,15 @@ KNOWN = Entry(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(catalog, "CATALOG", (KNOWN,))
+@pytest.fixture
+def in_catalog():
+    return (KNOWN,)
 
 
 @pytest.fixture
 def model(tiny, tmp_path):
     """A copy of the tiny EmbeddingGemma that a test may break."""
     return shutil.copytree(tiny, tmp_path / "model")
-
-
-def edit(file, **changes):
-    """Change keys of a JSON file; None takes a key away."""
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({key: value for key, value in (content | changes).items() if value is not None}))
 
 
 def reweigh(file, **changes):
@@ -266,8 +257,7 @@ def published(model, monkeypatch):
     def publish(pin=()):
         pins = [model / path for path in pin]
         files = [PinnedFile(path, file.stat().st_size, sha256(file)) for path, file in zip(pin, pins, strict=True)]
-        fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
-        monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"golden": golden, "files": tuple(files)}),))
+        monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, golden=golden, files=tuple(files)),))
 
     return publish
 

@@ -1,29 +1,25 @@
 """Which model of the catalog a checkpoint is taken for, by its place and by what its files say; and what follows."""
 
-import json
 import shutil
 
 import ggufs
+import msgspec
 import pytest
-from goldens import DATA
+from entries import entry
+from goldens import DATA, edit
 
 from embergem import catalog
-from embergem.catalog import Entry
 from embergem.checkpoint import cache
 from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
 
-KNOWN = Entry(
-    id="example/e5-tiny-v2",
+pytestmark = pytest.mark.usefixtures("own_catalog")
+
+KNOWN = entry(
+    "example/e5-tiny-v2",
+    "bert",
+    64,
     aliases=("e5-tiny",),
-    family="bert",
-    dimensions=64,
-    limit=128,
-    parameters=0.1,
-    licence="none",
-    licence_url="https://example.org",
-    languages="none",
-    notes="A test.",
     prompts="e5",
     opening=2,
     closing=3,
@@ -33,10 +29,9 @@ KNOWN = Entry(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(catalog, "CATALOG", (KNOWN,))
+@pytest.fixture
+def in_catalog():
+    return (KNOWN,)
 
 
 @pytest.fixture
@@ -49,12 +44,6 @@ def put(tmp_path):
         return path
 
     return copy
-
-
-def edit(file, **changes):
-    """Change keys of a JSON file; None takes a key away."""
-    content = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def loaded(path):
@@ -130,8 +119,7 @@ def test_another_pooling_is_another_model(put):
 
 
 def test_a_name_whose_shape_the_model_no_longer_has_is_not_believed(put, monkeypatch):
-    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
-    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"vocabulary": 30522}),))
+    monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, vocabulary=30522),))
     assert loaded(put(_name_or_path="example/e5-tiny-v2")) == ((), 128, {})
 
 
@@ -144,8 +132,7 @@ def test_prompts_of_its_own_need_no_name(put):
 
 
 def test_a_limit_that_only_positions_give_ends_where_the_published_one_does(put, monkeypatch):
-    fields = {name: getattr(KNOWN, name) for name in KNOWN.__struct_fields__}
-    monkeypatch.setattr(catalog, "CATALOG", (Entry(**fields | {"limit": 50}),))
+    monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, limit=50),))
     path = put("e5-tiny")
     assert loaded(path)[1] == 128  # the checkpoint says so itself, and the self-check that it is not what was published
     assert list(loaded(path)[2]) == ["limit"]

@@ -43,13 +43,17 @@ def ask(url, texts="a", **headers):
     return httpx.post(f"{url}/v1/embeddings", json={"input": texts}, headers=headers, timeout=120)
 
 
+def in_work(beside, url):
+    """Ask for many texts from another thread, and return the future of the answer once all of them are queued."""
+    answer = beside.submit(ask, url, TEXTS)
+    while f'embergem_engine_rows_total{{model="gemma3_text"}} {len(TEXTS)}.0' not in httpx.get(f"{url}/metrics").text:
+        assert not answer.done(), answer.result().text
+    return answer
+
+
 def test_what_is_in_work_is_finished_before_the_server_stops(tiny):
     with server("-m", tiny) as (process, url), ThreadPoolExecutor(1) as beside:
-        answer = beside.submit(ask, url, TEXTS)
-        while (
-            f'embergem_engine_rows_total{{model="gemma3_text"}} {len(TEXTS)}.0' not in httpx.get(f"{url}/metrics").text
-        ):
-            assert not answer.done(), answer.result().text
+        answer = in_work(beside, url)
         process.send_signal(signal.SIGTERM)
         assert [answer.result().status_code, len(answer.result().json()["data"])] == [200, len(TEXTS)]
         assert process.wait(60) == 0
@@ -61,11 +65,7 @@ def test_what_is_in_work_after_drain_timeout_is_given_up(tiny, tmp_path):
     config = tmp_path / "server.toml"
     config.write_text(f"[server]\ndrain_timeout = 0.01\n[models.gemma3_text]\nmodel_id = {str(tiny)!r}\n")
     with server("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
-        answer = beside.submit(ask, url, TEXTS)
-        while (
-            f'embergem_engine_rows_total{{model="gemma3_text"}} {len(TEXTS)}.0' not in httpx.get(f"{url}/metrics").text
-        ):
-            assert not answer.done(), answer.result().text
+        answer = in_work(beside, url)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code in (200, 500, 503)
@@ -108,6 +108,19 @@ def loading(*arguments):
         yield process, re.search(r"http://[^/]+", line).group()
 
 
+@contextmanager
+def waited_for(file, unloadable, drain_timeout):
+    """As `loading`, with a model that is loaded only when it is asked for; yields the future of that answer, too."""
+    file.write_text(
+        f"[server]\ndrain_timeout = {drain_timeout}\n[models.never]\nmodel_id = {unloadable!r}\nlazy = true\n"
+    )
+    with loading("--config", file) as (process, url), ThreadPoolExecutor(1) as beside:
+        answer = beside.submit(httpx.post, f"{url}/v1/models/load", json={"model_id": "never"}, timeout=120)
+        while httpx.get(f"{url}/ready").json()["models"] != {"never": "loading"}:
+            assert not answer.done()
+        yield process, answer
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_load_is_not_waited_for(unloadable, number):
     with loading("-m", unloadable) as (process, url):
@@ -117,25 +130,14 @@ def test_a_load_is_not_waited_for(unloadable, number):
 
 
 def test_who_waits_for_a_load_is_waited_for_no_longer_than_drain_timeout(unloadable, tmp_path):
-    config = tmp_path / "server.toml"
-    config.write_text(f"[server]\ndrain_timeout = 0.2\n[models.never]\nmodel_id = {unloadable!r}\nlazy = true\n")
-    with loading("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
-        ask = {"model_id": "never"}
-        answer = beside.submit(httpx.post, f"{url}/v1/models/load", json=ask, timeout=120)
-        while httpx.get(f"{url}/ready").json()["models"] != {"never": "loading"}:
-            assert not answer.done()
+    with waited_for(tmp_path / "server.toml", unloadable, 0.2) as (process, answer):
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert isinstance(answer.exception(), httpx.HTTPError) or answer.result().status_code >= 500
 
 
 def test_a_second_interrupt_ends_at_once(unloadable, tmp_path):
-    config = tmp_path / "server.toml"
-    config.write_text(f"[server]\ndrain_timeout = 1000\n[models.never]\nmodel_id = {unloadable!r}\nlazy = true\n")
-    with loading("--config", config) as (process, url), ThreadPoolExecutor(1) as beside:
-        answer = beside.submit(httpx.post, f"{url}/v1/models/load", json={"model_id": "never"}, timeout=120)
-        while httpx.get(f"{url}/ready").json()["models"] != {"never": "loading"}:
-            assert not answer.done()
+    with waited_for(tmp_path / "server.toml", unloadable, 1000) as (process, _):
         for _ in range(60):  # two signals at the same moment are one
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
