@@ -8,51 +8,41 @@ Answers are JSON numbers, the default of both. Nothing is cached on either side.
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
-from server import LUA, ROOT, SECONDS, TEXTS
+from server import ROOT, TEXTS, wrk
 
 from embergem.checkpoint.resolve import resolve
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from served import python as environment
-from served import served
+from served import served, wait_for
 
 INFINITY = ("infinity-emb[server,torch]==0.0.78",)
 CLIENTS = (1, 32)
 PATIENCE = 180.0
 """Seconds that a server may take to start."""
-TIMES = """
-done = function(summary, latency)
-  print(string.format("found %f %f %f", latency:percentile(50) / 1000, latency:percentile(95) / 1000,
-    summary.requests / summary.duration * 1e6))
-end
-"""
+BODIES = [json.dumps({"model": "minilm", "input": text}) for text in TEXTS]
 
 
-def measure(url: str, clients: int, seconds: int = SECONDS) -> dict[str, float]:
-    """Requests a second, and milliseconds of a request, while `clients` ask, each waiting for its answer."""
-    bodies = ", ".join(json.dumps(json.dumps({"model": "minilm", "input": text})) for text in TEXTS)
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA % bodies + TIMES)
-        script.flush()
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "60s", "-s", script.name, url]
-        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"found (\S+) (\S+) (\S+)", shown)
-    if found is None or "Non-2xx" in shown or "Socket errors" in shown:
-        raise SystemExit(shown)
-    p50, p95, rate = map(float, found.groups())
-    return {"requests_a_second": round(rate, 1), "p50_ms": round(p50, 2), "p95_ms": round(p95, 2)}
+def measure(url: str) -> dict[str, dict[str, float]]:
+    """Requests a second and milliseconds of a request, by the number of clients."""
+    wrk(url, BODIES, clients=8, seconds=3)
+    found = {clients: wrk(url, BODIES, clients) for clients in CLIENTS}
+    return {
+        f"{clients} clients": {
+            "requests_a_second": round(answered.rate, 1),
+            "p50_ms": round(answered.p50_ms, 2),
+            "p95_ms": round(answered.p95_ms, 2),
+        }
+        for clients, answered in found.items()
+    }
 
 
 @contextmanager
@@ -67,18 +57,10 @@ def infinity(model: Path) -> Iterator[str]:
         "--device", "cpu", "--port", str(port), "--url-prefix", "/v1", "--no-bettertransformer", "--log-level", "error",
     ]  # fmt: skip
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
-    with subprocess.Popen(command, env=offline) as process:
+    with subprocess.Popen(command, env=offline, text=True) as process:
         try:
-            url, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
-            while True:
-                try:
-                    httpx2.get(f"{url}/v1/models").raise_for_status()
-                    break
-                except httpx2.HTTPError:
-                    if process.poll() is not None or time.monotonic() > until:
-                        raise SystemExit("infinity did not start; see above") from None
-                    time.sleep(0.2)
-            yield url
+            wait_for(f"http://127.0.0.1:{port}/v1/models", process, PATIENCE)
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(60)
@@ -89,12 +71,10 @@ def main() -> None:
     model = resolve().path
     results: dict[str, dict[str, dict[str, float]]] = {}
     with infinity(model) as url:
-        measure(url, 8, 3)
-        results["infinity"] = {f"{clients} clients": measure(url, clients) for clients in CLIENTS}
+        results["infinity"] = measure(url)
     os.environ["EMBERGEM_CACHE_BYTES"] = "0"
     with served("-m", "minilm", "--access-log", "off") as (url, _):
-        measure(url, 8, 3)
-        results["embergem"] = {f"{clients} clients": measure(url, clients) for clients in CLIENTS}
+        results["embergem"] = measure(url)
     for name, figures in results.items():
         for load, values in figures.items():
             print(f"{name:10} {load:12} " + ", ".join(f"{key} {value}" for key, value in values.items()))

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -39,27 +40,38 @@ TEXTS = [" ".join(_RANDOM.choices(_WORDS, k=20)) for _ in range(200)]
 LUA = """
 local bodies = {%s}
 local headers = {["Content-Type"] = "application/json"}
-local n, bad = 0, 0
+local n = 0
 request = function()
   n = n + 1
   return wrk.format("POST", "/v1/embeddings", headers, bodies[n %% #bodies + 1])
 end
-response = function(status) if status ~= 200 then bad = bad + 1 end end
+done = function(summary, latency)
+  print(string.format("found %%f %%f %%f", summary.requests / summary.duration * 1e6,
+    latency:percentile(50) / 1000, latency:percentile(95) / 1000))
+end
 """
 
 
-def wrk(url: str, bodies: list[str], clients: int = CLIENTS, seconds: int = SECONDS) -> float:
-    """Requests a second that `clients` get answered, each waiting for its answer before it asks again."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What clients got: requests a second of all of them, and milliseconds of one."""
+
+    rate: float
+    p50_ms: float
+    p95_ms: float
+
+
+def wrk(url: str, bodies: list[str], clients: int = CLIENTS, seconds: int = SECONDS) -> Answered:
+    """Let `clients` ask, each waiting for its answer before it asks again."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(LUA % ", ".join(json.dumps(body) for body in bodies))
         script.flush()
         command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "60s", "-s", script.name, url]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in shown or "Socket errors" in shown:
+    found = re.search(r"found (\S+) (\S+) (\S+)", shown)
+    if found is None or "Non-2xx" in shown or "Socket errors" in shown:
         raise SystemExit(shown)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", shown)
-    assert found is not None, shown
-    return float(found.group(1))
+    return Answered(*map(float, found.groups()))
 
 
 def hey(url: str, body: str, count: int, rate: int) -> list[float]:
@@ -110,13 +122,13 @@ def measure(model: str, count: int, rate: int) -> dict[str, float]:
     with Engine.load(resolve(model)) as engine, served("-m", model, "--access-log", "off") as (url, _):
         tokens = statistics.mean(len(row.ids) for row in engine.prepare(Request(texts=TEXTS)))
         wrk(url, bodies, seconds=2)
-        throughput = [(all_at_once(engine), wrk(url, bodies)) for _ in range(ROUNDS)]
+        throughput = [(all_at_once(engine), wrk(url, bodies).rate) for _ in range(ROUNDS)]
         latency = [(one_by_one(engine, count, rate), hey(url, bodies[0], count, rate)) for _ in range(ROUNDS)]
     texts, over = (max(rates) for rates in zip(*throughput, strict=True))
     own, times = (min(runs, key=statistics.median) for runs in zip(*latency, strict=True))
     del os.environ["EMBERGEM_CACHE_BYTES"]
     with served("-m", model, "--access-log", "off") as (url, _):
-        known = wrk(url, [body(TEXTS[0])], seconds=5)
+        known = wrk(url, [body(TEXTS[0])], seconds=5).rate
         known_times = hey(url, body(TEXTS[0]), 500, 100)
     return {
         "tokens_a_text": round(tokens, 1),

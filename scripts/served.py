@@ -6,7 +6,7 @@ import sys
 import time
 import venv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -26,15 +26,23 @@ def served(*arguments: str, patience: float = 300) -> Iterator[tuple[str, int]]:
             found = re.search(r"listening on (http://[^/]+)/v1", process.stdout.readline())
             if found is None:
                 raise SystemExit("the server did not start")
-            url, until = found.group(1), time.monotonic() + patience
-            while httpx2.get(f"{url}/ready").status_code != 200:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise SystemExit(f"the server was not ready within {patience:.0f} s")
-                time.sleep(0.1)
-            yield url, process.pid
+            wait_for(f"{found.group(1)}/ready", process, patience)
+            yield found.group(1), process.pid
         finally:
             process.terminate()
             process.wait(60)
+
+
+def wait_for(address: str, process: "subprocess.Popen[str]", patience: float) -> None:
+    """Return once there is an answer of 200 at an address that a process is to serve."""
+    until = time.monotonic() + patience
+    while True:
+        with suppress(httpx2.TransportError):  # nobody listens yet
+            if httpx2.get(address).status_code == 200:
+                return
+        if time.monotonic() > until or process.poll() is not None:
+            raise SystemExit(f"{address} was not ready within {patience:.0f} s")
+        time.sleep(0.1)
 
 
 def python(name: str, packages: Sequence[str]) -> Path:
