@@ -1,9 +1,10 @@
 """embergem beside its rivals, all in one run on one machine: tokens a second, latency, cosine to the published library.
 
-    python benchmarks/bench.py [gemma|minilm ...]        (`make bench`)
+    python benchmarks/bench.py [--rounds 3] [gemma|minilm ...]        (`make bench`)
 
 Rivals live in virtual environments of their own beside the test assets, made at the first run. Every engine is a
-process of its own that gets the same token ids. The result goes to benchmarks/results and is printed as a table.
+process of its own that gets the same token ids; they take turns, and of the rounds the best counts. The result goes to
+benchmarks/results and is printed as a table.
 """
 
 import json
@@ -13,19 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from functools import partial
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lengths import by_length
-from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, assets, environment, rivals
+from lengths import LENGTHS, Rows
+from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, Rival, assets, environment, rivals
+from rounds import side_by_side
 
 from embergem import __version__
 from embergem.checkpoint.resolve import resolve
-from embergem.cli.bench import LATENCY_RUNS, QUERY_TOKENS, loads, measure
-from embergem.engine import Engine, Request
+from embergem.cli.bench import LATENCY_RUNS, QUERY_TOKENS, loads
+from embergem.engine import Engine
 from embergem.program.batch import cosines
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")
@@ -35,56 +36,54 @@ PROBE = (3, 17, 64, 128, 256)
 """Lengths of the rows whose vectors are compared."""
 REFERENCES = ("sentence-transformers", "ONNX Runtime fp32", "embergem float32")
 """What cosines are to: the first that did not fail."""
-LONGEST = 1024
-"""Longest text that rivals are drawn with, so that the slowest takes minutes."""
 SHORT, FULL = 32, 2048
 """Lengths between which the cost of a token is compared."""
+ROUNDS = 3
 
 
-def bench(name: str, checkpoint: Path) -> dict[str, Any]:
+def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
     """Run every engine on one model."""
-    engines: dict[str, Any] = {}
-    vectors: dict[str, np.ndarray] = {}
+    with Engine.load(resolve(checkpoint)) as engine:
+        work = loads(engine.vocab_size, engine.limit)
+        order = work | rest(engine, work)
+        flops = {load: engine.flops([len(row) for row in rows]) for load, rows in work.items()}
+        by_length = {n: engine.flops([n]) / n for n in LENGTHS if n <= engine.limit}
+    own = {f"embergem {dtype}": ours(dtype, checkpoint) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as scratch:
-        order = Path(scratch) / "order.json"
-        for dtype in DTYPES:
-            with Engine.load(resolve(checkpoint), dtype=dtype) as engine:
-                work = loads(engine.vocab_size, engine.limit)
-                random = np.random.default_rng(7)
-                probe = [random.integers(5, engine.vocab_size, n).tolist() for n in PROBE]
-                query = [work["queries"][0][i % len(work["queries"][0])] for i in range(QUERY_TOKENS)]
-                rest = {"probe": probe, "query": query, "latency_runs": LATENCY_RUNS}
-                sizes = {"vocab_size": engine.vocab_size, "limit": min(engine.limit, LONGEST)}
-                order.write_text(json.dumps(work | rest | sizes))
-                found = asdict(measure(engine, repeats=2))
-                if dtype in DRAWN:
-                    drawn = by_length(partial(_encode, engine), engine.vocab_size, min(engine.limit, FULL))
-                    drawn["flops_per_token"] = {n: engine.flops([n]) / n for n in drawn["latency_ms"]}
-                    found["lengths"] = drawn
-                engines[f"embergem {dtype}"] = found
-                vectors[f"embergem {dtype}"] = engine.embed(Request(ids=probe)).vectors
-            print(f"{name}: embergem {dtype} is through", file=sys.stderr, flush=True)
-        for rival, way in rivals(name, checkpoint).items():
-            out = Path(scratch) / "vectors.npy"
-            command = [str(way.python), str(ROOT / "benchmarks" / "peer.py"), way.kind, way.model, str(order), str(out)]
-            command += ["--lengths"] if way.lengths else []
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                print(f"{name}: {rival} FAILED, see above; it is left out", file=sys.stderr, flush=True)
-                continue
-            engines[rival] = json.loads(done.stdout.splitlines()[-1])
-            vectors[rival] = np.load(out)
-            print(f"{name}: {rival} is through", file=sys.stderr, flush=True)
-    right = next(each for each in REFERENCES if each in vectors)
+        path = Path(scratch) / "order.json"
+        path.write_text(json.dumps(order))
+        found = side_by_side(own | rivals(name, checkpoint), path, rounds)
+    right = next(each for each in REFERENCES if each in found)
     if right != REFERENCES[0]:
         print(f"{name}: cosines are to {right}", file=sys.stderr, flush=True)
-    for engine_name, own in vectors.items():
-        engines[engine_name]["cosine_error"] = float(1 - np.min(cosines(vectors[right], own)))
+    engines = {}
+    for engine_name, measured in found.items():
+        result = engines[engine_name] = measured.result
+        result["cosine_error"] = float(1 - np.min(cosines(found[right].vectors, measured.vectors)))
+        if engine_name in own:
+            for load, of_load in result["loads"].items():
+                of_load["gflops"] = of_load["tokens_per_second"] * flops[load] / sum(map(len, work[load])) / 1e9
+            if drawn := result.get("lengths"):
+                drawn["flops_per_token"] = {n: by_length[int(n)] for n in drawn["latency_ms"]}
     return engines
 
 
-def _encode(engine: Engine, rows: list[list[int]]) -> np.ndarray:
-    return engine.embed(Request(ids=rows)).vectors
+def ours(dtype: str, checkpoint: Path) -> Rival:
+    """Return how embergem is run, with the interpreter that runs this."""
+    longest = FULL if dtype in DRAWN else 0
+    return Rival(Path(sys.executable), f"embergem-{dtype}", str(checkpoint), longest=longest)
+
+
+def rest(engine: Engine, work: dict[str, Rows]) -> dict[str, Any]:
+    """Return what a process needs besides the loads."""
+    random = np.random.default_rng(7)
+    return {
+        "probe": [random.integers(5, engine.vocab_size, n).tolist() for n in PROBE],
+        "query": [work["queries"][0][i % len(work["queries"][0])] for i in range(QUERY_TOKENS)],
+        "latency_runs": LATENCY_RUNS,
+        "vocab_size": engine.vocab_size,
+        "limit": engine.limit,
+    }
 
 
 def table(engines: dict[str, Any]) -> str:
@@ -104,13 +103,13 @@ def table(engines: dict[str, Any]) -> str:
     return "\n".join([*lines, *(growth(dtype, engines[f"embergem {dtype}"]["lengths"]) for dtype in DRAWN)])
 
 
-def growth(dtype: str, lengths: dict[str, dict[int, float]]) -> str:
+def growth(dtype: str, lengths: dict[str, dict[str, float]]) -> str:
     """Say how much more a token costs in a long text than in a short one, in time and in arithmetic."""
     rates, work = lengths["tokens_per_second"], lengths["flops_per_token"]
-    longest = max(rates)
+    short, longest = str(SHORT), max(rates, key=int)
     return (
-        f"{dtype}, a token in texts of {longest} tokens against {SHORT}: {rates[SHORT] / rates[longest]:.2f} times the "
-        f"time, {work[longest] / work[SHORT]:.2f} times the arithmetic"
+        f"{dtype}, a token in texts of {longest} tokens against {short}: {rates[short] / rates[longest]:.2f} times the "
+        f"time, {work[longest] / work[short]:.2f} times the arithmetic"
     )
 
 
@@ -123,7 +122,11 @@ def processor() -> str:
 def main() -> None:
     """Bench the models named, or both."""
     models = {"gemma": assets() / "random-embeddinggemma-300m", "minilm": resolve().path}
-    chosen = sys.argv[1:] or list(models)
+    parser = ArgumentParser(description=main.__doc__)
+    parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; both if none is named")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of every engine, of which the best counts")
+    given = parser.parse_args()
+    chosen = given.models or list(models)
     result: dict[str, Any] = {
         "machine": {"processor": processor(), "threads": len(os.sched_getaffinity(0))},
         "versions": {
@@ -132,13 +135,13 @@ def main() -> None:
             "peers": (*PACKAGES, *MISTRALRS, *LLAMA),
         },
         "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/bench.py " + " ".join(chosen),
+        "command": f"python benchmarks/bench.py --rounds {given.rounds} " + " ".join(chosen),
         "models": {},
     }
     out = ROOT / "benchmarks" / "results" / f"{result['date']}-{'-'.join(chosen)}.json"
     out.parent.mkdir(exist_ok=True)
     for name in chosen:
-        result["models"][name] = bench(name, models[name])
+        result["models"][name] = bench(name, models[name], given.rounds)
         print(f"\n{name}, tokens a second:\n\n{table(result['models'][name])}", flush=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
     plots = environment("peers", PACKAGES)

@@ -1,6 +1,10 @@
-"""One rival in a process of its own: reads ids, embeds them, prints what it measured as JSON.
+"""One engine in a process of its own: reads ids, and measures itself a round at a time.
 
-python benchmarks/peer.py onnxruntime|openvino|sentence-transformers|mistralrs|llama.cpp MODEL ORDER.json VECTORS.npy
+python benchmarks/peer.py KIND MODEL ORDER.json VECTORS.npy
+
+It loads its model, writes the vectors of the probe, chooses the sizes of its batches and says so in a line of JSON.
+Then it takes orders from standard input, one a line, and answers each with a line of JSON: `round` measures every load
+and the latency of one query, `lengths 1024` measures against lengths to 1,024 tokens.
 """
 
 import json
@@ -8,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +23,22 @@ BATCHES = (1, 8, 32)
 """Rows of a padded batch that a rival is tried with; the best counts, sorted by length as its own users would."""
 SAMPLE = 4
 """Every so many rows of a load choose the size of the batch."""
-LONG = 60.0
-"""Seconds that a load may take; a rival that would take longer is measured on the sample alone."""
+LONG = 40.0
+"""Seconds that a load may take; an engine that would take longer is measured on the sample alone."""
+PEAK_SECONDS = 0.5
 
 Rows = list[list[int]]
 Encode = Callable[[Rows], np.ndarray]
 Padded = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An engine with its model: the ways to encode by size of batch, what it says of itself, and its cores' peak."""
+
+    ways: dict[int, Encode]
+    about: dict[str, Any] = field(default_factory=dict)
+    peak: Callable[[], float] | None = None
 
 
 def onnxruntime(model: str) -> Padded:
@@ -87,6 +102,19 @@ def llama_cpp(model: str) -> Encode:
     )
 
 
+def embergem(model: str, dtype: str) -> Ready:
+    """Load embergem with its defaults, which makes its batches itself."""
+    from embergem.checkpoint.resolve import resolve
+    from embergem.engine import Engine, Request
+
+    engine = Engine.load(resolve(model), dtype=dtype)
+    return Ready(
+        ways={0: lambda rows: engine.embed(Request(ids=rows)).vectors},
+        about={"dtype": engine.dtype, "instruction_set": engine.instruction_set, "threads": engine.threads},
+        peak=lambda: engine.peak(PEAK_SECONDS) / 1e9,
+    )
+
+
 OWN_BATCHES = {"mistralrs": mistralrs, "llama.cpp": llama_cpp}
 PADDED = {"onnxruntime": onnxruntime, "openvino": openvino, "sentence-transformers": sentence_transformers}
 
@@ -117,6 +145,16 @@ def in_batches(encode: Padded, size: int) -> Encode:
     return run
 
 
+def load(kind: str, model: str) -> Ready:
+    """Load a model with the engine of this kind; `embergem-int16` is embergem in that dtype."""
+    if kind in OWN_BATCHES:
+        return Ready({0: OWN_BATCHES[kind](model)})
+    if kind in PADDED:
+        padded = PADDED[kind](model)
+        return Ready({size: in_batches(padded, size) for size in BATCHES})
+    return embergem(model, kind.removeprefix("embergem-"))
+
+
 def timed(encode: Encode, rows: Rows) -> float:
     """Seconds."""
     start = time.perf_counter()
@@ -124,41 +162,55 @@ def timed(encode: Encode, rows: Rows) -> float:
     return time.perf_counter() - start
 
 
-def throughput(ways: dict[int, Encode], rows: Rows) -> dict[str, Any]:
-    """Measure a load in the best of several ways, chosen on a sample; of two whole runs the better counts."""
-    sample = rows[::SAMPLE]
-    of_sample = sum(map(len, sample))
-    tried = {size: timed(encode, sample) for size, encode in ways.items()}
-    seconds, size = min((seconds, size) for size, seconds in tried.items())
-    whole = sum(map(len, rows)) / of_sample * seconds < LONG
-    measured = rows if whole else sample
-    if whole:
-        seconds = min(timed(ways[size], rows) for _ in range(2))
-    tokens = sum(map(len, measured))
-    by_batch = {size: of_sample / seconds for size, seconds in tried.items()}
-    return {"tokens": tokens, "tokens_per_second": tokens / seconds, "batch": size, "sample_by_batch": by_batch}
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One kind of input, in the best of several ways."""
+
+    encode: Encode
+    rows: Rows
+    batch: int
+    by_batch: dict[int, float]
+
+    @classmethod
+    def chosen(cls, ways: dict[int, Encode], rows: Rows) -> "Load":
+        """Choose the way on a sample, which is all that is measured where the whole would take too long."""
+        sample = rows[::SAMPLE]
+        tokens = sum(map(len, sample))
+        tried = {size: timed(encode, sample) for size, encode in ways.items()}
+        seconds, size = min((seconds, size) for size, seconds in tried.items())
+        whole = sum(map(len, rows)) / tokens * seconds < LONG
+        return cls(ways[size], rows if whole else sample, size, {size: tokens / tried[size] for size in tried})
+
+    def measure(self) -> dict[str, Any]:
+        """Embed it once."""
+        tokens = sum(map(len, self.rows))
+        return {"tokens": tokens, "tokens_per_second": tokens / timed(self.encode, self.rows)}
 
 
-def main(kind: str, model: str, order: Path, out: Path, lengths: bool) -> None:
-    """Measure every load at its best batch size, and the latency of one query."""
-    if kind in OWN_BATCHES:
-        ways = {0: OWN_BATCHES[kind](model)}
-    else:
-        padded = PADDED[kind](model)
-        ways = {size: in_batches(padded, size) for size in BATCHES}
-    alone = next(iter(ways.values()))
+def main(kind: str, model: str, order: Path, out: Path) -> None:
+    """Load, choose, and answer orders until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is not an answer
+
+    def answer(value: dict[str, Any]) -> None:
+        print(json.dumps(value), file=answers, flush=True)
+
+    engine = load(kind, model)
     work = json.loads(order.read_text())
-    alone(work["queries"][:8])
-    result: dict[str, Any] = {
-        "loads": {name: throughput(ways, work[name]) for name in ("queries", "documents", "mixed")}
-    }
-    times = sorted(timed(alone, [work["query"]]) * 1e3 for _ in range(work["latency_runs"]))
-    result["query_ms_p50"], result["query_ms_p99"] = times[len(times) // 2], times[-1]
-    if lengths:
-        result["lengths"] = by_length(ways[8], work["vocab_size"], work["limit"])
-    np.save(out, alone(work["probe"]))
-    print(json.dumps(result))
+    alone = next(iter(engine.ways.values()))
+    np.save(out, alone(work["probe"]))  # which also sets up what a first call does
+    loads = {name: Load.chosen(engine.ways, work[name]) for name in ("queries", "documents", "mixed")}
+    answer(engine.about | {"batches": {name: load.by_batch for name, load in loads.items()}})
+    for line in sys.stdin:
+        if line.startswith("lengths"):
+            longest = min(work["limit"], int(line.split()[1]))
+            answer(by_length(engine.ways.get(8, alone), work["vocab_size"], longest))
+            continue
+        found: dict[str, Any] = {"loads": {name: load.measure() for name, load in loads.items()}}
+        times = sorted(timed(alone, [work["query"]]) * 1e3 for _ in range(work["latency_runs"]))
+        found |= {"query_ms_p50": times[len(times) // 2], "query_ms_p99": times[-1]}
+        answer(found | ({"peak_gflops": engine.peak()} if engine.peak else {}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), "--lengths" in sys.argv[5:])
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))

@@ -19,6 +19,8 @@ PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safete
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
 LLAMA = ("llama-cpp-python==0.3.36", "gguf", "safetensors")
 """Built from source by pip, with a C++ compiler, in some ten minutes on two cores."""
+LONGEST = 1024
+"""Longest text that rivals are drawn with, so that the slowest takes minutes."""
 POOLING = [
     f"pooling_mode_{kind}"
     for kind in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -27,13 +29,13 @@ POOLING = [
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """How a rival is run: `python benchmarks/peer.py KIND MODEL ORDER VECTORS`."""
+    """How an engine is run: `python benchmarks/peer.py KIND MODEL ORDER VECTORS`."""
 
     python: Path
     kind: str
     model: str
-    lengths: bool = False
-    """Also measured against length: slow ones would take an hour."""
+    longest: int = 0
+    """Longest text that it is measured against length with; 0 for none, since slow ones would take an hour."""
 
 
 def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
@@ -44,8 +46,8 @@ def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
         script = str(ROOT / "benchmarks" / "build_onnx.py")
         subprocess.run([str(peers), script, name, str(checkpoint), str(onnx)], check=True)
     found = {
-        "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), lengths=True),
-        "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), lengths=True),
+        "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), longest=LONGEST),
+        "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), longest=LONGEST),
         "OpenVINO fp32": Rival(peers, "openvino", str(onnx / f"{name}.onnx")),
         "sentence-transformers": Rival(reference_python(), "sentence-transformers", str(checkpoint)),
     }
