@@ -13,7 +13,8 @@ from embergem.sdk.wire import model_names
 class Client(Embedder):
     """`Embedder` on a server: the same methods and the same bits. Safe from many threads.
 
-    Requests share pooled connections and are split when they are large; what fails for a while (429, 502, 503, 504, a
+    Requests share pooled connections. Large ones are sent in parts of about 16,384 tokens: ids are counted, and what a
+    text takes is guessed from what the server says of the texts before. What fails for a while (429, 502, 503, 504, a
     broken connection) is sent again when the server's `Retry-After` says, or after a growing pause. Vectors travel as
     base64. Errors are those of `embergem.errors`, as if the model were here; a server that comes to answer from another
     model, whose vectors cannot be compared with those before, is an `UnexpectedAnswer`.

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import re
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, TruncationWarning
+from embergem.engine.request import Request
 from embergem.errors import (
     EngineClosed,
     InputTooLong,
@@ -27,6 +29,7 @@ from embergem.errors import (
     UnsupportedOption,
 )
 from embergem.sdk import http, inputs
+from embergem.sdk.tokens import TokenGuess
 
 TEXTS = [f"text {number}" for number in range(60)]
 LONG = "graphene " * 300
@@ -126,6 +129,75 @@ def test_large_inputs_travel_in_pieces(client, embedder, monkeypatch):
     monkeypatch.setattr(client._remote, "submit", lambda request: (sent.append(len(request)), send(request))[1])
     assert np.array_equal(client.embed(TEXTS), embedder.embed(TEXTS))
     assert sent == [7] * 8 + [4]
+
+
+def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, monkeypatch):
+    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 3000)
+    monkeypatch.setattr(client._remote, "_guess", TokenGuess(client.limit))
+    sent = []
+    post = client._remote._http.post
+
+    async def counted(path, content):
+        answer = await post(path, content)
+        read = json.loads(answer[0])["usage"]["prompt_tokens"]
+        sent.append((len(json.loads(content)["input"]), read))
+        return answer
+
+    monkeypatch.setattr(client._remote._http, "post", counted)
+    texts = [f"graphene is a lattice of carbon, number {number}, " * (1 + number % 2) for number in range(200)]
+    vectors = client.embed(texts)
+    assert np.array_equal(vectors, embedder.embed(texts))
+    assert sum(count for count, _ in sent) == 200
+    assert all(tokens <= 3000 for _, tokens in sent)
+    assert max(count for count, _ in sent) > sent[0][0], "what answers say is learned"
+
+    with pytest.raises(InputTooLong, match=r"counting from input \d+\)$") as caught:
+        client.embed([*texts[:150], LONG])
+    start = int(re.search(r"from input (\d+)", caught.value.message)[1])
+    within = int(re.search(r"input (\d+)", caught.value.message)[1])
+    assert start + within == 150
+    with pytest.warns(TruncationWarning, match="1 of 151 inputs.*indices 150"):
+        cut = client.embed([*texts[:150], LONG], truncate=True)
+    with pytest.warns(TruncationWarning):
+        assert np.array_equal(cut, embedder.embed([*texts[:150], LONG], truncate=True))
+
+    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 300)
+    sent.clear()
+    rows = [[5, 6, 7] * (1 + number % 30) for number in range(120)]
+    assert np.array_equal(client.embed(rows), embedder.embed(rows))
+    assert all(tokens <= 300 for _, tokens in sent)
+    assert all(tokens > 300 - 90 for _, tokens in sent[:-1]), "ids are counted"
+
+
+def test_the_asynchronous_client_asks_in_parts_too(url, embedder, monkeypatch):
+    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 50)
+
+    async def main():
+        async with await AsyncClient.connect(url) as client:
+            titles = [f"title {number}" for number in range(60)]
+            found = await client.embed_documents(TEXTS, titles)
+            streamed = np.stack([vector async for vector in client.embed_stream(TEXTS)])
+        assert np.array_equal(found, embedder.embed_documents(TEXTS, titles))
+        assert np.array_equal(streamed, embedder.embed(TEXTS))
+
+    asyncio.run(main())
+
+
+def test_tokens_are_guessed_rather_too_high():
+    guess = TokenGuess(limit=1000)
+
+    def learn(characters, tokens):
+        guess.learn(Request(texts=["x" * characters]), tokens)
+        return guess.per_character
+
+    assert learn(999, 5000) == 1  # too little to tell
+    assert [learn(4000, 1000) for _ in range(4)] == [0.625, 0.4375, 0.34375, 0.296875]
+    assert learn(2000, 1800) == 0.9  # up at once
+    assert list(guess.sizes(Request(texts=["x" * 10], titles=["y" * 10]))) == [18]
+    assert list(guess.sizes(Request(texts=["x" * 10_000], truncate=True))) == [1000]
+    assert list(guess.sizes(Request(ids=[[1] * 2000, [2]]))) == [2000, 1]
+    guess.learn(Request(ids=[[1] * 2000]), 2000)
+    assert guess.per_character == 0.9
 
 
 def test_options_of_a_model_in_this_process_are_refused(url):

@@ -1,6 +1,7 @@
 """The requests of one call on their way: sent in pieces, so that tokenizing goes on while others are computed."""
 
 import asyncio
+import re
 import sys
 import warnings
 from collections import deque
@@ -15,6 +16,8 @@ from embergem.engine.request import Request, Vectors
 from embergem.errors import EmbergemError, TruncationWarning
 from embergem.sdk.backend import Answer, Backend
 from embergem.sdk.inputs import pieces
+
+_COUNTED = re.compile(r" \(counting from input (\d+)\)$")
 
 
 class Piece(NamedTuple):
@@ -148,7 +151,9 @@ class counting_from:  # noqa: N801 - used as a function, like `contextlib.suppre
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._start and isinstance(error, EmbergemError) and "input" in error.message:
-            error.message += f" (counting from input {self._start})"
+            told = _COUNTED.search(error.message)  # by a part of what is told here
+            start = self._start + (int(told[1]) if told else 0)
+            error.message = f"{_COUNTED.sub('', error.message)} (counting from input {start})"
             error.args = (error.message,)
 
 

@@ -112,15 +112,18 @@ def part(request: Request, which: slice) -> Request:
     )
 
 
-def runs(sizes: Iterable[int]) -> Iterator[int]:
-    """Say how many inputs each piece takes, given their sizes in order.
+def runs(sizes: Iterable[int], most: int | None = None) -> Iterator[int]:
+    """Say how many inputs each piece takes, given their sizes in order, so that it has no more than `most` together.
 
-    >>> list(runs([10] * 300))
-    [256, 44]
+    An input that is larger goes alone. None is `PIECE_SIZE`.
+
+    >>> list(runs([10] * 300)), list(runs([10, 10, 50, 10], most=20))
+    ([256, 44], [2, 1, 1])
     """
+    most = PIECE_SIZE if most is None else most
     count = total = 0
     for size in sizes:
-        if count and (count == PIECE_INPUTS or total + size > PIECE_SIZE):
+        if count and (count == PIECE_INPUTS or total + size > most):
             yield count
             count = total = 0
         count += 1

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
-import numpy as np
-
 from embergem.engine.request import Request
 from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
+from embergem.sdk.flight import counting_from
 from embergem.sdk.http import Http
-from embergem.sdk.inputs import part
+from embergem.sdk.inputs import part, runs
+from embergem.sdk.tokens import TokenGuess
 from embergem.sdk.wire import (
     Answered,
     Description,
@@ -28,6 +28,10 @@ from embergem.sdk.wire import (
 )
 
 T = TypeVar("T")
+
+PART_TOKENS = 16_384
+"""Tokens of one request to a server: a few of its batches, half a minute where EmbeddingGemma has two cores. So what
+has to be sent again is never much, and nobody's time for an answer runs out. No server says what it would like."""
 
 
 class RemoteOptions(TypedDict, total=False):
@@ -84,6 +88,7 @@ class Remote:
             self.close()
             raise
         self._space = self._described.fingerprint
+        self._guess = TokenGuess(self._described.max_tokens)
 
     @property
     def id(self) -> str:
@@ -181,6 +186,18 @@ class Remote:
         return describe(content)
 
     async def _embed(self, request: Request) -> Answered:
+        """Send a request, in parts of about `PART_TOKENS`; how many these are is learned from part to part."""
+        parts: list[Answered] = []
+        start = 0
+        while start < len(request):
+            rest = part(request, slice(start, None))
+            count = next(runs(self._guess.sizes(rest), PART_TOKENS))
+            with counting_from(start):
+                parts.append(await self._send(part(rest, slice(count))))
+            start += count
+        return Answered.joined(parts)
+
+    async def _send(self, request: Request) -> Answered:
         wanted = request.dimensions or self.dimensions
         content = encode(body(self._name, request))
         try:
@@ -190,7 +207,10 @@ class Remote:
                 raise
             return await self._in_halves(request)
         self._check_space(headers.get("x-embergem-space"))
-        return parse_vectors(answer, headers.get("x-embergem-truncated", ""), len(request), wanted)
+        parsed = parse_vectors(answer, headers.get("x-embergem-truncated", ""), len(request), wanted)
+        if parsed.tokens is not None and not parsed.truncated:
+            self._guess.learn(request, parsed.tokens)
+        return parsed
 
     def _check_space(self, space: str | None) -> None:
         """Refuse vectors of another space than those before; a server may exchange its model under a client."""
@@ -205,9 +225,10 @@ class Remote:
     async def _in_halves(self, request: Request) -> Answered:
         """Send what is too large for the server as two requests."""
         middle = len(request) // 2
-        first, second = [await self._embed(part(request, half)) for half in (slice(middle), slice(middle, None))]
-        cut = [*first.truncated, *(middle + index for index in second.truncated)]
-        return Answered(np.concatenate([first.vectors, second.vectors]), cut)
+        first = await self._send(part(request, slice(middle)))
+        with counting_from(middle):
+            second = await self._send(part(request, slice(middle, None)))
+        return Answered.joined([first, second])
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -46,8 +46,13 @@ class _Item(msgspec.Struct):
     truncated: bool = False
 
 
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
 class _Embeddings(msgspec.Struct):
     data: list[_Item]
+    usage: _Usage | None = None
 
 
 class _Tokens(msgspec.Struct):
@@ -78,15 +83,25 @@ class ReadRow:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to one request; see `sdk.backend.Answer`."""
+    """The answer to one request; see `sdk.backend.Answer`. `tokens` is what was read, where the server says it."""
 
     vectors: Vectors
     truncated: Sequence[int]
+    tokens: int | None = None
 
     @property
     def rows(self) -> Sequence[ReadRow]:
         """One an input."""
         return [ReadRow()] * len(self.vectors)
+
+    @staticmethod
+    def joined(parts: "Sequence[Answered]") -> "Answered":
+        """Make one answer of those to the parts of a request, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.cumsum([0, *(len(part.vectors) for part in parts)]).tolist()
+        cut = [start + index for start, part in zip(starts, parts, strict=False) for index in part.truncated]
+        return Answered(np.concatenate([part.vectors for part in parts]), cut)
 
 
 def body(name: str, request: Request) -> dict[str, Any]:
@@ -148,7 +163,8 @@ def parse_vectors(content: bytes, truncated: str, count: int, dimensions: int) -
     Raises:
         UnexpectedAnswer: It does not hold exactly these vectors.
     """
-    data = _decode(content, _Embeddings, "embeddings as base64").data
+    answer = _decode(content, _Embeddings, "embeddings as base64")
+    data = answer.data
     if [item.index for item in data] != list(range(count)):
         raise UnexpectedAnswer(f"the server answered {len(data)} vectors for {count} inputs, or in another order")
     try:
@@ -164,7 +180,8 @@ def parse_vectors(content: bytes, truncated: str, count: int, dimensions: int) -
     if not np.isfinite(vectors).all():
         raise UnexpectedAnswer("the server's answer holds a number that is not finite")
     named = {int(part) for part in truncated.split(",") if part.isdigit()}
-    return Answered(vectors, [item.index for item in data if item.truncated or item.index in named])
+    cut = [item.index for item in data if item.truncated or item.index in named]
+    return Answered(vectors, cut, None if answer.usage is None else answer.usage.prompt_tokens)
 
 
 def parse_counts(content: bytes, count: int) -> list[int]:
