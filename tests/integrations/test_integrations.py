@@ -144,6 +144,26 @@ def test_chroma(tiny, embedder, tmp_path):
         function.validate_config_update(function.get_config(), {**function.get_config(), "dimensions": 5})
 
 
+def test_chroma_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, monkeypatch):
+    import chromadb
+
+    from embergem import catalog
+    from embergem.integrations.chroma import EmbergemEmbeddingFunction
+
+    function = EmbergemEmbeddingFunction()
+    once = "sentence-transformers/all-MiniLM-L6-v2"
+    assert function.get_config() == {"model": once, "dimensions": None, "truncate": False}
+    client = chromadb.PersistentClient(str(tmp_path), chromadb.Settings(anonymized_telemetry=False))
+    client.create_collection("facts", embedding_function=function).add(ids=["0"], documents=TEXTS[:1])
+    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # as a later version may have it
+    assert client.get_collection("facts").query(query_texts=["carbon"])["documents"] == [TEXTS[:1]]
+    older = {**function.get_config(), "model": None}  # as versions before this one stored it
+    assert EmbergemEmbeddingFunction.build_from_config(older).model == once
+    function.validate_config_update(older, function.get_config())
+    with pytest.raises(ValueError, match=f"made with model='{once}', not '{tiny}'"):
+        function.validate_config_update(older, {**older, "model": str(tiny)})
+
+
 def test_lancedb(tiny, embedder, tmp_path):
     import lancedb
     from lancedb.embeddings import get_registry
@@ -163,6 +183,27 @@ def test_lancedb(tiny, embedder, tmp_path):
     assert np.array_equal(stored, embedder.embed_documents(TEXTS))
     found = table.search("carbon").metric("cosine").limit(3).to_list()
     assert [row["text"] for row in found] == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
+
+
+def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, monkeypatch):
+    import lancedb
+    from lancedb.embeddings import get_registry
+    from lancedb.pydantic import LanceModel, Vector
+
+    import embergem.integrations.lancedb  # registers
+    from embergem import catalog
+
+    function = get_registry().get("embergem").create()
+
+    class Fact(LanceModel):
+        text: str = function.SourceField()
+        vector: Vector(function.ndims()) = function.VectorField()
+
+    lancedb.connect(tmp_path).create_table("facts", schema=Fact).add([{"text": TEXTS[0]}])
+    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # as a later version may have it
+    embergem.integrations.lancedb._embedder.cache_clear()
+    table = lancedb.connect(tmp_path).open_table("facts")
+    assert [row["text"] for row in table.search("carbon").limit(1).to_list()] == TEXTS[:1]
 
 
 def test_sklearn(tiny, embedder):

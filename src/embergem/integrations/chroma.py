@@ -10,13 +10,15 @@ try:
 except ImportError as error:
     raise missing("chromadb", "chroma") from error
 
+_ONCE_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+
 
 @register_embedding_function
 class EmbergemEmbeddingFunction(EmbeddingFunction[Documents]):
     """Chroma's embedding function on embergem: what is stored gets the document prompt, what is asked the query's.
 
-    A collection remembers the model's name and finds it again when it is opened; give it a name, a directory or an
-    address for that, not a loaded `Embedder`.
+    A collection remembers the model's name, also that of the default model, and finds it again when it is opened; give
+    it a name, a directory or an address for that, not a loaded `Embedder`.
 
     Args:
         model: As for `Embedder`, or one that is loaded.
@@ -32,7 +34,8 @@ class EmbergemEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __init__(self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False) -> None:
         self.embedder = loaded(model)
-        self.model = self.embedder.model if model is self.embedder else model
+        # By its name where None was given, too: what a collection holds must stay comparable when the default changes.
+        self.model = self.embedder.model if model is None or model is self.embedder else model
         self.dimensions = dimensions
         self.truncate = truncate
 
@@ -59,19 +62,25 @@ class EmbergemEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def get_config(self) -> dict[str, Any]:
         """Return what a collection stores to find the model again."""
-        model = None if self.model is None else str(self.model)
-        return {"model": model, "dimensions": self.dimensions, "truncate": self.truncate}
+        return {"model": str(self.model), "dimensions": self.dimensions, "truncate": self.truncate}
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> "EmbergemEmbeddingFunction":
         """Make one from what a collection stored."""
-        return EmbergemEmbeddingFunction(**config)
+        return EmbergemEmbeddingFunction(**config | {"model": _named(config)})
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
         """Refuse to mix vectors of two models or sizes in a collection."""
-        for key in ("model", "dimensions"):
-            if old_config.get(key) != new_config.get(key):
+        for key, old, new in (
+            ("model", _named(old_config), _named(new_config)),
+            ("dimensions", old_config.get("dimensions"), new_config.get("dimensions")),
+        ):
+            if old != new:
                 raise ValueError(
-                    f"the collection was made with {key}={old_config.get(key)!r}, not {new_config.get(key)!r}; vectors "
-                    "of both cannot be compared"
+                    f"the collection was made with {key}={old!r}, not {new!r}; vectors of both cannot be compared"
                 )
+
+
+def _named(config: dict[str, Any]) -> str:
+    """The model of a configuration; one without a name is of a version that stored none for what was the default."""
+    return config.get("model") or _ONCE_DEFAULT

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from embergem import catalog
 from embergem.embedder import Embedder
 from embergem.integrations import missing
 
@@ -23,6 +24,8 @@ def _embedder(model: str | None) -> Embedder:
 class EmbergemFunction(TextEmbeddingFunction):
     """LanceDB's registry function on embergem: source columns get the document prompt, searches the query's.
 
+    A table remembers the model's name, also that of the default model, and finds it again when it is opened.
+
     Fields:
         model: Hub id, alias, directory or server address; None is the default model.
         dimensions: Cut vectors to this size; None is the model's own.
@@ -39,6 +42,11 @@ class EmbergemFunction(TextEmbeddingFunction):
     model: str | None = None
     dimensions: int | None = None
     truncate: bool = False
+
+    def safe_model_dump(self) -> dict[str, Any]:
+        """Return what a table stores: with the model's name where none was given, too, since the default may change."""
+        given: dict[str, Any] = super().safe_model_dump()
+        return {**given, "model": given.get("model") or catalog.DEFAULT}
 
     def ndims(self) -> int:
         """Width of the vectors."""
