@@ -47,6 +47,8 @@ class EmbeddingModelBuilder:
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
         self._options: LoadOptions = {}
+        self._max_num_seqs: int | None = None
+        self._throughput_logging = False
         self._task: str | None = None
         self._dimensions: int | None = None
 
@@ -113,8 +115,12 @@ class EmbeddingModelBuilder:
         return self
 
     def with_throughput_logging(self) -> Self:
-        """Refuse: the engine does not log its rate."""
-        _refuse("with_throughput_logging", "`embergem bench` measures it, and the server's metrics tell it")
+        """Log texts and tokens a second while there is work, at level INFO, every five seconds at most.
+
+        The logger is `embergem.engine.throughput`; `with_logging` shows it.
+        """
+        self._throughput_logging = True
+        return self
 
     def with_token_source(self, source: str) -> Self:
         """Refuse a source of the hub's token other than the hub library's own."""
@@ -143,8 +149,17 @@ class EmbeddingModelBuilder:
         _refuse("with_calibration_file", "nothing needs calibration; choose a dtype")
 
     def with_max_num_seqs(self, count: int) -> Self:
-        """Refuse: batches are packed by tokens."""
-        _refuse("with_max_num_seqs", "batches are packed by tokens, however many texts these are")
+        """Compute so many texts in one batch at most. Without it only their tokens bound a batch.
+
+        Raises:
+            UnsupportedOption: It is below 1.
+        """
+        if count < 1:
+            raise UnsupportedOption(
+                f"with_max_num_seqs({count}) is not possible; give 1 or more, or leave it out", param="max_num_seqs"
+            )
+        self._max_num_seqs = count
+        return self
 
     def with_topology(self, topology: object) -> Self:
         """Refuse: there is one device."""
@@ -180,7 +195,12 @@ class EmbeddingModelBuilder:
         return await MultiModelBuilder().add_model(self).build()
 
     def _load(self) -> Engine:
-        return load_engine(self.model_id, **self._options)
+        return load_engine(
+            self.model_id,
+            max_batch_rows=self._max_num_seqs,
+            throughput_logging=self._throughput_logging,
+            **self._options,
+        )
 
 
 class MultiModelBuilder:

@@ -217,3 +217,15 @@ def test_what_the_clock_says():
     assert scheduler.expire() == [("a", 0), ("a", 1)]
     [item] = scheduler.next_batch("interactive")
     assert (item.owner, item.since) == (("b", 0), 0.0)
+
+
+@given(requests, st.integers(1, 5))
+@seeded
+def test_the_number_of_rows_is_bounded_too(requests, most):
+    scheduler = Scheduler(60, most, clock=Clock())
+    for name, (lane, tenant, sizes) in enumerate(requests):
+        ask(scheduler, name, sizes, lane=lane, tenant=tenant)
+    for lane in LANES:
+        batches = list(drain(scheduler, lane))
+        assert all(len(batch) <= most for batch in batches)
+        assert sum(map(len, batches)) == sum(len(sizes) for other, _, sizes in requests if other == lane)

@@ -107,6 +107,24 @@ def test_one_model_with_two_tasks(tiny, embedder):
     asyncio.run(main())
 
 
+def test_texts_of_a_batch_are_bounded_and_throughput_is_logged(tiny, embedder, caplog):
+    async def main():
+        builder = EmbeddingModelBuilder(str(tiny)).with_max_num_seqs(2).with_throughput_logging()
+        async with await builder.build() as model:
+            vectors = await model.generate_embeddings(EmbeddingRequest(["a", "b", "c", "d", "e"]))
+            with model._use(None) as engine:
+                return vectors, engine.stats().batches
+
+    with caplog.at_level(logging.INFO, "embergem.engine.throughput"):
+        vectors, batches = asyncio.run(main())
+    assert batches == 3
+    assert np.array_equal(vectors, embedder.embed(["a", "b", "c", "d", "e"]))
+    first, rest = (record.getMessage() for record in caplog.records if "texts/s" in record.getMessage())
+    assert first.startswith("gemma3_text: 2 texts, ")
+    assert rest.startswith("gemma3_text: 3 texts, ")
+    assert first.endswith(" tokens/s")
+
+
 REFUSED = sorted(
     name
     for name, method in vars(EmbeddingModelBuilder).items()
@@ -145,10 +163,11 @@ def test_what_cannot_be_built(tiny):
             asyncio.run(builder.build())
     for call in (
         lambda: EmbeddingModelBuilder("x").with_token_source("env:X"),
+        lambda: EmbeddingModelBuilder("x").with_max_num_seqs(0),
         lambda: EmbeddingRequest.builder().build(),
         lambda: EmbeddingRequest.builder().add_tokens([]),
     ):
-        with pytest.raises(ValueError, match=r"HF_TOKEN|no input|empty"):
+        with pytest.raises(ValueError, match=r"HF_TOKEN|1 or more|no input|empty"):
             call()
     for call in (
         lambda: EmbeddingRequest.builder().add_prompts("ab"),

@@ -23,6 +23,7 @@ from embergem.engine.loop import Loop
 from embergem.engine.prepare import check, prepare, self_check
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
+from embergem.engine.throughput import Throughput
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady, UnsupportedOption
 from embergem.program.flops import flops, step_flops
 from embergem.program.memory import weight_bytes
@@ -68,8 +69,10 @@ class Engine:
         cosine: float,
         report: Report,
         max_batch_tokens: int,
+        max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
+        throughput_logging: bool = False,
     ) -> None:
         self.id = name
         self.report = report
@@ -90,11 +93,13 @@ class Engine:
         self._program = program
         self._norm_before_cut = norm_before_cut
         self._text = text
+        self._throughput = Throughput(name) if throughput_logging else None
         self._loop = Loop(
-            model.run,
+            self._throughput.measured(model.run) if self._throughput else model.run,
             model.dimensions,
             max_batch_tokens,
             name,
+            max_batch_rows=max_batch_rows,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
             # What the bits of a vector depend on besides its ids.
@@ -111,8 +116,10 @@ class Engine:
         threads: int | None = None,
         device: str | None = None,
         max_batch_tokens: int | None = None,
+        max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
+        throughput_logging: bool = False,
         tokenizer: Path | None = None,
         arch: str = "auto",
         window: int | None = None,
@@ -121,9 +128,11 @@ class Engine:
 
         `dtype` is the arithmetic of the large products; see `arithmetic.DTYPES`.
         `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
+        `max_batch_rows` bounds its rows, too; None leaves it at the tokens.
         `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
         which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
-        may share one. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
+        may share one. With `throughput_logging` the log tells texts and tokens a second while there is work, at level
+        INFO; see `throughput`. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
         which family the checkpoint must be of, such as "embeddinggemma"; "auto" takes what it is. `window` takes the
         place of the window that its config.json stores.
 
@@ -133,7 +142,9 @@ class Engine:
             InsufficientMemory: Its weights do not fit.
         """
         _check_options(dtype, threads, device)
-        _check_bounds(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
+        _check_bounds(
+            max_batch_tokens=max_batch_tokens, max_batch_rows=max_batch_rows, max_queue_tokens=max_queue_tokens
+        )
         fork.claim()
         stored = read(location)
         checkpoint = stored if tokenizer is None else replace(stored, tokenizer=tokenizer)
@@ -188,8 +199,10 @@ class Engine:
             cosine=least,
             report=report,
             max_batch_tokens=max_batch_tokens,
+            max_batch_rows=max_batch_rows,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
+            throughput_logging=throughput_logging,
         )
 
     @property
@@ -296,6 +309,8 @@ class Engine:
         """
         if not fork.forked():
             self._loop.close(drain=drain)
+            if self._throughput:
+                self._throughput.flush()
 
     def __enter__(self) -> "Engine":
         return self

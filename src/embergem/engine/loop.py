@@ -21,13 +21,10 @@ from embergem.engine.known import Known
 from embergem.engine.request import LANES, Lane, Row, Vectors
 from embergem.engine.scheduler import Item, Scheduler
 from embergem.engine.stats import Counters, Stats
+from embergem.engine.throughput import Compute
 from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
-from embergem.program.batch import Ids, packed
-
-Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
-"""(ids, cu_seqlens, cancel, lane) -> (rows, dimensions); raises `Cancelled` when the token was set."""
-
+from embergem.program.batch import packed
 
 LARGE_TOKENS = 1024
 """Tokens that a request may have and still be interactive: nobody waits interactively for more."""
@@ -49,6 +46,7 @@ class Loop:
         max_batch_tokens: Most tokens of a batch.
         name: For the threads.
         large_tokens: A request of more tokens is bulk, whatever it says.
+        max_batch_rows: Most rows of a batch; None leaves it to the tokens.
         max_queue_tokens: Most tokens that wait in a lane, or None; see `Scheduler.excess` for who is refused.
         cache: Where vectors are looked up and kept, under keys that begin with `space`.
     """
@@ -61,6 +59,7 @@ class Loop:
         name: str,
         *,
         large_tokens: int = LARGE_TOKENS,
+        max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
         space: bytes = b"",
@@ -73,7 +72,7 @@ class Loop:
         self._max_queue_tokens = max_queue_tokens
         self._known = Known(cache, space)
         self._clock = clock
-        self._scheduler: Scheduler[Cell] = Scheduler(max_batch_tokens, clock=clock)
+        self._scheduler: Scheduler[Cell] = Scheduler(max_batch_tokens, max_batch_rows, clock=clock)
         self._lock = threading.Lock()
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._closed = False

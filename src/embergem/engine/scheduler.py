@@ -108,10 +108,20 @@ class _Queue(Generic[Owner]):
 
 
 class Scheduler(Generic[Owner]):
-    """Rows that wait; `next_batch` takes as many as fit `max_batch_tokens`, and always at least one."""
+    """Rows that wait; `next_batch` takes as many as fit `max_batch_tokens`, and always at least one.
 
-    def __init__(self, max_batch_tokens: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    With `max_batch_rows` it takes no more rows than that, however short they are.
+    """
+
+    def __init__(
+        self,
+        max_batch_tokens: int,
+        max_batch_rows: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.max_batch_tokens = max_batch_tokens
+        self.max_batch_rows = max_batch_rows
         self._clock = clock
         self._queues: dict[Lane, _Queue[Owner]] = {lane: _Queue() for lane in LANES}
         self._deadlines: list[tuple[float, int, _Due[Owner]]] = []
@@ -173,7 +183,7 @@ class Scheduler(Generic[Owner]):
         queue = self._queues[lane]
         batch: list[Item[Owner]] = []
         room = self.max_batch_tokens
-        while item := queue.take(room if batch else None):
+        while len(batch) != self.max_batch_rows and (item := queue.take(room if batch else None)):
             batch.append(item)
             room -= item.tokens
             self._settle(item)

@@ -80,8 +80,14 @@ class LoadOptions(TypedDict, total=False):
     tokenizer: str | Path | None
 
 
-def load_engine(model: str | Path | None, **options: Unpack[LoadOptions]) -> Engine:
-    """Find a model and load it into this process.
+def load_engine(
+    model: str | Path | None,
+    *,
+    max_batch_rows: int | None = None,
+    throughput_logging: bool = False,
+    **options: Unpack[LoadOptions],
+) -> Engine:
+    """Find a model and load it into this process; `max_batch_rows` and `throughput_logging` are for `Engine.load`.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
@@ -100,6 +106,8 @@ def load_engine(model: str | Path | None, **options: Unpack[LoadOptions]) -> Eng
         device=options.get("device"),
         arch=options.get("arch") or "auto",
         window=options.get("window"),
+        max_batch_rows=max_batch_rows,
+        throughput_logging=throughput_logging,
         tokenizer=None if tokenizer is None else Path(tokenizer).expanduser(),
     )
 
