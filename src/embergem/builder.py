@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
+from embergem.checkpoint.hub_options import check_token_source
+from embergem.checkpoint.location import revised
 from embergem.engine import Engine
 from embergem.engine.request import Vectors
 from embergem.errors import EmptyInput, UnsupportedOption
@@ -123,14 +125,21 @@ class EmbeddingModelBuilder:
         return self
 
     def with_token_source(self, source: str) -> Self:
-        """Refuse a source of the hub's token other than the hub library's own."""
-        if source != "cache":
-            _refuse("with_token_source", "set HF_TOKEN, which the hub library honours")
+        """Say where the hub's access token comes from.
+
+        "cache", the default, is HF_TOKEN or what `hf auth login` has kept; there is "none", "literal:TOKEN",
+        "env:VARIABLE" and "path:FILE", too. It is looked at when the hub is asked.
+
+        Raises:
+            UnsupportedOption: None of these.
+        """
+        self._options["token_source"] = check_token_source(source)
         return self
 
     def with_hf_revision(self, revision: str) -> Self:
-        """Refuse: give the directory of a snapshot instead."""
-        _refuse("with_hf_revision", "download that revision and give its directory as model_id")
+        """Take this branch, tag or commit of the model on the hub; the model is then called `model_id@revision`."""
+        self._options["revision"] = revision
+        return self
 
     def with_isq(self, kind: str) -> Self:
         """Refuse: see `with_dtype`."""
@@ -173,9 +182,10 @@ class EmbeddingModelBuilder:
         """Refuse: there is one device."""
         _refuse("with_device_mapping", "there is one device, so nothing to place")
 
-    def from_hf_cache_path(self, path: str) -> Self:
-        """Refuse: the hub library has its own setting."""
-        _refuse("from_hf_cache_path", "set HF_HOME, which the hub library honours")
+    def from_hf_cache_path(self, path: str | Path) -> Self:
+        """Use this cache directory of the hub's library, in place of its own ($HF_HOME/hub)."""
+        self._options["hf_cache_path"] = path
+        return self
 
     def write_uqff(self, path: str) -> Self:
         """Refuse: embergem has no UQFF."""
@@ -190,7 +200,8 @@ class EmbeddingModelBuilder:
 
         Raises:
             UnknownModel, LoadError, InsufficientMemory: It cannot be had.
-            UnsupportedOption: A dtype, device, window or number of threads that this engine does not have.
+            UnsupportedOption: A dtype, device, window or number of threads that this engine does not have, a revision
+                or a cache for a model that is not the hub's, or a token source without a token.
         """
         return await MultiModelBuilder().add_model(self).build()
 
@@ -224,7 +235,7 @@ class MultiModelBuilder:
         self._default: str | None = None
 
     def add_model(self, builder: EmbeddingModelBuilder) -> Self:
-        """Add a model, reached by its id."""
+        """Add a model, reached by its id, to which `with_hf_revision` adds the revision."""
         self._models.append((None, builder))
         return self
 
@@ -331,7 +342,7 @@ class EmbeddingModel(Managed):
         await off_loop(self.close)
 
     def _include(self, alias: str | None, builder: EmbeddingModelBuilder) -> None:
-        name = alias or builder.model_id
+        name = alias or revised(builder.model_id, builder._options.get("revision"))
         self._add(builder._load, name, builder.model_id)
         self._choices[name] = (builder._task, builder._dimensions)
 

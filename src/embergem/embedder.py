@@ -36,9 +36,14 @@ class Embedder(Methods):
         arch: The family that the model must be of, such as "embeddinggemma"; None takes what it is.
         window: Use this sliding window instead of the one in config.json, where that was damaged.
         tokenizer: Use this tokenizer.json instead of the checkpoint's; the vectors are then a space of their own.
+        revision: Branch, tag or commit of a model of the hub; None is its default branch.
+        hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+        token_source: Where the hub's access token comes from: "cache" (also None: HF_TOKEN, or what `hf auth login` has
+            kept), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
+        UnsupportedOption: An option that this engine, or this kind of model, does not have.
         ServerUnreachable, UnexpectedAnswer: There is no such server.
         ForkedProcess: This process was forked from one that had loaded a model.
 

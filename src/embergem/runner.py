@@ -9,6 +9,8 @@ import inspect
 import warnings
 from functools import partial
 
+from embergem.checkpoint.hub_options import check_token_source
+from embergem.checkpoint.location import revised
 from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, UnsupportedOption
 from embergem.managed import Managed, gather
@@ -16,7 +18,6 @@ from embergem.sdk.backend import load_engine
 from embergem.selectors import EmbeddingRequest, Which, arithmetic, check_selector
 
 _REFUSED_BY_RUNNER = {
-    "token_source": "set HF_TOKEN, which the hub library honours",
     "num_device_layers": "there is one device, so nothing to place",
     "in_situ_quant": "choose the arithmetic with Which.Embedding(dtype=ModelDType.I16), or I8",
     "anymoe_config": "this is for chat models",
@@ -35,6 +36,7 @@ class Runner(Managed):
 
     Args:
         which: `Which.Embedding(...)`.
+        token_source: Where the hub's access token comes from, for this model and those added later; as for `Embedder`.
         max_seqs, …: The other arguments of the interface. Scheduling, cache and paged-attention settings change
             nothing about an embedding and warn with `IgnoredOptionWarning` when they differ from their defaults;
             those that ask for something embergem does not do are refused.
@@ -86,17 +88,20 @@ class Runner(Managed):
         given = locals().copy()  # first of all, while it holds the arguments and nothing else
         which = check_selector(which)
         for name, argument in inspect.signature(Runner).parameters.items():
-            if name == "which" or given[name] == argument.default:
+            if name in ("which", "token_source") or given[name] == argument.default:
                 continue
             if name in _REFUSED_BY_RUNNER:
                 raise UnsupportedOption(f"Runner({name}=…) is not supported: {_REFUSED_BY_RUNNER[name]}", param=name)
             message = f"Runner({name}={given[name]!r}) has no meaning for embedding models on this engine; not used"
             warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
         super().__init__()
+        self._token_source = check_token_source(token_source)
         self.add_model(which)
 
     def add_model(self, which: "Which.Embedding", alias: str | None = None) -> None:
         """Load another model beside the first, reached by `model_id=`: its id as written, or `alias`.
+
+        A revision is part of the id: `org/name@v1`.
 
         With an alias it is reached by its id, too, unless another has that: so one model can be there twice, in two
         dtypes, say.
@@ -105,7 +110,8 @@ class Runner(Managed):
             ValueError: The model cannot be had, or the name is taken.
         """
         which = check_selector(which)
-        self._add(partial(_load, which), alias or which.model_id, which.model_id)
+        name = alias or revised(which.model_id, which.revision)
+        self._add(partial(_load, which, self._token_source), name, which.model_id)
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:
         """Embed the inputs of `request`, in order; one list of floats each.
@@ -153,7 +159,7 @@ class Runner(Managed):
         )
 
 
-def _load(which: "Which.Embedding") -> Engine:
+def _load(which: "Which.Embedding", token_source: str) -> Engine:
     return load_engine(
         which.model_id,
         arch=which.arch and which.arch.value,
@@ -162,4 +168,7 @@ def _load(which: "Which.Embedding") -> Engine:
         window=which.window,
         dense_from=which.dense_from,
         allow_missing_dense=which.allow_missing_dense,
+        revision=which.revision,
+        hf_cache_path=which.hf_cache_path,
+        token_source=token_source,
     )

@@ -189,9 +189,10 @@ class Which:
             arch: The family it must be of; None takes what its config.json says.
             tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
             dtype: Arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes.
-            topology, write_uqff, from_uqff, hf_cache_path, imatrix, calibration_file: Part of the interface; `Runner`
-                refuses those that are set, with the reason.
-            window, dense_from, allow_missing_dense: As for `Embedder`.
+            hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+            topology, write_uqff, from_uqff, imatrix, calibration_file: Part of the interface; `Runner` refuses those
+                that are set, with the reason.
+            window, dense_from, allow_missing_dense, revision: As for `Embedder`.
         """
 
         model_id: str
@@ -207,13 +208,13 @@ class Which:
         window: int | None = field(default=None, kw_only=True)
         dense_from: str | None = field(default=None, kw_only=True)
         allow_missing_dense: bool = field(default=False, kw_only=True)
+        revision: str | None = field(default=None, kw_only=True)
 
 
 _REFUSED_BY_WHICH = {
     "topology": "there is one device, so nothing to place",
     "write_uqff": "embergem does not write UQFF",
     "from_uqff": "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file",
-    "hf_cache_path": "set HF_HOME, which the hub library honours",
     "imatrix": "weights are not quantised with an importance matrix; choose a dtype",
     "calibration_file": "nothing needs calibration; choose a dtype",
 }

@@ -33,10 +33,7 @@ DOCUMENT_NAMES = ("document", "passage", "corpus")
 _REFUSED: dict[str, tuple[Any, str]] = {
     "modules": (None, "the modules are those of the checkpoint's modules.json"),
     "similarity_fn_name": (None, "similarity is the cosine"),
-    "cache_folder": (None, "set HF_HOME, which the hub library honours"),
     "trust_remote_code": (False, "embergem never runs code that comes with a model"),
-    "revision": (None, "give the directory of a snapshot instead"),
-    "token": (None, "set HF_TOKEN, which the hub library honours"),
     "tokenizer_kwargs": (None, "tokenizer= names another tokenizer.json; settings of it are not taken"),
     "config_kwargs": (None, "the config is the checkpoint's; window= corrects a damaged one"),
     "model_kwargs": (None, "dtype= and threads= are arguments here"),
@@ -53,6 +50,9 @@ class SentenceTransformer:
         default_prompt_name: Prompt that `encode` uses unasked; None takes what the model declares, usually none.
         truncate_dim: Keep so many numbers of each vector. As in that library they are *not* scaled to length 1 again,
             unless `normalize_embeddings=True` asks for it.
+        revision: Branch, tag or commit of a model of the hub.
+        cache_folder: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+        token: Access token for the hub; False sends none, None and True are the hub library's own choice.
         dtype, threads, dense_from, allow_missing_dense, arch, window, tokenizer: As for `Embedder`.
         options: The library's other arguments; those that ask for something embergem does not do are refused.
 
@@ -75,6 +75,9 @@ class SentenceTransformer:
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
         truncate_dim: int | None = None,
+        revision: str | None = None,
+        cache_folder: str | Path | None = None,
+        token: bool | str | None = None,
         dtype: str | None = None,
         threads: int | None = None,
         dense_from: str | Path | None = None,
@@ -85,7 +88,11 @@ class SentenceTransformer:
         **options: Any,
     ) -> None:
         _check_options(options)
-        declared = {} if is_address(model_name_or_path) else _declared(resolve(model_name_or_path).path)
+        source = _token_source(token)
+        declared: dict[str, Any] = {}
+        if not is_address(model_name_or_path):
+            found = resolve(model_name_or_path, revision=revision, hf_cache_path=cache_folder, token_source=source)
+            declared = _declared(found.path)
         # In that library both of these are always there, empty where neither the files nor the caller say more. What
         # the files at a server declare isn't seen from here: its tasks take their place.
         self._at_server = is_address(model_name_or_path)
@@ -104,6 +111,9 @@ class SentenceTransformer:
             arch=arch,
             window=window,
             tokenizer=tokenizer,
+            revision=revision,
+            hf_cache_path=cache_folder,
+            token_source=source,
         )
         if self.default_prompt_name is not None:
             try:
@@ -274,6 +284,12 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise TypeError(f"SentenceTransformer has no argument {name!r}")
         elif value != _REFUSED[name][0]:
             raise UnsupportedOption(f"SentenceTransformer({name}=…) is not supported: {_REFUSED[name][1]}", param=name)
+
+
+def _token_source(token: bool | str | None) -> str | None:
+    if isinstance(token, str):
+        return f"literal:{token}"
+    return "none" if token is False else None
 
 
 def _declared(path: Path) -> dict[str, Any]:

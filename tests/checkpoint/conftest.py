@@ -31,7 +31,7 @@ logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    found = resolve({name!r})
+    found = resolve({name!r}, **{options!r})
     print(json.dumps({{"id": found.id, "path": str(found.path), "revision": found.revision}}))
 except EmbergemError as error:
     print(json.dumps({{"error": type(error).__name__, "message": error.message}}))
@@ -115,12 +115,12 @@ def forged(tmp_path, monkeypatch):
 class Process:
     """`resolve(name)` in a process of its own, with the environment that a user would set."""
 
-    def __init__(self, tmp_path, hub, name, setup="", **environment):
+    def __init__(self, tmp_path, hub, name, setup="", options=None, **environment):
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PIP_", "EMBERGEM_"))}
         kept |= {"HF_HOME": str(tmp_path / "hf"), "EMBERGEM_CACHE": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1"}
         kept |= {"HF_ENDPOINT": hub.url if hasattr(hub, "url") else hub} | environment
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RESOLVE.format(name=name, setup=setup)],
+            [sys.executable, "-W", "error", "-c", RESOLVE.format(name=name, setup=setup, options=options or {})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -147,11 +147,14 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path):
-    """Start `resolve` in another process, at work: start(hub or url, name, setup="", **environment) -> Process."""
+    """Start `resolve` in another process, at work.
+
+    start(hub or url, name, setup="", options={for resolve}, **environment) -> Process
+    """
     started = []
 
-    def run(hub, name, setup="", *, wait=True, **environment):
-        process = Process(tmp_path, hub, name, setup, **environment)
+    def run(hub, name, setup="", *, options=None, wait=True, **environment):
+        process = Process(tmp_path, hub, name, setup, options, **environment)
         started.append(process)
         process.wait_ready()
         if wait:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -14,10 +14,13 @@ def git_id(data):
 
 
 class FakeHub:
-    """`repos` maps an id to {path: bytes}; `gated` ids need the token; `served` overrides what a path is served as."""
+    """`repos` maps an id to {path: bytes}; `gated` ids need the token; `served` overrides what a path is served as.
+
+    `revisions` maps an id to {branch or tag: (commit, {path: bytes})}, besides the default branch.
+    """
 
     def __init__(self):
-        self.repos, self.gated, self.served = {}, set(), {}
+        self.repos, self.gated, self.served, self.revisions = {}, set(), {}, {}
         self.token = "hf_right"
         self.requests = []
         self.hold = None  # (part of a path, event that says it was asked for, event that lets it go on)
@@ -53,32 +56,43 @@ class FakeHub:
         path = urlsplit(request.path).path
         self.requests.append((request.command, path, dict(request.headers)))
         if path.startswith("/api/models/"):
-            model = path.removeprefix("/api/models/").partition("/revision/")[0]
+            model, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             if model not in self.repos:
                 return self._refuse(request, 404, "RepoNotFound")
-            return self._send(request, json.dumps(self._info(model)).encode(), "info", body)
+            if (found := self._at(model, revision)) is None:
+                return self._refuse(request, 404, "RevisionNotFound")
+            return self._send(request, json.dumps(self._info(model, *found)).encode(), "info", body)
         model, _, rest = path[1:].partition("/resolve/")
-        name = rest.partition("/")[2]
+        revision, _, name = rest.partition("/")
+        commit, files = self._at(model, revision) or (COMMIT, {})
         if model in self.gated and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._refuse(request, 401, "GatedRepo")
-        if name not in self.repos.get(model, {}):
+        if name not in files:
             return self._refuse(request, 404, "EntryNotFound")
         if self.hold and body and self.hold[0] in name:
             self.hold[1].set()
             self.hold[2].wait(60)
-        data = self.repos[model][name]
-        return self._send(request, self.served.get(name, data), hashlib.sha256(data).hexdigest(), body)
+        data = files[name]
+        return self._send(request, self.served.get(name, data), hashlib.sha256(data).hexdigest(), body, commit)
 
-    def _info(self, model):
+    def _at(self, model, revision):
+        """Commit and files of a revision; None where there is none."""
+        if unquote(revision) in ("", "main", COMMIT):
+            return COMMIT, self.repos.get(model, {})
+        named = self.revisions.get(model, {})
+        by_commit = {commit: (commit, files) for commit, files in named.values()}
+        return (named | by_commit).get(unquote(revision))
+
+    def _info(self, model, commit, files):
         siblings = []
-        for name, data in self.repos[model].items():
+        for name, data in files.items():
             sibling = {"rfilename": name, "size": len(data), "blobId": git_id(data)}
             if name.endswith((".safetensors", ".bin", "tokenizer.json")):
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(sibling)
-        return {"id": model, "modelId": model, "sha": COMMIT, "siblings": siblings}
+        return {"id": model, "modelId": model, "sha": commit, "siblings": siblings}
 
-    def _send(self, request, data, etag, body):
+    def _send(self, request, data, etag, body, commit=COMMIT):
         if span := request.headers.get("Range"):  # "bytes=first-last", as the Rust library asks
             first, _, last = span.removeprefix("bytes=").partition("-")
             size, data = len(data), data[int(first) : int(last or len(data)) + 1]
@@ -88,7 +102,7 @@ class FakeHub:
             request.send_response(200)
         request.send_header("Content-Length", str(len(data)))
         request.send_header("ETag", f'"{etag}"')
-        request.send_header("X-Repo-Commit", COMMIT)
+        request.send_header("X-Repo-Commit", commit)
         request.end_headers()
         if body:
             request.wfile.write(data)

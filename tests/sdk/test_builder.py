@@ -162,12 +162,12 @@ def test_what_cannot_be_built(tiny):
         with pytest.raises(error):
             asyncio.run(builder.build())
     for call in (
-        lambda: EmbeddingModelBuilder("x").with_token_source("env:X"),
+        lambda: EmbeddingModelBuilder("x").with_token_source("file:X"),
         lambda: EmbeddingModelBuilder("x").with_max_num_seqs(0),
         lambda: EmbeddingRequest.builder().build(),
         lambda: EmbeddingRequest.builder().add_tokens([]),
     ):
-        with pytest.raises(ValueError, match=r"HF_TOKEN|1 or more|no input|empty"):
+        with pytest.raises(ValueError, match=r"path:FILE|1 or more|no input|empty"):
             call()
     for call in (
         lambda: EmbeddingRequest.builder().add_prompts("ab"),

@@ -104,7 +104,7 @@ def test_settings_without_meaning_warn(which):
     [
         ({"in_situ_quant": "Q4K"}, r"in_situ_quant.*Which\.Embedding\(dtype="),
         ({"num_device_layers": ["1:10"]}, "num_device_layers"),
-        ({"token_source": "env:X"}, "HF_TOKEN"),
+        ({"token_source": "file:X"}, "path:FILE"),
         ({"enable_search": True}, "enable_search"),
     ],
 )

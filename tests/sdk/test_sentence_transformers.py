@@ -121,8 +121,8 @@ def test_similarity(model):
     ("options", "words"),
     [
         ({"trust_remote_code": True}, "never runs code"),
-        ({"revision": "main"}, "snapshot"),
-        ({"token": "hf_x"}, "HF_TOKEN"),
+        ({"revision": "main"}, "models of the hub"),
+        ({"cache_folder": "x"}, "models of the hub"),
         ({"device": "cuda"}, "cuda"),
         ({"similarity_fn_name": "dot"}, "cosine"),
     ],

@@ -3,6 +3,7 @@
 # pyright: strict
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
@@ -45,6 +46,7 @@ def everyday(embedder: Embedder) -> None:
     assert_type(embedder.similarity([1.0], embedder.embed("a")), Float32)
     assert_type(embedder.rank("a", ["b"], top=3), list[Ranked])
     assert_type(embedder.count_tokens(["a"]), list[int])
+    assert_type(Embedder("minilm", revision="v1", hf_cache_path=Path("hub"), token_source="env:MINE"), Embedder)
     with embedder as entered:
         assert_type(entered, Embedder)
 
@@ -71,7 +73,8 @@ async def clients() -> None:
 
 def selector() -> None:
     """The selector style gives lists."""
-    runner = Runner(which=Which.Embedding("minilm"))
+    which = Which.Embedding("minilm", hf_cache_path="hub", revision="v1")
+    runner = Runner(which=which, token_source="none")
     assert_type(runner.send_embedding_request(EmbeddingRequest(["a"])), list[list[float]])
 
     assert_type(runner.list_models_with_status(), list[tuple[str, str]])
@@ -83,6 +86,8 @@ async def builder() -> None:
     """The builder style gives arrays."""
     one = EmbeddingModelBuilder("minilm").with_task(Task.QUERY).with_dimensions(256).with_logging()
     assert_type(one, EmbeddingModelBuilder)
+    two = EmbeddingModelBuilder("minilm").with_hf_revision("v1").from_hf_cache_path(Path("hub"))
+    assert_type(two.with_token_source("none").with_max_num_seqs(8).with_throughput_logging(), EmbeddingModelBuilder)
     async with await MultiModelBuilder().add_model(one).build() as model:
         assert_type(model, EmbeddingModel)
         assert_type(
@@ -97,3 +102,4 @@ def mistakes(embedder: Embedder) -> None:
     embedder.embed(["a"], taks="query")  # type: ignore[call-overload]
     embedder.embed(5)  # type: ignore[call-overload]
     embedder.rank("a", [[1]])  # type: ignore[list-item]
+    Embedder("minilm", revision=1)  # type: ignore[arg-type]

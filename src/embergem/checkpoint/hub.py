@@ -3,6 +3,9 @@
 The library's own settings hold: HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, proxies. Its telemetry is off. Only the
 files that the model's modules.json calls for are fetched; never pickled weights, never code. What another program has
 already put into the hub's cache is used, with the network down as well.
+
+`fetch` links the files into a directory of embergem's own cache. `snapshot` leaves them where the library has put them:
+a revision that was named, and a cache that was, are not to take the place of the version that embergem keeps.
 """
 
 import hashlib
@@ -16,11 +19,15 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embergem.catalog import Entry
+from embergem.checkpoint import snapshot as snapshots
 from embergem.checkpoint.files import sha256
+from embergem.checkpoint.hub_options import HubOptions
+from embergem.checkpoint.location import revised
 from embergem.checkpoint.modules import NAME as MODULES
 from embergem.checkpoint.modules import declared
 from embergem.checkpoint.progress import Bar
 from embergem.checkpoint.select import lacking, needed
+from embergem.checkpoint.snapshot import Snapshot
 from embergem.errors import DownloadError, EmbergemError, GatedModel, UnknownModel, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -37,9 +44,9 @@ T = TypeVar("T")
 class _Remote:
     """A repository's files at one commit, as the hub declares them."""
 
-    def __init__(self, api: "HfApi", info: Any) -> None:
+    def __init__(self, api: "HfApi", info: Any, options: HubOptions) -> None:
         self.commit: str = info.sha
-        self._api, self._id = api, info.id
+        self._api, self._id, self._options = api, info.id, options
         self._files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
 
     @property
@@ -68,7 +75,9 @@ class _Remote:
         path = self._api.hf_hub_download(
             self._id,
             name,
-            revision=None if name == MODULES else self.commit,  # asked by branch, the library remembers the commit
+            # Asked by branch, the library remembers the commit.
+            revision=self._options.revision if name == MODULES else self.commit,
+            cache_dir=self._options.cache,
             etag_timeout=CONNECT_SECONDS,
             force_download=force,
             tqdm_class=_forwarding(bar),
@@ -84,72 +93,71 @@ class _Remote:
         return self._files[name].blob_id in (git, None)
 
 
-class _Cached:
-    """The snapshot of a repository in the hub library's own cache; what the hub declared of it is not at hand."""
-
-    def __init__(self, snapshot: Path) -> None:
-        self.commit = snapshot.name
-        self._snapshot = snapshot
-
-    @property
-    def names(self) -> Iterable[str]:
-        return [path.relative_to(self._snapshot).as_posix() for path in self._snapshot.rglob("*") if path.is_file()]
-
-    def size(self, name: str) -> int:
-        return (self._snapshot / name).stat().st_size
-
-    def digest(self, name: str) -> str | None:
-        return None
-
-    def get(self, name: str, bar: Bar) -> Path:
-        return self._snapshot / name
-
-
-def fetch(model: str, entry: Entry | None, into: Path, bar: Bar) -> str:
+def fetch(model: str, entry: Entry | None, into: Path, bar: Bar, options: HubOptions) -> str:
     """Fetch the files of `model` into the directory `into`; return the commit. The caller checks the pins.
 
     Raises:
-        UnknownModel: The hub has no such model, or doesn't show it to us.
+        UnknownModel: The hub has no such model or revision, or doesn't show it to us.
         GatedModel: Its licence must be accepted first.
         DownloadError: The hub cannot be reached, refuses, or sends other bytes than it declares or the catalog pins.
         CorruptCheckpoint: The repository has no usable modules.json.
         UnsupportedModel: It lacks a file, or its modules.json names something that embergem does not have; nothing
             large was fetched.
+        UnsupportedOption: The token source has no token.
     """
+    commit, paths = _collect(model, entry, bar, options)
+    for name, path in paths.items():
+        _link(path.resolve(), into / name)
+    return commit
+
+
+def snapshot(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> Path:
+    """Return the directory of the revision in the hub library's cache; the hub is asked for what is not there.
+
+    Raises:
+        UnknownModel, GatedModel, DownloadError, CorruptCheckpoint, UnsupportedModel, UnsupportedOption: As `fetch`.
+    """
+    root = snapshots.find(model, options)
+    if root is None:
+        _, paths = _collect(model, entry, bar, options)
+        root = paths[MODULES].parent
+        if any(path != root / name for name, path in paths.items()):
+            raise DownloadError(f"{model} changed on the hub while it was fetched; try again")
+    snapshots.believe(root, entry)
+    return root
+
+
+def _collect(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> tuple[str, dict[str, Path]]:
+    """Have the files that the model needs in the hub library's cache; return the commit, and where each is."""
     import huggingface_hub
     from huggingface_hub import constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    api = huggingface_hub.HfApi(library_name="embergem")
-    bar.start(f"asking the hub for {model}", None)
+    api = huggingface_hub.HfApi(library_name="embergem", token=options.token())
+    bar.start(f"asking the hub for {revised(model, options.revision)}", None)
     try:
-        return _take(_look_up(api, model), model, entry, into, bar)
+        return _take(_look_up(api, model, options), model, entry, bar)
     except EmbergemError:
         raise
     except Exception as error:  # the library's own, httpx's and the system's: all mean that the hub didn't deliver
-        failure = _explain(error, model, entry)
-        snapshot = None if isinstance(failure, UnknownModel) else huggingface_hub.try_to_load_from_cache(model, MODULES)
-        if not isinstance(snapshot, str):
+        failure = _explain(error, model, entry, options)
+        root = None if isinstance(failure, UnknownModel) else snapshots.find(model, options)
+        if root is None or not (root / MODULES).is_file():  # or only a part is there, as other programs leave it
             raise failure from error
-        try:
-            return _take(_Cached(Path(snapshot).parent), model, entry, into, bar)
-        except UnsupportedModel:  # only part of the model is there, as other programs leave it
-            raise failure from error
+        return _take(Snapshot(root), model, entry, bar)
 
 
-def _look_up(api: "HfApi", model: str) -> _Remote:
+def _look_up(api: "HfApi", model: str, options: HubOptions) -> _Remote:
     # The library's timeout is per address and leaves name look-up out; a host with many addresses behind a wall that
     # drops packets would take minutes. So there is a limit on the whole.
-    return _Remote(
-        api,
-        _within(
-            CONNECT_SECONDS + _ANSWER_SECONDS,
-            lambda: api.model_info(model, files_metadata=True, timeout=CONNECT_SECONDS),
-        ),
+    info = _within(
+        CONNECT_SECONDS + _ANSWER_SECONDS,
+        lambda: api.model_info(model, revision=options.revision, files_metadata=True, timeout=CONNECT_SECONDS),
     )
+    return _Remote(api, info, options)
 
 
-def _take(files: _Remote | _Cached, model: str, entry: Entry | None, into: Path, bar: Bar) -> str:
+def _take(files: _Remote | Snapshot, model: str, entry: Entry | None, bar: Bar) -> tuple[str, dict[str, Path]]:
     names = set(files.names)
     if MODULES not in names:
         raise DownloadError(
@@ -168,16 +176,16 @@ def _take(files: _Remote | _Cached, model: str, entry: Entry | None, into: Path,
             + (f"; {', '.join(pickled)} is not read, because pickle files can run code" if pickled else "")
         )
     bar.start(model, sum(files.size(name) for name in wanted))
+    paths: dict[str, Path] = {}
     done = 0
     for name in wanted:
-        path = files.get(name, bar).resolve()
-        _link(path, into / name)
+        paths[name] = files.get(name, bar)
         done += files.size(name)
         bar.reach(done)
-    return files.commit
+    return files.commit, paths
 
 
-def _explain(error: Exception, model: str, entry: Entry | None) -> EmbergemError:
+def _explain(error: Exception, model: str, entry: Entry | None, options: HubOptions) -> EmbergemError:
     from huggingface_hub import errors
 
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
@@ -190,17 +198,31 @@ def _explain(error: Exception, model: str, entry: Entry | None) -> EmbergemError
                 f"{model} is gated: its licence must be accepted before the hub hands out the files. Accept it at "
                 f"{endpoint}/{model}, then set HF_TOKEN to a token of that account.{mirror}"
             )
+        case errors.RevisionNotFoundError():
+            return UnknownModel(
+                f"the hub has no revision {options.revision!r} of {model}: name a branch, a tag or a commit; "
+                f"{endpoint}/{model}/tree/main lists them. On this machine, {snapshots.in_words(model, options)}"
+            )
         case errors.RepositoryNotFoundError() | errors.HFValidationError():
             return UnknownModel(
                 f"the hub has no model {model!r}, or doesn't show it to you: check the spelling; for a private model "
                 "set HF_TOKEN. There is no directory of that name either"
             )
         case errors.OfflineModeIsEnabled():
-            return DownloadError("HF_HUB_OFFLINE is set, and the hub's own cache doesn't have the model")
+            return DownloadError(f"HF_HUB_OFFLINE is set, and {_lacking(model, options)}")
         case TimeoutError():
-            return DownloadError(f"{endpoint} didn't answer within {CONNECT_SECONDS + _ANSWER_SECONDS:.0f} seconds")
-    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return DownloadError(f"{endpoint}: {first}")
+            first = f"{endpoint} didn't answer within {CONNECT_SECONDS + _ANSWER_SECONDS:.0f} seconds"
+        case _:
+            first = f"{endpoint}: {next(iter(str(error).strip().splitlines()), '') or type(error).__name__}"
+    return DownloadError(first if options.plain else f"{first}; {_lacking(model, options)}")
+
+
+def _lacking(model: str, options: HubOptions) -> str:
+    """Say what the hub's cache lacks and, where a revision or a cache was named, what it has."""
+    if options.plain:
+        return "the hub's own cache doesn't have the model"
+    wanted = "the model" if options.revision is None else f"revision {options.revision!r}"
+    return f"{wanted} is not whole on this machine: {snapshots.in_words(model, options)}"
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

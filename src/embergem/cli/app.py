@@ -92,6 +92,12 @@ AllowMissingDense = Annotated[
     bool,
     typer.Option("--allow-missing-dense", help="Take a model without the dense layers of its kind: another space."),
 ]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a model of the hub. Default: its default branch.")
+]
+HfCachePath = Annotated[
+    Path | None, typer.Option(help="Cache directory of the hub's library. Default: its own, in HF_HOME.")
+]
 
 
 @app.callback()
@@ -131,6 +137,8 @@ def embed(
     window: Window = None,
     dense_from: DenseFrom = None,
     allow_missing_dense: AllowMissingDense = False,
+    revision: Revision = None,
+    hf_cache_path: HfCachePath = None,
 ) -> None:
     """Embed texts.
 
@@ -148,6 +156,7 @@ def embed(
         texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
         truncate=truncate, form=format, output=output, dtype=dtype, threads=threads,
         arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
+        revision=revision, hf_cache_path=hf_cache_path,
     )  # fmt: skip
 
 
@@ -207,6 +216,8 @@ def serve(
     window: Window = None,
     dense_from: DenseFrom = None,
     allow_missing_dense: AllowMissingDense = False,
+    revision: Revision = None,
+    hf_cache_path: HfCachePath = None,
 ) -> None:
     """Serve an OpenAI-compatible API.
 
@@ -228,6 +239,7 @@ def serve(
         strict=strict, cors=cors, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens,
         access_log=access_log, log_inputs=log_inputs, log_level=log_level,
         arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
+        revision=revision, hf_cache_path=hf_cache_path,
     )  # fmt: skip
 
 
@@ -266,6 +278,8 @@ def compile_(
     dtype: Compact = None,
     dense_from: DenseFrom = None,
     allow_missing_dense: AllowMissingDense = False,
+    revision: Revision = None,
+    hf_cache_path: HfCachePath = None,
 ) -> None:
     """Write a model as one directory that loads anywhere, with its program, vectors to hold it against, and all files.
 
@@ -279,7 +293,10 @@ def compile_(
     from embergem.checkpoint.resolve import resolve
     from embergem.cli.compile import compile_model
 
-    location = resolve(model, dense_from=dense_from, allow_missing_dense=allow_missing_dense)
+    location = resolve(
+        model, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
+        revision=revision, hf_cache_path=hf_cache_path,
+    )  # fmt: skip
     written = compile_model(location, output, dtype)
     manifest = written.manifest
     size = sum(file.size for file in manifest.weights) / 1e6
@@ -315,6 +332,8 @@ def fingerprint(
         str | None,
         typer.Argument(help="Hub id, alias or directory. Default: all-MiniLM-L6-v2.", autocompletion=complete_model),
     ] = None,
+    revision: Revision = None,
+    hf_cache_path: HfCachePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the name of the space that a model's vectors are in.
@@ -324,7 +343,7 @@ def fingerprint(
     """
     from embergem.cli.fingerprint import run
 
-    run(model=model, as_json=as_json)
+    run(model=model, revision=revision, hf_cache_path=hf_cache_path, as_json=as_json)
 
 
 @app.command(epilog=EPILOG)

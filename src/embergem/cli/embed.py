@@ -37,6 +37,8 @@ def run(
     window: int | None = None,
     dense_from: str | None = None,
     allow_missing_dense: bool = False,
+    revision: str | None = None,
+    hf_cache_path: Path | None = None,
 ) -> None:
     """Read, embed, write. A file at `output` appears whole or not at all.
 
@@ -57,6 +59,8 @@ def run(
             window=window,
             dense_from=dense_from,
             allow_missing_dense=allow_missing_dense,
+            revision=revision,
+            hf_cache_path=hf_cache_path,
         ) as embedder,
         _warnings_on_stderr(),
     ):

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from embergem.checkpoint.location import Location
+from embergem.checkpoint.hub_options import HubOptions
+from embergem.checkpoint.location import Location, revised
 from embergem.checkpoint.resolve import identify
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
@@ -22,6 +23,8 @@ def run(
     window: int | None = None,
     dense_from: str | None = None,
     allow_missing_dense: bool = False,
+    revision: str | None = None,
+    hf_cache_path: Path | None = None,
     **flags: Any,
 ) -> None:
     """Serve every model, the first as the default, until stopped; the options here are for those of `models`."""
@@ -34,9 +37,10 @@ def run(
         return again().keys
 
     whole = again()
-    named = [named_entry(model) for model in models]
+    options = HubOptions.of(revision, hf_cache_path, None)
+    named = [named_entry(model, options) for model in models]
     if not named and not whole.models:
-        named = [named_entry(None)]
+        named = [named_entry(None, options)]
     named = [
         msgspec.structs.replace(
             entry,
@@ -58,10 +62,21 @@ def run(
         os._exit(0)
 
 
-def named_entry(model: str | None) -> EmbeddingEntry:
-    """The entry of a model that is given by `--model`: its hub id or the name of its directory is its name."""
+def named_entry(model: str | None, options: HubOptions) -> EmbeddingEntry:
+    """The entry of a model that is given by `--model`: its hub id or the name of its directory is its name.
+
+    Raises:
+        UnsupportedOption: A revision or a cache of the hub for a directory.
+    """
     found = identify(model)
     if isinstance(found, Location):
+        options.require_none(found)
         return EmbeddingEntry(name=found.id, model_id=str(found.path))
     name, entry = found
-    return EmbeddingEntry(name=name, model_id=name, aliases=entry.aliases if entry else ())
+    return EmbeddingEntry(
+        name=revised(name, options.revision),
+        model_id=name,
+        aliases=entry.aliases if entry else (),
+        revision=options.revision,
+        hf_cache_path=None if options.cache is None else str(options.cache),
+    )

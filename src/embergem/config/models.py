@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from embergem.checkpoint.location import revised
 from embergem.errors import InvalidConfig
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
@@ -42,7 +43,8 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         allow_missing_dense: Take it without the dense layers of its kind.
         dtype, threads: See `Engine.load`; None is the server's.
         tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
-        hf_cache_path: A cache of the hub's library, looked in before anything is downloaded.
+        revision: Branch, tag or commit of a model of the hub.
+        hf_cache_path: Cache directory of the hub's library, in place of its own.
         task: Task of texts that come without one.
         lazy: Load it when it is first asked for.
         keep_alive: Unload it when nobody asked for so many seconds.
@@ -58,10 +60,16 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dtype: str | None = None
     threads: int | None = None
     tokenizer_json: str | None = None
+    revision: str | None = None
     hf_cache_path: str | None = None
     task: str | None = None
     lazy: bool = False
     keep_alive: float | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What else it may be reached by: its `model_id`, first of all with the revision if one is named."""
+        return tuple(dict.fromkeys((revised(self.model_id, self.revision), self.model_id)))
 
 
 class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

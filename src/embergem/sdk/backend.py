@@ -78,6 +78,9 @@ class LoadOptions(TypedDict, total=False):
     arch: str | None
     window: int | None
     tokenizer: str | Path | None
+    revision: str | None
+    hf_cache_path: str | Path | None
+    token_source: str | None
 
 
 def load_engine(
@@ -97,6 +100,9 @@ def load_engine(
         model,
         dense_from=options.get("dense_from"),
         allow_missing_dense=options.get("allow_missing_dense", False),
+        revision=options.get("revision"),
+        hf_cache_path=options.get("hf_cache_path"),
+        token_source=options.get("token_source"),
     )
     tokenizer = options.get("tokenizer")
     return Engine.load(
@@ -125,11 +131,15 @@ def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Ba
     for name, value in options.items():
         if value is not None and value is not False:
             raise UnsupportedOption(
-                f"{name}={value!r} is for models in this process; the server at {model} has its own", param=name
+                f"{_shown(name, value)} is for models in this process; the server at {model} has its own", param=name
             )
     from embergem.sdk.remote import Remote
 
     return Remote(str(model))
+
+
+def _shown(name: str, value: object) -> str:
+    return name if name == "token_source" else f"{name}={value!r}"  # a token stands in no message
 
 
 def is_address(model: str | Path | None) -> bool:

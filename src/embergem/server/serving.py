@@ -2,12 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import identify, resolve
+from embergem.checkpoint.resolve import resolve
 from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
 from embergem.engine import Engine
 from embergem.engine.cache import Cache
@@ -32,13 +29,10 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
         path = None if settings.cache_path is None else Path(settings.cache_path).expanduser()
         cache = Cache(settings.cache_bytes, path)
     registry = Registry(max_bytes=settings.memory_budget)
-    taken = {name for entry in entries for name in (entry.name, *entry.aliases)}
-    for entry in entries:
-        if isinstance(entry, EmbeddingEntry):
-            registry.add(
-                entry.name, spec(entry, settings, cache, also=[] if entry.model_id in taken else [entry.model_id])
-            )
-            taken.add(entry.model_id)
+    own = [entry for entry in entries if isinstance(entry, EmbeddingEntry)]
+    also = _also(own, {name for entry in entries for name in (entry.name, *entry.aliases)})
+    for entry in own:
+        registry.add(entry.name, spec(entry, settings, cache, also=also[entry.name]))
     if settings.default_model is not None:
         registry.default = settings.default_model
     upstreams = [
@@ -48,7 +42,7 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
         registry,
         settings,
         KeyRing(keys),
-        tasks={entry.name: entry.task for entry in entries if isinstance(entry, EmbeddingEntry) and entry.task},
+        tasks={entry.name: entry.task for entry in own if entry.task},
         upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
     )
 
@@ -57,8 +51,15 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
     """How the model of an entry is loaded; `also` are names for it beside its own."""
 
     def load() -> Engine:
+        location = resolve(
+            entry.model_id,
+            dense_from=entry.dense_from,
+            allow_missing_dense=entry.allow_missing_dense,
+            revision=entry.revision,
+            hf_cache_path=entry.hf_cache_path,
+        )
         engine = Engine.load(
-            locate(entry),
+            location,
             arch=entry.arch or "auto",
             window=entry.window,
             dtype=entry.dtype or settings.dtype,
@@ -80,6 +81,16 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: S
     return Spec(load=load, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
 
 
+def _also(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[str]]:
+    """Ids that reach each model beside its names; what two have in common is the first's, of its default revision."""
+    found: dict[str, list[str]] = {entry.name: [] for entry in entries}
+    for entry in sorted(entries, key=lambda entry: entry.revision is not None):
+        free = [name for name in entry.ids if name not in taken]
+        found[entry.name] += free
+        taken.update(free)
+    return found
+
+
 def warn_of_tasks(service: Service) -> None:
     """Log each default task, of the server or of a key, that no loaded model has: texts are embedded without it.
 
@@ -94,19 +105,3 @@ def warn_of_tasks(service: Service) -> None:
             task,
             ", ".join(sorted(known)) or "none",
         )
-
-
-def locate(entry: EmbeddingEntry) -> Location:
-    """Find a model's files: in the hub library's cache if one is named and has it, else as everywhere."""
-    found = partial(resolve, dense_from=entry.dense_from, allow_missing_dense=entry.allow_missing_dense)
-    if entry.hf_cache_path is not None and not isinstance(identify(entry.model_id), Location):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        cache = Path(entry.hf_cache_path).expanduser()
-        try:
-            path = Path(snapshot_download(entry.model_id, cache_dir=cache, local_files_only=True))
-            return replace(found(path), id=entry.model_id)
-        except LocalEntryNotFoundError:
-            log.info("%s is not in %s; looking elsewhere", entry.model_id, cache)
-    return found(entry.model_id)

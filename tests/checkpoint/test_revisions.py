@@ -1,0 +1,213 @@
+"""A revision, a cache of the hub's library and a token that were named: what resolve() takes, fetches and refuses."""
+
+import json
+import logging
+import shutil
+
+import entries
+import hubcache
+import pytest
+from conftest import files_of
+from fakehub import COMMIT
+from hubcache import MODEL, NEW, OLD
+
+from embergem import catalog
+from embergem.checkpoint import cache
+from embergem.checkpoint.hub_options import HubOptions
+from embergem.checkpoint.location import Location
+from embergem.checkpoint.resolve import resolve
+from embergem.errors import DownloadError, UnknownModel, UnsupportedOption
+
+
+@pytest.fixture
+def versions(tmp_path):
+    return hubcache.two_versions(tmp_path)
+
+
+@pytest.fixture
+def hf(tmp_path, versions, cache_home):
+    """A cache with two commits: main and v2 are the newer one, v1 and a pull request the older."""
+    hubcache.put(tmp_path / "hf", versions[0], OLD, "v1", "refs/pr/1")
+    hubcache.put(tmp_path / "hf", versions[1], NEW, "main", "v2")
+    return tmp_path / "hf"
+
+
+@pytest.mark.parametrize(
+    ("revision", "commit"), [(None, NEW), ("v2", NEW), ("v1", OLD), ("refs/pr/1", OLD), (OLD, OLD), (NEW, NEW)]
+)
+def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
+    found = resolve(MODEL, revision=revision, hf_cache_path=hf)
+    named = MODEL if revision is None else f"{MODEL}@{revision}"
+    assert found == Location(named, hf / "models--acme--tiny" / "snapshots" / commit, commit)
+    assert not cache.present(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
+
+
+def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hf))
+    assert resolve(MODEL, revision="v1").path.name == OLD
+
+
+def test_a_snapshot_may_be_named_itself(hf):
+    path = hf / "models--acme--tiny" / "snapshots" / OLD
+    assert resolve(path) == Location(OLD, path)
+
+
+def test_a_revision_that_is_not_there_is_named_beside_those_that_are(hf):
+    with pytest.raises(DownloadError) as error:
+        resolve(MODEL, revision="v9", hf_cache_path=hf)
+    for words in ("HF_HUB_OFFLINE", "'v9'", str(hf), f"v1 ({OLD[:12]})", f"main ({NEW[:12]})", "refs/pr/1"):
+        assert words in error.value.message
+    with pytest.raises(DownloadError, match="has nothing of acme/other"):
+        resolve("acme/other", revision="v1", hf_cache_path=hf)
+    shutil.rmtree(hf / "models--acme--tiny" / "refs")
+    with pytest.raises(DownloadError, match=f"has {OLD}, {NEW} of acme/tiny"):
+        resolve(MODEL, hf_cache_path=hf)
+
+
+def test_a_part_of_a_revision_is_not_a_model(hf):
+    (hf / "models--acme--tiny" / "snapshots" / OLD / "tokenizer.json").unlink()
+    with pytest.raises(DownloadError, match="revision 'v1' is not whole on this machine"):
+        resolve(MODEL, revision="v1", hf_cache_path=hf)
+    assert resolve(MODEL, hf_cache_path=hf).revision == NEW
+
+
+def test_a_lost_shard_is_a_lost_part(hf):
+    snapshot = hf / "models--acme--tiny" / "snapshots" / NEW
+    (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(DownloadError, match="the model is not whole on this machine"):
+        resolve(MODEL, hf_cache_path=hf)
+
+
+@pytest.mark.parametrize("option", [{"revision": "main"}, {"hf_cache_path": "x"}])
+def test_a_directory_has_neither_a_revision_nor_a_cache(model, cache_home, option):
+    [name] = option
+    with pytest.raises(UnsupportedOption, match=f"{name}='.*' is for models of the hub, and .*tiny is on this machine"):
+        resolve(model, **option)
+
+
+@pytest.mark.parametrize("revision", ["", " ", "../v1"])
+def test_what_is_no_revision(hf, revision):
+    with pytest.raises(UnsupportedOption, match="is no branch, tag or commit"):
+        resolve(MODEL, revision=revision, hf_cache_path=hf)
+
+
+def test_a_revision_in_the_name_says_where_it_belongs(cache_home):
+    with pytest.raises(UnknownModel, match="A revision is no part of a name"):
+        resolve("acme/tiny@v1")
+
+
+def test_dense_layers_may_come_from_anywhere(hf, model):
+    assert resolve(MODEL, revision="v1", hf_cache_path=hf, dense_from=model).dense_from == model
+    with_cache = resolve(MODEL, revision="v1", hf_cache_path=hf, dense_from=MODEL)
+    assert with_cache.dense_from.name == NEW, "a revision is of the model, not of the other"
+
+
+def test_embergems_own_copy_comes_first_where_it_is_that_revision(hf, versions, caplog):
+    with cache.locked(MODEL) as scratch:
+        kept = cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    with caplog.at_level(logging.INFO):
+        assert resolve(MODEL, hf_cache_path=hf).path == kept.path
+    assert f"so {hf} was not looked at" in caplog.text
+    assert resolve(MODEL, hf_cache_path=hf, revision=OLD) == Location(f"{MODEL}@{OLD}", kept.path, OLD)
+    assert resolve(MODEL, hf_cache_path=hf, revision="v2").revision == NEW
+
+
+def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_path):
+    entry, _, _ = forged
+    first, second = tmp_path / "first", tmp_path / "second"
+    good = hubcache.put(hf, first, OLD, "v1", model=entry.id)
+    bad = hubcache.put(hf, second, NEW, "v2", model=entry.id)
+    for _ in range(2):  # hashed, then remembered
+        assert resolve("tiny", revision="v1", hf_cache_path=hf).path == good
+    with pytest.raises(
+        DownloadError, match=r"model\.safetensors has sha256 .* not the expected bytes\. Remove"
+    ) as error:
+        resolve("tiny", revision="v2", hf_cache_path=hf)
+    assert str(bad) in error.value.message
+
+
+def test_the_wheel_helps_where_a_cache_was_named_and_lacks_the_model(forged, hf, tmp_path):
+    entry, files, write = forged
+    write(files)
+    found = resolve("tiny", hf_cache_path=hf)
+    assert (found.id, found.path.is_relative_to(tmp_path / "cache")) == (entry.id, True)
+    with pytest.raises(DownloadError, match="revision 'v1' is not whole"):
+        resolve("tiny", hf_cache_path=hf, revision="v1")
+
+
+def test_an_entry_of_the_catalog_keeps_its_name_and_its_notice(hf, monkeypatch, caplog):
+    known = entries.entry(MODEL, "bert", 64, aliases=("small",), notice="mind the terms")
+    monkeypatch.setattr(catalog, "CATALOG", (known,))
+    assert resolve("small", revision="v1", hf_cache_path=hf).id == f"{MODEL}@v1"
+    assert "mind the terms" in caplog.text
+
+
+class TestDownloads:
+    @pytest.fixture
+    def tiny(self, hub, versions):
+        hub.repos[MODEL] = files_of(versions[1])
+        hub.revisions[MODEL] = {"v1": (OLD, files_of(versions[0]) | {"pytorch_model.bin": b"pickle"})}
+        return hub
+
+    def test_a_revision_is_fetched_into_the_hub_librarys_cache(self, tiny, start, tmp_path, versions):
+        own = start(tiny, MODEL).result()
+        options = {"revision": "v1", "hf_cache_path": str(tmp_path / "other")}
+        found = start(tiny, MODEL, options=options).result()
+        place = tmp_path / "other" / "models--acme--tiny" / "snapshots" / OLD
+        assert found == {"id": f"{MODEL}@v1", "path": str(place), "revision": OLD}
+        assert (place / "model.safetensors").read_bytes() == (versions[0] / "model.safetensors").read_bytes()
+        assert not (place / "pytorch_model.bin").exists()
+        asked = len(tiny.requests)
+        for revision in ("v1", OLD):  # both are remembered
+            again = start(tiny, MODEL, options=options | {"revision": revision}, HF_HUB_OFFLINE="1").result()
+            assert again["path"] == str(place)
+        assert len(tiny.requests) == asked
+        assert start(tiny, MODEL).result() == own, "the default branch is still embergem's own"
+        assert own["revision"] == COMMIT
+
+    def test_a_revision_that_the_hub_does_not_have(self, tiny, start, tmp_path):
+        failed = start(tiny, MODEL, options={"revision": "v9", "hf_cache_path": str(tmp_path)}).result()
+        assert failed["error"] == "UnknownModel"
+        assert f"no revision 'v9' of {MODEL}" in failed["message"]
+        assert f"{tiny.url}/{MODEL}/tree/main" in failed["message"]
+        assert "has nothing of acme/tiny" in failed["message"]
+
+    def test_the_token_is_of_the_source_that_was_named(self, tiny, start, tmp_path):
+        tiny.gated.add(MODEL)
+        (tmp_path / "token").write_text(f"{tiny.token}\n")
+
+        def got(source, **environment):
+            fresh = {"HF_HOME": str(tmp_path / f"hf-{source[:4]}"), "EMBERGEM_CACHE": str(tmp_path / source[:4])}
+            return start(tiny, MODEL, options={"token_source": source}, **fresh, **environment).result()
+
+        assert got("cache", HF_TOKEN=tiny.token)["id"] == MODEL
+        assert got("none", HF_TOKEN=tiny.token)["error"] == "GatedModel"
+        assert got(f"literal:{tiny.token}")["id"] == MODEL
+        assert got(f"path:{tmp_path / 'token'}")["id"] == MODEL
+        assert got("env:MINE", MINE=tiny.token)["id"] == MODEL
+        unset = start(tiny, "acme/other", options={"token_source": "env:MINE"}).result()
+        assert (unset["error"], "variable MINE" in unset["message"]) == ("UnsupportedOption", True)
+
+
+def test_sources_of_a_token(tmp_path, monkeypatch):
+    def token(source):
+        return HubOptions.of(None, None, source).token()
+
+    (tmp_path / "file").write_text(" hf_kept\n")
+    monkeypatch.setenv("MINE", "hf_mine")
+    monkeypatch.setenv("BLANK", " ")
+    assert (token(None), token("cache"), token("none"), token("literal:hf_x")) == (None, None, False, "hf_x")
+    assert (token("env:MINE"), token(f"path:{tmp_path / 'file'}")) == ("hf_mine", "hf_kept")
+    for source, words in (
+        ("env:BLANK", "variable BLANK of the token source is not set"),
+        (f"path:{tmp_path / 'nothing'}", "nothing cannot be read: No such file"),
+        ("hf_secret_secret", '"env:VARIABLE"'),
+        ("literal:", "literal:TOKEN"),
+        ("env", "env:VARIABLE"),
+    ):
+        with pytest.raises(UnsupportedOption, match=words) as error:
+            token(source)
+        assert "secret" not in error.value.message
+    assert "hf_x" not in repr(HubOptions.of(None, None, "literal:hf_x"))
