@@ -239,6 +239,18 @@ class UnexpectedAnswer(EmbergemError):
     code = "unexpected_answer"
 
 
+def without_panic(error: BaseException) -> BaseException:
+    """Return a panic of native code as an error of ours, and any other error as it is.
+
+    PyO3's `PanicException` is no `Exception`: whoever is told would not catch it, and a thread of ours would end.
+    """
+    if type(error).__module__ != "pyo3_runtime":
+        return error
+    panic = EmbergemError(f"native code panicked, which is a bug of embergem: {error}")
+    panic.__cause__ = error
+    return panic
+
+
 class TruncationWarning(UserWarning):
     """An input was cut to the model's limit, with the caller's permission."""
 

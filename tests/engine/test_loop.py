@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import linecache
 import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -12,10 +14,12 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
+from embergem.engine import apart, known, work
+from embergem.engine import loop as loop_module
 from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
 from embergem.engine.request import Row
-from embergem.errors import Cancelled, DeadlineExceeded, EngineClosed, NonFiniteOutput, Overloaded
+from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
 
 
 def rows(*lengths):
@@ -466,6 +470,105 @@ def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
     assert raised == [compute.fail]
     compute.fail = None
     assert loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result() == [[3.0]]
+
+
+def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, compute):
+    """Ctrl-C reaches the caller's thread when the rows are settled, and the first of three requests is answered."""
+    loop = make(cache=Cache(2**16))
+    hold(compute, loop, "bulk", 5)
+    in_bulk = submit(loop, 3, lane="bulk")
+    compute.gates["interactive"].clear()
+
+    def call():
+        def finish(vectors, cached):
+            if threading.current_thread() is caller:
+                raise KeyboardInterrupt
+            return vectors.ravel().tolist()
+
+        with contextlib.suppress(KeyboardInterrupt):
+            answers.append(loop.submit(rows(3), finish, blocking=True).result())
+
+    answers = []
+    caller = threading.Thread(target=call)
+    caller.start()
+    compute.started["interactive"].wait()
+    joined = submit(loop, 3)
+    compute.gates["interactive"].set()
+    caller.join()
+    assert joined.result(timeout=30) == in_bulk.result(timeout=30) == ([3], [])
+    assert answers == [[3]]
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt on this thread before the `number`th line of these modules, as Ctrl-C may."""
+
+    def __init__(self, number):
+        self.left = number
+        self.files = {module.__file__ for module in (apart, known, loop_module, work)}
+
+    def __enter__(self):
+        sys.settrace(self.trace)
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def trace(self, frame, event, _):
+        if frame.f_code.co_filename not in self.files:
+            return None
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        # Leaving a `with` is a step of it, which Python does not interrupt before the lock is free, as tracing would.
+        if event == "line" and not line.startswith("with "):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self.trace
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_on(shared):
+    joined = []
+
+    def computed(ids, cu_seqlens, cancel, lane):
+        if threading.current_thread() is threading.main_thread() and shared:
+            other = threading.Thread(target=lambda: joined.append(submit(loop, 3)))
+            other.start()
+            other.join()
+        return np.diff(cu_seqlens).astype(np.float32)[:, None]
+
+    number, interrupted = 0, True
+    while interrupted:
+        number += 1
+        joined.clear()
+        with contextlib.closing(Loop(computed, 1, 10, "test", cache=Cache(2**16))) as loop:
+            interrupted = False
+            try:
+                with Interrupting(number):
+                    own = submit(loop, 3, blocking=True)
+            except KeyboardInterrupt:
+                interrupted = True
+            else:
+                assert own.result(timeout=30)[0] == [3]
+            for future in joined:
+                with contextlib.suppress(Cancelled):
+                    assert future.result(timeout=30)[0] == [3], number
+            assert submit(loop, 3, 4).result(timeout=30)[0] == [3, 4], number
+            assert submit(loop, 5, blocking=True).result(timeout=30)[0] == [5], number
+            assert loop.stats().queue_tokens["interactive"] == 0, number
+    assert number > 50
+
+
+def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(make, compute):
+    class PanicException(BaseException):
+        __module__ = "pyo3_runtime"
+
+    loop = make()
+    compute.fail = PanicException("index out of bounds")
+    for options in ({}, {"blocking": True}, {"lane": "bulk"}):
+        with pytest.raises(EmbergemError, match="index out of bounds"):
+            submit(loop, 3, **options).result(timeout=30)
+    compute.fail = None
+    for options in ({}, {"blocking": True}, {"lane": "bulk"}):
+        assert submit(loop, 3, **options).result(timeout=30) == ([3], [])
 
 
 def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(loop, compute):

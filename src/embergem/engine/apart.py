@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from embergem._native import CancelToken
 from embergem.engine.request import Vectors
-from embergem.engine.work import Cell, waiting_on
+from embergem.engine.work import Cell, Work, waiting_on
 from embergem.errors import NonFiniteOutput
 
 
@@ -16,13 +17,30 @@ class Outcome:
 
     cells: list[Cell] = field(default_factory=list)
     vectors: list[Vectors] = field(default_factory=list)
-    spoilt: list[tuple[Sequence[Cell], NonFiniteOutput]] = field(default_factory=list)
+    spoilt: list[tuple[Sequence[Cell], Exception]] = field(default_factory=list)
 
     def stacked(self, dimensions: int) -> Vectors:
         """All vectors as one array (n, dimensions); that of an undivided batch as it is."""
         if len(self.vectors) == 1:
             return self.vectors[0]
         return np.concatenate([np.empty((0, dimensions), dtype=np.float32), *self.vectors])
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that are computed together.
+
+    Attributes:
+        token: Stops it.
+        cells: The rows.
+        caller: The request on whose caller's thread it is computed; None on the thread of its lane.
+        outcome: What that thread has left to the lane's to give out.
+    """
+
+    token: CancelToken
+    cells: Sequence[Cell]
+    caller: Work | None = None
+    outcome: Outcome | None = None
 
 
 def compute_apart(compute: Callable[[Sequence[Cell]], Vectors], cells: Sequence[Cell]) -> Outcome:

@@ -74,8 +74,11 @@ class Known:
         settled = list(zip(cells, range(len(cells)), strict=True))
         if self._cache is not None:
             self._cache.put((cell.key, vectors[place]) for cell, place in settled if cell.key is not None)
-            settled += [(twin, place) for cell, place in settled for twin in self._twins(cell)]
-        return settled
+        return [*settled, *self.twins(cells)]
+
+    def twins(self, cells: Sequence[Cell]) -> list[tuple[Cell, int]]:
+        """Return other cells in work for the same rows, each with its place among `cells`."""
+        return [(twin, place) for place, cell in enumerate(cells) for twin in self._twins(cell)]
 
     def save(self, cells: Sequence[Cell], vectors: Vectors) -> None:
         """Write vectors to the cache's file, where it has one."""
@@ -84,7 +87,7 @@ class Known:
 
     def _twins(self, cell: Cell) -> Iterator[Cell]:
         for lane in LANES:
-            twin = self._flights.get((lane, cell.key or b""))
+            twin = None if cell.key is None else self._flights.get((lane, cell.key))
             if twin is not None and twin is not cell:
                 yield twin
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from embergem._native import CancelToken
-from embergem.engine.apart import compute_apart
+from embergem.engine.apart import Batch, Outcome, compute_apart
 from embergem.engine.cache import Cache
 from embergem.engine.known import Known
 from embergem.engine.request import LANES, Lane, Row, Vectors
-from embergem.engine.scheduler import Item, Scheduler
+from embergem.engine.scheduler import Scheduler
 from embergem.engine.stats import Counters, Stats
 from embergem.engine.throughput import Compute
 from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
-from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
+from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded, without_panic
 from embergem.program.batch import packed
 
 LARGE_TOKENS = 1024
@@ -77,7 +77,7 @@ class Loop:
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._closed = False
         self._draining = False
-        self._working: dict[Lane, tuple[CancelToken, Sequence[Cell]]] = {}
+        self._working: dict[Lane, Batch] = {}  # who takes a batch out of this answers those who wait for it
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name=f"embergem {name} {lane}", daemon=True)
             for lane in LANES
@@ -123,27 +123,31 @@ class Loop:
             tenant=tenant,
             deadline=deadline,
         )
-        with self._lock:
-            if self._closed or self._draining:
-                raise EngineClosed("the engine was closed; make a new one")
-            joined, new = self._known.split(work, rows, lane, names, found)
-            waiting = sum(len(cell.ids) for cell in new)
-            self._require_room(waiting, lane, tenant)
-            if admit is not None:
-                admit(tokens)
-            self._enqueue(work, joined, new)
-            alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
-            batch = self._take(lane) if blocking and alone and waiting <= HERE_TOKENS else None
-            if new and batch is None:
-                self._notify(lane if deadline is None else None)  # of a deadline the idle lane's thread takes care, too
-            complete = work.settled = work.missing == 0  # else it is the loop that completes it, once the lock is free
-        if names:
-            self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
-        self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
-        if complete:
-            work.answer()
-        if batch is not None:
-            self._work_here(lane, *batch)
+        try:
+            with self._lock:
+                if self._closed or self._draining:
+                    raise EngineClosed("the engine was closed; make a new one")
+                joined, new = self._known.split(work, rows, lane, names, found)
+                waiting = sum(len(cell.ids) for cell in new)
+                self._require_room(waiting, lane, tenant)
+                if admit is not None:
+                    admit(tokens)
+                self._enqueue(work, joined, new)
+                alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
+                batch = self._take(lane, work) if blocking and alone and waiting <= HERE_TOKENS else None
+                if new and batch is None:
+                    self._notify(lane if deadline is None else None)  # the idle lane's sees to a deadline, too
+                complete = work.settled = work.missing == 0  # else the loop completes it, once the lock is free
+            if names:
+                self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
+            self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
+            if complete:
+                work.answer()
+            if batch is not None:
+                self._work_here(lane, batch, work)
+        except BaseException:
+            self._abandon(lane, work)
+            raise
         return work
 
     def stats(self) -> Stats:
@@ -163,8 +167,8 @@ class Loop:
             self._draining = True
             if not drain:
                 self._closed = True
-                for token, _ in self._working.values():
-                    token.cancel()
+                for batch in self._working.values():
+                    batch.token.cancel()
             self._notify()
         for thread in self._threads:
             thread.join()
@@ -183,6 +187,7 @@ class Loop:
         )
 
     def _enqueue(self, work: Work, joined: Sequence[tuple[Cell, int]], new: Sequence[Cell]) -> None:
+        work.cells = [*new, *(cell for cell, _ in joined)]  # first: an interrupt may come before the rest is done
         for cell, index in joined:
             cell.waiters.append((work, index))
         for cell in new:
@@ -192,7 +197,6 @@ class Loop:
             items = self._scheduler.add(rows, lane=new[0].lane, tenant=work.tenant, deadline=work.deadline)
             for cell, item in zip(new, items, strict=True):
                 cell.item = item
-        work.cells = [*new, *(cell for cell, _ in joined)]
         work.missing = len(work.vectors) - len(work.cached)
 
     def _notify(self, lane: Lane | None = None) -> None:
@@ -208,10 +212,10 @@ class Loop:
                 cell.waiters = [waiter for waiter in cell.waiters if id(waiter[0]) not in gone]
                 if not cell.waiters and cell.item is not None and cell.item.waiting:
                     self._forget(cell)
-            for token, cells in self._working.values():
-                if not any(cell.waiters for cell in cells):
-                    token.cancel()
-                    for cell in cells:  # nobody is to join what will not come
+            for batch in self._working.values():
+                if not any(cell.waiters for cell in batch.cells):
+                    batch.token.cancel()
+                    for cell in batch.cells:  # nobody is to join what will not come
                         self._forget(cell)
 
     def _forget(self, cell: Cell) -> None:
@@ -222,31 +226,33 @@ class Loop:
 
     def _run(self, lane: Lane) -> None:
         while (batch := self._next(lane)) is not None:
-            self._work(lane, *batch)
+            self._give_out(lane, batch, batch.outcome or self._computed(lane, batch))
 
-    def _next(self, lane: Lane) -> tuple[CancelToken, list[Cell]] | None:
-        """Wait for the next batch of a lane; None when the thread is to end."""
+    def _next(self, lane: Lane) -> Batch | None:
+        """Wait for a lane's next batch, or for one that a caller's thread has left; None when the thread is to end."""
         while True:
             with self._lock:
                 late = self._expire()
                 if not late:
+                    working = self._working.get(lane)
+                    if working is not None and working.outcome is not None:
+                        return working
                     if self._closed:
                         return None
                     if batch := self._take(lane):
                         return batch
-                    if self._draining and lane not in self._working:
+                    if self._draining and working is None:
                         return None
                     self._wake[lane].wait(self._scheduler.until_deadline())
             self._fail(late, _late())
 
-    def _take(self, lane: Lane) -> tuple[CancelToken, list[Cell]] | None:
+    def _take(self, lane: Lane, caller: Work | None = None) -> Batch | None:
         """Take the next batch of a lane where none is in work; None where nothing waits. Under the lock."""
         if lane in self._working or not (items := self._scheduler.next_batch(lane)):
             return None
         now = self._clock()
         self.counters.left_queue(lane, len(items), sum(now - item.since for item in items))
-        batch = CancelToken(), [item.owner for item in items]
-        self._working[lane] = batch
+        batch = self._working[lane] = Batch(CancelToken(), [item.owner for item in items], caller)
         return batch
 
     def _expire(self) -> list[Work]:
@@ -267,58 +273,93 @@ class Loop:
                 self._known.end(cell)  # it will not be computed: whoever asks for it next must not wait for it
         return list(late.values())
 
-    def _work(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
+    def _computed(self, lane: Lane, batch: Batch) -> Outcome:
+        """Compute a batch. Whatever goes wrong belongs to those who wait for it, and the loop goes on."""
+
         def compute(cells: Sequence[Cell]) -> Vectors:
             start = self._clock()
             ids, cu_seqlens = packed([cell.ids for cell in cells])
-            vectors = self._compute(ids, cu_seqlens, token, lane)
+            vectors = self._compute(ids, cu_seqlens, batch.token, lane)
             self.counters.computed(lane, len(ids), self._clock() - start)
             return vectors
 
         try:
-            outcome = compute_apart(compute, cells)
-        except Exception as error:  # whatever it is, it belongs to the callers, and the loop goes on
-            with self._lock:
-                del self._working[lane]
-                works = self._give_up(cells)
-            if isinstance(error, Cancelled) and self._closed:
-                error = _closed()
-            self._fail(works, error)
-            return
-        good, vectors = outcome.cells, outcome.stacked(self._dimensions)
+            return compute_apart(compute, batch.cells)
+        except BaseException as error:
+            reason = without_panic(error)
+            if not isinstance(reason, Exception):  # Ctrl-C, on a caller's thread
+                raise
+            return Outcome(spoilt=[(batch.cells, reason)])
+
+    def _work_here(self, lane: Lane, batch: Batch, work: Work) -> None:
+        """Compute on a thread that Ctrl-C may interrupt anywhere; what came meanwhile is left to the lane's.
+
+        So is the outcome where others wait for it, too: where one thread answers them all, an interrupt after the first
+        would leave the rest unanswered for ever. No interrupt reaches the lane's thread.
+        """
+        try:
+            self._give_out(lane, batch, self._computed(lane, batch), only=work)
+        finally:
+            with self._lock:  # a thread that wakes takes the lock before its turn of the interpreter: never for nothing
+                if self._draining or batch.outcome is not None or self._scheduler.waiting_tokens(lane):
+                    self._notify()
+
+    def _abandon(self, lane: Lane, work: Work) -> None:
+        """Leave to the lane's thread what this one had in work: its submit was ended by an error, or by an interrupt.
+
+        That may have been at any step, so what is to be done follows from where the rows are.
+        """
+        while True:
+            try:
+                with self._lock:
+                    lost = self._lost(lane, work)
+                    self._notify(lane)  # of what others wait for, too, and of rows that nobody was told of yet
+                self._fail(waiting_on(lost), _interrupted())
+                self._leave([work])
+                return
+            except KeyboardInterrupt:  # once more; the first one is on its way to the caller
+                continue
+
+    def _lost(self, lane: Lane, work: Work) -> list[Cell]:
+        """Hand over the batch of a caller that will not finish it, and return what rows are nowhere now."""
+        batch = self._working.get(lane)
+        mine = batch if batch is not None and batch.caller is work and batch.outcome is None else None
+        if mine is not None:
+            mine.outcome = Outcome(spoilt=[(mine.cells, _interrupted())])
+        known = {id(cell) for each in self._working.values() for cell in each.cells}
+        known |= {id(cell) for cell in work.cells if cell.item is not None and cell.item.waiting}
+        lost = [cell for cell in work.cells if id(cell) not in known]
+        for cell in lost if mine is None else [*lost, *mine.cells]:  # nobody is to join what will not come
+            self._forget(cell)
+        return lost
+
+    def _give_out(self, lane: Lane, batch: Batch, outcome: Outcome, *, only: Work | None = None) -> None:
+        """Give vectors and errors to those who wait; with `only` leave that to the lane's thread where others do."""
+        vectors = outcome.stacked(self._dimensions)
         with self._lock:
-            del self._working[lane]
-            complete = deliver(self._settle(good, vectors), vectors)
+            if self._working.get(lane) is not batch:  # closed meanwhile, and answered with that
+                return
+            if only is not None and any(each is not only for each in self._concerned(batch, outcome)):
+                batch.outcome = outcome
+                return
+            complete = deliver(self._settle(outcome.cells, vectors), vectors)
             failed = [(self._give_up(spoilt), reason) for spoilt, reason in outcome.spoilt]
+            del self._working[lane]
         for work in complete:
             work.answer()
         for works, reason in failed:
-            self._fail(works, reason)
-        self._known.save(good, vectors)
+            self._fail(works, _closed() if isinstance(reason, Cancelled) and self._closed else reason)
+        self._known.save(outcome.cells, vectors)
+
+    def _concerned(self, batch: Batch, outcome: Outcome) -> list[Work]:
+        """Return the requests that wait for a batch, those of the same rows in the other lane included."""
+        return waiting_on([*batch.cells, *(twin for twin, _ in self._known.twins(outcome.cells))])
 
     def _give_up(self, cells: Sequence[Cell]) -> list[Work]:
         """Return the requests that wait for rows which will not be computed. Under the lock."""
         for cell in cells:
             self._forget(cell)
         return waiting_on(cells)
-
-    def _work_here(self, lane: Lane, token: CancelToken, cells: list[Cell]) -> None:
-        """Like `_work`, on a thread that Ctrl-C may interrupt anywhere; what came meanwhile is left to the lane's."""
-        try:
-            self._work(lane, token, cells)
-        except BaseException:
-            with self._lock:
-                working, _ = self._working.get(lane, (None, ()))
-                if working is token:  # else the batch was through, and the lane's thread may have the next one in work
-                    del self._working[lane]
-                for cell in cells:
-                    self._forget(cell)
-            self._fail(waiting_on(cells), Cancelled("the thread that computed this was interrupted; ask again"))
-            raise
-        finally:
-            with self._lock:  # a thread that wakes takes the lock before its turn of the interpreter: never for nothing
-                if self._draining or self._scheduler.waiting_tokens(lane):
-                    self._notify()
 
     def _settle(self, cells: Sequence[Cell], vectors: Vectors) -> list[tuple[Cell, int]]:
         settled = self._known.keep(cells, vectors)
@@ -337,18 +378,25 @@ class Loop:
                 self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
 
     def _fail_rest(self) -> None:
-        """Nothing runs any more: what still waits will not be done."""
+        """No thread of the loop runs any more: what still waits will not be done."""
         for lane in LANES:
-            while batch := self._left(lane):
-                self._fail(waiting_on([item.owner for item in batch]), _closed())
+            while cells := self._left(lane):
+                self._fail(waiting_on(cells), _closed())
 
-    def _left(self, lane: Lane) -> list[Item[Cell]]:
+    def _left(self, lane: Lane) -> Sequence[Cell]:
+        """Take rows that nobody will compute, or give out: those a caller's thread has in work, and those queued."""
         with self._lock:  # two threads may close at once, the second in less patience than the first
-            return self._scheduler.next_batch(lane)
+            if (batch := self._working.pop(lane, None)) is not None:
+                return batch.cells
+            return [item.owner for item in self._scheduler.next_batch(lane)]
 
 
 def _late() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before the request was done; give it more time, or send less at once")
+
+
+def _interrupted() -> Cancelled:
+    return Cancelled("the thread that computed this was interrupted; ask again")
 
 
 def _closed() -> EngineClosed:

@@ -7,6 +7,7 @@ from typing import Any
 
 from embergem.engine.request import Lane, Vectors
 from embergem.engine.scheduler import Item
+from embergem.errors import without_panic
 from embergem.program.batch import Ids
 
 Finish = Callable[[Vectors, list[int]], Any]
@@ -56,9 +57,14 @@ class Work(Future[Any]):
         self.cells = []
         if self.set_running_or_notify_cancel():
             try:
-                self.set_result(self._finish(self.vectors, self.cached))
-            except Exception as error:
-                self.set_exception(error)
+                result = self._finish(self.vectors, self.cached)
+            except BaseException as error:
+                reason = without_panic(error)
+                self.set_exception(reason)
+                if not isinstance(reason, Exception):  # Ctrl-C, on a caller's thread
+                    raise
+            else:
+                self.set_result(result)
 
     def fail(self, error: Exception) -> bool:
         """Give the error to whoever waits, and say whether somebody does. Not under a lock, as above."""
