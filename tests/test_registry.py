@@ -142,6 +142,48 @@ def test_a_load_that_failed_says_why_and_can_be_tried_again(registry, makers):
     assert registry.reason("a") is None
 
 
+class PanicException(BaseException):
+    """As PyO3's: no Exception."""
+
+
+def test_a_panic_while_loading_is_a_load_that_failed(registry, makers):
+    makers["c"].fail = PanicException("index out of bounds")
+    makers["c"].gate.clear()
+    failed = []
+
+    def wait():
+        try:
+            registry.get("c")
+        except ModelFailed as error:
+            failed.append(error.message)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert makers["c"].begun.wait(10)
+    makers["c"].gate.set()
+    waiting.join(10)
+    assert failed == ["the model 'c' could not be loaded: PanicException: index out of bounds"]
+    assert registry.status("c") == "failed"
+    with pytest.raises(ModelFailed, match="index out of bounds"):
+        registry.reload("c")
+    makers["c"].fail = None
+    registry.load("c")
+    assert registry.status("c") == "loaded"
+
+
+def test_a_load_that_got_no_thread_can_be_tried_again(registry, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            registry.get("a")
+    assert registry.status("a") == "unloaded"
+    registry.load("a")
+    assert registry.status("a") == "loaded"
+
+
 def test_an_engine_in_use_is_closed_when_it_is_let_go(registry, makers):
     with registry.use("a") as engine:
         unloading = threading.Thread(target=registry.unload, args=("a",))

@@ -199,7 +199,7 @@ class Registry:
             self._changed.wait_for(lambda: self._closed or loader.done())
             if self._closed:
                 raise _closed()
-        if isinstance(error := loader.exception(), Exception):
+        if (error := loader.exception()) is not None:
             raise entry.failure(error) from error
 
     def remove(self, name: str) -> None:
@@ -297,18 +297,18 @@ class Registry:
         """Load a model, or load it anew, on a thread that does not keep the process alive: it may be a download."""
         entry.began = self._clock()
         loader: Future[None] = Future()
-        entry.loader = loader
         name = f"embergem load {entry.name}"
         threading.Thread(target=self._load, args=(entry, loader), name=name, daemon=True).start()
+        entry.loader = loader  # if there is a thread; it waits for the lock before it says that it is done
         return loader
 
     def _load(self, entry: Entry, loader: Future[None]) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             self._make_room(entry, coming=entry.weight_bytes)
             self._put(entry, entry.spec.load())
             self._make_room(entry)
-        except Exception as failed:
+        except BaseException as failed:  # a panic of native code is no Exception, and nobody else would tell of it
             error = failed
         with self._changed:
             entry.loader = None

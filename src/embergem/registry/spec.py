@@ -66,7 +66,7 @@ class Entry:
     spec: Spec
     held: Held | None = None
     loader: Future[None] | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
     used: float = 0.0
     began: float = 0.0
     seconds: float = FIRST_LOAD
@@ -91,12 +91,12 @@ class Entry:
         """Say why it could not be loaded."""
         return None if self.error is None else reason(self.error)
 
-    def failure(self, error: Exception) -> ModelFailed:
+    def failure(self, error: BaseException) -> ModelFailed:
         """Return the error for whoever asks for it."""
         return ModelFailed(f"the model {self.name!r} could not be loaded: {reason(error)}", param="model")
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return the message of an error, with its kind if it is not one of ours."""
     return error.message if isinstance(error, EmbergemError) else f"{type(error).__name__}: {error}"
 
