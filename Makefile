@@ -51,6 +51,7 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	cargo fmt --check
 	rustfmt --check --edition 2024 crates/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets --profile checks --quiet -- -D warnings
+	cargo clippy --package embergem --no-default-features --profile checks --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --profile checks --quiet
 	$(BIN)/python scripts/check_size.py
 

@@ -3,7 +3,12 @@
 use crate::background::on_a_thread;
 use crate::embeddings::Embeddings;
 use crate::engine::ModelInfo;
-use crate::error::{Error, Result};
+#[cfg_attr(
+    not(feature = "client"),
+    allow(unused_imports, reason = "the documentation links to it")
+)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::registry::{Entry, ModelStatus, Registry};
 use crate::request::{EmbeddingRequest, EmbeddingRequestBuilder};
 use crate::worker::Worker;
