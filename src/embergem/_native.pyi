@@ -145,6 +145,7 @@ class Model:
         """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32.
 
         Runs of the "bulk" lane let interactive ones go first between two steps, whichever model these are of.
+        `NonFiniteOutput.row` is the first row that is not finite.
         """
 
     def profile(self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32]) -> list[float]:

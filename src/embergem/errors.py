@@ -159,6 +159,8 @@ class NonFiniteOutput(EmbergemError):
     """A vector held NaN or infinity; nothing was returned."""
 
     code = "non_finite_output"
+    row: int | None = None
+    """Set by the native module: the first such row of what it computed, which need not be what a caller asked for."""
 
 
 class Cancelled(EmbergemError):

@@ -6,11 +6,20 @@ import struct
 
 import numpy as np
 import pytest
-from goldens import golden
+from goldens import DATA, golden
 from safetensors.numpy import load_file, save_file
 
 from embergem import Embedder
-from embergem.errors import CorruptCheckpoint, InsufficientMemory, LoadError, MissingTensor, UnsupportedModel
+from embergem.checkpoint.location import Location
+from embergem.engine import Engine, Request
+from embergem.errors import (
+    CorruptCheckpoint,
+    InsufficientMemory,
+    LoadError,
+    MissingTensor,
+    NonFiniteOutput,
+    UnsupportedModel,
+)
 
 
 @pytest.fixture
@@ -177,3 +186,22 @@ def test_modules_json_that_points_outside(model):
     (model / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(CorruptCheckpoint, match=r"'\.\./elsewhere' leaves"):
         Embedder(model)
+
+
+def test_a_vector_that_is_not_finite_names_the_input_of_its_caller(tmp_path, monkeypatch):
+    """Numbers that are finite, and whose norm is not, in the row of one token; more inputs than a batch takes."""
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    directory = shutil.copytree(DATA / "bert_mean", tmp_path / "bert_mean")
+    bad = 50
+
+    def overflow(tensors):
+        name = "embeddings.word_embeddings.weight"
+        tensors[name] = tensors[name].copy()
+        tensors[name][bad] = 3e38
+
+    change(directory / "model.safetensors", overflow)
+    with Engine.load(Location("bert", directory), max_batch_tokens=8) as engine:
+        futures = [engine.submit(Request(ids=[[5, 6, 7], [8, 9], [4, 3], [8, bad]])), engine.submit(Request(ids=[[5]]))]
+        with pytest.raises(NonFiniteOutput, match="the vector of input 3 is not finite"):
+            futures[0].result()
+        assert np.isfinite(futures[1].result().vectors).all()

@@ -112,7 +112,9 @@ class Spoiling(Compute):
     def __call__(self, ids, cu_seqlens, cancel, lane):
         vectors = super().__call__(ids, cu_seqlens, cancel, lane)
         if (vectors == 7).any():
-            raise NonFiniteOutput("bad")
+            error = NonFiniteOutput("bad")
+            error.row = int((vectors == 7).argmax())
+            raise error
         return vectors
 
 
@@ -127,8 +129,8 @@ def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(
         last = submit(loop, 8)
         compute.gates["interactive"].set()
         assert [future.result()[0] for future in (*good, last)] == [[1, 2], [3], [4, 5], [8]]
-        for future in bad:
-            with pytest.raises(NonFiniteOutput):
+        for future, index in zip(bad, (1, 0), strict=True):
+            with pytest.raises(NonFiniteOutput, match=f"the vector of input {index} is not finite"):
                 future.result()
         assert loop.stats().errors == {"non_finite_output": 2}
         assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
@@ -138,9 +140,40 @@ def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(
 def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
     compute = Spoiling()
     with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
-        with pytest.raises(NonFiniteOutput):
+        with pytest.raises(NonFiniteOutput, match="input 1 "):
             submit(loop, 1, 7, 3).result()
         assert compute.batches == [[1, 7, 3]]
+
+
+def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_was_in():
+    compute = Spoiling()
+    with contextlib.closing(Loop(compute, 1, 10, "test", cache=Cache(2**16))) as loop:
+        with pytest.raises(NonFiniteOutput, match="input 2 "):
+            submit(loop, 9, 8, 7, 3).result()
+        assert submit(loop, 9).result() == ([9], [0])
+        hold(compute, loop, "interactive", 10)
+        counts = [(submit(loop, *lengths), index) for lengths, index in [((9, 7), 1), ((7,), 0), ((6, 5, 7, 7), 2)]]
+        compute.gates["interactive"].set()
+        for future, index in counts:
+            with pytest.raises(NonFiniteOutput, match=f"input {index} "):
+                future.result()
+
+
+def test_a_row_that_nobody_waits_for_any_more_fails_nobody():
+    class Leaving(Spoiling):
+        left = None
+
+        def __call__(self, *batch):
+            if self.left is not None:
+                self.left.cancel()
+            return super().__call__(*batch)
+
+    compute = Leaving()
+    with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
+        hold(compute, loop)
+        compute.left, stays = submit(loop, 7), submit(loop, 3, 4)
+        compute.gates["interactive"].set()
+        assert stays.result() == ([3, 4], [])
 
 
 def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):

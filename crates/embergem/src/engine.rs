@@ -171,8 +171,14 @@ impl Engine {
         }
     }
 
-    /// The vectors of packed rows, or none when `stop` was set.
-    pub fn run(&self, ids: &[u32], cu_seqlens: &[u32], lane: Lane, stop: &AtomicBool) -> Result<Option<Vec<f32>>> {
+    /// The vectors of packed rows, or none when `stop` was set. The core's errors count these rows, not a request's.
+    pub fn run(
+        &self,
+        ids: &[u32],
+        cu_seqlens: &[u32],
+        lane: Lane,
+        stop: &AtomicBool,
+    ) -> embergem_core::Result<Option<Vec<f32>>> {
         let mut run = self.model.start(ids, cu_seqlens)?.in_lane(lane);
         match run.advance(Pool::global(), stop) {
             Progress::Done => Ok(Some(run.vectors()?)),

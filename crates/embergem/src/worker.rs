@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, Waiting};
 use crate::request::EmbeddingRequest;
 use crate::settings::Settings;
-use embergem_core::Lane;
+use embergem_core::{Error as Core, Lane};
 use embergem_text::Row;
 use futures_channel::oneshot;
 use log::info;
@@ -223,10 +223,11 @@ impl Shared {
         match self.engine.run(&ids, &ends, lane(rows), stop) {
             Ok(Some(vectors)) => self.deliver(rows, vectors),
             Ok(None) => return, // everybody has gone, or the model is closed
-            Err(Error::NonFiniteOutput(_)) if !rows.iter().all(|row| same(row, &rows[0])) => {
+            Err(Core::NonFinite { .. }) if !rows.iter().all(|row| same(row, &rows[0])) => {
                 return rows.chunk_by(same).for_each(|own| self.answer(own, stop));
             }
-            Err(error) => self.fail(rows, &error),
+            Err(Core::NonFinite { row }) => self.fail(rows, &not_finite(rows[row].index)),
+            Err(error) => self.fail(rows, &error.into()),
         }
         if self.throughput_logging {
             let seconds = start.elapsed().as_secs_f64();
@@ -365,6 +366,13 @@ fn again(error: &Error) -> Error {
         Error::NonFiniteOutput(message) => Error::NonFiniteOutput(message.clone()),
         other => Error::RequestValidation(other.to_string()),
     }
+}
+
+/// The error of a row, counted as its caller counts.
+fn not_finite(index: usize) -> Error {
+    Error::NonFiniteOutput(format!(
+        "the vector of input {index} is not finite; nothing was returned"
+    ))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {

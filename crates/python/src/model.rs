@@ -191,5 +191,12 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Cancelled => "Cancelled",
         _ => "UnsupportedModel",
     };
-    raise(py, class, error.to_string())
+    let raised = raise(py, class, error.to_string());
+    if let Error::NonFinite { row } = error {
+        // Callers count within their own requests, of which this batch may have had several.
+        if let Err(other) = raised.value(py).setattr("row", row) {
+            return other;
+        }
+    }
+    raised
 }

@@ -46,7 +46,8 @@ class Batch:
 def compute_apart(compute: Callable[[Sequence[Cell]], Vectors], cells: Sequence[Cell]) -> Outcome:
     """Compute a batch; where the vectors are not finite, by halves, until what is not finite is of one request alone.
 
-    Nothing is computed twice of a batch that belongs to one request, or that is as it should be.
+    It may be of several that wait for the very same rows, or of none any more. Nothing is computed twice of a batch
+    that belongs to one request, or that is as it should be.
     """
     outcome = Outcome()
     parts = [cells]
@@ -56,9 +57,22 @@ def compute_apart(compute: Callable[[Sequence[Cell]], Vectors], cells: Sequence[
             outcome.vectors.append(compute(part))
             outcome.cells += part
         except NonFiniteOutput as error:
-            if len(part) > 1 and len(waiting_on(part)) > 1:
+            if len({frozenset(id(work) for work, _ in cell.waiters) for cell in part}) > 1:
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
             else:
                 outcome.spoilt.append((part, error))
     return outcome
+
+
+def blamed(cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Exception]]:
+    """Return who waits for these rows, each with the reason why they do not come, which names an input of theirs."""
+    bad = cells[reason.row].waiters if isinstance(reason, NonFiniteOutput) and reason.row is not None else []
+    first: dict[int, int] = {}
+    for work, index in bad:
+        first[id(work)] = min(index, first.get(id(work), index))
+    return [(work, _of_input(first[id(work)]) if id(work) in first else reason) for work in waiting_on(cells)]
+
+
+def _of_input(index: int) -> NonFiniteOutput:
+    return NonFiniteOutput(f"the vector of input {index} is not finite; nothing was returned")

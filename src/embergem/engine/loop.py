@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from embergem._native import CancelToken
-from embergem.engine.apart import Batch, Outcome, compute_apart
+from embergem.engine.apart import Batch, Outcome, blamed, compute_apart
 from embergem.engine.cache import Cache
 from embergem.engine.known import Known
 from embergem.engine.request import LANES, Lane, Row, Vectors
@@ -343,23 +343,23 @@ class Loop:
                 batch.outcome = outcome
                 return
             complete = deliver(self._settle(outcome.cells, vectors), vectors)
-            failed = [(self._give_up(spoilt), reason) for spoilt, reason in outcome.spoilt]
+            failed = [each for cells, reason in outcome.spoilt for each in self._give_up(cells, reason)]
             del self._working[lane]
         for work in complete:
             work.answer()
-        for works, reason in failed:
-            self._fail(works, _closed() if isinstance(reason, Cancelled) and self._closed else reason)
+        for failing, reason in failed:
+            self._fail([failing], _closed() if isinstance(reason, Cancelled) and self._closed else reason)
         self._known.save(outcome.cells, vectors)
 
     def _concerned(self, batch: Batch, outcome: Outcome) -> list[Work]:
         """Return the requests that wait for a batch, those of the same rows in the other lane included."""
         return waiting_on([*batch.cells, *(twin for twin, _ in self._known.twins(outcome.cells))])
 
-    def _give_up(self, cells: Sequence[Cell]) -> list[Work]:
-        """Return the requests that wait for rows which will not be computed. Under the lock."""
+    def _give_up(self, cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Exception]]:
+        """Return the requests that wait for rows which will not be computed, with what to tell them. Under the lock."""
         for cell in cells:
             self._forget(cell)
-        return waiting_on(cells)
+        return blamed(cells, reason)
 
     def _settle(self, cells: Sequence[Cell], vectors: Vectors) -> list[tuple[Cell, int]]:
         settled = self._known.keep(cells, vectors)
