@@ -229,6 +229,25 @@ def test_connections_at_work_are_the_limit(parser, registry):
                 assert one_answer(fourth) == 200
 
 
+def test_who_sends_a_head_bit_by_bit_keeps_nobody_out(parser, registry):
+    with listening(registry, max_connections=3) as address:
+        first, second = socket.create_connection(address), socket.create_connection(address)
+        with first, second, socket.create_connection(address) as third:
+            for connection in (first, second, first):
+                connection.sendall(HEAD if connection is second else b"POST /v1/embeddings HTTP/1.1\r\nX-Slow: ")
+            third.sendall(REQUEST)
+            assert one_answer(third) == 200  # so the server has read what was sent before
+            with socket.create_connection(address) as fourth:
+                fourth.sendall(REQUEST)
+                assert one_answer(fourth) == 200
+                first.settimeout(10)
+                assert first.recv(1) == b""
+                third.sendall(REQUEST)
+                assert one_answer(third) == 200
+                second.sendall(REQUEST.removeprefix(HEAD))  # whoever goes on has an answer
+                assert one_answer(second) == 200
+
+
 def pieces(random):
     """Six requests in one stream of bytes, cut anywhere, with the statuses of their answers."""
     soon = HEAD + b"X-Request-Timeout: soon\r\n"

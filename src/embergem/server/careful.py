@@ -34,7 +34,8 @@ def careful(
     """Return the protocol `base` of uvicorn with limits: for receiving and sending, for headers, and for connections.
 
     `seconds` is an absolute deadline for a request to be whole, from its first byte on. Where `connections` are open
-    the one that has been idle longest makes room for a new one.
+    the one that has been idle longest makes room for a new one. Until the head of a request is whole it is idle still:
+    a client at work sends a head in one go, and who does not could hold a place for `seconds` with a single byte.
     """
     idle: dict[Any, None] = {}  # connections without a request, in the order in which they became so
 
@@ -59,7 +60,6 @@ def careful(
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            idle.pop(self, None)
             self.arm()
             before = self.in_head()
             super().data_received(data)
@@ -117,8 +117,13 @@ def careful(
         def watch(self) -> None:
             """Decide who waits for whom, after anything that may have changed it."""
             if self.transport.is_closing() or self.answering():
+                idle.pop(self, None)
                 self.disarm()
-            elif self.in_body() or self.head:
+            elif self.in_body():
+                idle.pop(self, None)
+                self.arm()
+            elif self.head:
+                idle[self] = None  # it keeps its place: a byte now and then makes it no younger
                 self.arm()
             else:
                 idle[self] = None
