@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from embergem.engine import apart, known, work
+from embergem.engine import apart, known, ledger, work
 from embergem.engine import loop as loop_module
 from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
@@ -537,7 +537,7 @@ class Interrupting:
 
     def __init__(self, number):
         self.left = number
-        self.files = {module.__file__ for module in (apart, known, loop_module, work)}
+        self.files = {module.__file__ for module in (apart, known, ledger, loop_module, work)}
 
     def __enter__(self):
         sys.settrace(self.trace)

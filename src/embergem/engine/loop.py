@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from embergem._native import CancelToken
-from embergem.engine.apart import Batch, Outcome, blamed, compute_apart
+from embergem.engine.apart import Batch, Outcome, compute_apart
 from embergem.engine.cache import Cache
 from embergem.engine.known import Known
+from embergem.engine.ledger import Ledger
 from embergem.engine.request import LANES, Lane, Row, Vectors
 from embergem.engine.scheduler import Scheduler
 from embergem.engine.stats import Counters, Stats
 from embergem.engine.throughput import Compute
-from embergem.engine.work import Cell, Finish, Work, deliver, waiting_on
+from embergem.engine.work import Cell, Finish, Work, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded, without_panic
 from embergem.program.batch import packed
 
@@ -70,14 +71,14 @@ class Loop:
         self._dimensions = dimensions
         self._large_tokens = large_tokens
         self._max_queue_tokens = max_queue_tokens
-        self._known = Known(cache, space)
         self._clock = clock
         self._scheduler: Scheduler[Cell] = Scheduler(max_batch_tokens, max_batch_rows, clock=clock)
+        self._known = Known(cache, space)
+        self._ledger = Ledger(self._scheduler, self._known, self.counters, clock)
         self._lock = threading.Lock()
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._closed = False
         self._draining = False
-        self._working: dict[Lane, Batch] = {}  # who takes a batch out of this answers those who wait for it
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name=f"embergem {name} {lane}", daemon=True)
             for lane in LANES
@@ -132,9 +133,9 @@ class Loop:
                 self._require_room(waiting, lane, tenant)
                 if admit is not None:
                     admit(tokens)
-                self._enqueue(work, joined, new)
+                self._ledger.enter(work, joined, new)
                 alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
-                batch = self._take(lane, work) if blocking and alone and waiting <= HERE_TOKENS else None
+                batch = self._ledger.take(lane, work) if blocking and alone and waiting <= HERE_TOKENS else None
                 if new and batch is None:
                     self._notify(lane if deadline is None else None)  # the idle lane's sees to a deadline, too
                 complete = work.settled = work.missing == 0  # else the loop completes it, once the lock is free
@@ -167,7 +168,7 @@ class Loop:
             self._draining = True
             if not drain:
                 self._closed = True
-                for batch in self._working.values():
+                for batch in self._ledger.working.values():
                     batch.token.cancel()
             self._notify()
         for thread in self._threads:
@@ -186,43 +187,14 @@ class Loop:
             retry_after=seconds,
         )
 
-    def _enqueue(self, work: Work, joined: Sequence[tuple[Cell, int]], new: Sequence[Cell]) -> None:
-        work.cells = [*new, *(cell for cell, _ in joined)]  # first: an interrupt may come before the rest is done
-        for cell, index in joined:
-            cell.waiters.append((work, index))
-        for cell in new:
-            self._known.begin(cell)
-        if new:
-            rows = [(cell, len(cell.ids)) for cell in new]
-            items = self._scheduler.add(rows, lane=new[0].lane, tenant=work.tenant, deadline=work.deadline)
-            for cell, item in zip(new, items, strict=True):
-                cell.item = item
-        work.missing = len(work.vectors) - len(work.cached)
-
     def _notify(self, lane: Lane | None = None) -> None:
         """Wake the thread of a lane, or of all."""
         for each in LANES if lane is None else (lane,):
             self._wake[each].notify()
 
     def _leave(self, works: Sequence[Work]) -> None:
-        """Take requests that were cancelled or failed out of everything."""
-        gone = set(map(id, works))
         with self._lock:
-            for cell in {id(cell): cell for work in works for cell in work.cells}.values():
-                cell.waiters = [waiter for waiter in cell.waiters if id(waiter[0]) not in gone]
-                if not cell.waiters and cell.item is not None and cell.item.waiting:
-                    self._forget(cell)
-            for batch in self._working.values():
-                if not any(cell.waiters for cell in batch.cells):
-                    batch.token.cancel()
-                    for cell in batch.cells:  # nobody is to join what will not come
-                        self._forget(cell)
-
-    def _forget(self, cell: Cell) -> None:
-        """Nobody waits for this row any more, or its vector is there."""
-        if cell.item is not None:
-            self._scheduler.drop(cell.item)
-        self._known.end(cell)
+            self._ledger.leave(works)
 
     def _run(self, lane: Lane) -> None:
         while (batch := self._next(lane)) is not None:
@@ -232,46 +204,21 @@ class Loop:
         """Wait for a lane's next batch, or for one that a caller's thread has left; None when the thread is to end."""
         while True:
             with self._lock:
-                late = self._expire()
+                late, moved = self._ledger.expire()
+                if moved:
+                    self._notify()
                 if not late:
-                    working = self._working.get(lane)
+                    working = self._ledger.working.get(lane)
                     if working is not None and working.outcome is not None:
                         return working
                     if self._closed:
                         return None
-                    if batch := self._take(lane):
+                    if batch := self._ledger.take(lane):
                         return batch
                     if self._draining and working is None:
                         return None
                     self._wake[lane].wait(self._scheduler.until_deadline())
             self._fail(late, _late())
-
-    def _take(self, lane: Lane, caller: Work | None = None) -> Batch | None:
-        """Take the next batch of a lane where none is in work; None where nothing waits. Under the lock."""
-        if lane in self._working or not (items := self._scheduler.next_batch(lane)):
-            return None
-        now = self._clock()
-        self.counters.left_queue(lane, len(items), sum(now - item.since for item in items))
-        batch = self._working[lane] = Batch(CancelToken(), [item.owner for item in items], caller)
-        return batch
-
-    def _expire(self) -> list[Work]:
-        """Drop rows whose deadline has passed, and return the requests to fail; who else waits for a row keeps it."""
-        now = self._clock()
-        late: dict[int, Work] = {}
-        for cell in self._scheduler.expire():
-            gone = [work for work, _ in cell.waiters if work.deadline is not None and work.deadline <= now]
-            late |= {id(work): work for work in gone}
-            if rest := [work for work, _ in cell.waiters if work not in gone]:
-                deadlines = [work.deadline for work in rest if work.deadline is not None]
-                deadline = max(deadlines) if len(deadlines) == len(rest) else None
-                [cell.item] = self._scheduler.add(
-                    [(cell, len(cell.ids))], lane=cell.lane, tenant=rest[0].tenant, deadline=deadline
-                )
-                self._notify()
-            else:
-                self._known.end(cell)  # it will not be computed: whoever asks for it next must not wait for it
-        return list(late.values())
 
     def _computed(self, lane: Lane, batch: Batch) -> Outcome:
         """Compute a batch. Whatever goes wrong belongs to those who wait for it, and the loop goes on."""
@@ -312,7 +259,7 @@ class Loop:
         while True:
             try:
                 with self._lock:
-                    lost = self._lost(lane, work)
+                    lost = self._ledger.lost(lane, work, _interrupted())
                     self._notify(lane)  # of what others wait for, too, and of rows that nobody was told of yet
                 self._fail(waiting_on(lost), _interrupted())
                 self._leave([work])
@@ -320,52 +267,21 @@ class Loop:
             except KeyboardInterrupt:  # once more; the first one is on its way to the caller
                 continue
 
-    def _lost(self, lane: Lane, work: Work) -> list[Cell]:
-        """Hand over the batch of a caller that will not finish it, and return what rows are nowhere now."""
-        batch = self._working.get(lane)
-        mine = batch if batch is not None and batch.caller is work and batch.outcome is None else None
-        if mine is not None:
-            mine.outcome = Outcome(spoilt=[(mine.cells, _interrupted())])
-        known = {id(cell) for each in self._working.values() for cell in each.cells}
-        known |= {id(cell) for cell in work.cells if cell.item is not None and cell.item.waiting}
-        lost = [cell for cell in work.cells if id(cell) not in known]
-        for cell in lost if mine is None else [*lost, *mine.cells]:  # nobody is to join what will not come
-            self._forget(cell)
-        return lost
-
     def _give_out(self, lane: Lane, batch: Batch, outcome: Outcome, *, only: Work | None = None) -> None:
         """Give vectors and errors to those who wait; with `only` leave that to the lane's thread where others do."""
         vectors = outcome.stacked(self._dimensions)
         with self._lock:
-            if self._working.get(lane) is not batch:  # closed meanwhile, and answered with that
+            if self._ledger.working.get(lane) is not batch:  # closed meanwhile, and answered with that
                 return
-            if only is not None and any(each is not only for each in self._concerned(batch, outcome)):
+            if only is not None and any(each is not only for each in self._ledger.concerned(batch, outcome)):
                 batch.outcome = outcome
                 return
-            complete = deliver(self._settle(outcome.cells, vectors), vectors)
-            failed = [each for cells, reason in outcome.spoilt for each in self._give_up(cells, reason)]
-            del self._working[lane]
+            complete, failed = self._ledger.settle(lane, outcome, vectors)
         for work in complete:
             work.answer()
         for failing, reason in failed:
             self._fail([failing], _closed() if isinstance(reason, Cancelled) and self._closed else reason)
         self._known.save(outcome.cells, vectors)
-
-    def _concerned(self, batch: Batch, outcome: Outcome) -> list[Work]:
-        """Return the requests that wait for a batch, those of the same rows in the other lane included."""
-        return waiting_on([*batch.cells, *(twin for twin, _ in self._known.twins(outcome.cells))])
-
-    def _give_up(self, cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Exception]]:
-        """Return the requests that wait for rows which will not be computed, with what to tell them. Under the lock."""
-        for cell in cells:
-            self._forget(cell)
-        return blamed(cells, reason)
-
-    def _settle(self, cells: Sequence[Cell], vectors: Vectors) -> list[tuple[Cell, int]]:
-        settled = self._known.keep(cells, vectors)
-        for cell, _ in settled:
-            self._forget(cell)
-        return settled
 
     def _fail(self, works: Sequence[Work], error: Exception) -> None:
         with self._lock:
@@ -380,15 +296,12 @@ class Loop:
     def _fail_rest(self) -> None:
         """No thread of the loop runs any more: what still waits will not be done."""
         for lane in LANES:
-            while cells := self._left(lane):
+            while True:
+                with self._lock:  # two threads may close at once, the second in less patience than the first
+                    cells = self._ledger.rest(lane)
+                if not cells:
+                    break
                 self._fail(waiting_on(cells), _closed())
-
-    def _left(self, lane: Lane) -> Sequence[Cell]:
-        """Take rows that nobody will compute, or give out: those a caller's thread has in work, and those queued."""
-        with self._lock:  # two threads may close at once, the second in less patience than the first
-            if (batch := self._working.pop(lane, None)) is not None:
-                return batch.cells
-            return [item.owner for item in self._scheduler.next_batch(lane)]
 
 
 def _late() -> DeadlineExceeded:
