@@ -1,8 +1,7 @@
 """One model, ready to embed: text pipeline, loop and executor behind `embed` and `submit`."""
 
-import logging
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,27 +9,20 @@ from types import TracebackType
 
 import numpy as np
 
-from embergem._native import Model, TextPipeline, __version__
+from embergem._native import __version__
 from embergem._native import cut as native_cut
-from embergem.checkpoint import packed, scanned
 from embergem.checkpoint.location import Location
-from embergem.checkpoint.read import read
-from embergem.engine import budget, dropped, fork
-from embergem.engine.arithmetic import DTYPES, load_as
+from embergem.engine import dropped, fork
 from embergem.engine.cache import Cache
-from embergem.engine.fingerprint import fingerprint
+from embergem.engine.loaded import Loaded, load, require_positive
 from embergem.engine.loop import Loop
-from embergem.engine.prepare import check, prepare, self_check
 from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
 from embergem.engine.throughput import Throughput
-from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady, UnsupportedOption
+from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
 from embergem.program.flops import flops, step_flops
 from embergem.program.memory import weight_bytes
-from embergem.program.program import Program, Step
-from embergem.selfcheck import Report
-
-log = logging.getLogger(__name__)
+from embergem.program.program import Step
 
 
 class Engine:
@@ -56,34 +48,24 @@ class Engine:
 
     def __init__(
         self,
+        loaded: Loaded,
         *,
-        name: str,
-        model_type: str,
-        model: Model,
-        program: Program,
-        text: TextPipeline,
-        limit: int,
-        trained_dimensions: Sequence[int],
-        norm_before_cut: bool,
-        fingerprint: str,
-        cosine: float,
-        report: Report,
-        max_batch_tokens: int,
         max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
         cache: Cache | None = None,
         throughput_logging: bool = False,
     ) -> None:
-        self.id = name
-        self.report = report
-        self.model_type = model_type
+        model, program, text = loaded.model, loaded.program, loaded.text
+        self.id = loaded.name
+        self.report = loaded.report
+        self.model_type = loaded.model_type
         self.weight_bytes = weight_bytes(program, model.dtype)
         self.dtype = model.dtype
-        self.fingerprint = fingerprint
-        self.cosine = cosine
-        self.limit = limit
+        self.fingerprint = loaded.fingerprint
+        self.cosine = loaded.cosine
+        self.limit = loaded.limit
         self.dimensions = model.dimensions
-        smaller = sorted((size for size in trained_dimensions if size < model.dimensions), reverse=True)
+        smaller = sorted((size for size in loaded.trained_dimensions if size < model.dimensions), reverse=True)
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
         self.instruction_set = model.instruction_set
@@ -91,19 +73,19 @@ class Engine:
         self.vocab_size = model.vocab_size
         self._model = model
         self._program = program
-        self._norm_before_cut = norm_before_cut
+        self._norm_before_cut = loaded.norm_before_cut
         self._text = text
-        self._throughput = Throughput(name) if throughput_logging else None
+        self._throughput = Throughput(loaded.name) if throughput_logging else None
         self._loop = Loop(
             self._throughput.measured(model.run) if self._throughput else model.run,
             model.dimensions,
-            max_batch_tokens,
-            name,
+            loaded.max_batch_tokens,
+            loaded.name,
             max_batch_rows=max_batch_rows,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
             # What the bits of a vector depend on besides its ids.
-            space=f"{fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
+            space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
         dropped.watch(self, self._loop)
 
@@ -141,64 +123,19 @@ class Engine:
             LoadError: The checkpoint is damaged, incomplete or of an unknown kind.
             InsufficientMemory: Its weights do not fit.
         """
-        _check_options(dtype, threads, device)
-        _check_bounds(
-            max_batch_tokens=max_batch_tokens, max_batch_rows=max_batch_rows, max_queue_tokens=max_queue_tokens
-        )
-        fork.claim()
-        stored = read(location)
-        checkpoint = stored if tokenizer is None else replace(stored, tokenizer=tokenizer)
-        kind = prepare(checkpoint, location.id, arch=arch, window=window)
-        limit, files = kind.limit, checkpoint.files
-        fresh = not scanned.remembered(checkpoint.weights)
-        with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
-            text = beside.submit(
-                TextPipeline,
-                str(checkpoint.tokenizer),
-                limit=limit,
-                vocab_size=kind.vocab_size,
-                prompts=checkpoint.prompts,
-                builtin_prompts=kind.builtin_prompts,
-                bare=kind.bare,
-            )
-            program = kind.program
-            source = program.to_json()
-            model, least = load_as(
-                dtype,
-                lambda dtype: Model.load(
-                    source,
-                    files,
-                    threads=threads,
-                    dtype=dtype,
-                    scan=fresh,
-                    packed=packed.place(),
-                    packed_limit=packed.limit(),
-                ),
-                checkpoint.weights,
-                location.id,
-            )
-        space = fingerprint(checkpoint, program)
-        if stored.compiled:
-            check(model, stored.compiled, space if tokenizer is None else fingerprint(stored, program))
-        if fresh:
-            scanned.remember(checkpoint.weights)
-        report = self_check(checkpoint, kind, location, model, text.result(), least, window)
-        if max_batch_tokens is None:  # what a model that does not answer would do is not worth measuring
-            broken = bool(report.failures)
-            max_batch_tokens = budget.SIZES[0] if broken else budget.measured(model, checkpoint.weights, limit)
-        return cls(
-            name=location.id,
-            model_type=kind.model_type,
-            model=model,
-            program=program,
-            text=text.result(),
-            limit=limit,
-            trained_dimensions=kind.trained_dimensions,
-            norm_before_cut=kind.norm_before_cut,
-            fingerprint=space,
-            cosine=least,
-            report=report,
+        require_positive(max_batch_rows=max_batch_rows, max_queue_tokens=max_queue_tokens)
+        loaded = load(
+            location,
+            dtype=dtype,
+            threads=threads,
+            device=device,
             max_batch_tokens=max_batch_tokens,
+            tokenizer=tokenizer,
+            arch=arch,
+            window=window,
+        )
+        return cls(
+            loaded,
             max_batch_rows=max_batch_rows,
             max_queue_tokens=max_queue_tokens,
             cache=cache,
@@ -372,21 +309,3 @@ def in_words(sizes: Sequence[int]) -> str:
     if len(sizes) > 16 and sizes[0] - sizes[-1] == len(sizes) - 1:
         return f"{sizes[-1]} to {sizes[0]}"
     return ", ".join(str(size) for size in sizes)
-
-
-def _check_options(dtype: str, threads: int | None, device: str | None) -> None:
-    if dtype not in DTYPES:
-        why = " (its largest number is 65,504, which activations of Gemma models pass)" if dtype == "float16" else ""
-        raise UnsupportedOption(
-            f"dtype={dtype!r} is not available{why}. This version has: {', '.join(DTYPES)}", param="dtype"
-        )
-    if device not in (None, "cpu"):
-        raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
-    if threads is not None and threads < 1:
-        raise UnsupportedOption(f"threads={threads} is not possible; give 1 or more, or None for all", param="threads")
-
-
-def _check_bounds(**bounds: int | None) -> None:
-    for name, value in bounds.items():
-        if value is not None and value < 1:
-            raise UnsupportedOption(f"{name}={value} is not possible; give 1 or more, or None", param=name)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from embergem._native import CancelToken
 from embergem.engine.apart import Batch, Outcome, compute_apart
 from embergem.engine.cache import Cache
 from embergem.engine.known import Known
