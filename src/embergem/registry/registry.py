@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from embergem.engine import Engine
-from embergem.errors import EngineClosed, ModelLoading, UnknownModel, UnsupportedOption
+from embergem.errors import EngineClosed, ModelLoading
+from embergem.registry.names import Names
 from embergem.registry.spec import Entry, Held, Spec, Status, cannot_load
-
-DEFAULT = "default"
 
 
 class Registry:
@@ -46,15 +45,12 @@ class Registry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed = threading.Condition()
-        self._entries: dict[str, Entry] = {}
-        self._aliases: dict[str, str] = {}
+        self._names = Names()
         self._max_bytes = max_bytes
         self._clock = clock
         self._closed = False
-        self._default: str | None = None
         for name, engine in (engines or {}).items():
-            self.add(name, Spec(load=cannot_load(name), lazy=True))
-            entry = self._entries[name]
+            entry = self._names.add(name, Spec(load=cannot_load(name), lazy=True))
             entry.held, entry.weight_bytes, entry.used = Held(engine), engine.weight_bytes, clock()
         if default is not None:
             self.default = default
@@ -62,12 +58,12 @@ class Registry:
     @property
     def default(self) -> str | None:
         """The name that "default" stands for; None when there is no model."""
-        return self._default
+        return self._names.default
 
     @default.setter
     def default(self, name: str) -> None:
         with self._changed:
-            self._default = self._entry(name).name
+            self._names.default = self._names.find(name).name
 
     def add(self, name: str, spec: Spec) -> None:
         """Serve another model; the first becomes the default.
@@ -76,18 +72,12 @@ class Registry:
             UnsupportedOption: A name or alias is taken.
         """
         with self._changed:
-            for wanted in (name, *spec.aliases):
-                if wanted == DEFAULT or wanted in self._entries or wanted in self._aliases:
-                    raise UnsupportedOption(f"the name {wanted!r} is taken; give each model names of its own")
-            self._entries[name] = Entry(name, spec)
-            self._aliases |= dict.fromkeys(spec.aliases, name)
-            if self._default is None:
-                self._default = name
+            self._names.add(name, spec)
 
     def start(self) -> None:
         """Begin to load, beside each other, all models that are not lazy; returns at once."""
         with self._changed:
-            for entry in self._entries.values():
+            for entry in self._names.entries.values():
                 if not entry.spec.lazy and entry.status == "unloaded":
                     self._begin(entry)
 
@@ -100,8 +90,8 @@ class Registry:
     def ready(self) -> bool:
         """Whether every model that is not lazy can be asked."""
         with self._changed:
-            return bool(self._entries) and not any(
-                entry.status in ("loading", "failed") for entry in self._entries.values() if not entry.spec.lazy
+            return bool(self._names.entries) and not any(
+                entry.status in ("loading", "failed") for entry in self._names.entries.values() if not entry.spec.lazy
             )
 
     @contextmanager
@@ -133,28 +123,28 @@ class Registry:
     def peek(self, name: str) -> Engine | None:
         """Return the engine if it is loaded, without loading it and without counting as a use."""
         with self._changed:
-            held = self._entry(name).held
+            held = self._names.find(name).held
             return None if held is None else held.engine
 
     def names(self) -> list[str]:
         """Names of all models, loaded or not."""
         with self._changed:
-            return list(self._entries)
+            return list(self._names.entries)
 
     def aliases(self) -> dict[str, str]:
         """Names that other names stand for."""
         with self._changed:
-            return dict(self._aliases)
+            return dict(self._names.aliases)
 
     def status(self, name: str) -> Status:
         """Say how it is with a model."""
         with self._changed:
-            return self._entry(name).status
+            return self._names.find(name).status
 
     def reason(self, name: str) -> str | None:
         """Say why a model could not be loaded; None if it has not failed."""
         with self._changed:
-            return self._entry(name).reason
+            return self._names.find(name).reason
 
     def load(self, name: str) -> None:
         """Load a model that is not loaded, also one that has failed, and wait for it.
@@ -163,7 +153,7 @@ class Registry:
             ModelFailed: It could not be loaded.
         """
         with self._changed:
-            entry = self._entry(name)
+            entry = self._names.find(name)
             if entry.loader is None:
                 entry.error = None
         with self.use(name):
@@ -175,7 +165,7 @@ class Registry:
         Nothing happens if it is unloaded already. The default stays what it is.
         """
         with self._changed:
-            entry = self._entry(name)
+            entry = self._names.find(name)
             self._await_loader(entry)
             held, entry.held, entry.error = entry.held, None, None
         self._retire(held)
@@ -189,7 +179,7 @@ class Registry:
             ModelFailed: It could not be loaded.
         """
         with self._changed:
-            entry = self._entry(name)
+            entry = self._names.find(name)
             self._await_loader(entry)
             if self._closed:
                 raise _closed()
@@ -205,12 +195,9 @@ class Registry:
     def remove(self, name: str) -> None:
         """Unload a model and forget it and its aliases. If it was the default, the first of the others is."""
         with self._changed:
-            entry = self._entry(name)
+            entry = self._names.find(name)
             self._await_loader(entry)
-            self._entries.pop(entry.name, None)
-            self._aliases = {alias: name for alias, name in self._aliases.items() if name != entry.name}
-            if self._default == entry.name:
-                self._default = next(iter(self._entries), None)
+            self._names.remove(entry)
             held, entry.held = entry.held, None
         self._retire(held)
 
@@ -220,10 +207,10 @@ class Registry:
             now = self._clock()
             due = {
                 entry.name: entry.used + entry.spec.keep_alive - now
-                for entry in self._entries.values()
+                for entry in self._names.entries.values()
                 if entry.held is not None and entry.spec.keep_alive is not None and not entry.busy
             }
-            idle = [self._entries[name] for name, left in due.items() if left <= 0]
+            idle = [self._names.entries[name] for name, left in due.items() if left <= 0]
             gone = [entry.held for entry in idle]
             for entry in idle:
                 entry.held = None
@@ -243,7 +230,7 @@ class Registry:
             self._changed.notify_all()
             if wait:
                 self._changed.wait_for(lambda: not self._loading())
-            held = [entry.held for entry in self._entries.values() if entry.held is not None]
+            held = [entry.held for entry in self._names.entries.values() if entry.held is not None]
             loading = self._loading()
         for one in held:
             one.engine.close(drain=drain)
@@ -257,18 +244,10 @@ class Registry:
     ) -> None:
         self.close()
 
-    def _entry(self, name: str) -> Entry:
-        wanted = self._default if name == DEFAULT else self._aliases.get(name, name)
-        entry = None if wanted is None else self._entries.get(wanted)
-        if entry is None:
-            known = ", ".join([DEFAULT, *self._entries, *self._aliases]) if self._entries else "no model at all"
-            raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
-        return entry
-
     def _hold(self, name: str, wait: bool) -> Held:
         with self._changed:
             while True:
-                entry = self._entry(name)
+                entry = self._names.find(name)
                 if self._closed:
                     raise _closed()
                 if entry.held is not None:
@@ -287,7 +266,7 @@ class Registry:
                 self._changed.wait()
 
     def _loading(self) -> bool:
-        return any(entry.loader is not None for entry in self._entries.values())
+        return any(entry.loader is not None for entry in self._names.entries.values())
 
     def _await_loader(self, entry: Entry) -> None:
         """Wait until a model is not being loaded, or the registry is closed."""
@@ -342,7 +321,9 @@ class Registry:
         if self._max_bytes is None:
             return
         with self._changed:
-            loaded = sorted((one for one in self._entries.values() if one.held is not None), key=lambda one: one.used)
+            loaded = sorted(
+                (one for one in self._names.entries.values() if one.held is not None), key=lambda one: one.used
+            )
             needed = coming + sum(one.weight_bytes for one in loaded) - self._max_bytes
             gone = []
             for other in loaded if keep is not None else loaded[:-1]:
