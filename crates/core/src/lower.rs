@@ -1,6 +1,9 @@
 //! Lowers a program's steps to kernels: finds and packs the weights, and checks once everything that the kernels later
 //! take for granted (buffers, columns, widths, overlaps), so that no index is checked in a hot loop.
 
+mod operands;
+
+use self::operands::{Written, axis_of, overlaps, same_width};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::Operation;
@@ -114,37 +117,6 @@ pub fn lower(
     Ok(steps)
 }
 
-/// The columns that steps have written. Buffers go from one batch to the next: what no step has written holds what an
-/// earlier batch left there.
-#[derive(Default)]
-struct Written(Vec<Operand>);
-
-impl Written {
-    fn add(&mut self, operand: Operand) {
-        self.0.push(operand);
-    }
-
-    /// The operands hold this batch's values only.
-    fn require(&self, operands: &[Operand]) -> Result<()> {
-        for operand in operands {
-            let mut column = operand.column;
-            let end = column.saturating_add(operand.width);
-            let next = |column: usize| {
-                let covers = |one: &&Operand| {
-                    one.buffer == operand.buffer && (one.column..one.column + one.width).contains(&column)
-                };
-                self.0.iter().filter(covers).map(|one| one.column + one.width).max()
-            };
-            while column < end {
-                column = next(column).ok_or_else(|| {
-                    Error::Program(format!("reads {operand:?}, and column {column} was never written"))
-                })?;
-            }
-        }
-        Ok(())
-    }
-}
-
 struct Context<'a> {
     program: &'a Program,
     checkpoint: &'a Checkpoint,
@@ -155,9 +127,9 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn step(&self, step: &Step) -> Result<Lowered> {
-        let axis = self.axis(&step.out)?;
+        let axis = axis_of(self.program, &step.out)?;
         for input in &step.inputs {
-            let axis_of_input = self.axis(input)?;
+            let axis_of_input = axis_of(self.program, input)?;
             ensure(axis_of_input == axis || step.op == "pool", || {
                 format!("reads {axis_of_input:?}, writes {axis:?}")
             })?;
@@ -173,21 +145,21 @@ impl Context<'_> {
                 self.arity(step, 1, &[])?;
                 let PoolParameters { kind } = parameters(step)?;
                 ensure(
-                    self.axis(&step.inputs[0])? == Axis::Tokens && axis == Axis::Rows,
+                    axis_of(self.program, &step.inputs[0])? == Axis::Tokens && axis == Axis::Rows,
                     || "pools tokens to rows".into(),
                 )?;
-                self.same_width(step)?;
+                same_width(step)?;
                 Op::Pool(kind)
             }
             "normalise" => {
                 self.arity(step, 1, &[])?;
                 let NoParameters {} = parameters(step)?;
-                self.same_width(step)?;
+                same_width(step)?;
                 Op::Normalise
             }
             other => return Err(Error::Program(format!("no operation is called {other:?}"))),
         };
-        self.overlaps(step, &op)?;
+        overlaps(step, &op)?;
         Ok(Lowered {
             op,
             out: step.out,
@@ -199,7 +171,9 @@ impl Context<'_> {
     fn embed(&self, step: &Step) -> Result<Op> {
         self.arity(step, 0, &["table", "positions", "types"])?;
         let p: EmbedParameters = parameters(step)?;
-        ensure(self.axis(&step.out)? == Axis::Tokens, || "embeds tokens".into())?;
+        ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
+            "embeds tokens".into()
+        })?;
         let table = Table::new(
             self.checkpoint,
             self.weight(step, "table")?.ok_or_else(|| missing("table"))?,
@@ -238,7 +212,7 @@ impl Context<'_> {
             Some(other) => return Err(Error::Program(format!("a residual {other:?}"))),
         };
         self.arity(step, 1 + usize::from(residual.is_some()), &["weight", "bias"])?;
-        self.same_width(step)?;
+        same_width(step)?;
         let whole = p.group > 0 && step.out.width.is_multiple_of(p.group);
         ensure(whole, || {
             format!("groups of {} in {} features", p.group, step.out.width)
@@ -297,7 +271,7 @@ impl Context<'_> {
     fn rope(&self, step: &Step, axis: Axis) -> Result<Op> {
         self.arity(step, 1, &[])?;
         ensure(axis == Axis::Tokens, || "turns tokens, which have places".into())?;
-        self.same_width(step)?;
+        same_width(step)?;
         let p: RopeParameters = parameters(step)?;
         let fits =
             p.dim > 0 && p.dim.is_multiple_of(2) && p.dim <= p.head_dim && step.out.width.is_multiple_of(p.head_dim);
@@ -310,7 +284,9 @@ impl Context<'_> {
     fn attention(&self, step: &Step) -> Result<Op> {
         self.arity(step, 3, &["bias"])?;
         let p: AttentionParameters = parameters(step)?;
-        ensure(self.axis(&step.out)? == Axis::Tokens, || "attends over tokens".into())?;
+        ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
+            "attends over tokens".into()
+        })?;
         let counts = p.heads > 0 && p.kv_heads > 0 && p.head_dim > 0 && p.heads.is_multiple_of(p.kv_heads);
         let (q, kv) = (p.heads.checked_mul(p.head_dim), p.kv_heads.checked_mul(p.head_dim));
         let widths = [step.out.width, step.inputs[0].width]
@@ -345,7 +321,7 @@ impl Context<'_> {
             1 + usize::from(two),
             if step.op == "scale" { &["by"] } else { &[] },
         )?;
-        self.same_width(step)?;
+        same_width(step)?;
         let operation = match step.op.as_str() {
             "glu" => Operation::Glu(parameters::<ActivationParameters>(step)?.kind),
             "activation" => Operation::Activate(parameters::<ActivationParameters>(step)?.kind),
@@ -366,27 +342,12 @@ impl Context<'_> {
         Ok(Op::Elementwise(operation))
     }
 
-    /// The operand lies inside its buffer; returns what the buffer's rows are.
-    fn axis(&self, operand: &Operand) -> Result<Axis> {
-        let buffer = self.program.buffers.get(operand.buffer);
-        let end = operand.column.checked_add(operand.width);
-        match buffer {
-            Some(buffer) if operand.width > 0 && end.is_some_and(|end| end <= buffer.width) => Ok(buffer.axis),
-            _ => Err(Error::Program(format!("{operand:?} does not lie inside a buffer"))),
-        }
-    }
-
     fn arity(&self, step: &Step, inputs: usize, roles: &[&str]) -> Result<()> {
         ensure(step.inputs.len() == inputs, || {
             format!("{} inputs, not {inputs}", step.inputs.len())
         })?;
         let unknown = step.weights.keys().find(|role| !roles.contains(&role.as_str()));
         ensure(unknown.is_none(), || format!("a weight in the role {unknown:?}"))
-    }
-
-    fn same_width(&self, step: &Step) -> Result<()> {
-        let fits = step.inputs.iter().all(|input| input.width == step.out.width);
-        ensure(fits, || format!("operands of other widths than {}", step.out.width))
     }
 
     fn weight(&self, step: &Step, role: &str) -> Result<Option<&WeightSpec>> {
@@ -403,23 +364,6 @@ impl Context<'_> {
         self.weight(step, role)?
             .map(|spec| floats(self.checkpoint, spec, &[len]))
             .transpose()
-    }
-
-    /// A result may lie exactly over an input where the kernel reads a row's elements before it writes them; otherwise
-    /// they share no column. A rotation is always in place.
-    fn overlaps(&self, step: &Step, op: &Op) -> Result<()> {
-        let row_by_row = matches!(op, Op::Norm { .. } | Op::Rope(_) | Op::Elementwise(_) | Op::Normalise);
-        for input in &step.inputs {
-            let apart = input.buffer != step.out.buffer
-                || input.column + input.width <= step.out.column
-                || step.out.column + step.out.width <= input.column;
-            let allowed = apart || (row_by_row && *input == step.out);
-            ensure(allowed, || {
-                format!("the result at {:?} overlaps the input at {input:?}", step.out)
-            })?;
-        }
-        let in_place = !matches!(op, Op::Rope(_)) || step.inputs[0] == step.out;
-        ensure(in_place, || "rotates in place only".into())
     }
 }
 
