@@ -9,7 +9,8 @@
 use crate::error::{Error, Result};
 use crate::kernels::panels::{Format, Packed, Shape};
 use crate::notes::{FileState, state};
-use crate::packed_file::{Contents, Reader, Writer, prune};
+use crate::packed_directory::{prune, sweep};
+use crate::packed_file::{Contents, Reader, Writer};
 use std::path::{Path, PathBuf};
 
 /// Name of this build: what another build has packed may be laid out otherwise.
@@ -69,6 +70,7 @@ impl Packs {
                 let source = match Reader::open(&path, &contents) {
                     Some(reader) => Source::Found(reader, 0),
                     None => {
+                        sweep(cache.directory);
                         let writer = Writer::create(&path, contents, cache.limit).ok();
                         Source::New(writer, cache.directory.to_owned(), cache.limit)
                     }

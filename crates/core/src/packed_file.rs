@@ -2,7 +2,7 @@
 //! checksum of that JSON and a mark.
 
 use crate::fingerprint::hex;
-use crate::notes::{FileState, scratch, state};
+use crate::notes::{FileState, scratch};
 use crate::pool::Pool;
 use crate::storage::Storage;
 use crc32fast::Hasher;
@@ -14,21 +14,19 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 const MARK: &[u8; 20] = b"embergem-packed/1\n\0\0";
 /// Length (8 bytes), checksum (4) and mark.
 const TAIL: usize = 8 + 4 + MARK.len();
 /// Parts begin at multiples of this, as a map must.
 const PAGE: u64 = 4096;
-const EXTENSION: &str = "packed";
+/// Of files that are whole.
+pub const EXTENSION: &str = "packed";
 /// Bytes of one checksum; those of a part are put together.
 const PIECE: usize = 1 << 20;
 /// Pieces that a thread reads before other runs may go first: about a millisecond.
 const PIECES_A_TURN: usize = 4;
-/// How old an unfinished file is before it counts as left behind.
-const ABANDONED: Duration = Duration::from_secs(3600);
-
 /// What a file holds, and what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
@@ -74,7 +72,7 @@ impl Contents {
     }
 
     /// Reads the end of a file; `None` if it is not one of ours or damaged there.
-    fn read(file: &mut File) -> Option<Self> {
+    pub fn read(file: &mut File) -> Option<Self> {
         let end = file.seek(SeekFrom::End(-(TAIL as i64))).ok()?;
         let mut tail = [0; TAIL];
         file.read_exact(&mut tail).ok()?;
@@ -173,7 +171,6 @@ impl Writer {
     pub fn create(path: &Path, contents: Contents, limit: u64) -> io::Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
-        sweep(directory);
         let scratch = scratch(path);
         let file = File::options().read(true).write(true).create_new(true).open(&scratch)?;
         Ok(Self {
@@ -234,75 +231,6 @@ impl Drop for Writer {
     }
 }
 
-/// A file of the cache.
-#[derive(Debug)]
-pub struct Kept {
-    /// The file.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub bytes: u64,
-    /// When it was used last.
-    pub used: SystemTime,
-    /// What it holds; `None` if it is damaged.
-    pub contents: Option<Contents>,
-}
-
-/// All files of the cache, the longest unused first.
-pub fn kept(directory: &Path) -> Vec<Kept> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let paths = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension() == Some(EXTENSION.as_ref()));
-    let mut all: Vec<Kept> = paths
-        .filter_map(|path| {
-            let about = fs::metadata(&path).ok()?;
-            Some(Kept {
-                bytes: about.len(),
-                used: about.modified().ok()?,
-                contents: File::open(&path).ok().and_then(|mut file| Contents::read(&mut file)),
-                path,
-            })
-        })
-        .collect();
-    all.sort_by_key(|file| file.used);
-    all
-}
-
-/// Drops what no start can use again, then the longest unused, until all files together have at most `limit` bytes.
-/// A process that has one of them mapped keeps it.
-pub fn prune(directory: &Path, limit: u64) {
-    let usable = |contents: &Contents| {
-        state(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
-    };
-    let (useful, useless): (Vec<Kept>, Vec<Kept>) = kept(directory)
-        .into_iter()
-        .partition(|kept| kept.contents.as_ref().is_some_and(usable));
-    let mut excess = useful.iter().map(|kept| kept.bytes).sum::<u64>().saturating_sub(limit);
-    let old = useful.into_iter().take_while(|kept| {
-        let drop = excess > 0;
-        excess = excess.saturating_sub(kept.bytes);
-        drop
-    });
-    for file in useless.into_iter().chain(old) {
-        let _ = fs::remove_file(file.path); // another process may have been first
-    }
-    sweep(directory);
-}
-
-/// Drops unfinished files of processes that are no more.
-fn sweep(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let age = entry
-            .metadata()
-            .and_then(|about| about.modified())
-            .ok()
-            .and_then(|time| time.elapsed().ok());
-        if entry.path().extension() == Some("new".as_ref()) && age.is_some_and(|age| age > ABANDONED) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,12 +264,8 @@ mod tests {
         let path = contents().path(&directory.0);
         let left = |number| path.with_extension(format!("{}-{number}.new", std::process::id()));
         (0..1000).for_each(|number| fs::write(left(number), "").unwrap());
-        let old = File::options().write(true).open(left(7)).unwrap();
-        old.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
         Writer::create(&path, contents(), 1 << 20).unwrap().finish().unwrap();
         assert!(Reader::open(&path, &contents()).is_some());
-        assert!(!left(7).exists(), "it was abandoned long ago");
-        assert!(left(8).exists(), "another process may still write it");
     }
 
     #[test]
