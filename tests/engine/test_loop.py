@@ -2,10 +2,8 @@
 
 import contextlib
 import gc
-import linecache
 import os
 import random
-import sys
 import threading
 import time
 import weakref
@@ -13,82 +11,11 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+from looping import Compute, hold, rows, submit
 
-from embergem.engine import apart, known, ledger, work
-from embergem.engine import loop as loop_module
 from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
-from embergem.engine.request import Row
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
-
-
-def rows(*lengths):
-    return [Row(np.full(length, length, dtype=np.uint32), length) for length in lengths]
-
-
-class Compute:
-    """Each vector is its row's length. A lane holds while its gate is shut."""
-
-    def __init__(self):
-        self.gates = {lane: threading.Event() for lane in ("interactive", "bulk")}
-        self.started = {lane: threading.Event() for lane in ("interactive", "bulk")}
-        self.fail = None
-        self.batches = []
-        self.tokens = []
-        for gate in self.gates.values():
-            gate.set()
-
-    def __call__(self, ids, cu_seqlens, cancel, lane):
-        self.tokens.append(cancel)
-        self.batches.append(np.diff(cu_seqlens).tolist())
-        self.started[lane].set()
-        self.gates[lane].wait()
-        if self.fail:
-            raise self.fail
-        return np.diff(cu_seqlens).astype(np.float32)[:, None]
-
-
-@pytest.fixture
-def compute():
-    return Compute()
-
-
-@pytest.fixture
-def make(compute):
-    loops = []
-
-    def made(**options):
-        loops.append(Loop(compute, 1, 10, "test", large_tokens=10, **options))
-        return loops[-1]
-
-    yield made
-    for gate in compute.gates.values():
-        gate.set()
-    for loop in loops:
-        loop.close()
-
-
-@pytest.fixture
-def loop(make):
-    return make()
-
-
-@pytest.fixture
-def caching(make):
-    return make(cache=Cache(2**16))
-
-
-def submit(loop, *lengths, **options):
-    return loop.submit(rows(*lengths), lambda vectors, cached: (vectors.ravel().tolist(), cached), **options)
-
-
-def hold(compute, loop, lane="interactive", *lengths):
-    """Have a batch in work that does not end before its gate is opened."""
-    compute.gates[lane].clear()
-    compute.started[lane].clear()
-    future = submit(loop, *(lengths or (10,)), lane=lane)
-    compute.started[lane].wait()
-    return future
 
 
 def test_each_request_gets_its_own(loop):
@@ -445,151 +372,6 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     assert again.result(timeout=60)[0] == [3]
 
 
-def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
-    threads = []
-
-    def spied(*arguments):
-        threads.append(threading.current_thread())
-        return compute(*arguments)
-
-    with contextlib.closing(Loop(spied, 1, 10, "test", large_tokens=10)) as loop:
-        done = loop.submit(rows(3, 2), lambda vectors, _: vectors.tolist(), blocking=True)
-        assert done.done()
-        assert done.result() == [[3.0], [2.0]]
-        assert loop.submit(rows(4), lambda vectors, _: vectors.tolist()).result() == [[4.0]]
-        loop.submit(rows(9, 9), lambda vectors, _: vectors.tolist(), blocking=True).result()  # large: bulk
-        assert [thread is threading.current_thread() for thread in threads] == [True, False, False, False]
-
-
-def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
-    loop = make()
-    compute.gates["interactive"].clear()
-    answers = []
-    caller = threading.Thread(
-        target=lambda: answers.append(loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result())
-    )
-    caller.start()
-    compute.started["interactive"].wait()
-    second = loop.submit(rows(2), lambda vectors, _: vectors.tolist(), blocking=True)
-    closing = threading.Thread(target=loop.close, kwargs={"drain": True})
-    closing.start()
-    compute.gates["interactive"].set()
-    caller.join()
-    closing.join()
-    assert (answers, second.result()) == ([[[3.0]]], [[2.0]])
-    assert compute.batches == [[3], [2]]
-
-
-def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
-    loop = make(cache=Cache(10**6))
-    compute.fail = KeyboardInterrupt()
-    compute.gates["interactive"].clear()
-    raised = []
-
-    def call():
-        try:
-            loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True)
-        except KeyboardInterrupt as error:
-            raised.append(error)
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    compute.started["interactive"].wait()
-    joined = loop.submit(rows(3), lambda vectors, _: vectors.tolist())
-    compute.gates["interactive"].set()
-    caller.join()
-    with pytest.raises(Cancelled, match="interrupted"):
-        joined.result()
-    assert raised == [compute.fail]
-    compute.fail = None
-    assert loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result() == [[3.0]]
-
-
-def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, compute):
-    """Ctrl-C reaches the caller's thread when the rows are settled, and the first of three requests is answered."""
-    loop = make(cache=Cache(2**16))
-    hold(compute, loop, "bulk", 5)
-    in_bulk = submit(loop, 3, lane="bulk")
-    compute.gates["interactive"].clear()
-
-    def call():
-        def finish(vectors, cached):
-            if threading.current_thread() is caller:
-                raise KeyboardInterrupt
-            return vectors.ravel().tolist()
-
-        with contextlib.suppress(KeyboardInterrupt):
-            answers.append(loop.submit(rows(3), finish, blocking=True).result())
-
-    answers = []
-    caller = threading.Thread(target=call)
-    caller.start()
-    compute.started["interactive"].wait()
-    joined = submit(loop, 3)
-    compute.gates["interactive"].set()
-    caller.join()
-    assert joined.result(timeout=30) == in_bulk.result(timeout=30) == ([3], [])
-    assert answers == [[3]]
-
-
-class Interrupting:
-    """Raises KeyboardInterrupt on this thread before the `number`th line of these modules, as Ctrl-C may."""
-
-    def __init__(self, number):
-        self.left = number
-        self.files = {module.__file__ for module in (apart, known, ledger, loop_module, work)}
-
-    def __enter__(self):
-        sys.settrace(self.trace)
-
-    def __exit__(self, *_):
-        sys.settrace(None)
-
-    def trace(self, frame, event, _):
-        if frame.f_code.co_filename not in self.files:
-            return None
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        # Leaving a `with` is a step of it, which Python does not interrupt before the lock is free, as tracing would.
-        if event == "line" and not line.startswith("with "):
-            self.left -= 1
-            if not self.left:
-                raise KeyboardInterrupt
-        return self.trace
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_on(shared):
-    joined = []
-
-    def computed(ids, cu_seqlens, cancel, lane):
-        if threading.current_thread() is threading.main_thread() and shared:
-            other = threading.Thread(target=lambda: joined.append(submit(loop, 3)))
-            other.start()
-            other.join()
-        return np.diff(cu_seqlens).astype(np.float32)[:, None]
-
-    number, interrupted = 0, True
-    while interrupted:
-        number += 1
-        joined.clear()
-        with contextlib.closing(Loop(computed, 1, 10, "test", cache=Cache(2**16))) as loop:
-            interrupted = False
-            try:
-                with Interrupting(number):
-                    own = submit(loop, 3, blocking=True)
-            except KeyboardInterrupt:
-                interrupted = True
-            else:
-                assert own.result(timeout=30)[0] == [3]
-            for future in joined:
-                with contextlib.suppress(Cancelled):
-                    assert future.result(timeout=30)[0] == [3], number
-            assert submit(loop, 3, 4).result(timeout=30)[0] == [3, 4], number
-            assert submit(loop, 5, blocking=True).result(timeout=30)[0] == [5], number
-            assert loop.stats().queue_tokens["interactive"] == 0, number
-    assert number > 50
-
-
 def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(make, compute):
     class PanicException(BaseException):
         __module__ = "pyo3_runtime"
@@ -602,20 +384,3 @@ def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(
     compute.fail = None
     for options in ({}, {"blocking": True}, {"lane": "bulk"}):
         assert submit(loop, 3, **options).result(timeout=30) == ([3], [])
-
-
-def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(loop, compute):
-    later = []
-
-    def interrupted(vectors, cached):
-        compute.gates["interactive"].clear()
-        compute.started["interactive"].clear()
-        later.append(submit(loop, 4))
-        compute.started["interactive"].wait()  # the lane's thread has it in work
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        loop.submit(rows(3), interrupted, blocking=True)
-    compute.gates["interactive"].set()
-    assert later[0].result(timeout=60)[0] == [4]
-    assert submit(loop, 5).result(timeout=60)[0] == [5]

@@ -1,0 +1,37 @@
+"""Loops over a stand-in for the executor."""
+
+import pytest
+from looping import Compute
+
+from embergem.engine.cache import Cache
+from embergem.engine.loop import Loop
+
+
+@pytest.fixture
+def compute():
+    return Compute()
+
+
+@pytest.fixture
+def make(compute):
+    loops = []
+
+    def made(**options):
+        loops.append(Loop(compute, 1, 10, "test", large_tokens=10, **options))
+        return loops[-1]
+
+    yield made
+    for gate in compute.gates.values():
+        gate.set()
+    for loop in loops:
+        loop.close()
+
+
+@pytest.fixture
+def loop(make):
+    return make()
+
+
+@pytest.fixture
+def caching(make):
+    return make(cache=Cache(2**16))

@@ -1,0 +1,46 @@
+"""What the tests of the loop share: a stand-in for the executor, and requests whose answers tell whose they are."""
+
+import threading
+
+import numpy as np
+
+from embergem.engine.request import Row
+
+
+def rows(*lengths):
+    return [Row(np.full(length, length, dtype=np.uint32), length) for length in lengths]
+
+
+class Compute:
+    """Each vector is its row's length. A lane holds while its gate is shut."""
+
+    def __init__(self):
+        self.gates = {lane: threading.Event() for lane in ("interactive", "bulk")}
+        self.started = {lane: threading.Event() for lane in ("interactive", "bulk")}
+        self.fail = None
+        self.batches = []
+        self.tokens = []
+        for gate in self.gates.values():
+            gate.set()
+
+    def __call__(self, ids, cu_seqlens, cancel, lane):
+        self.tokens.append(cancel)
+        self.batches.append(np.diff(cu_seqlens).tolist())
+        self.started[lane].set()
+        self.gates[lane].wait()
+        if self.fail:
+            raise self.fail
+        return np.diff(cu_seqlens).astype(np.float32)[:, None]
+
+
+def submit(loop, *lengths, **options):
+    return loop.submit(rows(*lengths), lambda vectors, cached: (vectors.ravel().tolist(), cached), **options)
+
+
+def hold(compute, loop, lane="interactive", *lengths):
+    """Have a batch in work that does not end before its gate is opened."""
+    compute.gates[lane].clear()
+    compute.started[lane].clear()
+    future = submit(loop, *(lengths or (10,)), lane=lane)
+    compute.started[lane].wait()
+    return future
