@@ -104,13 +104,16 @@ def test_dense_layers_may_come_from_anywhere(hf, model):
     assert with_cache.dense_from.name == NEW, "a revision is of the model, not of the other"
 
 
-def test_embergems_own_copy_comes_first_where_it_is_that_revision(hf, versions, caplog):
+def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions, caplog, tmp_path):
     with cache.locked(MODEL) as scratch:
         kept = cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    assert resolve(MODEL).path == kept.path
+    assert resolve(MODEL, hf_cache_path=hf).revision == NEW
     with caplog.at_level(logging.INFO):
-        assert resolve(MODEL, hf_cache_path=hf).path == kept.path
-    assert f"so {hf} was not looked at" in caplog.text
-    assert resolve(MODEL, hf_cache_path=hf, revision=OLD) == Location(f"{MODEL}@{OLD}", kept.path, OLD)
+        assert resolve(MODEL, hf_cache_path=tmp_path / "empty").path == kept.path
+    assert f"{tmp_path / 'empty'} hasn't got {MODEL}; embergem's own cache has" in caplog.text
+    assert resolve(MODEL, hf_cache_path=tmp_path / "empty", revision=OLD) == Location(f"{MODEL}@{OLD}", kept.path, OLD)
+    assert resolve(MODEL, revision=OLD).path == kept.path
     assert resolve(MODEL, hf_cache_path=hf, revision="v2").revision == NEW
 
 

@@ -103,6 +103,11 @@ def test_llama_index_finds_its_model_again(tiny, embedder):
         assert (again.model, again.model_name) == (str(tiny), "gemma3_text")
         assert (again.truncate, again.embed_batch_size) == (True, 7)
         assert again.load_options == {"dtype": "int16", "threads": 1}
+    secret = EmbergemEmbedding(str(tiny), token_source="literal:hf_secret")
+    assert b"hf_secret" not in pickle.dumps(secret)
+    assert "hf_secret" not in secret.to_json()
+    named = EmbergemEmbedding(str(tiny), token_source="env:HF_TOKEN")
+    assert named.load_options == {"token_source": "env:HF_TOKEN"}
     assert pickle.loads(pickle.dumps(EmbergemEmbedding())).model == "sentence-transformers/all-MiniLM-L6-v2"
 
 

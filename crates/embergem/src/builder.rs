@@ -92,13 +92,15 @@ impl EmbeddingModelBuilder {
         self
     }
 
-    /// A branch, tag or commit of the model's repository on the hub; `main` by default.
+    /// A branch, tag or commit of the model's repository on the hub; `main` by default. `build` fails with one for a
+    /// directory.
     pub fn with_hf_revision(mut self, revision: impl Into<String>) -> Self {
         self.settings.revision = Some(revision.into());
         self
     }
 
-    /// The hub library's cache directory, in place of `$HF_HOME/hub`.
+    /// The hub library's cache directory, in place of `$HF_HOME/hub`; looked in before embergem's own cache. `build` fails
+    /// with one for a directory.
     pub fn from_hf_cache_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.hf_cache = Some(path.into());
         self

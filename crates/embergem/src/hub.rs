@@ -31,20 +31,10 @@ const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// Finds a model in the hub's cache or fetches it; returns the directory of its snapshot. Blocks.
 pub(crate) fn fetch(id: &str, settings: &Settings) -> Result<PathBuf> {
-    let cache = settings.hf_cache.clone().map_or_else(Cache::from_env, Cache::new);
-    let revision = settings.revision.clone().unwrap_or_else(|| "main".to_owned());
-    let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision);
-    if let Some(path) = cached(&cache, &repo)? {
-        for name in pins(id).filter(|name| path.join(name).exists()) {
-            believe(id, name, &path.join(name)).map_err(|reason| {
-                Error::Download(format!(
-                    "{reason}. Remove {} to fetch it again, or name that directory to use it as it is",
-                    path.display()
-                ))
-            })?;
-        }
+    if let Some(path) = find(id, settings)? {
         return Ok(path);
     }
+    let (cache, repo) = place(id, settings);
     if env::var("HF_HUB_OFFLINE").is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
     {
         return Err(Error::Download(format!(
@@ -63,7 +53,31 @@ pub(crate) fn fetch(id: &str, settings: &Settings) -> Result<PathBuf> {
     download(id, &remote)
 }
 
-/// The snapshot that the hub's cache has, where it is whole.
+/// The snapshot that the hub's cache has, where it is whole; the network is not asked.
+pub(crate) fn find(id: &str, settings: &Settings) -> Result<Option<PathBuf>> {
+    let (cache, repo) = place(id, settings);
+    let Some(path) = cached(&cache, &repo)? else {
+        return Ok(None);
+    };
+    for name in pins(id).filter(|name| path.join(name).exists()) {
+        believe(id, name, &path.join(name)).map_err(|reason| {
+            Error::Download(format!(
+                "{reason}. Remove {} to fetch it again, or name that directory to use it as it is",
+                path.display()
+            ))
+        })?;
+    }
+    Ok(Some(path))
+}
+
+/// The cache that the settings mean, and the repository in it.
+fn place(id: &str, settings: &Settings) -> (Cache, Repo) {
+    let cache = settings.hf_cache.clone().map_or_else(Cache::from_env, Cache::new);
+    let revision = settings.revision.clone().unwrap_or_else(|| "main".to_owned());
+    (cache, Repo::with_revision(id.to_owned(), RepoType::Model, revision))
+}
+
+/// The same, whatever its bytes are.
 fn cached(cache: &Cache, repo: &Repo) -> Result<Option<PathBuf>> {
     let Some(file) = cache.repo(repo.clone()).get(modules::NAME) else {
         return Ok(None);

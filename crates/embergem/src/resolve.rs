@@ -32,13 +32,25 @@ struct KeptFile {
     size: u64,
 }
 
-/// Finds a model's files; downloads what is not on this machine. Blocks.
+/// Finds a model's files; downloads what is not on this machine. Blocks. A cache of the hub's library that was named is
+/// looked in first, then embergem's own, then the library's.
 ///
 /// # Errors
-/// [`Error::UnknownModel`], [`Error::Download`], [`Error::GatedModel`].
+/// [`Error::UnknownModel`], [`Error::Download`], [`Error::GatedModel`]; [`Error::RequestValidation`] for a revision or a
+/// cache of the hub for a directory.
 pub(crate) fn resolve(name: &str, settings: &Settings) -> Result<Location> {
     let path = Path::new(name);
     if !name.trim().is_empty() && path.is_dir() {
+        let of_hub = [
+            ("with_hf_revision", settings.revision.is_some()),
+            ("from_hf_cache_path", settings.hf_cache.is_some()),
+        ];
+        if let Some((option, _)) = of_hub.into_iter().find(|(_, given)| *given) {
+            return Err(Error::RequestValidation(format!(
+                "{option} is for models of the hub, and {name} is a directory of this machine: leave it out, or name \
+                 the model by its hub id"
+            )));
+        }
         let path = absolute(path).unwrap_or_else(|_| path.to_owned());
         let last = path.components().next_back().and_then(|part| part.as_os_str().to_str());
         return Ok(Location {
@@ -63,7 +75,11 @@ pub(crate) fn resolve(name: &str, settings: &Settings) -> Result<Location> {
             )));
         }
     };
-    let path = match kept(id, settings.revision.as_deref()) {
+    let named = match settings.hf_cache {
+        Some(_) => find(id, settings)?,
+        None => None,
+    };
+    let path = match named.or_else(|| kept(id, settings.revision.as_deref())) {
         Some(path) => path,
         None => fetch(id, settings)?,
     };
@@ -121,6 +137,20 @@ pub(crate) fn cache_root() -> Option<PathBuf> {
 }
 
 #[cfg(feature = "hub")]
+fn find(id: &str, settings: &Settings) -> Result<Option<PathBuf>> {
+    crate::hub::find(id, settings)
+}
+
+#[cfg(not(feature = "hub"))]
+fn find(id: &str, settings: &Settings) -> Result<Option<PathBuf>> {
+    let cache = settings.hf_cache.as_deref().unwrap_or(Path::new("")).display();
+    Err(Error::Download(format!(
+        "{id} was to come from {cache}, and this program was built without the feature \"hub\", which reads such caches. \
+         Name the model's directory"
+    )))
+}
+
+#[cfg(feature = "hub")]
 fn fetch(id: &str, settings: &Settings) -> Result<PathBuf> {
     crate::hub::fetch(id, settings)
 }
@@ -158,6 +188,54 @@ mod tests {
     fn a_name_that_is_nothing_is_told_the_names_there_are() {
         let message = resolve("nonsense", &Settings::default()).unwrap_err().to_string();
         assert!(message.contains("minilm"), "{message}");
+    }
+
+    #[test]
+    fn a_directory_has_no_revision() {
+        let settings = Settings {
+            revision: Some("main".to_owned()),
+            ..Settings::default()
+        };
+        let message = resolve(env!("CARGO_MANIFEST_DIR"), &settings).unwrap_err().to_string();
+        assert!(
+            message.contains("with_hf_revision is for models of the hub"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "hub")]
+    fn a_cache_that_was_named_is_looked_in_first() {
+        let cache = std::env::temp_dir().join(format!("embergem-named-{}", std::process::id()));
+        let repo = cache.join("models--acme--tiny");
+        let snapshot = repo.join("snapshots").join("0123abcd");
+        fs::create_dir_all(repo.join("refs")).unwrap();
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::write(repo.join("refs").join("main"), "0123abcd").unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens/bert_mean");
+        copy(&golden, &snapshot);
+        let settings = Settings {
+            hf_cache: Some(cache.clone()),
+            ..Settings::default()
+        };
+        assert_eq!(find("acme/tiny", &settings).unwrap(), Some(snapshot.clone()));
+        assert_eq!(find("acme/other", &settings).unwrap(), None);
+        assert_eq!(resolve("acme/tiny", &settings).unwrap().path, snapshot);
+        fs::remove_dir_all(cache).unwrap();
+    }
+
+    #[cfg(feature = "hub")]
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let into = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                copy(&path, &into);
+            } else {
+                fs::copy(&path, &into).unwrap();
+            }
+        }
     }
 
     #[test]

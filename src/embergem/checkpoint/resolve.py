@@ -14,6 +14,7 @@ from embergem.checkpoint.hub_options import HubOptions
 from embergem.checkpoint.location import Location, revised
 from embergem.checkpoint.progress import Bar
 from embergem.checkpoint.read import read
+from embergem.checkpoint.snapshot import find
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ def resolve(
 ) -> Location:
     """Find a model's files, downloading them when they are not on this machine.
 
-    A model of the hub is looked for in embergem's cache, then in that of the hub's library, then on the hub. A revision
-    that was named, and whatever goes by way of a cache that was, stays in the cache of the hub's library: embergem's
-    has one version of a model.
+    A model of the hub is looked for in a cache of the hub's library that was named, then in embergem's own, then in the
+    library's, then on the hub. A revision that was named, and whatever goes by way of a cache that was, stays in the
+    cache of the hub's library: embergem's has one version of a model.
 
     Args:
         name: A directory, a GGUF file, a name or alias of the catalog, or the id of a model on the hub ("org/name"),
@@ -70,11 +71,12 @@ def _located(found: Location | tuple[str, Entry | None], progress: bool | None, 
     if isinstance(found, Location):
         return found
     model, entry = found
-    kept, _ = _usable(model, entry)
+    named = options.cache is not None and find(model, options) is not None
+    kept, _ = (None, "") if named else _usable(model, entry)
     if kept and options.revision in (None, kept.manifest.revision):
         location = kept.location
         if options.cache is not None:
-            log.info("%s is in embergem's own cache, so %s was not looked at", model, options.cache)
+            log.info("%s hasn't got %s; embergem's own cache has", options.cache, model)
     elif options.plain:
         location = _fetch(model, entry, progress, options, refresh=False).location
     else:

@@ -21,7 +21,8 @@ class EmbergemEmbedding(BaseEmbedding):
     """LlamaIndex's `BaseEmbedding` on embergem: queries and texts get the model's own prompts.
 
     It can be pickled and written to a dict, as an `IngestionPipeline` with workers or a saved one does: the model is
-    then loaded again, from `model` and with the same options. One that was given a loaded `Embedder` cannot.
+    then loaded again, from `model` and with the same options (but for a token given as `literal:…`). One that was given
+    a loaded `Embedder` cannot.
 
     Args:
         model: As for `Embedder`, or one that is loaded.
@@ -69,7 +70,9 @@ class EmbergemEmbedding(BaseEmbedding):
             source = catalog.DEFAULT if model is None else str(model)
             embedder = Embedder(source, **load)
         named = {"model_name": embedder.model, "embed_batch_size": 256} | options
-        written = {name: str(value) if isinstance(value, Path) else value for name, value in load.items()}
+        # A token that was given itself is not written anywhere: where this is loaded again, it is given again.
+        told = {name: value for name, value in load.items() if not str(value).startswith("literal:")}
+        written = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
         super().__init__(model=source, load_options=written, dimensions=dimensions, truncate=truncate, **named)
         self._embedder = embedder
         self._awaited = AsyncEmbedder.sharing(embedder)
