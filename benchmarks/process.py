@@ -1,4 +1,4 @@
-"""What a process with an embedder in it costs: start, memory, and a neighbour that keeps the interpreter busy.
+"""What a process with an embedder in it costs: start, memory, idling, texts, and a neighbour at the interpreter.
 
     python benchmarks/process.py [MODEL]        (`make bench-process`)
 
@@ -42,6 +42,37 @@ with Engine.load(resolve({model!r}), dtype={dtype!r}) as engine:
         elif mapped and line.startswith("Rss:"):
             packed += int(line.split()[1])
     print(anonymous / 1024, packed / 1024)
+"""
+
+IDLE = """
+import os, time
+from embergem import Embedder
+
+embedder = Embedder({model!r})
+embedder.embed(["What is graphene?"] * 100)
+time.sleep(1)
+before = sum(os.times()[:2])
+time.sleep(10)
+print(sum(os.times()[:2]) - before)
+"""
+
+TEXTS = """
+import time
+from pathlib import Path
+from embergem.engine import Engine, Request
+from embergem.checkpoint.resolve import resolve
+
+with Engine.load(resolve({model!r}), dtype="int16") as engine:
+    words = Path({words!r}).read_text().split()
+    texts = [" ".join(words[i * 37 % 3000 :][: 20 + i * 13 % 150]) for i in range(100)]
+    requests = [Request(texts=texts), Request(ids=[engine.tokenize(text) for text in texts])]
+    best = [float("inf")] * 2
+    for _ in range(5):
+        for kind, request in enumerate(requests):
+            start = time.perf_counter()
+            engine.embed(request)
+            best[kind] = min(best[kind], time.perf_counter() - start)
+    print(*best)
 """
 
 LATENCY = """
@@ -91,6 +122,11 @@ def main() -> None:
             flush=True,
         )
         result[dtype] = {"start_s": seconds, "anonymous_mb": anonymous, "packed_mb": packed}
+    [seconds], _ = run(IDLE, model=model)
+    print(f"asleep for ten seconds with its model: {seconds * 1e3:.0f} ms of processor time")
+    (as_texts, as_ids), _ = run(TEXTS, model=model, words=str(ROOT / "CHANGELOG.md"))
+    print(f"100 texts at once as text {as_texts:.3f} s, as their token ids {as_ids:.3f} s (int16)")
+    result |= {"idle_cpu_s": seconds, "as_texts_s": as_texts, "as_ids_s": as_ids}
     latency = {"idle": run(LATENCY, model=model, inside=False, busy=BUSY)[0]}
     latency["thread"] = run(LATENCY, model=model, inside=True, busy=BUSY)[0]
     neighbour = subprocess.Popen([sys.executable, "-c", BUSY])
