@@ -42,7 +42,8 @@ sanitize: ## AddressSanitizer, then valgrind, over the tests of crates/core (nee
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet -p embergem-core --tests \
 		--target $(HOST) --target-dir target/sanitize $(ARGS)
 	cargo test --quiet --release -p embergem-core --tests \
-		--config 'target."cfg(all())".runner = "valgrind --quiet --error-exitcode=1 --fair-sched=yes"' $(ARGS)
+		--config 'target."cfg(all())".runner = "valgrind --quiet --error-exitcode=1 --fair-sched=yes"' $(ARGS) \
+		-- --test-threads 1  # several tests at once wait for each other's spinning threads for hours
 
 check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .
