@@ -25,7 +25,7 @@ from rounds import side_by_side
 
 from embergem import __version__
 from embergem.checkpoint.resolve import resolve
-from embergem.cli.bench import LATENCY_RUNS, QUERY_TOKENS, loads
+from embergem.cli.bench import LATENCY_RUNS, loads, short_query
 from embergem.engine import Engine
 from embergem.program.batch import cosines
 
@@ -79,7 +79,7 @@ def rest(engine: Engine, work: dict[str, Rows]) -> dict[str, Any]:
     random = np.random.default_rng(7)
     return {
         "probe": [random.integers(5, engine.vocab_size, n).tolist() for n in PROBE],
-        "query": [work["queries"][0][i % len(work["queries"][0])] for i in range(QUERY_TOKENS)],
+        "query": short_query(work),
         "latency_runs": LATENCY_RUNS,
         "vocab_size": engine.vocab_size,
         "limit": engine.limit,
@@ -123,6 +123,7 @@ def main() -> None:
     """Bench the models named, or both."""
     models = {"gemma": assets() / "random-embeddinggemma-300m", "minilm": resolve().path}
     parser = ArgumentParser(description=main.__doc__)
+    # Python 3.11 holds the empty list that stands for no name against the choices, too.
     parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; both if none is named")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of every engine, of which the best counts")
     given = parser.parse_args()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lengths import by_length
+from lengths import Rows, by_length
 
 BATCHES = (1, 8, 32)
 """Rows of a padded batch that a rival is tried with; the best counts, sorted by length as its own users would."""
@@ -27,7 +27,6 @@ LONG = 40.0
 """Seconds that a load may take; an engine that would take longer is measured on the sample alone."""
 PEAK_SECONDS = 0.5
 
-Rows = list[list[int]]
 Encode = Callable[[Rows], np.ndarray]
 Padded = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

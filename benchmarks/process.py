@@ -50,7 +50,7 @@ from embergem import Embedder
 
 embedder = Embedder({model!r})
 embedder.embed(["What is graphene?"] * 100)
-time.sleep(1)
+time.sleep(1)  # its threads look for more for a moment before they sleep
 before = sum(os.times()[:2])
 time.sleep(10)
 print(sum(os.times()[:2]) - before)

@@ -76,6 +76,18 @@ def one_answer(connection):
     return int(received.split()[1])
 
 
+def asked(connection):
+    """Status of the answer to a whole request."""
+    connection.sendall(REQUEST)
+    return one_answer(connection)
+
+
+def hung_up(connection):
+    """Whether the server ends the connection, without a word."""
+    connection.settimeout(10)
+    return connection.recv(1) == b""
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /v1", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"])
 def test_a_request_that_does_not_end(address, sent):
     with socket.create_connection(address) as connection:
@@ -83,8 +95,7 @@ def test_a_request_that_does_not_end(address, sent):
         if sent:
             assert answer(connection) == (408, "request_timeout")
         else:
-            connection.settimeout(10)
-            assert connection.recv(1) == b""
+            assert hung_up(connection)
 
 
 def test_a_byte_at_a_time_does_not_put_the_deadline_off(address):
@@ -136,8 +147,7 @@ def test_a_body_of_unknown_length_is_refused_when_it_is_too_large(address):
 def test_a_connection_lives_on_between_requests(address):
     with socket.create_connection(address) as connection:
         for _ in range(2):
-            connection.sendall(REQUEST)
-            assert one_answer(connection) == 200
+            assert asked(connection) == 200
             connection.settimeout(0.4)  # longer than a request may take to arrive
             with pytest.raises(TimeoutError):
                 connection.recv(1)
@@ -167,7 +177,7 @@ def test_a_body_that_was_not_read_is_no_head(parser, registry):
         connection.sendall(refused)
         assert one_answer(connection) == 400
         connection.sendall(b"x" * 300_000)
-        assert connection.recv(1) == b""  # idle for too long, as any other
+        assert hung_up(connection)  # idle for too long, as any other
 
 
 def test_a_head_after_a_body_that_was_not_read_has_its_limit(address):
@@ -194,17 +204,12 @@ def test_idle_connections_make_room_the_longest_first(parser, registry):
     with listening(registry, max_connections=2) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
         with first, second, socket.create_connection(address) as third:
-            third.sendall(REQUEST)
-            assert one_answer(third) == 200
-            first.settimeout(10)
-            assert first.recv(1) == b""
+            assert asked(third) == 200
+            assert hung_up(first)
             with socket.create_connection(address) as fourth:
-                fourth.sendall(REQUEST)
-                assert one_answer(fourth) == 200
-                second.settimeout(10)
-                assert second.recv(1) == b""
-                third.sendall(REQUEST)
-                assert one_answer(third) == 200
+                assert asked(fourth) == 200
+                assert hung_up(second)
+                assert asked(third) == 200
 
 
 def test_connections_at_work_are_the_limit(parser, registry):
@@ -225,8 +230,7 @@ def test_connections_at_work_are_the_limit(parser, registry):
             first.sendall(b'{"input": "a"}')
             assert one_answer(first) == 200
             with socket.create_connection(address) as fourth:
-                fourth.sendall(REQUEST)
-                assert one_answer(fourth) == 200
+                assert asked(fourth) == 200
 
 
 def test_who_sends_a_head_bit_by_bit_keeps_nobody_out(parser, registry):
@@ -235,15 +239,11 @@ def test_who_sends_a_head_bit_by_bit_keeps_nobody_out(parser, registry):
         with first, second, socket.create_connection(address) as third:
             for connection in (first, second, first):
                 connection.sendall(HEAD if connection is second else b"POST /v1/embeddings HTTP/1.1\r\nX-Slow: ")
-            third.sendall(REQUEST)
-            assert one_answer(third) == 200  # so the server has read what was sent before
+            assert asked(third) == 200  # so the server has read what was sent before
             with socket.create_connection(address) as fourth:
-                fourth.sendall(REQUEST)
-                assert one_answer(fourth) == 200
-                first.settimeout(10)
-                assert first.recv(1) == b""
-                third.sendall(REQUEST)
-                assert one_answer(third) == 200
+                assert asked(fourth) == 200
+                assert hung_up(first)
+                assert asked(third) == 200
                 second.sendall(REQUEST.removeprefix(HEAD))  # whoever goes on has an answer
                 assert one_answer(second) == 200
 
@@ -326,8 +326,7 @@ def test_the_bodies_in_memory_have_a_limit_together(parser, registry, monkeypatc
         with socket.create_connection(place(url)) as connection:
             connection.sendall(whole)
             assert one_answer(connection) == 503
-            connection.sendall(REQUEST)
-            assert one_answer(connection) == 200
+            assert asked(connection) == 200
         for connection in slow:
             connection.close()
         until(0)

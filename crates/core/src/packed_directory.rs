@@ -61,7 +61,6 @@ pub fn prune(directory: &Path, limit: u64) {
     for file in useless.into_iter().chain(old) {
         let _ = fs::remove_file(file.path); // another process may have been first
     }
-    sweep(directory);
 }
 
 /// Drops unfinished files of processes that are no more.

@@ -3,10 +3,7 @@
 use crate::background::on_a_thread;
 use crate::embeddings::Embeddings;
 use crate::engine::ModelInfo;
-#[cfg_attr(
-    not(feature = "client"),
-    allow(unused_imports, reason = "the documentation links to it")
-)]
+#[cfg(any(doc, feature = "client"))]
 use crate::error::Error;
 use crate::error::Result;
 use crate::registry::{Entry, ModelStatus, Registry};

@@ -15,6 +15,7 @@ from embergem.engine import Engine, Request
 
 QUERY_TOKENS = 30
 LATENCY_RUNS = 60
+REPEATS = 3
 
 Rows = list[list[int]]
 
@@ -55,20 +56,26 @@ def loads(vocab_size: int, limit: int) -> dict[str, Rows]:
     return {"queries": queries, "documents": documents, "mixed": mixed}
 
 
-def measure(engine: Engine, *, repeats: int = 3) -> Result:
-    """Embed the loads and one query again and again; the best of `repeats` counts, since noise only ever slows."""
+def short_query(work: dict[str, Rows]) -> list[int]:
+    """Return a row of `QUERY_TOKENS` ids, from the loads."""
+    first = work["queries"][0]
+    return [first[place % len(first)] for place in range(QUERY_TOKENS)]
+
+
+def measure(engine: Engine) -> Result:
+    """Embed the loads and one query again and again; the best of `REPEATS` counts, since noise only ever slows."""
     work = loads(engine.vocab_size, engine.limit)
     engine.embed(Request(ids=work["queries"][:8]))  # what the first call sets up is not speed
     measured = {}
     for name, rows in work.items():
         lengths = [len(row) for row in rows]
-        seconds = min(_timed(engine, rows) for _ in range(repeats))
+        seconds = min(_timed(engine, rows) for _ in range(REPEATS))
         measured[name] = Load(
             tokens=sum(lengths),
             tokens_per_second=sum(lengths) / seconds,
             gflops=engine.flops(lengths) / seconds / 1e9,
         )
-    query = [work["queries"][0][place % len(work["queries"][0])] for place in range(QUERY_TOKENS)]
+    query = short_query(work)
     times = sorted(_timed(engine, [query]) * 1e3 for _ in range(LATENCY_RUNS))
     return Result(
         model=engine.id,
