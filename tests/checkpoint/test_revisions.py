@@ -117,6 +117,17 @@ def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions,
     assert resolve(MODEL, hf_cache_path=hf, revision="v2").revision == NEW
 
 
+def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", str(hf))
+
+    with cache.locked(MODEL) as scratch:
+        cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    monkeypatch.setattr("embergem.checkpoint.snapshot.place", refused)
+    with pytest.raises(DownloadError, match=f"cannot be used for {MODEL}: .*{hf}.*hf_cache_path"):
+        resolve(MODEL, hf_cache_path=hf)
+
+
 def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_path):
     entry, _, _ = forged
     first, second = tmp_path / "first", tmp_path / "second"

