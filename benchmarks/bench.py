@@ -24,9 +24,9 @@ from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, Rival, assets, environment,
 from rounds import side_by_side
 
 from embergem import __version__
-from embergem.checkpoint.resolve import resolve
 from embergem.cli.bench import LATENCY_RUNS, loads, short_query
 from embergem.engine import Engine
+from embergem.hub.resolve import resolve
 from embergem.program.batch import cosines
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")

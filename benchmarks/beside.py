@@ -17,7 +17,7 @@ from pathlib import Path
 
 from server import ROOT, TEXTS, wrk
 
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 
 sys.path.insert(0, str(ROOT / "scripts"))
 

@@ -20,8 +20,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from random_gemma import assets  # noqa: E402
 
-from embergem.checkpoint.resolve import resolve  # noqa: E402
 from embergem.engine import Engine, Request  # noqa: E402
+from embergem.hub.resolve import resolve  # noqa: E402
 
 DTYPES = ("bfloat16", "int16", "int8")
 

@@ -103,8 +103,8 @@ def llama_cpp(model: str) -> Encode:
 
 def embergem(model: str, dtype: str) -> Ready:
     """Load embergem with its defaults, which makes its batches itself."""
-    from embergem.checkpoint.resolve import resolve
     from embergem.engine import Engine, Request
+    from embergem.hub.resolve import resolve
 
     engine = Engine.load(resolve(model), dtype=dtype)
     return Ready(

@@ -29,7 +29,7 @@ MEMORY = """
 import re
 from pathlib import Path
 from embergem.engine import Engine, Request
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 
 with Engine.load(resolve({model!r}), dtype={dtype!r}) as engine:
     ids = [[5 + (row * 97 + place) % 1000 for place in range(2048)] for row in range(6)]
@@ -60,7 +60,7 @@ TEXTS = """
 import time
 from pathlib import Path
 from embergem.engine import Engine, Request
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 
 with Engine.load(resolve({model!r}), dtype="int16") as engine:
     words = Path({words!r}).read_text().split()
@@ -78,7 +78,7 @@ with Engine.load(resolve({model!r}), dtype="int16") as engine:
 LATENCY = """
 import threading, time
 from embergem.engine import Engine, Request
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 
 with Engine.load(resolve({model!r}), dtype="int16", threads=1) as engine:
     ids = [[5 + place * 31 for place in range(30)]]

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from random_gemma import assets  # noqa: E402
 from served import served  # noqa: E402
 
-from embergem.checkpoint.resolve import resolve  # noqa: E402
 from embergem.engine import Engine, Request  # noqa: E402
+from embergem.hub.resolve import resolve  # noqa: E402
 
 CLIENTS = 32
 SECONDS = 8

@@ -9,9 +9,9 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from embergem.checkpoint.resolve import resolve
 from embergem.cli.bench import loads
 from embergem.engine import Engine
+from embergem.hub.resolve import resolve
 
 RUNS = 7
 

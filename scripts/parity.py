@@ -20,7 +20,7 @@ from random_gemma import assets
 from served import python as environment
 
 from embergem import Embedder, TruncationWarning
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")

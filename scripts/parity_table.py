@@ -15,10 +15,10 @@ import numpy as np
 from models_page import PAGE, page
 from random_gemma import assets
 
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import resolve
+from embergem.diagnostics.verify.ours import Ours
 from embergem.errors import EmbergemError
-from embergem.verify.ours import Ours
+from embergem.hub.location import Location
+from embergem.hub.resolve import resolve
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "data" / "goldens"
 TOLERANCE = 1e-5

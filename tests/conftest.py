@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import resolve
 from embergem.embedder import Embedder
 from embergem.engine import Engine
+from embergem.hub.location import Location
+from embergem.hub.resolve import resolve
 from embergem.registry import Registry
 
 sys.path.insert(0, str(Path(__file__).parent))

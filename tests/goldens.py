@@ -8,8 +8,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from embergem._native import Model
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.hub.location import Location
 from embergem.models import Family, family
 from embergem.models.head import Module, apply
 from embergem.ops import Weights

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from embergem.engine.request import Row
+from embergem.types import Row
 
 
 def rows(*lengths):

@@ -4,10 +4,10 @@ import threading
 from contextlib import contextmanager
 
 from embergem.config import Settings
-from embergem.server.keys import KeyRing
+from embergem.server.api_keys import KeyRing
+from embergem.server.build import make_service
 from embergem.server.run import bind, server
-from embergem.server.service import Service
-from embergem.server.serving import make_service
+from embergem.server.state import Service
 
 QUIET = Settings(log_level="critical", access_log="off")
 

@@ -9,27 +9,28 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "embergem"
 
-ROOMS = [
-    {"errors", "prompts", "_native"},
-    {"ops", "catalog"},
+LAYERS = [
+    {"errors", "tasks", "_native"},
+    {"types", "ops", "catalog", "progress"},
     {"models"},
     {"program", "checkpoint"},
+    {"hub"},
     {"selfcheck"},
     {"engine"},
-    {"registry", "sdk", "config", "doctor", "verify"},
-    {"selectors", "managed"},
-    {"embedder", "async_embedder", "client", "runner", "builder", "sentence_transformers"},
+    {"registry", "sdk", "config", "diagnostics"},
+    {"embedder", "async_embedder", "client"},
+    {"compat", "sentence_transformers"},
     {"integrations"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},
 ]
-"""From the lowest to the highest: a room imports from itself and from those before it."""
+"""From the lowest to the highest: a layer imports from itself and from those before it."""
 
-LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 
 
-def room(module):
+def layer(module):
     """`embergem.ops.trace` -> `ops`; `embergem` itself -> `__init__`."""
     return [*module.split("."), "__init__"][1]
 
@@ -49,14 +50,14 @@ def imports(path):
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_point_downwards(path):
-    own = room(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+    own = layer(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
     for module in imports(path):
         if module == "embergem.__version__":
             continue
-        assert LEVEL[room(module)] <= LEVEL[own], f"{own} imports {module}"
+        assert LEVEL[layer(module)] <= LEVEL[own], f"{own} imports {module}"
 
 
-def test_every_module_is_in_a_room():
+def test_every_module_is_in_a_layer():
     found = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert found | {"_native"} == set(LEVEL)
 
@@ -83,3 +84,8 @@ def test_help_needs_neither_numpy_nor_the_hub():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "huggingface_hub", "starlette", "uvicorn", "embergem._native"} & set(loaded)
+
+
+def test_the_module_table_is_current():
+    command = [sys.executable, str(SOURCE.parents[1] / "scripts" / "module_table.py"), "--check"]
+    assert subprocess.run(command).returncode == 0, "docs/structure.md is stale: make module-table"

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embergem import errors as errors
     from embergem.async_embedder import AsyncEmbedder as AsyncEmbedder
-    from embergem.builder import EmbeddingModel as EmbeddingModel
-    from embergem.builder import EmbeddingModelBuilder as EmbeddingModelBuilder
-    from embergem.builder import MultiModelBuilder as MultiModelBuilder
-    from embergem.client import AsyncClient as AsyncClient
-    from embergem.client import Client as Client
+    from embergem.client.client import AsyncClient as AsyncClient
+    from embergem.client.client import Client as Client
+    from embergem.compat.mistralrs.builder import EmbeddingModel as EmbeddingModel
+    from embergem.compat.mistralrs.builder import EmbeddingModelBuilder as EmbeddingModelBuilder
+    from embergem.compat.mistralrs.builder import MultiModelBuilder as MultiModelBuilder
+    from embergem.compat.mistralrs.requests import EmbeddingArchitecture as EmbeddingArchitecture
+    from embergem.compat.mistralrs.requests import EmbeddingRequest as EmbeddingRequest
+    from embergem.compat.mistralrs.requests import ModelDType as ModelDType
+    from embergem.compat.mistralrs.requests import Which as Which
+    from embergem.compat.mistralrs.runner import Runner as Runner
     from embergem.embedder import Embedder as Embedder
     from embergem.errors import EmbergemError as EmbergemError
     from embergem.errors import TruncationWarning as TruncationWarning
-    from embergem.prompts import Task as Task
-    from embergem.runner import Runner as Runner
     from embergem.sdk.methods import Ranked as Ranked
-    from embergem.selectors import EmbeddingArchitecture as EmbeddingArchitecture
-    from embergem.selectors import EmbeddingRequest as EmbeddingRequest
-    from embergem.selectors import ModelDType as ModelDType
-    from embergem.selectors import Which as Which
+    from embergem.tasks import Task as Task
 
 __version__ = "0.1.0"
 
@@ -46,22 +46,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "client",
+    "AsyncClient": "client.client",
     "AsyncEmbedder": "async_embedder",
-    "Client": "client",
+    "Client": "client.client",
     "Embedder": "embedder",
-    "EmbeddingArchitecture": "selectors",
-    "EmbeddingModel": "builder",
-    "EmbeddingModelBuilder": "builder",
-    "EmbeddingRequest": "selectors",
+    "EmbeddingArchitecture": "compat.mistralrs.requests",
+    "EmbeddingModel": "compat.mistralrs.builder",
+    "EmbeddingModelBuilder": "compat.mistralrs.builder",
+    "EmbeddingRequest": "compat.mistralrs.requests",
     "EmbergemError": "errors",
-    "ModelDType": "selectors",
-    "MultiModelBuilder": "builder",
+    "ModelDType": "compat.mistralrs.requests",
+    "MultiModelBuilder": "compat.mistralrs.builder",
     "Ranked": "sdk.methods",
-    "Runner": "runner",
-    "Task": "prompts",
+    "Runner": "compat.mistralrs.runner",
+    "Task": "tasks",
     "TruncationWarning": "errors",
-    "Which": "selectors",
+    "Which": "compat.mistralrs.requests",
 }
 
 

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
-from embergem.engine.request import Vectors
-from embergem.prompts import Task
 from embergem.sdk.backend import Backend, LoadOptions, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
@@ -20,6 +18,8 @@ from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOp
 from embergem.sdk.off_loop import off_loop
 from embergem.sdk.outputs import Output, shaper
 from embergem.sdk.progress import bar
+from embergem.tasks import Task
+from embergem.types import Vectors
 
 AT_ONCE = 2000
 """Characters (or token ids) that are tokenized where they are: it takes less than handing them to a thread."""

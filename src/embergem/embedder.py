@@ -9,14 +9,14 @@ from typing import Any, Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.engine.request import Request, Vectors
-from embergem.prompts import Task
 from embergem.sdk.backend import LoadOptions, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
 from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
 from embergem.sdk.outputs import Output, shaper
 from embergem.sdk.progress import bar
+from embergem.tasks import Task
+from embergem.types import Request, Vectors
 
 
 class Embedder(Methods):

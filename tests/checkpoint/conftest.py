@@ -24,7 +24,7 @@ RESOLVE = """
 import json, logging, sys
 from embergem import catalog
 from embergem.checkpoint import hub
-from embergem.checkpoint.resolve import resolve
+from embergem.hub.resolve import resolve
 from embergem.errors import EmbergemError
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 {setup}

@@ -9,10 +9,10 @@ import pytest
 from goldens import DATA, golden
 
 from embergem._native import Tensors
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import resolve
 from embergem.embedder import Embedder
 from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel, UnsupportedOption
+from embergem.hub.location import Location
+from embergem.hub.resolve import resolve
 
 BLOCKS = np.load(DATA.parent / "gguf" / "blocks.npz")  # written by scripts/gguf_blocks.py
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import GOLDENS, files_of
 from fakehub import COMMIT
 
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
+from embergem.hub.location import Location
 
 WITH_OTHERS = {
     "pytorch_model.bin": b"pickle",

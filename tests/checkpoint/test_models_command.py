@@ -5,10 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from embergem.checkpoint import cache
-from embergem.checkpoint.resolve import resolve
 from embergem.cli.models import app
 from embergem.errors import DownloadError, UnknownModel
+from embergem.hub import model_cache
+from embergem.hub.resolve import resolve
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_path_prints_the_path_and_nothing_else(run):
 
 def test_pull_says_where_it_is(run):
     result = run("pull", "tiny")
-    assert str(cache.load("example/tiny").path) in result.stdout
+    assert str(model_cache.load("example/tiny").path) in result.stdout
     assert result.exit_code == 0
 
 
@@ -71,12 +71,12 @@ def test_verify(run):
 
 
 def test_damage_is_shown(run):
-    (resolve("tiny").path / cache.MANIFEST).write_text("{}")
+    (resolve("tiny").path / model_cache.MANIFEST).write_text("{}")
     assert "damaged" in run("list").stdout
     assert json.loads(run("show", "tiny", "--json").stdout)["damage"]
     result = run("verify")
     assert result.exit_code == 1
-    assert cache.MANIFEST in result.stderr
+    assert model_cache.MANIFEST in result.stderr
 
 
 def test_errors_reach_the_caller(run, model, tmp_path):

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from conftest import GOLDENS
 
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
+from embergem.hub.location import Location
 from embergem.models.head import Dense, Normalize, Pooling
 
 

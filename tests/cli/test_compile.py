@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from embergem import Embedder
 from embergem._native import Tensors
 from embergem.checkpoint import integers
-from embergem.checkpoint.resolve import resolve
-from embergem.checkpoint.safetensors_file import Stored, write
+from embergem.checkpoint.writer import Stored, write
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
 from embergem.engine import Engine, Request
 from embergem.engine.fingerprint import of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
+from embergem.hub.resolve import resolve
 from embergem.program.batch import cosines
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from embergem.checkpoint import cache
 from embergem.cli.app import app
-from embergem.doctor import machine, models
-from embergem.doctor.report import Cpu, Memory
-from embergem.doctor.system import cpu, memory, quota, system
+from embergem.diagnostics.doctor import machine, models
+from embergem.diagnostics.doctor.report import Cpu, Memory
+from embergem.diagnostics.doctor.system import cpu, memory, quota, system
+from embergem.hub import model_cache
 
 CPUINFO = """processor\t: {number}
 model name\t: Test CPU
@@ -168,9 +168,9 @@ class TestModels:
         assert found.status == "error"
 
     def test_a_damaged_one_in_the_cache(self, tiny, tmp_path):
-        with cache.locked("acme/tiny") as scratch:
+        with model_cache.locked("acme/tiny") as scratch:
             fetched = shutil.copytree(tiny, scratch / "hub")
-            kept = cache.keep(fetched, model="acme/tiny", source="hub", revision=None)
+            kept = model_cache.keep(fetched, model="acme/tiny", source="hub", revision=None)
         assert {check.status for check in models.model("acme/tiny")} == {"ok"}
         (kept.path / "tokenizer.json").unlink()
         [found] = models.model("acme/tiny")

@@ -3,8 +3,8 @@
 import pytest
 from looping import Compute
 
-from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
+from embergem.engine.vector_cache import Cache
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from embergem.engine.cache import ENTRY_BYTES, Cache, key
-from embergem.engine.disk import AT_ONCE, Disk
+from embergem.engine.disk_cache import AT_ONCE, Disk
+from embergem.engine.vector_cache import ENTRY_BYTES, Cache, key
 from embergem.errors import UnsupportedOption
 
 
@@ -66,7 +66,7 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
     path = tmp_path / "vectors.db"
     code = (
         "import os, signal, sys, pathlib, numpy as np\n"
-        "from embergem.engine.cache import Cache\n"
+        "from embergem.engine.vector_cache import Cache\n"
         "cache = Cache(2**20, pathlib.Path(sys.argv[1]))\n"
         "for number in range(50):\n"
         "    cache.save([(b'%d' % number, np.full(64, number, dtype=np.float32))])\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from looping import hold, rows, submit
 
-from embergem.engine import apart, known, ledger, work
+from embergem.engine import bisect, inflight, known, work
 from embergem.engine import loop as loop_module
-from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
+from embergem.engine.vector_cache import Cache
 from embergem.errors import Cancelled
 
 
@@ -108,7 +108,7 @@ class Interrupting:
 
     def __init__(self, number):
         self.left = number
-        self.files = {module.__file__ for module in (apart, known, ledger, loop_module, work)}
+        self.files = {module.__file__ for module in (bisect, known, inflight, loop_module, work)}
 
     def __enter__(self):
         sys.settrace(self.trace)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from goldens import golden, pack
 
-from embergem.checkpoint.location import Location
-from embergem.engine import Engine, Request, budget
-from embergem.engine.cache import Cache
+from embergem.engine import Engine, Request, calibration
 from embergem.engine.engine import cut, in_words
+from embergem.engine.vector_cache import Cache
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
+from embergem.hub.location import Location
 
 
 def test_a_run_is_stopped_at_a_step(tiny):
@@ -111,7 +111,7 @@ def test_the_executor_knows_two_lanes():
 def test_the_size_of_a_batch_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     with Engine.load(Location("tiny", tiny)) as engine:
-        assert engine.stats().max_batch_tokens in budget.SIZES
+        assert engine.stats().max_batch_tokens in calibration.SIZES
     [note] = (tmp_path / "budget").iterdir()
     note.write_text("640")
     with Engine.load(Location("tiny", tiny)) as engine:

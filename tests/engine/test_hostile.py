@@ -10,7 +10,6 @@ from goldens import DATA, golden
 from safetensors.numpy import load_file, save_file
 
 from embergem import Embedder
-from embergem.checkpoint.location import Location
 from embergem.engine import Engine, Request
 from embergem.errors import (
     CorruptCheckpoint,
@@ -20,6 +19,7 @@ from embergem.errors import (
     NonFiniteOutput,
     UnsupportedModel,
 )
+from embergem.hub.location import Location
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from looping import Compute, hold, rows, submit
 
-from embergem.engine.cache import Cache
 from embergem.engine.loop import Loop
+from embergem.engine.vector_cache import Cache
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
 
 

@@ -9,7 +9,7 @@ from embergem.models.head import apply
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.build import build
-from embergem.program.flops import flops
+from embergem.program.cost import flops
 from embergem.program.rewrite import rewrite
 
 

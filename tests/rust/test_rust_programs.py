@@ -10,7 +10,7 @@ from goldens import DATA
 from embergem import catalog
 from embergem.errors import EmbergemError
 from embergem.models import family
-from embergem.models.watched import Watched
+from embergem.models.conditions import Watched
 
 sys.path.insert(0, str(DATA.parents[2] / "scripts"))
 import programs

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, TruncationWarning
-from embergem.engine.request import Request
+from embergem.client import transport
+from embergem.client.token_estimate import TokenGuess
 from embergem.errors import (
     EngineClosed,
     InputTooLong,
@@ -28,8 +29,8 @@ from embergem.errors import (
     UnknownModel,
     UnsupportedOption,
 )
-from embergem.sdk import http, inputs
-from embergem.sdk.tokens import TokenGuess
+from embergem.sdk import inputs
+from embergem.types import Request
 
 TEXTS = [f"text {number}" for number in range(60)]
 LONG = "graphene " * 300
@@ -132,7 +133,7 @@ def test_large_inputs_travel_in_pieces(client, embedder, monkeypatch):
 
 
 def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, monkeypatch):
-    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 3000)
+    monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 3000)
     monkeypatch.setattr(client._remote, "_guess", TokenGuess(client.limit))
     sent = []
     post = client._remote._http.post
@@ -161,7 +162,7 @@ def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, mon
     with pytest.warns(TruncationWarning):
         assert np.array_equal(cut, embedder.embed([*texts[:150], LONG], truncate=True))
 
-    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 300)
+    monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 300)
     sent.clear()
     rows = [[5, 6, 7] * (1 + number % 30) for number in range(120)]
     assert np.array_equal(client.embed(rows), embedder.embed(rows))
@@ -170,7 +171,7 @@ def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, mon
 
 
 def test_the_asynchronous_client_asks_in_parts_too(url, embedder, monkeypatch):
-    monkeypatch.setattr("embergem.sdk.remote.PART_TOKENS", 50)
+    monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 50)
 
     async def main():
         async with await AsyncClient.connect(url) as client:
@@ -303,7 +304,7 @@ def scripted(monkeypatch):
     async def pause(seconds):
         pauses.append(seconds)
 
-    monkeypatch.setattr(http, "pause", pause)
+    monkeypatch.setattr(transport, "pause", pause)
     clients = []
     with played(Scripted) as url:
 
@@ -402,6 +403,6 @@ def test_a_proxys_page_is_no_answer(scripted):
 
 
 def test_dates_say_when_to_try_again():
-    assert http.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert http.retry_after({"retry-after": "-4"}) == 0
-    assert http.retry_after({"retry-after": "inf"}) is None
+    assert transport.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert transport.retry_after({"retry-after": "-4"}) == 0
+    assert transport.retry_after({"retry-after": "inf"}) is None

@@ -12,11 +12,11 @@ from serving import configured
 from typer.testing import CliRunner
 
 from embergem import AsyncEmbedder, Embedder, EmbeddingModelBuilder, EmbeddingRequest, MultiModelBuilder, Runner, Which
-from embergem.checkpoint.hub_options import HubOptions
 from embergem.cli.app import app
 from embergem.cli.serve import named_entry
 from embergem.config import EmbeddingEntry
 from embergem.errors import UnsupportedOption
+from embergem.hub.options import HubOptions
 from embergem.sentence_transformers import SentenceTransformer
 
 TEXTS = ["What is graphene?", "a lattice of carbon"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from embergem.checkpoint.packed import VARIABLE
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine, Request
 from embergem.engine.arithmetic import DTYPES
-from embergem.selfcheck.golden import sway
+from embergem.hub.resolve import resolve
+from embergem.selfcheck.published import sway
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,9 +9,9 @@ from entries import entry
 from goldens import DATA, edit
 
 from embergem import catalog
-from embergem.checkpoint import cache
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
+from embergem.hub import model_cache
+from embergem.hub.resolve import resolve
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
@@ -76,8 +76,8 @@ def test_the_place(put, place):
 
 
 def test_a_version_in_the_cache_of_embergem_named_by_its_path(put):
-    with cache.locked(KNOWN.id) as scratch:
-        kept = cache.keep(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
+    with model_cache.locked(KNOWN.id) as scratch:
+        kept = model_cache.keep(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
     tasks, _, wrong = loaded(kept.path)
     assert {"query", "document"} <= set(tasks)
     assert not wrong

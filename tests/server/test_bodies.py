@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from embergem.engine import Request
 from embergem.errors import Cancelled, InvalidRequest
-from embergem.server.parse import MOST_FIELDS, parse, texts_or_ids
+from embergem.server.decode import MOST_FIELDS, parse, texts_or_ids
 from embergem.server.schema import EmbeddingsRequest
-from embergem.server.waiting import result_of, submit
+from embergem.server.wait import result_of, submit
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from serving import running
 
 from embergem.config import Settings
 from embergem.sdk.outputs import shape
-from embergem.server import embeddings
-from embergem.server.embeddings import written
+from embergem.server.routes import embeddings
+from embergem.server.routes.embeddings import written
 from embergem.server.wire import encode
 
 TEXTS = ["What is graphene?", "a", ""]

@@ -16,8 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embergem.config import Settings
-from embergem.server import body, careful, run
-from embergem.server.service import Service
+from embergem.server import body, connections, run
+from embergem.server.state import Service
 
 QUIET = {"log_level": "critical", "access_log": "off"}
 QUICK = Settings(**QUIET, receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
@@ -295,9 +295,9 @@ class Heard(logging.Handler):
 
 
 def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch):
-    monkeypatch.setattr(careful, "STALLED", 0.3)
+    monkeypatch.setattr(connections, "STALLED", 0.3)
     heard = Heard("has read nothing")
-    monkeypatch.setattr(careful.log, "handlers", [heard])
+    monkeypatch.setattr(connections.log, "handlers", [heard])
     content = json.dumps({"input": ["a"] * 2048}).encode()
     request = HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content
     with listening(registry) as address, socket.socket() as connection:

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from embergem.cli.app import app
 from embergem.config import Key, Settings, read_keys
-from embergem.server.keys import KeyRing, Unauthorized, hash_key, new_key
-from embergem.server.limits import Limiter, RateLimited
+from embergem.server.api_keys import KeyRing, Unauthorized, hash_key, new_key
+from embergem.server.build import warn_of_tasks
+from embergem.server.rate_limit import Limiter, RateLimited
 from embergem.server.run import reread
-from embergem.server.service import Service
-from embergem.server.serving import warn_of_tasks
+from embergem.server.state import Service
 
 QUIET = Settings(log_level="error", access_log="off")
 

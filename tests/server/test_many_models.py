@@ -18,9 +18,9 @@ from embergem.config import EmbeddingEntry, Key, Settings
 from embergem.engine import Request
 from embergem.errors import InvalidTask, Overloaded, UnsupportedModel
 from embergem.registry import DEFAULT
-from embergem.server.keys import Forbidden, hash_key
+from embergem.server.api_keys import Forbidden, hash_key
+from embergem.server.build import make_service, spec
 from embergem.server.local import require_local
-from embergem.server.serving import make_service, spec
 
 GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"), aliases=("g",), task="query")
 BERT = EmbeddingEntry(name="bert", model_id=str(DATA / "bert_mean"), lazy=True)

@@ -10,8 +10,8 @@ from goldens import DATA
 from serving import QUIET, configured, running, serving
 
 from embergem.config import EmbeddingEntry, Key
-from embergem.server.keys import hash_key
-from embergem.server.serving import make_service
+from embergem.server.api_keys import hash_key
+from embergem.server.build import make_service
 
 GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"))
 BERT = EmbeddingEntry(name="bert", model_id=str(DATA / "bert_mean"), lazy=True)

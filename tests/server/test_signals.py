@@ -13,8 +13,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from embergem.checkpoint.cache import locked
 from embergem.cli.app import app
+from embergem.hub.model_cache import locked
 
 TEXTS = [f"{number}: " + "Graphene is a single layer of carbon atoms. " * 5 for number in range(2000)]
 """Long enough for the tiny model to be at work when it is told to stop."""

@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import UnsupportedOption
-from embergem.server.keys import hash_key
-from embergem.server.proxy import Upstream
+from embergem.server.api_keys import hash_key
 from embergem.server.run import bind
+from embergem.server.upstream import Upstream
 
 
 class Other:

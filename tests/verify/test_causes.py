@@ -16,15 +16,15 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from embergem.checkpoint.location import Location
 from embergem.cli.app import app as commands
+from embergem.diagnostics.verify import verify
+from embergem.diagnostics.verify.other import Server
+from embergem.diagnostics.verify.ours import Ours
+from embergem.diagnostics.verify.probes import probes
+from embergem.hub.location import Location
 from embergem.models.head import Dense, Normalize, Pooling
 from embergem.ops import Weights
 from embergem.server.run import bind
-from embergem.verify import verify
-from embergem.verify.other import Server
-from embergem.verify.ours import Ours
-from embergem.verify.probes import probes
 
 
 def specified(model, ids, known={}):  # noqa: B006 - many servers answer from the same model

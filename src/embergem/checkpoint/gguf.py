@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from embergem import catalog
-from embergem.checkpoint import cache, origin
+from embergem.checkpoint import provenance
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.files import sha256, shortened
-from embergem.checkpoint.location import Location
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.hub import model_cache
+from embergem.hub.location import Location
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops import Pooling as PoolingMode
 
@@ -107,7 +108,7 @@ def read(path: Path, location: Location) -> Checkpoint:
         prompts=None,
         limit=file.get("context_length", int),
         limit_declared=False,
-        said=origin.of_gguf(file.metadata),
+        said=provenance.of_gguf(file.metadata),
     )
 
 
@@ -181,7 +182,7 @@ def _tokenizer(file: File) -> Path:
     if file.architecture != "bert":
         for entry in catalog.CATALOG:
             pin = entry.pinned("tokenizer.json")
-            if pin and entry.id.endswith("/embeddinggemma-300m") and (kept := cache.load(entry.id)):
+            if pin and entry.id.endswith("/embeddinggemma-300m") and (kept := model_cache.load(entry.id)):
                 found = kept.path / "tokenizer.json"
                 if found.is_file() and pin.matches(sha256(found)):
                     return found

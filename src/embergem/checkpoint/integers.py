@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.checkpoint.safetensors_file import Dtype, Floats, Stored
+from embergem.checkpoint.writer import Dtype, Floats, Stored
 
 PEAKS: dict[Dtype, int] = {"I8": 127, "I16": 32_767}
 """Largest integer of each kind."""

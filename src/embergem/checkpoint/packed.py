@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embergem import _native
-from embergem.checkpoint import cache
 from embergem.errors import UnsupportedOption
+from embergem.hub import model_cache
 
 VARIABLE = "EMBERGEM_PACKED_LIMIT"
 DEFAULT = "10GB"
@@ -31,7 +31,7 @@ class Packed:
 
 def directory() -> Path:
     """Return the directory of the files; it need not exist."""
-    return cache.root() / "packed"
+    return model_cache.root() / "packed"
 
 
 def limit() -> int:

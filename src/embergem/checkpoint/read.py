@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embergem.checkpoint import compiled, gguf, origin, static
+from embergem.checkpoint import compiled, gguf, model2vec, provenance
 from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.modules import read_chain
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
+from embergem.hub.location import Location
 from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense, Module
 
@@ -34,7 +34,7 @@ def read(location: Location) -> Checkpoint:
     checkpoint = _read(location)
     if location.dense_from is not None:
         checkpoint = _with_dense(checkpoint, location.id, location.dense_from)
-    return replace(checkpoint, hub_id=origin.hub_id(location.path), said=(location.id, *checkpoint.said))
+    return replace(checkpoint, hub_id=provenance.hub_id(location.path), said=(location.id, *checkpoint.said))
 
 
 def _read(location: Location) -> Checkpoint:
@@ -43,8 +43,8 @@ def _read(location: Location) -> Checkpoint:
         return compiled.read(root)
     if file := gguf.recognised(root):
         return gguf.read(file, location)
-    if static.recognised(root):
-        return static.read(root)
+    if model2vec.recognised(root):
+        return model2vec.read(root)
     chain = read_chain(root)
     body = root / chain.transformer
     config = read_object(body / "config.json")
@@ -65,7 +65,7 @@ def _read(location: Location) -> Checkpoint:
         prompts=_prompts(root / PROMPTS),
         limit=limit,
         limit_declared=declared,
-        said=origin.of_config(config),
+        said=provenance.of_config(config),
     )
 
 

@@ -10,7 +10,7 @@ from embergem import __version__
 from embergem.cli.keys import app as keys_app
 from embergem.cli.models import app as models
 from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel
-from embergem.prompts import Task
+from embergem.tasks import Task
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 model not to be had, 130 stopped with Ctrl-C."
 
@@ -290,8 +290,8 @@ def compile_(
 
     embergem compile google/embeddinggemma-300m -o gemma --dtype int16 && embergem serve -m gemma
     """
-    from embergem.checkpoint.resolve import resolve
     from embergem.cli.compile import compile_model
+    from embergem.hub.resolve import resolve
 
     location = resolve(
         model, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
@@ -319,8 +319,8 @@ def convert(
 
     embergem convert embeddinggemma-300M-Q8_0.gguf -o gemma --dense-from google/embeddinggemma-300m
     """
-    from embergem.checkpoint.resolve import resolve
     from embergem.cli.convert import convert
+    from embergem.hub.resolve import resolve
 
     convert(resolve(file, dense_from=dense_from, allow_missing_dense=allow_missing_dense), output, dtype)
     typer.echo(f"{output}: read it with embergem serve -m {output}")

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine, Request
+from embergem.hub.resolve import resolve
 
 QUERY_TOKENS = 30
 LATENCY_RUNS = 60

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from rich.table import Column, Table
 from rich.text import Text
 
-from embergem.doctor import Report, examine
+from embergem.diagnostics.doctor import Report, examine
 
 COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 

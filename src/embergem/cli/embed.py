@@ -16,8 +16,8 @@ from rich.table import Table
 
 from embergem.cli.app import Format
 from embergem.embedder import Embedder
-from embergem.engine.request import Vectors
 from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
+from embergem.types import Vectors
 
 
 def run(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine.fingerprint import of
+from embergem.hub.resolve import resolve
 
 
 def run(*, model: str | None, revision: str | None, hf_cache_path: Path | None, as_json: bool) -> None:

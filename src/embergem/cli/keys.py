@@ -28,7 +28,7 @@ def new(
 
     from embergem.config import Key, read_keys
     from embergem.errors import InvalidConfig
-    from embergem.server.keys import new_key
+    from embergem.server.api_keys import new_key
 
     secret, digest = new_key()
     fields = {

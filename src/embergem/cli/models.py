@@ -12,10 +12,10 @@ from rich.table import Column, Table
 
 from embergem import catalog
 from embergem.catalog import Entry
-from embergem.checkpoint import cache
-from embergem.checkpoint.location import Location
-from embergem.checkpoint.resolve import identify, pull, resolve
 from embergem.errors import CorruptCheckpoint, UnknownModel
+from embergem.hub import model_cache
+from embergem.hub.location import Location
+from embergem.hub.resolve import identify, pull, resolve
 
 app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")
 
@@ -30,7 +30,7 @@ DIFFERENT = 1
 def list_models(as_json: AsJson = False) -> None:
     """List the models of the catalog and those in the cache."""
     ids = [entry.id for entry in catalog.CATALOG]
-    rows = [_summary(model) for model in [*ids, *(model for model in cache.models() if model not in ids)]]
+    rows = [_summary(model) for model in [*ids, *(model for model in model_cache.models() if model not in ids)]]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -91,7 +91,7 @@ def path(name: Name = None) -> None:
 @app.command()
 def verify(name: Name = None) -> None:
     """Hash a model's files in the cache again, or those of all models there; exit with 1 when one differs."""
-    models = [_named(name)[0]] if name else cache.models()
+    models = [_named(name)[0]] if name else model_cache.models()
     if not models:
         typer.echo("The cache is empty.")
     bad = False
@@ -143,12 +143,12 @@ def _show_program(name: str | None, as_json: bool) -> None:
 
 def _verify(model: str) -> list[str]:
     try:
-        kept = cache.load(model)
+        kept = model_cache.load(model)
     except CorruptCheckpoint as error:
         return [error.message]
     if kept is None:
         return ["is not in the cache; there is nothing to verify"]
-    return cache.faults(kept, catalog.find(model), full=True)
+    return model_cache.faults(kept, catalog.find(model), full=True)
 
 
 def _named(name: str | None) -> tuple[str, Entry | None]:
@@ -161,7 +161,7 @@ def _named(name: str | None) -> tuple[str, Entry | None]:
 def _summary(model: str) -> dict[str, Any]:
     entry = catalog.find(model)
     try:
-        kept, damage = cache.load(model), None
+        kept, damage = model_cache.load(model), None
     except CorruptCheckpoint as error:
         kept, damage = None, error.message
     return {
@@ -198,7 +198,7 @@ def _facts(model: str, entry: Entry | None) -> dict[str, Any]:
     pins = (
         {pin.path: {"path": pin.path, "size": pin.size, "sha256": pin.sha256} for pin in entry.files} if entry else {}
     )
-    kept = cache.load(model) if facts["cached"] else None
+    kept = model_cache.load(model) if facts["cached"] else None
     stored = (
         {file.path: {"path": file.path, "size": file.size, "sha256": file.sha256} for file in kept.manifest.files}
         if kept

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from embergem.checkpoint.hub_options import HubOptions
-from embergem.checkpoint.location import Location, revised
-from embergem.checkpoint.resolve import identify
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
+from embergem.hub.location import Location, revised
+from embergem.hub.options import HubOptions
+from embergem.hub.resolve import identify
 
 
 def run(

@@ -5,12 +5,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embergem.checkpoint.resolve import resolve
+from embergem.diagnostics.verify import Verdict, verify
+from embergem.diagnostics.verify.other import LIBRARY, Library, Server
+from embergem.diagnostics.verify.ours import Ours
+from embergem.diagnostics.verify.probes import probes
 from embergem.engine.arithmetic import DTYPES
-from embergem.verify import Verdict, verify
-from embergem.verify.other import LIBRARY, Library, Server
-from embergem.verify.ours import Ours
-from embergem.verify.probes import probes
+from embergem.hub.resolve import resolve
 
 DIFFERENT = 1
 """Exit code where the two differ."""

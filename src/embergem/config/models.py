@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from embergem.checkpoint.location import revised
 from embergem.errors import InvalidConfig
+from embergem.hub.location import revised
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _OTHER_KINDS = (

@@ -11,18 +11,18 @@ import numpy as np
 
 from embergem._native import __version__
 from embergem._native import cut as native_cut
-from embergem.checkpoint.location import Location
-from embergem.engine import dropped, fork
-from embergem.engine.cache import Cache
-from embergem.engine.loaded import Loaded, load, require_positive
+from embergem.engine import finalizers, fork
+from embergem.engine.load import Loaded, load, require_positive
 from embergem.engine.loop import Loop
-from embergem.engine.request import LANES, Request, Result, Row, Vectors
 from embergem.engine.stats import Stats
 from embergem.engine.throughput import Throughput
+from embergem.engine.vector_cache import Cache
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
-from embergem.program.flops import flops, step_flops
+from embergem.hub.location import Location
+from embergem.program.cost import flops, step_flops
 from embergem.program.memory import weight_bytes
 from embergem.program.program import Step
+from embergem.types import LANES, Request, Result, Row, Vectors
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
             # What the bits of a vector depend on besides its ids.
             space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
-        dropped.watch(self, self._loop)
+        finalizers.watch(self, self._loop)
 
     @classmethod
     def load(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from embergem._native import Model, __version__
-from embergem.checkpoint import scanned
+from embergem.hub import file_state
 from embergem.program.batch import cosines, packed
 
 LEAST_COSINE = 0.9999
@@ -23,7 +23,7 @@ def cosine(weights: Sequence[tuple[str, Path]], exact: Callable[[], Model], othe
 
     `exact` makes the float32 model; it is called only when these files were not measured before.
     """
-    note = scanned.mark(weights, "exactness", f"{__version__}-{other.dtype}-{other.instruction_set}")
+    note = file_state.mark(weights, "exactness", f"{__version__}-{other.dtype}-{other.instruction_set}")
     try:
         return float(note.read_text())
     except (OSError, ValueError):  # not measured yet, or half a note: it is written anew
@@ -32,5 +32,5 @@ def cosine(weights: Sequence[tuple[str, Path]], exact: Callable[[], Model], othe
     ids = random.integers(0, other.vocab_size, sum(_LENGTHS)).astype(np.uint32)
     rows = np.split(ids, np.cumsum(_LENGTHS)[:-1])
     found = float(np.min(cosines(exact().run(*packed(rows)), other.run(*packed(rows)))))
-    scanned.write(note, repr(found))
+    file_state.write(note, repr(found))
     return found

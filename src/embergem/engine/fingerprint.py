@@ -1,17 +1,19 @@
 """The name of the space that a model's vectors are in."""
 
 from embergem import _native
-from embergem.checkpoint import cache
 from embergem.checkpoint.checkpoint import Checkpoint
-from embergem.checkpoint.location import Location
 from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
+from embergem.hub import model_cache
+from embergem.hub.location import Location
 from embergem.program.program import Program
 
 
 def fingerprint(checkpoint: Checkpoint, program: Program) -> str:
     """Return the sha256, in hex, that names the space; every byte of the weights is read unless it is remembered."""
-    return _native.fingerprint(program.to_json(), checkpoint.files, str(checkpoint.tokenizer), notes=str(cache.root()))
+    return _native.fingerprint(
+        program.to_json(), checkpoint.files, str(checkpoint.tokenizer), notes=str(model_cache.root())
+    )
 
 
 def of(location: Location) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from embergem.engine.cache import Cache, key
-from embergem.engine.request import LANES, Lane, Row, Vectors
+from embergem.engine.vector_cache import Cache, key
 from embergem.engine.work import Cell, Work
+from embergem.types import LANES, Lane, Row, Vectors
 
 
 class Known:

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from embergem.engine.apart import Batch, Outcome, compute_apart
-from embergem.engine.cache import Cache
+from embergem.engine.bisect import Batch, Outcome, compute_apart
+from embergem.engine.inflight import Ledger
 from embergem.engine.known import Known
-from embergem.engine.ledger import Ledger
-from embergem.engine.request import LANES, Lane, Row, Vectors
 from embergem.engine.scheduler import Scheduler
 from embergem.engine.stats import Counters, Stats
 from embergem.engine.throughput import Compute
+from embergem.engine.vector_cache import Cache
 from embergem.engine.work import Cell, Finish, Work, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded, without_panic
 from embergem.program.batch import packed
+from embergem.types import LANES, Lane, Row, Vectors
 
 LARGE_TOKENS = 1024
 """Tokens that a request may have and still be interactive: nobody waits interactively for more."""

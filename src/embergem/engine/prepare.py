@@ -12,8 +12,8 @@ from embergem import catalog
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.compiled import Golden, Manifest
-from embergem.checkpoint.location import Location
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
+from embergem.hub.location import Location
 from embergem.models import expect, family, family_name
 from embergem.program.batch import cosines, packed
 from embergem.program.build import build

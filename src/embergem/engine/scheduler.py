@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
 
-from embergem.engine.request import LANES, Lane
+from embergem.types import LANES, Lane
 
 Owner = TypeVar("Owner")
 

@@ -5,7 +5,7 @@ import threading
 
 import msgspec
 
-from embergem.engine.request import LANES, Lane
+from embergem.types import LANES, Lane
 
 
 def _zero() -> dict[Lane, int]:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from embergem._native import CancelToken
-from embergem.engine.request import Lane, Vectors
-from embergem.program.batch import Ids
+from embergem.types import Ids, Lane, Vectors
 
 Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
 """(ids, cu_seqlens, cancel, lane) -> (rows, dimensions); raises `Cancelled` when the token was set."""

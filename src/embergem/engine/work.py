@@ -5,10 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from embergem.engine.request import Lane, Vectors
 from embergem.engine.scheduler import Item
 from embergem.errors import without_panic
-from embergem.program.batch import Ids
+from embergem.types import Ids, Lane, Vectors
 
 Finish = Callable[[Vectors, list[int]], Any]
 """(vectors, indices that were cached) -> the result of the request."""

@@ -6,7 +6,7 @@ Each puts the right prompt on each side by itself: the query's on what is looked
 from pathlib import Path
 
 from embergem.embedder import Embedder
-from embergem.prompts import Task
+from embergem.tasks import Task
 
 Model = Embedder | str | Path | None
 """A loaded model, or what `Embedder` takes to load one: hub id, alias, directory, server address, None."""

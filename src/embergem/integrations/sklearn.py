@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from embergem.embedder import Embedder
-from embergem.engine.request import Vectors
 from embergem.integrations import missing, task_or_none
+from embergem.types import Vectors
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin

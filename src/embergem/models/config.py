@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
-from embergem.models.watched import Watched
+from embergem.models.conditions import Watched
 
 T = TypeVar("T")
 

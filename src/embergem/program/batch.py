@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.uint32]
+from embergem.types import Ids
+
 Floats = NDArray[np.float64]
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from embergem.models import family
+from embergem.models.conditions import Watched
 from embergem.models.head import Module
-from embergem.models.watched import Watched
 from embergem.program.build import build
 
 

@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine
 from embergem.errors import EmbergemError, ModelFailed, UnsupportedOption
+from embergem.hub.resolve import resolve
 
 Status = Literal["unloaded", "loading", "loaded", "failed"]
 

@@ -5,10 +5,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack
 
-from embergem.checkpoint.resolve import resolve
 from embergem.engine import Engine, Request
-from embergem.engine.request import Vectors
 from embergem.errors import UnsupportedOption
+from embergem.hub.resolve import resolve
+from embergem.types import Vectors
 
 
 class ReadRow(Protocol):
@@ -36,7 +36,7 @@ class Answer(Protocol):
 
 
 class Backend(Protocol):
-    """Takes requests from any thread. `Engine` is one; `sdk.remote.Remote` is the other."""
+    """Takes requests from any thread. `Engine` is one; `client.remote.Remote` is the other."""
 
     # What these say is in `sdk.methods.Methods`, which hands them on.
     @property
@@ -133,7 +133,7 @@ def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Ba
             raise UnsupportedOption(
                 f"{_shown(name, value)} is for models in this process; the server at {model} has its own", param=name
             )
-    from embergem.sdk.remote import Remote
+    from embergem.client.remote import Remote
 
     return Remote(str(model))
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from embergem.engine.request import Request, Vectors
 from embergem.errors import EmbergemError, TruncationWarning
 from embergem.sdk.backend import Answer, Backend
 from embergem.sdk.inputs import pieces
+from embergem.types import Request, Vectors
 
 _COUNTED = re.compile(r" \(counting from input (\d+)\)$")
 

@@ -6,8 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from embergem.engine.request import Request
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
+from embergem.types import Request
 
 Texts = str | Iterable[str] | Iterable[Sequence[int]]
 

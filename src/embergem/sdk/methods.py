@@ -7,13 +7,13 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike
 
-from embergem.engine.request import Request, Vectors
 from embergem.errors import UnsupportedOption
-from embergem.prompts import Task
 from embergem.sdk.backend import Backend
 from embergem.sdk.inputs import Texts, as_list, to_request
 from embergem.sdk.outputs import similarity
 from embergem.sdk.stream import Stream
+from embergem.tasks import Task
+from embergem.types import Request, Vectors
 
 Title = str | Sequence[str | None] | None
 

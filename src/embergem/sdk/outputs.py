@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embergem.engine.request import Vectors
 from embergem.errors import InvalidRequest, UnsupportedOption
+from embergem.types import Vectors
 
 Output = Literal["array", "list", "float16", "int8", "binary"]
 Shaped = Vectors | list[list[float]] | NDArray[np.float16] | NDArray[np.int8] | NDArray[np.uint8]

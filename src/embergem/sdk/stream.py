@@ -5,11 +5,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from dataclasses import replace
 from typing import Any
 
-from embergem.engine.request import Request, Vectors
 from embergem.sdk.backend import Answer, Backend
 from embergem.sdk.flight import Flight, Landed, Piece
 from embergem.sdk.inputs import PIECE_INPUTS, PIECE_SIZE, Texts, check, each
 from embergem.sdk.progress import bar
+from embergem.types import Request, Vectors
 
 Group = list[Any]  # of strings, or of rows of token ids
 Shape = Callable[[Vectors], Iterable[Any]]

@@ -9,12 +9,12 @@ import numpy as np
 
 from embergem import _native
 from embergem._native import __version__
-from embergem.checkpoint import scanned
-from embergem.program.batch import Ids
-from embergem.selfcheck import golden, settings, texts, vectors
+from embergem.hub import file_state
+from embergem.selfcheck import published, settings, texts, vectors
+from embergem.selfcheck.context import Observed, Subject, observe
 from embergem.selfcheck.report import Finding, Report
-from embergem.selfcheck.subject import Observed, Subject, observe
 from embergem.selfcheck.texts import tokens
+from embergem.types import Ids
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ OF_SUBJECT: tuple[Callable[[Subject], Finding], ...] = (
     texts.prompts,
     vectors.exactness,
 )
-ONLY_WHOLE: tuple[Callable[[Subject], Finding], ...] = (texts.truncation, golden.golden)
+ONLY_WHOLE: tuple[Callable[[Subject], Finding], ...] = (texts.truncation, published.golden)
 
 
 def check(subject: Subject) -> Report:
@@ -60,7 +60,7 @@ def check(subject: Subject) -> Report:
         findings += [] if seen.fault else [vectors.same_bits(seen, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
-        scanned.write(note, json.dumps({"vectors": vectors.digest(seen)}))
+        file_state.write(note, json.dumps({"vectors": vectors.digest(seen)}))
     return report
 
 
@@ -88,7 +88,7 @@ def _probe(subject: Subject, seen: Observed) -> list[Finding]:
 def _note(subject: Subject) -> Path:
     build = Path(_native.__file__).stat()
     variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {subject.variant}"
-    return scanned.mark([("", path) for path in subject.files], "selfcheck", variant)
+    return file_state.mark([("", path) for path in subject.files], "selfcheck", variant)
 
 
 def _read(note: Path) -> str | None:

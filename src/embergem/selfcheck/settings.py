@@ -2,8 +2,8 @@
 
 from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense
+from embergem.selfcheck.context import Subject
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Subject
 
 
 def dense_layers(subject: Subject) -> Finding:

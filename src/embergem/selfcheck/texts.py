@@ -3,9 +3,9 @@
 import numpy as np
 
 from embergem._native import prompt_sets
-from embergem.program.batch import Ids
+from embergem.selfcheck.context import Subject, relatives
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Subject, relatives
+from embergem.types import Ids
 
 _OPENED = {"gemma3_text", "embedding_gemma2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"}
 """Families whose every text is put between an opening and a closing token."""

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 
 from embergem.models.head import Normalize
+from embergem.selfcheck.context import Observed, Subject
 from embergem.selfcheck.report import Finding
-from embergem.selfcheck.subject import Observed, Subject
 
 EXACT = 0.9999
 """A dtype that comes nearer to float32 than this cosine needs no word of warning."""

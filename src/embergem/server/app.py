@@ -8,12 +8,12 @@ from starlette.types import ASGIApp
 from embergem.config import Settings
 from embergem.errors import EmbergemError
 from embergem.registry import Registry
+from embergem.server.access_log import Observe
+from embergem.server.auth import route
 from embergem.server.errors import on_embergem_error, on_failure, on_http_error
-from embergem.server.gate import route
-from embergem.server.observe import Observe
 from embergem.server.openapi import HEADERS
 from embergem.server.operations import OPERATIONS
-from embergem.server.service import Service
+from embergem.server.state import Service
 
 
 def create_app(registry: Registry, settings: Settings | None = None) -> ASGIApp:

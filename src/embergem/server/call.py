@@ -9,7 +9,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from embergem.config import Key
-from embergem.server.service import Service
+from embergem.server.state import Service
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
-from embergem.server.keys import Unauthorized
+from embergem.server.api_keys import Unauthorized
 from embergem.server.schema import ErrorBody, ErrorResponse
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from starlette.requests import Request as HttpRequest
 
-from embergem.server.keys import Forbidden
+from embergem.server.api_keys import Forbidden
 
 MAKE_ONE = "make one with `embergem keys new NAME --admin`"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

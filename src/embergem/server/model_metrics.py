@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from embergem.engine import Engine
-from embergem.engine.request import LANES
 from embergem.engine.stats import Stats
 from embergem.registry import Registry
+from embergem.types import LANES
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -14,13 +14,13 @@ import uvicorn
 
 from embergem.config import Entry, Key, Settings
 from embergem.errors import EmbergemError, InvalidConfig, ModelFailed, UnsupportedOption
+from embergem.server.access_log import refusals
 from embergem.server.app import application
-from embergem.server.careful import careful
+from embergem.server.build import make_service, warn_of_tasks
+from embergem.server.connections import careful
 from embergem.server.descriptors import allow_connections
 from embergem.server.local import LOOPBACK
-from embergem.server.observe import refusals
-from embergem.server.service import Service
-from embergem.server.serving import make_service, warn_of_tasks
+from embergem.server.state import Service
 
 log = logging.getLogger("embergem.server")
 

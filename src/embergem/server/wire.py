@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.engine.request import Vectors
 from embergem.errors import InvalidRequest
 from embergem.sdk.outputs import shape
 from embergem.server.schema import Dtype, Encoding
+from embergem.types import Vectors
 
 FLOAT16_MAX = 65504.0
 

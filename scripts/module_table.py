@@ -1,0 +1,60 @@
+"""Write the module table of docs/structure.md from the first docstring line of each module.
+
+python scripts/module_table.py [--check]
+
+A module under 60 lines says why it stands alone, in a docstring paragraph that begins with "Separate because"; the
+table shows that reason. With --check nothing is written; the exit status is 1 when the table is stale.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "embergem"
+PAGE = ROOT / "docs" / "structure.md"
+BEGIN, END = "<!-- module table: begin (make module-table) -->", "<!-- module table: end -->"
+SMALL = 60
+"""Lines below which a module needs a reason to be alone."""
+
+
+def main() -> int:
+    """Write the table, or compare it."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    written = "\n".join([before + BEGIN, *table(), END + after])
+    if "--check" in sys.argv[1:]:
+        return int(written != page)
+    PAGE.write_text(written, encoding="utf-8")
+    return 0
+
+
+def table() -> Iterator[str]:
+    """Return the lines of the table: one row a module, grouped by package."""
+    yield "| module | what it is |"
+    yield "| --- | --- |"
+    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (path.relative_to(SOURCE).parent.as_posix(), path.name)):
+        summary, reason = described(path)
+        name = path.relative_to(SOURCE).as_posix()
+        yield f"| `{name}` | {summary}{f' *{reason}*' if reason else ''} |"
+
+
+def described(path: Path) -> tuple[str, str]:
+    """Return the first docstring line of a module, and its reason to be a module of its own ("" if it gives none)."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    summary = docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+    reason = re.search(r"Separate because .*?(?=\n\n|\Z)", docstring, re.DOTALL)
+    return summary, " ".join(reason[0].split()) if reason else ""
+
+
+def small(path: Path) -> bool:
+    """Return whether a module is so short that it needs a reason to be alone. Packages' `__init__` do not."""
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    return lines < SMALL and path.name not in ("__init__.py", "__main__.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Classes with the shape of other libraries, for programs that come from them."""

@@ -1,0 +1,264 @@
+"""What the selector style and the builder style are written with: architectures, dtypes, requests, `Which`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Self, cast
+
+import numpy as np
+
+from embergem.engine import Request
+from embergem.errors import EmptyInput, InvalidTask, UnsupportedOption
+from embergem.tasks import Task
+
+Input = str | list[str] | list[int] | list[list[int]]
+
+
+class EmbeddingArchitecture(Enum):
+    """Model families by the names that selectors use; the value is the `model_type` of config.json."""
+
+    EmbeddingGemma = "gemma3_text"
+    Qwen3Embedding = "qwen3"
+
+
+class ModelDType(Enum):
+    """Arithmetic of the forward pass; the value is the name that `Embedder(dtype=)` takes. `Auto` is float32.
+
+    A name may stand wherever a member does; the name "auto" is `Embedder`'s: int16 where that was measured to be near
+    lossless.
+    """
+
+    Auto = "auto"
+    F32 = "float32"
+    BF16 = "bfloat16"
+    F16 = "float16"
+    I16 = "int16"
+    I8 = "int8"
+
+
+def arithmetic(dtype: ModelDType | str) -> str:
+    """Return the engine's name for a dtype.
+
+    >>> arithmetic(ModelDType.Auto), arithmetic(ModelDType.I16), arithmetic("auto")
+    ('float32', 'int16', 'auto')
+    """
+    if isinstance(dtype, ModelDType):
+        return "float32" if dtype is ModelDType.Auto else dtype.value
+    return dtype
+
+
+class EmbeddingRequest:
+    """Inputs to embed: one text, texts, one row of token ids, or rows of token ids (taken verbatim).
+
+    Args:
+        input: What to embed.
+        truncate_sequence: Cut inputs that are longer than the model's limit, with a `TruncationWarning`, instead of
+            refusing them.
+
+    Raises:
+        ValueError: There is nothing to embed, or a token id is not an unsigned 32-bit number.
+        TypeError: `input` is none of the four forms.
+
+    Example:
+        >>> from embergem import EmbeddingRequest
+        >>> EmbeddingRequest(input=["What is graphene?"], truncate_sequence=True)
+        EmbeddingRequest(1 input, truncate_sequence=True)
+        >>> EmbeddingRequest.builder().add_prompt("What is graphene?").add_tokens([5, 6]).build()
+        EmbeddingRequest(2 inputs, truncate_sequence=False)
+    """
+
+    def __init__(self, input: Input, truncate_sequence: bool = False) -> None:  # noqa: A002 - the interface's name
+        if not isinstance(truncate_sequence, bool):
+            raise TypeError(f"truncate_sequence is a bool, not {type(truncate_sequence).__name__}")
+        self._inputs: list[str | list[int]] = _parse(input)
+        self._truncate = truncate_sequence
+        self._task: str | None = None
+        self._dimensions: int | None = None
+
+    @staticmethod
+    def builder() -> "EmbeddingRequestBuilder":
+        """Return a builder, which takes texts and token ids one after the other."""
+        return EmbeddingRequestBuilder()
+
+    def __repr__(self) -> str:
+        plural = "" if len(self._inputs) == 1 else "s"
+        return f"EmbeddingRequest({len(self._inputs)} input{plural}, truncate_sequence={self._truncate})"
+
+    def requests(self, task: str | None = None, dimensions: int | None = None) -> list[tuple[list[int], Request]]:
+        """Return what the engine takes: requests of texts or of ids, each with the places of its inputs.
+
+        `task` and `dimensions` are the model's own choice, where the request has none.
+        """
+        task, dimensions = self._task or task, self._dimensions or dimensions
+        texts = [index for index, value in enumerate(self._inputs) if isinstance(value, str)]
+        rows = [index for index, value in enumerate(self._inputs) if not isinstance(value, str)]
+        if self._task is not None and rows:
+            raise InvalidTask(
+                f"task={self._task!r} needs texts; token ids are embedded as they are, without a task", param="task"
+            )
+        parts = []
+        if texts:
+            inputs = [cast(str, self._inputs[index]) for index in texts]
+            parts.append((texts, Request(texts=inputs, task=task, dimensions=dimensions, truncate=self._truncate)))
+        if rows:
+            ids = [cast("list[int]", self._inputs[index]) for index in rows]
+            parts.append((rows, Request(ids=ids, dimensions=dimensions, truncate=self._truncate)))
+        return parts
+
+
+class EmbeddingRequestBuilder:
+    """Collects inputs; every method returns the builder itself.
+
+    Example:
+        >>> from embergem import EmbeddingRequest
+        >>> request = EmbeddingRequest.builder().add_prompts(["a", "b"]).with_task("query").with_dimensions(256)
+        >>> request.build()
+        EmbeddingRequest(2 inputs, truncate_sequence=False)
+    """
+
+    def __init__(self) -> None:
+        self._inputs: list[str | list[int]] = []
+        self._truncate = False
+        self._task: str | None = None
+        self._dimensions: int | None = None
+
+    def add_prompt(self, prompt: str) -> Self:
+        """Add a text."""
+        if not isinstance(prompt, str):
+            raise TypeError(f"a prompt is a str, not {type(prompt).__name__}")
+        self._inputs.append(prompt)
+        return self
+
+    def add_prompts(self, prompts: Iterable[str]) -> Self:
+        """Add texts."""
+        if isinstance(prompts, str):
+            raise TypeError("add_prompts takes several texts; add_prompt takes one")
+        for prompt in prompts:
+            self.add_prompt(prompt)
+        return self
+
+    def add_tokens(self, tokens: Sequence[int]) -> Self:
+        """Add one row of token ids, which are taken verbatim."""
+        self._inputs.append(_row(list(tokens), tokens))
+        return self
+
+    def add_tokens_batch(self, batch: Iterable[Sequence[int]]) -> Self:
+        """Add rows of token ids."""
+        for tokens in batch:
+            self.add_tokens(tokens)
+        return self
+
+    def with_truncate_sequence(self, truncate: bool) -> Self:
+        """Cut inputs that are longer than the model's limit, with a `TruncationWarning`, instead of refusing them."""
+        self._truncate = truncate
+        return self
+
+    def with_task(self, task: Task | str) -> Self:
+        """Put the model's prompt for this task around each text; token ids then are refused."""
+        self._task = str(task)
+        return self
+
+    def with_dimensions(self, dimensions: int) -> Self:
+        """Cut the vectors to this size and scale them to length 1 again."""
+        self._dimensions = dimensions
+        return self
+
+    def build(self) -> EmbeddingRequest:
+        """Return the request.
+
+        Raises:
+            EmptyInput: Nothing was added.
+        """
+        if not self._inputs:
+            raise EmptyInput("the request has no input; add at least one with add_prompt or add_tokens")
+        request = EmbeddingRequest("", truncate_sequence=self._truncate)
+        request._inputs = list(self._inputs)
+        request._task, request._dimensions = self._task, self._dimensions
+        return request
+
+
+class Which:
+    """Selects a model: `Which.Embedding(...)`."""
+
+    @dataclass(frozen=True)
+    class Embedding:
+        """An embedding model.
+
+        Args:
+            model_id: Hub id, alias or directory.
+            arch: The family it must be of; None takes what its config.json says.
+            tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
+            dtype: Arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes.
+            hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+            topology, write_uqff, from_uqff, imatrix, calibration_file: Part of the interface; `Runner` refuses those
+                that are set, with the reason.
+            window, dense_from, allow_missing_dense, revision: As for `Embedder`.
+        """
+
+        model_id: str
+        arch: EmbeddingArchitecture | None = None
+        tokenizer_json: str | None = None
+        topology: str | None = None
+        write_uqff: str | None = None
+        from_uqff: str | list[str] | None = None
+        dtype: ModelDType | str = ModelDType.Auto
+        hf_cache_path: str | None = None
+        imatrix: str | None = None
+        calibration_file: str | None = None
+        window: int | None = field(default=None, kw_only=True)
+        dense_from: str | None = field(default=None, kw_only=True)
+        allow_missing_dense: bool = field(default=False, kw_only=True)
+        revision: str | None = field(default=None, kw_only=True)
+
+
+_REFUSED_BY_WHICH = {
+    "topology": "there is one device, so nothing to place",
+    "write_uqff": "embergem does not write UQFF",
+    "from_uqff": "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file",
+    "imatrix": "weights are not quantised with an importance matrix; choose a dtype",
+    "calibration_file": "nothing needs calibration; choose a dtype",
+}
+
+
+def check_selector(which: object) -> "Which.Embedding":
+    """Return `which` if it selects a model that can be had.
+
+    Raises:
+        TypeError: It is no selector.
+        UnsupportedOption: It asks for something that embergem does not do.
+    """
+    if not isinstance(which, Which.Embedding):
+        raise TypeError(f"which is a Which.Embedding(...), not {type(which).__name__}")
+    for name, reason in _REFUSED_BY_WHICH.items():
+        if getattr(which, name) is not None:
+            raise UnsupportedOption(f"Which.Embedding({name}=…) is not supported: {reason}", param=name)
+    return which
+
+
+def _parse(value: Input) -> list[str | list[int]]:
+    """Turn the four forms into a list of texts or rows of ids."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise _type_error(value)
+    if not value:
+        raise ValueError("input is empty; give at least one text or one row of token ids")
+    if all(isinstance(item, str) for item in value):
+        return [str(item) for item in value]
+    rows = cast("list[list[int]]", value if all(isinstance(item, list) for item in value) else [value])
+    return [_row(row, value) for row in rows]
+
+
+def _row(row: list[int], value: object) -> list[int]:
+    if not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in row):
+        raise _type_error(value)
+    if not row:
+        raise ValueError("a row of token ids is empty; each needs at least one id")
+    for token in row:
+        if not 0 <= token < 2**32:
+            raise ValueError(f"the token id {token} is not an unsigned 32-bit number")
+    return [int(token) for token in row]
+
+
+def _type_error(value: object) -> TypeError:
+    return TypeError(f"input is a str, list[str], list[int] or list[list[int]]; this {type(value).__name__} is not")

@@ -1,0 +1,332 @@
+"""The shape of the sentence-transformers library: code written for it runs after changing one import.
+
+    from embergem.sentence_transformers import SentenceTransformer  # was: from sentence_transformers import ...
+
+What it computes agrees with that library to 1e-5 in every number. Inputs over the limit are cut, as there, but with a
+`TruncationWarning`. An argument that has no meaning here warns when it is used, or is refused with the reason.
+"""
+
+import importlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from embergem.embedder import Embedder
+from embergem.engine import Engine
+from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
+from embergem.hub.resolve import resolve
+from embergem.sdk.backend import is_address
+from embergem.sdk.flight import outside
+from embergem.types import Vectors
+
+Precision = Literal["float32", "binary", "ubinary"]
+
+QUERY_NAMES = ("query",)
+DOCUMENT_NAMES = ("document", "passage", "corpus")
+"""Prompts that `encode_query` and `encode_document` look for, the first that `prompts` has."""
+
+_REFUSED: dict[str, tuple[Any, str]] = {
+    "modules": (None, "the modules are those of the checkpoint's modules.json"),
+    "similarity_fn_name": (None, "similarity is the cosine"),
+    "trust_remote_code": (False, "embergem never runs code that comes with a model"),
+    "tokenizer_kwargs": (None, "tokenizer= names another tokenizer.json; settings of it are not taken"),
+    "config_kwargs": (None, "the config is the checkpoint's; window= corrects a damaged one"),
+    "model_kwargs": (None, "dtype= and threads= are arguments here"),
+}
+
+
+class SentenceTransformer:
+    """A model with the methods of `sentence_transformers.SentenceTransformer`.
+
+    Args:
+        model_name_or_path: Hub id, alias, directory, or address of an embergem server.
+        device: None or "cpu".
+        prompts: Prompts by name, before those that the model's files declare.
+        default_prompt_name: Prompt that `encode` uses unasked; None takes what the model declares, usually none.
+        truncate_dim: Keep so many numbers of each vector. As in that library they are *not* scaled to length 1 again,
+            unless `normalize_embeddings=True` asks for it.
+        revision: Branch, tag or commit of a model of the hub.
+        cache_folder: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
+        token: Access token for the hub; False sends none, None and True are the hub library's own choice.
+        dtype, threads, dense_from, allow_missing_dense, arch, window, tokenizer: As for `Embedder`.
+        options: The library's other arguments; those that ask for something embergem does not do are refused.
+
+    Raises:
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
+        UnsupportedOption: An argument that has no meaning here.
+
+    Example:
+        >>> from embergem.sentence_transformers import SentenceTransformer
+        >>> model = SentenceTransformer("tests/data/goldens/gemma3_text")
+        >>> model.encode(["What is graphene?", "a carbon lattice"]).shape, model.encode("one text").shape
+        ((2, 96), (96,))
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path | None = None,
+        *,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        revision: str | None = None,
+        cache_folder: str | Path | None = None,
+        token: bool | str | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+        dense_from: str | Path | None = None,
+        allow_missing_dense: bool = False,
+        arch: str | None = None,
+        window: int | None = None,
+        tokenizer: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        _check_options(options)
+        source = _token_source(token)
+        declared: dict[str, Any] = {}
+        if not is_address(model_name_or_path):
+            found = resolve(model_name_or_path, revision=revision, hf_cache_path=cache_folder, token_source=source)
+            declared = _declared(found.path)
+        # In that library both of these are always there, empty where neither the files nor the caller say more. What
+        # the files at a server declare isn't seen from here: its tasks take their place.
+        self._at_server = is_address(model_name_or_path)
+        self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
+        self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
+        self._settled = set(prompts or ())  # prompts of which nothing needs to be told any more
+        self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
+        self.truncate_dim = truncate_dim
+        self.embedder = Embedder(
+            model_name_or_path,
+            dtype=dtype,
+            threads=threads,
+            device=device,
+            dense_from=dense_from,
+            allow_missing_dense=allow_missing_dense,
+            arch=arch,
+            window=window,
+            tokenizer=tokenizer,
+            revision=revision,
+            hf_cache_path=cache_folder,
+            token_source=source,
+        )
+        if self.default_prompt_name is not None:
+            try:
+                self._prompt(self.default_prompt_name)
+            except InvalidTask:
+                self.close()
+                raise
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu"."""
+        return "cpu"
+
+    @property
+    def max_seq_length(self) -> int:
+        """Most tokens of an input, special tokens included; what is longer is cut, with a `TruncationWarning`."""
+        return self.embedder.limit
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_seq_length`."""
+        return self.max_seq_length
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Return the width of the vectors that `encode` gives, after `truncate_dim`."""
+        return min(self.truncate_dim or self.embedder.dimensions, self.embedder.dimensions)
+
+    def get_embedding_dimension(self) -> int:
+        """Return the width of the vectors that `encode` gives; the newer name."""
+        return self.get_sentence_embedding_dimension()
+
+    def encode(
+        self,
+        sentences: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: str = "sentence_embedding",
+        precision: Precision = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> Any:
+        """Embed one text or several.
+
+        Args:
+            sentences: A text, or texts.
+            prompt_name: Put the prompt of this name before each text: one of `prompts`, or a task of the model.
+            prompt: Put this before each text.
+            batch_size: Has no meaning: batches are packed by tokens. Warns if it is given.
+            show_progress_bar: Whether to show a bar; None shows it on a terminal when there are many texts.
+            output_value: "sentence_embedding".
+            precision: "float32"; "ubinary", signs packed eight to a byte; "binary", the same less 128, as int8.
+            convert_to_numpy: Return a NumPy array; if this is False, a list of torch tensors.
+            convert_to_tensor: Return one torch tensor.
+            device: None or "cpu".
+            normalize_embeddings: Scale the vectors, after any cut, to length 1.
+            truncate_dim: Keep so many numbers; None is the model's own `truncate_dim`.
+
+        Returns:
+            float32 array (n, d); (d,) for one text.
+
+        Raises:
+            InvalidTask: There is no prompt of that name.
+            UnsupportedOption: An argument asks for something that is not done here.
+
+        Example:
+            >>> from embergem.sentence_transformers import SentenceTransformer
+            >>> model = SentenceTransformer("tests/data/goldens/gemma3_text", truncate_dim=32)
+            >>> model.encode(["a", "b"], prompt="query: ", normalize_embeddings=True).shape
+            (2, 32)
+        """
+        if output_value != "sentence_embedding":
+            raise UnsupportedOption(f"output_value={output_value!r} is not available; embergem gives whole vectors")
+        if device not in (None, "cpu"):
+            raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
+        if batch_size is not None:
+            message = "batch_size has no meaning: batches are packed by tokens, and no vector depends on them"
+            warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
+        texts = [sentences] if isinstance(sentences, str) else list(sentences)
+        name = prompt_name or (None if prompt is not None else self.default_prompt_name)
+        before, task = (prompt, None) if prompt is not None or name is None else self._prompt(name)
+        vectors = np.empty((0, self.embedder.dimensions), dtype=np.float32)
+        if texts:
+            prompted = [before + text for text in texts] if before else texts
+            vectors = self.embedder.embed(prompted, task=task, truncate=True, progress=show_progress_bar)
+        shaped = _precision(_cut(vectors, truncate_dim or self.truncate_dim, normalize_embeddings), precision)
+        if convert_to_tensor or not convert_to_numpy:
+            tensor = _torch().from_numpy(shaped)
+            whole = tensor if convert_to_tensor else list(tensor)
+            return whole[0] if isinstance(sentences, str) else whole
+        return shaped[0] if isinstance(sentences, str) else shaped
+
+    def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
+        """Embed queries with the prompt named "query" of `prompts`; see `encode`.
+
+        As in that library only what the model's files declare, or `prompts=`, counts. Where embergem knows a prompt
+        that the files lack, a warning says it, once.
+        """
+        return self.encode(sentences, **self._with_prompt(QUERY_NAMES, options))
+
+    def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
+        """Embed documents with the first of "document", "passage" and "corpus" in `prompts`; see `encode_query`."""
+        return self.encode(sentences, **self._with_prompt(DOCUMENT_NAMES, options))
+
+    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
+        """Return the cosine of each of the first (n, d) with each of the second (m, d), as float32 (n, m)."""
+        return self.embedder.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
+        """Return the cosine of each of the first (n, d) with its partner among the second (n, d), as float32 (n,)."""
+        first, second = np.atleast_2d(embeddings1), np.atleast_2d(embeddings2)
+        pairs = zip(first, second, strict=True)
+        return np.array([self.similarity(one, other)[0, 0] for one, other in pairs], dtype=np.float32)
+
+    def tokens(self, sentences: str | Sequence[str]) -> list[int]:
+        """Count the tokens of each text, special tokens included."""
+        return self.embedder.count_tokens(sentences)
+
+    def close(self) -> None:
+        """Free the model."""
+        self.embedder.close()
+
+    def _prompt(self, name: str) -> tuple[str | None, str | None]:
+        """Find the prompt `name`: (what to put before a text, None) or (None, task)."""
+        if name in self.prompts:
+            if not self.prompts[name]:
+                self._tell_of(name)
+            return self.prompts[name], None
+        if name in self.embedder.tasks:
+            return None, name
+        known = ", ".join(dict.fromkeys([*self.prompts, *self.embedder.tasks])) or "none"
+        raise InvalidTask(f"there is no prompt called {name!r}. The model has: {known}", param="prompt_name")
+
+    def _with_prompt(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        if options.get("prompt") is not None or options.get("prompt_name") is not None:
+            return options
+        there = [*self.prompts, *(self.embedder.tasks if self._at_server else ())]
+        found = next((name for name in names if name in there), None)
+        return options if found is None else {**options, "prompt_name": found}
+
+    def _tell_of(self, name: str) -> None:
+        """Say once that embergem knows a prompt where that library uses none."""
+        engine = self.embedder._backend
+        if name in self._settled or not isinstance(engine, Engine) or name not in engine.tasks:
+            return
+        self._settled.add(name)
+        pattern = (engine.prompt(name) or "").replace("{title}", "none")
+        if prefix := pattern.removesuffix("{content}"):
+            warnings.warn(
+                f"{self.embedder.model} is used without a prompt for {name!r}, as sentence-transformers uses it: its "
+                f"files declare none of that name. embergem knows one: SentenceTransformer(..., prompts={{{name!r}: "
+                f"{prefix!r}}}) takes it, and prompts={{{name!r}: ''}} does without it and without this warning",
+                UserWarning,
+                stacklevel=outside(),
+            )
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name == "backend" or name == "local_files_only":
+            message = f"SentenceTransformer({name}={value!r}) has no meaning on this engine; not used"
+            warnings.warn(message, IgnoredOptionWarning, stacklevel=3)
+        elif name not in _REFUSED:
+            raise TypeError(f"SentenceTransformer has no argument {name!r}")
+        elif value != _REFUSED[name][0]:
+            raise UnsupportedOption(f"SentenceTransformer({name}=…) is not supported: {_REFUSED[name][1]}", param=name)
+
+
+def _token_source(token: bool | str | None) -> str | None:
+    if isinstance(token, str):
+        return f"literal:{token}"
+    return "none" if token is False else None
+
+
+def _declared(path: Path) -> dict[str, Any]:
+    file = path / "config_sentence_transformers.json"
+    if not file.exists():
+        return {}
+    declared: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return declared
+
+
+def _cut(vectors: Vectors, dimensions: int | None, normalise: bool) -> Vectors:
+    if dimensions is not None and not dimensions >= 1:
+        raise UnsupportedOption(f"truncate_dim={dimensions} is not possible; give 1 or more", param="truncate_dim")
+    kept = np.ascontiguousarray(vectors[:, :dimensions])
+    if not normalise:
+        return kept
+    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
+    unit: Vectors = kept / np.maximum(lengths, np.float32(1e-12))
+    return unit
+
+
+def _precision(vectors: Vectors, precision: str) -> Any:
+    if precision == "float32":
+        return vectors
+    if precision in ("ubinary", "binary"):
+        bits = np.packbits(vectors > 0, axis=1)
+        return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
+    raise UnsupportedOption(
+        f"precision={precision!r} is not available here: that library's ranges depend on the batch. "
+        'Embedder.embed(output="int8") scales each vector by itself',
+        param="precision",
+    )
+
+
+def _torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        message = "tensors need the package torch, which is not installed"
+        raise UnsupportedOption(message, param="convert_to_tensor") from None

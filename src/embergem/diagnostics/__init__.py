@@ -1,0 +1,1 @@
+"""Tools that look at a machine, a model or another server and say what is wrong."""

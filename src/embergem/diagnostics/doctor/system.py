@@ -1,0 +1,89 @@
+"""Facts about the machine, read from where the system keeps them."""
+
+import os
+import platform
+from pathlib import Path
+
+from embergem import __version__
+from embergem._native import instruction_sets
+from embergem.diagnostics.doctor.report import Build, Cpu, Memory, System
+from embergem.hub import model_cache
+
+PROC = Path("/proc")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def system(proc: Path = PROC, cgroup: Path = CGROUP) -> System:
+    """Look at the machine; `proc` and `cgroup` are where its files are."""
+    return System(
+        os=platform.system(),
+        kernel=platform.release(),
+        cpu=cpu(proc),
+        memory=memory(proc, cgroup),
+        build=Build(version=__version__, python=platform.python_version()),
+        cache_path=str(model_cache.root()),
+        hf_cache_path=hf_cache(),
+    )
+
+
+def cpu(proc: Path = PROC) -> Cpu:
+    """Read /proc/cpuinfo, where there is one."""
+    blocks = [_fields(block) for block in _text(proc / "cpuinfo").split("\n\n") if block.strip()]
+    first = blocks[0] if blocks else {}
+    flags = set(first.get("flags", "").split())
+    logical = len(blocks) or os.cpu_count() or 1
+    cores = {(block.get("physical id"), block["core id"]) for block in blocks if "core id" in block}
+    return Cpu(
+        brand=first.get("model name", platform.machine()),
+        logical_cores=logical,
+        physical_cores=len(cores) or logical,
+        usable_cores=usable_cores(),
+        avx="avx" in flags,
+        avx2="avx2" in flags,
+        avx512="avx512f" in flags,
+        fma="fma" in flags,
+        vnni="avx512_vnni" in flags or "avx_vnni" in flags,
+        instruction_sets=tuple(instruction_sets()),
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def quota(cgroup: Path = CGROUP) -> float | None:
+    """Cores' worth of time that the control group allows, `None` where it sets no bound."""
+    allowed, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
+    return int(allowed) / int(period) if allowed.isdigit() and period.isdigit() else None
+
+
+def memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
+    """Read /proc/meminfo and the bound of the control group."""
+    fields = _fields(_text(proc / "meminfo"))
+    total, available = (_kib(fields.get(name, "")) for name in ("MemTotal", "MemAvailable"))
+    bound, used = (_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
+    if bound.isdigit() and used.isdigit():
+        total = min(total, int(bound)) if total else int(bound)
+        available = min(available, max(int(bound) - int(used), 0))
+    return Memory(total_bytes=total, available_bytes=available)
+
+
+def hf_cache() -> str:
+    """Where the hub's own library keeps its files."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return os.environ.get("HF_HUB_CACHE") or str(Path(home) / "hub")
+
+
+def _fields(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
+
+
+def _kib(field: str) -> int:
+    number = field.split(" ")[0]
+    return int(number) * 1024 if number.isdigit() else 0
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
