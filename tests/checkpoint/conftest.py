@@ -23,7 +23,7 @@ NOT_MODEL = {"expected.npz", "inputs.json"}
 RESOLVE = """
 import json, logging, sys
 from embergem import catalog
-from embergem.checkpoint import hub
+from embergem.hub import download
 from embergem.hub.resolve import resolve
 from embergem.errors import EmbergemError
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
