@@ -167,7 +167,7 @@ def test_an_unknown_module_is_refused_before_anything_large(tiny, start):
 def test_a_hub_that_does_not_answer_is_given_up(start):
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # connects, and then says nothing
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        failed = start(url, "acme/tiny", "download.CONNECT_SECONDS = hub._ANSWER_SECONDS = 0.2").result()
+        failed = start(url, "acme/tiny", "download.CONNECT_SECONDS = download._ANSWER_SECONDS = 0.2").result()
     assert failed["error"] == "DownloadError"
     assert url in failed["message"]
 
