@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "embergem"
 
 LAYERS = [
     {"errors", "tasks", "_native"},
-    {"types", "ops", "catalog", "progress"},
+    {"types", "ops", "catalog", "progress", "protocol"},
     {"models"},
     {"program", "checkpoint", "hub"},
     {"selfcheck"},

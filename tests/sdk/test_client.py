@@ -260,8 +260,19 @@ def played(handler):
         server.server_close()
 
 
-DESCRIPTION = {"id": "m", "dimensions": 2, "allowed_dimensions": [2], "max_tokens": 9, "tasks": [], "dtype": "float32"}
-GOOD = {"data": [{"index": 0, "embedding": "AACAPwAAAAA="}]}  # [1.0, 0.0]
+DESCRIPTION = {
+    **{"id": "m", "created": 0, "root": "m", "status": "loaded", "dtype": "float32"},
+    **{"dimensions": 2, "allowed_dimensions": [2], "max_tokens": 9, "tasks": []},
+}
+
+
+def embeddings(*items):
+    """The answer of `POST /v1/embeddings` with (index, base64) items."""
+    data = [{"index": index, "embedding": vector, "tokens": 3, "truncated": False} for index, vector in items]
+    return {"data": data, "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+
+
+GOOD = embeddings((0, "AACAPwAAAAA="))  # [1.0, 0.0]
 
 
 class Scripted(BaseHTTPRequestHandler):
@@ -383,17 +394,26 @@ def test_a_server_that_changes_its_model_is_noticed(scripted, monkeypatch, told)
     ("body", "words"),
     [
         (b"<html>", "is not embeddings"),
-        ({"data": []}, "0 vectors for 1 inputs"),
-        ({"data": [{"index": 1, "embedding": "AACAPwAAAAA="}]}, "another order"),
-        ({"data": [{"index": 0, "embedding": "AACAPw=="}]}, "4 bytes; 2 float32 are 8"),
-        ({"data": [{"index": 0, "embedding": "???"}]}, "not base64"),
-        ({"data": [{"index": 0, "embedding": "AADAfwAAAAA="}]}, "not finite"),
+        ({"data": []}, "is not embeddings as base64"),
+        (embeddings(), "0 vectors for 1 inputs"),
+        (embeddings((1, "AACAPwAAAAA=")), "another order"),
+        (embeddings((0, "AACAPw==")), "4 bytes; 2 float32 are 8"),
+        (embeddings((0, "???")), "not base64"),
+        (embeddings((0, [1.0, 0.0])), "a list, not base64"),
+        (embeddings((0, "AADAfwAAAAA=")), "not finite"),
     ],
 )
 def test_an_answer_is_checked(scripted, body, words):
     client, _ = scripted((200, {}, body))
     with pytest.raises(UnexpectedAnswer, match=words):
         client.embed("a")
+
+
+def test_an_upstream_model_of_the_server_cannot_be_used(scripted, monkeypatch):
+    monkeypatch.setitem(DESCRIPTION, "status", "upstream")
+    monkeypatch.setitem(DESCRIPTION, "dimensions", None)
+    with pytest.raises(UnexpectedAnswer, match="does not describe the model 'm': its status is 'upstream'"):
+        scripted()
 
 
 def test_a_proxys_page_is_no_answer(scripted):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from embergem.engine import Request
 from embergem.errors import Cancelled, InvalidRequest
+from embergem.protocol import EmbeddingsRequest
 from embergem.server.decode import MOST_FIELDS, parse, texts_or_ids
-from embergem.server.schema import EmbeddingsRequest
 from embergem.server.wait import result_of, submit
 
 

@@ -3,7 +3,7 @@
 from typing import Self, Unpack
 
 from embergem.async_embedder import AsyncEmbedder
-from embergem.client.codec import model_names
+from embergem.client.codec import parse_model_names
 from embergem.client.remote import Remote, RemoteOptions
 from embergem.embedder import Embedder
 from embergem.sdk.methods import Methods
@@ -46,7 +46,7 @@ class Client(Embedder):
 
     def models(self) -> list[str]:
         """Names of the models that the server has."""
-        return model_names(self._remote.get("/v1/models"))
+        return parse_model_names(self._remote.get("/v1/models"))
 
 
 class AsyncClient(AsyncEmbedder):
@@ -73,4 +73,4 @@ class AsyncClient(AsyncEmbedder):
 
     async def models(self) -> list[str]:
         """Names of the models that the server has."""
-        return model_names(await off_loop(lambda: self._remote.get("/v1/models")))
+        return parse_model_names(await off_loop(lambda: self._remote.get("/v1/models")))

@@ -8,86 +8,53 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import Raw, structs
 
 from embergem import errors
 from embergem.errors import EmbergemError, TryLater, UnexpectedAnswer
+from embergem.protocol import (
+    Embedding,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    ErrorResponse,
+    Model,
+    ModelList,
+    TextRequest,
+    TokenizeRequest,
+    TokenizeResponse,
+)
 from embergem.types import Request, Vectors
 
 T = TypeVar("T")
 
 
-class Description(msgspec.Struct):
-    """What a server says about a model."""
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a server says about a loaded model."""
 
     id: str
     dimensions: int
-    allowed_dimensions: list[int]
+    allowed_dimensions: tuple[int, ...]
     max_tokens: int
-    tasks: list[str]
+    tasks: tuple[str, ...]
     dtype: str
-    fingerprint: str | None = None
-
-
-class _Status(msgspec.Struct):
-    status: str | None = None
-
-
-class _Named(msgspec.Struct):
-    id: str
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_Named]
-
-
-class _Item(msgspec.Struct):
-    index: int
-    embedding: str
-    truncated: bool = False
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-
-
-class _Embeddings(msgspec.Struct):
-    data: list[_Item]
-    usage: _Usage | None = None
-
-
-class _Tokens(msgspec.Struct):
-    index: int
-    count: int
-
-
-class _Tokenized(msgspec.Struct):
-    data: list[_Tokens]
-
-
-class _Error(msgspec.Struct):
-    message: str
-    code: str | None = None
-    param: str | None = None
-
-
-class _Errors(msgspec.Struct):
-    error: _Error
+    fingerprint: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
-    """A row that a server read: it says whether it was cut, not how long it was."""
+    """How the server read one input: it does not say how many tokens a truncated input had."""
 
     length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to one request; see `sdk.backend.Answer`. `tokens` is what was read, where the server says it."""
+    """The answer to one request; see `sdk.backend.Answer`. `tokens` is the number that the model read."""
 
     vectors: Vectors
     truncated: Sequence[int]
-    tokens: int | None = None
+    tokens: int
 
     @property
     def rows(self) -> Sequence[ReadRow]:
@@ -96,97 +63,114 @@ class Answered:
 
     @staticmethod
     def joined(parts: "Sequence[Answered]") -> "Answered":
-        """Make one answer of those to the parts of a request, in order."""
+        """Join the answers to the parts of a request, in order."""
         if len(parts) == 1:
             return parts[0]
         starts = np.cumsum([0, *(len(part.vectors) for part in parts)]).tolist()
         cut = [start + index for start, part in zip(starts, parts, strict=False) for index in part.truncated]
-        return Answered(np.concatenate([part.vectors for part in parts]), cut)
+        return Answered(np.concatenate([part.vectors for part in parts]), cut, sum(part.tokens for part in parts))
 
 
-def body(name: str, request: Request) -> dict[str, Any]:
-    """The body of `POST /v1/embeddings` for a request to the model `name`."""
-    fields = {
-        "model": name,
-        "input": _inputs(request),
-        "encoding_format": "base64",
-        "task": request.task,
-        "title": request.titles,
-        "dimensions": request.dimensions,
-        "truncate_sequence": request.truncate,
-    }
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def count_body(name: str, request: Request) -> dict[str, Any]:
-    """The body of `POST /v1/tokenize`."""
-    fields = {"model": name, "input": _inputs(request), "task": request.task, "title": request.titles}
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def encode(fields: dict[str, Any]) -> bytes:
-    """A body as JSON.
+def embeddings_body(model: str, request: Request) -> bytes:
+    """Encode the body of `POST /v1/embeddings` for a request to `model`.
 
     Raises:
-        InvalidText: A text holds a lone surrogate, which JSON cannot carry.
-        TypeError: An input is neither text nor integer.
+        InvalidText: A text or title has a lone surrogate, which JSON cannot carry.
+        TypeError: An input is neither text nor a row of integers.
     """
-    try:
-        return msgspec.json.encode(fields)
-    except UnicodeEncodeError as error:
-        raise errors.InvalidText(
-            f"a text has a lone surrogate at character {error.start}: it is not valid Unicode", param="input"
-        ) from None
+    return _encode(
+        EmbeddingsRequest(
+            input=_raw_input(request),
+            model=model,
+            encoding_format="base64",
+            task=request.task,
+            title=_raw_titles(request),
+            dimensions=request.dimensions,
+            truncate_sequence=request.truncate,
+        )
+    )
 
 
-def waits(content: bytes) -> bool:
-    """Whether the model of `GET /v1/models/{name}` is not loaded yet, so that little can be said of it."""
-    return _decode(content, _Status, "the description of an embergem model").status in ("unloaded", "loading")
+def tokenize_body(model: str, request: Request) -> bytes:
+    """Encode the body of `POST /v1/tokenize`; raises as `embeddings_body`."""
+    return _encode(
+        TokenizeRequest(input=_raw_input(request), model=model, task=request.task, title=_raw_titles(request))
+    )
 
 
-def describe(content: bytes) -> Description:
+def parse_model(content: bytes) -> Model:
     """Parse `GET /v1/models/{name}`."""
-    return _decode(content, Description, "the description of an embergem model")
+    return _decode(content, Model, "the description of an embergem model")
 
 
-def model_names(content: bytes) -> list[str]:
+def describe(model: Model) -> Description:
+    """Return what a loaded model's entry says.
+
+    Raises:
+        UnexpectedAnswer: The entry lacks a field that every loaded model has.
+    """
+    if (
+        model.dimensions is None
+        or model.allowed_dimensions is None
+        or model.max_tokens is None
+        or model.tasks is None
+        or model.dtype is None
+    ):
+        raise UnexpectedAnswer(
+            f"The server does not describe the model {model.id!r}: its status is {model.status!r}. Check the server's "
+            "log, or name another model."
+        )
+    return Description(
+        id=model.id,
+        dimensions=model.dimensions,
+        allowed_dimensions=tuple(model.allowed_dimensions),
+        max_tokens=model.max_tokens,
+        tasks=tuple(model.tasks),
+        dtype=model.dtype,
+        fingerprint=model.fingerprint,
+    )
+
+
+def parse_model_names(content: bytes) -> list[str]:
     """Parse `GET /v1/models`."""
-    return [model.id for model in _decode(content, _ModelList, "a list of models").data]
+    return [model.id for model in _decode(content, ModelList, "a list of models").data]
 
 
-def parse_vectors(content: bytes, truncated: str, count: int, dimensions: int) -> Answered:
+def parse_vectors(content: bytes, count: int, dimensions: int) -> Answered:
     """Parse the answer to a request of `count` inputs for vectors of this size.
 
-    Which inputs were cut stands in the items, or in the header `truncated`: indices with commas between, which ends in
-    dots where they are too many for it.
-
     Raises:
-        UnexpectedAnswer: It does not hold exactly these vectors.
+        UnexpectedAnswer: The answer does not hold exactly these vectors.
     """
-    answer = _decode(content, _Embeddings, "embeddings as base64")
+    answer = _decode(content, EmbeddingsResponse, "embeddings as base64")
     data = answer.data
     if [item.index for item in data] != list(range(count)):
         raise UnexpectedAnswer(f"the server answered {len(data)} vectors for {count} inputs, or in another order")
-    try:
-        rows = [base64.b64decode(item.embedding, validate=True) for item in data]
-    except binascii.Error as error:
-        raise UnexpectedAnswer(f"the server's answer is not base64: {error}") from None
-    for index, row in enumerate(rows):
-        if len(row) != 4 * dimensions:
-            raise UnexpectedAnswer(
-                f"vector {index} of the server's answer has {len(row)} bytes; {dimensions} float32 are {4 * dimensions}"
-            )
+    rows = [_vector_bytes(item, dimensions) for item in data]
     vectors = np.frombuffer(b"".join(rows), dtype="<f4").reshape(count, dimensions).astype(np.float32)
     if not np.isfinite(vectors).all():
         raise UnexpectedAnswer("the server's answer holds a number that is not finite")
-    named = {int(part) for part in truncated.split(",") if part.isdigit()}
-    cut = [item.index for item in data if item.truncated or item.index in named]
-    return Answered(vectors, cut, None if answer.usage is None else answer.usage.prompt_tokens)
+    return Answered(vectors, [item.index for item in data if item.truncated], answer.usage.prompt_tokens)
+
+
+def _vector_bytes(item: Embedding, dimensions: int) -> bytes:
+    if not isinstance(item.embedding, str):
+        raise UnexpectedAnswer(f"vector {item.index} of the server's answer is a list, not base64")
+    try:
+        row = base64.b64decode(item.embedding, validate=True)
+    except binascii.Error as error:
+        raise UnexpectedAnswer(f"vector {item.index} of the server's answer is not base64: {error}") from None
+    if len(row) != 4 * dimensions:
+        raise UnexpectedAnswer(
+            f"vector {item.index} of the server's answer has {len(row)} bytes; "
+            f"{dimensions} float32 are {4 * dimensions}"
+        )
+    return row
 
 
 def parse_counts(content: bytes, count: int) -> list[int]:
     """Parse the answer of `POST /v1/tokenize`."""
-    data = _decode(content, _Tokenized, "token counts").data
+    data = _decode(content, TokenizeResponse, "token counts").data
     if [item.index for item in data] != list(range(count)):
         raise UnexpectedAnswer(f"the server answered {len(data)} counts for {count} inputs, or in another order")
     return [item.count for item in data]
@@ -195,7 +179,7 @@ def parse_counts(content: bytes, count: int) -> list[int]:
 def fail(status: int, content: bytes, url: str, retry_after: float | None) -> NoReturn:
     """Raise the error of our own tree that an answer names, with its message and its `param`."""
     try:
-        error = msgspec.json.decode(content, type=_Errors).error
+        error = msgspec.json.decode(content, type=ErrorResponse).error
     except msgspec.DecodeError:
         start = content[:200].decode(errors="replace")
         raise UnexpectedAnswer(f"{url} answered {status} and not as embergem does: {start!r}") from None
@@ -224,7 +208,26 @@ def _decode(content: bytes, kind: type[T], what: str) -> T:
         raise UnexpectedAnswer(f"the server's answer is not {what} ({error}): {start!r}") from None
 
 
-def _inputs(request: Request) -> Any:
+def _encode(body: TextRequest) -> bytes:
+    return msgspec.json.encode({name: value for name, value in structs.asdict(body).items() if value is not None})
+
+
+def _raw_input(request: Request) -> Raw:
     if request.texts is not None:
-        return list(request.texts)
-    return [np.asarray(row).tolist() for row in request.ids or ()]
+        return _raw(list(request.texts))
+    return _raw([np.asarray(row).tolist() for row in request.ids or ()])
+
+
+def _raw_titles(request: Request) -> Raw:
+    titles: Any = None if request.titles is None else _raw(request.titles)
+    raw: Raw = titles  # see `TextRequest.title`
+    return raw
+
+
+def _raw(value: object) -> Raw:
+    try:
+        return Raw(msgspec.json.encode(value))
+    except UnicodeEncodeError as error:
+        raise errors.InvalidText(
+            f"a text has a lone surrogate at character {error.start}: it is not valid Unicode", param="input"
+        ) from None

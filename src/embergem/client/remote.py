@@ -12,13 +12,12 @@ from urllib.parse import quote
 from embergem.client.codec import (
     Answered,
     Description,
-    body,
-    count_body,
     describe,
-    encode,
+    embeddings_body,
     parse_counts,
+    parse_model,
     parse_vectors,
-    waits,
+    tokenize_body,
 )
 from embergem.client.token_estimate import TokenGuess
 from embergem.client.transport import Http
@@ -108,7 +107,7 @@ class Remote:
     @property
     def allowed_dimensions(self) -> tuple[int, ...]:
         """Sizes that can be asked for, largest first."""
-        return tuple(self._described.allowed_dimensions)
+        return self._described.allowed_dimensions
 
     @property
     def limit(self) -> int:
@@ -118,7 +117,7 @@ class Remote:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks of the model."""
-        return tuple(self._described.tasks)
+        return self._described.tasks
 
     @property
     def fingerprint(self) -> str | None:
@@ -131,7 +130,7 @@ class Remote:
 
     def lengths(self, request: Request) -> Sequence[int]:
         """Let the server count."""
-        content = encode(count_body(self._name, request))
+        content = tokenize_body(self._name, request)
 
         async def count() -> list[int]:
             answer, _ = await self._http.post("/v1/tokenize", content)
@@ -179,11 +178,12 @@ class Remote:
 
     async def _describe(self) -> Description:
         path = f"/v1/models/{quote(self._name)}"
-        content = await self._http.get(path)
-        if waits(content):  # a lazy model is loaded for whoever asks something of it
-            await self._http.post("/v1/tokenize", encode({"model": self._name, "input": ""}))
-            content = await self._http.get(path)
-        return describe(content)
+        model = parse_model(await self._http.get(path))
+        if model.status in ("unloaded", "loading"):
+            # The server loads such a model for the first request that needs it.
+            await self._http.post("/v1/tokenize", tokenize_body(self._name, Request(texts=[""])))
+            model = parse_model(await self._http.get(path))
+        return describe(model)
 
     async def _embed(self, request: Request) -> Answered:
         """Send a request, in parts of about `PART_TOKENS`; how many these are is learned from part to part."""
@@ -199,7 +199,7 @@ class Remote:
 
     async def _send(self, request: Request) -> Answered:
         wanted = request.dimensions or self.dimensions
-        content = encode(body(self._name, request))
+        content = embeddings_body(self._name, request)
         try:
             answer, headers = await self._http.post("/v1/embeddings", content)
         except EmbergemError as error:
@@ -207,8 +207,8 @@ class Remote:
                 raise
             return await self._in_halves(request)
         self._check_space(headers.get("x-embergem-space"))
-        parsed = parse_vectors(answer, headers.get("x-embergem-truncated", ""), len(request), wanted)
-        if parsed.tokens is not None and not parsed.truncated:
+        parsed = parse_vectors(answer, len(request), wanted)
+        if not parsed.truncated:
             self._guess.learn(request, parsed.tokens)
         return parsed
 

@@ -14,10 +14,10 @@ from typing import Any
 import h11
 import msgspec
 
+from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.access_log import new_id
 from embergem.server.call import Notes
 from embergem.server.errors import kind_of
-from embergem.server.schema import ErrorBody, ErrorResponse
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
-from embergem.server.schema import Short
+from embergem.protocol import ShortText
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Value = TypeVar("Value")
@@ -38,7 +38,7 @@ def parse(body: bytes, kind: type[Body], *, strict: bool = False) -> tuple[Body,
     Raises:
         InvalidRequest: With `param` naming the field.
 
-    >>> from embergem.server.schema import EmbeddingsRequest
+    >>> from embergem.protocol import EmbeddingsRequest
     >>> request, ignored = parse(b'{"input": "a", "priority": 5}', EmbeddingsRequest)
     >>> bytes(request.input), ignored
     (b'"a"', ['priority'])
@@ -134,8 +134,8 @@ def titles_for(title: Raw | None, texts: list[str] | None, most: int) -> list[st
         return None
     try:
         if not _LIST.match(memoryview(title)):
-            return [_read(lambda: msgspec.json.decode(title, type=Short))] * len(texts)
-        titles: list[str | None] = _entries(title, Short | None, most)
+            return [_read(lambda: msgspec.json.decode(title, type=ShortText))] * len(texts)
+        titles: list[str | None] = _entries(title, ShortText | None, most)
     except msgspec.ValidationError as error:
         raise _explain(f"{str(error).split(' - at')[0]} - at `$.title{_place(str(error))}`", {"title": title}) from None
     if len(titles) != len(texts):

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
+from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.api_keys import Unauthorized
-from embergem.server.schema import ErrorBody, ErrorResponse
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from embergem import __version__
+from embergem.protocol import ErrorResponse
 from embergem.server.call import Operation
-from embergem.server.schema import ErrorResponse
 
 HEADERS = {
     "x-request-id": "The request's id, the client's own where it sent one.",

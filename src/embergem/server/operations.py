@@ -1,14 +1,6 @@
 """Everything that can be asked, in one table: routes, access rights and the OpenAPI document come from it."""
 
-from embergem.server.call import Operation
-from embergem.server.pages import document, page
-from embergem.server.routes.admin import load, reload, status, unload
-from embergem.server.routes.chat import chat_completions, completions, responses
-from embergem.server.routes.embeddings import embeddings
-from embergem.server.routes.health import health, metrics, ready, root
-from embergem.server.routes.models import model, models
-from embergem.server.routes.tokenize import tokenize
-from embergem.server.schema import (
+from embergem.protocol import (
     EmbeddingsRequest,
     EmbeddingsResponse,
     Forwarded,
@@ -22,6 +14,14 @@ from embergem.server.schema import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from embergem.server.call import Operation
+from embergem.server.pages import document, page
+from embergem.server.routes.admin import load, reload, status, unload
+from embergem.server.routes.chat import chat_completions, completions, responses
+from embergem.server.routes.embeddings import embeddings
+from embergem.server.routes.health import health, metrics, ready, root
+from embergem.server.routes.models import model, models
+from embergem.server.routes.tokenize import tokenize
 
 OPERATIONS = (
     Operation(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from embergem.engine import Engine
 from embergem.errors import InvalidTask, UnknownModel
-from embergem.server.schema import TextRequest
+from embergem.protocol import TextRequest
 
 
 def split(name: str, known: Container[str]) -> tuple[str, str | None]:

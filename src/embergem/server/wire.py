@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.errors import InvalidRequest
+from embergem.protocol import Dtype, Encoding
 from embergem.sdk.outputs import shape
-from embergem.server.schema import Dtype, Encoding
 from embergem.types import Vectors
 
 FLOAT16_MAX = 65504.0

@@ -7,11 +7,11 @@ from typing import Literal
 from starlette.responses import Response
 
 from embergem.errors import EmbergemError, UnknownModel
+from embergem.protocol import ErrorBody, ModelAnswer, ModelRequest
 from embergem.server.call import Call
 from embergem.server.decode import parse
 from embergem.server.encode import json_response
 from embergem.server.errors import kind_of
-from embergem.server.schema import ErrorBody, ModelAnswer, ModelRequest
 
 Word = Literal["loaded", "unloaded", "reloading", "not_found", "internal_error"]
 _WORDS: dict[str, Word] = {

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import EmbergemError, InvalidRequest, InvalidTask, TokenOutOfRange
+from embergem.protocol import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
 from embergem.server.call import Call
 from embergem.server.decode import parse, texts_or_ids, titles_for
 from embergem.server.encode import json_response, one_by_one, quoted_list, quoted_text
 from embergem.server.prompt_choice import SENDS_IDS, Prompted, prompted, split
-from embergem.server.schema import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
 from embergem.server.upstream import named
 from embergem.server.wait import deadline, result_of, submit
 from embergem.server.wire import encode

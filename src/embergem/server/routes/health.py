@@ -5,9 +5,9 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from embergem import __version__
+from embergem.protocol import Health, Readiness, Root
 from embergem.server.call import Call
 from embergem.server.encode import json_response
-from embergem.server.schema import Health, Readiness, Root
 
 
 async def root(call: Call) -> Response:

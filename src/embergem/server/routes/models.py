@@ -3,10 +3,10 @@
 from starlette.responses import Response
 
 from embergem.errors import UnknownModel
+from embergem.protocol import Model, ModelList
 from embergem.server.call import Call
 from embergem.server.encode import json_response
 from embergem.server.prompt_choice import split
-from embergem.server.schema import Model, ModelList
 from embergem.server.state import Service
 
 

@@ -7,11 +7,11 @@ from starlette.responses import Response
 
 from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
+from embergem.protocol import TokenizedInput, TokenizeRequest, TokenizeResponse
 from embergem.server.call import Call
 from embergem.server.decode import parse, texts_or_ids, titles_for
 from embergem.server.encode import json_response, one_by_one
 from embergem.server.routes.embeddings import located, note, opened
-from embergem.server.schema import TokenizedInput, TokenizeRequest, TokenizeResponse
 from embergem.server.wait import deadline, unless_gone
 
 

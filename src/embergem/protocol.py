@@ -1,14 +1,14 @@
-"""Requests and answers of the HTTP API as structs: they validate what comes in, and `openapi` describes them."""
+"""The HTTP API as structs: the server validates and describes requests with them, and the client reads answers."""
 
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 Encoding = Literal["float", "base64"]
 Dtype = Literal["float32", "float16", "int8", "binary"]
 
-_FORMS = {
+_INPUT_SCHEMA = {
     "anyOf": [
         {"type": "string"},
         {"type": "array", "minItems": 1, "items": {"type": "string"}},
@@ -23,51 +23,52 @@ _FORMS = {
 Input = Annotated[
     Raw,
     Meta(
-        description="A text, texts, a row of token ids, or rows of token ids. Ids are taken verbatim; no special "
-        "tokens are added to them.",
-        extra_json_schema=_FORMS,
+        description="A text, a list of texts, a list of token ids, or a list of lists of token ids. The model reads "
+        "token ids as they are; no special tokens are added.",
+        extra_json_schema=_INPUT_SCHEMA,
     ),
 ]
-Name = Annotated[
+ModelName = Annotated[
     str,
     Meta(description="`default`, the id or an alias of a model, or one of these with a task: `default:query`."),
 ]
 Task = Annotated[
     str | None, Meta(description="Put the model's prompt for this task around each text; `/v1/models` lists tasks.")
 ]
-Short = Annotated[str, Meta(max_length=4096)]
-_TITLE = {"type": "string", "maxLength": 4096}
-_TITLES = {"type": "array", "items": {"anyOf": [_TITLE, {"type": "null"}]}}
+ShortText = Annotated[str, Meta(max_length=4096)]
+_TITLE_SCHEMA = {"type": "string", "maxLength": 4096}
+_TITLES_SCHEMA = {"type": "array", "items": {"anyOf": [_TITLE_SCHEMA, {"type": "null"}]}}
 Title = Annotated[
     Raw,
     Meta(
-        description="For a task that takes one, such as `document`: a title for all, or one (or null) an input.",
-        extra_json_schema={"anyOf": [_TITLE, _TITLES, {"type": "null"}]},
+        description="For a task that takes a title, such as `document`: one title for all inputs, or a list with one "
+        "title (or null) an input.",
+        extra_json_schema={"anyOf": [_TITLE_SCHEMA, _TITLES_SCHEMA, {"type": "null"}]},
     ),
 ]
 Prompt = Annotated[
-    Short | None,
+    ShortText | None,
     Meta(
-        description="Put this before each text, verbatim, instead of a task's prompt. Empty: nothing, whatever task "
-        "the server or the key has as its default."
+        description="Put this text before each input, verbatim, instead of a task's prompt. An empty string means no "
+        "prompt, even where the server or the API key has a default task."
     ),
 ]
 
 
 class TextRequest(msgspec.Struct, kw_only=True):
-    """What is embedded or tokenized: inputs, a model, and what is put around each text.
+    """The fields that embedding and tokenizing share: the inputs, the model, and the prompt around each text.
 
-    `input` and `title` stay as they came until it is known how many entries there may be: see `parse`.
+    `input` and `title` stay raw JSON, because the server limits the number of entries before it builds them.
     """
 
     input: Input
-    model: Name = "default"
+    model: ModelName = "default"
     task: Task = None
-    title: Title = None  # type: ignore[assignment]  # a union with None could be nothing but null
+    title: Title = None  # type: ignore[assignment]  # msgspec would decode `Raw | None` as null only
     prompt: Prompt = None
 
     def __post_init__(self) -> None:
-        """Take a null for what it is: as it comes, it is a value like any other."""
+        """Replace a raw `null` title by None."""
         if self.title is not None and bytes(self.title) == b"null":
             self.title = None  # type: ignore[assignment]
 
@@ -85,28 +86,29 @@ class EmbeddingsRequest(TextRequest, kw_only=True):
     dimensions: Annotated[
         int | None, Meta(description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.")
     ] = None
-    user: Annotated[str | None, Meta(description="Accepted, as OpenAI does, and not used.")] = None
+    user: Annotated[str | None, Meta(description="Accepted for compatibility with OpenAI, and not used.")] = None
     truncate_sequence: Annotated[
         bool | None, Meta(description="Cut inputs over the model's limit instead of refusing them.")
     ] = None
     encoding_dtype: Annotated[
         Dtype | None,
         Meta(
-            description="What the numbers are: `float32` (the default); `float16`; `int8`, each vector scaled so that "
-            "its largest number becomes ±127; `binary`, one bit a number, eight to a byte, the first in the highest."
+            description="Type of the numbers: `float32` (the default); `float16`; `int8`, each vector scaled so that "
+            "its largest number becomes ±127; `binary`, one bit a number, eight to a byte, the first in the highest "
+            "bit."
         ),
     ] = None
 
 
 class Usage(msgspec.Struct):
-    """Tokens the model read, special tokens and prompt included, after any cut."""
+    """Tokens that the model read, special tokens and prompt included, after truncation."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class Embedding(msgspec.Struct):
-    """One vector, with how many tokens were read for it and whether its input was cut."""
+    """One vector, the number of tokens that the model read for it, and whether its input was truncated."""
 
     index: int
     embedding: list[float] | str
@@ -116,7 +118,7 @@ class Embedding(msgspec.Struct):
 
 
 class EmbeddingsResponse(msgspec.Struct):
-    """Answer of `POST /v1/embeddings`; `model` is the name that was asked for."""
+    """Answer of `POST /v1/embeddings`; `model` is the name in the request."""
 
     data: list[Embedding]
     model: str
@@ -125,7 +127,7 @@ class EmbeddingsResponse(msgspec.Struct):
 
 
 class TokenizedInput(msgspec.Struct):
-    """Ids that the model reads of one input; `count` is how many it had before any cut."""
+    """Token ids that the model reads of one input; `count` is their number before truncation."""
 
     index: int
     ids: list[int]
@@ -143,10 +145,10 @@ class TokenizeResponse(msgspec.Struct):
 
 
 class Model(msgspec.Struct):
-    """One entry of `GET /v1/models`; from `status` on, embergem's own fields.
+    """One entry of `GET /v1/models`; the fields from `status` on are embergem's own.
 
-    What is null is not known before the model is loaded, or is up to the upstream server. `task` is the one that this
-    name asks for; `tasks` are all that the model has. `root` is the model's first name.
+    A field is null where the model is not loaded yet or an upstream server has it. `task` is the task that this name
+    selects; `tasks` are all tasks of the model. `root` is the model's main name.
     """
 
     id: str
@@ -179,7 +181,7 @@ class Health(msgspec.Struct):
 
 
 class Readiness(msgspec.Struct, omit_defaults=True):
-    """Answer of `GET /ready`: how each model is, and why those that failed did."""
+    """Answer of `GET /ready`: the state of each model, and the reason for each that failed."""
 
     status: Literal["ready", "loading", "failed"]
     models: dict[str, str]
@@ -196,12 +198,17 @@ class Root(msgspec.Struct):
 
 
 class ErrorBody(msgspec.Struct):
-    """What went wrong, as OpenAI's clients read it."""
+    """An error in the shape that OpenAI's clients read.
+
+    `input_index` is the place of the input at fault in `input`, from 0; it is absent where no single input is at fault.
+    Only `message` is required, so that a client can read the errors of a proxy in front of the server.
+    """
 
     message: str
-    type: str
-    param: str | None
-    code: str | None
+    type: str = "server_error"
+    param: str | None = None
+    code: str | None = None
+    input_index: int | UnsetType = UNSET
 
 
 class ErrorResponse(msgspec.Struct):
@@ -211,19 +218,19 @@ class ErrorResponse(msgspec.Struct):
 
 
 class Forwarded(msgspec.Struct):
-    """What is read of a body that goes on to an upstream server; all other fields pass unread."""
+    """Body of a request that the server sends on to an upstream server; all fields but `model` pass unread."""
 
     model: str
 
 
 class ModelRequest(msgspec.Struct):
-    """Body of `POST /v1/models/load` and its siblings."""
+    """Body of `POST /v1/models/load`, `unload`, `reload` and `status`."""
 
     model_id: Annotated[str, Meta(description="Id or alias of a model, or `default`.")]
 
 
 class ModelAnswer(msgspec.Struct, omit_defaults=True):
-    """How a model is after what was asked; `error` says why it is not as it should be."""
+    """State of a model after the operation; `error` says why the operation failed."""
 
     model_id: str
     status: Literal["loaded", "unloaded", "reloading", "not_found", "internal_error"]
