@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-process bench-server check clean dist exactness fuzz fuzz-native lock models-page module-table parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-clients test-integrations test-portable
 
@@ -101,6 +101,9 @@ parity-full: $(STAMP)/native assets ## Every row of the full-size reference vect
 
 parity-table: $(STAMP)/native assets ## Every family against stored vectors, as the table in docs/models.md; no torch
 	$(BIN)/python scripts/parity_table.py $(ARGS)
+
+compatibility-page: $(STAMP)/native ## Write docs/compatibility.md from the tables of the compatibility classes
+	$(BIN)/python scripts/compatibility_page.py
 
 module-table: $(STAMP)/deps ## Write the module table of docs/structure.md from the docstrings
 	$(BIN)/python scripts/module_table.py $(ARGS)

@@ -1,4 +1,4 @@
-"""The snippets of docs/python.md run, in order, as a newcomer would paste them."""
+"""The snippets of docs/python.md and docs/compatibility.md run, in order, as a newcomer would paste them."""
 
 import logging
 import re
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 SECTIONS = {section.splitlines()[0]: section for section in PAGE.split("\n## ")[1:]}
 
 
@@ -23,3 +24,11 @@ def test_snippets_run(title, tiny, minilm, url, capsys):
             exec(compile(code, f"python.md: {title}", "exec"), names)
     logging.getLogger("embergem").setLevel(logging.NOTSET)  # with_logging is for good
     assert capsys.readouterr().out.strip()
+
+
+def test_the_snippet_of_the_compatibility_page_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    [snippet] = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(snippet, "compatibility.md", "exec"), {})
+    assert capsys.readouterr().out == "96 (96,)\n"

@@ -9,8 +9,9 @@ import logging
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, Self
 
+from embergem.compat.arguments import refused_method
 from embergem.compat.mistralrs.models import Managed, gather
 from embergem.compat.mistralrs.requests import (
     EmbeddingArchitecture,
@@ -19,6 +20,7 @@ from embergem.compat.mistralrs.requests import (
     ModelDType,
     arithmetic,
 )
+from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
 from embergem.engine import Engine
 from embergem.errors import EmptyInput, UnsupportedOption
 from embergem.hub.location import revised
@@ -141,21 +143,17 @@ class EmbeddingModelBuilder:
         self._options["revision"] = revision
         return self
 
-    def with_isq(self, kind: str) -> Self:
-        """Refuse: see `with_dtype`."""
-        _refuse("with_isq", 'choose the arithmetic with with_dtype("int16") or with_dtype("auto")')
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_isq(self, kind: str) -> Self: ...
 
-    def with_auto_isq(self, bits: int) -> Self:
-        """Refuse: see `with_dtype`."""
-        _refuse("with_auto_isq", 'choose the arithmetic with with_dtype("int16") or with_dtype("auto")')
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_auto_isq(self, bits: int) -> Self: ...
 
-    def with_imatrix(self, path: str) -> Self:
-        """Refuse: nothing is quantised with an importance matrix."""
-        _refuse("with_imatrix", "weights are not quantised with an importance matrix; choose a dtype")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_imatrix(self, path: str) -> Self: ...
 
-    def with_calibration_file(self, path: str) -> Self:
-        """Refuse: nothing is calibrated."""
-        _refuse("with_calibration_file", "nothing needs calibration; choose a dtype")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_calibration_file(self, path: str) -> Self: ...
 
     def with_max_num_seqs(self, count: int) -> Self:
         """Compute so many texts in one batch at most. Without it only their tokens bound a batch.
@@ -170,30 +168,25 @@ class EmbeddingModelBuilder:
         self._max_num_seqs = count
         return self
 
-    def with_topology(self, topology: object) -> Self:
-        """Refuse: there is one device."""
-        _refuse("with_topology", "there is one device, so nothing to place")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_topology(self, topology: object) -> Self: ...
 
-    def with_topology_from_path(self, path: str) -> Self:
-        """Refuse: there is one device."""
-        _refuse("with_topology_from_path", "there is one device, so nothing to place")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_topology_from_path(self, path: str) -> Self: ...
 
-    def with_device_mapping(self, mapping: object) -> Self:
-        """Refuse: there is one device."""
-        _refuse("with_device_mapping", "there is one device, so nothing to place")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def with_device_mapping(self, mapping: object) -> Self: ...
 
     def from_hf_cache_path(self, path: str | Path) -> Self:
         """Use this cache directory of the hub's library, in place of its own ($HF_HOME/hub)."""
         self._options["hf_cache_path"] = path
         return self
 
-    def write_uqff(self, path: str) -> Self:
-        """Refuse: embergem has no UQFF."""
-        _refuse("write_uqff", "embergem does not write UQFF")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def write_uqff(self, path: str) -> Self: ...
 
-    def from_uqff(self, paths: object) -> Self:
-        """Refuse: embergem has no UQFF."""
-        _refuse("from_uqff", "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file")
+    @refused_method(EMBEDDING_MODEL_BUILDER)
+    def from_uqff(self, paths: object) -> Self: ...
 
     async def build(self) -> "EmbeddingModel":
         """Load the model without holding the event loop.
@@ -372,7 +365,3 @@ def _cancel(started: _Started) -> None:
     """Stop what nobody waits for any more; what is done is not changed."""
     for _, future in started.parts:
         future.cancel()
-
-
-def _refuse(name: str, reason: str) -> NoReturn:
-    raise UnsupportedOption(f"{name} is not supported: {reason}", param=name)

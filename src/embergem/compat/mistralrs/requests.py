@@ -7,8 +7,10 @@ from typing import Self, cast
 
 import numpy as np
 
+from embergem.compat.arguments import check_arguments
+from embergem.compat.mistralrs.tables import WHICH_EMBEDDING
 from embergem.engine import Request
-from embergem.errors import EmptyInput, InvalidTask, UnsupportedOption
+from embergem.errors import EmptyInput, InvalidTask
 from embergem.tasks import Task
 
 Input = str | list[str] | list[int] | list[list[int]]
@@ -211,15 +213,6 @@ class Which:
         revision: str | None = field(default=None, kw_only=True)
 
 
-_REFUSED_BY_WHICH = {
-    "topology": "there is one device, so nothing to place",
-    "write_uqff": "embergem does not write UQFF",
-    "from_uqff": "embergem does not read UQFF; name a checkpoint of safetensors, or a GGUF file",
-    "imatrix": "weights are not quantised with an importance matrix; choose a dtype",
-    "calibration_file": "nothing needs calibration; choose a dtype",
-}
-
-
 def check_selector(which: object) -> "Which.Embedding":
     """Return `which` if it selects a model that can be had.
 
@@ -229,9 +222,7 @@ def check_selector(which: object) -> "Which.Embedding":
     """
     if not isinstance(which, Which.Embedding):
         raise TypeError(f"which is a Which.Embedding(...), not {type(which).__name__}")
-    for name, reason in _REFUSED_BY_WHICH.items():
-        if getattr(which, name) is not None:
-            raise UnsupportedOption(f"Which.Embedding({name}=…) is not supported: {reason}", param=name)
+    check_arguments("Which.Embedding", vars(which), {}, WHICH_EMBEDDING)
     return which
 
 

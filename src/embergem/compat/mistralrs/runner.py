@@ -6,29 +6,17 @@ refused with the reason; none is swallowed.
 """
 
 import inspect
-import warnings
 from functools import partial
 
+from embergem.compat.arguments import check_arguments
 from embergem.compat.mistralrs.models import Managed, gather
 from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmetic, check_selector
+from embergem.compat.mistralrs.tables import RUNNER
 from embergem.engine import Engine
-from embergem.errors import IgnoredOptionWarning, UnsupportedOption
+from embergem.errors import UnsupportedOption
 from embergem.hub.location import revised
 from embergem.hub.options import check_token_source
 from embergem.sdk.backend import load_engine
-
-_REFUSED_BY_RUNNER = {
-    "num_device_layers": "there is one device, so nothing to place",
-    "in_situ_quant": "choose the arithmetic with Which.Embedding(dtype=ModelDType.I16), or I8",
-    "anymoe_config": "this is for chat models",
-    "enable_search": "this is for chat models",
-    "search_embedding_model": "this is for chat models",
-    "search_callback": "this is for chat models",
-    "tool_callbacks": "this is for chat models",
-    "mcp_client_config": "this is for chat models",
-    "code_execution_config": "this is for chat models",
-    "shell_config": "this is for chat models",
-}
 
 
 class Runner(Managed):
@@ -85,15 +73,9 @@ class Runner(Managed):
         code_execution_config: object = None,
         shell_config: object = None,
     ) -> None:
-        given = locals().copy()  # first of all, while it holds the arguments and nothing else
+        arguments = locals().copy()  # the first statement, so that it holds the arguments and nothing else
         which = check_selector(which)
-        for name, argument in inspect.signature(Runner).parameters.items():
-            if name in ("which", "token_source") or given[name] == argument.default:
-                continue
-            if name in _REFUSED_BY_RUNNER:
-                raise UnsupportedOption(f"Runner({name}=…) is not supported: {_REFUSED_BY_RUNNER[name]}", param=name)
-            message = f"Runner({name}={given[name]!r}) has no meaning for embedding models on this engine; not used"
-            warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
+        check_arguments("Runner", arguments, _DEFAULTS, RUNNER)
         super().__init__()
         self._token_source = check_token_source(token_source)
         self.add_model(which)
@@ -172,3 +154,6 @@ def _load(which: "Which.Embedding", token_source: str) -> Engine:
         hf_cache_path=which.hf_cache_path,
         token_source=token_source,
     )
+
+
+_DEFAULTS = {name: argument.default for name, argument in inspect.signature(Runner).parameters.items()}

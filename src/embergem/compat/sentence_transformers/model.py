@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from embergem.compat.arguments import check_arguments
+from embergem.compat.sentence_transformers.tables import CONSTRUCTOR, CONSTRUCTOR_DEFAULTS
 from embergem.embedder import Embedder
 from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
@@ -29,15 +31,6 @@ Precision = Literal["float32", "binary", "ubinary"]
 QUERY_NAMES = ("query",)
 DOCUMENT_NAMES = ("document", "passage", "corpus")
 """Prompts that `encode_query` and `encode_document` look for, the first that `prompts` has."""
-
-_REFUSED: dict[str, tuple[Any, str]] = {
-    "modules": (None, "the modules are those of the checkpoint's modules.json"),
-    "similarity_fn_name": (None, "similarity is the cosine"),
-    "trust_remote_code": (False, "embergem never runs code that comes with a model"),
-    "tokenizer_kwargs": (None, "tokenizer= names another tokenizer.json; settings of it are not taken"),
-    "config_kwargs": (None, "the config is the checkpoint's; window= corrects a damaged one"),
-    "model_kwargs": (None, "dtype= and threads= are arguments here"),
-}
 
 
 class SentenceTransformer:
@@ -87,7 +80,10 @@ class SentenceTransformer:
         tokenizer: str | Path | None = None,
         **options: Any,
     ) -> None:
-        _check_options(options)
+        for name in options:
+            if name not in CONSTRUCTOR:
+                raise TypeError(f"SentenceTransformer has no argument {name!r}")
+        check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
         source = _token_source(token)
         declared: dict[str, Any] = {}
         if not is_address(model_name_or_path):
@@ -273,17 +269,6 @@ class SentenceTransformer:
                 UserWarning,
                 stacklevel=outside(),
             )
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        if name == "backend" or name == "local_files_only":
-            message = f"SentenceTransformer({name}={value!r}) has no meaning on this engine; not used"
-            warnings.warn(message, IgnoredOptionWarning, stacklevel=3)
-        elif name not in _REFUSED:
-            raise TypeError(f"SentenceTransformer has no argument {name!r}")
-        elif value != _REFUSED[name][0]:
-            raise UnsupportedOption(f"SentenceTransformer({name}=…) is not supported: {_REFUSED[name][1]}", param=name)
 
 
 def _token_source(token: bool | str | None) -> str | None:

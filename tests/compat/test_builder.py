@@ -1,7 +1,6 @@
 """The builder style: names of the Rust crate, awaited."""
 
 import asyncio
-import inspect
 import logging
 
 import numpy as np
@@ -123,21 +122,6 @@ def test_texts_of_a_batch_are_bounded_and_throughput_is_logged(tiny, embedder, c
     assert first.startswith("gemma3_text: 2 texts, ")
     assert rest.startswith("gemma3_text: 3 texts, ")
     assert first.endswith(" tokens/s")
-
-
-REFUSED = sorted(
-    name
-    for name, method in vars(EmbeddingModelBuilder).items()
-    if not name.startswith("_") and (inspect.getdoc(method) or "").startswith("Refuse:")
-)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_options_without_meaning_are_refused_with_the_reason(name):
-    method = getattr(EmbeddingModelBuilder("x"), name)
-    arguments = ["x" for _ in inspect.signature(method).parameters]
-    with pytest.raises(UnsupportedOption, match=f"{name} is not supported: ..."):
-        method(*arguments)
 
 
 def test_the_builders_have_the_names_of_the_crate():
