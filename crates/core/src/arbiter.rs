@@ -1,9 +1,9 @@
 //! Who may use the compute pool: one run at a time, and between any two steps it is asked whether another goes first.
 //! Which one that is, its [`Book`] says.
 
-mod book;
+mod schedule;
 
-use self::book::Book;
+use self::schedule::Book;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

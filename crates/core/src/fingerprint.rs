@@ -6,9 +6,9 @@
 //! program's key, which stands for the config fields that enter the arithmetic and for the head. What nothing reads (the
 //! vision tower of a multimodal checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
 
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::Error;
-use crate::notes::Note;
+use crate::format::checkpoint::{Checkpoint, Tensor};
+use crate::memo::Note;
 use crate::program::Program;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;

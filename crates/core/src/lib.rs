@@ -6,42 +6,34 @@
 
 mod aligned;
 mod arbiter;
-mod checkpoint;
-mod cut;
-mod dequantise;
 mod error;
 mod fingerprint;
-mod gguf;
-mod gguf_names;
+mod format;
 mod kernels;
 mod lower;
+mod matryoshka;
+mod memo;
 mod memory;
 mod model;
-mod notes;
 mod packed;
-mod packed_directory;
-mod packed_file;
-mod packed_weight;
 mod pool;
 mod program;
 mod run;
-mod scaled;
 mod simd;
 mod storage;
-mod tensors;
 mod weights;
 
 pub use arbiter::{Arbiter, Lane};
-pub use cut::cut;
 pub use error::{Error, Result};
 pub use fingerprint::{Sha, fingerprint};
+pub use format::tensors::Tensors;
+pub use matryoshka::cut;
+pub use memo::Note;
 pub use model::{Model, Options, Precision};
-pub use notes::Note;
+pub use packed::directory::{Kept, kept as kept_packed};
 pub use packed::{BUILD, PackedCache, packed_limit};
-pub use packed_directory::{Kept, kept as kept_packed};
 pub use pool::Pool;
 pub use run::{Progress, Run};
-pub use tensors::Tensors;
 
 /// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {

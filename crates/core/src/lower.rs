@@ -4,8 +4,8 @@
 mod operands;
 
 use self::operands::{Written, axis_of, overlaps, same_width};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::format::checkpoint::Checkpoint;
 use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::Finish;
 use crate::kernels::norm::Residual;
@@ -13,7 +13,7 @@ use crate::kernels::panels::{Shape, in_order_of_panels};
 use crate::kernels::{Kernels, norm, pooling};
 use crate::model::Precision;
 use crate::packed::Packs;
-use crate::packed_weight::PackedWeight;
+use crate::packed::weight::PackedWeight;
 use crate::program::*;
 use crate::weights::{Table, floats};
 use serde::de::DeserializeOwned;

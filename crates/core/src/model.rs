@@ -1,9 +1,9 @@
 //! A model: a lowered program, ready to run batches.
 
 use crate::aligned::Aligned;
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::fingerprint::sha256;
+use crate::format::checkpoint::Checkpoint;
 use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};

@@ -4,8 +4,8 @@
 mod attention;
 mod batch;
 mod linear;
-mod local;
-mod section;
+mod row_blocks;
+mod rowwise;
 
 use crate::aligned::Aligned;
 use crate::arbiter::Lane;

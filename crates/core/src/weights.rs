@@ -1,7 +1,7 @@
 //! The weights section: checkpoint tensors to what the kernels read.
 
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
+use crate::format::checkpoint::{Checkpoint, Tensor};
 use crate::kernels::panels::Shape;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;

@@ -2,10 +2,10 @@
 
 use pyo3::prelude::*;
 
-mod cut;
 mod errors;
 mod fingerprint;
 mod gil;
+mod matryoshka;
 mod model;
 mod strings;
 mod tensors;
@@ -16,7 +16,7 @@ mod token_ids;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_function(wrap_pyfunction!(cut::cut, module)?)?;
+    module.add_function(wrap_pyfunction!(matryoshka::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
     module.add("BUILD", embergem_core::BUILD)?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;

@@ -4,7 +4,6 @@
 //! request once; [`Pipeline::prepare_one`] then turns one text into a [`Row`], and may be called from any number of
 //! threads. [`Pipeline::check_ids`] is the way of ids that the caller made. No tensors and no Python in here.
 
-mod bound;
 mod bpe;
 mod digest;
 mod error;
@@ -12,6 +11,7 @@ mod parallel;
 mod pipeline;
 mod prompts;
 mod template;
+mod token_length;
 mod tokenizer;
 
 pub use error::{Error, Result};

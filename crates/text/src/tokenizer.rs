@@ -4,8 +4,8 @@
 //! are handed to the `tokenizers` library one by one, the model straight from its text: through the library's own
 //! entry the 33 MB of Gemma's file pass three intermediate trees.
 
-use crate::bound::max_chars_per_token;
 use crate::bpe;
+use crate::token_length::max_chars_per_token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::panic::{AssertUnwindSafe, catch_unwind};

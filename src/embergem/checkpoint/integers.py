@@ -1,4 +1,4 @@
-"""Matrices as integers with scales, the way compiled directories store them; crates/core/src/scaled.rs reads them."""
+"""Matrices as integers with scales, the way compiled directories store them; crates/core/src/format/integers.rs reads them."""
 
 from collections.abc import Iterator
 

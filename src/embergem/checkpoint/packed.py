@@ -1,6 +1,6 @@
 """Packed weights on disk: a later start maps them instead of packing anew.
 
-They are in `packed` under the cache directory; `crates/core/src/packed.rs` keeps them. `EMBERGEM_PACKED_LIMIT` bounds
+They are in `packed` under the cache directory; `crates/core/src/packed/mod.rs` keeps them. `EMBERGEM_PACKED_LIMIT` bounds
 their size together, such as "2GB"; "0" switches them off.
 """
 

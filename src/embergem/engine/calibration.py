@@ -16,7 +16,7 @@ from embergem.hub import file_state
 
 SIZES = (1024, 2048, 4096)
 """Budgets that are tried, smallest first. Below the first a large model's rows don't go through its layers in blocks,
-which costs a sixteenth of the rate; see `crates/core/src/run/section.rs`."""
+which costs a sixteenth of the rate; see `crates/core/src/run/row_blocks.rs`."""
 
 NEAR = 0.97
 """Share of the best rate that is near enough."""

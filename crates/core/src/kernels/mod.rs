@@ -6,7 +6,10 @@
 
 pub mod attention;
 pub mod attention_int16;
+#[cfg(test)]
+mod benchmark;
 pub mod bfloat16;
+mod cases;
 pub mod elementwise;
 pub mod embed;
 pub mod gemm;
@@ -18,12 +21,9 @@ pub mod panels;
 pub mod peak;
 pub mod pooling;
 mod probe;
-#[cfg(test)]
-mod rates;
 pub mod rope;
-mod trial;
 #[cfg(test)]
-mod twins;
+mod tests;
 
 use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]

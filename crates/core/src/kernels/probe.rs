@@ -2,12 +2,12 @@
 //! kernels on the machine at hand.
 
 use super::Kernels;
+use super::cases::{Attend, Product, Trial, same};
 use super::elementwise::Operation;
 use super::gemm::Finish;
 use super::norm::{Kind, Residual};
 use super::panels::Shape;
 use super::pooling;
-use super::trial::{Attend, Product, Trial, same};
 use crate::simd::math::Activation;
 
 /// Rows: more than two register tiles of any set, and not a multiple of any.

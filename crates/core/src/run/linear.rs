@@ -3,7 +3,7 @@
 use super::{Run, by_rows};
 use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::{Kernels, Matrix, int16};
-use crate::packed_weight::PackedWeight;
+use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use std::ops::Range;
 

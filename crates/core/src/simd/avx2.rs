@@ -1,9 +1,9 @@
 //! Eight lanes with AVX2 and FMA; products of integers with AVX-VNNI where the machine has it.
 
+mod tiles;
+
+use self::tiles::{six_bf16_chains, six_byte_group, six_chains, six_int_chains, six_vnni_byte_group, six_vnni_chains};
 use super::Simd;
-use super::avx2_tiles::{
-    six_bf16_chains, six_byte_group, six_chains, six_int_chains, six_vnni_byte_group, six_vnni_chains,
-};
 use crate::kernels::bfloat16::bf16_chains;
 use crate::kernels::gemm::{Product, chains};
 use crate::kernels::int8::byte_group;

@@ -6,14 +6,10 @@
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx2_tiles;
-#[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
-#[cfg(target_arch = "aarch64")]
-mod neon_tiles;
 pub mod portable;
 
 use crate::kernels::bfloat16::bf16_chains;

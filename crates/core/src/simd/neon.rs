@@ -1,6 +1,8 @@
 //! Four lanes with NEON, which every 64-bit ARM processor has.
 
-use super::{Simd, neon_tiles};
+mod tiles;
+
+use super::Simd;
 use crate::kernels::gemm::Product;
 use crate::kernels::panels::VECTORS;
 use std::arch::aarch64::*;
@@ -40,7 +42,7 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { neon_tiles::int_chains(sums, tile) }
+        unsafe { tiles::int_chains(sums, tile) }
     }
 
     #[inline(always)]
@@ -56,12 +58,12 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { neon_tiles::byte_group::<ROWS>(floats, tile) }
+        unsafe { tiles::byte_group::<ROWS>(floats, tile) }
     }
     #[inline(always)]
     unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { neon_tiles::bf16_chains(sums, tile) }
+        unsafe { tiles::bf16_chains(sums, tile) }
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
@@ -179,6 +181,6 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { neon_tiles::chains(sums, tile) }
+        unsafe { tiles::chains(sums, tile) }
     }
 }

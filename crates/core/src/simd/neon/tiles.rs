@@ -1,10 +1,10 @@
 //! The inner loops of NEON's products: twelve rows of eight columns take 24 of the 32 registers.
 
-use super::Simd;
-use super::neon::Neon;
+use super::Neon;
 use crate::kernels::gemm::Product;
 use crate::kernels::int8::GROUP;
 use crate::kernels::panels::VECTORS;
+use crate::simd::Simd;
 use std::arch::aarch64::*;
 use std::arch::asm;
 

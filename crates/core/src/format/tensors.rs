@@ -1,7 +1,7 @@
 //! Looking into weight files without a model: what they say about themselves, and their tensors as floats.
 
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::format::checkpoint::Checkpoint;
 use std::path::Path;
 
 /// The tensors of safetensors and GGUF files, mapped.

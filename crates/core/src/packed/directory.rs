@@ -1,7 +1,7 @@
 //! The directory of packed weights: which files it has, and which of them go.
 
-use crate::notes::state;
-use crate::packed_file::{Contents, EXTENSION};
+use super::file::{Contents, EXTENSION};
+use crate::memo::state;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -3,7 +3,7 @@
 //! Products and sums are rounded one by one, in the order of the format's own description, so that the values equal
 //! those of the published reader.
 
-use crate::checkpoint::half_to_f32;
+use crate::format::checkpoint::half_to_f32;
 
 /// A block format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

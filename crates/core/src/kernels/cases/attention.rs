@@ -1,6 +1,6 @@
 //! Attention within texts.
 
-use super::field::{Field, Numbers, Outcome};
+use super::guarded::{Field, Numbers, Outcome};
 use crate::kernels::attention::{self, Attention, Bias, Span};
 use crate::kernels::{Kernels, Matrix};
 

@@ -1,6 +1,6 @@
 //! Products of floats and of integers.
 
-use super::field::{Field, Numbers, Outcome};
+use super::guarded::{Field, Numbers, Outcome};
 use crate::kernels::gemm::{self, Finish};
 use crate::kernels::panels::{Shape, in_order_of_panels};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};

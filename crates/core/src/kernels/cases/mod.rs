@@ -3,13 +3,13 @@
 //! Operands stand inside larger fields whose other places hold NaN. A kernel that reads past its operand gets one into
 //! its result; a kernel that writes past it is found out by [`Outcome::stray`].
 
-mod attend;
-mod field;
-mod product;
+mod attention;
+mod gemm;
+mod guarded;
 
-pub use attend::Attend;
-pub use field::{Numbers, Outcome, same};
-pub use product::Product;
+pub use attention::Attend;
+pub use gemm::Product;
+pub use guarded::{Numbers, Outcome, same};
 
 use super::elementwise::{Elementwise, Operation};
 use super::gemm::Finish;
@@ -17,7 +17,7 @@ use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope};
 use super::{Kernels, int8, int16};
-use field::{Field, ROUNDING};
+use guarded::{Field, ROUNDING};
 
 /// What to run, and on which sizes.
 #[derive(Clone, Debug)]

@@ -1,10 +1,10 @@
 //! Safetensors and GGUF files mapped into memory, and their tensors by the name a model asks for.
 
-use crate::dequantise::Quant;
+use super::gguf_names::canonical;
 use crate::error::{Error, Result};
-use crate::gguf::{self, Gguf};
-use crate::gguf_names::canonical;
-use crate::scaled::Scaled;
+use crate::format::dequantise::Quant;
+use crate::format::gguf::{self, Gguf};
+use crate::format::integers::Scaled;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;

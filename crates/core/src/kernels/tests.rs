@@ -1,12 +1,12 @@
 //! Every instruction set of this machine against the portable one, over shapes drawn at random and the odd ones.
 
 use super::Kernels;
+use super::cases::{Attend, Numbers, Outcome, Product, Trial, same};
 use super::elementwise::Operation;
 use super::gemm::Finish;
 use super::norm::{Kind, Residual};
 use super::panels::Shape;
 use super::pooling;
-use super::trial::{Attend, Numbers, Outcome, Product, Trial, same};
 use crate::simd::math::Activation;
 
 /// Trials of a test; an interpreter such as Miri manages few.

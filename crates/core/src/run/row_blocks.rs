@@ -3,10 +3,10 @@
 //! Only batches of many rows are run like that: with few, threads share the columns of a product instead.
 
 use super::linear::{self, Product, Scratch};
-use super::local::Local;
+use super::rowwise::Local;
 use super::{Operands, Run};
 use crate::lower::{Lowered, Op};
-use crate::packed_weight::PackedWeight;
+use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use crate::program::Axis;
 use std::ops::Range;

@@ -2,7 +2,7 @@
 //! instructions on addresses, and spill where sixteen registers are just enough. The order of the operations in each
 //! chain is that of the plain loops.
 
-use super::avx2::Avx2;
+use super::Avx2;
 use crate::kernels::gemm::Product;
 use crate::kernels::int8::GROUP;
 use crate::kernels::panels::VECTORS;

@@ -3,8 +3,8 @@
 //! Every length is checked against what is left of the file before anything is made from it, so a small file can't ask
 //! for much memory. Long arrays (a tokenizer's vocabulary) are walked over and kept as their length only.
 
-use crate::checkpoint::Element;
-use crate::dequantise::Quant;
+use crate::format::checkpoint::Element;
+use crate::format::dequantise::Quant;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 

@@ -6,11 +6,15 @@
 //! made anew. Files whose checkpoint has changed or gone are dropped, then the longest unused, so that all together
 //! stay below a limit.
 
+pub mod directory;
+mod file;
+pub mod weight;
+
+use self::directory::{prune, sweep};
+use self::file::{Contents, Reader, Writer};
 use crate::error::{Error, Result};
 use crate::kernels::panels::{Format, Packed, Shape};
-use crate::notes::{FileState, state};
-use crate::packed_directory::{prune, sweep};
-use crate::packed_file::{Contents, Reader, Writer};
+use crate::memo::{FileState, state};
 use std::path::{Path, PathBuf};
 
 /// Name of this build: what another build has packed may be laid out otherwise.

@@ -2,7 +2,7 @@
 //! checksum of that JSON and a mark.
 
 use crate::fingerprint::hex;
-use crate::notes::{FileState, scratch};
+use crate::memo::{FileState, scratch};
 use crate::pool::Pool;
 use crate::storage::Storage;
 use crc32fast::Hasher;

@@ -1,11 +1,11 @@
 //! The weight of a product as the kernels read it, in the precision that was asked for.
 
-use crate::checkpoint::Checkpoint;
+use super::Packs;
 use crate::error::Result;
+use crate::format::checkpoint::Checkpoint;
 use crate::kernels::panels::Shape;
 use crate::kernels::{bfloat16, gemm, int8, int16};
 use crate::model::Precision;
-use crate::packed::Packs;
 use crate::program::WeightSpec;
 use crate::weights::rows_of;
 

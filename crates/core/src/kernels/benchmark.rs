@@ -1,5 +1,5 @@
 //! How fast the kernels are, one thread, against the multiply-adds that the same thread can do: for whoever works on
-//! them. `cargo test --release -p embergem-core rates -- --ignored --nocapture`
+//! them. `cargo test --release -p embergem-core benchmark -- --ignored --nocapture`
 
 #![allow(
     clippy::undocumented_unsafe_blocks,
@@ -55,7 +55,7 @@ fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<(), std::convert::Infa
 
 #[test]
 #[ignore = "measures, and passes whatever it finds"]
-fn rates() {
+fn benchmark() {
     let kernels = Kernels::best();
     let rounds = 2000;
     // SAFETY: here and below, the kernels are those of this machine and the operands have the sizes that the arguments say.
