@@ -1,4 +1,7 @@
-"""Matrices as integers with scales, the way compiled directories store them; crates/core/src/format/integers.rs reads them."""
+"""Matrices as integers with scales, as compiled directories store them.
+
+`crates/core/src/format/integers.rs` reads them.
+"""
 
 from collections.abc import Iterator
 

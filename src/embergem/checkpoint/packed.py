@@ -1,7 +1,7 @@
 """Packed weights on disk: a later start maps them instead of packing anew.
 
-They are in `packed` under the cache directory; `crates/core/src/packed/mod.rs` keeps them. `EMBERGEM_PACKED_LIMIT` bounds
-their size together, such as "2GB"; "0" switches them off.
+They are in `packed` under the cache directory; `crates/core/src/packed` writes and reads them.
+`EMBERGEM_PACKED_LIMIT` bounds the size of all files together, such as "2GB"; "0" switches them off.
 """
 
 import os
