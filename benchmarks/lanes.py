@@ -29,9 +29,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from random_gemma import assets  # noqa: E402
 
 from embergem import __version__  # noqa: E402
+from embergem.checkpoint.checkpoint import Location  # noqa: E402
 from embergem.engine import Engine, Request  # noqa: E402
 from embergem.engine.vector_cache import Cache  # noqa: E402
-from embergem.hub.location import Location  # noqa: E402
 from embergem.hub.resolve import resolve  # noqa: E402
 
 WORDS = ("carbon", "lattice", "ocean", "violin", "harvest", "copper", "meadow", "signal", "thunder", "archive")

@@ -15,9 +15,9 @@ import numpy as np
 from models_page import PAGE, page
 from random_gemma import assets
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.diagnostics.verify.ours import Ours
 from embergem.errors import EmbergemError
-from embergem.hub.location import Location
 from embergem.hub.resolve import resolve
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "data" / "goldens"

@@ -14,8 +14,8 @@ from typing import Any
 from published_configs import PUBLISHED, spellings
 
 from embergem import catalog
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
-from embergem.hub.location import Location
 from embergem.models.head import Module
 from embergem.program.card import card, ranges
 

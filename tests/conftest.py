@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.embedder import Embedder
 from embergem.engine import Engine
-from embergem.hub.location import Location
 from embergem.hub.resolve import resolve
 from embergem.registry import Registry
 

@@ -16,11 +16,11 @@ from goldens import DATA
 
 from embergem._native import Model, Tensors, TextPipeline
 from embergem.checkpoint import compiled, gguf
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.header import shapes
 from embergem.checkpoint.read import read
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
-from embergem.hub.location import Location
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="embergem-fuzz-"))
 TINY = SCRATCH / "tiny"

@@ -1,6 +1,7 @@
 """Golden checkpoints: their files, tensors and expected vectors."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from embergem._native import Model
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
-from embergem.hub.location import Location
 from embergem.models import Family, family
 from embergem.models.head import Module, apply
 from embergem.ops import Weights
@@ -18,6 +19,15 @@ from embergem.program.build import build
 
 DATA = Path(__file__).parent / "data" / "goldens"
 PREFIXES = ("", "language_model.")
+_EXPECTED = ("expected.npz", "inputs.json")
+NOT_MODEL = shutil.ignore_patterns(*_EXPECTED)
+"""What `shutil.copytree` leaves out of a golden so that only the model's files are copied."""
+
+
+def files_of(directory):
+    """The model files of a golden, as {path: bytes}."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name not in _EXPECTED]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
 
 
 def edit(file, **changes):

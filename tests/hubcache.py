@@ -3,12 +3,11 @@
 import hashlib
 import shutil
 
-from goldens import DATA
+from goldens import DATA, NOT_MODEL
 from safetensors.numpy import load_file, save_file
 
 OLD, NEW = "1" * 40, "2" * 40
 MODEL = "acme/tiny"
-NOT_MODEL = shutil.ignore_patterns("expected.npz", "inputs.json")
 
 
 def two_versions(directory):

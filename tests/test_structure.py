@@ -10,10 +10,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "embergem"
 
 LAYERS = [
-    {"errors", "tasks", "_native"},
+    {"errors", "tasks", "paths", "_native"},
     {"types", "ops", "catalog", "progress", "protocol"},
     {"models"},
-    {"program", "checkpoint", "hub"},
+    {"program", "checkpoint"},
+    {"hub"},
     {"selfcheck"},
     {"engine"},
     {"registry", "sdk", "config", "diagnostics", "client", "embedder", "async_embedder"},

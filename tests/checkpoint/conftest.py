@@ -7,18 +7,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import entries
 import huggingface_hub.constants
 import pytest
 from fakehub import FakeHub
+from goldens import DATA, NOT_MODEL, files_of
 
 from embergem import catalog
 from embergem.catalog import PinnedFile, Wheel
-
-GOLDENS = Path(__file__).parents[1] / "data" / "goldens"
-NOT_MODEL = {"expected.npz", "inputs.json"}
 
 RESOLVE = """
 import json, logging, sys
@@ -38,12 +35,6 @@ except EmbergemError as error:
 """
 
 
-def files_of(directory):
-    """The model files of a golden, as {path: bytes}."""
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name not in NOT_MODEL]
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
-
-
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -60,7 +51,7 @@ def cache_home(tmp_path, monkeypatch):
 def model(tmp_path):
     """A directory with a tiny model that a test may damage."""
     directory = tmp_path / "tiny"
-    shutil.copytree(GOLDENS / "gemma3_text", directory, ignore=shutil.ignore_patterns(*NOT_MODEL))
+    shutil.copytree(DATA / "gemma3_text", directory, ignore=NOT_MODEL)
     return directory
 
 
@@ -77,7 +68,7 @@ def forged(tmp_path, monkeypatch):
 
     `write(files)` makes the wheel from {path: bytes}; the entry pins what the files were to begin with.
     """
-    files = files_of(GOLDENS / "bert_mean")
+    files = files_of(DATA / "bert_mean")
     wheel = Wheel("forged-tiny", "1.0", "forged_tiny/model", 1)
     entry = entries.entry(
         "example/tiny",

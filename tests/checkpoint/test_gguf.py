@@ -1,17 +1,22 @@
 """GGUF: every format of block against the published reader, whole models against their goldens, hostile files."""
 
+import hashlib
 import shutil
 import struct
 
 import ggufs
 import numpy as np
 import pytest
+from entries import entry
 from goldens import DATA, golden
 
+from embergem import catalog
 from embergem._native import Tensors
+from embergem.catalog import PinnedFile
+from embergem.checkpoint.checkpoint import Location
 from embergem.embedder import Embedder
 from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel, UnsupportedOption
-from embergem.hub.location import Location
+from embergem.hub import model_cache
 from embergem.hub.resolve import resolve
 
 BLOCKS = np.load(DATA.parent / "gguf" / "blocks.npz")  # written by scripts/gguf_blocks.py
@@ -75,6 +80,24 @@ def test_a_file_a_directory_and_nothing_else(model):
         Embedder(path.with_name("tokenizer.json"))
     path.with_name("tokenizer.json").unlink()
     with pytest.raises(CorruptCheckpoint, match=r"put the tokenizer\.json of the original model beside it"):
+        Embedder(path)
+
+
+def test_the_tokenizer_of_a_cached_embeddinggemma_is_used_if_the_file_has_none(model, monkeypatch):
+    path = model(ggufs.of_gemma())
+    data = path.with_name("tokenizer.json").read_bytes()
+    pin = PinnedFile("tokenizer.json", len(data), hashlib.sha256(data).hexdigest())
+    known = entry("example/embeddinggemma-300m", "gemma3_text", 32, files=(pin,))
+    monkeypatch.setattr(catalog, "CATALOG", (known,))
+    with model_cache.locked(known.id) as scratch:
+        fetched = scratch / "hub"
+        fetched.mkdir()
+        shutil.move(path.with_name("tokenizer.json"), fetched)
+        kept = model_cache.keep(fetched, model=known.id, source="hub", revision=None)
+    assert resolve(path).tokenizer == kept.path / "tokenizer.json"
+    assert difference(path, "gemma3_text") < 1e-6
+    monkeypatch.setattr(catalog, "CATALOG", (entry(known.id, "gemma3_text", 32),))
+    with pytest.raises(CorruptCheckpoint, match="is missing"):
         Embedder(path)
 
 

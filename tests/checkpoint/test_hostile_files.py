@@ -12,11 +12,11 @@ import pytest
 from test_gguf import HOSTILE as GGUFS
 
 from embergem._native import Tensors
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.header import shapes
 from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
 from embergem.errors import CorruptCheckpoint, LoadError
-from embergem.hub.location import Location
 
 
 def weights(header, data=b"", length=None):

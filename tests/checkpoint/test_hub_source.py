@@ -5,11 +5,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import GOLDENS, files_of
 from fakehub import COMMIT
+from goldens import DATA, files_of
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
-from embergem.hub.location import Location
 
 WITH_OTHERS = {
     "pytorch_model.bin": b"pickle",
@@ -21,7 +21,7 @@ WITH_OTHERS = {
 
 @pytest.fixture
 def tiny(hub):
-    hub.repos["acme/tiny"] = files_of(GOLDENS / "gemma3_text") | WITH_OTHERS
+    hub.repos["acme/tiny"] = files_of(DATA / "gemma3_text") | WITH_OTHERS
     return hub
 
 
@@ -80,7 +80,7 @@ def test_a_part_of_a_model_in_the_hub_librarys_cache_is_not_a_model(tiny, start,
 
 
 def test_gated_without_access_says_what_to_do(hub, start):
-    hub.repos["google/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    hub.repos["google/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     hub.gated.add("google/embeddinggemma-300m")
     failed = start(hub, "embeddinggemma-300m").result()
     assert failed["error"] == "GatedModel"
@@ -90,14 +90,14 @@ def test_gated_without_access_says_what_to_do(hub, start):
 
 
 def test_gated_with_the_token_is_fetched(hub, start):
-    hub.repos["acme/gated"] = files_of(GOLDENS / "gemma3_text")
+    hub.repos["acme/gated"] = files_of(DATA / "gemma3_text")
     hub.gated.add("acme/gated")
     assert start(hub, "acme/gated").result()["error"] == "GatedModel"
     assert start(hub, "acme/gated", HF_TOKEN=hub.token).result()["id"] == "acme/gated"
 
 
 def test_what_the_catalog_pins_must_be_what_the_hub_has(hub, start):
-    hub.repos["unsloth/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    hub.repos["unsloth/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     failed = start(hub, "unsloth/embeddinggemma-300m").result()
     assert failed["error"] == "DownloadError"
     assert "is not the file that embergem expects" in failed["message"]
@@ -105,7 +105,7 @@ def test_what_the_catalog_pins_must_be_what_the_hub_has(hub, start):
 
 
 def test_the_mirror_says_where_the_terms_are(hub, start):
-    hub.repos["unsloth/embeddinggemma-300m"] = files_of(GOLDENS / "gemma3_text")
+    hub.repos["unsloth/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     unpin = "import msgspec; catalog.CATALOG = tuple(msgspec.structs.replace(e, files=()) for e in catalog.CATALOG)"
     process = start(hub, "unsloth/embeddinggemma-300m", unpin)
     assert process.result()["id"] == "unsloth/embeddinggemma-300m"

@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from embergem import paths
 from embergem.cli.models import app
 from embergem.errors import DownloadError, UnknownModel
 from embergem.hub import model_cache
@@ -71,12 +72,12 @@ def test_verify(run):
 
 
 def test_damage_is_shown(run):
-    (resolve("tiny").path / model_cache.MANIFEST).write_text("{}")
+    (resolve("tiny").path / paths.MODEL_MANIFEST).write_text("{}")
     assert "damaged" in run("list").stdout
     assert json.loads(run("show", "tiny", "--json").stdout)["damage"]
     result = run("verify")
     assert result.exit_code == 1
-    assert model_cache.MANIFEST in result.stderr
+    assert paths.MODEL_MANIFEST in result.stderr
 
 
 def test_errors_reach_the_caller(run, model, tmp_path):

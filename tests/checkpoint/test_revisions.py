@@ -7,14 +7,14 @@ import shutil
 import entries
 import hubcache
 import pytest
-from conftest import files_of
 from fakehub import COMMIT
+from goldens import files_of
 from hubcache import MODEL, NEW, OLD
 
 from embergem import catalog
+from embergem.checkpoint.checkpoint import Location
 from embergem.errors import DownloadError, UnknownModel, UnsupportedOption
 from embergem.hub import model_cache
-from embergem.hub.location import Location
 from embergem.hub.options import HubOptions
 from embergem.hub.resolve import resolve
 

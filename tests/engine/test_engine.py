@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from goldens import golden, pack
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine, Request, calibration
 from embergem.engine.engine import cut, in_words
 from embergem.engine.vector_cache import Cache
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
-from embergem.hub.location import Location
 
 
 def test_a_run_is_stopped_at_a_step(tiny):

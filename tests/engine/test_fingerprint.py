@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from embergem import Embedder
+from embergem.checkpoint.checkpoint import Location
 from embergem.cli.app import app
 from embergem.engine import Engine, fingerprint
 from embergem.errors import CorruptCheckpoint
-from embergem.hub.location import Location
 
 PINNED = {
     "gemma3_text": "87d1428dc8bdf577ca237d3d3b493d6eca8f4dc5b23c522974ec51c437187427",

@@ -10,6 +10,7 @@ from goldens import DATA, golden
 from safetensors.numpy import load_file, save_file
 
 from embergem import Embedder
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine, Request
 from embergem.errors import (
     CorruptCheckpoint,
@@ -19,7 +20,6 @@ from embergem.errors import (
     NonFiniteOutput,
     UnsupportedModel,
 )
-from embergem.hub.location import Location
 
 
 @pytest.fixture

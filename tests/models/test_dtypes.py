@@ -7,10 +7,10 @@ from test_goldens import FAMILIES as ALL
 
 from embergem import Embedder
 from embergem._native import instruction_sets
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine, Request, exactness
 from embergem.engine.arithmetic import DTYPES
 from embergem.errors import UnsupportedOption
-from embergem.hub.location import Location
 
 FAMILIES = [name for name in ALL if name != "static"]  # which multiplies no matrices
 TINY = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.999}

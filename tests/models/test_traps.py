@@ -8,9 +8,9 @@ import pytest
 from goldens import DATA, golden, pack
 from safetensors.numpy import load_file, save_file
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine, Request
 from embergem.errors import UnsupportedModel, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.models import ARCHITECTURES, FAMILIES, expect, family
 from embergem.models.head import Normalize, Pooling
 from embergem.program.build import build

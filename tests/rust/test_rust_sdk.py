@@ -12,10 +12,10 @@ from goldens import DATA
 from test_rust_programs import GOLDENS
 
 from embergem import Embedder
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
-from embergem.hub.location import Location
 from embergem.models import family
 from embergem.program.build import build
 

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from embergem import catalog
 from embergem.catalog import Golden, PinnedFile
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
 from embergem.engine import Engine, Request, prepare
 from embergem.errors import NotReady, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.selfcheck import check
 from embergem.selfcheck.check import OF_SUBJECT, OF_VECTORS, ONLY_WHOLE
 

@@ -16,12 +16,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.cli.app import app as commands
 from embergem.diagnostics.verify import verify
 from embergem.diagnostics.verify.other import Server
 from embergem.diagnostics.verify.ours import Ours
 from embergem.diagnostics.verify.probes import probes
-from embergem.hub.location import Location
 from embergem.models.head import Dense, Normalize, Pooling
 from embergem.ops import Weights
 from embergem.server.run import bind

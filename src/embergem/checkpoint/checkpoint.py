@@ -1,4 +1,4 @@
-"""What is known of a model before its weights are mapped."""
+"""Where a model's files are, and what is known of the model before its weights are mapped."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,38 @@ SINGLE = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A model's files, read and checked as far as that is possible without its weights.
+class Location:
+    """A model that is on this machine.
 
-    `config` is config.json. `weights` are pairs (prefix of the tensor names, safetensors file): "" for the body, and
-    "2_Dense." for the dense module in that directory. `prompts` is the text of config_sentence_transformers.json.
-    `limit` is the most tokens of one input, special tokens included; `limit_declared` says that the checkpoint sets it
-    as such, and it is not only what its positions allow.
-    `hub_id` is the id on the hub that the files were fetched under, where their place tells; `said` are names that the
-    files give of the model, or of the one that it was made from, nearest first, spelled freely.
-    A compiled model has its manifest and its program instead of a config and a head.
+    `id` is the name of the model: the hub id, with the revision if the caller named one (`hub.options.revised`), or the
+    last component of a directory's path, never an absolute path.
+    `path` is a directory in the layout of sentence-transformers, or a GGUF file. `revision` is the hub commit, if it is
+    known. `dense_from` is the directory of a checkpoint whose dense layers complete a model that lost its own;
+    `allow_missing_dense` accepts such a model without dense layers. `tokenizer` is the tokenizer.json that a GGUF file
+    of the Gemma family uses if its directory has none.
+    """
+
+    id: str
+    path: Path
+    revision: str | None = None
+    dense_from: Path | None = None
+    allow_missing_dense: bool = False
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The files of a model, read and checked as far as that is possible without its weights.
+
+    `config` is config.json. `weights` are pairs of a tensor name prefix and a weight file: the prefix is "" for the
+    body, and "2_Dense." for the dense module in that directory. `prompts` is the text of
+    config_sentence_transformers.json.
+    `limit` is the largest number of tokens of one input, special tokens included. `limit_declared` is true if the
+    checkpoint declares the limit, and false if the limit follows from the tokenizer or the position table.
+    `hub_id` is the hub id that the files were downloaded under, if their directory shows it.
+    `declared_names` are the names that the files give for the model or for the model it was made from, nearest first,
+    in any spelling.
+    A compiled model has a manifest (`compiled`) and a program instead of a config and a head.
     """
 
     config: dict[str, Any]
@@ -33,11 +55,11 @@ class Checkpoint:
     limit: int
     limit_declared: bool = True
     hub_id: str | None = None
-    said: tuple[str, ...] = ()
+    declared_names: tuple[str, ...] = ()
     compiled: "Manifest | None" = None
     program: bytes = b""
 
     @property
     def files(self) -> list[tuple[str, str]]:
-        """`weights` as the native module takes them."""
+        """`weights` with paths as text, as the native module takes them."""
         return [(prefix, str(path)) for prefix, path in self.weights]

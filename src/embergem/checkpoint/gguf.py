@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embergem import catalog
 from embergem.checkpoint import provenance
-from embergem.checkpoint.checkpoint import Checkpoint
-from embergem.checkpoint.files import sha256, shortened
+from embergem.checkpoint.checkpoint import Checkpoint, Location
+from embergem.checkpoint.files import shortened
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
-from embergem.hub import model_cache
-from embergem.hub.location import Location
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops import Pooling as PoolingMode
 
@@ -104,11 +101,11 @@ def read(path: Path, location: Location) -> Checkpoint:
         config=config,
         head=(Pooling(_POOLING[number]), *dense, Normalize()),
         weights=(("", path),),
-        tokenizer=_tokenizer(file),
+        tokenizer=_tokenizer(file, location),
         prompts=None,
         limit=file.get("context_length", int),
         limit_declared=False,
-        said=provenance.of_gguf(file.metadata),
+        declared_names=provenance.of_gguf(file.metadata),
     )
 
 
@@ -175,17 +172,12 @@ def _dense(file: File, location: Location) -> tuple[Module, ...]:
     )
 
 
-def _tokenizer(file: File) -> Path:
+def _tokenizer(file: File, location: Location) -> Path:
     beside = file.path.with_name("tokenizer.json")
     if beside.is_file():
         return beside
-    if file.architecture != "bert":
-        for entry in catalog.CATALOG:
-            pin = entry.pinned("tokenizer.json")
-            if pin and entry.id.endswith("/embeddinggemma-300m") and (kept := model_cache.load(entry.id)):
-                found = kept.path / "tokenizer.json"
-                if found.is_file() and pin.matches(sha256(found)):
-                    return found
+    if file.architecture != "bert" and location.tokenizer is not None:
+        return location.tokenizer
     raise CorruptCheckpoint(
         f"{beside} is missing. embergem doesn't read the tokenizer in a GGUF file; put the tokenizer.json of the "
         "original model beside it"

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embergem import _native
+from embergem import _native, paths
 from embergem.errors import UnsupportedOption
-from embergem.hub import model_cache
 
 VARIABLE = "EMBERGEM_PACKED_LIMIT"
 DEFAULT = "10GB"
@@ -31,7 +30,7 @@ class Packed:
 
 def directory() -> Path:
     """Return the directory of the files; it need not exist."""
-    return model_cache.root() / "packed"
+    return paths.cache_root() / "packed"
 
 
 def limit() -> int:

@@ -1,26 +1,9 @@
-"""Which model a checkpoint says it is, or was made from: by the place of its files, and by what stands in them."""
+"""The names that a checkpoint's own files give for the model, or for the model that it was made from.
 
-from pathlib import Path
+Separate because two readers use it: one reads config.json, the other GGUF metadata.
+"""
+
 from typing import Any
-
-from embergem.hub import model_cache
-
-_SNAPSHOTS = "snapshots"
-_MODELS = "models--"
-
-
-def hub_id(path: Path) -> str | None:
-    """Return the id that a directory was fetched under, where it lies in the hub library's cache or in embergem's.
-
-    >>> hub_id(Path("hub/models--intfloat--e5-base-v2/snapshots/f52bf8ec8c7124536f0efb74aca902b2995e5bcd"))
-    'intfloat/e5-base-v2'
-    """
-    folder = path.parent
-    if folder.name == _SNAPSHOTS and folder.parent.name.startswith(_MODELS):
-        return folder.parent.name.removeprefix(_MODELS).replace("--", "/", 1)
-    if "--" in folder.name and (path / model_cache.MANIFEST).is_file():
-        return folder.name.replace("--", "/", 1)
-    return None
 
 
 def of_config(config: dict[str, Any]) -> tuple[str, ...]:

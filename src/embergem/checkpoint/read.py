@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from embergem import paths
 from embergem.checkpoint import compiled, gguf, model2vec, provenance
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint, Location
 from embergem.checkpoint.files import read_bytes, read_object, read_object_if_there
 from embergem.checkpoint.modules import read_chain
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense, Module
 
@@ -34,7 +34,9 @@ def read(location: Location) -> Checkpoint:
     checkpoint = _read(location)
     if location.dense_from is not None:
         checkpoint = _with_dense(checkpoint, location.id, location.dense_from)
-    return replace(checkpoint, hub_id=provenance.hub_id(location.path), said=(location.id, *checkpoint.said))
+    return replace(
+        checkpoint, hub_id=paths.hub_id(location.path), declared_names=(location.id, *checkpoint.declared_names)
+    )
 
 
 def _read(location: Location) -> Checkpoint:
@@ -65,7 +67,7 @@ def _read(location: Location) -> Checkpoint:
         prompts=_prompts(root / PROMPTS),
         limit=limit,
         limit_declared=declared,
-        said=provenance.of_config(config),
+        declared_names=provenance.of_config(config),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from embergem._native import Model, Tensors
 from embergem.checkpoint import compiled, integers
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint, Location
 from embergem.checkpoint.compiled import FORMAT, MANIFEST, Manifest
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.read import PROMPTS, read
@@ -21,7 +21,6 @@ from embergem.engine import Engine
 from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import golden_of, prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.ops.trace import Source
 from embergem.program.batch import cosines
 from embergem.program.program import Program

@@ -9,13 +9,12 @@ from typing import Any
 
 from embergem._native import Tensors
 from embergem.checkpoint import gguf
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint, Location
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.writer import Dtype, Floats, Stored, write
 from embergem.cli.compile import checked, pieces, prove
 from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel
-from embergem.hub.location import Location
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops.trace import Source
 from embergem.program.program import Program

@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from embergem import catalog
 from embergem.catalog import Entry
+from embergem.checkpoint.checkpoint import Location
 from embergem.errors import CorruptCheckpoint, UnknownModel
 from embergem.hub import model_cache
-from embergem.hub.location import Location
 from embergem.hub.resolve import identify, pull, resolve
 
 app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")

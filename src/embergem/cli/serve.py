@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
-from embergem.hub.location import Location, revised
-from embergem.hub.options import HubOptions
+from embergem.hub.options import HubOptions, revised
 from embergem.hub.resolve import identify
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from embergem.errors import InvalidConfig
-from embergem.hub.location import revised
+from embergem.hub.options import revised
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _OTHER_KINDS = (

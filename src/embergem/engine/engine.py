@@ -11,6 +11,7 @@ import numpy as np
 
 from embergem._native import __version__
 from embergem._native import cut as native_cut
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import finalizers, fork
 from embergem.engine.load import Loaded, load, require_positive
 from embergem.engine.loop import Loop
@@ -18,7 +19,6 @@ from embergem.engine.stats import Stats
 from embergem.engine.throughput import Throughput
 from embergem.engine.vector_cache import Cache
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
-from embergem.hub.location import Location
 from embergem.program.cost import flops, step_flops
 from embergem.program.memory import weight_bytes
 from embergem.program.program import Step

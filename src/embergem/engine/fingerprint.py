@@ -1,18 +1,16 @@
 """The name of the space that a model's vectors are in."""
 
-from embergem import _native
-from embergem.checkpoint.checkpoint import Checkpoint
+from embergem import _native, paths
+from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
-from embergem.hub import model_cache
-from embergem.hub.location import Location
 from embergem.program.program import Program
 
 
 def fingerprint(checkpoint: Checkpoint, program: Program) -> str:
     """Return the sha256, in hex, that names the space; every byte of the weights is read unless it is remembered."""
     return _native.fingerprint(
-        program.to_json(), checkpoint.files, str(checkpoint.tokenizer), notes=str(model_cache.root())
+        program.to_json(), checkpoint.files, str(checkpoint.tokenizer), notes=str(paths.cache_root())
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint import packed
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.engine import calibration, fork
 from embergem.engine.arithmetic import DTYPES, load_as
@@ -14,7 +15,6 @@ from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import check, prepare, self_check
 from embergem.errors import UnsupportedOption
 from embergem.hub import file_state
-from embergem.hub.location import Location
 from embergem.program.program import Program
 from embergem.selfcheck import Report
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from embergem import catalog
 from embergem._native import Model, TextPipeline
-from embergem.checkpoint.checkpoint import Checkpoint
+from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Golden, Manifest
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
-from embergem.hub.location import Location
 from embergem.models import expect, family, family_name
 from embergem.program.batch import cosines, packed
 from embergem.program.build import build
@@ -78,7 +77,7 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
         )
     kind = family(checkpoint.config, arch=arch, window=window)
     entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
-    related = kin(kind.model_type, kind.config, entry, checkpoint.said)
+    related = kin(kind.model_type, kind.config, entry, checkpoint.declared_names)
     limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]
     return Prepared(
         model_type=kind.model_type,

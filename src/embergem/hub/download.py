@@ -25,8 +25,7 @@ from embergem.checkpoint.modules import declared
 from embergem.errors import DownloadError, EmbergemError, GatedModel, UnknownModel, UnsupportedModel
 from embergem.hub import hf_cache as snapshots
 from embergem.hub.hf_cache import Snapshot
-from embergem.hub.location import revised
-from embergem.hub.options import HubOptions
+from embergem.hub.options import HubOptions, revised
 from embergem.hub.select import lacking, needed
 from embergem.progress import Bar
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from embergem.hub import model_cache
+from embergem import paths
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def remember(weights: Sequence[tuple[str, Path]]) -> None:
 def mark(weights: Sequence[tuple[str, Path]], kind: str, variant: str = "") -> Path:
     """Return the file that notes something of this kind about exactly these files, unchanged since."""
     states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for _, path in weights]
-    return model_cache.root() / kind / hashlib.sha256(repr((states, variant)).encode()).hexdigest()[:32]
+    return paths.cache_root() / kind / hashlib.sha256(repr((states, variant)).encode()).hexdigest()[:32]
 
 
 def write(note: Path, content: str) -> None:

@@ -7,6 +7,7 @@ branch or a tag was when it was fetched.
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from embergem import paths
 from embergem.catalog import Entry
 from embergem.checkpoint import compiled, gguf, model2vec
 from embergem.checkpoint.files import read_bytes, read_object, sha256
@@ -109,9 +110,7 @@ def believe(root: Path, entry: Entry | None) -> None:
 
 def _home(model: str, options: HubOptions) -> Path:
     """Return the directory of all revisions of a model; it need not exist."""
-    from huggingface_hub import constants
-
-    return (options.cache or Path(constants.HF_HUB_CACHE)) / f"models--{model.replace('/', '--')}"
+    return (options.cache or paths.hub_cache()) / f"models--{model.replace('/', '--')}"
 
 
 def _lost_shards(chain: Sequence[Declared], root: Path) -> list[str]:

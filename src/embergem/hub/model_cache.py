@@ -18,12 +18,12 @@ from pathlib import Path
 
 import msgspec
 
+from embergem import paths
 from embergem.catalog import Entry
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
 from embergem.errors import CorruptCheckpoint
-from embergem.hub.location import Location
 
-MANIFEST = "embergem.json"
 _CURRENT = "current"
 _SCRATCH = ".new-"
 
@@ -63,19 +63,6 @@ class Kept:
         return Location(self.manifest.id, self.path, self.manifest.revision)
 
 
-def root() -> Path:
-    """Return the directory of the cache; it need not exist."""
-    if own := os.environ.get("EMBERGEM_CACHE"):
-        return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "embergem"
-
-
-def folder(model: str) -> Path:
-    """Return the directory of all versions of the model with this hub id."""
-    return root() / "models" / model.replace("/", "--")
-
-
 def load(model: str) -> Kept | None:
     """Find the current version of a model.
 
@@ -83,27 +70,31 @@ def load(model: str) -> Kept | None:
         CorruptCheckpoint: There is one, but its manifest is missing or damaged.
     """
     try:
-        version = (folder(model) / _CURRENT).read_bytes().decode(errors="replace").strip()
+        version = (paths.model_directory(model) / _CURRENT).read_bytes().decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CorruptCheckpoint(f"the cached model in {folder(model)} cannot be read: {error.strerror}") from error
-    path = folder(model) / Path(version).name
+        raise CorruptCheckpoint(
+            f"the cached model in {paths.model_directory(model)} cannot be read: {error.strerror}"
+        ) from error
+    path = paths.model_directory(model) / Path(version).name
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / paths.MODEL_MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptCheckpoint(f"the cached model in {path} is damaged: {MANIFEST}: {error}") from error
+        raise CorruptCheckpoint(f"the cached model in {path} is damaged: {paths.MODEL_MANIFEST}: {error}") from error
     return Kept(path, manifest)
 
 
 def present(model: str) -> bool:
     """Return whether there is a version of the model, sound or not."""
-    return (folder(model) / _CURRENT).exists()
+    return (paths.model_directory(model) / _CURRENT).exists()
 
 
 def models() -> list[str]:
     """Return the ids of all models that the cache has a version of."""
-    return sorted(path.parent.name.replace("--", "/", 1) for path in (root() / "models").glob(f"*/{_CURRENT}"))
+    return sorted(
+        path.parent.name.replace("--", "/", 1) for path in (paths.cache_root() / "models").glob(f"*/{_CURRENT}")
+    )
 
 
 def faults(kept: Kept, entry: Entry | None, *, full: bool) -> list[str]:
@@ -134,8 +125,8 @@ def locked(model: str) -> Iterator[Path]:
     # Imported here because it takes a while and only downloads need it; the library has no `__all__` to please mypy.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-    home = folder(model)
-    locks = root() / "locks"
+    home = paths.model_directory(model)
+    locks = paths.cache_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(locks / f"{home.name}.lock"):
         home.mkdir(parents=True, exist_ok=True)
@@ -152,15 +143,15 @@ def locked(model: str) -> Iterator[Path]:
 
 def keep(fetched: Path, *, model: str, source: str, revision: str | None) -> Kept:
     """Move a fetched directory, whose lock is held, to its place and make it current; drop other versions."""
-    paths = sorted(path for path in fetched.rglob("*") if path.is_file())
-    files = tuple(KeptFile(path.relative_to(fetched).as_posix(), path.stat().st_size, sha256(path)) for path in paths)
+    found = sorted(path for path in fetched.rglob("*") if path.is_file())
+    files = tuple(KeptFile(path.relative_to(fetched).as_posix(), path.stat().st_size, sha256(path)) for path in found)
     manifest = Manifest(model, source, revision, files)
-    (fetched / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    (fetched / paths.MODEL_MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     fetched.chmod(0o755)
 
     listing = "".join(f"{file.sha256}  {file.path}\n" for file in files)
     version = hashlib.sha256(listing.encode()).hexdigest()[:16]
-    home = folder(model)
+    home = paths.model_directory(model)
     place = home / version
     if place.exists():
         os.rename(place, home / f"{_SCRATCH}old-{version}")

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.errors import UnsupportedOption
-from embergem.hub.location import Location
 
 CACHE = "cache"
 """Token source: HF_TOKEN, or else the file that the hub's own tools keep it in."""
@@ -78,6 +78,15 @@ class HubOptions:
         elif kind == "path":
             value = _read(Path(value).expanduser())
         return value.strip() or False
+
+
+def revised(model: str, revision: str | None) -> str:
+    """Return the name of a model at a revision that the caller named. Two revisions are two models.
+
+    >>> revised("org/name", "v1.0"), revised("org/name", None)
+    ('org/name@v1.0', 'org/name')
+    """
+    return model if revision is None else f"{model}@{revision}"
 
 
 def check_token_source(source: str) -> str:

@@ -6,15 +6,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from embergem import catalog
+from embergem import catalog, paths
 from embergem.catalog import Entry
 from embergem.checkpoint import gguf
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.read import read
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
 from embergem.hub import download, hf_cache, model_cache, wheel
-from embergem.hub.location import Location, revised
-from embergem.hub.options import HubOptions
+from embergem.hub.options import HubOptions, revised
 from embergem.progress import Bar
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,12 @@ def resolve(
     dense = None
     if dense_from is not None:  # which may be on this machine, whatever holds for the other
         dense = _located(identify(dense_from), progress, replace(options, revision=None)).path
-    return replace(location, dense_from=dense, allow_missing_dense=allow_missing_dense)
+    return replace(
+        location,
+        dense_from=dense,
+        allow_missing_dense=allow_missing_dense,
+        tokenizer=_cached_tokenizer(location.path),
+    )
 
 
 def _located(found: Location | tuple[str, Entry | None], progress: bool | None, options: HubOptions) -> Location:
@@ -108,6 +113,23 @@ def _in_hub_cache(
             f"the hub library's cache cannot be used for {model}: {error}. Name another directory with hf_cache_path"
         ) from error
     return Location(model, path, path.name)
+
+
+def _cached_tokenizer(path: Path) -> Path | None:
+    """Return EmbeddingGemma's tokenizer from embergem's cache, for a GGUF file that has no tokenizer.json beside it.
+
+    The reader of the file uses it only if the file is of the Gemma family.
+    """
+    file = gguf.recognised(path)
+    if file is None or file.with_name("tokenizer.json").is_file():
+        return None
+    for entry in catalog.CATALOG:
+        pin = entry.pinned("tokenizer.json")
+        if pin and entry.id.endswith("/embeddinggemma-300m"):
+            kept, _ = _usable(entry.id, entry)
+            if kept and pin.matches(sha256(kept.path / "tokenizer.json")):
+                return kept.path / "tokenizer.json"
+    return None
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> model_cache.Kept:
@@ -165,7 +187,7 @@ def _usable(model: str, entry: Entry | None) -> tuple[model_cache.Kept | None, s
     except CorruptCheckpoint as error:
         return None, str(error)
     if kept is None:
-        return None, f"{model_cache.folder(model)} doesn't have it"
+        return None, f"{paths.model_directory(model)} doesn't have it"
     if faults := model_cache.faults(kept, entry, full=False):
         return None, f"the cached model in {kept.path} is damaged: {'; '.join(faults)}"
     return kept, ""
@@ -192,7 +214,7 @@ def _fetch(
             return _from_sources(model, entry, scratch, progress, options, cached, refused)
     except OSError as error:
         raise DownloadError(
-            f"{model} could not be stored in {model_cache.root()}: {error.strerror or error}. Free some space, or set "
+            f"{model} could not be stored in {paths.cache_root()}: {error.strerror or error}. Free some space, or set "
             "EMBERGEM_CACHE to another directory"
         ) from error
 

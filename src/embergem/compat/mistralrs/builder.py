@@ -23,8 +23,7 @@ from embergem.compat.mistralrs.requests import (
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
 from embergem.engine import Engine
 from embergem.errors import EmptyInput, UnsupportedOption
-from embergem.hub.location import revised
-from embergem.hub.options import check_token_source
+from embergem.hub.options import check_token_source, revised
 from embergem.sdk.backend import LoadOptions, load_engine
 from embergem.sdk.off_loop import off_loop
 from embergem.tasks import Task

@@ -14,8 +14,7 @@ from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmet
 from embergem.compat.mistralrs.tables import RUNNER
 from embergem.engine import Engine
 from embergem.errors import UnsupportedOption
-from embergem.hub.location import revised
-from embergem.hub.options import check_token_source
+from embergem.hub.options import check_token_source, revised
 from embergem.sdk.backend import load_engine
 
 

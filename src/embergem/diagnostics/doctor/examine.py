@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from embergem import paths
 from embergem.diagnostics.doctor import machine, models
 from embergem.diagnostics.doctor.report import Report
 from embergem.diagnostics.doctor.system import quota, system
@@ -15,7 +16,7 @@ def examine(names: Sequence[str] | None = None) -> Report:
         machine.instruction_sets(found.cpu),
         machine.threads(found.cpu, quota()),
         machine.memory(found.memory),
-        machine.cache_directory(model_cache.root()),
+        machine.cache_directory(paths.cache_root()),
         machine.hub(),
     ]
     for name in names or model_cache.models():

@@ -3,11 +3,11 @@
 import msgspec
 
 from embergem import catalog
+from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine
 from embergem.errors import EmbergemError
 from embergem.hub import model_cache
-from embergem.hub.location import Location
-from embergem.hub.resolve import identify
+from embergem.hub.resolve import identify, resolve
 from embergem.selfcheck import Finding
 
 
@@ -16,7 +16,7 @@ def model(name: str) -> list[Finding]:
     try:
         found = identify(name)
         if isinstance(found, Location):
-            return self_check(found)
+            return self_check(resolve(found.path))
         return _kept(*found)
     except EmbergemError as error:
         return [Finding(name, "error", error.message, "Fetch it with `embergem models pull`, or name another")]

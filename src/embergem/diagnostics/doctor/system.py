@@ -4,10 +4,9 @@ import os
 import platform
 from pathlib import Path
 
-from embergem import __version__
+from embergem import __version__, paths
 from embergem._native import instruction_sets
 from embergem.diagnostics.doctor.report import Build, Cpu, Memory, System
-from embergem.hub import model_cache
 
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
@@ -21,8 +20,8 @@ def system(proc: Path = PROC, cgroup: Path = CGROUP) -> System:
         cpu=cpu(proc),
         memory=memory(proc, cgroup),
         build=Build(version=__version__, python=platform.python_version()),
-        cache_path=str(model_cache.root()),
-        hf_cache_path=hf_cache(),
+        cache_path=str(paths.cache_root()),
+        hf_cache_path=str(paths.hub_cache()),
     )
 
 
@@ -67,12 +66,6 @@ def memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
         total = min(total, int(bound)) if total else int(bound)
         available = min(available, max(int(bound) - int(used), 0))
     return Memory(total_bytes=total, available_bytes=available)
-
-
-def hf_cache() -> str:
-    """Where the hub's own library keeps its files."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return os.environ.get("HF_HUB_CACHE") or str(Path(home) / "hub")
 
 
 def _fields(text: str) -> dict[str, str]:

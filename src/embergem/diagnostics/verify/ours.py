@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from embergem._native import Model, TextPipeline
+from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
 from embergem.errors import UnsupportedOption
-from embergem.hub.location import Location
 from embergem.models import family
 from embergem.program.batch import packed
 from embergem.program.program import Program
