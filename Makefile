@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-clients test-integrations test-portable
 
@@ -119,6 +119,9 @@ bench-beside: $(STAMP)/native ## embergem's server and infinity's, the same mode
 
 bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
+
+bench-overhead: $(STAMP)/native ## What the layers cost over a model that costs nothing (needs wrk); ARGS="--against COMMIT" measures both
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 bench-process: $(STAMP)/native assets ## Start, memory, and latency beside a busy thread, each in a process of its own
 	$(BIN)/python benchmarks/process.py $(ARGS)

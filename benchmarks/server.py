@@ -43,7 +43,7 @@ local headers = {["Content-Type"] = "application/json"}
 local n = 0
 request = function()
   n = n + 1
-  return wrk.format("POST", "/v1/embeddings", headers, bodies[n %% #bodies + 1])
+  return wrk.format("POST", "/v1/embeddings", headers, (bodies[n %% #bodies + 1]:gsub("@", n)))
 end
 done = function(summary, latency)
   print(string.format("found %%f %%f %%f", summary.requests / summary.duration * 1e6,
@@ -62,7 +62,10 @@ class Answered:
 
 
 def wrk(url: str, bodies: list[str], clients: int = CLIENTS, seconds: int = SECONDS) -> Answered:
-    """Let `clients` ask, each waiting for its answer before it asks again."""
+    """Run wrk with `clients` connections, each of which has one request in flight.
+
+    The requests take turns with `bodies`; a "@" in one becomes the number of the request.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(LUA % ", ".join(json.dumps(body) for body in bodies))
         script.flush()

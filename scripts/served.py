@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,10 +17,12 @@ TINY = ROOT / "tests" / "data" / "goldens" / "gemma3_text"
 
 
 @contextmanager
-def served(*arguments: str, patience: float = 300) -> Iterator[tuple[str, int]]:
+def served(
+    *arguments: str, patience: float = 300, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, int]]:
     """Run `embergem serve` on a free port until the block ends; yields its address and process id."""
     command = [sys.executable, "-m", "embergem", "serve", "-p", "0", "--log-level", "warning", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             found = re.search(r"listening on (http://[^/]+)/v1", process.stdout.readline())
