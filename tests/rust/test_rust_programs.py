@@ -10,7 +10,7 @@ from goldens import DATA
 from embergem import catalog
 from embergem.errors import EmbergemError
 from embergem.models import family
-from embergem.models.conditions import Watched
+from embergem.models.conditions import RecordingConfig
 
 sys.path.insert(0, str(DATA.parents[2] / "scripts"))
 import programs
@@ -62,15 +62,15 @@ def test_files_are_current(made):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
     config = json.loads((DATA / name / "config.json").read_text())
-    watched = Watched(config)
-    kind = family(watched)
+    recorded = RecordingConfig(config)
+    kind = family(recorded)
     met = 0
     for other in [config, *mutations(config, random.Random(0))]:
         try:
             same = family(other).config == kind.config
         except EmbergemError:
             same = False
-        fits = all(holds(condition, other) for condition in watched.conditions)
+        fits = all(holds(condition, other) for condition in recorded.conditions)
         assert same or not fits, other
         met += fits
     assert met > 1

@@ -19,7 +19,7 @@ from embergem.checkpoint.files import sha256
 from embergem.engine import Engine, Request, prepare
 from embergem.errors import NotReady, UnsupportedOption
 from embergem.selfcheck import check
-from embergem.selfcheck.check import OF_SUBJECT, OF_VECTORS, ONLY_WHOLE
+from embergem.selfcheck.check import OF_MODEL, OF_VECTORS, ONLY_WHOLE
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
@@ -67,10 +67,10 @@ def warned(found):
     return [finding.name for finding in found.warnings]
 
 
-def subject(path, monkeypatch):
-    """The subject that the engine hands to the check."""
+def check_context(path, monkeypatch):
+    """The context that the engine hands to the check."""
     seen = []
-    monkeypatch.setattr(prepare, "probe", lambda subject: seen.append(subject) or check(subject))
+    monkeypatch.setattr(prepare, "probe", lambda context: seen.append(context) or check(context))
     Engine.load(Location("fine-tune", path)).close()
     return seen[0]
 
@@ -78,7 +78,7 @@ def subject(path, monkeypatch):
 def test_a_sound_model_passes_every_probe_and_is_checked_whole_once(model):
     first, second = report(model), report(model)
     assert not failed(first) + warned(first) + failed(second) + warned(second)
-    names = {probe.__name__ for probe in (*OF_SUBJECT, *OF_VECTORS, *ONLY_WHOLE)} | {"finite"}
+    names = {probe.__name__ for probe in (*OF_MODEL, *OF_VECTORS, *ONLY_WHOLE)} | {"finite"}
     assert first.whole
     assert {finding.name for finding in first.findings} == names
     assert not second.whole
@@ -99,7 +99,7 @@ def test_weights_of_zeros_fail_norms(model):
 
 
 def test_rows_that_see_each_other_fail_batch_invariance(model, monkeypatch):
-    sound = subject(model, monkeypatch)
+    sound = check_context(model, monkeypatch)
 
     def leaky(ids, cu_seqlens):
         vectors = sound.run(ids, cu_seqlens)
@@ -126,7 +126,7 @@ def test_a_file_that_changes_unseen_fails_same_bits(model):
 
 @pytest.mark.parametrize(("cosine", "status"), [(0.9, "error"), (0.999, "warn"), (0.99995, "ok")])
 def test_a_dtype_far_from_float32_fails_exactness(model, monkeypatch, cosine, status):
-    found = check(replace(subject(model, monkeypatch), dtype="int8", cosine=cosine, variant="int8"))
+    found = check(replace(check_context(model, monkeypatch), dtype="int8", cosine=cosine, variant="int8"))
     [finding] = [finding for finding in found.findings if finding.name == "exactness"]
     assert finding.status == status
     assert "int8" in finding.message
@@ -147,7 +147,7 @@ def test_lost_special_tokens_fail_special_tokens(model, monkeypatch, tokens, kno
 
 
 def test_a_cut_that_loses_the_closing_token_fails_truncation(model, monkeypatch):
-    sound = subject(model, monkeypatch)
+    sound = check_context(model, monkeypatch)
 
     class Careless:
         tasks = sound.text.tasks

@@ -19,8 +19,7 @@ from embergem.engine.stats import Stats
 from embergem.engine.throughput import Throughput
 from embergem.engine.vector_cache import Cache
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
-from embergem.program.cost import flops, step_flops
-from embergem.program.memory import weight_bytes
+from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
 from embergem.types import LANES, Request, Result, Row, Vectors
 

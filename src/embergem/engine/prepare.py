@@ -17,7 +17,7 @@ from embergem.models import expect, family, family_name
 from embergem.program.batch import cosines, packed
 from embergem.program.build import build
 from embergem.program.program import Program
-from embergem.selfcheck import Report, Subject, kin
+from embergem.selfcheck import CheckContext, Report, kin
 from embergem.selfcheck import check as probe
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def self_check(
     window: int | None,
 ) -> Report:  # fmt: skip
     """Let a loaded model prove itself; see `embergem.selfcheck`. What it finds wrong is logged."""
-    subject = Subject(
+    context = CheckContext(
         run=model.run,
         text=text,
         model_type=kind.model_type,
@@ -117,7 +117,7 @@ def self_check(
         window=window,
         dense_optional=location.allow_missing_dense,
     )
-    report = probe(subject)
+    report = probe(context)
     for finding in (*report.failures, *report.warnings):
         log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", location.id, finding)
     return report

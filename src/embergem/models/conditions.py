@@ -10,7 +10,7 @@ from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 
-class Watched(dict[str, Any]):
+class RecordingConfig(dict[str, Any]):
     """A parsed config.json, or an object in one, with notes in `conditions`.
 
     A condition is `{"path": [...], "values": [...], "absent": bool}`, the field at `path` has one of these values or
@@ -31,9 +31,9 @@ class Watched(dict[str, Any]):
         """Note that any of `values` in field `name`, or its absence, would have done as well."""
         self._add({"path": [*self._path, name], "values": list(values), "absent": absent})
 
-    def inside(self, name: str) -> "Watched":
+    def inside(self, name: str) -> "RecordingConfig":
         """Return the object in field `name`; what is asked of it is noted here."""
-        return Watched(dict.__getitem__(self, name), (*self._path, name), self._notes)
+        return RecordingConfig(dict.__getitem__(self, name), (*self._path, name), self._notes)
 
     def note_answer(self, name: str, default: Any, value: Any) -> None:
         """Note that field `name` was read as `value`, or as `default` because it is None."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
-from embergem.models.conditions import Watched
+from embergem.models.conditions import RecordingConfig
 
 T = TypeVar("T")
 
@@ -53,18 +53,18 @@ class Fields:
         if value not in allowed:
             names = " or ".join(repr(a) for a in allowed)
             raise UnsupportedModel(f"config.json: {name} is {value!r}; embergem supports {names} here")
-        if isinstance(self.config, Watched):
+        if isinstance(self.config, RecordingConfig):
             self.config.note(name, *allowed, absent=True)
 
     def _value(self, name: str) -> Any:
-        return dict.get(self.config, name)  # a `Watched` has notes of its own for what is read without `Fields`
+        return dict.get(self.config, name)  # a `RecordingConfig` has notes of its own for what is read without `Fields`
 
     def _note(self, name: str, default: Any, value: Any = None) -> None:
-        if isinstance(self.config, Watched):
+        if isinstance(self.config, RecordingConfig):
             self.config.note_answer(name, default, value)
 
     def _inside(self, name: str) -> dict[str, Any]:
-        return self.config.inside(name) if isinstance(self.config, Watched) else self.config[name]
+        return self.config.inside(name) if isinstance(self.config, RecordingConfig) else self.config[name]
 
 
 def fields_of(config: dict[str, Any]) -> Fields:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embergem.models import family
-from embergem.models.conditions import Watched
+from embergem.models.conditions import RecordingConfig
 from embergem.models.head import Module
 from embergem.program.build import build
 
@@ -17,17 +17,17 @@ from embergem.program.build import build
 def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str, Any]:
     """Return the card of the model that every one of `configs` describes, in the spellings that formats have.
 
-    Its fields: `key` of the program; `model_type`; `spellings`, a list of conditions for each config (see `Watched`),
-    any of which a config.json must meet; `head`, which the checkpoint's own must equal; `vocab_size`; `places`, the
-    tokens that a position table covers; `smaller`, the sizes that vectors can be cut to, as ranges (first, last);
-    `norm_before_cut`; `builtin_prompts`; `bare`, that texts get no special tokens; `program`.
+    Its fields: `key` of the program; `model_type`; `spellings`, a list of conditions for each config (see
+    `RecordingConfig`), any of which a config.json must meet; `head`, which must equal that of the checkpoint;
+    `vocab_size`; `places`, the tokens that a position table covers; `smaller`, the sizes that vectors can be cut to, as
+    ranges (first, last); `norm_before_cut`; `builtin_prompts`; `bare`, that texts get no special tokens; `program`.
 
     Raises:
         ValueError: Two of `configs` describe different models.
         LoadError: One of them is not of a kind that embergem has.
     """
-    watched = [Watched(config) for config in configs]
-    families = [family(config) for config in watched]
+    recorded = [RecordingConfig(config) for config in configs]
+    families = [family(config) for config in recorded]
     kind = families[0]
     if any((other.config, other.forward) != (kind.config, kind.forward) for other in families):
         raise ValueError(f"the configs describe different models: {[other.config for other in families]}")
@@ -35,7 +35,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
     return {
         "key": program.key,
         "model_type": kind.model_type,
-        "spellings": [config.conditions for config in watched],
+        "spellings": [config.conditions for config in recorded],
         "head": [{"module": type(module).__name__, **asdict(module)} for module in head],
         "vocab_size": kind.config.vocab_size,
         "places": kind.places,

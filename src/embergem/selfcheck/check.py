@@ -11,7 +11,7 @@ from embergem import _native
 from embergem._native import __version__
 from embergem.hub import file_state
 from embergem.selfcheck import published, settings, texts, vectors
-from embergem.selfcheck.context import Observed, Subject, observe
+from embergem.selfcheck.context import CheckContext, Observed, observe
 from embergem.selfcheck.report import Finding, Report
 from embergem.selfcheck.texts import tokens
 from embergem.types import Ids
@@ -30,12 +30,12 @@ WHOLE = (
 PAST_THE_WINDOW = 40
 """Tokens that the long row has beyond what a window reaches."""
 
-OF_VECTORS: tuple[Callable[[Subject, Observed], Finding], ...] = (
+OF_VECTORS: tuple[Callable[[CheckContext, Observed], Finding], ...] = (
     vectors.norms,
     vectors.batch_invariance,
     vectors.distinct,
 )
-OF_SUBJECT: tuple[Callable[[Subject], Finding], ...] = (
+OF_MODEL: tuple[Callable[[CheckContext], Finding], ...] = (
     settings.config,
     settings.dense_layers,
     texts.limit,
@@ -43,20 +43,20 @@ OF_SUBJECT: tuple[Callable[[Subject], Finding], ...] = (
     texts.prompts,
     vectors.exactness,
 )
-ONLY_WHOLE: tuple[Callable[[Subject], Finding], ...] = (texts.truncation, published.golden)
+ONLY_WHOLE: tuple[Callable[[CheckContext], Finding], ...] = (texts.truncation, published.golden)
 
 
-def check(subject: Subject) -> Report:
+def check(context: CheckContext) -> Report:
     """Check a model. What passed is remembered; a model that failed is checked whole again each time."""
-    note = _note(subject)
+    note = _note(context)
     before = _read(note)
-    findings = [probe(subject) for probe in OF_SUBJECT]
-    seen = observe(subject, distinct_rows(subject, SHORT), alone=1)
+    findings = [probe(context) for probe in OF_MODEL]
+    seen = observe(context, distinct_rows(context, SHORT), alone=1)
     if before is None:
-        findings += _probe(subject, observe(subject, rows(subject), alone=2))
-        findings += [] if seen.fault else [probe(subject) for probe in ONLY_WHOLE]
+        findings += _probe(context, observe(context, rows(context), alone=2))
+        findings += [] if seen.fault else [probe(context) for probe in ONLY_WHOLE]
     else:
-        findings += _probe(subject, seen)
+        findings += _probe(context, seen)
         findings += [] if seen.fault else [vectors.same_bits(seen, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
@@ -64,31 +64,31 @@ def check(subject: Subject) -> Report:
     return report
 
 
-def rows(subject: Subject) -> list[Ids]:
+def rows(context: CheckContext) -> list[Ids]:
     """The rows of the whole check: one that goes past the window, then many kinds of text."""
-    short = distinct_rows(subject, WHOLE)
-    reach = getattr(subject.config, "radius", None) or 64
-    length = min(reach + PAST_THE_WINDOW, subject.limit)
+    short = distinct_rows(context, WHOLE)
+    reach = getattr(context.config, "radius", None) or 64
+    length = min(reach + PAST_THE_WINDOW, context.limit)
     body = np.concatenate([row[1:-1] for row in short])
     long = np.concatenate([short[-1][:1], np.resize(body, max(length - 2, 1)), short[-1][-1:]])
     return [long.astype(np.uint32), *short]
 
 
-def distinct_rows(subject: Subject, texts: Sequence[str]) -> list[Ids]:
+def distinct_rows(context: CheckContext, texts: Sequence[str]) -> list[Ids]:
     """Ids of texts, each row of ids once: a small vocabulary may not tell all texts apart. Empty rows are left out."""
-    found = {tuple(ids.tolist()): ids for ids in (tokens(subject, text) for text in texts) if len(ids)}
+    found = {tuple(ids.tolist()): ids for ids in (tokens(context, text) for text in texts) if len(ids)}
     return list(found.values())
 
 
-def _probe(subject: Subject, seen: Observed) -> list[Finding]:
-    first = vectors.finite(subject, seen)
-    return [first] if first.status == "error" else [first, *(probe(subject, seen) for probe in OF_VECTORS)]
+def _probe(context: CheckContext, seen: Observed) -> list[Finding]:
+    first = vectors.finite(context, seen)
+    return [first] if first.status == "error" else [first, *(probe(context, seen) for probe in OF_VECTORS)]
 
 
-def _note(subject: Subject) -> Path:
+def _note(context: CheckContext) -> Path:
     build = Path(_native.__file__).stat()
-    variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {subject.variant}"
-    return file_state.mark([("", path) for path in subject.files], "selfcheck", variant)
+    variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {context.variant}"
+    return file_state.mark([("", path) for path in context.files], "selfcheck", variant)
 
 
 def _read(note: Path) -> str | None:

@@ -22,7 +22,7 @@ Run = Callable[[Ids, Ids], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CheckContext:
     """A model under check.
 
     `config` is its family's config and `head` what comes after pooling; a compiled model has neither, only its program.
@@ -79,12 +79,12 @@ def kin(model_type: str, config: Any, entry: Entry | None, said: Sequence[str] =
     return None
 
 
-def relatives(subject: Subject) -> Iterator[Entry]:
+def relatives(context: CheckContext) -> Iterator[Entry]:
     """Models of the same family, shape and pooling as one that nothing names."""
-    pooling = next((module.mode for module in subject.head or () if isinstance(module, Pooling)), None)
+    pooling = next((module.mode for module in context.head or () if isinstance(module, Pooling)), None)
     for known in catalog.CATALOG:
-        alike = known.layers is not None and known.family == subject.model_type and known.pooling == pooling
-        if alike and matches(subject.config, known):
+        alike = known.layers is not None and known.family == context.model_type and known.pooling == pooling
+        if alike and matches(context.config, known):
             yield known
 
 
@@ -96,12 +96,12 @@ def matches(config: Any, entry: Entry) -> bool:
     return all(getattr(config, name, None) == value for name, value in wanted.items())
 
 
-def observe(subject: Subject, rows: Sequence[Ids], alone: int) -> Observed:
+def observe(context: CheckContext, rows: Sequence[Ids], alone: int) -> Observed:
     """Run rows in one batch, and the first `alone` of them each on its own."""
     none = np.empty((0, 0), np.float32)
     try:
-        together = subject.run(*packed(rows))
-        single = np.concatenate([subject.run(*packed([row])) for row in rows[:alone]])
+        together = context.run(*packed(rows))
+        single = np.concatenate([context.run(*packed([row])) for row in rows[:alone]])
     except NonFiniteOutput as error:
         return Observed(rows, none, none, error.message)
     return Observed(rows, together, single)

@@ -2,20 +2,20 @@
 
 from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense
-from embergem.selfcheck.context import Subject
+from embergem.selfcheck.context import CheckContext
 from embergem.selfcheck.report import Finding
 
 
-def dense_layers(subject: Subject) -> Finding:
+def dense_layers(context: CheckContext) -> Finding:
     """The dense layers after pooling are there."""
     name = "dense_layers"
-    if subject.head is None:
+    if context.head is None:
         return Finding(name, "ok", "a compiled model has its head in its program")
-    found, wanted = _count(subject)
-    if not lacks_dense_layers(subject):
+    found, wanted = _count(context)
+    if not lacks_dense_layers(context):
         return Finding(name, "ok", f"the head has {found} dense layers" if found else "the head has no dense layers")
     message = f"the head has {found} dense layers after pooling; this kind of model has {wanted}"
-    if subject.dense_optional:
+    if context.dense_optional:
         return Finding(name, "warn", message, "Allowed by allow_missing_dense: vectors are a space of their own")
     return Finding(
         name, "error", message,
@@ -24,27 +24,27 @@ def dense_layers(subject: Subject) -> Finding:
     )  # fmt: skip
 
 
-def lacks_dense_layers(subject: Subject) -> bool:
+def lacks_dense_layers(context: CheckContext) -> bool:
     """Whether a model has fewer dense layers than its kind; a compiled one has none to count."""
-    found, wanted = _count(subject)
-    return subject.head is not None and found < wanted
+    found, wanted = _count(context)
+    return context.head is not None and found < wanted
 
 
-def _count(subject: Subject) -> tuple[int, int]:
+def _count(context: CheckContext) -> tuple[int, int]:
     """How many dense layers there are, and how many there should be."""
-    wanted = subject.kin.dense if subject.kin else None
-    found = sum(isinstance(module, Dense) for module in subject.head or ())
-    return found, DENSE_LAYERS.get(subject.model_type, 0) if wanted is None else wanted
+    wanted = context.kin.dense if context.kin else None
+    found = sum(isinstance(module, Dense) for module in context.head or ())
+    return found, DENSE_LAYERS.get(context.model_type, 0) if wanted is None else wanted
 
 
-def config(subject: Subject) -> Finding:
+def config(context: CheckContext) -> Finding:
     """The values of config.json are those of the model it is, or was fine-tuned from."""
-    name, kin = "config", subject.kin
-    if kin is None or not kin.config or subject.config is None:
+    name, kin = "config", context.kin
+    if kin is None or not kin.config or context.config is None:
         return Finding(name, "ok", "the catalog has no values to compare with")
-    have = subject.config
+    have = context.config
     different = {key: value for key, value in kin.config.items() if getattr(have, key, None) != value}
-    if subject.window is not None:
+    if context.window is not None:
         different.pop("radius", None)
     if "radius" in different:
         return Finding(
@@ -56,5 +56,5 @@ def config(subject: Subject) -> Finding:
     if different:
         said = ", ".join(f"{key} is {getattr(have, key, None)} instead of {value}" for key, value in different.items())
         return Finding(name, "warn", f"config.json: {said}", f"Compare it with that of {kin.id}")
-    chosen = "" if subject.window is None else f"; the window of {subject.window} is the caller's choice"
+    chosen = "" if context.window is None else f"; the window of {context.window} is the caller's choice"
     return Finding(name, "ok", f"the values are those of {kin.id}{chosen}")

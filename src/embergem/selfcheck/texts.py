@@ -3,7 +3,7 @@
 import numpy as np
 
 from embergem._native import prompt_sets
-from embergem.selfcheck.context import Subject, relatives
+from embergem.selfcheck.context import CheckContext, relatives
 from embergem.selfcheck.report import Finding
 from embergem.types import Ids
 
@@ -14,14 +14,14 @@ _TOKENIZER = "The tokenizer.json is another model's, or its post_processor was l
 transformers). Take tokenizer.json from the original model"
 
 
-def special_tokens(subject: Subject) -> Finding:
+def special_tokens(context: CheckContext) -> Finding:
     """Every text begins and ends with the tokens that the model was trained with."""
-    name, kin, model_type = "special_tokens", subject.kin, subject.model_type
+    name, kin, model_type = "special_tokens", context.kin, context.model_type
     opened, closed = model_type in _OPENED, model_type in _CLOSED
     if not closed:
         return Finding(name, "ok", "the family has no special tokens around a text")
     texts = ["a", "the layers of graphene, 東京"]
-    rows = [tokens(subject, text) for text in texts]
+    rows = [tokens(context, text) for text in texts]
     firsts, lasts = {int(row[0]) for row in rows}, {int(row[-1]) for row in rows}
     least = 1 + int(opened) + int(closed)
     if any(len(row) < least for row in rows):
@@ -39,38 +39,38 @@ def special_tokens(subject: Subject) -> Finding:
     return Finding(name, "ok", "special tokens are in their places")
 
 
-def truncation(subject: Subject) -> Finding:
+def truncation(context: CheckContext) -> Finding:
     """A text that is cut keeps its closing token and has exactly the limit."""
-    if subject.model_type not in _CLOSED:
+    if context.model_type not in _CLOSED:
         return Finding("truncation", "ok", "the family has no closing token that a cut could lose")
-    text = "graphene " * min(subject.limit + 8, 1 << 16)
-    [(row, length)] = subject.text.prepare([text], truncate=True)
-    plain = tokens(subject, "a")
-    if length <= subject.limit:
+    text = "graphene " * min(context.limit + 8, 1 << 16)
+    [(row, length)] = context.text.prepare([text], truncate=True)
+    plain = tokens(context, "a")
+    if length <= context.limit:
         return Finding("truncation", "ok", "no text that can be made here is too long")
-    if len(row) != subject.limit or row[-1] != plain[-1]:
+    if len(row) != context.limit or row[-1] != plain[-1]:
         return Finding(
-            "truncation", "error", f"a text cut to the limit of {subject.limit} has {len(row)} tokens and ends in "
+            "truncation", "error", f"a text cut to the limit of {context.limit} has {len(row)} tokens and ends in "
             f"{int(row[-1])} instead of {int(plain[-1])}", _TOKENIZER,
         )  # fmt: skip
     return Finding("truncation", "ok", f"a text of {length} tokens is cut to {len(row)} and keeps its closing token")
 
 
-def prompts(subject: Subject) -> Finding:
+def prompts(context: CheckContext) -> Finding:
     """The prompts that the model was trained with are known by their tasks, and are those of its kind."""
-    name, kin = "prompts", subject.kin
-    if subject.text.tasks and (kin is None or kin.prompts is None):
-        return Finding(name, "ok", f"tasks: {', '.join(subject.text.tasks)}")
+    name, kin = "prompts", context.kin
+    if context.text.tasks and (kin is None or kin.prompts is None):
+        return Finding(name, "ok", f"tasks: {', '.join(context.text.tasks)}")
     if kin is None:
-        return _unknown(subject)
+        return _unknown(context)
     if kin.prompts is None:
         return Finding(name, "ok", f"{kin.id} has no prompts")
     different = []
     for task, pattern in prompt_sets()[kin.prompts].items():
         if not task[0].islower():
             continue  # a name that only the checkpoint's own list may have
-        wanted = tokens(subject, pattern.format(title="none", content="graphene"))
-        if not np.array_equal(wanted, tokens(subject, "graphene", task)):
+        wanted = tokens(context, pattern.format(title="none", content="graphene"))
+        if not np.array_equal(wanted, tokens(context, "graphene", task)):
             different.append(task)
     if different:
         return Finding(
@@ -80,9 +80,9 @@ def prompts(subject: Subject) -> Finding:
     return Finding(name, "ok", f"the prompts are those of {kin.id}")
 
 
-def _unknown(subject: Subject) -> Finding:
+def _unknown(context: CheckContext) -> Finding:
     """What is to be said of a model without prompts whose name is not known."""
-    prompted = [entry.id for entry in relatives(subject) if entry.prompts]
+    prompted = [entry.id for entry in relatives(context) if entry.prompts]
     if not prompted:
         return Finding("prompts", "ok", "the model declares no prompts")
     directories = " or ".join(model.rpartition("/")[2] for model in prompted)
@@ -95,21 +95,21 @@ def _unknown(subject: Subject) -> Finding:
     )  # fmt: skip
 
 
-def limit(subject: Subject) -> Finding:
+def limit(context: CheckContext) -> Finding:
     """The limit is the one that the model was published with."""
-    name, kin = "limit", subject.kin
-    if kin is None or subject.limit == kin.limit:
-        return Finding(name, "ok", f"inputs have up to {subject.limit} tokens")
+    name, kin = "limit", context.kin
+    if kin is None or context.limit == kin.limit:
+        return Finding(name, "ok", f"inputs have up to {context.limit} tokens")
     return Finding(
-        name, "warn", f"inputs are limited to {subject.limit} tokens; {kin.id} reads {kin.limit}",
+        name, "warn", f"inputs are limited to {context.limit} tokens; {kin.id} reads {kin.limit}",
         "max_seq_length in sentence_bert_config.json or model_max_length in tokenizer_config.json says so; change it "
         "there if it was not meant",
     )  # fmt: skip
 
 
-def tokens(subject: Subject, text: str, task: str | None = None) -> Ids:
+def tokens(context: CheckContext, text: str, task: str | None = None) -> Ids:
     """Ids of one text, cut to the limit."""
-    [(ids, _)] = subject.text.prepare([text], task=task, truncate=True)
+    [(ids, _)] = context.text.prepare([text], task=task, truncate=True)
     return ids
 
 

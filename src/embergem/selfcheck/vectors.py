@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from embergem.models.head import Normalize
-from embergem.selfcheck.context import Observed, Subject
+from embergem.selfcheck.context import CheckContext, Observed
 from embergem.selfcheck.report import Finding
 
 EXACT = 0.9999
@@ -16,7 +16,7 @@ BROKEN = 0.95
 _DAMAGED = "The weights are damaged, or saved in a type that they overflow (float16 does in Gemma). Fetch them again"
 
 
-def finite(subject: Subject, seen: Observed) -> Finding:
+def finite(context: CheckContext, seen: Observed) -> Finding:
     """No vector holds NaN or infinity."""
     name = "finite"
     if seen.fault:
@@ -26,10 +26,10 @@ def finite(subject: Subject, seen: Observed) -> Finding:
     return Finding(name, "ok", f"{len(seen.rows)} vectors hold finite numbers only")
 
 
-def norms(subject: Subject, seen: Observed) -> Finding:
+def norms(context: CheckContext, seen: Observed) -> Finding:
     """Vectors have length 1 where the head ends in normalisation, and some length everywhere."""
     name, lengths = "norms", np.linalg.norm(seen.together.astype(np.float64), axis=1)
-    if any(isinstance(module, Normalize) for module in subject.head or ()):
+    if any(isinstance(module, Normalize) for module in context.head or ()):
         off = float(np.abs(lengths - 1).max())
         if off > 1e-4:
             return Finding(
@@ -39,15 +39,15 @@ def norms(subject: Subject, seen: Observed) -> Finding:
         return Finding(name, "ok", f"every vector has length 1, within {off:.0e}")
     if not (lengths > 0).all():
         return Finding(name, "error", "a vector is all zeros", "Weights of zeros, or of another model")
-    if subject.kin is not None and subject.kin.dense:
+    if context.kin is not None and context.kin.dense:
         return Finding(
             name, "warn", f"vectors are not scaled to length 1 (lengths {lengths.min():.3g} to {lengths.max():.3g})",
-            f"modules.json lacks the Normalize of {subject.kin.id}; compare by cosine, not by dot product",
+            f"modules.json lacks the Normalize of {context.kin.id}; compare by cosine, not by dot product",
         )  # fmt: skip
     return Finding(name, "ok", "the model does not normalise; every vector has some length")
 
 
-def batch_invariance(subject: Subject, seen: Observed) -> Finding:
+def batch_invariance(context: CheckContext, seen: Observed) -> Finding:
     """A text's vector is the same bits alone and in a batch."""
     name, alone = "batch_invariance", len(seen.alone)
     if np.array_equal(seen.alone, seen.together[:alone]):
@@ -60,7 +60,7 @@ def batch_invariance(subject: Subject, seen: Observed) -> Finding:
     )  # fmt: skip
 
 
-def distinct(subject: Subject, seen: Observed) -> Finding:
+def distinct(context: CheckContext, seen: Observed) -> Finding:
     """Different texts have different vectors."""
     unit = seen.together / np.maximum(np.linalg.norm(seen.together, axis=1, keepdims=True), 1e-12)
     likeness = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
@@ -89,9 +89,9 @@ def digest(seen: Observed) -> str:
     return hashlib.sha256(np.ascontiguousarray(seen.together).tobytes()).hexdigest()
 
 
-def exactness(subject: Subject) -> Finding:
+def exactness(context: CheckContext) -> Finding:
     """How near the arithmetic in use comes to float32."""
-    name, dtype, cosine = "exactness", subject.dtype, subject.cosine
+    name, dtype, cosine = "exactness", context.dtype, context.cosine
     if dtype == "float32":
         return Finding(name, "ok", "float32 is the measure")
     said = f"{dtype} comes within a cosine of {cosine:.6f} of float32"
