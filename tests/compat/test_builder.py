@@ -100,7 +100,7 @@ def test_one_model_with_two_tasks(tiny, embedder):
                 vector = await model.generate_embedding_with_model("a", name)
                 assert np.array_equal(vector, embedder.embed("a", task=task)[0])
         twice = MultiModelBuilder().add_model(EmbeddingModelBuilder(str(tiny)))
-        with pytest.raises(UnsupportedOption, match="is taken; add this model under an alias"):
+        with pytest.raises(UnsupportedOption, match="is taken; add this model under another alias"):
             await twice.add_model(EmbeddingModelBuilder(str(tiny))).build()
 
     asyncio.run(main())

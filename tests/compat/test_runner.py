@@ -186,7 +186,7 @@ def test_one_model_can_be_there_twice(which, tiny, embedder, monkeypatch):
         loads = []
         monkeypatch.setattr(Engine, "load", lambda *arguments, **options: loads.append(arguments))
         for name, alias in ((first, None), (first, "bf16"), ("gemma3_text", None), (first, "default")):
-            with pytest.raises(UnsupportedOption, match=f"the name '{alias or name}' is taken.*an alias that is free"):
+            with pytest.raises(UnsupportedOption, match=f"the name '{alias or name}' is taken.*another alias"):
                 runner.add_model(Which.Embedding(name), alias=alias)
         assert loads == []
 

@@ -1,1 +1,1 @@
-"""Classes with the shape of other libraries, for programs that come from them."""
+"""Classes with the interface of other libraries, so that programs written for those run after changing an import."""

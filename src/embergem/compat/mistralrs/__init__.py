@@ -1,1 +1,1 @@
-"""The selector style and the builder style of mistral.rs, on this engine."""
+"""Classes with the interface of mistral.rs: `Runner` with `Which` selectors, and `EmbeddingModelBuilder`."""

@@ -1,7 +1,7 @@
-"""The builder style: `model = await EmbeddingModelBuilder("…").build()`, `await model.generate_embeddings(request)`.
+"""The builder-style API: `await EmbeddingModelBuilder("…").build()`, then `await model.generate_embeddings(request)`.
 
-The names are those of mistral.rs' Rust crate as far as they concern embeddings. An option without meaning here is
-refused with the reason when it is called; none is swallowed.
+Names are those of the Rust crate of mistral.rs, as far as they concern embeddings. `tables.EMBEDDING_MODEL_BUILDER`
+lists the methods that are refused.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from embergem.compat.arguments import refused_method
-from embergem.compat.mistralrs.models import Managed, gather
+from embergem.compat.mistralrs.models import ManagedModels, gather
 from embergem.compat.mistralrs.requests import (
     EmbeddingArchitecture,
     EmbeddingRequest,
@@ -31,7 +31,7 @@ from embergem.types import Vectors
 
 
 class EmbeddingModelBuilder:
-    """Says which model, and how; every method returns the builder itself.
+    """Collects the options of one model. Every method returns the builder itself.
 
     Args:
         model_id: Hub id, alias or directory.
@@ -56,22 +56,22 @@ class EmbeddingModelBuilder:
         self._dimensions: int | None = None
 
     def with_task(self, task: Task | str) -> Self:
-        """Put the model's prompt for this task around texts whose request names none; token ids stay as they are."""
+        """Set the task of texts whose request names none. Token ids are never changed."""
         self._task = str(task)
         return self
 
     def with_dimensions(self, dimensions: int) -> Self:
-        """Cut vectors to this size where a request names none."""
+        """Set the size of vectors whose request names none."""
         self._dimensions = dimensions
         return self
 
     def with_dtype(self, dtype: ModelDType | str) -> Self:
-        """Choose the arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes, such as "int16"."""
+        """Set the arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes, such as "int16"."""
         self._options["dtype"] = arithmetic(dtype)
         return self
 
     def with_threads(self, threads: int) -> Self:
-        """Compute with so many threads at most."""
+        """Set the largest number of threads to compute with."""
         self._options["threads"] = threads
         return self
 
@@ -81,36 +81,36 @@ class EmbeddingModelBuilder:
         return self
 
     def with_tokenizer_json(self, path: str | Path) -> Self:
-        """Use this tokenizer.json instead of the checkpoint's; the vectors are then a space of their own."""
+        """Use this tokenizer.json instead of the one in the checkpoint. The vectors are then in another space."""
         self._options["tokenizer"] = path
         return self
 
     def with_window(self, window: int) -> Self:
-        """Use this sliding window instead of the one in config.json, where that was damaged."""
+        """Use this sliding window instead of the one in config.json, for checkpoints whose window was damaged."""
         self._options["window"] = window
         return self
 
     def with_dense_from(self, model: str | Path) -> Self:
-        """Take the dense layers that the files lack from this model."""
+        """Take the dense layers from this model, for a checkpoint that lacks its own."""
         self._options["dense_from"] = model
         return self
 
     def allow_missing_dense(self) -> Self:
-        """Take a model without the dense layers of its kind; its vectors are a space of their own."""
+        """Accept a checkpoint without the dense layers of its kind. The vectors are then in another space."""
         self._options["allow_missing_dense"] = True
         return self
 
     def with_device(self, device: str) -> Self:
-        """Choose the device; this version has "cpu"."""
+        """Set the device. This version has "cpu" only."""
         self._options["device"] = device
         return self
 
     def with_force_cpu(self) -> Self:
-        """Compute on the cpu."""
+        """Compute on the CPU, as this version always does."""
         return self.with_device("cpu")
 
     def with_logging(self) -> Self:
-        """Let embergem's log messages appear on stderr, from level INFO on."""
+        """Show log messages of embergem on stderr, at level INFO and above."""
         logger = logging.getLogger("embergem")
         logger.setLevel(logging.INFO)
         if not logger.hasHandlers():
@@ -118,7 +118,7 @@ class EmbeddingModelBuilder:
         return self
 
     def with_throughput_logging(self) -> Self:
-        """Log texts and tokens a second while there is work, at level INFO, every five seconds at most.
+        """Log texts and tokens per second at level INFO while the model computes, at most every five seconds.
 
         The logger is `embergem.engine.throughput`; `with_logging` shows it.
         """
@@ -126,19 +126,19 @@ class EmbeddingModelBuilder:
         return self
 
     def with_token_source(self, source: str) -> Self:
-        """Say where the hub's access token comes from.
+        """Set the source of the hub's access token.
 
-        "cache", the default, is HF_TOKEN or what `hf auth login` has kept; there is "none", "literal:TOKEN",
-        "env:VARIABLE" and "path:FILE", too. It is looked at when the hub is asked.
+        "cache" (the default) is HF_TOKEN, or the token that `hf auth login` stored. The others are "none",
+        "literal:TOKEN", "env:VARIABLE" and "path:FILE". The source is read when the hub is asked.
 
         Raises:
-            UnsupportedOption: None of these.
+            UnsupportedOption: `source` has another form.
         """
         self._options["token_source"] = check_token_source(source)
         return self
 
     def with_hf_revision(self, revision: str) -> Self:
-        """Take this branch, tag or commit of the model on the hub; the model is then called `model_id@revision`."""
+        """Use this branch, tag or commit of the model on the hub. The model is then named `model_id@revision`."""
         self._options["revision"] = revision
         return self
 
@@ -155,14 +155,14 @@ class EmbeddingModelBuilder:
     def with_calibration_file(self, path: str) -> Self: ...
 
     def with_max_num_seqs(self, count: int) -> Self:
-        """Compute so many texts in one batch at most. Without it only their tokens bound a batch.
+        """Set the largest number of texts in one batch. Without it, a batch is bounded by its tokens only.
 
         Raises:
-            UnsupportedOption: It is below 1.
+            UnsupportedOption: `count` is below 1.
         """
         if count < 1:
             raise UnsupportedOption(
-                f"with_max_num_seqs({count}) is not possible; give 1 or more, or leave it out", param="max_num_seqs"
+                f"with_max_num_seqs({count}) is not possible. Give 1 or more, or leave it out.", param="max_num_seqs"
             )
         self._max_num_seqs = count
         return self
@@ -177,7 +177,7 @@ class EmbeddingModelBuilder:
     def with_device_mapping(self, mapping: object) -> Self: ...
 
     def from_hf_cache_path(self, path: str | Path) -> Self:
-        """Use this cache directory of the hub's library, in place of its own ($HF_HOME/hub)."""
+        """Use this directory as the cache of huggingface_hub, instead of $HF_HOME/hub."""
         self._options["hf_cache_path"] = path
         return self
 
@@ -188,12 +188,12 @@ class EmbeddingModelBuilder:
     def from_uqff(self, paths: object) -> Self: ...
 
     async def build(self) -> "EmbeddingModel":
-        """Load the model without holding the event loop.
+        """Load the model without blocking the event loop.
 
         Raises:
-            UnknownModel, LoadError, InsufficientMemory: It cannot be had.
-            UnsupportedOption: A dtype, device, window or number of threads that this engine does not have, a revision
-                or a cache for a model that is not the hub's, or a token source without a token.
+            UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
+            UnsupportedOption: This engine does not have the dtype, device, window or number of threads; or a revision
+                or cache is given for a model that is not on the hub; or the token source has no token.
         """
         return await MultiModelBuilder().add_model(self).build()
 
@@ -207,7 +207,7 @@ class EmbeddingModelBuilder:
 
 
 class MultiModelBuilder:
-    """Several models behind one `EmbeddingModel`; the first is the default unless another is named.
+    """Collects several models for one `EmbeddingModel`. The first is the default without `with_default_model`.
 
     Example:
         >>> import asyncio
@@ -227,33 +227,33 @@ class MultiModelBuilder:
         self._default: str | None = None
 
     def add_model(self, builder: EmbeddingModelBuilder) -> Self:
-        """Add a model, reached by its id, to which `with_hf_revision` adds the revision."""
+        """Add a model under its id. `with_hf_revision` adds the revision to the id."""
         self._models.append((None, builder))
         return self
 
     def add_model_with_alias(self, alias: str, builder: EmbeddingModelBuilder) -> Self:
-        """Add a model, reached by `alias`, and by its id unless one before it is.
+        """Add a model under `alias`, and under its id unless an earlier model has it.
 
-        So one model can be there twice, with two tasks or dtypes.
+        So one model can be loaded twice, for example with two tasks or dtypes.
         """
         self._models.append((alias, builder))
         return self
 
     def with_default_model(self, model_id: str) -> Self:
-        """Ask this model when a request names none."""
+        """Set the model that answers requests which name none."""
         self._default = model_id
         return self
 
     async def build(self) -> "EmbeddingModel":
-        """Load all models, one after the other, without holding the event loop.
+        """Load all models, one after the other, without blocking the event loop.
 
         Raises:
             EmptyInput: No model was added.
-            UnknownModel, LoadError, InsufficientMemory: One cannot be had.
-            UnsupportedOption: Two have the same name.
+            UnknownModel, LoadError, InsufficientMemory: A model cannot be loaded.
+            UnsupportedOption: Two models have the same name.
         """
         if not self._models:
-            raise EmptyInput("MultiModelBuilder needs at least one model; add one with add_model")
+            raise EmptyInput("MultiModelBuilder has no model. Add at least one with add_model.")
         return await off_loop(self._build, undo=lambda model: model._registry.close())
 
     def _build(self) -> "EmbeddingModel":
@@ -269,10 +269,10 @@ class MultiModelBuilder:
         return model
 
 
-class EmbeddingModel(Managed):
-    """What the builders build: models that answer requests. Any number of tasks may use it at a time.
+class EmbeddingModel(ManagedModels):
+    """Loaded models that answer requests, made by the builders. Any number of asyncio tasks may use it at a time.
 
-    Closing it, or leaving it as a context (`async with`), frees its models.
+    `close`, or leaving an `async with` block, frees the models.
     """
 
     def __init__(self) -> None:
@@ -280,9 +280,9 @@ class EmbeddingModel(Managed):
         self._choices: dict[str, tuple[str | None, int | None]] = {}
 
     async def generate_embeddings(self, request: EmbeddingRequest | EmbeddingRequestBuilder) -> Vectors:
-        """Embed the inputs of a request, or of its builder, with the default model.
+        """Embed the inputs of a request, or of a request builder, with the default model.
 
-        Inputs that the request permits to cut, and that were cut, bring a `TruncationWarning`.
+        A `TruncationWarning` lists the inputs that were cut, if the request permits cutting.
 
         Returns:
             float32 array (n, dimensions) in the order of the inputs.
@@ -295,35 +295,35 @@ class EmbeddingModel(Managed):
     async def generate_embeddings_with_model(
         self, request: EmbeddingRequest | EmbeddingRequestBuilder, model_id: str | None
     ) -> Vectors:
-        """Embed with the model of this name; None is the default one. An unloaded model is loaded again."""
+        """Embed with the model of this name; None is the default model. An unloaded model is loaded again."""
         built = request.build() if isinstance(request, EmbeddingRequestBuilder) else request
         if not isinstance(built, EmbeddingRequest):
-            raise TypeError(f"request is an EmbeddingRequest or its builder, not {type(built).__name__}")
+            raise TypeError(f"request must be an EmbeddingRequest or its builder, not {type(built).__name__}")
         return await self._embed(built, model_id)
 
     async def generate_embedding(self, prompt: str) -> Vectors:
-        """Embed one text with the default model: (dimensions,) float32."""
+        """Embed one text with the default model. Returns a float32 array (dimensions,)."""
         return await self.generate_embedding_with_model(prompt, None)
 
     async def generate_embedding_with_model(self, prompt: str, model_id: str | None) -> Vectors:
-        """Embed one text with the model of this name: (dimensions,) float32."""
+        """Embed one text with the model of this name. Returns a float32 array (dimensions,)."""
         vector: Vectors = (await self._embed(EmbeddingRequest(prompt), model_id))[0]
         return vector
 
     async def unload_model(self, model_id: str) -> None:
-        """Free a model's memory, once its requests are done. The next request loads it again."""
+        """Free the memory of a model once its requests are done. The next request loads it again."""
         await off_loop(partial(self._registry.unload, model_id))
 
     async def reload_model(self, model_id: str) -> None:
-        """Load a model anew, as its files are now; a loaded one is exchanged without dropping a request."""
+        """Load a model again from its files. Requests that arrive meanwhile are answered by the previous copy."""
         await off_loop(partial(self._registry.reload, model_id))
 
     async def remove_model(self, model_id: str) -> None:
-        """Forget a model.
+        """Remove a model.
 
         Raises:
-            UnknownModel: There is none of this name.
-            UnsupportedOption: It is the last one.
+            UnknownModel: No model has this name.
+            UnsupportedOption: It is the last model.
         """
         await off_loop(partial(self._remove, model_id))
 
@@ -339,28 +339,28 @@ class EmbeddingModel(Managed):
         self._choices[name] = (builder._task, builder._dimensions)
 
     async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:
-        started = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
+        submitted = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
         try:
-            answers = [(places, await asyncio.wrap_future(future)) for places, future in started.parts]
-            return gather(answers, started.limit)
+            answers = [(places, await asyncio.wrap_future(future)) for places, future in submitted.parts]
+            return gather(answers, submitted.limit)
         finally:
-            _cancel(started)
+            _cancel(submitted)
 
-    def _submit(self, request: EmbeddingRequest, model_id: str | None) -> "_Started":
+    def _submit(self, request: EmbeddingRequest, model_id: str | None) -> "_Submitted":
         with self._use(model_id) as engine:
             task, dimensions = self._choices[self._name(model_id)]
             parts = [(places, engine.submit(part)) for places, part in request.requests(task, dimensions)]
-            return _Started(parts, engine.limit)
+            return _Submitted(parts, engine.limit)
 
 
-class _Started(NamedTuple):
-    """The parts of a request in work, each with the places of its inputs, and the limit they are held to."""
+class _Submitted(NamedTuple):
+    """The submitted parts of a request, each with the indices of its inputs, and the token limit of the model."""
 
     parts: list[tuple[list[int], Future[Any]]]
     limit: int
 
 
-def _cancel(started: _Started) -> None:
-    """Stop what nobody waits for any more; what is done is not changed."""
-    for _, future in started.parts:
+def _cancel(submitted: _Submitted) -> None:
+    """Cancel the parts that are not done."""
+    for _, future in submitted.parts:
         future.cancel()

@@ -1,4 +1,4 @@
-"""Models behind one object: loading, routing by `model_id=`, and what both older styles say about them."""
+"""`ManagedModels`: loaded models behind one object, chosen by `model_id=`; base of `Runner` and `EmbeddingModel`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,22 +15,22 @@ from embergem.types import Vectors
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
 
 
-class Managed:
-    """Base of `Runner` and `EmbeddingModel`: models under their names, one of them the default."""
+class ManagedModels:
+    """Base of `Runner` and `EmbeddingModel`: models by name, one of which is the default."""
 
     def __init__(self) -> None:
         self._registry = Registry()
 
     def list_models(self) -> list[str]:
-        """Names of all models, loaded or not."""
+        """Return the names of all models, loaded or not."""
         return self._registry.names()
 
     def get_default_model_id(self) -> str | None:
-        """Name of the model that is asked when none is named."""
+        """Return the name of the default model, which answers requests that name no model."""
         return self._registry.default
 
     def set_default_model_id(self, model_id: str) -> None:
-        """Choose the model that is asked when none is named.
+        """Choose the default model, which answers requests that name no model.
 
         Raises:
             ValueError: There is no such model.
@@ -38,7 +38,7 @@ class Managed:
         self._registry.default = model_id
 
     def is_model_loaded(self, model_id: str) -> bool:
-        """Whether the model is in memory.
+        """Return whether the model is in memory.
 
         Raises:
             ValueError: There is no such model.
@@ -46,42 +46,42 @@ class Managed:
         return self._registry.status(model_id) == "loaded"
 
     def list_models_with_status(self) -> list[tuple[str, str]]:
-        """Names of all models, each with "loaded", "unloaded" or "reloading"."""
+        """Return the names of all models, each with its status: "loaded", "unloaded" or "reloading"."""
         return [(name, _STATUS[self._registry.status(name)]) for name in self._registry.names()]
 
     def list_unloaded_models(self) -> list[str]:
-        """Names of the models that are not in memory; a request loads them again."""
+        """Return the names of the models that are not in memory. A request for one of them loads it again."""
         return [name for name, status in self.list_models_with_status() if status == "unloaded"]
 
     def get_model_status(self, model_id: str) -> str | None:
-        """Return "loaded", "unloaded" or "reloading"; None for a name that nobody has."""
+        """Return the status of a model: "loaded", "unloaded" or "reloading"; None if no model has this name."""
         try:
             return _STATUS[self._registry.status(model_id)]
         except UnknownModel:
             return None
 
     def max_sequence_length(self, model_id: str | None = None) -> int:
-        """Most tokens of one input, special tokens included."""
+        """Return the largest number of tokens of one input, special tokens included."""
         with self._use(model_id) as engine:
             return engine.limit
 
     def tokenize_text(
         self, text: str, add_special_tokens: bool, enable_thinking: bool | None = None, model_id: str | None = None
     ) -> list[int]:
-        """Return the token ids of a text, all of them, whatever the limit.
+        """Return all token ids of a text, without applying the limit.
 
-        `enable_thinking` is of chat models; here it may only be left out.
+        `enable_thinking` is for chat models and must be None.
         """
         if enable_thinking is not None:
-            raise UnsupportedOption("enable_thinking is for chat models", param="enable_thinking")
+            raise UnsupportedOption("enable_thinking is for chat models; leave it out.", param="enable_thinking")
         with self._use(model_id) as engine:
             return engine.tokenize(text, special=add_special_tokens)
 
     def detokenize_text(self, tokens: list[int], skip_special_tokens: bool, model_id: str | None = None) -> str:
-        """Return the text that token ids spell.
+        """Return the text of token ids.
 
         Raises:
-            ValueError: An id that the model's tokenizer does not have.
+            ValueError: The tokenizer of the model has no such id.
         """
         with self._use(model_id) as engine:
             return engine.detokenize(tokens, skip_special=skip_special_tokens)
@@ -96,12 +96,12 @@ class Managed:
 
     def _remove(self, model_id: str) -> None:
         if len(self._registry.names()) == 1:
-            self._registry.status(model_id)  # an unknown name is said to be that
-            raise UnsupportedOption(f"{model_id!r} is the last model and cannot be removed; unload it instead")
+            self._registry.status(model_id)  # raises UnknownModel for an unknown name, which is the better error
+            raise UnsupportedOption(f"{model_id!r} is the last model and cannot be removed. Unload it instead.")
         self._registry.remove(model_id)
 
     def _add(self, load: Callable[[], Engine], name: str, model_id: str) -> None:
-        """Load a model now, and know how to load it again. It answers to `name`, and to its ids where they are free.
+        """Load a model and register its loader. It is reachable by `name`, and by its ids if no other model has them.
 
         Raises:
             UnsupportedOption: `name` is taken; nothing was loaded.
@@ -109,23 +109,23 @@ class Managed:
         taken = {DEFAULT, *self._registry.names(), *self._registry.aliases()}
         if name in taken:
             raise UnsupportedOption(
-                f"the name {name!r} is taken; add this model under an alias that is free. Taken are: "
+                f"the name {name!r} is taken; add this model under another alias. Names in use: "
                 + ", ".join(sorted(taken)),
                 param="alias",
             )
         first = load()
-        handed = [first]
+        loaded = [first]
 
-        def again() -> Engine:
+        def load_or_take() -> Engine:
             try:
-                return handed.pop()  # and keep nothing of it: an unload is to free its memory
+                return loaded.pop()  # drop the reference, so that unloading the model frees its memory
             except IndexError:
                 return load()
 
         others = dict.fromkeys(other for other in (model_id, first.id) if other != name and other not in taken)
         try:
-            self._registry.add(name, Spec(load=again, aliases=tuple(others)))
-        except UnsupportedOption:  # another thread was faster
+            self._registry.add(name, Spec(load=load_or_take, aliases=tuple(others)))
+        except UnsupportedOption:  # another thread added this name meanwhile
             first.close()
             raise
         del first

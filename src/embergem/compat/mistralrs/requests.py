@@ -1,4 +1,4 @@
-"""What the selector style and the builder style are written with: architectures, dtypes, requests, `Which`."""
+"""Types of the mistral.rs interface: `EmbeddingRequest`, `Which`, `ModelDType`, `EmbeddingArchitecture`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ Input = str | list[str] | list[int] | list[list[int]]
 
 
 class EmbeddingArchitecture(Enum):
-    """Model families by the names that selectors use; the value is the `model_type` of config.json."""
+    """Model families by their mistral.rs names. The value is the `model_type` of config.json."""
 
     EmbeddingGemma = "gemma3_text"
     Qwen3Embedding = "qwen3"
 
 
 class ModelDType(Enum):
-    """Arithmetic of the forward pass; the value is the name that `Embedder(dtype=)` takes. `Auto` is float32.
+    """Arithmetic of the forward pass. The value is the name that `Embedder(dtype=)` takes; `Auto` is float32.
 
-    A name may stand wherever a member does; the name "auto" is `Embedder`'s: int16 where that was measured to be near
-    lossless.
+    A string may be given in place of a member. The string "auto" has the meaning of `Embedder(dtype="auto")`: int16
+    if it was measured to be near lossless for the model.
     """
 
     Auto = "auto"
@@ -53,12 +53,12 @@ class EmbeddingRequest:
     """Inputs to embed: one text, texts, one row of token ids, or rows of token ids (taken verbatim).
 
     Args:
-        input: What to embed.
+        input: The inputs.
         truncate_sequence: Cut inputs that are longer than the model's limit, with a `TruncationWarning`, instead of
             refusing them.
 
     Raises:
-        ValueError: There is nothing to embed, or a token id is not an unsigned 32-bit number.
+        ValueError: There is no input, or a token id is not an unsigned 32-bit number.
         TypeError: `input` is none of the four forms.
 
     Example:
@@ -79,7 +79,7 @@ class EmbeddingRequest:
 
     @staticmethod
     def builder() -> "EmbeddingRequestBuilder":
-        """Return a builder, which takes texts and token ids one after the other."""
+        """Return a builder that collects texts and token ids."""
         return EmbeddingRequestBuilder()
 
     def __repr__(self) -> str:
@@ -87,16 +87,17 @@ class EmbeddingRequest:
         return f"EmbeddingRequest({len(self._inputs)} input{plural}, truncate_sequence={self._truncate})"
 
     def requests(self, task: str | None = None, dimensions: int | None = None) -> list[tuple[list[int], Request]]:
-        """Return what the engine takes: requests of texts or of ids, each with the places of its inputs.
+        """Split the inputs into engine requests of texts and of ids, each with the indices of its inputs.
 
-        `task` and `dimensions` are the model's own choice, where the request has none.
+        `task` and `dimensions` apply if this request sets none.
         """
         task, dimensions = self._task or task, self._dimensions or dimensions
         texts = [index for index, value in enumerate(self._inputs) if isinstance(value, str)]
         rows = [index for index, value in enumerate(self._inputs) if not isinstance(value, str)]
         if self._task is not None and rows:
             raise InvalidTask(
-                f"task={self._task!r} needs texts; token ids are embedded as they are, without a task", param="task"
+                f"task={self._task!r} needs texts, and this request has token ids. Leave out the task, or give texts.",
+                param="task",
             )
         parts = []
         if texts:
@@ -140,7 +141,7 @@ class EmbeddingRequestBuilder:
         return self
 
     def add_tokens(self, tokens: Sequence[int]) -> Self:
-        """Add one row of token ids, which are taken verbatim."""
+        """Add one row of token ids, taken verbatim."""
         self._inputs.append(_row(list(tokens), tokens))
         return self
 
@@ -156,7 +157,7 @@ class EmbeddingRequestBuilder:
         return self
 
     def with_task(self, task: Task | str) -> Self:
-        """Put the model's prompt for this task around each text; token ids then are refused."""
+        """Put the model's prompt for this task around each text. A request with a task must have no token ids."""
         self._task = str(task)
         return self
 
@@ -172,7 +173,7 @@ class EmbeddingRequestBuilder:
             EmptyInput: Nothing was added.
         """
         if not self._inputs:
-            raise EmptyInput("the request has no input; add at least one with add_prompt or add_tokens")
+            raise EmptyInput("the request has no input. Add at least one with add_prompt or add_tokens.")
         request = EmbeddingRequest("", truncate_sequence=self._truncate)
         request._inputs = list(self._inputs)
         request._task, request._dimensions = self._task, self._dimensions
@@ -188,12 +189,11 @@ class Which:
 
         Args:
             model_id: Hub id, alias or directory.
-            arch: The family it must be of; None takes what its config.json says.
-            tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
-            dtype: Arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes.
+            arch: The model family that the checkpoint must be of; None accepts the one in config.json.
+            tokenizer_json: A tokenizer.json to use instead of the one in the checkpoint.
+            dtype: Arithmetic of the forward pass: a `ModelDType`, or a name that `Embedder(dtype=)` takes.
             hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
-            topology, write_uqff, from_uqff, imatrix, calibration_file: Part of the interface; `Runner` refuses those
-                that are set, with the reason.
+            topology, write_uqff, from_uqff, imatrix, calibration_file: Refused by `Runner` if set, with the reason.
             window, dense_from, allow_missing_dense, revision: As for `Embedder`.
         """
 
@@ -214,26 +214,26 @@ class Which:
 
 
 def check_selector(which: object) -> "Which.Embedding":
-    """Return `which` if it selects a model that can be had.
+    """Return `which` if it is a selector that embergem supports.
 
     Raises:
-        TypeError: It is no selector.
-        UnsupportedOption: It asks for something that embergem does not do.
+        TypeError: `which` is not a `Which.Embedding`.
+        UnsupportedOption: It sets an argument that embergem refuses.
     """
     if not isinstance(which, Which.Embedding):
-        raise TypeError(f"which is a Which.Embedding(...), not {type(which).__name__}")
+        raise TypeError(f"which must be a Which.Embedding(...), not {type(which).__name__}")
     check_arguments("Which.Embedding", vars(which), {}, WHICH_EMBEDDING)
     return which
 
 
 def _parse(value: Input) -> list[str | list[int]]:
-    """Turn the four forms into a list of texts or rows of ids."""
+    """Convert the four accepted forms to a list of texts or rows of ids."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
         raise _type_error(value)
     if not value:
-        raise ValueError("input is empty; give at least one text or one row of token ids")
+        raise ValueError("input is empty. Give at least one text or one row of token ids.")
     if all(isinstance(item, str) for item in value):
         return [str(item) for item in value]
     rows = cast("list[list[int]]", value if all(isinstance(item, list) for item in value) else [value])
@@ -244,7 +244,7 @@ def _row(row: list[int], value: object) -> list[int]:
     if not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in row):
         raise _type_error(value)
     if not row:
-        raise ValueError("a row of token ids is empty; each needs at least one id")
+        raise ValueError("a row of token ids is empty. Give at least one id in each row.")
     for token in row:
         if not 0 <= token < 2**32:
             raise ValueError(f"the token id {token} is not an unsigned 32-bit number")
@@ -252,4 +252,6 @@ def _row(row: list[int], value: object) -> list[int]:
 
 
 def _type_error(value: object) -> TypeError:
-    return TypeError(f"input is a str, list[str], list[int] or list[list[int]]; this {type(value).__name__} is not")
+    return TypeError(
+        f"input must be str, list[str], list[int] or list[list[int]], not this {type(value).__name__}: {value!r:.80}"
+    )

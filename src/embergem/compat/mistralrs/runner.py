@@ -1,15 +1,14 @@
-"""The selector-style API: name the kind of model with `Which`, make a `Runner`, send it requests.
+"""The selector-style API: `Runner(which=Which.Embedding(...))`, then `send_embedding_request`.
 
-The names and argument lists are those of mistral.rs' Python package as far as they concern embeddings, so that code
-written for it runs after changing the import. An argument without meaning on this engine warns when it is used, or is
-refused with the reason; none is swallowed.
+Names and argument lists are those of the Python package of mistral.rs, as far as they concern embeddings. Code that was
+written for it runs after changing the import. `tables.RUNNER` lists the arguments that are refused or ignored.
 """
 
 import inspect
 from functools import partial
 
 from embergem.compat.arguments import check_arguments
-from embergem.compat.mistralrs.models import Managed, gather
+from embergem.compat.mistralrs.models import ManagedModels, gather
 from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmetic, check_selector
 from embergem.compat.mistralrs.tables import RUNNER
 from embergem.engine import Engine
@@ -18,20 +17,20 @@ from embergem.hub.options import check_token_source, revised
 from embergem.sdk.backend import load_engine
 
 
-class Runner(Managed):
-    """Models, ready for requests; the first is the default.
+class Runner(ManagedModels):
+    """Loaded models that answer requests. The first model is the default.
 
     Args:
         which: `Which.Embedding(...)`.
-        token_source: Where the hub's access token comes from, for this model and those added later; as for `Embedder`.
+        token_source: Source of the hub's access token, for this model and for models added later; see `Embedder`.
         max_seqs, …: The other arguments of the interface. Scheduling, cache and paged-attention settings change
-            nothing about an embedding and warn with `IgnoredOptionWarning` when they differ from their defaults;
-            those that ask for something embergem does not do are refused.
+            nothing about an embedding; they issue an `IgnoredOptionWarning` if they differ from their defaults.
+            Arguments that embergem cannot honour raise `UnsupportedOption`. docs/compatibility.md lists both.
 
     Raises:
-        ValueError: The model cannot be had or an argument is refused. (Every error of embergem that concerns the
-            caller's input is a ValueError.)
-        TypeError: `which` is no `Which.Embedding`, or an argument that the interface does not have.
+        ValueError: The model cannot be loaded, or an argument is refused. Every embergem error about the caller's
+            input is a ValueError.
+        TypeError: `which` is not a `Which.Embedding`, or the interface has no such argument.
 
     Example:
         >>> from embergem import EmbeddingArchitecture, EmbeddingRequest, Runner, Which
@@ -80,62 +79,60 @@ class Runner(Managed):
         self.add_model(which)
 
     def add_model(self, which: "Which.Embedding", alias: str | None = None) -> None:
-        """Load another model beside the first, reached by `model_id=`: its id as written, or `alias`.
+        """Load another model. Requests reach it by `model_id=`, which is `alias` or its id as written.
 
-        A revision is part of the id: `org/name@v1`.
-
-        With an alias it is reached by its id, too, unless another has that: so one model can be there twice, in two
-        dtypes, say.
+        A revision is part of the id: `org/name@v1`. A model with an alias is reachable by its id too, unless another
+        model has that id. So one model can be loaded twice, for example with two dtypes.
 
         Raises:
-            ValueError: The model cannot be had, or the name is taken.
+            ValueError: The model cannot be loaded, or the name is taken.
         """
         which = check_selector(which)
         name = alias or revised(which.model_id, which.revision)
         self._add(partial(_load, which, self._token_source), name, which.model_id)
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:
-        """Embed the inputs of `request`, in order; one list of floats each.
+        """Embed the inputs of `request`. Returns one list of floats per input, in order.
 
         Args:
-            request: What to embed. Inputs that it permits to cut, and that were cut, bring a `TruncationWarning`.
-            model_id: Which model; None is the default one. An unloaded model is loaded again.
+            request: The inputs. A `TruncationWarning` lists the inputs that were cut.
+            model_id: Name of the model; None is the default model. An unloaded model is loaded again.
 
         Raises:
             ValueError: No model is called `model_id`, or an input cannot be embedded.
         """
         if not isinstance(request, EmbeddingRequest):
-            raise TypeError(f"request is an EmbeddingRequest, not {type(request).__name__}")
+            raise TypeError(f"request must be an EmbeddingRequest, not {type(request).__name__}")
         with self._use(model_id) as engine:
             answers = [(places, engine.embed(part)) for places, part in request.requests()]
             vectors: list[list[float]] = gather(answers, engine.limit).tolist()
         return vectors
 
     def unload_model(self, model_id: str) -> None:
-        """Free a model's memory, once its requests are done. The next request loads it again."""
+        """Free the memory of a model once its requests are done. The next request loads it again."""
         self._registry.unload(model_id)
 
     def reload_model(self, model_id: str) -> None:
-        """Load a model anew, as its files are now; a loaded one is exchanged without dropping a request."""
+        """Load a model again from its files. Requests that arrive meanwhile are answered by the previous copy."""
         self._registry.reload(model_id)
 
     def remove_model(self, model_id: str) -> None:
-        """Forget a model.
+        """Remove a model.
 
         Raises:
-            ValueError: It is unknown, or the last one.
+            ValueError: No model has this name, or it is the last model.
         """
         self._remove(model_id)
 
     def send_re_isq(self, dtype: str, model_id: str | None = None) -> None:
-        """Refuse: weights are packed for one dtype when they are loaded.
+        """Raise `UnsupportedOption`: weights are packed for one dtype when they are loaded.
 
         Raises:
-            UnsupportedOption: Always; it names the way to another dtype.
+            UnsupportedOption: Always. The message says how to load the model with another dtype.
         """
         raise UnsupportedOption(
-            f"a loaded model is not quantised again (asked for {dtype!r}): add it with the dtype you want, "
-            "add_model(Which.Embedding(..., dtype=...), alias=...)",
+            f"a loaded model cannot be quantised again to {dtype!r}. Add it a second time with the dtype you want: "
+            "add_model(Which.Embedding(..., dtype=...), alias=...).",
             param="dtype",
         )
 

@@ -1,3 +1,3 @@
-"""The class `SentenceTransformer` of the library of that name, on this engine."""
+"""A class with the interface of `sentence_transformers.SentenceTransformer`."""
 
 from embergem.compat.sentence_transformers.model import SentenceTransformer as SentenceTransformer

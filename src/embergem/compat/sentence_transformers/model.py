@@ -1,9 +1,9 @@
-"""The shape of the sentence-transformers library: code written for it runs after changing one import.
+"""`SentenceTransformer` with the interface of that library: code written for it runs after changing one import.
 
     from embergem.sentence_transformers import SentenceTransformer  # was: from sentence_transformers import ...
 
-What it computes agrees with that library to 1e-5 in every number. Inputs over the limit are cut, as there, but with a
-`TruncationWarning`. An argument that has no meaning here warns when it is used, or is refused with the reason.
+Vectors agree with that library to 1e-5 in every component. Inputs over the limit are cut, as there, but with a
+`TruncationWarning`. `tables.CONSTRUCTOR` lists the arguments that are refused or ignored.
 """
 
 import importlib
@@ -30,7 +30,7 @@ Precision = Literal["float32", "binary", "ubinary"]
 
 QUERY_NAMES = ("query",)
 DOCUMENT_NAMES = ("document", "passage", "corpus")
-"""Prompts that `encode_query` and `encode_document` look for, the first that `prompts` has."""
+"""Prompt names that `encode_query` and `encode_document` look for in `prompts`; the first one found is used."""
 
 
 class SentenceTransformer:
@@ -39,19 +39,19 @@ class SentenceTransformer:
     Args:
         model_name_or_path: Hub id, alias, directory, or address of an embergem server.
         device: None or "cpu".
-        prompts: Prompts by name, before those that the model's files declare.
-        default_prompt_name: Prompt that `encode` uses unasked; None takes what the model declares, usually none.
-        truncate_dim: Keep so many numbers of each vector. As in that library they are *not* scaled to length 1 again,
-            unless `normalize_embeddings=True` asks for it.
+        prompts: Prompts by name. They take precedence over those that the files of the model declare.
+        default_prompt_name: Prompt that `encode` uses by default; None is the one that the model declares, if any.
+        truncate_dim: Keep the first components of each vector, up to this size. As in that library they are *not*
+            scaled to length 1 again, unless `normalize_embeddings=True`.
         revision: Branch, tag or commit of a model of the hub.
-        cache_folder: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
-        token: Access token for the hub; False sends none, None and True are the hub library's own choice.
+        cache_folder: Directory to use as the cache of huggingface_hub, instead of $HF_HOME/hub.
+        token: Access token for the hub. False sends none; None and True use the default of huggingface_hub.
         dtype, threads, dense_from, allow_missing_dense, arch, window, tokenizer: As for `Embedder`.
-        options: The library's other arguments; those that ask for something embergem does not do are refused.
+        options: The other arguments of that library, refused or ignored as docs/compatibility.md lists them.
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
-        UnsupportedOption: An argument that has no meaning here.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
+        UnsupportedOption: An argument is refused.
 
     Example:
         >>> from embergem.sentence_transformers import SentenceTransformer
@@ -89,12 +89,12 @@ class SentenceTransformer:
         if not is_address(model_name_or_path):
             found = resolve(model_name_or_path, revision=revision, hf_cache_path=cache_folder, token_source=source)
             declared = _declared(found.path)
-        # In that library both of these are always there, empty where neither the files nor the caller say more. What
-        # the files at a server declare isn't seen from here: its tasks take their place.
+        # That library always has the prompts "query" and "document"; they are empty unless the files or the caller set
+        # them. A client cannot see the files of the server, so the tasks of the server take the place of its prompts.
         self._at_server = is_address(model_name_or_path)
         self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
         self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
-        self._settled = set(prompts or ())  # prompts of which nothing needs to be told any more
+        self._no_warning = set(prompts or ())  # prompt names for which no further warning is due
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
         self.embedder = Embedder(
@@ -120,12 +120,12 @@ class SentenceTransformer:
 
     @property
     def device(self) -> str:
-        """Where it computes: "cpu"."""
+        """The device that computes: "cpu"."""
         return "cpu"
 
     @property
     def max_seq_length(self) -> int:
-        """Most tokens of an input, special tokens included; what is longer is cut, with a `TruncationWarning`."""
+        """Largest number of tokens of an input with special tokens. Longer inputs are cut with a `TruncationWarning`."""
         return self.embedder.limit
 
     def get_max_seq_length(self) -> int:
@@ -133,11 +133,11 @@ class SentenceTransformer:
         return self.max_seq_length
 
     def get_sentence_embedding_dimension(self) -> int:
-        """Return the width of the vectors that `encode` gives, after `truncate_dim`."""
+        """Return the size of the vectors that `encode` returns, after `truncate_dim`."""
         return min(self.truncate_dim or self.embedder.dimensions, self.embedder.dimensions)
 
     def get_embedding_dimension(self) -> int:
-        """Return the width of the vectors that `encode` gives; the newer name."""
+        """Return the same as `get_sentence_embedding_dimension`, under the newer name."""
         return self.get_sentence_embedding_dimension()
 
     def encode(
@@ -160,24 +160,24 @@ class SentenceTransformer:
 
         Args:
             sentences: A text, or texts.
-            prompt_name: Put the prompt of this name before each text: one of `prompts`, or a task of the model.
-            prompt: Put this before each text.
-            batch_size: Has no meaning: batches are packed by tokens. Warns if it is given.
-            show_progress_bar: Whether to show a bar; None shows it on a terminal when there are many texts.
+            prompt_name: Name of the prompt to put before each text: one of `prompts`, or a task of the model.
+            prompt: Text to put before each text.
+            batch_size: Ignored with a warning, because batches are packed by tokens.
+            show_progress_bar: Whether to show a bar; None shows it on a terminal if there are many texts.
             output_value: "sentence_embedding".
-            precision: "float32"; "ubinary", signs packed eight to a byte; "binary", the same less 128, as int8.
-            convert_to_numpy: Return a NumPy array; if this is False, a list of torch tensors.
+            precision: "float32"; "ubinary", sign bits packed eight to a byte; "binary", the same minus 128, as int8.
+            convert_to_numpy: Return a NumPy array; if False, a list of torch tensors.
             convert_to_tensor: Return one torch tensor.
             device: None or "cpu".
-            normalize_embeddings: Scale the vectors, after any cut, to length 1.
-            truncate_dim: Keep so many numbers; None is the model's own `truncate_dim`.
+            normalize_embeddings: Scale the vectors to length 1, after `truncate_dim`.
+            truncate_dim: Size to keep; None is the `truncate_dim` of the model.
 
         Returns:
             float32 array (n, d); (d,) for one text.
 
         Raises:
-            InvalidTask: There is no prompt of that name.
-            UnsupportedOption: An argument asks for something that is not done here.
+            InvalidTask: The model has no prompt of this name.
+            UnsupportedOption: embergem does not support the value of an argument.
 
         Example:
             >>> from embergem.sentence_transformers import SentenceTransformer
@@ -186,11 +186,14 @@ class SentenceTransformer:
             (2, 32)
         """
         if output_value != "sentence_embedding":
-            raise UnsupportedOption(f"output_value={output_value!r} is not available; embergem gives whole vectors")
+            raise UnsupportedOption(f'output_value={output_value!r} is not supported; use "sentence_embedding".')
         if device not in (None, "cpu"):
-            raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
+            raise UnsupportedOption(
+                f"device={device!r} is not available. This version computes on the CPU; leave out device.",
+                param="device",
+            )
         if batch_size is not None:
-            message = "batch_size has no meaning: batches are packed by tokens, and no vector depends on them"
+            message = "batch_size is ignored: batches are packed by tokens, and no vector depends on its batch."
             warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
         name = prompt_name or (None if prompt is not None else self.default_prompt_name)
@@ -209,8 +212,8 @@ class SentenceTransformer:
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
         """Embed queries with the prompt named "query" of `prompts`; see `encode`.
 
-        As in that library only what the model's files declare, or `prompts=`, counts. Where embergem knows a prompt
-        that the files lack, a warning says it, once.
+        As in that library, only the prompts that the files declare and those of `prompts=` count. If embergem knows a
+        prompt that the files lack, a warning says so once.
         """
         return self.encode(sentences, **self._with_prompt(QUERY_NAMES, options))
 
@@ -219,11 +222,11 @@ class SentenceTransformer:
         return self.encode(sentences, **self._with_prompt(DOCUMENT_NAMES, options))
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
-        """Return the cosine of each of the first (n, d) with each of the second (m, d), as float32 (n, m)."""
+        """Return the cosine of each row of the first (n, d) with each row of the second (m, d), as float32 (n, m)."""
         return self.embedder.similarity(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
-        """Return the cosine of each of the first (n, d) with its partner among the second (n, d), as float32 (n,)."""
+        """Return the cosine of each row of the first (n, d) with the same row of the second (n, d), as float32 (n,)."""
         first, second = np.atleast_2d(embeddings1), np.atleast_2d(embeddings2)
         pairs = zip(first, second, strict=True)
         return np.array([self.similarity(one, other)[0, 0] for one, other in pairs], dtype=np.float32)
@@ -237,15 +240,15 @@ class SentenceTransformer:
         self.embedder.close()
 
     def _prompt(self, name: str) -> tuple[str | None, str | None]:
-        """Find the prompt `name`: (what to put before a text, None) or (None, task)."""
+        """Find the prompt `name`. Returns (prefix, None), or (None, task) if the name is a task of the model."""
         if name in self.prompts:
             if not self.prompts[name]:
-                self._tell_of(name)
+                self._warn_of_unused_prompt(name)
             return self.prompts[name], None
         if name in self.embedder.tasks:
             return None, name
         known = ", ".join(dict.fromkeys([*self.prompts, *self.embedder.tasks])) or "none"
-        raise InvalidTask(f"there is no prompt called {name!r}. The model has: {known}", param="prompt_name")
+        raise InvalidTask(f"the model has no prompt named {name!r}. It has: {known}.", param="prompt_name")
 
     def _with_prompt(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
         if options.get("prompt") is not None or options.get("prompt_name") is not None:
@@ -254,18 +257,18 @@ class SentenceTransformer:
         found = next((name for name in names if name in there), None)
         return options if found is None else {**options, "prompt_name": found}
 
-    def _tell_of(self, name: str) -> None:
-        """Say once that embergem knows a prompt where that library uses none."""
+    def _warn_of_unused_prompt(self, name: str) -> None:
+        """Warn once if the model is used without a prompt that embergem knows."""
         engine = self.embedder._backend
-        if name in self._settled or not isinstance(engine, Engine) or name not in engine.tasks:
+        if name in self._no_warning or not isinstance(engine, Engine) or name not in engine.tasks:
             return
-        self._settled.add(name)
+        self._no_warning.add(name)
         pattern = (engine.prompt(name) or "").replace("{title}", "none")
         if prefix := pattern.removesuffix("{content}"):
             warnings.warn(
-                f"{self.embedder.model} is used without a prompt for {name!r}, as sentence-transformers uses it: its "
-                f"files declare none of that name. embergem knows one: SentenceTransformer(..., prompts={{{name!r}: "
-                f"{prefix!r}}}) takes it, and prompts={{{name!r}: ''}} does without it and without this warning",
+                f"{self.embedder.model} is used without a prompt for {name!r}, as in sentence-transformers, because "
+                f"its files declare none. To use the prompt that embergem knows, give SentenceTransformer(..., "
+                f"prompts={{{name!r}: {prefix!r}}}). To use none without this warning, give prompts={{{name!r}: ''}}.",
                 UserWarning,
                 stacklevel=outside(),
             )
@@ -287,7 +290,7 @@ def _declared(path: Path) -> dict[str, Any]:
 
 def _cut(vectors: Vectors, dimensions: int | None, normalise: bool) -> Vectors:
     if dimensions is not None and not dimensions >= 1:
-        raise UnsupportedOption(f"truncate_dim={dimensions} is not possible; give 1 or more", param="truncate_dim")
+        raise UnsupportedOption(f"truncate_dim={dimensions} is not possible. Give 1 or more.", param="truncate_dim")
     kept = np.ascontiguousarray(vectors[:, :dimensions])
     if not normalise:
         return kept
@@ -303,8 +306,8 @@ def _precision(vectors: Vectors, precision: str) -> Any:
         bits = np.packbits(vectors > 0, axis=1)
         return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
     raise UnsupportedOption(
-        f"precision={precision!r} is not available here: that library's ranges depend on the batch. "
-        'Embedder.embed(output="int8") scales each vector by itself',
+        f"precision={precision!r} is not supported, because its ranges depend on the batch. "
+        'Use Embedder.embed(output="int8"), which scales each vector by itself.',
         param="precision",
     )
 
@@ -313,5 +316,5 @@ def _torch() -> Any:
     try:
         return importlib.import_module("torch")
     except ImportError:
-        message = "tensors need the package torch, which is not installed"
+        message = "convert_to_tensor needs the package torch, which is not installed: pip install torch"
         raise UnsupportedOption(message, param="convert_to_tensor") from None
