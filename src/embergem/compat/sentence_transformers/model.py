@@ -125,7 +125,7 @@ class SentenceTransformer:
 
     @property
     def max_seq_length(self) -> int:
-        """Largest number of tokens of an input with special tokens. Longer inputs are cut with a `TruncationWarning`."""
+        """Largest number of tokens of an input with special tokens. Longer inputs are cut, with a warning."""
         return self.embedder.limit
 
     def get_max_seq_length(self) -> int:
