@@ -2,8 +2,9 @@
 
 python scripts/module_table.py [--check]
 
-A module under 60 lines says why it stands alone, in a docstring paragraph that begins with "Separate because"; the
-table shows that reason. With --check nothing is written; the exit status is 1 when the table is stale.
+Each package has a heading row with the docstring of its `__init__`, then a row for each module. A module under 60 lines
+gives its reason to be separate in a docstring paragraph that begins with "Separate because"; the table shows that
+reason. With --check nothing is written, and the exit status is 1 if the table is stale.
 """
 
 import ast
@@ -17,11 +18,11 @@ SOURCE = ROOT / "src" / "embergem"
 PAGE = ROOT / "docs" / "structure.md"
 BEGIN, END = "<!-- module table: begin (make module-table) -->", "<!-- module table: end -->"
 SMALL = 60
-"""Lines below which a module needs a reason to be alone."""
+"""A module with fewer lines needs a reason to be separate."""
 
 
 def main() -> int:
-    """Write the table, or compare it."""
+    """Write the table or, with --check, compare it."""
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
@@ -33,25 +34,28 @@ def main() -> int:
 
 
 def table() -> Iterator[str]:
-    """Return the lines of the table: one row a module, grouped by package."""
+    """Yield the lines of the table."""
     yield "| module | what it is |"
     yield "| --- | --- |"
-    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (path.relative_to(SOURCE).parent.as_posix(), path.name)):
-        summary, reason = described(path)
-        name = path.relative_to(SOURCE).as_posix()
-        yield f"| `{name}` | {summary}{f' *{reason}*' if reason else ''} |"
+    for package in sorted(SOURCE.rglob("__init__.py"), key=lambda path: path.parent.relative_to(SOURCE).parts):
+        folder = package.parent.relative_to(SOURCE.parent).as_posix()
+        yield f"| **{folder}/** | **{described(package)[0]}** |"
+        for path in sorted(package.parent.glob("*.py")):
+            if path != package:
+                summary, reason = described(path)
+                yield f"| `{path.name}` | {summary}{f' *{reason}*' if reason else ''} |"
 
 
 def described(path: Path) -> tuple[str, str]:
-    """Return the first docstring line of a module, and its reason to be a module of its own ("" if it gives none)."""
+    """Return the first docstring line of a module, and its reason to be separate ("" if it gives none)."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     summary = docstring.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
     reason = re.search(r"Separate because .*?(?=\n\n|\Z)", docstring, re.DOTALL)
-    return summary, " ".join(reason[0].split()) if reason else ""
+    return summary, " ".join(reason[0].split()).replace("|", "\\|") if reason else ""
 
 
 def small(path: Path) -> bool:
-    """Return whether a module is so short that it needs a reason to be alone. Packages' `__init__` do not."""
+    """Return whether a module is so short that it needs a reason to be separate; packages need none."""
     lines = len(path.read_text(encoding="utf-8").splitlines())
     return lines < SMALL and path.name not in ("__init__.py", "__main__.py")
 

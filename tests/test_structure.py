@@ -1,13 +1,18 @@
-"""The shape of the project: who may import whom, and what importing costs."""
+"""The shape of the project: which module may import which, names and sizes of modules, and what an import loads."""
 
-import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from import_graph import find_cycle, import_graph, without
 
-SOURCE = Path(__file__).parents[1] / "src" / "embergem"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "embergem"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from module_table import described, small  # noqa: E402 - the scripts are no package
 
 LAYERS = [
     {"errors", "tasks", "paths", "_native"},
@@ -26,39 +31,137 @@ LAYERS = [
 ]
 """From the lowest to the highest: a layer imports from itself and from those before it."""
 
-LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+CONVENTIONAL = {
+    "app.py": "the application object of the server and of the command line",
+    "build.py": "builds what the package is about: a program, the models of a server",
+    "errors.py": "the errors of the package",
+    "fingerprint.py": "a command has the name of what it prints",
+    "models.py": "what the package does with models: commands, routes, settings, checks",
+    "read.py": "reads the files that the package is about",
+    "report.py": "the result of the package's checks, as a struct",
+    "settings.py": "the settings of a server, and the checks of a model's settings",
+    "tables.py": "the arguments of the other library that are accepted, refused or ignored",
+}
+"""File names that several packages may use, each with what it means in all of them."""
+
+KNOWN_CYCLES = {
+    ("embergem.sdk.backend", "embergem.client.remote"),
+    ("embergem.server.operations", "embergem.server.pages"),
+    ("embergem.cli.embed", "embergem.cli.app"),
+}
+"""Imports that close a cycle and are still to be removed, as pairs (importer, imported). Only remove from it."""
+
+KNOWN_SHARED = {
+    "progress.py",
+}
+"""File names that mean two things and are still to be changed. Only remove from it."""
+
+KNOWN_SMALL = {
+    "checkpoint/header.py",
+    "checkpoint/integers.py",
+    "checkpoint/writer.py",
+    "cli/doctor.py",
+    "cli/fingerprint.py",
+    "cli/keys.py",
+    "cli/verify.py",
+    "client/token_estimate.py",
+    "diagnostics/doctor/examine.py",
+    "diagnostics/doctor/models.py",
+    "diagnostics/verify/probes.py",
+    "diagnostics/verify/report.py",
+    "engine/arithmetic.py",
+    "engine/exactness.py",
+    "engine/finalizers.py",
+    "engine/fingerprint.py",
+    "engine/fork.py",
+    "hub/file_state.py",
+    "hub/select.py",
+    "integrations/langchain.py",
+    "models/head.py",
+    "models/static.py",
+    "program/batch.py",
+    "program/build.py",
+    "program/cost.py",
+    "registry/names.py",
+    "sdk/off_loop.py",
+    "sdk/progress.py",
+    "selfcheck/report.py",
+    "server/app.py",
+    "server/descriptors.py",
+    "server/encode.py",
+    "server/local.py",
+    "server/operations.py",
+    "server/routes/chat.py",
+    "server/routes/health.py",
+    "server/routes/models.py",
+    "server/routes/tokenize.py",
+    "server/state.py",
+    "server/wire.py",
+    "tasks.py",
+}
+"""Modules under 60 lines that do not say yet why they are separate. Only remove from it."""
 
 
-def layer(module):
+def layer_of(module):
     """`embergem.ops.trace` -> `ops`; `embergem` itself -> `__init__`."""
     return [*module.split("."), "__init__"][1]
 
 
-def imports(path):
-    """Modules of embergem that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [node.module] if node.module != "embergem" else [f"embergem.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] == "embergem")
+def upward_imports(graph, layers):
+    """Return "a imports b" for each import from a lower layer into a higher one."""
+    level = {name: level for level, layer in enumerate(layers) for name in layer}
+    return [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in sorted(others)
+        if level[layer_of(other)] > level[layer_of(module)]
+    ]
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_downwards(path):
-    own = layer(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
-    for module in imports(path):
-        if module == "embergem.__version__":
-            continue
-        assert LEVEL[layer(module)] <= LEVEL[own], f"{own} imports {module}"
+def shared_names(package):
+    """Return {file name: files, relative to the package} of the names that more than one module has."""
+    found = defaultdict(list)
+    for path in sorted(package.rglob("*.py")):
+        if path.name not in ("__init__.py", "__main__.py"):
+            found[path.name].append(path.relative_to(package).as_posix())
+    return {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
+def unexplained(package):
+    """Return the modules, relative to the package, that are small and give no reason to be separate."""
+    paths = sorted(package.rglob("*.py"))
+    return {path.relative_to(package).as_posix() for path in paths if small(path) and not described(path)[1]}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return import_graph(SOURCE)
+
+
+def test_imports_point_downwards():
+    assert upward_imports(import_graph(SOURCE, type_checking=True), LAYERS) == []
 
 
 def test_every_module_is_in_a_layer():
     found = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found | {"_native"} == set(LEVEL)
+    assert found | {"_native"} == set().union(*LAYERS)
+
+
+def test_no_modules_import_each_other(graph):
+    cycle = find_cycle(without(graph, KNOWN_CYCLES))
+    assert cycle is None, " -> ".join(cycle)
+    for edge in KNOWN_CYCLES:
+        assert find_cycle(without(graph, KNOWN_CYCLES - {edge})), f"KNOWN_CYCLES needs no {edge} any more: remove it"
+
+
+def test_a_file_name_means_one_thing():
+    assert set(shared_names(SOURCE)) == CONVENTIONAL.keys() | KNOWN_SHARED
+
+
+def test_a_small_module_says_why_it_is_separate():
+    found = unexplained(SOURCE)
+    assert found - KNOWN_SMALL == set(), 'add a docstring paragraph that begins with "Separate because", or merge'
+    assert KNOWN_SMALL - found == set(), "KNOWN_SMALL needs these no more: remove them"
 
 
 @pytest.mark.parametrize("crate", ["core", "text"])
@@ -88,3 +191,89 @@ def test_help_needs_neither_numpy_nor_the_hub():
 def test_the_module_table_is_current():
     command = [sys.executable, str(SOURCE.parents[1] / "scripts" / "module_table.py"), "--check"]
     assert subprocess.run(command).returncode == 0, "docs/structure.md is stale: make module-table"
+
+
+# Each check finds a fault in a small package that has it.
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """Return a function that writes a package {file: source} and returns its directory."""
+
+    def written(files):
+        for name, source in files.items():
+            path = tmp_path / "sample" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+        return tmp_path / "sample"
+
+    return written
+
+
+PACKAGE = {
+    "__init__.py": "",
+    "lower/__init__.py": "",
+    "lower/a.py": "from sample.lower import b\n",
+    "lower/b.py": "value = 1\n",
+    "upper.py": "from sample.lower.a import b\nfrom sample import __version__\n",
+}
+
+
+def test_a_sound_package_has_no_faults(sample):
+    found = import_graph(sample(PACKAGE))
+    assert found["sample.lower.a"] == {"sample.lower.b"}
+    assert found["sample.upper"] == {"sample.lower.a"}
+    assert find_cycle(found) is None
+    assert upward_imports(found, [{"lower"}, {"upper"}, {"__init__"}]) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sample.lower import a\n",
+        "import sample.lower.a\n",
+        "def f():\n    from sample.lower.a import b\n",
+        "from sample import upper\n",
+    ],
+)
+def test_a_cycle_is_found(sample, source):
+    cycle = find_cycle(import_graph(sample(PACKAGE | {"lower/b.py": source})))
+    assert cycle[0] == cycle[-1]
+    assert {"sample.lower.a", "sample.lower.b"} <= set(cycle)
+
+
+def test_a_cycle_through_the_attributes_of_a_package_is_found(sample):
+    homes = 'import importlib\n_HOMES = {"a": "lower.a"}\ndef __getattr__(name): ...\n'
+    found = import_graph(sample(PACKAGE | {"__init__.py": homes, "lower/b.py": "from sample import a\n"}))
+    assert find_cycle(found) == ["sample", "sample.lower.a", "sample.lower.b", "sample"]
+
+
+def test_an_import_for_type_checkers_closes_no_cycle(sample):
+    source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sample.lower import a\n"
+    package = sample(PACKAGE | {"lower/b.py": source})
+    assert find_cycle(import_graph(package)) is None
+    assert find_cycle(import_graph(package, type_checking=True))
+
+
+def test_an_upward_import_is_found(sample):
+    package = sample(PACKAGE | {"lower/b.py": "def f():\n    import sample.upper\n"})
+    assert upward_imports(import_graph(package), [{"lower"}, {"upper"}, {"__init__"}]) == [
+        "sample.lower.b imports sample.upper"
+    ]
+
+
+def test_a_shared_name_is_found(sample):
+    assert shared_names(sample(PACKAGE)) == {}
+    assert shared_names(sample({"upper/a.py": ""})) == {"a.py": ["lower/a.py", "upper/a.py"]}
+
+
+def test_an_unexplained_small_module_is_found(sample):
+    package = sample(
+        {
+            "__init__.py": "",
+            "explained.py": '"""A part.\n\nSeparate because two packages use it.\n"""\n',
+            "large.py": "x = 1\n" * 60,
+            "small.py": '"""A part."""\n',
+        }
+    )
+    assert unexplained(package) == {"small.py"}
