@@ -12,8 +12,8 @@ from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.models import Family, family
-from embergem.models.head import Module, apply
-from embergem.ops import Weights
+from embergem.models.head import Module
+from embergem.ops import WeightLookup
 from embergem.ops.reference import Batch, Reference
 from embergem.program.build import build
 
@@ -70,13 +70,11 @@ class Golden:
             assert found.shape == shape, (name, found.shape, shape)
             return found
 
-        return Weights(lookup)
+        return WeightLookup(lookup)
 
     def reference(self, rows):
         """Vectors by the NumPy specification."""
-        ops, weights, batch = Reference(), self.weights(), Batch(*pack(rows))
-        hidden = self.family.forward(ops, self.family.config, weights, batch)
-        return apply(ops, self.head, weights, batch, hidden)
+        return self.family.vectors(self.head, Reference(), self.weights(), Batch(*pack(rows)))
 
 
 def golden(name: str, directory: Path | None = None) -> Golden:

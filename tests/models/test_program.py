@@ -5,7 +5,6 @@ import pytest
 from goldens import golden, pack
 from test_goldens import FAMILIES
 
-from embergem.models.head import apply
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.build import build
@@ -14,9 +13,8 @@ from embergem.program.rewrite import rewrite
 
 
 def trace(checkpoint):
-    recorded, batch, weights = Trace(), TracedBatch(), traced_weights()
-    hidden = checkpoint.family.forward(recorded, checkpoint.family.config, weights, batch)
-    apply(recorded, checkpoint.head, weights, batch, hidden)
+    recorded = Trace()
+    checkpoint.family.vectors(checkpoint.head, recorded, traced_weights(), TracedBatch())
     return recorded.calls
 
 
@@ -52,6 +50,7 @@ def interpret(program, checkpoint, rows):
                 y = ops.activation(y, kind=p["activation"]) if "activation" in p else y
                 y = ops.glu(*np.split(y, 2, axis=1), kind=p["gate"]) if "gate" in p else y
             case "rope":
+                assert p.pop("dim") == p["head_dim"]
                 y = ops.rope(batch, x[0], **p)
             case "attention":
                 y = ops.attention(batch, *x, bias=w.get("bias"), **p)

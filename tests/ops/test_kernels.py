@@ -6,7 +6,7 @@ from goldens import pack
 from safetensors.numpy import save_file
 
 from embergem._native import Model, instruction_sets
-from embergem.ops import Weights
+from embergem.ops import WeightLookup
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.plan import plan
@@ -50,7 +50,7 @@ class Case:
         return self.tensors[name]
 
     def reference(self, rows):
-        return self.forward(Reference(), Weights(self.weight), Batch(*pack(rows)))
+        return self.forward(Reference(), WeightLookup(self.weight), Batch(*pack(rows)))
 
     def native(self, rows, **options):
         save_file(self.tensors, self.path)
@@ -96,7 +96,7 @@ def attention(heads, kv_heads, d, bias=False, **options):
     def forward(ops, w, batch):
         x = embed(ops, w, batch, 24)
         q = ops.rope(batch, ops.linear(x, w("q", heads * d, 24)), head_dim=d, theta=1e4)
-        k = ops.rope(batch, ops.linear(x, w("k", kv_heads * d, 24)), head_dim=d, theta=1e4, dim=d // 2 // 2 * 2)
+        k = ops.rope(batch, ops.linear(x, w("k", kv_heads * d, 24)), head_dim=d, theta=1e4)
         v = ops.linear(x, w("v", kv_heads * d, 24))
         extra = {"bias": w("buckets", 32, heads)} if bias else {}
         x = ops.attention(batch, q, k, v, heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, **options, **extra)
@@ -116,7 +116,7 @@ def gated(kind):
 
 def arithmetic(ops, w, batch):
     x = embed(ops, w, batch, positions=w("places table", 60, 40), offset=2, types=w("types", 2, 40))
-    y = ops.mul(ops.scale(x, 0.5), ops.activation(x, kind="tanh"))
+    y = ops.add(ops.scale(x, 0.5), ops.activation(x, kind="tanh"))
     return ops.pool(batch, ops.add(ops.scale(y, w("scalar", 1)), x), kind="mean")
 
 

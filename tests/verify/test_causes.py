@@ -23,7 +23,7 @@ from embergem.diagnostics.verify.other import Server
 from embergem.diagnostics.verify.ours import Ours
 from embergem.diagnostics.verify.probes import probes
 from embergem.models.head import Dense, Normalize, Pooling
-from embergem.ops import Weights
+from embergem.ops import WeightLookup
 from embergem.server.run import bind
 
 
@@ -64,7 +64,7 @@ class Rounded(Golden):
             bits = exact(name, shape).astype(np.float32).view(np.uint32)
             return ((bits + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
 
-        return Weights(lookup)
+        return WeightLookup(lookup)
 
 
 @contextmanager

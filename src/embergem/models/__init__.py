@@ -4,9 +4,15 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from embergem.errors import UnsupportedModel, UnsupportedOption
+from embergem.models.head import Module, apply
+from embergem.ops import Batch, Operations, Ops, Value, WeightLookup, Weights
+
+V = TypeVar("V")
+W = TypeVar("W")
+B = TypeVar("B")
 
 FAMILIES = {
     "bert": "bert",
@@ -60,6 +66,13 @@ class Family:
     norm_before_cut: bool
     places: int | None
     bare: bool
+
+    def vectors(self, head: Sequence[Module], ops: Operations[V, W, B], weights: WeightLookup[W], batch: B) -> V:
+        """Run the model and `head` with any backend: token ids to vectors (b, dimensions)."""
+        # A model file sees opaque types only, so the types of any backend may stand for them.
+        model_ops, model_weights, model_batch = cast("Ops", ops), cast("Weights", weights), cast("Batch", batch)
+        hidden: Value = self.forward(model_ops, self.config, model_weights, model_batch)
+        return cast("V", apply(model_ops, head, model_weights, model_batch, hidden))
 
 
 def family(config: dict[str, Any], *, arch: str = "auto", window: int | None = None) -> Family:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of, layer_kinds, rope_thetas
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 BUILTIN_PROMPTS = "embeddinggemma2"
 WINDOW = "sliding_window"
@@ -75,9 +75,7 @@ class Config:
         )
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to projected last hidden states, (t, embedding_dim)."""
     c, hidden, heads, own = config, config.hidden_size, config.num_attention_heads, config.hidden_size_per_layer_input
 

@@ -1,22 +1,25 @@
-"""What sentence-transformers puts after the model, from modules.json: pooling, dense layers, normalisation."""
+"""The head of a model: the pooling, dense and normalisation modules that modules.json lists after the transformer.
+
+Separate because checkpoint readers and programs use these types, and neither package uses the other.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embergem import ops as vocabulary
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """Tokens to one vector a row."""
+    """Reduce the tokens of each row to one vector."""
 
     mode: vocabulary.Pooling
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """A linear layer; `weights` is the directory its tensors come from, such as "2_Dense"."""
+    """A linear layer and an activation. `weights` is the directory of its tensors, such as "2_Dense"."""
 
     weights: str
     in_features: int
@@ -33,14 +36,8 @@ class Normalize:
 Module = Pooling | Dense | Normalize
 
 
-def apply(
-    ops: Ops[Value, Weight, Batch_contra],
-    head: Sequence[Module],
-    weights: Weights[Weight],
-    batch: Batch_contra,
-    x: Value,
-) -> Value:
-    """Last hidden states (t, hidden) to vectors (b, dimensions)."""
+def apply(ops: Ops, head: Sequence[Module], weights: Weights, batch: Batch, x: Value) -> Value:
+    """Return the vectors (b, dimensions) that `head` makes of the last hidden states `x` (t, hidden)."""
     for module in head:
         match module:
             case Pooling(mode):

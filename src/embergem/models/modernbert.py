@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of, layer_kinds, rope_thetas
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weights
 
 BUILTIN_PROMPTS = None
 WINDOW = "local_attention"
@@ -55,18 +55,16 @@ class Config:
         )
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to last hidden states, (t, hidden_size)."""
     c, hidden, inner = config, config.hidden_size, config.intermediate_size
     heads, d = c.num_attention_heads, hidden // c.num_attention_heads
 
-    def norm(x: Value, w: Weights[Weight]) -> Value:
+    def norm(x: Value, w: Weights) -> Value:
         bias = w("bias", hidden) if c.norm_bias else None
         return ops.norm(x, w("weight", hidden), bias=bias, kind="layer", eps=c.norm_eps)
 
-    def linear(x: Value, w: Weights[Weight], out: int, features: int, part: int, parts: int, has_bias: bool) -> Value:
+    def linear(x: Value, w: Weights, out: int, features: int, part: int, parts: int, has_bias: bool) -> Value:
         """Return part `part` of the `parts` equal ones that are stored as one matrix of `out` rows."""
         rows = (part * out // parts, (part + 1) * out // parts) if parts > 1 else None
         return ops.linear(x, w("weight", out, features), w("bias", out) if has_bias else None, rows=rows)

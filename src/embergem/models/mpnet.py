@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weights
 
 BUILTIN_PROMPTS = None
 TRAINED_DIMENSIONS = ()
@@ -51,16 +51,14 @@ class Config:
         return self.max_position_embeddings - self.position_offset
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to last hidden states, (t, hidden_size)."""
     c, hidden, heads = config, config.hidden_size, config.num_attention_heads
 
-    def norm(x: Value, w: Weights[Weight]) -> Value:
+    def norm(x: Value, w: Weights) -> Value:
         return ops.norm(x, w("weight", hidden), bias=w("bias", hidden), kind="layer", eps=c.layer_norm_eps)
 
-    def linear(x: Value, w: Weights[Weight], out: int, features: int) -> Value:
+    def linear(x: Value, w: Weights, out: int, features: int) -> Value:
         return ops.linear(x, w("weight", out, features), w("bias", out))
 
     w = weights.under("embeddings.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of, rope_theta
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weights
 
 BUILTIN_PROMPTS = None
 TRAINED_DIMENSIONS = (768, 512, 256, 128, 64)
@@ -53,14 +53,12 @@ class Config:
         )
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to last hidden states, (t, hidden_size)."""
     c, hidden, inner = config, config.hidden_size, config.intermediate_size
     heads, d = c.num_attention_heads, hidden // c.num_attention_heads
 
-    def norm(x: Value, w: Weights[Weight]) -> Value:
+    def norm(x: Value, w: Weights) -> Value:
         return ops.norm(x, w("weight", hidden), bias=w("bias", hidden), kind="layer", eps=c.layer_norm_eps)
 
     w = weights.under("embeddings.")

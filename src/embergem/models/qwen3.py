@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of, rope_theta
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 BUILTIN_PROMPTS = None
 TRAINED_DIMENSIONS = range(32, 1 << 16)  # every size from 32 to the full one
@@ -50,9 +50,7 @@ class Config:
         )
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to last hidden states, (t, hidden_size)."""
     c, hidden = config, config.hidden_size
     heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim

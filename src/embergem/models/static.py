@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embergem.models.config import fields_of
-from embergem.ops import Batch_contra, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Ops, Value, Weights
 
 BUILTIN_PROMPTS = None
 TRAINED_DIMENSIONS = ()
@@ -30,8 +30,6 @@ class Config:
         return cls(vocab_size=read.need("vocab_size", int), hidden_size=read.need("hidden_size", int))
 
 
-def forward(
-    ops: Ops[Value, Weight, Batch_contra], config: Config, weights: Weights[Weight], batch: Batch_contra
-) -> Value:
+def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     """Ids to their rows of the table, (t, hidden_size)."""
     return ops.embed(batch, weights("embeddings", config.vocab_size, config.hidden_size))

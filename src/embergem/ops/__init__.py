@@ -1,84 +1,104 @@
-"""The vocabulary that models are written in.
+"""The operations that model files are written in, and the types that model files see.
 
-A model file calls these operations and nothing else, so that one definition serves every execution: `reference`
-(NumPy, eager, the specification) and `trace` (records a `Program` for the native executor).
+A model file calls these operations and nothing else. One definition therefore serves every backend: `ops.reference`
+computes in NumPy and is the specification; `ops.trace` records a `Program` for the native executor.
 
-Values are packed: `(tokens, features)` until `pool`, `(rows, features)` after it. Nothing is padded; where a row begins
-and ends comes with the `batch`. Everything an operation needs is given in its call; there are no globals.
+Values are packed: (tokens, features) before `pool`, (rows, features) after `pool`. Nothing is padded. The `batch` says
+where each row begins and ends. Each call receives everything that it needs; there are no globals.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 Norm = Literal["rms", "layer"]
 Gate = Literal["gelu_tanh", "gelu_erf", "silu"]
 Activation = Literal["gelu_tanh", "gelu_erf", "silu", "tanh", "relu", "sigmoid"]
 Pooling = Literal["mean", "cls", "last", "max"]
 
-Value = TypeVar("Value")  # an activation: (tokens, features) or (rows, features)
-Weight = TypeVar("Weight")  # a checkpoint tensor
-Weight_contra = TypeVar("Weight_contra", contravariant=True)  # the same, where it is only taken in
-Batch_contra = TypeVar("Batch_contra", contravariant=True)
+V = TypeVar("V")
+W = TypeVar("W")
+W_contra = TypeVar("W_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+
+
+class Value:
+    """An activation as a model sees it, (tokens, features) or (rows, features): opaque, passed between operations."""
+
+
+class Weight:
+    """A checkpoint tensor as a model sees it: opaque, passed to operations."""
+
+
+class Batch:
+    """The rows of a batch as a model sees them: opaque, passed to operations."""
 
 
 @dataclass(frozen=True, slots=True)
-class Weights(Generic[Weight]):
-    """Checkpoint tensors by name. A model states the shape it expects, so a misshapen tensor is caught by name."""
+class WeightLookup(Generic[W]):
+    """Checkpoint tensors by name. The caller states the expected shape, so that an error can name the tensor."""
 
-    lookup: Callable[[str, tuple[int, ...]], Weight]
+    lookup: Callable[[str, tuple[int, ...]], W]
     prefix: str = ""
 
-    def __call__(self, name: str, *shape: int) -> Weight:
+    def __call__(self, name: str, *shape: int) -> W:
         """Return the tensor `prefix + name`, which must have `shape`."""
         return self.lookup(self.prefix + name, shape)
 
-    def under(self, prefix: str) -> "Weights[Weight]":
-        """Return a view in which names are relative to `prefix`."""
-        return Weights(self.lookup, self.prefix + prefix)
+    def under(self, prefix: str) -> "WeightLookup[W]":
+        """Return a lookup in which names are relative to `prefix`."""
+        return WeightLookup(self.lookup, self.prefix + prefix)
 
 
-class Ops(Protocol[Value, Weight_contra, Batch_contra]):
-    """The operations. Shapes: t tokens, b rows of the batch, f features, h heads, d head_dim."""
+class Operations(Protocol[V, W_contra, B_contra]):
+    """The operations of a backend with values V, weights W and batches B.
+
+    Shapes: t tokens, b rows of the batch, f features, h heads, d head_dim.
+    """
 
     def embed(
         self,
-        batch: Batch_contra,
-        table: Weight_contra,
+        batch: B_contra,
+        table: W_contra,
         *,
-        positions: Weight_contra | None = None,
+        positions: W_contra | None = None,
         offset: int = 0,
-        types: Weight_contra | None = None,
-    ) -> Value:
-        """Look up ids in `table` (vocabulary, f), adding `types[0]` and `positions[offset + place in its row]`."""
+        types: W_contra | None = None,
+    ) -> V:
+        """Return the row of `table` (vocabulary, f) for each token id: (t, f).
+
+        With `types` (kinds, f), add its row 0. With `positions` (places, f), add its row `offset` + position of the
+        token in its row of the batch, counted from 0.
+        """
 
     def norm(
         self,
-        x: Value,
-        weight: Weight_contra | None = None,
+        x: V,
+        weight: W_contra | None = None,
         *,
         kind: Norm,
         eps: float,
-        bias: Weight_contra | None = None,
+        bias: W_contra | None = None,
         plus_one: bool = False,
         per_head: int | None = None,
-    ) -> Value:
-        """Normalise the features, or each group of `per_head` features; then times `weight` (or 1 + `weight`)."""
+    ) -> V:
+        """Normalise all features, or each group of `per_head` features, then multiply by `weight` and add `bias`.
 
-    def linear(
-        self, x: Value, weight: Weight_contra, bias: Weight_contra | None = None, *, rows: tuple[int, int] | None = None
-    ) -> Value:
-        """Return x · weightᵀ (+ bias); with `rows` only those rows i..j of `weight` and `bias` are used."""
+        With `plus_one` the factor is 1 + `weight`.
+        """
 
-    def rope(self, batch: Batch_contra, x: Value, *, head_dim: int, theta: float, dim: int | None = None) -> Value:
-        """Rotate the first `dim` (or all) features of each head, halves as pairs, by place · theta^(-2i/dim)."""
+    def linear(self, x: V, weight: W_contra, bias: W_contra | None = None, *, rows: tuple[int, int] | None = None) -> V:
+        """Return x · weightᵀ + bias. `weight` is (out, in); `rows` = (i, j) takes its rows i..j and those of `bias`."""
+
+    def rope(self, batch: B_contra, x: V, *, head_dim: int, theta: float) -> V:
+        """Rotate the features of each head by position · theta^(-2i/d); feature i is paired with feature i + d/2."""
 
     def attention(
         self,
-        batch: Batch_contra,
-        q: Value,
-        k: Value,
-        v: Value,
+        batch: B_contra,
+        q: V,
+        k: V,
+        v: V,
         *,
         heads: int,
         kv_heads: int,
@@ -86,30 +106,33 @@ class Ops(Protocol[Value, Weight_contra, Batch_contra]):
         scale: float,
         causal: bool = False,
         radius: int | None = None,
-        bias: Weight_contra | None = None,
-    ) -> Value:
-        """Attend within each row: key j counts for query i if |i - j| <= `radius` (and j <= i when `causal`).
+        bias: W_contra | None = None,
+    ) -> V:
+        """Attend within each row: query i sees key j if |i - j| <= `radius`, and j <= i when `causal`.
 
-        `bias` (buckets, h) adds to the scores the entry of the T5 bucket of j - i (bidirectional, distances to 128).
+        `bias` (buckets, h) adds to each score the entry for the T5 bucket of j - i (bidirectional, distances to 128).
         """
 
-    def glu(self, gate: Value, up: Value, *, kind: Gate) -> Value:
-        """Return activation(gate) * up."""
+    def glu(self, gate: V, up: V, *, kind: Gate) -> V:
+        """Return activation(gate) * up, with the activation `kind`."""
 
-    def activation(self, x: Value, *, kind: Activation) -> Value:
+    def activation(self, x: V, *, kind: Activation) -> V:
         """Apply `kind` to every element."""
 
-    def add(self, a: Value, b: Value) -> Value:
+    def add(self, a: V, b: V) -> V:
         """Return a + b."""
 
-    def mul(self, a: Value, b: Value) -> Value:
-        """Return a * b, element by element."""
-
-    def scale(self, x: Value, by: float | Weight_contra) -> Value:
+    def scale(self, x: V, by: float | W_contra) -> V:
         """Return x times a number, or times a checkpoint tensor of one element."""
 
-    def pool(self, batch: Batch_contra, x: Value, *, kind: Pooling) -> Value:
-        """Reduce each row's tokens to one vector: (t, f) -> (b, f). The mean of no tokens is zero."""
+    def pool(self, batch: B_contra, x: V, *, kind: Pooling) -> V:
+        """Reduce the tokens of each row to one vector: (t, f) -> (b, f). The mean of no tokens is zero."""
 
-    def normalise(self, x: Value) -> Value:
-        """Divide by the Euclidean norm (at least 1e-12)."""
+    def normalise(self, x: V) -> V:
+        """Divide each vector by its Euclidean norm, or by 1e-12 if the norm is smaller."""
+
+
+Ops: TypeAlias = Operations[Value, Weight, Batch]
+"""The operations as a model sees them."""
+Weights: TypeAlias = WeightLookup[Weight]
+"""Checkpoint tensors by name as a model sees them."""

@@ -1,4 +1,4 @@
-"""The operations in NumPy, eager and obviously right: the specification that every kernel is tested against."""
+"""The operations in NumPy, written to be read: the specification that every kernel is tested against."""
 
 import math
 from dataclasses import dataclass
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.ops import Activation, Gate, Norm, Pooling
+from embergem.ops import Activation, Gate, Norm, Operations, Pooling
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Packed rows: `ids` (t,) and `cu_seqlens` (b + 1,), the offsets at which rows begin."""
+    """Packed rows: token `ids` (t,) and `cu_seqlens` (b + 1,), the offset of each row, then t."""
 
     ids: NDArray[np.uint32]
     cu_seqlens: NDArray[np.uint32]
 
     def spans(self) -> list[slice]:
-        """The tokens of each row."""
+        """Return the slice of the tokens of each row."""
         return [slice(int(i), int(j)) for i, j in zip(self.cu_seqlens[:-1], self.cu_seqlens[1:], strict=True)]
 
-    def places(self) -> NDArray[np.int64]:
-        """Each token's place in its own row, from 0; shape (t,)."""
+    def positions(self) -> NDArray[np.int64]:
+        """Return the position of each token in its row, counted from 0; shape (t,)."""
         return np.concatenate([np.arange(span.stop - span.start) for span in self.spans()])
 
 
-class Reference:
-    """Implements `embergem.ops.Ops` on float32 arrays."""
+class Reference(Operations[Array, Array, Batch]):
+    """Computes the operations on float32 arrays."""
 
     def embed(
         self,
@@ -39,12 +39,12 @@ class Reference:
         offset: int = 0,
         types: Array | None = None,
     ) -> Array:
-        """See `Ops.embed`."""
+        """See `Operations.embed`."""
         x = table[batch.ids]
         if types is not None:
             x = x + types[0]
         if positions is not None:
-            x = x + positions[offset + batch.places()]
+            x = x + positions[offset + batch.positions()]
         return x
 
     def norm(
@@ -58,7 +58,7 @@ class Reference:
         plus_one: bool = False,
         per_head: int | None = None,
     ) -> Array:
-        """See `Ops.norm`; the statistics are over the last axis."""
+        """See `Operations.norm`; the statistics are over the last axis."""
         y = x.reshape(len(x), -1, per_head or x.shape[1])
         if kind == "layer":
             y = y - y.mean(axis=-1, keepdims=True)
@@ -73,21 +73,20 @@ class Reference:
     def linear(
         self, x: Array, weight: Array, bias: Array | None = None, *, rows: tuple[int, int] | None = None
     ) -> Array:
-        """See `Ops.linear`; `weight` is (out, in)."""
+        """See `Operations.linear`; `weight` is (out, in)."""
         part = slice(*rows) if rows else slice(None)
         y = x @ weight[part].T
         return y if bias is None else y + bias[part]
 
-    def rope(self, batch: Batch, x: Array, *, head_dim: int, theta: float, dim: int | None = None) -> Array:
-        """See `Ops.rope`. Angles are float32 products of float32 frequencies, as in the published implementation."""
-        dim = dim or head_dim
-        half = dim // 2
-        frequencies = (1.0 / theta ** (np.arange(0, dim, 2) / dim)).astype(np.float32)
-        angles = batch.places().astype(np.float32)[:, None, None] * frequencies  # (t, 1, half)
+    def rope(self, batch: Batch, x: Array, *, head_dim: int, theta: float) -> Array:
+        """See `Operations.rope`. Angles are float32 products of float32 frequencies, as in transformers."""
+        half = head_dim // 2
+        frequencies = (1.0 / theta ** (np.arange(0, head_dim, 2) / head_dim)).astype(np.float32)
+        angles = batch.positions().astype(np.float32)[:, None, None] * frequencies  # (t, 1, half)
         cos, sin = np.cos(angles), np.sin(angles)
         heads = x.reshape(len(x), -1, head_dim)
-        a, b, rest = heads[..., :half], heads[..., half:dim], heads[..., dim:]
-        return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1).reshape(x.shape)
+        a, b = heads[..., :half], heads[..., half:]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
 
     def attention(
         self,
@@ -104,7 +103,7 @@ class Reference:
         radius: int | None = None,
         bias: Array | None = None,
     ) -> Array:
-        """See `Ops.attention`; kv head g serves the query heads g·h/kv_heads and following."""
+        """See `Operations.attention`; query head i uses key-value head i // (heads // kv_heads)."""
         out = np.empty((len(q), heads * head_dim), dtype=np.float32)
         for span in batch.spans():
             n = span.stop - span.start
@@ -127,11 +126,11 @@ class Reference:
         return out
 
     def glu(self, gate: Array, up: Array, *, kind: Gate) -> Array:
-        """See `Ops.glu`."""
+        """See `Operations.glu`."""
         return self.activation(gate, kind=kind) * up
 
     def activation(self, x: Array, *, kind: Activation) -> Array:
-        """See `Ops.activation`."""
+        """See `Operations.activation`."""
         match kind:
             case "gelu_tanh":
                 inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
@@ -143,7 +142,8 @@ class Reference:
             case "silu":
                 return x * self.activation(x, kind="sigmoid")
             case "sigmoid":
-                sigmoid: Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))  # this form cannot overflow
+                # Unlike 1 / (1 + exp(-x)), this form cannot overflow.
+                sigmoid: Array = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))
                 return sigmoid
             case "tanh":
                 return np.tanh(x)
@@ -151,19 +151,15 @@ class Reference:
                 return np.maximum(x, np.float32(0))
 
     def add(self, a: Array, b: Array) -> Array:
-        """See `Ops.add`."""
+        """See `Operations.add`."""
         return a + b
 
-    def mul(self, a: Array, b: Array) -> Array:
-        """See `Ops.mul`."""
-        return a * b
-
     def scale(self, x: Array, by: float | Array) -> Array:
-        """See `Ops.scale`."""
+        """See `Operations.scale`."""
         return x * np.float32(by.item() if isinstance(by, np.ndarray) else by)
 
     def pool(self, batch: Batch, x: Array, *, kind: Pooling) -> Array:
-        """See `Ops.pool`; the mean counts every token of the row, special and prompt tokens included."""
+        """See `Operations.pool`; the mean counts every token of the row, special and prompt tokens included."""
         rows = [x[span] for span in batch.spans()]
         match kind:
             case "mean":
@@ -176,21 +172,23 @@ class Reference:
                 return np.stack([row.max(axis=0) for row in rows])
 
     def normalise(self, x: Array) -> Array:
-        """See `Ops.normalise`."""
+        """See `Operations.normalise`."""
         length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
         unit: Array = x / np.maximum(length, np.float32(1e-12))
         return unit
 
 
 def relative_buckets(distance: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:
-    """T5's bidirectional buckets: half of them for keys behind the query; near ones exact, far ones logarithmic to 128.
+    """Return T5's bidirectional bucket of each `distance`, key position minus query position.
 
-    Source: Raffel et al. 2020, section 2.1, as MPNet uses it. `distance` is key minus query.
+    The upper half of the buckets is for keys after the query. In each half, the first half of the buckets holds one
+    distance each; the others grow logarithmically and end at 128. Source: Raffel et al. 2020, section 2.1; MPNet uses
+    the same buckets.
     """
     side = buckets // 2
     exact = side // 2
     near = np.abs(distance)
-    far = np.maximum(near, 1).astype(np.float32)  # 1 only where `near` is chosen anyway
+    far = np.maximum(near, 1).astype(np.float32)  # keeps log() finite; where it changes `near`, `near` is chosen below
     growth = np.log(far / np.float32(exact)) / np.float32(math.log(128 / exact)) * np.float32(side - exact)
     logarithmic = np.minimum(exact + growth.astype(np.int64), side - 1)
     return np.where(distance > 0, side, 0) + np.where(near < exact, near, logarithmic)

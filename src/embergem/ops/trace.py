@@ -1,45 +1,45 @@
-"""Records the operations a model calls instead of computing them."""
+"""A backend that records the operations that a model calls, for `program.build` to make a program of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from embergem.errors import CorruptCheckpoint
-from embergem.ops import Activation, Gate, Norm, Pooling, Weights
+from embergem.ops import Activation, Gate, Norm, Operations, Pooling, WeightLookup
 
 Axis = Literal["tokens", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint tensor of `shape`, or its rows i..j."""
+    """A checkpoint tensor of `shape`, or its rows i..j if `rows` is (i, j)."""
 
     tensor: str
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
 
     def taken(self) -> tuple[int, ...]:
-        """The shape of what is taken."""
+        """Return the shape of the rows that are used."""
         return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class WeightSpec:
-    """A weight: its sources one below the other, plus `add`."""
+    """A weight of a program: the rows of its sources concatenated, plus `add`."""
 
     sources: tuple[Source, ...]
     add: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape after concatenation."""
+        """The shape after concatenation."""
         parts = [source.taken() for source in self.sources]
         return (sum(part[0] for part in parts), *parts[0][1:])
 
 
 @dataclass(frozen=True, slots=True)
 class TracedValue:
-    """A value that a recorded step will make."""
+    """The result of a recorded call: `width` features for each token or row."""
 
     index: int
     width: int
@@ -48,12 +48,12 @@ class TracedValue:
 
 @dataclass(frozen=True, slots=True)
 class TracedBatch:
-    """Stands for the batch: a program never depends on what is in it."""
+    """Stands for any batch: a program does not depend on the rows that it runs on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One call: what `rewrite` and `plan` turn into steps."""
+    """One recorded call, which `program.rewrite` and `program.plan` turn into a step."""
 
     op: str
     out: TracedValue
@@ -63,8 +63,8 @@ class Recorded:
 
 
 @dataclass(slots=True)
-class Trace:
-    """Implements `embergem.ops.Ops` by recording; `calls` is the result."""
+class Trace(Operations[TracedValue, Source, TracedBatch]):
+    """Records each operation in `calls`."""
 
     calls: list[Recorded] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Trace:
         offset: int = 0,
         types: Source | None = None,
     ) -> TracedValue:
-        """See `Ops.embed`."""
+        """See `Operations.embed`."""
         weights = {"table": table, "positions": positions, "types": types}
         return self._record("embed", (), table.shape[1], "tokens", weights, offset=offset)
 
@@ -92,7 +92,7 @@ class Trace:
         plus_one: bool = False,
         per_head: int | None = None,
     ) -> TracedValue:
-        """See `Ops.norm`; adding 1 to the weight happens once, when it is loaded."""
+        """See `Operations.norm`; the 1 of `plus_one` is added to the weight once, when the weight is loaded."""
         weights: dict[str, Source | WeightSpec | None] = {"weight": weight, "bias": bias}
         if weight is not None and plus_one:
             weights["weight"] = WeightSpec((weight,), add=1.0)
@@ -101,22 +101,21 @@ class Trace:
     def linear(
         self, x: TracedValue, weight: Source, bias: Source | None = None, *, rows: tuple[int, int] | None = None
     ) -> TracedValue:
-        """See `Ops.linear`."""
+        """See `Operations.linear`."""
         if rows is not None:
             weight = Source(weight.tensor, weight.shape, rows)
             bias = None if bias is None else Source(bias.tensor, bias.shape, rows)
         if weight.shape[1] != x.width:
             raise CorruptCheckpoint(
-                f"{weight.tensor} takes {weight.shape[1]} features where the step before it gives {x.width}: the "
-                "sizes in config.json and in the modules contradict each other"
+                f"The linear layer {weight.tensor} takes {weight.shape[1]} features, but the step before it gives "
+                f"{x.width}. The sizes in config.json and in modules.json contradict each other; take both files from "
+                "the same model."
             )
         return self._record("linear", (x,), weight.taken()[0], x.axis, {"weight": weight, "bias": bias})
 
-    def rope(
-        self, batch: TracedBatch, x: TracedValue, *, head_dim: int, theta: float, dim: int | None = None
-    ) -> TracedValue:
-        """See `Ops.rope`."""
-        return self._record("rope", (x,), x.width, x.axis, {}, head_dim=head_dim, theta=theta, dim=dim or head_dim)
+    def rope(self, batch: TracedBatch, x: TracedValue, *, head_dim: int, theta: float) -> TracedValue:
+        """See `Operations.rope`. The program format has `dim`, the features of a head that are rotated: all of them."""
+        return self._record("rope", (x,), x.width, x.axis, {}, head_dim=head_dim, theta=theta, dim=head_dim)
 
     def attention(
         self,
@@ -133,40 +132,36 @@ class Trace:
         radius: int | None = None,
         bias: Source | None = None,
     ) -> TracedValue:
-        """See `Ops.attention`."""
+        """See `Operations.attention`."""
         return self._record(
             "attention", (q, k, v), heads * head_dim, "tokens", {"bias": bias},
             heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=scale, causal=causal, radius=radius,
         )  # fmt: skip
 
     def glu(self, gate: TracedValue, up: TracedValue, *, kind: Gate) -> TracedValue:
-        """See `Ops.glu`."""
+        """See `Operations.glu`."""
         return self._record("glu", (gate, up), gate.width, gate.axis, {}, kind=kind)
 
     def activation(self, x: TracedValue, *, kind: Activation) -> TracedValue:
-        """See `Ops.activation`."""
+        """See `Operations.activation`."""
         return self._record("activation", (x,), x.width, x.axis, {}, kind=kind)
 
     def add(self, a: TracedValue, b: TracedValue) -> TracedValue:
-        """See `Ops.add`."""
+        """See `Operations.add`."""
         return self._record("add", (a, b), a.width, a.axis, {})
 
-    def mul(self, a: TracedValue, b: TracedValue) -> TracedValue:
-        """See `Ops.mul`."""
-        return self._record("mul", (a, b), a.width, a.axis, {})
-
     def scale(self, x: TracedValue, by: float | Source) -> TracedValue:
-        """See `Ops.scale`."""
+        """See `Operations.scale`."""
         if isinstance(by, Source):
             return self._record("scale", (x,), x.width, x.axis, {"by": by})
         return self._record("scale", (x,), x.width, x.axis, {}, by=float(by))
 
     def pool(self, batch: TracedBatch, x: TracedValue, *, kind: Pooling) -> TracedValue:
-        """See `Ops.pool`."""
+        """See `Operations.pool`."""
         return self._record("pool", (x,), x.width, "rows", {}, kind=kind)
 
     def normalise(self, x: TracedValue) -> TracedValue:
-        """See `Ops.normalise`."""
+        """See `Operations.normalise`."""
         return self._record("normalise", (x,), x.width, x.axis, {})
 
     def _record(
@@ -189,7 +184,7 @@ class Trace:
         return out
 
 
-def traced_weights() -> Weights[Source]:
-    """Weights for tracing: each lookup is the name and shape the model stated."""
+def traced_weights() -> WeightLookup[Source]:
+    """Return a lookup for tracing: it answers with the name and the shape that the model stated."""
     lookup: Callable[[str, tuple[int, ...]], Source] = Source
-    return Weights(lookup)
+    return WeightLookup(lookup)

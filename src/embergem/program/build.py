@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from embergem.models import Family
-from embergem.models.head import Module, apply
-from embergem.ops.trace import Trace, TracedBatch, TracedValue, WeightSpec, traced_weights
+from embergem.models.head import Module
+from embergem.ops.trace import Trace, TracedBatch, WeightSpec, traced_weights
 from embergem.program.plan import plan
 from embergem.program.program import Program, Step, program_key
 from embergem.program.rewrite import rewrite
@@ -12,10 +12,8 @@ from embergem.program.rewrite import rewrite
 
 def build(family: Family, head: Sequence[Module]) -> Program:
     """Trace body and head once, fuse neighbours, plan the buffers."""
-    trace, batch, weights = Trace(), TracedBatch(), traced_weights()
-    hidden: TracedValue = family.forward(trace, family.config, weights, batch)
-    output = apply(trace, head, weights, batch, hidden)
-
+    trace = Trace()
+    output = family.vectors(head, trace, traced_weights(), TracedBatch())
     state = rewrite(trace.calls)
     placed = plan(state, output)
     specs: dict[WeightSpec, int] = {}

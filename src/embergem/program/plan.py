@@ -6,7 +6,7 @@ from embergem.ops.trace import Recorded, TracedValue
 from embergem.program.program import Buffer, Operand
 from embergem.program.rewrite import Calls
 
-OVERWRITES = {"norm": -1, "rope": 0, "activation": 0, "glu": 0, "add": 0, "mul": 0, "scale": 0, "normalise": 0}
+OVERWRITES = {"norm": -1, "rope": 0, "activation": 0, "glu": 0, "add": 0, "scale": 0, "normalise": 0}
 """Operations that may write over an input of their own, and which: -1 is the residual of a norm where it has one."""
 
 
