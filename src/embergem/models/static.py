@@ -1,7 +1,9 @@
 """Static models (Model2Vec, the potion family): a table of token vectors, and their mean.
 
-There is no transformer. A text gets no special tokens and loses the ones its tokenizer doesn't know; what is left is
-looked up and averaged. A text with nothing left has the zero vector.
+There is no transformer. A text gets no special tokens, and tokens that the tokenizer does not know are dropped. The
+vectors of the remaining tokens are averaged; the vector of a text with no tokens is zero.
+
+Separate because each model family is one file.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""From a model family and a head to the program the executor runs."""
+"""Build the program of a model: trace its family and head, fuse steps, assign buffers.
+
+Separate because the other modules of this package know traces and programs, and only this one knows model families.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""The cost of a program: floating point operations of a batch, and bytes of packed weights."""
+"""The cost of a program: floating point operations of a batch, and bytes of packed weights.
+
+Separate because only measurements and memory budgets use it; neither building nor running a program does.
+"""
 
 import math
 from collections.abc import Sequence

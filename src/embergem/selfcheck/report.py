@@ -1,4 +1,7 @@
-"""The outcome of a check, in the shape that `embergem doctor` prints too."""
+"""The report of a self-check: its findings and their status.
+
+Separate because `embergem doctor` and the engine read reports without importing the probes.
+"""
 
 from typing import Literal
 
