@@ -26,8 +26,8 @@ from rounds import side_by_side
 from embergem import __version__
 from embergem.cli.bench import LATENCY_RUNS, loads, short_query
 from embergem.engine import Engine
+from embergem.engine.calibration import cosines
 from embergem.hub.resolve import resolve
-from embergem.program.batch import cosines
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")
 DRAWN = ("float32", "int16")

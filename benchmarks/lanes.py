@@ -31,7 +31,7 @@ from random_gemma import assets  # noqa: E402
 from embergem import __version__  # noqa: E402
 from embergem.checkpoint.checkpoint import Location  # noqa: E402
 from embergem.engine import Engine, Request  # noqa: E402
-from embergem.engine.vector_cache import Cache  # noqa: E402
+from embergem.engine.vector_cache import VectorCache  # noqa: E402
 from embergem.hub.resolve import resolve  # noqa: E402
 
 WORDS = ("carbon", "lattice", "ocean", "violin", "harvest", "copper", "meadow", "signal", "thunder", "archive")
@@ -157,7 +157,7 @@ def measure(location: Location, dtype: str, first: bool) -> dict[str, Any]:
         }
         if first:
             calm()
-    with Engine.load(location, dtype=dtype, cache=Cache(2**26)) as engine:
+    with Engine.load(location, dtype=dtype, cache=VectorCache(2**26)) as engine:
         if first:
             urgent()
         result["cached_queries_per_second"] = round(cached(engine, queries[0]))

@@ -1,35 +1,44 @@
-"""The nouns that every entry point and the engine share."""
+"""Types that every entry point and the engine share: `Request`, `Row`, `Result`, and arrays of ids and vectors.
+
+`Request`, `Row` and `Result` are msgspec structs: making or copying one takes 0.2 µs, a frozen dataclass 2 to 4 µs.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+"""Vectors, shape `(rows, dimensions)`; one vector has shape `(dimensions,)`."""
 
 Ids = NDArray[np.uint32]
+"""Token ids of one row or of a packed batch, or offsets into a packed batch; one-dimensional."""
 
 Lane = Literal["interactive", "bulk"]
-"""How urgent a request is: "interactive" goes first, "bulk" has a guaranteed share of the rest."""
+"""Priority class of a request: interactive requests run first; bulk requests have a guaranteed share of the time."""
 
 LANES: tuple[Lane, ...] = ("interactive", "bulk")
-"""From the most urgent on."""
+"""All lanes, most urgent first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a caller wants embedded.
+class Request(msgspec.Struct, frozen=True):
+    """Inputs to embed, and how to embed them. Copy with changes by `msgspec.structs.replace`.
 
-    Exactly one of `texts` and `ids` is set; neither is empty. `task` is a name or alias as the caller wrote it;
-    `titles` has one entry a text. `dimensions` asks for a Matryoshka cut. `truncate` permits cutting to the limit.
-
-    `lane` is how urgent it is at most: what is large is bulk whatever it says, since nobody waits interactively for
-    that much. Within a lane, `tenant`s share by tokens. `deadline` is a time of `time.monotonic()` after which nobody
-    wants the answer. With `blocking` the caller does nothing until the answer is there: what is small may be computed
-    on its thread. `admit` is told the tokens once they are counted and before they are queued, on the thread that
-    submits: what it raises refuses the request.
+    Attributes:
+        texts, ids: The inputs: texts, or rows of token ids. Exactly one of the two is set, and it is not empty.
+        task: Name or alias of a task, as the caller wrote it; its prompt goes around each text.
+        titles: One title a text, or None; for tasks whose prompt has a place for a title.
+        dimensions: Cut the vectors to this size (Matryoshka); None keeps the full size.
+        truncate: Cut inputs to the token limit instead of refusing them.
+        lane: The lane to run in. The engine moves a request with many tokens to the bulk lane.
+        tenant: Tenants share a lane by tokens; see `engine.scheduler`.
+        deadline: Time of `time.monotonic()` after which the request fails with `DeadlineExceeded`.
+        blocking: The caller waits for the result on the submitting thread, so the engine may compute a small request
+            there.
+        admit: Called with the token count before the rows are queued, on the submitting thread and under the engine's
+            lock. The request is refused with the exception that it raises.
     """
 
     texts: Sequence[str] | None = None
@@ -45,7 +54,7 @@ class Request:
     admit: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
-        """Number of inputs."""
+        """Return the number of inputs."""
         return len(self.texts or self.ids or ())
 
     @property
@@ -54,9 +63,13 @@ class Request:
         return sum(map(len, self.texts or self.ids or ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One tokenized input: `ids` as the model reads them, `length` the tokens it had before any cut."""
+class Row(msgspec.Struct, frozen=True):
+    """One tokenized input.
+
+    Attributes:
+        ids: The token ids that the model reads, special tokens included, shape `(tokens,)`.
+        length: Number of tokens before truncation.
+    """
 
     ids: Ids
     length: int
@@ -67,11 +80,13 @@ class Row:
         return self.length > len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Vectors in input order, shape `(n, dimensions)`, and what was read to make them.
+class Result(msgspec.Struct, frozen=True):
+    """The vectors of a request.
 
-    `cached` are the indices of the inputs whose vectors were known before.
+    Attributes:
+        vectors: One vector an input, in input order, shape `(inputs, dimensions)`.
+        rows: The tokenized inputs.
+        cached: Indices of the inputs whose vectors came from the cache.
     """
 
     vectors: Vectors
@@ -80,15 +95,27 @@ class Result:
 
     @property
     def tokens(self) -> int:
-        """Tokens the model read, special tokens included."""
-        return sum(self.counts)
+        """Tokens of all inputs after truncation, special tokens included."""
+        return sum(len(row.ids) for row in self.rows)
 
     @property
     def counts(self) -> list[int]:
-        """Tokens that the model read of each input."""
+        """Tokens of each input after truncation."""
         return [len(row.ids) for row in self.rows]
 
     @property
     def truncated(self) -> list[int]:
         """Indices of the inputs that were cut."""
-        return [index for index, row in enumerate(self.rows) if row.truncated]
+        return [index for index, row in enumerate(self.rows) if row.length > len(row.ids)]
+
+
+def pack(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Ids]:
+    """Concatenate rows to one packed batch: token ids `(tokens,)` and row offsets `cu_seqlens` `(rows + 1,)`.
+
+    >>> pack([[5, 6], [7]])
+    (array([5, 6, 7], dtype=uint32), array([0, 2, 3], dtype=uint32))
+    """
+    if len(rows) == 1:  # most requests are one query: np.concatenate and np.cumsum would take 4 µs
+        return np.asarray(rows[0], dtype=np.uint32), np.array((0, len(rows[0])), dtype=np.uint32)
+    ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])
+    return ids, np.cumsum([0, *map(len, rows)]).astype(np.uint32)

@@ -19,10 +19,10 @@ from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
 from embergem.engine import Engine, Request
+from embergem.engine.calibration import cosines
 from embergem.engine.fingerprint import of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
 from embergem.hub.resolve import resolve
-from embergem.program.batch import cosines
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
 

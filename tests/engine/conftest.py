@@ -4,7 +4,7 @@ import pytest
 from looping import Compute
 
 from embergem.engine.loop import Loop
-from embergem.engine.vector_cache import Cache
+from embergem.engine.vector_cache import VectorCache
 
 
 @pytest.fixture
@@ -34,4 +34,4 @@ def loop(make):
 
 @pytest.fixture
 def caching(make):
-    return make(cache=Cache(2**16))
+    return make(cache=VectorCache(2**16))

@@ -8,9 +8,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from embergem.engine.disk_cache import AT_ONCE, Disk
-from embergem.engine.vector_cache import ENTRY_BYTES, Cache, key
+from embergem.engine.disk_cache import QUERY_KEYS, DiskCache
+from embergem.engine.vector_cache import ENTRY_OVERHEAD, VectorCache, row_keys
 from embergem.errors import UnsupportedOption
+from embergem.types import Row
 
 
 def vector(value):
@@ -18,7 +19,7 @@ def vector(value):
 
 
 def test_the_least_recently_used_make_room():
-    cache = Cache(3 * (16 + ENTRY_BYTES))
+    cache = VectorCache(3 * (16 + ENTRY_OVERHEAD))
     cache.put((name, vector(number)) for number, name in enumerate([b"a", b"b", b"c"]))
     assert cache.get(b"a")[0] == 0
     cache.put([(b"d", vector(3))])
@@ -28,32 +29,33 @@ def test_the_least_recently_used_make_room():
 
 
 def test_nothing_is_kept_that_is_larger_than_the_cache():
-    cache = Cache(100)
+    cache = VectorCache(100)
     cache.put([(b"a", vector(1))])
     assert (len(cache), cache.used) == (0, 0)
 
 
 def test_what_is_kept_is_a_copy():
-    cache, batch = Cache(2**16), np.ones((2, 4), dtype=np.float32)
+    cache, batch = VectorCache(2**16), np.ones((2, 4), dtype=np.float32)
     cache.put([(b"a", batch[0])])
     batch[:] = 7
     assert cache.get(b"a").tolist() == [1, 1, 1, 1]
 
 
-def test_names_depend_on_space_and_ids():
+def test_keys_depend_on_space_and_ids():
     ids = np.array([1, 2, 3], dtype=np.uint32)
-    names = {key(b"s", ids), key(b"t", ids), key(b"s", ids[:2]), key(b"s", ids[::-1].copy())}
-    assert len(names) == 4
-    assert key(b"s", ids.copy()) in names
+    rows = [Row(ids, 3), Row(ids[:2], 2), Row(ids[::-1].copy(), 3)]
+    keys = {*row_keys(b"s", rows), *row_keys(b"t", rows[:1])}
+    assert len(keys) == 4
+    assert row_keys(b"s", [Row(ids.copy(), 9)])[0] in keys
 
 
 def test_rows_on_disk_outlive_the_process(tmp_path):
     path = tmp_path / "sub" / "vectors.db"
-    first = Cache(2**16, path)
+    first = VectorCache(2**16, path)
     first.save([(b"a", vector(1)), (b"b", vector(2))])
     assert first.get(b"a") is None  # saving is one thing, keeping in memory another
     first.close()
-    second = Cache(2**16, path)
+    second = VectorCache(2**16, path)
     assert {name: row.tolist() for name, row in second.find([b"a", b"b", b"c"]).items()} == {
         b"a": [1] * 4,
         b"b": [2] * 4,
@@ -66,8 +68,8 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
     path = tmp_path / "vectors.db"
     code = (
         "import os, signal, sys, pathlib, numpy as np\n"
-        "from embergem.engine.vector_cache import Cache\n"
-        "cache = Cache(2**20, pathlib.Path(sys.argv[1]))\n"
+        "from embergem.engine.vector_cache import VectorCache\n"
+        "cache = VectorCache(2**20, pathlib.Path(sys.argv[1]))\n"
         "for number in range(50):\n"
         "    cache.save([(b'%d' % number, np.full(64, number, dtype=np.float32))])\n"
         "    if number == 30:\n"
@@ -76,14 +78,14 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
-    cache = Cache(2**20, path)
+    cache = VectorCache(2**20, path)
     found = cache.find([b"%d" % number for number in range(50)])
     assert {int(name): set(row.tolist()) for name, row in found.items()} == {n: {float(n)} for n in range(31)}
     cache.close()
 
 
 def test_the_oldest_rows_leave_a_full_disk(tmp_path):
-    disk = Disk(tmp_path / "vectors.db", 100 * 16)
+    disk = DiskCache(tmp_path / "vectors.db", 100 * 16)
     for number in range(300):
         disk.put([(b"%d" % number, vector(number))])
     there = sorted(int(name) for name in disk.get([b"%d" % number for number in range(300)]))
@@ -93,9 +95,9 @@ def test_the_oldest_rows_leave_a_full_disk(tmp_path):
 
 
 def test_a_row_is_read_while_others_are_written(tmp_path):
-    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.put([(b"a", vector(1))])
-    with disk._writing:  # as through the whole of `put`
+    with disk._write_lock:  # as through the whole of `put`
         disk._connection.execute("BEGIN IMMEDIATE")
         disk._connection.execute("DELETE FROM vectors")
         assert disk.get([b"a"])[b"a"].tolist() == [1] * 4
@@ -104,34 +106,34 @@ def test_a_row_is_read_while_others_are_written(tmp_path):
 
 
 def test_a_write_deletes_few_rows_and_later_ones_the_rest(tmp_path):
-    path, many = tmp_path / "vectors.db", 5 * AT_ONCE
+    path, many = tmp_path / "vectors.db", 5 * QUERY_KEYS
     names = [b"%d" % number for number in range(many)]
-    with closing(Disk(path, 2**20)) as large:
+    with closing(DiskCache(path, 2**20)) as large:
         large.put((name, vector(1)) for name in names)
-    with closing(Disk(path, 16 * AT_ONCE)) as small:
+    with closing(DiskCache(path, 16 * QUERY_KEYS)) as small:
         left = many
-        while left > AT_ONCE:
+        while left > QUERY_KEYS:
             small.put([(b"new", vector(2))])
             there = len(small.get(names))
-            assert 0 < left - there <= AT_ONCE + 1
+            assert 0 < left - there <= QUERY_KEYS + 1
             left = there
         assert small.get([b"new"])[b"new"].tolist() == [2] * 4
 
 
 def test_the_size_is_that_of_all_processes_and_of_files_that_did_not_note_it(tmp_path):
     path = tmp_path / "vectors.db"
-    with closing(Disk(path, 2**20)) as first, closing(Disk(path, 10 * 16)) as second:
+    with closing(DiskCache(path, 2**20)) as first, closing(DiskCache(path, 10 * 16)) as second:
         first.put((b"%d" % number, vector(number)) for number in range(8))
         first.put((b"%d" % number, vector(number)) for number in range(8))  # again: it is no larger for that
         second.put((b"%d" % number, vector(number)) for number in range(8, 12))
         assert sorted(int(name) for name in first.get([b"%d" % number for number in range(12)])) == list(range(2, 12))
         second._connection.executescript("DROP TABLE size; DROP TRIGGER came; DROP TRIGGER went; DROP TRIGGER changed")
-    with closing(Disk(path, 10 * 16)) as old:
+    with closing(DiskCache(path, 10 * 16)) as old:
         assert list(old._connection.execute("SELECT bytes FROM size")) == [(160,)]
 
 
 def test_a_damaged_row_is_not_answered(tmp_path, caplog):
-    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.put([(b"a", vector(1)), (b"b", vector(2))])
     disk._connection.execute("UPDATE vectors SET vector = zeroblob(16) WHERE key = ?", (b"a",))
     assert list(disk.get([b"a", b"b"])) == [b"b"]
@@ -145,11 +147,11 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("not a database " * 100)
     with pytest.raises(UnsupportedOption, match=r"notes\.txt cannot be used as a cache"):
-        Cache(2**16, path)
+        VectorCache(2**16, path)
 
 
 def test_a_disk_that_fails_later_costs_only_time(tmp_path, caplog):
-    disk = Disk(tmp_path / "vectors.db", 2**20)
+    disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.close()
     disk.put([(b"a", vector(1))])
     assert disk.get([b"a"]) == {}

@@ -12,7 +12,7 @@ from looping import hold, rows, submit
 from embergem.engine import bisect, inflight, known, work
 from embergem.engine import loop as loop_module
 from embergem.engine.loop import Loop
-from embergem.engine.vector_cache import Cache
+from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled
 
 
@@ -52,7 +52,7 @@ def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
 
 
 def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
-    loop = make(cache=Cache(10**6))
+    loop = make(cache=VectorCache(10**6))
     compute.fail = KeyboardInterrupt()
     compute.gates["interactive"].clear()
     raised = []
@@ -78,7 +78,7 @@ def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
 
 def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, compute):
     """Ctrl-C reaches the caller's thread when the rows are settled, and the first of three requests is answered."""
-    loop = make(cache=Cache(2**16))
+    loop = make(cache=VectorCache(2**16))
     hold(compute, loop, "bulk", 5)
     in_bulk = submit(loop, 3, lane="bulk")
     compute.gates["interactive"].clear()
@@ -143,7 +143,7 @@ def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_o
     while interrupted:
         number += 1
         joined.clear()
-        with contextlib.closing(Loop(computed, 1, 10, "test", cache=Cache(2**16))) as loop:
+        with contextlib.closing(Loop(computed, 1, 10, "test", cache=VectorCache(2**16))) as loop:
             interrupted = False
             try:
                 with Interrupting(number):

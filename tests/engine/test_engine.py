@@ -7,7 +7,7 @@ from goldens import golden, pack
 from embergem.checkpoint.checkpoint import Location
 from embergem.engine import Engine, Request, calibration
 from embergem.engine.engine import cut, in_words
-from embergem.engine.vector_cache import Cache
+from embergem.engine.vector_cache import VectorCache
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
 
 
@@ -42,7 +42,7 @@ def test_positions_end_where_their_table_does(tiny):
 
 
 def test_a_cached_answer_is_there_at_once_and_has_the_same_bits(tiny):
-    cache = Cache(2**20)
+    cache = VectorCache(2**20)
     with Engine.load(Location("tiny", tiny), cache=cache) as engine:
         first = engine.embed(Request(texts=["a", "b", "a"]))
         future = engine.submit(Request(texts=["b", "new", "a"]))
@@ -111,7 +111,7 @@ def test_the_executor_knows_two_lanes():
 def test_the_size_of_a_batch_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     with Engine.load(Location("tiny", tiny)) as engine:
-        assert engine.stats().max_batch_tokens in calibration.SIZES
+        assert engine.stats().max_batch_tokens in calibration.BATCH_SIZES
     [note] = (tmp_path / "budget").iterdir()
     note.write_text("640")
     with Engine.load(Location("tiny", tiny)) as engine:

@@ -14,7 +14,7 @@ import pytest
 from looping import Compute, hold, rows, submit
 
 from embergem.engine.loop import Loop
-from embergem.engine.vector_cache import Cache
+from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
 
 
@@ -48,7 +48,7 @@ class Spoiling(Compute):
 @pytest.mark.parametrize("cache", [None, 2**16])
 def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(cache):
     compute = Spoiling()
-    loop = Loop(compute, 1, 100, "test", cache=None if cache is None else Cache(cache))
+    loop = Loop(compute, 1, 100, "test", cache=None if cache is None else VectorCache(cache))
     with contextlib.closing(loop):
         hold(compute, loop)
         good = [submit(loop, 1, 2), submit(loop, 3), submit(loop, 4, 5)]
@@ -74,7 +74,7 @@ def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
 
 def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_was_in():
     compute = Spoiling()
-    with contextlib.closing(Loop(compute, 1, 10, "test", cache=Cache(2**16))) as loop:
+    with contextlib.closing(Loop(compute, 1, 10, "test", cache=VectorCache(2**16))) as loop:
         with pytest.raises(NonFiniteOutput, match="input 2 "):
             submit(loop, 9, 8, 7, 3).result()
         assert submit(loop, 9).result() == ([9], [0])
@@ -258,7 +258,7 @@ def test_an_interactive_request_does_not_wait_for_the_same_row_in_bulk(caching, 
 
 def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, compute):
     now = [0.0]
-    loop = make(cache=Cache(2**16), clock=lambda: now[0])
+    loop = make(cache=VectorCache(2**16), clock=lambda: now[0])
     hold(compute, loop)
     late, patient = submit(loop, 7, deadline=5.0), submit(loop, 7)
     now[0] = 6.0
@@ -270,7 +270,7 @@ def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, comput
 
 def test_nothing_is_left_of_a_request_that_is_done(make):
     """No cycle holds its vectors until the collector comes round."""
-    loop = make(cache=Cache(2**16))
+    loop = make(cache=VectorCache(2**16))
     futures = [submit(loop, 3), submit(loop, 4), submit(loop, 3)]
     assert [future.result()[0] for future in futures] == [[3], [4], [3]]
     loop.close()
@@ -284,7 +284,7 @@ def test_nothing_is_left_of_a_request_that_is_done(make):
 
 
 def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
-    loop = make(cache=Cache(2**16), clock=lambda: 0.0)
+    loop = make(cache=VectorCache(2**16), clock=lambda: 0.0)
     left = []
     for length in range(1, 30):
         [row] = rows(length)
@@ -315,7 +315,7 @@ class Careless:
 @pytest.mark.parametrize("cache", [None, 2**12])
 def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
     """Four threads ask for the same few rows in both lanes, cancel some, and let some be late."""
-    loop = Loop(Careless(), 1, 20, "test", large_tokens=30, cache=None if cache is None else Cache(cache))
+    loop = Loop(Careless(), 1, 20, "test", large_tokens=30, cache=None if cache is None else VectorCache(cache))
     ended, errors = [], []
     threading.excepthook, before = lambda failure: errors.append(failure.exc_value), threading.excepthook
 
@@ -358,7 +358,7 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
 
 def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute):
     now = [0.0]
-    loop = make(cache=Cache(2**16), clock=lambda: now[0])
+    loop = make(cache=VectorCache(2**16), clock=lambda: now[0])
     compute.gates["interactive"].clear()
     busy = submit(loop, 5)
     compute.started["interactive"].wait()

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from embergem.engine.throughput import PERIOD, Throughput
+from embergem.engine.stats import LOG_PERIOD, ThroughputLog
 from embergem.errors import Cancelled
 
 
@@ -14,14 +14,14 @@ def rig(caplog):
     """Returns (run, lines, throughput): run(texts, tokens, seconds, idle=0) computes a batch on a made clock."""
     caplog.set_level(logging.INFO, "embergem.engine.throughput")
     now = [100.0]
-    throughput = Throughput("m", clock=lambda: now[0])
+    throughput = ThroughputLog("m", clock=lambda: now[0])
     spent = []
 
     def compute(ids, cu_seqlens, cancel, lane):
         now[0] += spent.pop()
         return ids
 
-    counted = throughput.measured(compute)
+    counted = throughput.wrap(compute)
 
     def run(texts, tokens, seconds, idle=0.0):
         now[0] += idle
@@ -36,9 +36,9 @@ def test_the_first_batch_has_a_line_and_then_no_more_than_one_a_period(rig):
     run(4, 100, 0.5)
     assert lines() == ["m: 4 texts, 100 tokens in 0.50 s: 8.0 texts/s, 200 tokens/s"]
     for _ in range(9):
-        run(2, 50, PERIOD / 10)
+        run(2, 50, LOG_PERIOD / 10)
     assert len(lines()) == 1
-    run(2, 50, PERIOD / 10)
+    run(2, 50, LOG_PERIOD / 10)
     assert lines()[1:] == ["m: 20 texts, 500 tokens in 5.00 s: 4.0 texts/s, 100 tokens/s"]
     run(1, 10, 1.0)
     throughput.flush()
@@ -56,18 +56,18 @@ def test_idle_time_is_no_work(rig):
 def test_batches_that_overlap_count_their_time_once(caplog):
     caplog.set_level(logging.INFO, "embergem.engine.throughput")
     now = [0.0]
-    throughput = Throughput("m", clock=lambda: now[0])
+    throughput = ThroughputLog("m", clock=lambda: now[0])
 
     def inner(*arguments):
         now[0] += 1
 
     def outer(*arguments):
         now[0] += 2
-        throughput.measured(inner)(np.zeros(10), np.zeros(2), None, "interactive")
+        throughput.wrap(inner)(np.zeros(10), np.zeros(2), None, "interactive")
         now[0] += 3
 
-    throughput._last = 0.0  # a line was written just now
-    throughput.measured(outer)(np.zeros(50), np.zeros(6), None, "bulk")
+    throughput._last_line = 0.0  # a line was written just now
+    throughput.wrap(outer)(np.zeros(50), np.zeros(6), None, "bulk")
     assert caplog.messages == ["m: 6 texts, 60 tokens in 6.00 s: 1.0 texts/s, 10 tokens/s"]
 
 
@@ -78,6 +78,6 @@ def test_what_was_given_up_is_not_counted(rig):
         raise Cancelled("no")
 
     with pytest.raises(Cancelled):
-        throughput.measured(compute)(np.zeros(5), np.zeros(2), None, "bulk")
+        throughput.wrap(compute)(np.zeros(5), np.zeros(2), None, "bulk")
     throughput.flush()
     assert lines() == []

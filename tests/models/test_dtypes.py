@@ -8,8 +8,8 @@ from test_goldens import FAMILIES as ALL
 from embergem import Embedder
 from embergem._native import instruction_sets
 from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine, Request, exactness
-from embergem.engine.arithmetic import DTYPES
+from embergem.engine import Engine, Request, calibration
+from embergem.engine.calibration import DTYPES
 from embergem.errors import UnsupportedOption
 
 FAMILIES = [name for name in ALL if name != "static"]  # which multiplies no matrices
@@ -88,14 +88,14 @@ def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
         assert engine.dtype == "int16"
         assert 0.9999 < engine.cosine < 1
         first = engine.cosine
-    monkeypatch.setattr(exactness.np.random, "default_rng", None)  # not needed again: it was remembered
+    monkeypatch.setattr(calibration.np.random, "default_rng", None)  # not needed again: it was remembered
     with Engine.load(location, dtype="auto") as engine:
         assert engine.cosine == first
 
 
 def test_auto_goes_back_to_floats_where_they_are_not(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
-    monkeypatch.setattr("embergem.engine.arithmetic.cosine", lambda *_: 0.99)
+    monkeypatch.setattr("embergem.engine.calibration.least_cosine", lambda *_: 0.99)
     with Engine.load(Location("tiny", tiny), dtype="auto") as engine, Embedder(tiny) as exact:
         assert (engine.dtype, engine.cosine) == ("float32", 1.0)
         assert np.array_equal(engine.embed(Request(texts=["a"])).vectors, exact.embed("a"))

@@ -5,7 +5,7 @@ import pytest
 
 from embergem.checkpoint.packed import VARIABLE
 from embergem.engine import Engine, Request
-from embergem.engine.arithmetic import DTYPES
+from embergem.engine.calibration import DTYPES
 from embergem.hub.resolve import resolve
 from embergem.selfcheck.published import sway
 

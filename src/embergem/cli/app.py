@@ -55,7 +55,7 @@ def complete_task(incomplete: str) -> list[str]:
 
 def complete_dtype(incomplete: str) -> list[str]:
     """Arithmetics that begin with what was typed."""
-    from embergem.engine.arithmetic import DTYPES
+    from embergem.engine.calibration import DTYPES
 
     return [name for name in DTYPES if name.startswith(incomplete)]
 

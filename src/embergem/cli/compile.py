@@ -18,11 +18,11 @@ from embergem.checkpoint.files import sha256
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.writer import Dtype, Floats, Stored, write
 from embergem.engine import Engine
+from embergem.engine.calibration import cosines
 from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import golden_of, prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.ops.trace import Source
-from embergem.program.batch import cosines
 from embergem.program.program import Program
 
 DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16", "int16": "I16", "int8": "I8"}

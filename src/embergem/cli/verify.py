@@ -9,7 +9,7 @@ from embergem.diagnostics.verify import Verdict, verify
 from embergem.diagnostics.verify.other import LIBRARY, Library, Server
 from embergem.diagnostics.verify.ours import Ours
 from embergem.diagnostics.verify.probes import probes
-from embergem.engine.arithmetic import DTYPES
+from embergem.engine.calibration import DTYPES
 from embergem.hub.resolve import resolve
 
 DIFFERENT = 1

@@ -1,8 +1,8 @@
-"""Rows on disk: an SQLite database that several processes may use at once and that survives being killed.
+"""Cache of vectors on disk: an SQLite database that several processes may use at once and that survives a crash.
 
-Each row has a checksum: a damaged page is noticed and computed again, never answered. When the file is full the oldest
-rows go, a few with each write. Reading never waits for writing: whoever reads may be answering others, too. The store
-is a convenience: what goes wrong with it later is logged and costs only time.
+Each entry has a checksum; a damaged entry is treated as missing. When the file is full, each write deletes a few of the
+oldest entries. Reading does not wait for writing, since the reading thread may hold up other requests. A read or write
+that fails after the file was opened is logged and otherwise ignored: the vector is computed again.
 """
 
 import logging
@@ -19,8 +19,8 @@ from embergem.types import Vectors
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 500
-"""Keys of one query."""
+QUERY_KEYS = 500
+"""Most keys of one SQL query."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors
@@ -35,21 +35,22 @@ CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON vectors
 CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE OF vector ON vectors
     BEGIN UPDATE size SET bytes = bytes - length(old.vector) + length(new.vector); END;
 """
-"""`size` says how much there is without reading all of it, whichever process, of whichever version, wrote it."""
+"""The table `size` holds the bytes of all vectors, so the size is known without reading the whole file. Triggers keep
+it current, whichever process and version of embergem writes."""
 
 
-class Disk:
+class DiskCache:
     """Vectors by key in the file `path`, up to about `max_bytes` of numbers. Thread-safe.
 
     Raises:
-        UnsupportedOption: The file cannot be opened or is something else.
+        UnsupportedOption: The file cannot be opened, or is not a database of this kind.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._writing = threading.Lock()
-        self._reading = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False, isolation_level=None)
@@ -65,30 +66,30 @@ class Disk:
             ) from None
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        """Return the vectors that are there."""
+        """Return the vectors of those keys that the file has."""
         found: dict[bytes, Vectors] = {}
         try:
-            for start in range(0, len(keys), AT_ONCE):
-                some = keys[start : start + AT_ONCE]
-                marks = ",".join("?" * len(some))
-                with self._reading:
+            for start in range(0, len(keys), QUERY_KEYS):
+                chunk = keys[start : start + QUERY_KEYS]
+                placeholders = ",".join("?" * len(chunk))
+                with self._read_lock:
                     rows = self._reader.execute(
-                        f"SELECT key, vector, crc FROM vectors WHERE key IN ({marks})", some
+                        f"SELECT key, vector, crc FROM vectors WHERE key IN ({placeholders})", chunk
                     ).fetchall()
                 for key, vector, crc in rows:
                     if zlib.crc32(vector, zlib.crc32(key)) == crc:
                         found[key] = np.frombuffer(vector, dtype=np.float32)
                     else:
-                        log.warning("%s: a damaged row is computed again", self._path)
+                        log.warning("%s: an entry is damaged; its vector is computed again", self._path)
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self._path, error)
         return found
 
     def put(self, entries: Iterable[tuple[bytes, Vectors]]) -> None:
-        """Keep vectors, all or none of them."""
+        """Write vectors, all or none of them."""
         rows = [(key, blob, zlib.crc32(blob, zlib.crc32(key))) for key, vector in entries if (blob := vector.tobytes())]
         try:
-            with self._writing:
+            with self._write_lock:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     self._connection.executemany(
@@ -96,7 +97,7 @@ class Disk:
                         "ON CONFLICT (key) DO UPDATE SET vector = excluded.vector, crc = excluded.crc",
                         rows,
                     )
-                    self._make_room(len(rows) + AT_ONCE)
+                    self._evict(len(rows) + QUERY_KEYS)
                 except BaseException:
                     self._connection.execute("ROLLBACK")
                     raise
@@ -106,19 +107,19 @@ class Disk:
 
     def close(self) -> None:
         """Close the file."""
-        with self._writing, self._reading:
+        with self._write_lock, self._read_lock:
             self._reader.close()
             self._connection.close()
 
-    def _make_room(self, most: int) -> None:
-        """Delete the oldest rows that are too many, and at most so many: the next writes do what is left over."""
+    def _evict(self, most: int) -> None:
+        """Delete the oldest entries beyond the size limit, but at most `most`; later writes delete the others."""
         [(size,)] = self._connection.execute("SELECT bytes FROM size")
-        last = None
+        last_evicted = None
         for number, length in self._connection.execute(
             "SELECT number, length(vector) FROM vectors ORDER BY number LIMIT ?", (most,)
         ):
             if size <= self._max_bytes:
                 break
-            last, size = number, size - length
-        if last is not None:
-            self._connection.execute("DELETE FROM vectors WHERE number <= ?", (last,))
+            last_evicted, size = number, size - length
+        if last_evicted is not None:
+            self._connection.execute("DELETE FROM vectors WHERE number <= ?", (last_evicted,))

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from msgspec.structs import replace
 
 from embergem._native import __version__
 from embergem._native import cut as native_cut
@@ -15,9 +15,8 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.engine import finalizers, fork
 from embergem.engine.load import Loaded, load, require_positive
 from embergem.engine.loop import Loop
-from embergem.engine.stats import Stats
-from embergem.engine.throughput import Throughput
-from embergem.engine.vector_cache import Cache
+from embergem.engine.stats import Stats, ThroughputLog
+from embergem.engine.vector_cache import VectorCache
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
@@ -33,7 +32,7 @@ class Engine:
         allowed_dimensions: Sizes that `Request.dimensions` may ask for, largest first.
         limit: Most tokens of one input, special tokens included.
         tasks: Names that `Request.task` may have; empty for a model without prompts.
-        dtype: Arithmetic of the large products: one of `arithmetic.DTYPES` but "auto".
+        dtype: Arithmetic of the large products: one of `calibration.DTYPES` but "auto".
         instruction_set: Kernels in use, such as "avx2".
         threads: Threads that a run uses at most.
         vocab_size: Token ids are below this.
@@ -51,7 +50,7 @@ class Engine:
         *,
         max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
-        cache: Cache | None = None,
+        cache: VectorCache | None = None,
         throughput_logging: bool = False,
     ) -> None:
         model, program, text = loaded.model, loaded.program, loaded.text
@@ -74,9 +73,9 @@ class Engine:
         self._program = program
         self._norm_before_cut = loaded.norm_before_cut
         self._text = text
-        self._throughput = Throughput(loaded.name) if throughput_logging else None
+        self._throughput = ThroughputLog(loaded.name) if throughput_logging else None
         self._loop = Loop(
-            self._throughput.measured(model.run) if self._throughput else model.run,
+            self._throughput.wrap(model.run) if self._throughput else model.run,
             model.dimensions,
             loaded.max_batch_tokens,
             loaded.name,
@@ -86,7 +85,7 @@ class Engine:
             # What the bits of a vector depend on besides its ids.
             space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
-        finalizers.watch(self, self._loop)
+        finalizers.close_with(self, self._loop)
 
     @classmethod
     def load(
@@ -99,7 +98,7 @@ class Engine:
         max_batch_tokens: int | None = None,
         max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
-        cache: Cache | None = None,
+        cache: VectorCache | None = None,
         throughput_logging: bool = False,
         tokenizer: Path | None = None,
         arch: str = "auto",
@@ -107,13 +106,13 @@ class Engine:
     ) -> "Engine":
         """Load the model at `location` and let it check itself; see `embergem.selfcheck`.
 
-        `dtype` is the arithmetic of the large products; see `arithmetic.DTYPES`.
+        `dtype` is the arithmetic of the large products; see `calibration.DTYPES`.
         `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
         `max_batch_rows` bounds its rows, too; None leaves it at the tokens.
         `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
         which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
         may share one. With `throughput_logging` the log tells texts and tokens a second while there is work, at level
-        INFO; see `throughput`. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
+        INFO; see `ThroughputLog`. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
         which family the checkpoint must be of, such as "embeddinggemma"; "auto" takes what it is. `window` takes the
         place of the window that its config.json stores.
 

@@ -1,4 +1,7 @@
-"""Engines that nobody has any more and nobody closed: their threads are ended, and with them go the weights."""
+"""Ends the threads behind an engine that was garbage-collected without being closed.
+
+Separate because the closing thread and its queue belong to the process, not to an engine, and know nothing of one.
+"""
 
 import weakref
 from functools import cache
@@ -8,29 +11,30 @@ from typing import Protocol
 
 
 class Closable(Protocol):
-    """What runs behind an owner, and holds nothing of it."""
+    """An object with threads or memory to free. It must not refer to the owner that it is watched with."""
 
     def close(self) -> None:
-        """End it."""
+        """Free the resources."""
 
 
-_waiting: SimpleQueue[Closable] = SimpleQueue()
+_to_close: SimpleQueue[Closable] = SimpleQueue()
 
 
-def watch(owner: object, behind: Closable) -> None:
-    """Close what is `behind` an object once that is gone."""
-    _closer()
-    # A finalizer may run on any thread, under any lock, even within the loop that it is to close: so it must not wait.
-    # This queue's `put` is made for that. In a fork nobody takes it out, and there is nothing to close.
-    weakref.finalize(owner, _waiting.put, behind).atexit = False
+def close_with(owner: object, resource: Closable) -> None:
+    """Close `resource`, on a thread of this module, once `owner` was garbage-collected."""
+    _start_closer()
+    # A finalizer runs on any thread and under any lock, also on the threads that `close` waits for, so the finalizer
+    # must not block. `SimpleQueue.put` is reentrant and never blocks. In a forked child the closing thread does not
+    # exist and the queue is never read; there is nothing to close there either.
+    weakref.finalize(owner, _to_close.put, resource).atexit = False
 
 
 @cache
-def _closer() -> None:
-    """Start the thread that closes; a second one, where two threads load their first model at once, does no harm."""
-    Thread(target=_close, name="embergem closer", daemon=True).start()
+def _start_closer() -> None:
+    """Start the closing thread. Two threads that race here start two, which does no harm."""
+    Thread(target=_close_queued, name="embergem closer", daemon=True).start()
 
 
-def _close() -> None:
+def _close_queued() -> None:
     while True:
-        _waiting.get().close()
+        _to_close.get().close()

@@ -1,33 +1,43 @@
-"""What a fork leaves behind: the child has the engine's memory and none of its threads, and would wait for ever."""
+"""Refuses to use an engine in a forked child process, which has the engine's memory but none of its threads.
+
+Without the check, a request in the child would wait for ever.
+
+Separate because the state belongs to the process, not to an engine, and loading and submitting both check it.
+"""
 
 import os
 
 from embergem.errors import ForkedProcess
 
-_threads_of: int | None = None
+_owner_pid: int | None = None
+"""Process that loaded the first engine and has the compute threads; None before that."""
 
 
 def claim() -> None:
-    """Note that the threads of embergem belong to this process.
+    """Record that this process has the compute threads.
 
     Raises:
-        ForkedProcess: They belong to the parent that this process was forked from.
+        ForkedProcess: The parent that this process was forked from has them.
     """
-    global _threads_of
+    global _owner_pid
     check()
-    _threads_of = os.getpid()
+    _owner_pid = os.getpid()
 
 
 def check() -> None:
-    """Refuse to go on in a child of the process whose threads would have to do the work."""
-    if forked():
+    """Do nothing, unless this process was forked from one that had loaded a model.
+
+    Raises:
+        ForkedProcess: It was.
+    """
+    if _owner_pid is not None and _owner_pid != os.getpid():
         raise ForkedProcess(
-            f"process {os.getpid()} was forked from process {_threads_of} after that had loaded a model: the threads "
-            "that compute stayed there. Load models after the fork only, or start processes with the 'spawn' method: "
-            'multiprocessing.get_context("spawn")'
+            f"process {os.getpid()} was forked from process {_owner_pid} after that process had loaded a model; the "
+            "compute threads exist in the parent only. Load models after the fork, or start processes with the "
+            '"spawn" method: multiprocessing.get_context("spawn")'
         )
 
 
 def forked() -> bool:
-    """Whether this process is a fork of one that had loaded a model."""
-    return _threads_of is not None and _threads_of != os.getpid()
+    """Return whether this process was forked from one that had loaded a model."""
+    return _owner_pid is not None and _owner_pid != os.getpid()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from embergem.engine.vector_cache import Cache, key
+from embergem.engine.vector_cache import VectorCache, row_keys
 from embergem.engine.work import Cell, Work
 from embergem.types import LANES, Lane, Row, Vectors
 
@@ -15,7 +15,7 @@ class Known:
         space: What all keys begin with.
     """
 
-    def __init__(self, cache: Cache | None, space: bytes) -> None:
+    def __init__(self, cache: VectorCache | None, space: bytes) -> None:
         self._cache = cache
         self._space = space
         self._flights: dict[tuple[Lane, bytes], Cell] = {}
@@ -27,7 +27,7 @@ class Known:
 
     def names(self, rows: Sequence[Row]) -> list[bytes]:
         """Key of each row; none without a cache."""
-        return [] if self._cache is None else [key(self._space, row.ids) for row in rows]
+        return [] if self._cache is None else row_keys(self._space, rows)
 
     def look_up(self, names: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """Vectors of the keys that the cache has; may read a file."""

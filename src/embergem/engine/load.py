@@ -10,7 +10,7 @@ from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
 from embergem.engine import calibration, fork
-from embergem.engine.arithmetic import DTYPES, load_as
+from embergem.engine.calibration import DTYPES, load_as
 from embergem.engine.fingerprint import fingerprint
 from embergem.engine.prepare import check, prepare, self_check
 from embergem.errors import UnsupportedOption
@@ -91,7 +91,9 @@ def load(
     report = self_check(checkpoint, kind, location, model, text.result(), least, window)
     if max_batch_tokens is None:  # what a model that does not answer would do is not worth measuring
         broken = bool(report.failures)
-        max_batch_tokens = calibration.SIZES[0] if broken else calibration.measured(model, checkpoint.weights, limit)
+        max_batch_tokens = (
+            calibration.BATCH_SIZES[0] if broken else calibration.best_batch_size(model, checkpoint.weights, limit)
+        )
     return Loaded(
         name=location.id,
         model_type=kind.model_type,

@@ -18,13 +18,11 @@ from embergem.engine.bisect import Batch, Outcome, compute_apart
 from embergem.engine.inflight import Ledger
 from embergem.engine.known import Known
 from embergem.engine.scheduler import Scheduler
-from embergem.engine.stats import Counters, Stats
-from embergem.engine.throughput import Compute
-from embergem.engine.vector_cache import Cache
+from embergem.engine.stats import Compute, Counters, Stats
+from embergem.engine.vector_cache import VectorCache
 from embergem.engine.work import Cell, Finish, Work, waiting_on
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded, without_panic
-from embergem.program.batch import packed
-from embergem.types import LANES, Lane, Row, Vectors
+from embergem.types import LANES, Lane, Row, Vectors, pack
 
 LARGE_TOKENS = 1024
 """Tokens that a request may have and still be interactive: nobody waits interactively for more."""
@@ -61,7 +59,7 @@ class Loop:
         large_tokens: int = LARGE_TOKENS,
         max_batch_rows: int | None = None,
         max_queue_tokens: int | None = None,
-        cache: Cache | None = None,
+        cache: VectorCache | None = None,
         space: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -224,7 +222,7 @@ class Loop:
 
         def compute(cells: Sequence[Cell]) -> Vectors:
             start = self._clock()
-            ids, cu_seqlens = packed([cell.ids for cell in cells])
+            ids, cu_seqlens = pack([cell.ids for cell in cells])
             vectors = self._compute(ids, cu_seqlens, batch.token, lane)
             self.counters.computed(lane, len(ids), self._clock() - start)
             return vectors

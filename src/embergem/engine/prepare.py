@@ -12,13 +12,14 @@ from embergem import catalog
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Golden, Manifest
+from embergem.engine.calibration import cosines
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
 from embergem.models import expect, family, family_name
-from embergem.program.batch import cosines, packed
 from embergem.program.build import build
 from embergem.program.program import Program
 from embergem.selfcheck import CheckContext, Report, kin
 from embergem.selfcheck import check as probe
+from embergem.types import pack
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def golden_of(model: Model, limit: int) -> Golden:
     random = np.random.default_rng(0)
     lengths = [length for length in (1, 3, 17, 40) if length <= limit]
     rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
-    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*packed(rows)).tolist())))
+    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*pack(rows)).tolist())))
 
 
 def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
@@ -142,7 +143,7 @@ def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
             f"the weights, program or tokenizer of the compiled model are not those that it was made with (fingerprint "
             f"{fingerprint[:16]}… instead of {compiled.fingerprint[:16]}…). Compile it again"
         )
-    found = model.run(*packed(compiled.golden.ids))
+    found = model.run(*pack(compiled.golden.ids))
     least = float(np.min(cosines(found, np.array(compiled.golden.vectors))))
     if not least >= LEAST_COSINE.get(model.dtype, OTHERWISE):
         raise CorruptCheckpoint(

@@ -1,8 +1,8 @@
-"""Vectors that were computed before, by what they were computed from.
+"""Cache of computed vectors, in memory and optionally in a file.
 
-A key is a digest of the space (which weights, which arithmetic) and the token ids; a value is the full-size row, from
-which every `dimensions` and every encoding is made. The same key always has the same bits, so nothing ever expires: the
-least recently used go when the room is used up.
+A key is a digest of the space (weights and arithmetic) and the token ids. A value is the vector at its full size, from
+which every `dimensions` and every encoding is made. A key always belongs to the same bits, so no entry expires; the
+least recently used entries are evicted when the cache is full.
 """
 
 import hashlib
@@ -11,31 +11,30 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from embergem.engine.disk_cache import Disk
-from embergem.types import Ids, Vectors
+from embergem.engine.disk_cache import DiskCache
+from embergem.types import Row, Vectors
 
-ENTRY_BYTES = 256
-"""What an entry of memory takes besides its numbers: the key, the array's header, its place in the dictionary."""
+ENTRY_OVERHEAD = 256
+"""Bytes of an entry in memory besides its numbers: the key, the array's header, its place in the dictionary."""
 
 DISK_BYTES = 4 * 2**30
-"""Bytes of numbers that a file takes unless said otherwise."""
+"""Default size limit of the file, in bytes of numbers."""
 
 
-class Cache:
-    """Keeps up to `max_bytes` of vectors in memory, and with `path` up to `max_disk_bytes` in that file, too.
+class VectorCache:
+    """Keeps up to `max_bytes` of vectors in memory, and up to `max_disk_bytes` in the file `path` if that is given.
 
-    Thread-safe; several engines may share one, and several processes one file.
+    Thread-safe. Several engines may share one cache, and several processes one file.
 
     Raises:
         UnsupportedOption: The file cannot be used.
 
     Example:
         >>> import numpy as np
-        >>> from embergem.engine.vector_cache import Cache, key
-        >>> cache = Cache(max_bytes=2**20)
-        >>> name = key(b"a space", np.array([2, 7, 1], dtype=np.uint32))
-        >>> cache.put([(name, np.ones(3, dtype=np.float32))])
-        >>> cache.get(name)
+        >>> from embergem.engine.vector_cache import VectorCache
+        >>> cache = VectorCache(max_bytes=2**20)
+        >>> cache.put([(b"a key", np.ones(3, dtype=np.float32))])
+        >>> cache.get(b"a key")
         array([1., 1., 1.], dtype=float32)
     """
 
@@ -44,7 +43,7 @@ class Cache:
         self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self._used = 0
-        self._disk = None if path is None else Disk(path, max_disk_bytes)
+        self._disk = None if path is None else DiskCache(path, max_disk_bytes)
 
     @property
     def used(self) -> int:
@@ -55,7 +54,7 @@ class Cache:
         return len(self._vectors)
 
     def get(self, key: bytes) -> Vectors | None:
-        """Return the vector (dimensions,) that memory has under `key`; it is not to be written to."""
+        """Return the vector `(dimensions,)` of `key` if memory has it. The caller must not write to it."""
         with self._lock:
             vector = self._vectors.get(key)
             if vector is not None:
@@ -63,39 +62,42 @@ class Cache:
             return vector
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        """Return the vectors that memory or the file have; not to be written to."""
-        found = {name: vector for name in keys if (vector := self.get(name)) is not None}
-        if self._disk is not None and (missing := [name for name in dict.fromkeys(keys) if name not in found]):
-            read = self._disk.get(missing)
-            self.put(read.items())
-            found |= read
+        """Return the vectors that memory or the file has. May read the file. The caller must not write to them."""
+        found = {key: vector for key in keys if (vector := self.get(key)) is not None}
+        if self._disk is not None and (missing := [key for key in dict.fromkeys(keys) if key not in found]):
+            from_disk = self._disk.get(missing)
+            self.put(from_disk.items())
+            found |= from_disk
         return found
 
     def put(self, entries: Iterable[tuple[bytes, Vectors]]) -> None:
-        """Keep copies of vectors in memory; the least recently used make room."""
+        """Copy vectors into memory, and evict the least recently used entries if the cache is too large then."""
         with self._lock:
-            for name, vector in entries:
-                if name in self._vectors:
+            for key, vector in entries:
+                if key in self._vectors:
                     continue
-                self._vectors[name] = vector.copy()  # a row of a batch would keep the whole batch alive
-                self._used += vector.nbytes + ENTRY_BYTES
+                self._vectors[key] = vector.copy()  # a view of one row would keep its whole batch in memory
+                self._used += vector.nbytes + ENTRY_OVERHEAD
             while self._used > self.max_bytes and self._vectors:
-                _, gone = self._vectors.popitem(last=False)
-                self._used -= gone.nbytes + ENTRY_BYTES
+                _, evicted = self._vectors.popitem(last=False)
+                self._used -= evicted.nbytes + ENTRY_OVERHEAD
 
     def save(self, entries: Iterable[tuple[bytes, Vectors]]) -> None:
-        """Keep vectors in the file, where there is one."""
+        """Write vectors to the file, if there is one."""
         if self._disk is not None:
             self._disk.put(entries)
 
     def close(self) -> None:
-        """Close the file. Engines that use the cache are to be closed before."""
+        """Close the file. Close the engines that use the cache first."""
         if self._disk is not None:
             self._disk.close()
 
 
-def key(space: bytes, ids: Ids) -> bytes:
-    """Return the name of a row: `space` says which weights and arithmetic, `ids` what was read."""
-    digest = hashlib.blake2b(space, digest_size=24)
-    digest.update(ids.data)
-    return digest.digest()
+def row_keys(space: bytes, rows: Sequence[Row]) -> list[bytes]:
+    """Return the cache key of each row. `space` identifies the weights and the arithmetic."""
+    keys = []
+    for row in rows:
+        digest = hashlib.blake2b(space, digest_size=24)
+        digest.update(row.ids.data)
+        keys.append(digest.digest())
+    return keys

@@ -1,10 +1,10 @@
 """From what a caller gives to requests: checked, and in pieces of a bounded size."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
+from msgspec.structs import replace
 
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
 from embergem.types import Request

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from embergem.sdk.backend import Answer, Backend
 from embergem.sdk.flight import Flight, Landed, Piece

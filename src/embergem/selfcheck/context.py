@@ -13,8 +13,7 @@ from embergem._native import TextPipeline
 from embergem.catalog import Entry
 from embergem.errors import NonFiniteOutput
 from embergem.models.head import Module, Pooling
-from embergem.program.batch import packed
-from embergem.types import Ids
+from embergem.types import Ids, pack
 
 Vectors = NDArray[np.float32]
 Run = Callable[[Ids, Ids], Vectors]
@@ -100,8 +99,8 @@ def observe(context: CheckContext, rows: Sequence[Ids], alone: int) -> Observed:
     """Run rows in one batch, and the first `alone` of them each on its own."""
     none = np.empty((0, 0), np.float32)
     try:
-        together = context.run(*packed(rows))
-        single = np.concatenate([context.run(*packed([row])) for row in rows[:alone]])
+        together = context.run(*pack(rows))
+        single = np.concatenate([context.run(*pack([row])) for row in rows[:alone]])
     except NonFiniteOutput as error:
         return Observed(rows, none, none, error.message)
     return Observed(rows, together, single)

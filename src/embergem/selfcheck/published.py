@@ -7,11 +7,11 @@ import numpy as np
 
 from embergem.catalog import Entry
 from embergem.checkpoint.files import sha256
-from embergem.program.batch import packed
 from embergem.selfcheck.context import CheckContext, Vectors
 from embergem.selfcheck.report import Finding
 from embergem.selfcheck.settings import lacks_dense_layers
 from embergem.selfcheck.texts import tokens
+from embergem.types import pack
 
 
 def golden(context: CheckContext) -> Finding:
@@ -64,6 +64,6 @@ def _pinned(context: CheckContext, entry: Entry) -> bool:
 
 
 def _embed(context: CheckContext, texts: Sequence[str], task: str | None) -> Vectors:
-    vectors = context.run(*packed([tokens(context, text, task) for text in texts]))
+    vectors = context.run(*pack([tokens(context, text, task) for text in texts]))
     unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
 from embergem.engine import Engine
-from embergem.engine.vector_cache import Cache
+from embergem.engine.vector_cache import VectorCache
 from embergem.errors import InvalidTask
 from embergem.hub.resolve import resolve
 from embergem.registry import Registry, Spec
@@ -27,7 +27,7 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
     cache = None
     if settings.cache_bytes or settings.cache_path:
         path = None if settings.cache_path is None else Path(settings.cache_path).expanduser()
-        cache = Cache(settings.cache_bytes, path)
+        cache = VectorCache(settings.cache_bytes, path)
     registry = Registry(max_bytes=settings.memory_budget)
     own = [entry for entry in entries if isinstance(entry, EmbeddingEntry)]
     also = _also(own, {name for entry in entries for name in (entry.name, *entry.aliases)})
@@ -47,7 +47,7 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
     )
 
 
-def spec(entry: EmbeddingEntry, settings: Settings, cache: Cache | None, also: Sequence[str] = ()) -> Spec:
+def spec(entry: EmbeddingEntry, settings: Settings, cache: VectorCache | None, also: Sequence[str] = ()) -> Spec:
     """How the model of an entry is loaded; `also` are names for it beside its own."""
 
     def load() -> Engine:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embergem.diagnostics.verify.other import Answer, Other
 from embergem.diagnostics.verify.ours import Ours
 from embergem.diagnostics.verify.probes import Probe
 from embergem.diagnostics.verify.report import Row, Verdict
 from embergem.diagnostics.verify.variants import Computed, Read, computed, read
-from embergem.program.batch import Floats, cosines
+from embergem.engine.calibration import cosines
+
+Floats = NDArray[np.float64]
 
 SAME = 0.99999
 """Least cosine of two computations of the same thing in float32."""

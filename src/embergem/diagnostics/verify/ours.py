@@ -13,10 +13,9 @@ from embergem.checkpoint.read import read
 from embergem.engine.prepare import prepare
 from embergem.errors import UnsupportedOption
 from embergem.models import family
-from embergem.program.batch import packed
 from embergem.program.program import Program
 from embergem.selfcheck.context import Vectors
-from embergem.types import Ids
+from embergem.types import Ids, pack
 
 BATCH = 4096
 """Tokens of one native call."""
@@ -68,7 +67,7 @@ class Ours:
             if batches[-1] and sum(map(len, batches[-1])) + len(row) > BATCH:
                 batches.append([])
             batches[-1].append(row)
-        return np.concatenate([model.run(*packed(batch)) for batch in batches])
+        return np.concatenate([model.run(*pack(batch)) for batch in batches])
 
     def altered(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Program:
         """Return the program with the parameters of every attention step changed."""
