@@ -28,6 +28,8 @@ from embergem.cli.bench import LATENCY_RUNS, loads, short_query
 from embergem.engine import Engine
 from embergem.engine.calibration import cosines
 from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")
 DRAWN = ("float32", "int16")
@@ -43,10 +45,10 @@ ROUNDS = 3
 
 def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
     """Run every engine on one model."""
-    with Engine.load(resolve(checkpoint)) as engine:
+    with load(LoadOptions(model=checkpoint)) as engine:
         work = loads(engine.vocab_size, engine.limit)
         order = work | rest(engine, work)
-        flops = {load: engine.flops([len(row) for row in rows]) for load, rows in work.items()}
+        flops = {kind: engine.flops([len(row) for row in rows]) for kind, rows in work.items()}
         by_length = {n: engine.flops([n]) / n for n in LENGTHS if n <= engine.limit}
     own = {f"embergem {dtype}": ours(dtype, checkpoint) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,8 +63,8 @@ def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
         result = engines[engine_name] = measured.result
         result["cosine_error"] = float(1 - np.min(cosines(found[right].vectors, measured.vectors)))
         if engine_name in own:
-            for load, of_load in result["loads"].items():
-                of_load["gflops"] = of_load["tokens_per_second"] * flops[load] / sum(map(len, work[load])) / 1e9
+            for kind, of_kind in result["loads"].items():
+                of_kind["gflops"] = of_kind["tokens_per_second"] * flops[kind] / sum(map(len, work[kind])) / 1e9
             if drawn := result.get("lengths"):
                 drawn["flops_per_token"] = {n: by_length[int(n)] for n in drawn["latency_ms"]}
     return engines
@@ -121,7 +123,7 @@ def processor() -> str:
 
 def main() -> None:
     """Bench the models named, or both."""
-    models = {"gemma": assets() / "random-embeddinggemma-300m", "minilm": resolve().path}
+    models = {"gemma": assets() / "random-embeddinggemma-300m", "minilm": resolve(LoadOptions()).path}
     parser = ArgumentParser(description=main.__doc__)
     # Python 3.11 holds the empty list that stands for no name against the choices, too.
     parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; both if none is named")

@@ -18,6 +18,7 @@ from pathlib import Path
 from server import ROOT, TEXTS, wrk
 
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -68,7 +69,7 @@ def infinity(model: Path) -> Iterator[str]:
 
 def main() -> None:
     """Measure both, one after the other."""
-    model = resolve().path
+    model = resolve(LoadOptions()).path
     results: dict[str, dict[str, dict[str, float]]] = {}
     with infinity(model) as url:
         results["infinity"] = measure(url)

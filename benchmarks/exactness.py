@@ -20,8 +20,10 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from random_gemma import assets  # noqa: E402
 
-from embergem.engine import Engine, Request  # noqa: E402
+from embergem.engine import Request  # noqa: E402
 from embergem.hub.resolve import resolve  # noqa: E402
+from embergem.loader import load  # noqa: E402
+from embergem.options import LoadOptions  # noqa: E402
 
 DTYPES = ("bfloat16", "int16", "int8")
 
@@ -43,7 +45,7 @@ def texts() -> list[str]:
 def vectors(model: str | Path | None, dtype: str) -> np.ndarray:
     """Return unit vectors of the texts."""
     # Gemma 3 270M is no embedding model and has no dense layers; it is here for its trained weights.
-    with Engine.load(resolve(model, allow_missing_dense=True), dtype=dtype) as engine:
+    with load(LoadOptions(model=model, allow_missing_dense=True, dtype=dtype)) as engine:
         found = engine.embed(Request(texts=texts())).vectors.astype(np.float64)
     unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
     return unit
@@ -84,7 +86,7 @@ def main() -> None:
         for dtype in DTYPES:
             cosines = np.sum(exact * vectors(model, dtype), axis=1)
             name = "all-MiniLM-L6-v2" if model is None else Path(model).name
-            worst, layer = worst_layer(resolve(model).path, dtype)
+            worst, layer = worst_layer(resolve(LoadOptions(model=model)).path, dtype)
             row = f"| {name} | {dtype} | {cosines.min():.6f} | {cosines.mean():.6f} | {worst:.6f} (layer {layer}) |"
             print(row, flush=True)
 

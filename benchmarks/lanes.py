@@ -33,6 +33,8 @@ from embergem.checkpoint.checkpoint import Location  # noqa: E402
 from embergem.engine import Engine, Request  # noqa: E402
 from embergem.engine.vector_cache import VectorCache  # noqa: E402
 from embergem.hub.resolve import resolve  # noqa: E402
+from embergem.loader import load  # noqa: E402
+from embergem.options import LoadOptions  # noqa: E402
 
 WORDS = ("carbon", "lattice", "ocean", "violin", "harvest", "copper", "meadow", "signal", "thunder", "archive")
 TEXTS = 2_000
@@ -136,7 +138,7 @@ def measure(location: Location, dtype: str, first: bool) -> dict[str, Any]:
     random = np.random.default_rng(2026)
     texts = [text(random, int(words)) for words in random.integers(8, 40, TEXTS)]
     queries = [text(random, 12) for _ in range(QUERIES)]
-    with Engine.load(location, dtype=dtype) as engine:
+    with load(LoadOptions(dtype=dtype), location=location) as engine:
         if first:
             urgent()
         for query in queries[:20]:
@@ -157,7 +159,7 @@ def measure(location: Location, dtype: str, first: bool) -> dict[str, Any]:
         }
         if first:
             calm()
-    with Engine.load(location, dtype=dtype, cache=VectorCache(2**26)) as engine:
+    with load(LoadOptions(dtype=dtype), location=location, cache=VectorCache(2**26)) as engine:
         if first:
             urgent()
         result["cached_queries_per_second"] = round(cached(engine, queries[0]))
@@ -167,7 +169,7 @@ def measure(location: Location, dtype: str, first: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure the models named on the command line."""
     locations = {
-        "minilm": lambda: resolve(),
+        "minilm": lambda: resolve(LoadOptions()),
         "gemma": lambda: Location("random-embeddinggemma-300m", assets() / "random-embeddinggemma-300m"),
     }
     first = "--urgent" in sys.argv

@@ -103,10 +103,11 @@ def llama_cpp(model: str) -> Encode:
 
 def embergem(model: str, dtype: str) -> Ready:
     """Load embergem with its defaults, which makes its batches itself."""
-    from embergem.engine import Engine, Request
-    from embergem.hub.resolve import resolve
+    from embergem.loader import load
+    from embergem.options import LoadOptions
+    from embergem.types import Request
 
-    engine = Engine.load(resolve(model), dtype=dtype)
+    engine = load(LoadOptions(model=model, dtype=dtype))
     return Ready(
         ways={0: lambda rows: engine.embed(Request(ids=rows)).vectors},
         about={"dtype": engine.dtype, "instruction_set": engine.instruction_set, "threads": engine.threads},

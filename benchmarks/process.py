@@ -28,10 +28,13 @@ Embedder({model!r}, dtype={dtype!r}).embed("What is graphene?")
 MEMORY = """
 import re
 from pathlib import Path
-from embergem.engine import Engine, Request
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.types import Request
 
-with Engine.load(resolve({model!r}), dtype={dtype!r}) as engine:
+with load(LoadOptions(model={model!r}, dtype={dtype!r})) as engine:
     ids = [[5 + (row * 97 + place) % 1000 for place in range(2048)] for row in range(6)]
     engine.embed(Request(ids=ids))
     anonymous = int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -59,10 +62,11 @@ print(sum(os.times()[:2]) - before)
 TEXTS = """
 import time
 from pathlib import Path
-from embergem.engine import Engine, Request
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.types import Request
 
-with Engine.load(resolve({model!r}), dtype="int16") as engine:
+with load(LoadOptions(model={model!r}, dtype="int16")) as engine:
     words = Path({words!r}).read_text().split()
     texts = [" ".join(words[i * 37 % 3000 :][: 20 + i * 13 % 150]) for i in range(100)]
     requests = [Request(texts=texts), Request(ids=[engine.tokenize(text) for text in texts])]
@@ -77,10 +81,11 @@ with Engine.load(resolve({model!r}), dtype="int16") as engine:
 
 LATENCY = """
 import threading, time
-from embergem.engine import Engine, Request
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.types import Request
 
-with Engine.load(resolve({model!r}), dtype="int16", threads=1) as engine:
+with load(LoadOptions(model={model!r}, dtype="int16", threads=1)) as engine:
     ids = [[5 + place * 31 for place in range(30)]]
     if {inside}:
         threading.Thread(target=exec, args=({busy!r}, {{}}), daemon=True).start()

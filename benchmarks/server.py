@@ -29,6 +29,8 @@ from served import served  # noqa: E402
 
 from embergem.engine import Engine, Request  # noqa: E402
 from embergem.hub.resolve import resolve  # noqa: E402
+from embergem.loader import load  # noqa: E402
+from embergem.options import LoadOptions  # noqa: E402
 
 CLIENTS = 32
 SECONDS = 8
@@ -122,7 +124,7 @@ def measure(model: str, count: int, rate: int) -> dict[str, float]:
     """All figures of one model. Engine and server take turns, and of `ROUNDS` the best counts: noise only slows."""
     bodies = [body(text) for text in TEXTS]
     os.environ["EMBERGEM_CACHE_BYTES"] = "0"
-    with Engine.load(resolve(model)) as engine, served("-m", model, "--access-log", "off") as (url, _):
+    with load(LoadOptions(model=model)) as engine, served("-m", model, "--access-log", "off") as (url, _):
         tokens = statistics.mean(len(row.ids) for row in engine.prepare(Request(texts=TEXTS)))
         wrk(url, bodies, seconds=2)
         throughput = [(all_at_once(engine), wrk(url, bodies).rate) for _ in range(ROUNDS)]
@@ -158,7 +160,10 @@ def main() -> int:
     arguments = sys.argv[1:]
     out = Path(arguments.pop(arguments.index("--json") + 1)) if "--json" in arguments else None
     wanted = [name for name in arguments if name != "--json"] or ["minilm", "gemma"]
-    models = {"minilm": (str(resolve().path), 400, 40), "gemma": (str(assets() / "random-embeddinggemma-300m"), 100, 5)}
+    models = {
+        "minilm": (str(resolve(LoadOptions()).path), 400, 40),
+        "gemma": (str(assets() / "random-embeddinggemma-300m"), 100, 5),
+    }
     results = {}
     for name in wanted:
         results[name] = measure(*models[name])

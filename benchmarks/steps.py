@@ -10,8 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from embergem.cli.bench import loads
-from embergem.engine import Engine
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 RUNS = 7
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="tokens of each text, instead of those of the load")
     parser.add_argument("--threads", type=int)
     chosen = parser.parse_args()
-    with Engine.load(resolve(chosen.model), dtype=chosen.dtype, threads=chosen.threads) as engine:
+    with load(LoadOptions(model=chosen.model, dtype=chosen.dtype, threads=chosen.threads)) as engine:
         rows = loads(engine.vocab_size, engine.limit)[chosen.load][: chosen.rows]
         lengths = [chosen.length or len(row) for row in rows]
         runs = [engine.profile(lengths) for _ in range(RUNS)]

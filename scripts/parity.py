@@ -21,6 +21,7 @@ from served import python as environment
 
 from embergem import Embedder, TruncationWarning
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
@@ -67,7 +68,7 @@ def main() -> int:
     goldens = ROOT / "tests" / "data" / "goldens"
     tiny = [path.parent for path in sorted(goldens.glob("*/model.safetensors")) if path.parent.name not in LEFT_OUT]
     default: list[str | Path | None] = [None, assets() / "random-embeddinggemma-300m"]
-    named = [resolve(name) for name in sys.argv[1:] or default]
+    named = [resolve(LoadOptions(model=name)) for name in sys.argv[1:] or default]
     models = {location.path: location.id for location in named}
     if len(sys.argv) == 1:
         models = {path: path.name for path in tiny} | models

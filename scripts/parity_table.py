@@ -19,6 +19,7 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.diagnostics.verify.ours import Ours
 from embergem.errors import EmbergemError
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "data" / "goldens"
 TOLERANCE = 1e-5
@@ -72,7 +73,7 @@ def larger(name: str) -> Path | None:
         directory = assets() / "random-embeddinggemma-300m"
         return directory if directory.exists() else None
     try:
-        return resolve().path
+        return resolve(LoadOptions()).path
     except EmbergemError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return None

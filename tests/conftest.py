@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embergem.checkpoint.checkpoint import Location
 from embergem.embedder import Embedder
-from embergem.engine import Engine
 from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 from embergem.registry import Registry
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,7 +53,7 @@ def query_only(tmp_path_factory):
 @pytest.fixture(scope="session")
 def minilm():
     """The default model with its real weights."""
-    return resolve().path
+    return resolve(LoadOptions()).path
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,7 @@ def lee():
 @pytest.fixture(scope="session")
 def registry(tiny):
     """The models gemma3_text (the default) and bert_mean, loaded."""
-    engines = {name: Engine.load(Location(name, tiny.parent / name)) for name in ("gemma3_text", "bert_mean")}
+    engines = {name: load(LoadOptions(model=tiny.parent / name)) for name in ("gemma3_text", "bert_mean")}
     with Registry(engines, default="gemma3_text") as loaded:
         yield loaded
 

@@ -21,6 +21,7 @@ from embergem.checkpoint.header import shapes
 from embergem.checkpoint.read import read
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
+from embergem.options import LoadOptions
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="embergem-fuzz-"))
 TINY = SCRATCH / "tiny"
@@ -31,7 +32,7 @@ LONE = SCRATCH / "lone.gguf"
 def prepare():
     """Lay out the directories that single files are swapped in."""
     shutil.copytree(DATA / "bert_mean", TINY)
-    compile_model(Location("tiny", TINY), WHOLE)
+    compile_model(LoadOptions(model=TINY), WHOLE)
     shutil.copy(TINY / "tokenizer.json", SCRATCH)
 
 
@@ -61,7 +62,7 @@ def gguf_file(data):
         json.loads(tensors.metadata)
         for name, shape, _ in tensors.list:
             tensors.rows(name, 0, shape[0])
-        gguf.read(LONE, Location("lone", LONE, allow_missing_dense=True))
+        gguf.read(LONE, Location("lone", LONE), LoadOptions(allow_missing_dense=True))
 
 
 def modules(data):

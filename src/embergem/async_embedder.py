@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
-from embergem.sdk.backend import Backend, LoadOptions, open_backend
+from embergem.options import LoadKeywords, LoadOptions
+from embergem.sdk.backend import Backend, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
 from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
@@ -52,13 +53,15 @@ class AsyncEmbedder(Methods):
         ((1, 96), (2, 96))
     """
 
-    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> None:
-        super().__init__(open_backend(model, **options))
+    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> None:
+        super().__init__(open_backend(LoadOptions(model=model, **options)))
 
     @classmethod
-    async def load(cls, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> "AsyncEmbedder":
+    async def load(cls, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> "AsyncEmbedder":
         """Load a model without holding the event loop; see the class."""
-        opened = await off_loop(partial(open_backend, model, **options), undo=lambda backend: backend.close())
+        opened = await off_loop(
+            partial(open_backend, LoadOptions(model=model, **options)), undo=lambda backend: backend.close()
+        )
         return AsyncEmbedder._on(opened)
 
     @classmethod
@@ -68,9 +71,10 @@ class AsyncEmbedder(Methods):
 
     @classmethod
     def _on(cls, backend: Backend) -> "AsyncEmbedder":
-        made = cls.__new__(cls)
-        Methods.__init__(made, backend)
-        return made
+        """Make an embedder on a backend that is open already."""
+        embedder = cls.__new__(cls)
+        Methods.__init__(embedder, backend)
+        return embedder
 
     @overload
     async def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...

@@ -9,7 +9,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from embergem.sdk.backend import LoadOptions, open_backend
+from embergem.options import LoadKeywords, LoadOptions
+from embergem.sdk.backend import Backend, open_backend
 from embergem.sdk.flight import Flight, Landed
 from embergem.sdk.inputs import Texts
 from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
@@ -55,8 +56,15 @@ class Embedder(Methods):
         ((2, 96), dtype('float32'))
     """
 
-    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadOptions]) -> None:
-        super().__init__(open_backend(model, **options))
+    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> None:
+        super().__init__(open_backend(LoadOptions(model=model, **options)))
+
+    @classmethod
+    def _on(cls, backend: Backend) -> "Embedder":
+        """Make an embedder on a backend that is open already."""
+        embedder = cls.__new__(cls)
+        Methods.__init__(embedder, backend)
+        return embedder
 
     @overload
     def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...

@@ -22,13 +22,14 @@ import json, logging, sys
 from embergem import catalog
 from embergem.hub import download
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 from embergem.errors import EmbergemError
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 {setup}
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    found = resolve({name!r}, **{options!r})
+    found = resolve(LoadOptions(model={name!r}, **{options!r}))
     print(json.dumps({{"id": found.id, "path": str(found.path), "revision": found.revision}}))
 except EmbergemError as error:
     print(json.dumps({{"error": type(error).__name__, "message": error.message}}))

@@ -18,6 +18,7 @@ from embergem.embedder import Embedder
 from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel, UnsupportedOption
 from embergem.hub import model_cache
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 BLOCKS = np.load(DATA.parent / "gguf" / "blocks.npz")  # written by scripts/gguf_blocks.py
 
@@ -74,7 +75,7 @@ def test_bert(model, name):
 
 def test_a_file_a_directory_and_nothing_else(model):
     path = model(ggufs.of_gemma())
-    assert resolve(path) == Location("model", path)
+    assert resolve(LoadOptions(model=path)) == Location("model", path)
     assert difference(path.parent, "gemma3_text") < 1e-6
     with pytest.raises(UnknownModel, match=r"or a \.gguf file"):
         Embedder(path.with_name("tokenizer.json"))
@@ -94,7 +95,7 @@ def test_the_tokenizer_of_a_cached_embeddinggemma_is_used_if_the_file_has_none(m
         fetched.mkdir()
         shutil.move(path.with_name("tokenizer.json"), fetched)
         kept = model_cache.keep(fetched, model=known.id, source="hub", revision=None)
-    assert resolve(path).tokenizer == kept.path / "tokenizer.json"
+    assert resolve(LoadOptions(model=path)).tokenizer == kept.path / "tokenizer.json"
     assert difference(path, "gemma3_text") < 1e-6
     monkeypatch.setattr(catalog, "CATALOG", (entry(known.id, "gemma3_text", 32),))
     with pytest.raises(CorruptCheckpoint, match="is missing"):

@@ -10,6 +10,7 @@ from embergem.cli.models import app
 from embergem.errors import DownloadError, UnknownModel
 from embergem.hub import model_cache
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_show(run, forged):
 
 def test_path_prints_the_path_and_nothing_else(run):
     printed = run("path", "tiny").stdout
-    assert printed == f"{resolve('tiny').path}\n"
+    assert printed == f"{resolve(LoadOptions(model='tiny')).path}\n"
 
 
 def test_pull_says_where_it_is(run):
@@ -62,7 +63,7 @@ def test_pull_says_where_it_is(run):
 def test_verify(run):
     assert "empty" in run("verify").stdout
     assert run("verify", "tiny").exit_code == 1
-    path = resolve("tiny").path
+    path = resolve(LoadOptions(model="tiny")).path
     assert run("verify").exit_code == 0
     data = (path / "tokenizer.json").read_bytes()
     (path / "tokenizer.json").write_bytes(data[:-1] + b"?")
@@ -72,7 +73,7 @@ def test_verify(run):
 
 
 def test_damage_is_shown(run):
-    (resolve("tiny").path / paths.MODEL_MANIFEST).write_text("{}")
+    (resolve(LoadOptions(model="tiny")).path / paths.MODEL_MANIFEST).write_text("{}")
     assert "damaged" in run("list").stdout
     assert json.loads(run("show", "tiny", "--json").stdout)["damage"]
     result = run("verify")

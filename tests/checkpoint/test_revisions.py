@@ -17,6 +17,7 @@ from embergem.errors import DownloadError, UnknownModel, UnsupportedOption
 from embergem.hub import model_cache
 from embergem.hub.options import HubOptions
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def hf(tmp_path, versions, cache_home):
     ("revision", "commit"), [(None, NEW), ("v2", NEW), ("v1", OLD), ("refs/pr/1", OLD), (OLD, OLD), (NEW, NEW)]
 )
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
-    found = resolve(MODEL, revision=revision, hf_cache_path=hf)
+    found = resolve(LoadOptions(model=MODEL, revision=revision, hf_cache_path=hf))
     named = MODEL if revision is None else f"{MODEL}@{revision}"
     assert found == Location(named, hf / "models--acme--tiny" / "snapshots" / commit, commit)
     assert not model_cache.present(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
@@ -44,31 +45,31 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
 
 def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hf))
-    assert resolve(MODEL, revision="v1").path.name == OLD
+    assert resolve(LoadOptions(model=MODEL, revision="v1")).path.name == OLD
 
 
 def test_a_snapshot_may_be_named_itself(hf):
     path = hf / "models--acme--tiny" / "snapshots" / OLD
-    assert resolve(path) == Location(OLD, path)
+    assert resolve(LoadOptions(model=path)) == Location(OLD, path)
 
 
 def test_a_revision_that_is_not_there_is_named_beside_those_that_are(hf):
     with pytest.raises(DownloadError) as error:
-        resolve(MODEL, revision="v9", hf_cache_path=hf)
+        resolve(LoadOptions(model=MODEL, revision="v9", hf_cache_path=hf))
     for words in ("HF_HUB_OFFLINE", "'v9'", str(hf), f"v1 ({OLD[:12]})", f"main ({NEW[:12]})", "refs/pr/1"):
         assert words in error.value.message
     with pytest.raises(DownloadError, match="has nothing of acme/other"):
-        resolve("acme/other", revision="v1", hf_cache_path=hf)
+        resolve(LoadOptions(model="acme/other", revision="v1", hf_cache_path=hf))
     shutil.rmtree(hf / "models--acme--tiny" / "refs")
     with pytest.raises(DownloadError, match=f"has {OLD}, {NEW} of acme/tiny"):
-        resolve(MODEL, hf_cache_path=hf)
+        resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
 def test_a_part_of_a_revision_is_not_a_model(hf):
     (hf / "models--acme--tiny" / "snapshots" / OLD / "tokenizer.json").unlink()
     with pytest.raises(DownloadError, match="revision 'v1' is not whole on this machine"):
-        resolve(MODEL, revision="v1", hf_cache_path=hf)
-    assert resolve(MODEL, hf_cache_path=hf).revision == NEW
+        resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf))
+    assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
 
 
 def test_a_lost_shard_is_a_lost_part(hf):
@@ -77,44 +78,46 @@ def test_a_lost_shard_is_a_lost_part(hf):
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(DownloadError, match="the model is not whole on this machine"):
-        resolve(MODEL, hf_cache_path=hf)
+        resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
 @pytest.mark.parametrize("option", [{"revision": "main"}, {"hf_cache_path": "x"}])
 def test_a_directory_has_neither_a_revision_nor_a_cache(model, cache_home, option):
     [name] = option
-    with pytest.raises(UnsupportedOption, match=f"{name}='.*' is for models of the hub, and .*tiny is on this machine"):
-        resolve(model, **option)
+    with pytest.raises(UnsupportedOption, match=f"{name}='.*' applies to models of the hub, .*tiny is a local path"):
+        resolve(LoadOptions(model=model, **option))
 
 
 @pytest.mark.parametrize("revision", ["", " ", "../v1"])
 def test_what_is_no_revision(hf, revision):
-    with pytest.raises(UnsupportedOption, match="is no branch, tag or commit"):
-        resolve(MODEL, revision=revision, hf_cache_path=hf)
+    with pytest.raises(UnsupportedOption, match="is not a branch, tag or commit"):
+        resolve(LoadOptions(model=MODEL, revision=revision, hf_cache_path=hf))
 
 
 def test_a_revision_in_the_name_says_where_it_belongs(cache_home):
-    with pytest.raises(UnknownModel, match="A revision is no part of a name"):
-        resolve("acme/tiny@v1")
+    with pytest.raises(UnknownModel, match="A name does not contain a revision"):
+        resolve(LoadOptions(model="acme/tiny@v1"))
 
 
 def test_dense_layers_may_come_from_anywhere(hf, model):
-    assert resolve(MODEL, revision="v1", hf_cache_path=hf, dense_from=model).dense_from == model
-    with_cache = resolve(MODEL, revision="v1", hf_cache_path=hf, dense_from=MODEL)
+    assert resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf, dense_from=model)).dense_from == model
+    with_cache = resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf, dense_from=MODEL))
     assert with_cache.dense_from.name == NEW, "a revision is of the model, not of the other"
 
 
 def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions, caplog, tmp_path):
     with model_cache.locked(MODEL) as scratch:
         kept = model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
-    assert resolve(MODEL).path == kept.path
-    assert resolve(MODEL, hf_cache_path=hf).revision == NEW
+    assert resolve(LoadOptions(model=MODEL)).path == kept.path
+    assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
     with caplog.at_level(logging.INFO):
-        assert resolve(MODEL, hf_cache_path=tmp_path / "empty").path == kept.path
-    assert f"{tmp_path / 'empty'} hasn't got {MODEL}; embergem's own cache has" in caplog.text
-    assert resolve(MODEL, hf_cache_path=tmp_path / "empty", revision=OLD) == Location(f"{MODEL}@{OLD}", kept.path, OLD)
-    assert resolve(MODEL, revision=OLD).path == kept.path
-    assert resolve(MODEL, hf_cache_path=hf, revision="v2").revision == NEW
+        assert resolve(LoadOptions(model=MODEL, hf_cache_path=tmp_path / "empty")).path == kept.path
+    assert f"{tmp_path / 'empty'} does not have {MODEL}; taking it from embergem's own cache" in caplog.text
+    assert resolve(LoadOptions(model=MODEL, hf_cache_path=tmp_path / "empty", revision=OLD)) == Location(
+        f"{MODEL}@{OLD}", kept.path, OLD
+    )
+    assert resolve(LoadOptions(model=MODEL, revision=OLD)).path == kept.path
+    assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf, revision="v2")).revision == NEW
 
 
 def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
@@ -125,7 +128,7 @@ def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
         model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
     monkeypatch.setattr("embergem.hub.hf_cache.place", refused)
     with pytest.raises(DownloadError, match=f"cannot be used for {MODEL}: .*{hf}.*hf_cache_path"):
-        resolve(MODEL, hf_cache_path=hf)
+        resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
 def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_path):
@@ -134,27 +137,27 @@ def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_pat
     good = hubcache.put(hf, first, OLD, "v1", model=entry.id)
     bad = hubcache.put(hf, second, NEW, "v2", model=entry.id)
     for _ in range(2):  # hashed, then remembered
-        assert resolve("tiny", revision="v1", hf_cache_path=hf).path == good
+        assert resolve(LoadOptions(model="tiny", revision="v1", hf_cache_path=hf)).path == good
     with pytest.raises(
         DownloadError, match=r"model\.safetensors has sha256 .* not the expected bytes\. Remove"
     ) as error:
-        resolve("tiny", revision="v2", hf_cache_path=hf)
+        resolve(LoadOptions(model="tiny", revision="v2", hf_cache_path=hf))
     assert str(bad) in error.value.message
 
 
 def test_the_wheel_helps_where_a_cache_was_named_and_lacks_the_model(forged, hf, tmp_path):
     entry, files, write = forged
     write(files)
-    found = resolve("tiny", hf_cache_path=hf)
+    found = resolve(LoadOptions(model="tiny", hf_cache_path=hf))
     assert (found.id, found.path.is_relative_to(tmp_path / "cache")) == (entry.id, True)
     with pytest.raises(DownloadError, match="revision 'v1' is not whole"):
-        resolve("tiny", hf_cache_path=hf, revision="v1")
+        resolve(LoadOptions(model="tiny", hf_cache_path=hf, revision="v1"))
 
 
 def test_an_entry_of_the_catalog_keeps_its_name_and_its_notice(hf, monkeypatch, caplog):
     known = entries.entry(MODEL, "bert", 64, aliases=("small",), notice="mind the terms")
     monkeypatch.setattr(catalog, "CATALOG", (known,))
-    assert resolve("small", revision="v1", hf_cache_path=hf).id == f"{MODEL}@v1"
+    assert resolve(LoadOptions(model="small", revision="v1", hf_cache_path=hf)).id == f"{MODEL}@v1"
     assert "mind the terms" in caplog.text
 
 
@@ -207,7 +210,7 @@ class TestDownloads:
 
 def test_sources_of_a_token(tmp_path, monkeypatch):
     def token(source):
-        return HubOptions.of(None, None, source).token()
+        return HubOptions.of(LoadOptions(token_source=source)).token()
 
     (tmp_path / "file").write_text(" hf_kept\n")
     monkeypatch.setenv("MINE", "hf_mine")
@@ -215,7 +218,7 @@ def test_sources_of_a_token(tmp_path, monkeypatch):
     assert (token(None), token("cache"), token("none"), token("literal:hf_x")) == (None, None, False, "hf_x")
     assert (token("env:MINE"), token(f"path:{tmp_path / 'file'}")) == ("hf_mine", "hf_kept")
     for source, words in (
-        ("env:BLANK", "variable BLANK of the token source is not set"),
+        ("env:BLANK", "variable BLANK, which is not set"),
         (f"path:{tmp_path / 'nothing'}", "nothing cannot be read: No such file"),
         ("hf_secret_secret", '"env:VARIABLE"'),
         ("literal:", "literal:TOKEN"),
@@ -224,4 +227,4 @@ def test_sources_of_a_token(tmp_path, monkeypatch):
         with pytest.raises(UnsupportedOption, match=words) as error:
             token(source)
         assert "secret" not in error.value.message
-    assert "hf_x" not in repr(HubOptions.of(None, None, "literal:hf_x"))
+    assert "hf_x" not in repr(HubOptions.of(LoadOptions(token_source="literal:hf_x")))

@@ -18,11 +18,13 @@ from embergem.checkpoint.writer import Stored, write
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
-from embergem.engine import Engine, Request
+from embergem.engine import Request
 from embergem.engine.calibration import cosines
-from embergem.engine.fingerprint import of
+from embergem.engine.load import fingerprint_of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
 from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
 
@@ -34,23 +36,27 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def compiled(tmp_path):
-    compile_model(resolve(DATA / "gemma3_text"), tmp_path / "compiled")
+    compile_model(LoadOptions(model=DATA / "gemma3_text"), tmp_path / "compiled")
     return tmp_path / "compiled"
 
 
+def space_of(path):
+    return fingerprint_of(resolve(LoadOptions(model=path)))
+
+
 def embed(path, name):
-    with Engine.load(resolve(path), max_batch_tokens=4096) as engine:  # nothing is measured then
+    with load(LoadOptions(model=path, max_batch_tokens=4096)) as engine:  # nothing is measured then
         ids = [ids for ids in golden(name).ids if ids]
         return engine.embed(Request(ids=ids)).vectors, engine.limit, engine.tasks
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_compiled_model_gives_the_same_bits(tmp_path, name):
-    compile_model(resolve(DATA / name), tmp_path / "compiled")
+    compile_model(LoadOptions(model=DATA / name), tmp_path / "compiled")
     with_config, without = embed(DATA / name, name), embed(tmp_path / "compiled", name)
     assert np.array_equal(with_config[0], without[0])
     assert with_config[1:] == without[1:]
-    assert of(resolve(DATA / name)) == of(resolve(tmp_path / "compiled"))
+    assert space_of(DATA / name) == fingerprint_of(resolve(LoadOptions(model=tmp_path / "compiled")))
     manifest = json.loads((tmp_path / "compiled" / "compiled.json").read_text())
     assert (manifest["format"], manifest["dtype"]) == ("embergem-model/1", "stored")
     assert not (tmp_path / "compiled" / "config.json").exists()
@@ -72,7 +78,7 @@ def test_matrices_as_bfloat16(tmp_path):
 
 @pytest.mark.parametrize(("dtype", "kind", "share", "least"), [("int16", "I16", 0.6, 1e-8), ("int8", "I8", 0.4, 1e-3)])
 def test_matrices_as_integers(tmp_path, dtype, kind, share, least):
-    written = compile_model(resolve(DATA / "gemma3_text"), tmp_path / "small", dtype)
+    written = compile_model(LoadOptions(model=DATA / "gemma3_text"), tmp_path / "small", dtype)
     assert written.manifest.dtype == dtype
     stored = golden("gemma3_text").vectors
     found = embed(tmp_path / "small", "gemma3_text")[0]
@@ -86,7 +92,7 @@ def test_matrices_as_integers(tmp_path, dtype, kind, share, least):
         table, scales = tensors.get_slice("embed_tokens.weight"), tensors.get_tensor("embed_tokens.weight.scales")
         assert table.get_dtype() == kind
         assert np.all(scales > 0)
-    assert of(resolve(tmp_path / "small")) != of(resolve(DATA / "gemma3_text"))
+    assert space_of(tmp_path / "small") != fingerprint_of(resolve(LoadOptions(model=DATA / "gemma3_text")))
     with Embedder(tmp_path / "small", dtype=dtype) as embedder:  # the arithmetic is chosen as for every model
         assert embedder.dtype == dtype
 
@@ -122,13 +128,13 @@ def test_a_model_that_fails_its_self_check_is_not_compiled(tmp_path):
     bare = [module for module in modules if not module["type"].endswith("Dense")]
     (tmp_path / "model" / "modules.json").write_text(json.dumps(bare))
     with pytest.raises(NotReady, match="dense"):
-        compile_model(resolve(tmp_path / "model"), tmp_path / "out")
+        compile_model(LoadOptions(model=tmp_path / "model"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_beside_the_original_weights(tmp_path):
     shutil.copytree(DATA / "bert_mean", tmp_path / "model")
-    compile_model(resolve(tmp_path / "model"), tmp_path / "model")
+    compile_model(LoadOptions(model=tmp_path / "model"), tmp_path / "model")
     (tmp_path / "model" / "config.json").unlink()
     assert np.array_equal(embed(tmp_path / "model", "bert_mean")[0], embed(DATA / "bert_mean", "bert_mean")[0])
 
@@ -136,19 +142,19 @@ def test_beside_the_original_weights(tmp_path):
 @pytest.mark.parametrize("dtype", ["float16", "q4_0"])
 def test_what_is_not_written(tmp_path, dtype):
     with pytest.raises(UnsupportedOption, match=f"'{dtype}' is not written.*float32, bfloat16, int16, int8"):
-        compile_model(resolve(DATA / "static"), tmp_path / "out", dtype)
+        compile_model(LoadOptions(model=DATA / "static"), tmp_path / "out", dtype)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_directory_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InvalidRequest, match="holds something else"):
-        compile_model(resolve(DATA / "static"), tmp_path)
+        compile_model(LoadOptions(model=DATA / "static"), tmp_path)
     shutil.copytree(DATA / "static", tmp_path / "model")
     with pytest.raises(InvalidRequest, match="holds the original weights"):
-        compile_model(resolve(tmp_path / "model"), tmp_path / "model", "bfloat16")
+        compile_model(LoadOptions(model=tmp_path / "model"), tmp_path / "model", "bfloat16")
     with pytest.raises(InvalidRequest, match="is a file"):
-        compile_model(resolve(DATA / "static"), tmp_path / "mine.txt")
+        compile_model(LoadOptions(model=DATA / "static"), tmp_path / "mine.txt")
 
 
 def other_weights(root):
@@ -194,8 +200,8 @@ def test_a_tokenizer_of_one_s_own_is_none_of_the_files_that_are_checked(compiled
     own = json.loads((compiled / "tokenizer.json").read_text())
     own["post_processor"] = None
     (tmp_path / "own.json").write_text(json.dumps(own))
-    with Engine.load(resolve(compiled), tokenizer=tmp_path / "own.json", max_batch_tokens=4096) as engine:
-        assert engine.fingerprint != of(resolve(compiled))
+    with load(LoadOptions(model=compiled, tokenizer=tmp_path / "own.json", max_batch_tokens=4096)) as engine:
+        assert engine.fingerprint != space_of(compiled)
 
 
 def test_vectors_that_differ_are_refused(compiled):
@@ -214,18 +220,18 @@ def test_gguf_to_safetensors(tmp_path, name):
     assert done.exit_code == 0, done.output
     assert np.abs(embed(tmp_path / "out", name)[0] - golden(name).vectors).max() < 1e-6
     with pytest.raises(InvalidRequest, match="is not empty"):
-        convert(resolve(tmp_path / "model.gguf"), tmp_path / "out")
+        convert(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "out")
     with pytest.raises(UnsupportedOption, match=r"'int8' is not written.*float32, bfloat16"):
-        convert(resolve(tmp_path / "model.gguf"), tmp_path / "again", "int8")
+        convert(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "again", "int8")
     with pytest.raises(UnsupportedModel, match="not a GGUF file"):
-        convert(resolve(tmp_path / "out"), tmp_path / "again")
+        convert(LoadOptions(model=tmp_path / "out"), tmp_path / "again")
 
 
 def test_gguf_compiled_as_it_is(tmp_path):
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma("Q8_0", dense=None))
-    location = resolve(tmp_path / "model.gguf", dense_from=DATA / "gemma3_text")
-    manifest = compile_model(location, tmp_path / "out").manifest
+    options = LoadOptions(model=tmp_path / "model.gguf", dense_from=DATA / "gemma3_text")
+    manifest = compile_model(options, tmp_path / "out").manifest
     assert [entry.file for entry in manifest.weights] == [
         "model.gguf", "2_Dense/model.safetensors", "3_Dense/model.safetensors",
     ]  # fmt: skip

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from embergem import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
-from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, TruncationWarning, UnsupportedOption
 
 
@@ -184,7 +183,7 @@ def test_one_model_can_be_there_twice(which, tiny, embedder, monkeypatch):
         assert exact != coarse
         assert runner.send_embedding_request(EmbeddingRequest("a"), "gemma3_text") == exact
         loads = []
-        monkeypatch.setattr(Engine, "load", lambda *arguments, **options: loads.append(arguments))
+        monkeypatch.setattr("embergem.compat.mistralrs.runner.load", loads.append)
         for name, alias in ((first, None), (first, "bf16"), ("gemma3_text", None), (first, "default")):
             with pytest.raises(UnsupportedOption, match=f"the name '{alias or name}' is taken.*another alias"):
                 runner.add_model(Which.Embedding(name), alias=alias)

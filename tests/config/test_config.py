@@ -6,6 +6,7 @@ import pytest
 
 from embergem.config import EmbeddingEntry, UpstreamEntry, read
 from embergem.errors import InvalidConfig
+from embergem.options import LoadOptions
 
 TOML = """
 [server]
@@ -50,8 +51,10 @@ def test_selectors_are_taken_as_they_stand(write):
         },
     )
     gemma, qwen, llama = read(file, {}, {}).models
-    assert gemma == EmbeddingEntry(name="embed-gemma", model_id="google/embeddinggemma-300m", arch="embeddinggemma")
-    assert (qwen.aliases, qwen.dtype) == (("qwen",), "auto")
+    assert gemma == EmbeddingEntry(
+        name="embed-gemma", options=LoadOptions(model="google/embeddinggemma-300m", arch="embeddinggemma")
+    )
+    assert (qwen.aliases, qwen.options.dtype) == (("qwen",), "auto")
     assert llama == UpstreamEntry(name="llama", upstream="http://localhost:8000/v1", upstream_model="meta/llama")
 
 
@@ -59,7 +62,12 @@ def test_toml_has_models_settings_and_keys(write):
     write("keys.toml", f'[[keys]]\nname = "theirs"\nsha256 = "{"b" * 64}"\nadmin = true\n')
     config = read(write("server.toml", TOML % ("a" * 64)), {}, {})
     gemma, chat = config.models
-    assert (gemma.dtype, gemma.aliases, gemma.lazy, gemma.keep_alive) == ("bfloat16", ("embed", "search"), True, 300)
+    assert (gemma.options.dtype, gemma.aliases, gemma.lazy, gemma.keep_alive) == (
+        "bfloat16",
+        ("embed", "search"),
+        True,
+        300,
+    )
     assert chat.upstream_model is None
     assert [(key.name, key.admin) for key in config.keys] == [("mine", False), ("theirs", True)]
     assert (config.settings.port, config.settings.task) == (8001, "query")
@@ -85,7 +93,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(write):
         ("a.toml", "[[keys]]\nname = 'a'\n", r"a.toml: keys: .*sha256"),
         ("a.toml", "[[keys]]\nname = 'a b'\nsha256 = '" + "a" * 64 + "'", r"a.toml: keys: .*name"),
         ("a.toml", ("[[keys]]\nname = 'a'\nsha256 = '" + "a" * 64 + "'\n") * 2, r"two API keys are called 'a'"),
-        ("a.toml", "[models.x]\nupstream = 'localhost:1'\n", r"a.toml: x.upstream: 'localhost:1' is no http"),
+        ("a.toml", "[models.x]\nupstream = 'localhost:1'\n", r"a.toml: x.upstream: 'localhost:1' is not an http"),
         ("a.json", "{", r"a.json is not valid JSON"),
         ("a.json", "{}", r"a.json: it must be an object such as"),
         ("a.json", {"x": {"Plain": {"model_id": "m"}}}, r'a.json: x.Plain: .*add "upstream"'),

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from goldens import golden, pack
 
-from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine, Request, calibration
+from embergem.engine import Request, calibration
 from embergem.engine.engine import cut, in_words
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 
 def test_a_run_is_stopped_at_a_step(tiny):
-    with Engine.load(Location("tiny", tiny)) as engine:
+    with load(LoadOptions(model=tiny)) as engine:
         future = engine.submit(Request(ids=[[5] * 128] * 2000))
         assert future.cancel()
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)
@@ -28,7 +29,7 @@ def test_the_cut_is_the_start_scaled_to_length_one():
 
 
 def test_sizes_of_a_model_that_takes_any(tiny):
-    with Engine.load(Location("qwen3", tiny.parent / "qwen3")) as engine:
+    with load(LoadOptions(model=tiny.parent / "qwen3")) as engine:
         assert list(engine.allowed_dimensions) == list(range(64, 31, -1))
         assert engine.embed(Request(texts=["a"], dimensions=37)).vectors.shape == (1, 37)
         with pytest.raises(InvalidDimensions, match="allows: 32 to 64"):
@@ -37,13 +38,13 @@ def test_sizes_of_a_model_that_takes_any(tiny):
 
 
 def test_positions_end_where_their_table_does(tiny):
-    with Engine.load(Location("mpnet", tiny.parent / "mpnet")) as engine:
+    with load(LoadOptions(model=tiny.parent / "mpnet")) as engine:
         assert engine.limit == 128
 
 
 def test_a_cached_answer_is_there_at_once_and_has_the_same_bits(tiny):
     cache = VectorCache(2**20)
-    with Engine.load(Location("tiny", tiny), cache=cache) as engine:
+    with load(LoadOptions(model=tiny), cache=cache) as engine:
         first = engine.embed(Request(texts=["a", "b", "a"]))
         future = engine.submit(Request(texts=["b", "new", "a"]))
         again = future.result()
@@ -54,12 +55,12 @@ def test_a_cached_answer_is_there_at_once_and_has_the_same_bits(tiny):
         stats = engine.stats()
     assert (stats.requests, stats.rows, stats.cache_hits, stats.cache_misses) == (3, 7, 3, 4)
     assert stats.cache_bytes == cache.used > 3 * 96 * 4
-    with Engine.load(Location("other", tiny.parent / "embedding_gemma2"), cache=cache) as other:
+    with load(LoadOptions(model=tiny.parent / "embedding_gemma2"), cache=cache) as other:
         assert other.embed(Request(texts=["a"])).cached == []  # another space
 
 
 def test_what_is_refused_is_counted_by_code(tiny):
-    with Engine.load(Location("tiny", tiny)) as engine:
+    with load(LoadOptions(model=tiny)) as engine:
         with pytest.raises(InvalidDimensions):
             engine.submit(Request(texts=["a"], dimensions=7))
         with pytest.raises(InvalidRequest, match="none of: interactive, bulk"):
@@ -72,11 +73,11 @@ def test_what_is_refused_is_counted_by_code(tiny):
 def test_bounds_are_at_least_one(tiny):
     for bound in ("max_batch_tokens", "max_queue_tokens"):
         with pytest.raises(UnsupportedOption, match=f"{bound}=0"):
-            Engine.load(Location("tiny", tiny), **{bound: 0})
+            load(LoadOptions(model=tiny, **{bound: 0}))
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
-    with Engine.load(Location("tiny", tiny), max_batch_tokens=64, max_queue_tokens=100) as engine:
+    with load(LoadOptions(model=tiny, max_batch_tokens=64, max_queue_tokens=100)) as engine:
         large = engine.submit(Request(ids=[[5] * 128] * 2000))  # larger than the bound, and nothing waits
         with pytest.raises(Overloaded, match="bulk lane") as refused:
             engine.submit(Request(ids=[[5] * 100], lane="bulk"))
@@ -91,8 +92,8 @@ def test_a_bulk_batch_that_gives_way_has_the_same_bits(tiny):
     rows = [random.integers(5, 500, length).tolist() for length in random.integers(1, 128, 150)]
     query = Request(ids=[[7, 8, 9]])
     with (
-        Engine.load(Location("tiny", tiny)) as engine,
-        Engine.load(Location("other", tiny.parent / "bert_mean")) as other,
+        load(LoadOptions(model=tiny)) as engine,
+        load(LoadOptions(model=tiny.parent / "bert_mean")) as other,
     ):
         quiet = engine.embed(Request(ids=rows, lane="bulk")).vectors
         expected = [model.embed(query).vectors for model in (engine, other)]
@@ -110,11 +111,11 @@ def test_the_executor_knows_two_lanes():
 
 def test_the_size_of_a_batch_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
-    with Engine.load(Location("tiny", tiny)) as engine:
+    with load(LoadOptions(model=tiny)) as engine:
         assert engine.stats().max_batch_tokens in calibration.BATCH_SIZES
     [note] = (tmp_path / "budget").iterdir()
     note.write_text("640")
-    with Engine.load(Location("tiny", tiny)) as engine:
+    with load(LoadOptions(model=tiny)) as engine:
         assert engine.stats().max_batch_tokens == 640
-    with Engine.load(Location("tiny", tiny), max_batch_tokens=77) as engine:
+    with load(LoadOptions(model=tiny, max_batch_tokens=77)) as engine:
         assert engine.stats().max_batch_tokens == 77

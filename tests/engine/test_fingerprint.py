@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from embergem import Embedder
 from embergem.checkpoint.checkpoint import Location
 from embergem.cli.app import app
-from embergem.engine import Engine, fingerprint
+from embergem.engine.load import fingerprint_of
 from embergem.errors import CorruptCheckpoint
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 PINNED = {
     "gemma3_text": "87d1428dc8bdf577ca237d3d3b493d6eca8f4dc5b23c522974ec51c437187427",
@@ -25,7 +27,7 @@ PINNED = {
 
 
 def of(directory):
-    return fingerprint.of(Location("model", directory))
+    return fingerprint_of(Location("model", directory))
 
 
 def edit(file, change):
@@ -147,8 +149,8 @@ def test_damaged_files_are_refused_by_name(model):
 
 def test_a_tokenizer_of_ones_own_makes_a_space_of_its_own(model, tmp_path):
     own = Path(shutil.copy(model / "tokenizer.json", tmp_path / "tokenizer.json"))
-    with Engine.load(Location("model", model), tokenizer=own) as engine:
+    with load(LoadOptions(model=model, tokenizer=own)) as engine:
         assert engine.fingerprint == PINNED["gemma3_text"]
     edit(own, lambda tokenizer: tokenizer["model"]["merges"].pop())
-    with Engine.load(Location("model", model), tokenizer=own) as engine:
+    with load(LoadOptions(model=model, tokenizer=own)) as engine:
         assert engine.fingerprint != PINNED["gemma3_text"]

@@ -10,8 +10,7 @@ from goldens import DATA, golden
 from safetensors.numpy import load_file, save_file
 
 from embergem import Embedder
-from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine, Request
+from embergem.engine import Request
 from embergem.errors import (
     CorruptCheckpoint,
     InsufficientMemory,
@@ -20,6 +19,8 @@ from embergem.errors import (
     NonFiniteOutput,
     UnsupportedModel,
 )
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_a_vector_that_is_not_finite_names_the_input_of_its_caller(tmp_path, mon
         tensors[name][bad] = 3e38
 
     change(directory / "model.safetensors", overflow)
-    with Engine.load(Location("bert", directory), max_batch_tokens=8) as engine:
+    with load(LoadOptions(model=directory, max_batch_tokens=8)) as engine:
         futures = [engine.submit(Request(ids=[[5, 6, 7], [8, 9], [4, 3], [8, bad]])), engine.submit(Request(ids=[[5]]))]
         with pytest.raises(NonFiniteOutput, match="the vector of input 3 is not finite"):
             futures[0].result()

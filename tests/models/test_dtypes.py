@@ -7,10 +7,10 @@ from test_goldens import FAMILIES as ALL
 
 from embergem import Embedder
 from embergem._native import instruction_sets
-from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine, Request, calibration
-from embergem.engine.calibration import DTYPES
+from embergem.engine import Request, calibration
 from embergem.errors import UnsupportedOption
+from embergem.loader import load
+from embergem.options import DTYPES, LoadOptions
 
 FAMILIES = [name for name in ALL if name != "static"]  # which multiplies no matrices
 TINY = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.999}
@@ -83,22 +83,21 @@ def test_half_precision_is_refused_with_the_reason(tiny):
 
 def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
-    location = Location("tiny", tiny)
-    with Engine.load(location, dtype="auto") as engine:
+    with load(LoadOptions(model=tiny, dtype="auto")) as engine:
         assert engine.dtype == "int16"
         assert 0.9999 < engine.cosine < 1
         first = engine.cosine
     monkeypatch.setattr(calibration.np.random, "default_rng", None)  # not needed again: it was remembered
-    with Engine.load(location, dtype="auto") as engine:
+    with load(LoadOptions(model=tiny, dtype="auto")) as engine:
         assert engine.cosine == first
 
 
 def test_auto_goes_back_to_floats_where_they_are_not(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     monkeypatch.setattr("embergem.engine.calibration.least_cosine", lambda *_: 0.99)
-    with Engine.load(Location("tiny", tiny), dtype="auto") as engine, Embedder(tiny) as exact:
+    with load(LoadOptions(model=tiny, dtype="auto")) as engine, Embedder(tiny) as exact:
         assert (engine.dtype, engine.cosine) == ("float32", 1.0)
         assert np.array_equal(engine.embed(Request(texts=["a"])).vectors, exact.embed("a"))
     assert "cosine of only 0.990000" in caplog.text
-    with Engine.load(Location("tiny", tiny), dtype="int16") as engine:
+    with load(LoadOptions(model=tiny, dtype="int16")) as engine:
         assert (engine.dtype, engine.cosine) == ("int16", 0.99)

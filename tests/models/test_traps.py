@@ -8,11 +8,12 @@ import pytest
 from goldens import DATA, golden, pack
 from safetensors.numpy import load_file, save_file
 
-from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine, Request
+from embergem.engine import Request
 from embergem.errors import UnsupportedModel, UnsupportedOption
+from embergem.loader import load
 from embergem.models import ARCHITECTURES, FAMILIES, expect, family
 from embergem.models.head import Normalize, Pooling
+from embergem.options import LoadOptions
 from embergem.program.build import build
 
 GEMMA2 = {
@@ -91,7 +92,7 @@ def test_embeddings_of_layers_are_made_one_layer_at_a_time():
 def test_what_a_tokenizer_file_bakes_in_is_overridden(copy):
     path = copy("bert_mean")
     text = "the layers of graphene and what was said of them before anybody had seen one"
-    with Engine.load(Location("right", DATA / "bert_mean")) as right:
+    with load(LoadOptions(model=DATA / "bert_mean")) as right:
         expected = right.embed(Request(texts=[text, "a"]))
     baked = {
         "truncation": {"direction": "Right", "max_length": 6, "strategy": "LongestFirst", "stride": 0},
@@ -101,14 +102,14 @@ def test_what_a_tokenizer_file_bakes_in_is_overridden(copy):
         },
     }  # fmt: skip
     edit(path / "tokenizer.json", lambda tokenizer: tokenizer | baked)
-    with Engine.load(Location("baked", path)) as engine:
+    with load(LoadOptions(model=path)) as engine:
         found = engine.embed(Request(texts=[text, "a"]))
     assert found.tokens == expected.tokens > 12
     assert np.array_equal(found.vectors, expected.vectors)
 
 
 def test_a_cut_causal_row_still_ends_in_the_token_that_becomes_the_vector():
-    with Engine.load(Location("qwen3", DATA / "qwen3")) as engine:
+    with load(LoadOptions(model=DATA / "qwen3")) as engine:
         short = engine.embed(Request(texts=["a"])).rows[0].ids
         cut = engine.embed(Request(texts=["graphene " * 200], truncate=True)).rows[0]
         assert cut.truncated
@@ -121,10 +122,10 @@ def test_a_bert_with_the_tokenizer_of_another_family(copy):
     """multilingual-e5-small: places begin at 0 all the same."""
     path = copy("bert_mean")
     shutil.copy(DATA / "xlm_roberta" / "tokenizer.json", path / "tokenizer.json")
-    with Engine.load(Location("mixed", path)) as engine:
+    with load(LoadOptions(model=path)) as engine:
         found = engine.embed(Request(texts=["What is graphene?"]))
     ids = found.rows[0].ids
-    with Engine.load(Location("xlm", DATA / "xlm_roberta")) as other:
+    with load(LoadOptions(model=DATA / "xlm_roberta")) as other:
         assert np.array_equal(ids, other.embed(Request(texts=["What is graphene?"])).rows[0].ids)
     expected = golden("bert_mean").reference([ids])
     assert np.abs(found.vectors - expected).max() < 1e-6
@@ -157,9 +158,9 @@ def test_the_text_half_of_embedding_gemma_2_is_its_family():
     ("arch", "name"), [("embeddinggemma", "gemma3_text"), ("qwen3embedding", "qwen3"), ("roberta", "xlm_roberta")]
 )
 def test_arch_holds_a_checkpoint_to_its_family(arch, name):
-    with Engine.load(Location(name, DATA / name), arch=arch) as engine:
+    with load(LoadOptions(model=DATA / name, arch=arch)) as engine:
         assert engine.model_type in ARCHITECTURES[arch]
     with pytest.raises(UnsupportedModel, match="leave out arch"):
-        Engine.load(Location("mpnet", DATA / "mpnet"), arch=arch)
+        load(LoadOptions(model=DATA / "mpnet", arch=arch))
     with pytest.raises(UnsupportedOption, match="embeddinggemma"):
-        Engine.load(Location(name, DATA / name), arch="llama")
+        load(LoadOptions(model=DATA / name, arch="llama"))

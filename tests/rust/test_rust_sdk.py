@@ -17,6 +17,7 @@ from embergem.checkpoint.read import read
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
 from embergem.models import family
+from embergem.options import LoadOptions
 from embergem.program.build import build
 
 sys.path.insert(0, str(DATA.parents[1] / "checkpoint"))
@@ -135,7 +136,7 @@ def test_both_find_the_same_default_model(pipe, minilm):
 
 
 def test_weights_as_integers_are_read_like_python_does(pipe, tmp_path):
-    compile_model(Location("gemma3_text", DATA / "gemma3_text"), tmp_path / "small", "int8")
+    compile_model(LoadOptions(model=DATA / "gemma3_text"), tmp_path / "small", "int8")
     [answer] = pipe(tmp_path / "small", {"texts": TEXTS, "task": "query"})
     with Embedder(tmp_path / "small") as embedder:
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, task="query"))

@@ -202,7 +202,7 @@ def test_tokens_are_guessed_rather_too_high():
 
 
 def test_options_of_a_model_in_this_process_are_refused(url):
-    with pytest.raises(UnsupportedOption, match="threads=2 is for models in this process"):
+    with pytest.raises(UnsupportedOption, match="threads=2 applies to models that are loaded into this process"):
         Embedder(url, threads=2)
 
 

@@ -1,6 +1,7 @@
 """Two revisions of one model, from a cache of the hub's library, in every style: other vectors, other names."""
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import hubcache
@@ -16,7 +17,7 @@ from embergem.cli.app import app
 from embergem.cli.serve import named_entry
 from embergem.config import EmbeddingEntry
 from embergem.errors import UnsupportedOption
-from embergem.hub.options import HubOptions
+from embergem.options import LoadOptions
 from embergem.sentence_transformers import SentenceTransformer
 
 TEXTS = ["What is graphene?", "a lattice of carbon"]
@@ -120,8 +121,8 @@ def test_the_builder_has_both_revisions(hf, expected):
 
 
 def test_a_server_has_both_revisions(hf, expected):
-    old = EmbeddingEntry(name="old", model_id=MODEL, revision="v1", hf_cache_path=str(hf))
-    new = EmbeddingEntry(name="new", model_id=MODEL, hf_cache_path=str(hf))
+    old = EmbeddingEntry(name="old", options=LoadOptions(model=MODEL, revision="v1", hf_cache_path=str(hf)))
+    new = EmbeddingEntry(name="new", options=LoadOptions(model=MODEL, hf_cache_path=str(hf)))
     with configured(old, new) as (url, registry):
         registry.wait()
         for name, revision in (("old", "v1"), (f"{MODEL}@v1", "v1"), ("new", None), (MODEL, None)):
@@ -132,13 +133,12 @@ def test_a_server_has_both_revisions(hf, expected):
 
 
 def test_an_entry_of_the_command_line(hf, tiny):
-    options = HubOptions.of("v1", hf, None)
-    entry = named_entry(MODEL, options)
-    assert (entry.name, entry.model_id, entry.revision) == (f"{MODEL}@v1", MODEL, "v1")
-    assert entry.hf_cache_path == str(hf)
-    assert named_entry("minilm", options).aliases
-    with pytest.raises(UnsupportedOption, match="revision='v1' is for models of the hub"):
-        named_entry(str(tiny), options)
+    options = LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf)
+    entry = named_entry(options)
+    assert entry == EmbeddingEntry(name=f"{MODEL}@v1", options=options)
+    assert named_entry(replace(options, model="minilm")).aliases
+    with pytest.raises(UnsupportedOption, match="revision='v1' applies to models of the hub"):
+        named_entry(replace(options, model=tiny))
 
 
 def test_commands_take_a_revision(hf, expected, tmp_path, tiny):
@@ -158,6 +158,8 @@ def test_commands_take_a_revision(hf, expected, tmp_path, tiny):
 
 def test_a_server_elsewhere_has_its_own_revision():
     for option in ({"revision": "v1"}, {"hf_cache_path": "x"}, {"token_source": "literal:hf_secret"}):
-        with pytest.raises(UnsupportedOption, match=f"{next(iter(option))}.* is for models in this process") as error:
+        with pytest.raises(
+            UnsupportedOption, match=f"{next(iter(option))}.* applies to models that are loaded into this process"
+        ) as error:
             Embedder("http://127.0.0.1:9", **option)
         assert "secret" not in error.value.message

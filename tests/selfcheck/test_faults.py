@@ -16,8 +16,10 @@ from embergem import catalog
 from embergem.catalog import Golden, PinnedFile
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
-from embergem.engine import Engine, Request, prepare
+from embergem.engine import Request
 from embergem.errors import NotReady, UnsupportedOption
+from embergem.loader import load
+from embergem.options import LoadOptions
 from embergem.selfcheck import check
 from embergem.selfcheck.check import OF_MODEL, OF_VECTORS, ONLY_WHOLE
 
@@ -55,7 +57,7 @@ def reweigh(file, **changes):
 
 
 def report(path, name="fine-tune", **options):
-    with Engine.load(Location(name, path), **options) as engine:
+    with load(LoadOptions(model=path, **options), location=Location(name, path)) as engine:
         return engine.report
 
 
@@ -70,8 +72,8 @@ def warned(found):
 def check_context(path, monkeypatch):
     """The context that the engine hands to the check."""
     seen = []
-    monkeypatch.setattr(prepare, "probe", lambda context: seen.append(context) or check(context))
-    Engine.load(Location("fine-tune", path)).close()
+    monkeypatch.setattr("embergem.engine.load.self_check", lambda context: seen.append(context) or check(context))
+    load(LoadOptions(model=path), location=Location("fine-tune", path)).close()
     return seen[0]
 
 
@@ -192,9 +194,10 @@ def test_a_halved_window_warns_and_names_the_option_that_mends_it(model, tiny):
     assert warned(found) == ["config"]
     assert "--window 16" in str(found.warnings[0])
     request = Request(ids=[list(range(5, 105))])
-    with Engine.load(Location("t", model)) as halved, Engine.load(Location("t", model), window=16) as mended:
+    options = LoadOptions(model=model)
+    with load(options) as halved, load(replace(options, window=16)) as mended:
         assert not mended.report.warnings
-        with Engine.load(Location("t", tiny)) as right:
+        with load(LoadOptions(model=tiny)) as right:
             assert np.array_equal(mended.embed(request).vectors, right.embed(request).vectors)
             assert not np.array_equal(halved.embed(request).vectors, right.embed(request).vectors)
 
@@ -222,7 +225,7 @@ def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypat
     chain = json.loads((model / "modules.json").read_text())
     kept = [module for module in chain if not module["type"].endswith("Dense")]
     (model / "modules.json").write_text(json.dumps(kept))
-    with Engine.load(Location("fine-tune", model)) as engine:
+    with load(LoadOptions(model=model)) as engine:
         assert not engine.ready
         assert failed(engine.report) == ["dense_layers"]
         with pytest.raises(NotReady, match="dense_layers: the head has 0 dense layers") as raised:
@@ -230,12 +233,12 @@ def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypat
         assert raised.value.status == 503
     assert report(model).whole  # what failed is not remembered
     with (
-        Engine.load(Location("fine-tune", model, dense_from=tiny)) as engine,
-        Engine.load(Location("t", tiny)) as whole,
+        load(LoadOptions(model=model, dense_from=tiny)) as engine,
+        load(LoadOptions(model=tiny)) as whole,
     ):
         assert not failed(engine.report) + warned(engine.report)
         assert engine.fingerprint == whole.fingerprint
-    with Engine.load(Location("fine-tune", model, allow_missing_dense=True)) as engine:
+    with load(LoadOptions(model=model, allow_missing_dense=True)) as engine:
         assert warned(engine.report) == ["dense_layers"]
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)
 
@@ -250,7 +253,7 @@ def test_a_head_without_normalise_warns(model):
 def published(model, monkeypatch):
     """Publish the similarities that the model has, and with `pin` the bytes of its weights."""
     texts = ("What is graphene?", "a carbon lattice")
-    with Engine.load(Location("t", model)) as engine:
+    with load(LoadOptions(model=model)) as engine:
         a, b = engine.embed(Request(texts=texts)).vectors
     golden = Golden((texts[0],), (texts[1],), ((float(a @ b),),), tolerance=1e-4, source="this test")
 
@@ -298,6 +301,8 @@ def test_who_goes_without_dense_layers_is_not_held_to_similarities_with_them(mod
     snapshot = shutil.copytree(model, tmp_path / "models--example--gemma" / "snapshots" / "0123abcd")
     chain = json.loads((snapshot / "modules.json").read_text())
     (snapshot / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
-    with Engine.load(Location("example/gemma", snapshot, allow_missing_dense=True)) as engine:
+    with load(
+        LoadOptions(model=snapshot, allow_missing_dense=True), location=Location("example/gemma", snapshot)
+    ) as engine:
         assert engine.ready
         assert warned(engine.report) == ["dense_layers"]

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 
 from embergem.checkpoint.packed import VARIABLE
-from embergem.engine import Engine, Request
-from embergem.engine.calibration import DTYPES
+from embergem.engine import Request
 from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import DTYPES, LoadOptions
 from embergem.selfcheck.published import sway
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_default_model_is_ready(tmp_path, monkeypatch, dtype):
-    location = resolve()
+    location = resolve(LoadOptions())
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))  # with no notes in it, so that the whole check is made
     monkeypatch.setenv(VARIABLE, "0")
-    with Engine.load(location, dtype=dtype) as engine:
+    with load(LoadOptions(dtype=dtype), location=location) as engine:
         assert engine.report.whole
         assert engine.ready, engine.report.failures
         [golden] = [finding for finding in engine.report.findings if finding.name == "golden"]

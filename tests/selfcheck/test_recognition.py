@@ -9,9 +9,9 @@ from entries import entry
 from goldens import DATA, edit
 
 from embergem import catalog
-from embergem.engine import Engine
 from embergem.hub import model_cache
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
@@ -48,7 +48,7 @@ def put(tmp_path):
 
 def loaded(path):
     """Tasks, limit, and the findings that are not ok, by name."""
-    with Engine.load(resolve(path)) as engine:
+    with load(LoadOptions(model=path)) as engine:
         wrong = {finding.name: finding for finding in (*engine.report.failures, *engine.report.warnings)}
         return engine.tasks, engine.limit, wrong
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 
 import ggufs
 import httpx
@@ -17,13 +18,14 @@ from embergem import Client
 from embergem.config import EmbeddingEntry, Key, Settings
 from embergem.engine import Request
 from embergem.errors import InvalidTask, Overloaded, UnsupportedModel
+from embergem.options import LoadOptions
 from embergem.registry import DEFAULT
 from embergem.server.api_keys import Forbidden, hash_key
 from embergem.server.build import make_service, spec
 from embergem.server.local import require_local
 
-GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"), aliases=("g",), task="query")
-BERT = EmbeddingEntry(name="bert", model_id=str(DATA / "bert_mean"), lazy=True)
+GEMMA = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")), aliases=("g",), task="query")
+BERT = EmbeddingEntry(name="bert", options=LoadOptions(model=str(DATA / "bert_mean")), lazy=True)
 
 
 def post(url, path, body, **headers):
@@ -54,7 +56,7 @@ def test_models_load_in_the_background_and_lazy_ones_when_they_are_asked_for(mod
 def test_a_model_is_reached_by_each_name_and_has_its_own_task(models, embedder):
     url, _ = models
     expected = embedder.embed(["a"], task="query")
-    for name in ("gemma", "g", DEFAULT, GEMMA.model_id, "g:query"):
+    for name in ("gemma", "g", DEFAULT, GEMMA.options.model, "g:query"):
         answer = post(url, "/v1/embeddings", {"input": "a", "model": name})
         assert np.array_equal(np.float32([answer.json()["data"][0]["embedding"]]), expected)
         assert answer.headers["x-embergem-task"] == "query"
@@ -113,7 +115,7 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
     bare = shutil.copytree(DATA / "gemma3_text", tmp_path / "bare")
     chain = json.loads((bare / "modules.json").read_text())
     (bare / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
-    entry = EmbeddingEntry(name="bare", model_id=str(bare))
+    entry = EmbeddingEntry(name="bare", options=LoadOptions(model=str(bare)))
     with configured(entry) as (url, registry):
         registry.wait()
         ready = httpx.get(f"{url}/ready")
@@ -121,7 +123,11 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
         assert "dense_layers" in ready.json()["reasons"]["bare"]
         answer = post(url, "/v1/embeddings", {"input": "a"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
-    with configured(msgspec.structs.replace(entry, allow_missing_dense=True)) as (url, registry):
+    allowed = replace(entry.options, allow_missing_dense=True)
+    with configured(msgspec.structs.replace(entry, options=allowed)) as (
+        url,
+        registry,
+    ):
         registry.wait()
         ready = httpx.get(f"{url}/ready")
         assert ready.status_code == 200, ready.json()
@@ -130,7 +136,9 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
 def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
-    entry = EmbeddingEntry(name="gguf", model_id=str(tmp_path / "model.gguf"), dense_from=str(DATA / "gemma3_text"))
+    entry = EmbeddingEntry(
+        name="gguf", options=LoadOptions(model=str(tmp_path / "model.gguf"), dense_from=str(DATA / "gemma3_text"))
+    )
     stored = golden("gemma3_text")
     with configured(entry) as (url, registry):
         registry.wait()
@@ -140,7 +148,7 @@ def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path)
 
 def test_a_model_that_cannot_be_loaded_says_why(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    broken = EmbeddingEntry(name="broken", model_id=str(tmp_path))
+    broken = EmbeddingEntry(name="broken", options=LoadOptions(model=str(tmp_path)))
     with configured(GEMMA, broken) as (url, registry):
         registry.wait()
         ready = httpx.get(f"{url}/ready")
@@ -201,26 +209,28 @@ def test_an_admin_without_a_key_is_asked_from_this_machine():
 
 
 def test_a_model_of_another_family_than_declared_is_refused():
-    entry = EmbeddingEntry(name="x", model_id=GEMMA.model_id, arch="qwen3")
+    entry = EmbeddingEntry(name="x", options=LoadOptions(model=GEMMA.options.model, arch="qwen3"))
     with pytest.raises(UnsupportedModel, match="is of the family 'gemma3_text', not qwen3"):
         spec(entry, QUIET, None).load()
 
 
 @pytest.mark.parametrize(("model", "arch"), [("xlm_roberta", "roberta"), ("nomic_bert", "nomicbert")])
 def test_a_family_goes_by_each_of_its_names(model, arch):
-    entry = EmbeddingEntry(name="x", model_id=str(DATA / model), arch=arch)
+    entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model), arch=arch))
     spec(entry, QUIET, None).load().close()
 
 
 @pytest.mark.parametrize(("model", "words"), [("gemma3_text", 'no task "qurey". It has: .*query'), ("bert_mean", "")])
 def test_a_model_whose_own_task_it_does_not_have_is_not_served_without_it(model, words):
-    entry = EmbeddingEntry(name="x", model_id=str(DATA / model), task="qurey")
+    entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model)), task="qurey")
     with pytest.raises(InvalidTask, match=f"configuration says task = 'qurey', but this model .*{words}"):
         spec(entry, QUIET, None).load()
 
 
 def test_another_tokenizer_is_used():
-    entry = EmbeddingEntry(name="x", model_id=GEMMA.model_id, tokenizer_json=str(DATA / "bert_mean" / "tokenizer.json"))
+    entry = EmbeddingEntry(
+        name="x", options=LoadOptions(model=GEMMA.options.model, tokenizer=str(DATA / "bert_mean" / "tokenizer.json"))
+    )
     with spec(entry, QUIET, None).load() as other, spec(GEMMA, QUIET, None).load() as own:
         different, same = (engine.prepare(Request(texts=["graphene"]))[0].ids for engine in (other, own))
         assert not np.array_equal(different, same)

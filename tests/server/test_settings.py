@@ -10,11 +10,12 @@ from goldens import DATA
 from serving import QUIET, configured, running, serving
 
 from embergem.config import EmbeddingEntry, Key
+from embergem.options import LoadOptions
 from embergem.server.api_keys import hash_key
 from embergem.server.build import make_service
 
-GEMMA = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"))
-BERT = EmbeddingEntry(name="bert", model_id=str(DATA / "bert_mean"), lazy=True)
+GEMMA = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")))
+BERT = EmbeddingEntry(name="bert", options=LoadOptions(model=str(DATA / "bert_mean")), lazy=True)
 
 
 def quiet(**changes):

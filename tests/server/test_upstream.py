@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import UnsupportedOption
+from embergem.options import LoadOptions
 from embergem.server.api_keys import hash_key
 from embergem.server.run import bind
 from embergem.server.upstream import Upstream
@@ -80,7 +81,7 @@ def other():
 def url(other):
     patch = pytest.MonkeyPatch()
     patch.setenv("OTHER_KEY", "their-key")
-    gemma = EmbeddingEntry(name="gemma", model_id=str(DATA / "gemma3_text"))
+    gemma = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")))
     with other.running() as address:
         llama = UpstreamEntry(
             name="llama", upstream=address, aliases=("l",), upstream_model="meta/llama", upstream_key_env="OTHER_KEY"

@@ -19,16 +19,14 @@ class Location:
     `id` is the name of the model: the hub id, with the revision if the caller named one (`hub.options.revised`), or the
     last component of a directory's path, never an absolute path.
     `path` is a directory in the layout of sentence-transformers, or a GGUF file. `revision` is the hub commit, if it is
-    known. `dense_from` is the directory of a checkpoint whose dense layers complete a model that lost its own;
-    `allow_missing_dense` accepts such a model without dense layers. `tokenizer` is the tokenizer.json that a GGUF file
-    of the Gemma family uses if its directory has none.
+    known. `dense_from` is the directory of a checkpoint whose dense layers complete a model that lost its own.
+    `tokenizer` is the tokenizer.json that a GGUF file of the Gemma family uses if its directory has none.
     """
 
     id: str
     path: Path
     revision: str | None = None
     dense_from: Path | None = None
-    allow_missing_dense: bool = False
     tokenizer: Path | None = None
 
 

@@ -17,6 +17,7 @@ from embergem.checkpoint.files import shortened
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops import Pooling as PoolingMode
+from embergem.options import DEFAULTS, LoadOptions
 
 SUFFIX = ".gguf"
 _POOLING: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "last"}
@@ -73,13 +74,13 @@ def recognised(path: Path) -> Path | None:
     return None
 
 
-def read(path: Path, location: Location) -> Checkpoint:
-    """Read the checkpoint in the file at `path`, as far as dense layers are concerned without `location.dense_from`.
+def read(path: Path, location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
+    """Read the checkpoint in the file at `path`, without the dense layers of `location.dense_from`.
 
     Raises:
         CorruptCheckpoint: The file is damaged, or its metadata contradicts its tensors.
-        UnsupportedModel: An architecture or a setting that embergem does not have, or dense layers that are missing and
-            that `location` has no word about.
+        UnsupportedModel: An architecture or a setting that embergem does not have, or missing dense layers that neither
+            `location.dense_from` nor `options.allow_missing_dense` accounts for.
     """
     file = File.open(path)
     readers = {"gemma-embedding": _gemma, "gemma3": _gemma, "bert": _bert}
@@ -96,7 +97,7 @@ def read(path: Path, location: Location) -> Checkpoint:
             f"{path}: pooling_type is {number}, which doesn't say how token vectors become one; embergem has 1 (mean), "
             "2 (cls) and 3 (last)"
         )
-    dense = _dense(file, location) if reader is _gemma else ()
+    dense = _dense(file, location, options) if reader is _gemma else ()
     return Checkpoint(
         config=config,
         head=(Pooling(_POOLING[number]), *dense, Normalize()),
@@ -155,14 +156,14 @@ def _bert(file: File) -> dict[str, Any]:
     }
 
 
-def _dense(file: File, location: Location) -> tuple[Module, ...]:
+def _dense(file: File, location: Location, options: LoadOptions) -> tuple[Module, ...]:
     names = [name for name in ("2_Dense", "3_Dense") if f"{name}.linear.weight" in file.shapes]
     if names:
         tensors = [(name, f"{name}.linear.weight") for name in names]
         return tuple(Dense(name, file.size(t, 1), file.size(t), False, None) for name, t in tensors)
     if location.dense_from is not None:
         return ()
-    if location.allow_missing_dense:
+    if options.allow_missing_dense:
         log.warning("%s: without its dense layers; these vectors are a space of their own", file.path)
         return ()
     raise UnsupportedModel(

@@ -14,6 +14,7 @@ from embergem.checkpoint.modules import read_chain
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
 from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense, Module
+from embergem.options import DEFAULTS, LoadOptions
 
 INDEX = "model.safetensors.index.json"
 PROMPTS = "config_sentence_transformers.json"
@@ -23,15 +24,15 @@ _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gg
 log = logging.getLogger(__name__)
 
 
-def read(location: Location) -> Checkpoint:
-    """Read the checkpoint at `location`.
+def read(location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
+    """Read the checkpoint at `location`; of `options` only `allow_missing_dense` applies.
 
     Raises:
         CorruptCheckpoint: A file is missing, damaged or contradicts another; the message names it.
         UnsupportedModel: A module, a setting or a file format that embergem does not have.
         UnsupportedOption: `location.dense_from` is given, and the model lacks no dense layers.
     """
-    checkpoint = _read(location)
+    checkpoint = _read(location, options)
     if location.dense_from is not None:
         checkpoint = _with_dense(checkpoint, location.id, location.dense_from)
     return replace(
@@ -39,12 +40,12 @@ def read(location: Location) -> Checkpoint:
     )
 
 
-def _read(location: Location) -> Checkpoint:
+def _read(location: Location, options: LoadOptions) -> Checkpoint:
     root = location.path
     if compiled.recognised(root):
         return compiled.read(root)
     if file := gguf.recognised(root):
-        return gguf.read(file, location)
+        return gguf.read(file, location, options)
     if model2vec.recognised(root):
         return model2vec.read(root)
     chain = read_chain(root)

@@ -10,6 +10,7 @@ from embergem import __version__
 from embergem.cli.keys import app as keys_app
 from embergem.cli.models import app as models
 from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel
+from embergem.options import LoadOptions
 from embergem.tasks import Task
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 model not to be had, 130 stopped with Ctrl-C."
@@ -55,7 +56,7 @@ def complete_task(incomplete: str) -> list[str]:
 
 def complete_dtype(incomplete: str) -> list[str]:
     """Arithmetics that begin with what was typed."""
-    from embergem.engine.calibration import DTYPES
+    from embergem.options import DTYPES
 
     return [name for name in DTYPES if name.startswith(incomplete)]
 
@@ -153,10 +154,12 @@ def embed(
     from embergem.cli.embed import run
 
     run(
-        texts=texts or [], file=file, model=model, task=task, title=title, dimensions=dimensions,
-        truncate=truncate, form=format, output=output, dtype=dtype, threads=threads,
-        arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
-        revision=revision, hf_cache_path=hf_cache_path,
+        texts=texts or [], file=file, task=task, title=title, dimensions=dimensions,
+        truncate=truncate, form=format, output=output,
+        options=LoadOptions(
+            model=model, dtype=dtype, threads=threads, arch=arch, window=window, dense_from=dense_from,
+            allow_missing_dense=allow_missing_dense, revision=revision, hf_cache_path=hf_cache_path,
+        ),
     )  # fmt: skip
 
 
@@ -238,8 +241,10 @@ def serve(
         models=model or [], config=config, port=port, host=host, keys=keys, dtype=dtype, threads=threads, task=task,
         strict=strict, cors=cors, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens,
         access_log=access_log, log_inputs=log_inputs, log_level=log_level,
-        arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
-        revision=revision, hf_cache_path=hf_cache_path,
+        options=LoadOptions(
+            arch=arch, window=window, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
+            revision=revision, hf_cache_path=hf_cache_path,
+        ),
     )  # fmt: skip
 
 
@@ -253,7 +258,7 @@ def bench(
     """Measure this machine with a model: tokens a second, latency, and the share of what its cores can do."""
     from embergem.cli.bench import run
 
-    run(model=model, dtype=dtype, threads=threads, as_json=as_json)
+    run(LoadOptions(model=model, dtype=dtype, threads=threads), as_json=as_json)
 
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
@@ -291,13 +296,12 @@ def compile_(
     embergem compile google/embeddinggemma-300m -o gemma --dtype int16 && embergem serve -m gemma
     """
     from embergem.cli.compile import compile_model
-    from embergem.hub.resolve import resolve
 
-    location = resolve(
-        model, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
+    options = LoadOptions(
+        model=model, dense_from=dense_from, allow_missing_dense=allow_missing_dense,
         revision=revision, hf_cache_path=hf_cache_path,
     )  # fmt: skip
-    written = compile_model(location, output, dtype)
+    written = compile_model(options, output, dtype)
     manifest = written.manifest
     size = sum(file.size for file in manifest.weights) / 1e6
     typer.echo(f"{output}: {manifest.model_type}, {manifest.vectors.dimensions} dimensions, weights of {size:,.0f} MB")
@@ -320,9 +324,9 @@ def convert(
     embergem convert embeddinggemma-300M-Q8_0.gguf -o gemma --dense-from google/embeddinggemma-300m
     """
     from embergem.cli.convert import convert
-    from embergem.hub.resolve import resolve
 
-    convert(resolve(file, dense_from=dense_from, allow_missing_dense=allow_missing_dense), output, dtype)
+    options = LoadOptions(model=file, dense_from=dense_from, allow_missing_dense=allow_missing_dense)
+    convert(options, output, dtype)
     typer.echo(f"{output}: read it with embergem serve -m {output}")
 
 
@@ -343,7 +347,7 @@ def fingerprint(
     """
     from embergem.cli.fingerprint import run
 
-    run(model=model, revision=revision, hf_cache_path=hf_cache_path, as_json=as_json)
+    run(LoadOptions(model=model, revision=revision, hf_cache_path=hf_cache_path), as_json=as_json)
 
 
 @app.command(epilog=EPILOG)

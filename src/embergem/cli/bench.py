@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from embergem.engine import Engine, Request
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 QUERY_TOKENS = 30
 LATENCY_RUNS = 60
@@ -89,9 +90,9 @@ def measure(engine: Engine) -> Result:
     )
 
 
-def run(*, model: str | None, dtype: str, threads: int | None, as_json: bool) -> None:
+def run(options: LoadOptions, *, as_json: bool) -> None:
     """Measure and print."""
-    with Engine.load(resolve(model), dtype=dtype, threads=threads) as engine:
+    with load(options) as engine:
         result = measure(engine)
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
@@ -101,9 +102,9 @@ def run(*, model: str | None, dtype: str, threads: int | None, as_json: bool) ->
         f"{result.peak_gflops:.0f} GFLOP/s in float32)"
     )
     table = Table("load", "tokens", "tokens/s", "GFLOP/s", "of that peak")
-    for name, load in result.loads.items():
-        share = f"{load.gflops / result.peak_gflops:.0%}"
-        table.add_row(name, f"{load.tokens:,}", f"{load.tokens_per_second:,.0f}", f"{load.gflops:.0f}", share)
+    for name, row in result.loads.items():
+        share = f"{row.gflops / result.peak_gflops:.0%}"
+        table.add_row(name, f"{row.tokens:,}", f"{row.tokens_per_second:,.0f}", f"{row.gflops:.0f}", share)
     Console().print(table)
     typer.echo(
         f"one query of {QUERY_TOKENS} tokens: {result.query_ms_p50:.1f} ms, at worst {result.query_ms_p99:.1f} ms"

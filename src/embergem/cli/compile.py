@@ -12,18 +12,21 @@ import numpy as np
 
 from embergem._native import Model, Tensors
 from embergem.checkpoint import compiled, integers
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint, Location
-from embergem.checkpoint.compiled import FORMAT, MANIFEST, Manifest
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint.compiled import FORMAT, MANIFEST, Golden, Manifest
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.writer import Dtype, Floats, Stored, write
-from embergem.engine import Engine
 from embergem.engine.calibration import cosines
-from embergem.engine.fingerprint import fingerprint
-from embergem.engine.prepare import golden_of, prepare
+from embergem.engine.load import fingerprint
+from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
+from embergem.hub.resolve import resolve
+from embergem.loader import load
 from embergem.ops.trace import Source
+from embergem.options import LoadOptions
 from embergem.program.program import Program
+from embergem.types import pack
 
 DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16", "int16": "I16", "int8": "I8"}
 PIECE = 1 << 22
@@ -38,8 +41,8 @@ class Compiled:
     cosine: float | None
 
 
-def compile_model(location: Location, into: Path, dtype: str | None = None) -> Compiled:
-    """Write the model at `location` into the directory `into`, with its weights as stored or as `dtype`.
+def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) -> Compiled:
+    """Write a model into the directory `into`, with its weights as stored or as `dtype`.
 
     Raises:
         LoadError: The model cannot be read.
@@ -48,10 +51,11 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> C
         InvalidRequest: `into` holds something else.
     """
     stored = checked(dtype)
+    location = resolve(options)
     _require_room(into, location.path, rewritten=stored is not None)
-    prove(location)
-    checkpoint = read(location)
-    ready = prepare(checkpoint, location.id)
+    prove(options)
+    checkpoint = read(location, options)
+    ready = prepare(checkpoint, location.id, options)
     into.mkdir(parents=True, exist_ok=True)
     if stored is None:
         weights = [(prefix, _beside(file, into / _place(prefix, file))) for prefix, file in checkpoint.weights]
@@ -84,7 +88,7 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> C
         golden=golden_of(model, ready.limit),
     )
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    prove(Location(into.name, into))  # what cannot be read back is not worth keeping
+    prove(LoadOptions(model=into))  # the written files must load
     if stored is None:
         return Compiled(manifest, None)
     original = Model.load(source, [(prefix, str(file)) for prefix, file in checkpoint.weights])
@@ -92,14 +96,14 @@ def compile_model(location: Location, into: Path, dtype: str | None = None) -> C
     return Compiled(manifest, float(np.min(cosines(*vectors))))
 
 
-def prove(location: Location) -> None:
-    """Load the model at `location`, which checks itself.
+def prove(options: LoadOptions) -> None:
+    """Load a model, which runs its self-check.
 
     Raises:
-        LoadError: It cannot be read.
-        NotReady: It fails.
+        LoadError: The model cannot be read.
+        NotReady: The self-check failed.
     """
-    with Engine.load(location, max_batch_tokens=4096) as engine:  # a size of batches given, none is measured
+    with load(replace(options, max_batch_tokens=4096)) as engine:  # with a size given, none is measured
         engine.require_ready()
 
 
@@ -133,6 +137,14 @@ def pieces(found: Tensors, source: Source) -> Iterator[Floats]:
     step = rows if len(source.shape) < 2 else max(1, PIECE // max(1, source.shape[1]))
     for start in range(0, rows, step):
         yield found.rows(source.tensor, start, min(rows, start + step))
+
+
+def golden_of(model: Model, limit: int) -> Golden:
+    """Return fixed random rows of ids and the vectors that `model` computes for them."""
+    random = np.random.default_rng(0)
+    lengths = [length for length in (1, 3, 17, 40) if length <= limit]
+    rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
+    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*pack(rows)).tolist())))
 
 
 def _place(prefix: str, file: Path) -> str:

@@ -9,14 +9,16 @@ from typing import Any
 
 from embergem._native import Tensors
 from embergem.checkpoint import gguf
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint, Location
+from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
 from embergem.checkpoint.read import PROMPTS, read
 from embergem.checkpoint.writer import Dtype, Floats, Stored, write
 from embergem.cli.compile import checked, pieces, prove
 from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel
+from embergem.hub.resolve import resolve
 from embergem.models.head import Dense, Module, Normalize, Pooling
 from embergem.ops.trace import Source
+from embergem.options import LoadOptions
 from embergem.program.program import Program
 
 _MODULE = "sentence_transformers.models.{}"
@@ -30,8 +32,8 @@ _ACTIVATIONS = {
 }
 
 
-def convert(location: Location, into: Path, dtype: str | None = None) -> None:
-    """Write the GGUF model at `location` into the new directory `into`, its matrices as `dtype` (float32).
+def convert(options: LoadOptions, into: Path, dtype: str | None = None) -> None:
+    """Write a GGUF model into the new directory `into`, its matrices as `dtype` (float32).
 
     Norm weights lose the 1 that GGUF adds to them where the model adds it itself.
 
@@ -39,13 +41,14 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
         LoadError: The file cannot be read.
         InvalidRequest: `into` holds something.
     """
+    location = resolve(options)
     if gguf.recognised(location.path) is None:
         raise UnsupportedModel(f"{location.path} is not a GGUF file; nothing else needs converting")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
     stored = checked(dtype or "float32", ("float32", "bfloat16")) or "F32"  # what sentence-transformers reads
-    checkpoint = read(location)
-    ready = prepare(checkpoint, location.id)
+    checkpoint = read(location, options)
+    ready = prepare(checkpoint, location.id, options)
     config = dict(checkpoint.config)
     folded = config.pop("norms_folded", False)
     if ready.kin is not None:
@@ -58,8 +61,7 @@ def convert(location: Location, into: Path, dtype: str | None = None) -> None:
     _json(into / "sentence_bert_config.json", {"max_seq_length": ready.limit, "do_lower_case": False})
     _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
-    # What cannot be read back is not worth keeping.
-    prove(Location(into.name, into, allow_missing_dense=location.allow_missing_dense))
+    prove(LoadOptions(model=into, allow_missing_dense=options.allow_missing_dense))  # the written files must load
 
 
 def _by_directory(checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:

@@ -17,6 +17,8 @@ from rich.table import Table
 from embergem.cli.app import Format
 from embergem.embedder import Embedder
 from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
+from embergem.options import LoadOptions
+from embergem.sdk.backend import open_backend
 from embergem.types import Vectors
 
 
@@ -24,21 +26,13 @@ def run(
     *,
     texts: Sequence[str],
     file: Path | None,
-    model: str | None,
     task: str | None,
     title: str | None,
     dimensions: int | None,
     truncate: bool,
     form: Format | None,
     output: Path | None,
-    dtype: str,
-    threads: int | None,
-    arch: str = "auto",
-    window: int | None = None,
-    dense_from: str | None = None,
-    allow_missing_dense: bool = False,
-    revision: str | None = None,
-    hf_cache_path: Path | None = None,
+    options: LoadOptions,
 ) -> None:
     """Read, embed, write. A file at `output` appears whole or not at all.
 
@@ -50,20 +44,7 @@ def run(
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
     about: dict[str, Any]
-    with (
-        Embedder(
-            model,
-            dtype=dtype,
-            threads=threads,
-            arch=None if arch == "auto" else arch,
-            window=window,
-            dense_from=dense_from,
-            allow_missing_dense=allow_missing_dense,
-            revision=revision,
-            hf_cache_path=hf_cache_path,
-        ) as embedder,
-        _warnings_on_stderr(),
-    ):
+    with Embedder._on(open_backend(options)) as embedder, _warnings_on_stderr():
         vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
         about = {
             "model": embedder.model,

@@ -1,16 +1,16 @@
 """`embergem fingerprint`: the name of a model's space."""
 
 import json
-from pathlib import Path
 
 import typer
 
-from embergem.engine.fingerprint import of
+from embergem.engine.load import fingerprint_of
 from embergem.hub.resolve import resolve
+from embergem.options import LoadOptions
 
 
-def run(*, model: str | None, revision: str | None, hf_cache_path: Path | None, as_json: bool) -> None:
+def run(options: LoadOptions, *, as_json: bool) -> None:
     """Print the fingerprint alone, or with the model's name as JSON."""
-    location = resolve(model, revision=revision, hf_cache_path=hf_cache_path)
-    found = of(location)
+    location = resolve(options)
+    found = fingerprint_of(location, options)
     typer.echo(json.dumps({"model": location.id, "fingerprint": found}) if as_json else found)

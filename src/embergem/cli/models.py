@@ -16,6 +16,7 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.errors import CorruptCheckpoint, UnknownModel
 from embergem.hub import model_cache
 from embergem.hub.resolve import identify, pull, resolve
+from embergem.options import LoadOptions
 
 app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")
 
@@ -85,7 +86,7 @@ def pull_model(name: Name = None) -> None:
 @app.command()
 def path(name: Name = None) -> None:
     """Print the directory of a model and nothing else, downloading the model when needed."""
-    typer.echo(str(resolve(name).path))
+    typer.echo(str(resolve(LoadOptions(model=name)).path))
 
 
 @app.command()
@@ -136,7 +137,7 @@ def _show_program(name: str | None, as_json: bool) -> None:
     from embergem.checkpoint.read import read
     from embergem.engine.prepare import prepare
 
-    location = resolve(name)
+    location = resolve(LoadOptions(model=name))
     built = prepare(read(location), location.id).program
     typer.echo(built.to_json() if as_json else str(built))
 

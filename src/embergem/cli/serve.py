@@ -3,31 +3,23 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
 from embergem.hub.options import HubOptions, revised
 from embergem.hub.resolve import identify
+from embergem.options import LoadOptions
 
 
-def run(
-    *,
-    models: Sequence[str],
-    config: Path | None,
-    arch: str = "auto",
-    window: int | None = None,
-    dense_from: str | None = None,
-    allow_missing_dense: bool = False,
-    revision: str | None = None,
-    hf_cache_path: Path | None = None,
-    **flags: Any,
-) -> None:
-    """Serve every model, the first as the default, until stopped; the options here are for those of `models`."""
+def run(*, models: Sequence[str], options: LoadOptions, config: Path | None, **flags: Any) -> None:
+    """Serve every model, the first as the default, until stopped.
+
+    `options` apply to the models named in `models`; the models of the file `config` have their own.
+    """
     from embergem.server.run import serve
 
     def again() -> Config:
@@ -37,20 +29,9 @@ def run(
         return again().keys
 
     whole = again()
-    options = HubOptions.of(revision, hf_cache_path, None)
-    named = [named_entry(model, options) for model in models]
+    named = [named_entry(replace(options, model=model)) for model in models]
     if not named and not whole.models:
-        named = [named_entry(None, options)]
-    named = [
-        msgspec.structs.replace(
-            entry,
-            arch=arch,
-            window=window,
-            dense_from=dense_from,
-            allow_missing_dense=allow_missing_dense,
-        )
-        for entry in named
-    ]
+        named = [named_entry(options)]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
@@ -62,21 +43,19 @@ def run(
         os._exit(0)
 
 
-def named_entry(model: str | None, options: HubOptions) -> EmbeddingEntry:
-    """The entry of a model that is given by `--model`: its hub id or the name of its directory is its name.
+def named_entry(options: LoadOptions) -> EmbeddingEntry:
+    """Return the entry of a model that `--model` names: it is served under its hub id or the name of its directory.
 
     Raises:
-        UnsupportedOption: A revision or a cache of the hub for a directory.
+        UnsupportedOption: A revision or a cache directory of the hub is set for a local path.
     """
-    found = identify(model)
+    found = identify(options.model)
     if isinstance(found, Location):
-        options.require_none(found)
-        return EmbeddingEntry(name=found.id, model_id=str(found.path))
-    name, entry = found
+        HubOptions.of(options).require_none(found)
+        return EmbeddingEntry(name=found.id, options=replace(options, model=found.path))
+    model, entry = found
     return EmbeddingEntry(
-        name=revised(name, options.revision),
-        model_id=name,
+        name=revised(model, options.revision),
+        options=replace(options, model=model),
         aliases=entry.aliases if entry else (),
-        revision=options.revision,
-        hf_cache_path=None if options.cache is None else str(options.cache),
     )

@@ -9,8 +9,8 @@ from embergem.diagnostics.verify import Verdict, verify
 from embergem.diagnostics.verify.other import LIBRARY, Library, Server
 from embergem.diagnostics.verify.ours import Ours
 from embergem.diagnostics.verify.probes import probes
-from embergem.engine.calibration import DTYPES
 from embergem.hub.resolve import resolve
+from embergem.options import DTYPES, LoadOptions
 
 DIFFERENT = 1
 """Exit code where the two differ."""
@@ -20,7 +20,7 @@ def run(
     *, model: str | None, against: str, name: str | None, key: str | None, python: str | None, as_json: bool
 ) -> None:
     """Compare and print."""
-    ours = Ours(resolve(model))
+    ours = Ours(resolve(LoadOptions(model=model)))
     texts = probes(ours.text, ours.limit, ours.radius)
     other: Library | Server
     if against == LIBRARY:

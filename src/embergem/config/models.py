@@ -1,7 +1,7 @@
-"""Entries of the models that a server serves: an embedding model of its own, or one that an upstream server has.
+"""Read the entries of the models that a server serves: its own embedding models, and models of upstream servers.
 
-The selector form `{"name": {"Embedding": {...}, "alias": ...}}` is taken as it stands, and the same fields flat, as
-TOML reads best. A field without meaning here is refused with the reason; none is swallowed.
+An entry has the selector form `{"name": {"Embedding": {...}, "alias": ...}}`, or the same fields without the inner
+object, which reads better in TOML. A field that has no meaning for embergem is refused with the reason.
 """
 
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from embergem.errors import InvalidConfig
+from embergem.errors import InvalidConfig, UnsupportedOption
 from embergem.hub.options import revised
+from embergem.options import LoadOptions
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _OTHER_KINDS = (
@@ -18,39 +19,68 @@ _OTHER_KINDS = (
     *("Speech", "Run", "Toml"),
 )
 _WITHOUT_MEANING = {
-    "topology": "there is one device, so nothing to place",
-    "num_device_layers": "there is one device, so nothing to place",
+    "topology": "embergem computes on one device, so nothing is placed on devices",
+    "num_device_layers": "embergem computes on one device, so nothing is placed on devices",
     "write_uqff": "embergem does not write UQFF",
-    "from_uqff": "embergem does not read UQFF; give a checkpoint of safetensors",
+    "from_uqff": "embergem does not read UQFF; name a checkpoint of safetensors",
     "imatrix": "weights are not quantised with an importance matrix; choose a dtype",
-    "calibration_file": "nothing needs calibration; choose a dtype",
+    "calibration_file": "no dtype needs calibration; choose a dtype",
     "in_situ_quant": "choose a dtype instead",
-    "chat_template": "this is for chat models, which `upstream` is for",
-    "jinja_explicit": "this is for chat models, which `upstream` is for",
+    "chat_template": "it belongs to chat models, which `upstream` forwards to another server",
+    "jinja_explicit": "it belongs to chat models, which `upstream` forwards to another server",
 }
 
 
-class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EmbeddingEntry(Struct, frozen=True, kw_only=True):
     """A model that this server computes.
 
     Attributes:
-        name: What it is reached by.
-        model_id: Hub id, alias of the catalog, or directory.
-        aliases: Other names for it.
-        arch: Family that it must be of, as for `Engine.load`.
-        window: A sliding window to use instead of the one in its config.json.
-        dense_from: Model whose dense layers it takes, where it lacks its own.
-        allow_missing_dense: Take it without the dense layers of its kind.
-        dtype, threads: See `Engine.load`; None is the server's.
-        tokenizer_json: A tokenizer.json to use instead of the checkpoint's.
-        revision: Branch, tag or commit of a model of the hub.
-        hf_cache_path: Cache directory of the hub's library, in place of its own.
-        task: Task of texts that come without one.
-        lazy: Load it when it is first asked for.
-        keep_alive: Unload it when nobody asked for so many seconds.
+        name: Name of the model in requests.
+        options: Which model, and how to load it. Options that are None take the server's; see `Settings.complete`.
+        aliases: Other names of the model in requests.
+        task: Task of texts in requests that name none.
+        lazy: Load the model at its first use instead of at the start.
+        keep_alive: Unload the model after so many seconds without a request. None keeps it.
     """
 
     name: str
+    options: LoadOptions
+    aliases: tuple[str, ...] = ()
+    task: str | None = None
+    lazy: bool = False
+    keep_alive: float | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the model on the hub that requests may use: with the revision, if one is set, then without it."""
+        model = str(self.options.model)
+        return tuple(dict.fromkeys((revised(model, self.options.revision), model)))
+
+
+class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model of another OpenAI-compatible server; requests for it are forwarded.
+
+    Attributes:
+        name: Name of the model in requests.
+        upstream: Address of the other server's API, such as "http://localhost:8000/v1".
+        aliases: Other names of the model in requests.
+        upstream_model: Name of the model on the other server. None is `name`.
+        upstream_key_env: Environment variable that holds the API key for the other server.
+    """
+
+    name: str
+    upstream: str
+    aliases: tuple[str, ...] = ()
+    upstream_model: str | None = None
+    upstream_key_env: str | None = None
+
+
+Entry = EmbeddingEntry | UpstreamEntry
+
+
+class EmbeddingFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of an embedding model in a configuration file; see `LoadOptions` and `EmbeddingEntry`."""
+
     model_id: str
     aliases: tuple[str, ...] = ()
     arch: str | None = None
@@ -66,47 +96,53 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lazy: bool = False
     keep_alive: float | None = None
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """What else it may be reached by: its `model_id`, first of all with the revision if one is named."""
-        return tuple(dict.fromkeys((revised(self.model_id, self.revision), self.model_id)))
+    def entry(self, name: str) -> EmbeddingEntry:
+        """Return the entry that these fields describe.
 
-
-class UpstreamEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that another OpenAI-compatible server has; requests for it are forwarded.
-
-    Attributes:
-        name: What it is reached by.
-        upstream: Address of that server's API, such as "http://localhost:8000/v1".
-        aliases: Other names for it.
-        upstream_model: What it is called there; None is `name`.
-        upstream_key_env: Environment variable that holds the key for it.
-    """
-
-    name: str
-    upstream: str
-    aliases: tuple[str, ...] = ()
-    upstream_model: str | None = None
-    upstream_key_env: str | None = None
-
-
-Entry = EmbeddingEntry | UpstreamEntry
+        Raises:
+            UnsupportedOption: An option of loading is invalid.
+        """
+        options = LoadOptions(
+            model=self.model_id,
+            arch=self.arch,
+            window=self.window,
+            dense_from=self.dense_from,
+            allow_missing_dense=self.allow_missing_dense,
+            dtype=self.dtype,
+            threads=self.threads,
+            tokenizer=self.tokenizer_json,
+            revision=self.revision,
+            hf_cache_path=self.hf_cache_path,
+        )
+        return EmbeddingEntry(
+            name=name,
+            options=options,
+            aliases=self.aliases,
+            task=self.task,
+            lazy=self.lazy,
+            keep_alive=self.keep_alive,
+        )
 
 
 def entry(name: str, given: Any, place: str) -> Entry:
-    """Read one entry; `place` says where it stands, for errors.
+    """Read one entry.
+
+    Args:
+        name: Name of the model in requests.
+        given: The entry as it was parsed.
+        place: File and name of the entry, for errors.
 
     Raises:
         InvalidConfig: Naming the field.
 
-    >>> entry("gemma", {"Embedding": {"model_id": "org/gemma", "arch": "embeddinggemma"}}, "models.json: gemma").arch
-    'embeddinggemma'
+    >>> entry("gemma", {"Embedding": {"model_id": "org/gemma", "dtype": "int16"}}, "models.json: gemma").options.dtype
+    'int16'
     """
     if not isinstance(given, dict):
         raise InvalidConfig(f'{place}: it must be an object such as {{"Embedding": {{"model_id": "org/name"}}}}')
     kinds = [kind for kind in ("Embedding", *_OTHER_KINDS) if kind in given]
     if len(kinds) > 1:
-        raise InvalidConfig(f"{place}: it is {' and '.join(kinds)} at once; give one of them")
+        raise InvalidConfig(f"{place}: it is {' and '.join(kinds)} at once; keep one of them")
     fields = {field: value for field, value in given.items() if field not in kinds}
     if kinds:
         inner = given[kinds[0]]
@@ -116,9 +152,9 @@ def entry(name: str, given: Any, place: str) -> Entry:
         if kinds[0] != "Embedding" and "upstream" not in fields:
             raise InvalidConfig(
                 f"{place}: embergem computes embeddings and does not run other models. Serve it elsewhere and add "
-                '"upstream": "http://ADDRESS/v1", and requests for it are forwarded'
+                '"upstream": "http://ADDRESS/v1", and embergem forwards requests for it'
             )
-        if "upstream" in fields:  # of what the other server is told to load, only the name matters here
+        if "upstream" in fields:  # the other server loads the model, so only its name is used here
             fields.setdefault("upstream_model", inner.get("model_id"))
         else:
             fields = inner | fields
@@ -131,11 +167,14 @@ def entry(name: str, given: Any, place: str) -> Entry:
             raise InvalidConfig(f"{place}.{field}: it has no meaning here: {why}")
     if "dtype" in fields:
         fields["dtype"] = _DTYPES.get(fields["dtype"], fields["dtype"])
-    kind: type[EmbeddingEntry | UpstreamEntry] = UpstreamEntry if "upstream" in fields else EmbeddingEntry
     try:
-        made = msgspec.convert({"name": name, **fields}, kind)
+        if "upstream" not in fields:
+            return msgspec.convert(fields, EmbeddingFields).entry(name)
+        upstream = msgspec.convert({"name": name, **fields}, UpstreamEntry)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidConfig(f"{place}: {str(error).replace('`$.', '`')}") from None
-    if isinstance(made, UpstreamEntry) and not made.upstream.startswith(("http://", "https://")):
-        raise InvalidConfig(f"{place}.upstream: {made.upstream!r} is no http:// or https:// address")
-    return made
+    except UnsupportedOption as error:
+        raise InvalidConfig(f"{place}: {error.message}") from None
+    if not upstream.upstream.startswith(("http://", "https://")):
+        raise InvalidConfig(f"{place}.upstream: {upstream.upstream!r} is not an http:// or https:// address")
+    return upstream

@@ -1,8 +1,11 @@
 """How a server behaves, and who may use it."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+from embergem.options import LoadOptions
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -19,7 +22,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         access_log: One line an answer on standard error, as text or JSON, or none.
         log_inputs: Put the texts of requests into the access log.
         default_model: Name that "default" stands for; None is the first.
-        dtype, threads: Of models that don't say their own; see `Engine.load`.
+        dtype, threads: For models that set none; see `LoadOptions`.
         strict: Refuse fields that are not known instead of ignoring them.
         task: Task of texts that come without one, for the models that have it.
         keys: File of API keys.
@@ -64,6 +67,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_timeout: Seconds = 600
     idle_timeout: Seconds = 30
     drain_timeout: Seconds = 30
+
+    def complete(self, options: LoadOptions) -> LoadOptions:
+        """Return `options` with the server's dtype and threads in place of None, and with its batch and queue bounds.
+
+        Raises:
+            UnsupportedOption: The server's dtype does not exist.
+        """
+        return replace(
+            options,
+            dtype=options.dtype or self.dtype,
+            threads=options.threads or self.threads,
+            max_batch_tokens=self.max_batch_tokens,
+            max_queue_tokens=self.max_queue_tokens,
+        )
 
 
 class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,15 +23,6 @@ from embergem.types import pack
 LEAST_COSINE = 0.9999
 """`dtype="auto"` takes int16 only where its least cosine to float32 reaches this."""
 
-DTYPES = {
-    "float32": "exact to a few units in the last place",
-    "bfloat16": "float32 arithmetic, weights in half the memory; lossless where the checkpoint holds bfloat16",
-    "int16": "fastest, weights in half the memory, near lossless",
-    "int8": "weights in a third of the memory, a little less exact",
-    "auto": f"int16 where that was measured to come within a cosine of {LEAST_COSINE} of float32, else float32",
-}
-"""Values of the option `dtype`, each with its description."""
-
 EXPECTED_COSINE = {"bfloat16": 0.9999, "int16": LEAST_COSINE, "int8": 0.995}
 """Least cosine to float32 of each dtype; a model below it is loaded with a warning."""
 
@@ -57,7 +48,7 @@ log = logging.getLogger(__name__)
 def load_as(
     dtype: str, load: Callable[[str], Model], weights: Sequence[tuple[str, Path]], name: str
 ) -> tuple[Model, float]:
-    """Load a model in the arithmetic `dtype`, one of `DTYPES`; return it and its least cosine to float32.
+    """Load a model in the arithmetic `dtype`, one of `options.DTYPES`; return it and its least cosine to float32.
 
     Args:
         dtype: The arithmetic; "auto" chooses between int16 and float32 by the measured cosine.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -11,9 +10,8 @@ from msgspec.structs import replace
 
 from embergem._native import __version__
 from embergem._native import cut as native_cut
-from embergem.checkpoint.checkpoint import Location
 from embergem.engine import finalizers, fork
-from embergem.engine.load import Loaded, load, require_positive
+from embergem.engine.load import Loaded
 from embergem.engine.loop import Loop
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
@@ -32,7 +30,7 @@ class Engine:
         allowed_dimensions: Sizes that `Request.dimensions` may ask for, largest first.
         limit: Most tokens of one input, special tokens included.
         tasks: Names that `Request.task` may have; empty for a model without prompts.
-        dtype: Arithmetic of the large products: one of `calibration.DTYPES` but "auto".
+        dtype: Arithmetic of the large products: one of `options.DTYPES` but "auto".
         instruction_set: Kernels in use, such as "avx2".
         threads: Threads that a run uses at most.
         vocab_size: Token ids are below this.
@@ -44,26 +42,19 @@ class Engine:
         report: What the self-check found. With a failure in it the engine answers nothing; see `ready`.
     """
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        *,
-        max_batch_rows: int | None = None,
-        max_queue_tokens: int | None = None,
-        cache: VectorCache | None = None,
-        throughput_logging: bool = False,
-    ) -> None:
-        model, program, text = loaded.model, loaded.program, loaded.text
+    def __init__(self, loaded: Loaded, *, cache: VectorCache | None = None) -> None:
+        model, prepared, text = loaded.model, loaded.prepared, loaded.text
+        program, options = prepared.program, loaded.options
         self.id = loaded.name
         self.report = loaded.report
-        self.model_type = loaded.model_type
+        self.model_type = prepared.model_type
         self.weight_bytes = weight_bytes(program, model.dtype)
         self.dtype = model.dtype
         self.fingerprint = loaded.fingerprint
         self.cosine = loaded.cosine
-        self.limit = loaded.limit
+        self.limit = prepared.limit
         self.dimensions = model.dimensions
-        smaller = sorted((size for size in loaded.trained_dimensions if size < model.dimensions), reverse=True)
+        smaller = sorted((size for size in prepared.trained_dimensions if size < model.dimensions), reverse=True)
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
         self.instruction_set = model.instruction_set
@@ -71,74 +62,21 @@ class Engine:
         self.vocab_size = model.vocab_size
         self._model = model
         self._program = program
-        self._norm_before_cut = loaded.norm_before_cut
+        self._norm_before_cut = prepared.norm_before_cut
         self._text = text
-        self._throughput = ThroughputLog(loaded.name) if throughput_logging else None
+        self._throughput = ThroughputLog(loaded.name) if options.throughput_logging else None
         self._loop = Loop(
             self._throughput.wrap(model.run) if self._throughput else model.run,
             model.dimensions,
             loaded.max_batch_tokens,
             loaded.name,
-            max_batch_rows=max_batch_rows,
-            max_queue_tokens=max_queue_tokens,
+            max_batch_rows=options.max_batch_rows,
+            max_queue_tokens=options.max_queue_tokens,
             cache=cache,
             # What the bits of a vector depend on besides its ids.
             space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
         finalizers.close_with(self, self._loop)
-
-    @classmethod
-    def load(
-        cls,
-        location: Location,
-        *,
-        dtype: str = "float32",
-        threads: int | None = None,
-        device: str | None = None,
-        max_batch_tokens: int | None = None,
-        max_batch_rows: int | None = None,
-        max_queue_tokens: int | None = None,
-        cache: VectorCache | None = None,
-        throughput_logging: bool = False,
-        tokenizer: Path | None = None,
-        arch: str = "auto",
-        window: int | None = None,
-    ) -> "Engine":
-        """Load the model at `location` and let it check itself; see `embergem.selfcheck`.
-
-        `dtype` is the arithmetic of the large products; see `calibration.DTYPES`.
-        `max_batch_tokens` bounds a batch; None is what was measured to be best at the first load, see `budget`.
-        `max_batch_rows` bounds its rows, too; None leaves it at the tokens.
-        `max_queue_tokens` bounds what waits in each lane: more is refused with `Overloaded`; None lets everything wait,
-        which suits callers that wait in this process. `cache` answers rows that were computed before; several engines
-        may share one. With `throughput_logging` the log tells texts and tokens a second while there is work, at level
-        INFO; see `ThroughputLog`. `tokenizer` is a tokenizer.json to use instead of the checkpoint's. `arch` says
-        which family the checkpoint must be of, such as "embeddinggemma"; "auto" takes what it is. `window` takes the
-        place of the window that its config.json stores.
-
-        Raises:
-            UnsupportedOption: A dtype, device, thread count, arch or window that this engine does not have.
-            LoadError: The checkpoint is damaged, incomplete or of an unknown kind.
-            InsufficientMemory: Its weights do not fit.
-        """
-        require_positive(max_batch_rows=max_batch_rows, max_queue_tokens=max_queue_tokens)
-        loaded = load(
-            location,
-            dtype=dtype,
-            threads=threads,
-            device=device,
-            max_batch_tokens=max_batch_tokens,
-            tokenizer=tokenizer,
-            arch=arch,
-            window=window,
-        )
-        return cls(
-            loaded,
-            max_batch_rows=max_batch_rows,
-            max_queue_tokens=max_queue_tokens,
-            cache=cache,
-            throughput_logging=throughput_logging,
-        )
 
     @property
     def ready(self) -> bool:

@@ -1,133 +1,197 @@
-"""From a location to all that an engine answers with: read, checked, measured."""
+"""Load a checkpoint into memory: read its files, map and pack its weights, check the result, measure a batch size."""
 
-from collections.abc import Sequence
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from embergem import _native, paths
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint import packed
-from embergem.checkpoint.checkpoint import Location
+from embergem.checkpoint.checkpoint import Checkpoint, Location
+from embergem.checkpoint.compiled import Manifest
 from embergem.checkpoint.read import read
 from embergem.engine import calibration, fork
-from embergem.engine.calibration import DTYPES, load_as
-from embergem.engine.fingerprint import fingerprint
-from embergem.engine.prepare import check, prepare, self_check
-from embergem.errors import UnsupportedOption
+from embergem.engine.calibration import cosines, load_as
+from embergem.engine.prepare import Prepared, prepare, text_pipeline
+from embergem.errors import CorruptCheckpoint
 from embergem.hub import file_state
+from embergem.options import DEFAULT_DTYPE, DEFAULTS, LoadOptions
 from embergem.program.program import Program
-from embergem.selfcheck import Report
+from embergem.selfcheck import CheckContext, Report
+from embergem.selfcheck import check as self_check
+from embergem.types import pack
+
+log = logging.getLogger(__name__)
+
+LEAST_COSINE_FLOAT32 = 0.99999
+LEAST_COSINE_OTHER = 0.9
+"""Least cosine of a compiled model's vectors to those stored with it: machines round differently, and integer dtypes
+are less exact. The vectors of a damaged model are far below either bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model in memory, and what its files and its checks say about it; see `Engine` for the fields."""
+    """A model in memory, with what its files and its checks say about it.
+
+    Attributes:
+        name: Name of the model.
+        prepared: What is known about the model besides its files.
+        model: The native model.
+        text: The tokenizer and the prompts.
+        fingerprint: Name of the vector space: sha256 in hex.
+        cosine: Least cosine of this dtype's vectors to those of float32.
+        report: Findings of the self-check.
+        options: The options of the load.
+        max_batch_tokens: Most tokens in a batch: as in the options, or as measured.
+    """
 
     name: str
-    model_type: str
+    prepared: Prepared
     model: Model
-    program: Program
     text: TextPipeline
-    limit: int
-    trained_dimensions: Sequence[int]
-    norm_before_cut: bool
     fingerprint: str
     cosine: float
     report: Report
+    options: LoadOptions
     max_batch_tokens: int
 
 
-def load(
-    location: Location,
-    *,
-    dtype: str,
-    threads: int | None,
-    device: str | None,
-    max_batch_tokens: int | None,
-    tokenizer: Path | None,
-    arch: str,
-    window: int | None,
-) -> Loaded:
-    """Load the model at `location` and let it check itself; `Engine.load` says what the options are, and the errors."""
-    _check_options(dtype, threads, device)
-    require_positive(max_batch_tokens=max_batch_tokens)
+def load(location: Location, options: LoadOptions) -> Loaded:
+    """Load the model at `location` and run its self-check.
+
+    A failed self-check is no error here: the engine of such a model refuses every request.
+
+    Raises:
+        UnsupportedOption: An option does not apply to this model.
+        LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
+        InsufficientMemory: The weights do not fit into memory.
+        ForkedProcess: This process was forked from one that had loaded a model.
+    """
     fork.claim()
-    stored = read(location)
-    checkpoint = stored if tokenizer is None else replace(stored, tokenizer=tokenizer)
-    kind = prepare(checkpoint, location.id, arch=arch, window=window)
-    limit, files = kind.limit, checkpoint.files
-    fresh = not file_state.remembered(checkpoint.weights)
-    with ThreadPoolExecutor(1) as beside:  # a large tokenizer takes about as long as the weights
-        text = beside.submit(
-            TextPipeline,
-            str(checkpoint.tokenizer),
-            limit=limit,
-            vocab_size=kind.vocab_size,
-            prompts=checkpoint.prompts,
-            builtin_prompts=kind.builtin_prompts,
-            bare=kind.bare,
-        )
-        program = kind.program
-        source = program.to_json()
-        model, least = load_as(
-            dtype,
-            lambda dtype: Model.load(
+    stored = read(location, options)
+    checkpoint = stored
+    if options.tokenizer is not None:
+        checkpoint = replace(stored, tokenizer=Path(options.tokenizer).expanduser())
+    prepared = prepare(checkpoint, location.id, options)
+    scan = not file_state.remembered(checkpoint.weights)  # NaN in the embedding table; once for each state of the files
+    with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
+        reading = pool.submit(text_pipeline, checkpoint, prepared)
+        source = prepared.program.to_json()
+
+        def load_model(dtype: str) -> Model:
+            return Model.load(
                 source,
-                files,
-                threads=threads,
+                checkpoint.files,
+                threads=options.threads,
                 dtype=dtype,
-                scan=fresh,
+                scan=scan,
                 packed=packed.place(),
                 packed_limit=packed.limit(),
-            ),
-            checkpoint.weights,
-            location.id,
-        )
-    space = fingerprint(checkpoint, program)
+            )
+
+        model, cosine = load_as(options.dtype or DEFAULT_DTYPE, load_model, checkpoint.weights, location.id)
+    text = reading.result()
+    space = fingerprint(checkpoint, prepared.program)
     if stored.compiled:
-        check(model, stored.compiled, space if tokenizer is None else fingerprint(stored, program))
-    if fresh:
+        own_space = space if checkpoint is stored else fingerprint(stored, prepared.program)
+        _check_compiled(model, stored.compiled, own_space)
+    if scan:
         file_state.remember(checkpoint.weights)
-    report = self_check(checkpoint, kind, location, model, text.result(), least, window)
-    if max_batch_tokens is None:  # what a model that does not answer would do is not worth measuring
-        broken = bool(report.failures)
+    report = _self_check(location, options, checkpoint, prepared, model, text, cosine)
+    max_batch_tokens = options.max_batch_tokens
+    if max_batch_tokens is None:
+        failed = bool(report.failures)  # such a model computes nothing, so its speed is not measured
         max_batch_tokens = (
-            calibration.BATCH_SIZES[0] if broken else calibration.best_batch_size(model, checkpoint.weights, limit)
+            calibration.BATCH_SIZES[0]
+            if failed
+            else calibration.best_batch_size(model, checkpoint.weights, prepared.limit)
         )
     return Loaded(
         name=location.id,
-        model_type=kind.model_type,
+        prepared=prepared,
         model=model,
-        program=program,
-        text=text.result(),
-        limit=limit,
-        trained_dimensions=kind.trained_dimensions,
-        norm_before_cut=kind.norm_before_cut,
+        text=text,
         fingerprint=space,
-        cosine=least,
+        cosine=cosine,
         report=report,
+        options=options,
         max_batch_tokens=max_batch_tokens,
     )
 
 
-def _check_options(dtype: str, threads: int | None, device: str | None) -> None:
-    if dtype not in DTYPES:
-        why = " (its largest number is 65,504, which activations of Gemma models pass)" if dtype == "float16" else ""
-        raise UnsupportedOption(
-            f"dtype={dtype!r} is not available{why}. This version has: {', '.join(DTYPES)}", param="dtype"
-        )
-    if device not in (None, "cpu"):
-        raise UnsupportedOption(f"device={device!r} is not available; this version runs on the cpu", param="device")
-    if threads is not None and threads < 1:
-        raise UnsupportedOption(f"threads={threads} is not possible; give 1 or more, or None for all", param="threads")
+def fingerprint(checkpoint: Checkpoint, program: Program) -> str:
+    """Return the name of a model's vector space: a sha256 in hex over weights, tokenizer and program.
+
+    Every byte of the weights is read, unless the digests of the files in their present state are stored in the cache.
+    """
+    return _native.fingerprint(
+        program.to_json(), checkpoint.files, str(checkpoint.tokenizer), notes=str(paths.cache_root())
+    )
 
 
-def require_positive(**bounds: int | None) -> None:
-    """Do nothing if each is None or at least 1.
+def fingerprint_of(location: Location, options: LoadOptions = DEFAULTS) -> str:
+    """Return the fingerprint of the model at `location` without loading the model.
 
     Raises:
-        UnsupportedOption: One is not; the message names it.
+        LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
     """
-    for name, value in bounds.items():
-        if value is not None and value < 1:
-            raise UnsupportedOption(f"{name}={value} is not possible; give 1 or more, or None", param=name)
+    checkpoint = read(location, options)
+    return fingerprint(checkpoint, prepare(checkpoint, location.id, options).program)
+
+
+def _check_compiled(model: Model, manifest: Manifest, fingerprint: str) -> None:
+    """Compare a compiled model with the fingerprint and the vectors that were stored when it was compiled.
+
+    Raises:
+        CorruptCheckpoint: They differ.
+    """
+    if fingerprint != manifest.fingerprint:
+        raise CorruptCheckpoint(
+            f"the weights, program or tokenizer of the compiled model changed since it was compiled (fingerprint "
+            f"{fingerprint[:16]}… instead of {manifest.fingerprint[:16]}…). Compile it again"
+        )
+    vectors = model.run(*pack(manifest.golden.ids))
+    least = float(np.min(cosines(vectors, np.array(manifest.golden.vectors))))
+    bound = LEAST_COSINE_FLOAT32 if model.dtype == "float32" else LEAST_COSINE_OTHER
+    if not least >= bound:  # also true for NaN
+        raise CorruptCheckpoint(
+            f"the compiled model does not give the vectors that are stored with it (least cosine {least:.6f}): one of "
+            "its files is damaged or belongs to another model. Compile it again"
+        )
+
+
+def _self_check(
+    location: Location,
+    options: LoadOptions,
+    checkpoint: Checkpoint,
+    prepared: Prepared,
+    model: Model,
+    text: TextPipeline,
+    cosine: float,
+) -> Report:
+    """Run the self-check of a loaded model and log its failures and warnings; see `embergem.selfcheck`."""
+    context = CheckContext(
+        run=model.run,
+        text=text,
+        model_type=prepared.model_type,
+        config=prepared.config,
+        head=None if checkpoint.compiled else checkpoint.head,
+        limit=prepared.limit,
+        dtype=model.dtype,
+        cosine=cosine,
+        entry=prepared.entry,
+        kin=prepared.kin,
+        name=location.id,
+        hub_id=checkpoint.hub_id,
+        files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
+        variant=f"{prepared.program.key} {model.dtype} {model.instruction_set} {prepared.limit} {checkpoint.prompts}",
+        window=options.window,
+        dense_optional=options.allow_missing_dense,
+    )
+    report = self_check(context)
+    for finding in (*report.failures, *report.warnings):
+        log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", location.id, finding)
+    return report

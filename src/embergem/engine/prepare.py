@@ -1,36 +1,38 @@
-"""From a checkpoint to what the engine loads: the program, and how texts are read. Made anew, or read as compiled."""
+"""Prepare a checkpoint for loading: trace its program, or take the program of a compiled model, and find its limits."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from embergem import catalog
-from embergem._native import Model, TextPipeline
-from embergem.checkpoint.checkpoint import Checkpoint, Location
-from embergem.checkpoint.compiled import Golden, Manifest
-from embergem.engine.calibration import cosines
-from embergem.errors import CorruptCheckpoint, UnsupportedOption
+from embergem._native import TextPipeline
+from embergem.checkpoint.checkpoint import Checkpoint
+from embergem.errors import UnsupportedOption
 from embergem.models import expect, family, family_name
+from embergem.options import ANY_ARCH, DEFAULTS, LoadOptions
 from embergem.program.build import build
 from embergem.program.program import Program
-from embergem.selfcheck import CheckContext, Report, kin
-from embergem.selfcheck import check as probe
-from embergem.types import pack
-
-log = logging.getLogger(__name__)
-
-LEAST_COSINE = {"float32": 0.99999}
-OTHERWISE = 0.9
-"""To the stored vectors of a compiled model. Machines round differently and integers coarsely; damage is far below."""
+from embergem.selfcheck import kin
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the engine needs besides files; see `models.Family` for the fields."""
+    """What the engine needs to know about a model besides its files.
+
+    Attributes:
+        model_type: Name of the family, such as "gemma3_text".
+        trace: Makes the program.
+        limit: Most tokens of one input, special tokens included.
+        vocab_size: Number of token ids.
+        builtin_prompts: Name of a set of prompts in crates/text, or None.
+        bare: Texts get no special tokens, and unknown tokens are removed.
+        trained_dimensions: Sizes that Matryoshka training covered; empty if there was none.
+        norm_before_cut: A layer norm without weights comes before a cut of the vectors.
+        config: The family's parsed config.json; None for a compiled model.
+        entry: What the catalog has about this model.
+        kin: What the catalog has about this model or the one that it was fine-tuned from; see `selfcheck.kin`.
+    """
 
     model_type: str
     trace: Callable[[], Program]
@@ -46,25 +48,30 @@ class Prepared:
 
     @cached_property
     def program(self) -> Program:
-        """The program, traced when it is first asked for: a tokenizer can be read meanwhile."""
+        """The program. It is traced at the first access, so that a tokenizer can be read in parallel."""
         return self.trace()
 
 
-def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: int | None = None) -> Prepared:
-    """Trace the model of a checkpoint, or take the program of a compiled one. The catalog may know more by its `name`.
+def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) -> Prepared:
+    """Choose the family of a checkpoint and combine what its files and the catalog say.
 
-    `arch` and `window` are as for `models.family`.
+    Args:
+        checkpoint: The files of the model.
+        name: Name of the model, by which the catalog may know it.
+        options: `arch` and `window` apply here.
 
     Raises:
-        UnsupportedModel, CorruptCheckpoint: Its config is not one that embergem has, or its program is damaged.
-        UnsupportedOption: There is no such `arch`, or no window to choose.
+        UnsupportedModel: embergem does not have the family, or the family is not `options.arch`.
+        CorruptCheckpoint: The program of a compiled model is damaged.
+        UnsupportedOption: `options.arch` does not exist, or the model has no window to replace.
     """
+    arch = options.arch or ANY_ARCH
     if compiled := checkpoint.compiled:
         model_type = family_name(compiled.model_type)
         expect(model_type, arch)
-        if window is not None:
+        if options.window is not None:
             raise UnsupportedOption(
-                "the window of a compiled model is in its program; leave out window", param="window"
+                "the window of a compiled model is part of its program; leave out window", param="window"
             )
         return Prepared(
             model_type=model_type,
@@ -76,7 +83,7 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
             trained_dimensions=compiled.vectors.trained_dimensions,
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
-    kind = family(checkpoint.config, arch=arch, window=window)
+    kind = family(checkpoint.config, arch=arch, window=options.window)
     entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
     related = kin(kind.model_type, kind.config, entry, checkpoint.declared_names)
     limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]
@@ -95,58 +102,13 @@ def prepare(checkpoint: Checkpoint, name: str, *, arch: str = "auto", window: in
     )
 
 
-def self_check(
-    checkpoint: Checkpoint, kind: Prepared, location: Location, model: Model, text: TextPipeline, cosine: float,
-    window: int | None,
-) -> Report:  # fmt: skip
-    """Let a loaded model prove itself; see `embergem.selfcheck`. What it finds wrong is logged."""
-    context = CheckContext(
-        run=model.run,
-        text=text,
-        model_type=kind.model_type,
-        config=kind.config,
-        head=None if checkpoint.compiled else checkpoint.head,
-        limit=kind.limit,
-        dtype=model.dtype,
-        cosine=cosine,
-        entry=kind.entry,
-        kin=kind.kin,
-        name=location.id,
-        hub_id=checkpoint.hub_id,
-        files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
-        variant=f"{kind.program.key} {model.dtype} {model.instruction_set} {kind.limit} {checkpoint.prompts}",
-        window=window,
-        dense_optional=location.allow_missing_dense,
+def text_pipeline(checkpoint: Checkpoint, prepared: Prepared) -> TextPipeline:
+    """Read the tokenizer and the prompts of a checkpoint."""
+    return TextPipeline(
+        str(checkpoint.tokenizer),
+        limit=prepared.limit,
+        vocab_size=prepared.vocab_size,
+        prompts=checkpoint.prompts,
+        builtin_prompts=prepared.builtin_prompts,
+        bare=prepared.bare,
     )
-    report = probe(context)
-    for finding in (*report.failures, *report.warnings):
-        log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", location.id, finding)
-    return report
-
-
-def golden_of(model: Model, limit: int) -> Golden:
-    """Return fixed random rows of ids and the vectors that `model` gives for them."""
-    random = np.random.default_rng(0)
-    lengths = [length for length in (1, 3, 17, 40) if length <= limit]
-    rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
-    return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*pack(rows)).tolist())))
-
-
-def check(model: Model, compiled: Manifest, fingerprint: str) -> None:
-    """Hold a loaded model, whose space is `fingerprint`, against what was stored with it.
-
-    Raises:
-        CorruptCheckpoint: They are not the same.
-    """
-    if fingerprint != compiled.fingerprint:
-        raise CorruptCheckpoint(
-            f"the weights, program or tokenizer of the compiled model are not those that it was made with (fingerprint "
-            f"{fingerprint[:16]}… instead of {compiled.fingerprint[:16]}…). Compile it again"
-        )
-    found = model.run(*pack(compiled.golden.ids))
-    least = float(np.min(cosines(found, np.array(compiled.golden.vectors))))
-    if not least >= LEAST_COSINE.get(model.dtype, OTHERWISE):
-        raise CorruptCheckpoint(
-            f"the compiled model doesn't give the vectors that are stored with it (least cosine {least:.6f}): one of "
-            "its files is damaged or from another model. Compile it again"
-        )

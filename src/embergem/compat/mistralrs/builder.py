@@ -7,6 +7,7 @@ lists the methods that are refused.
 import asyncio
 import logging
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -21,10 +22,10 @@ from embergem.compat.mistralrs.requests import (
     arithmetic,
 )
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
-from embergem.engine import Engine
 from embergem.errors import EmptyInput, UnsupportedOption
-from embergem.hub.options import check_token_source, revised
-from embergem.sdk.backend import LoadOptions, load_engine
+from embergem.hub.options import revised
+from embergem.loader import load
+from embergem.options import LoadOptions
 from embergem.sdk.off_loop import off_loop
 from embergem.tasks import Task
 from embergem.types import Vectors
@@ -49,9 +50,7 @@ class EmbeddingModelBuilder:
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
-        self._options: LoadOptions = {}
-        self._max_num_seqs: int | None = None
-        self._throughput_logging = False
+        self._options = LoadOptions(model=model_id)
         self._task: str | None = None
         self._dimensions: int | None = None
 
@@ -67,42 +66,42 @@ class EmbeddingModelBuilder:
 
     def with_dtype(self, dtype: ModelDType | str) -> Self:
         """Set the arithmetic: a `ModelDType`, or a name that `Embedder(dtype=)` takes, such as "int16"."""
-        self._options["dtype"] = arithmetic(dtype)
+        self._options = replace(self._options, dtype=arithmetic(dtype))
         return self
 
     def with_threads(self, threads: int) -> Self:
         """Set the largest number of threads to compute with."""
-        self._options["threads"] = threads
+        self._options = replace(self._options, threads=threads)
         return self
 
     def with_loader_type(self, arch: EmbeddingArchitecture) -> Self:
         """Refuse a model of another family than this."""
-        self._options["arch"] = arch.value
+        self._options = replace(self._options, arch=arch.value)
         return self
 
     def with_tokenizer_json(self, path: str | Path) -> Self:
         """Use this tokenizer.json instead of the one in the checkpoint. The vectors are then in another space."""
-        self._options["tokenizer"] = path
+        self._options = replace(self._options, tokenizer=path)
         return self
 
     def with_window(self, window: int) -> Self:
         """Use this sliding window instead of the one in config.json, for checkpoints whose window was damaged."""
-        self._options["window"] = window
+        self._options = replace(self._options, window=window)
         return self
 
     def with_dense_from(self, model: str | Path) -> Self:
         """Take the dense layers from this model, for a checkpoint that lacks its own."""
-        self._options["dense_from"] = model
+        self._options = replace(self._options, dense_from=model)
         return self
 
     def allow_missing_dense(self) -> Self:
         """Accept a checkpoint without the dense layers of its kind. The vectors are then in another space."""
-        self._options["allow_missing_dense"] = True
+        self._options = replace(self._options, allow_missing_dense=True)
         return self
 
     def with_device(self, device: str) -> Self:
         """Set the device. This version has "cpu" only."""
-        self._options["device"] = device
+        self._options = replace(self._options, device=device)
         return self
 
     def with_force_cpu(self) -> Self:
@@ -122,7 +121,7 @@ class EmbeddingModelBuilder:
 
         The logger is `embergem.engine.throughput`; `with_logging` shows it.
         """
-        self._throughput_logging = True
+        self._options = replace(self._options, throughput_logging=True)
         return self
 
     def with_token_source(self, source: str) -> Self:
@@ -134,12 +133,12 @@ class EmbeddingModelBuilder:
         Raises:
             UnsupportedOption: `source` has another form.
         """
-        self._options["token_source"] = check_token_source(source)
+        self._options = replace(self._options, token_source=source)
         return self
 
     def with_hf_revision(self, revision: str) -> Self:
         """Use this branch, tag or commit of the model on the hub. The model is then named `model_id@revision`."""
-        self._options["revision"] = revision
+        self._options = replace(self._options, revision=revision)
         return self
 
     @refused_method(EMBEDDING_MODEL_BUILDER)
@@ -164,7 +163,7 @@ class EmbeddingModelBuilder:
             raise UnsupportedOption(
                 f"with_max_num_seqs({count}) is not possible. Give 1 or more, or leave it out.", param="max_num_seqs"
             )
-        self._max_num_seqs = count
+        self._options = replace(self._options, max_batch_rows=count)
         return self
 
     @refused_method(EMBEDDING_MODEL_BUILDER)
@@ -178,7 +177,7 @@ class EmbeddingModelBuilder:
 
     def from_hf_cache_path(self, path: str | Path) -> Self:
         """Use this directory as the cache of huggingface_hub, instead of $HF_HOME/hub."""
-        self._options["hf_cache_path"] = path
+        self._options = replace(self._options, hf_cache_path=path)
         return self
 
     @refused_method(EMBEDDING_MODEL_BUILDER)
@@ -196,14 +195,6 @@ class EmbeddingModelBuilder:
                 or cache is given for a model that is not on the hub; or the token source has no token.
         """
         return await MultiModelBuilder().add_model(self).build()
-
-    def _load(self) -> Engine:
-        return load_engine(
-            self.model_id,
-            max_batch_rows=self._max_num_seqs,
-            throughput_logging=self._throughput_logging,
-            **self._options,
-        )
 
 
 class MultiModelBuilder:
@@ -334,8 +325,8 @@ class EmbeddingModel(ManagedModels):
         await off_loop(self.close)
 
     def _include(self, alias: str | None, builder: EmbeddingModelBuilder) -> None:
-        name = alias or revised(builder.model_id, builder._options.get("revision"))
-        self._add(builder._load, name, builder.model_id)
+        name = alias or revised(builder.model_id, builder._options.revision)
+        self._add(partial(load, builder._options), name, builder.model_id)
         self._choices[name] = (builder._task, builder._dimensions)
 
     async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:

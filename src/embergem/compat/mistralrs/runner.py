@@ -11,10 +11,10 @@ from embergem.compat.arguments import check_arguments
 from embergem.compat.mistralrs.models import ManagedModels, gather
 from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmetic, check_selector
 from embergem.compat.mistralrs.tables import RUNNER
-from embergem.engine import Engine
 from embergem.errors import UnsupportedOption
-from embergem.hub.options import check_token_source, revised
-from embergem.sdk.backend import load_engine
+from embergem.hub.options import revised
+from embergem.loader import load
+from embergem.options import LoadOptions
 
 
 class Runner(ManagedModels):
@@ -75,7 +75,7 @@ class Runner(ManagedModels):
         which = check_selector(which)
         check_arguments("Runner", arguments, _DEFAULTS, RUNNER)
         super().__init__()
-        self._token_source = check_token_source(token_source)
+        self._token_source = token_source
         self.add_model(which)
 
     def add_model(self, which: "Which.Embedding", alias: str | None = None) -> None:
@@ -89,7 +89,7 @@ class Runner(ManagedModels):
         """
         which = check_selector(which)
         name = alias or revised(which.model_id, which.revision)
-        self._add(partial(_load, which, self._token_source), name, which.model_id)
+        self._add(partial(load, _options(which, self._token_source)), name, which.model_id)
 
     def send_embedding_request(self, request: EmbeddingRequest, model_id: str | None = None) -> list[list[float]]:
         """Embed the inputs of `request`. Returns one list of floats per input, in order.
@@ -137,9 +137,9 @@ class Runner(ManagedModels):
         )
 
 
-def _load(which: "Which.Embedding", token_source: str) -> Engine:
-    return load_engine(
-        which.model_id,
+def _options(which: "Which.Embedding", token_source: str) -> LoadOptions:
+    return LoadOptions(
+        model=which.model_id,
         arch=which.arch and which.arch.value,
         dtype=arithmetic(which.dtype),
         tokenizer=which.tokenizer_json,

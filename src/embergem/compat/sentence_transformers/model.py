@@ -22,7 +22,8 @@ from embergem.embedder import Embedder
 from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
 from embergem.hub.resolve import resolve
-from embergem.sdk.backend import is_address
+from embergem.options import LoadOptions
+from embergem.sdk.backend import is_address, open_backend
 from embergem.sdk.flight import outside
 from embergem.types import Vectors
 
@@ -84,21 +85,8 @@ class SentenceTransformer:
             if name not in CONSTRUCTOR:
                 raise TypeError(f"SentenceTransformer has no argument {name!r}")
         check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
-        source = _token_source(token)
-        declared: dict[str, Any] = {}
-        if not is_address(model_name_or_path):
-            found = resolve(model_name_or_path, revision=revision, hf_cache_path=cache_folder, token_source=source)
-            declared = _declared(found.path)
-        # That library always has the prompts "query" and "document"; they are empty unless the files or the caller set
-        # them. A client cannot see the files of the server, so the tasks of the server take the place of its prompts.
-        self._at_server = is_address(model_name_or_path)
-        self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
-        self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
-        self._no_warning = set(prompts or ())  # prompt names for which no further warning is due
-        self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
-        self.truncate_dim = truncate_dim
-        self.embedder = Embedder(
-            model_name_or_path,
+        load_options = LoadOptions(
+            model=model_name_or_path,
             dtype=dtype,
             threads=threads,
             device=device,
@@ -109,8 +97,19 @@ class SentenceTransformer:
             tokenizer=tokenizer,
             revision=revision,
             hf_cache_path=cache_folder,
-            token_source=source,
+            token_source=_token_source(token),
         )
+        location = None if is_address(model_name_or_path) else resolve(load_options)
+        declared = {} if location is None else _declared(location.path)
+        # That library always has the prompts "query" and "document"; they are empty unless the files or the caller set
+        # them. A client cannot see the files of the server, so the tasks of the server take the place of its prompts.
+        self._at_server = location is None
+        self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
+        self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
+        self._no_warning = set(prompts or ())  # prompt names for which no further warning is due
+        self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
+        self.truncate_dim = truncate_dim
+        self.embedder = Embedder._on(open_backend(load_options, location=location))
         if self.default_prompt_name is not None:
             try:
                 self._prompt(self.default_prompt_name)

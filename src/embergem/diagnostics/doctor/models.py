@@ -4,10 +4,11 @@ import msgspec
 
 from embergem import catalog
 from embergem.checkpoint.checkpoint import Location
-from embergem.engine import Engine
 from embergem.errors import EmbergemError
 from embergem.hub import model_cache
 from embergem.hub.resolve import identify, resolve
+from embergem.loader import load
+from embergem.options import DEFAULTS, LoadOptions
 from embergem.selfcheck import Finding
 
 
@@ -16,7 +17,7 @@ def model(name: str) -> list[Finding]:
     try:
         found = identify(name)
         if isinstance(found, Location):
-            return self_check(resolve(found.path))
+            return self_check(resolve(LoadOptions(model=found.path)))
         return _kept(*found)
     except EmbergemError as error:
         return [Finding(name, "error", error.message, "Fetch it with `embergem models pull`, or name another")]
@@ -25,7 +26,7 @@ def model(name: str) -> list[Finding]:
 def self_check(location: Location) -> list[Finding]:
     """Load a model and give its own findings, named after it."""
     try:
-        with Engine.load(location) as engine:
+        with load(DEFAULTS, location=location) as engine:
             report = engine.report
             said = f"{engine.dimensions} dimensions, {engine.limit} tokens, {engine.dtype} on {engine.instruction_set}"
     except EmbergemError as error:

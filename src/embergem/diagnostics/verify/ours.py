@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from embergem._native import Model, TextPipeline
+from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read
-from embergem.engine.prepare import prepare
+from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
 from embergem.models import family
 from embergem.program.program import Program
@@ -39,14 +39,7 @@ class Ours:
         self.radius: int | None = getattr(self.kind.config, "radius", None)
         self.program = prepared.program
         self._source = self.program.to_json()
-        self.text = TextPipeline(
-            str(checkpoint.tokenizer),
-            limit=self.limit,
-            vocab_size=self.kind.config.vocab_size,
-            prompts=checkpoint.prompts,
-            builtin_prompts=prepared.builtin_prompts,
-            bare=self.kind.bare,
-        )
+        self.text = text_pipeline(checkpoint, prepared)
         files = checkpoint.files
 
         @lru_cache(maxsize=2)  # each holds packed weights
