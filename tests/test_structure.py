@@ -46,7 +46,6 @@ CONVENTIONAL = {
 """File names that several packages may use, each with what it means in all of them."""
 
 KNOWN_CYCLES = {
-    ("embergem.sdk.backend", "embergem.client.remote"),
     ("embergem.server.operations", "embergem.server.pages"),
     ("embergem.cli.embed", "embergem.cli.app"),
 }

@@ -4,6 +4,7 @@ EmbergemError                     the base; carries the HTTP status and the Open
 ├── InvalidRequest  (ValueError)  400  the caller's input cannot be embedded as it stands
 │   ├── EmptyInput                     no input at all, or a token list without a token
 │   ├── InvalidText                    a string that is not valid Unicode text (a lone surrogate)
+│   ├── InvalidType (TypeError)        an input, title or token id of the wrong Python type
 │   ├── TokenOutOfRange                a token id outside the model's table
 │   ├── InputTooLong                   more tokens than the model reads, and no permission to cut
 │   ├── InvalidTask                    a task, or a title, that this model or this input cannot take
@@ -35,19 +36,70 @@ Warnings: `TruncationWarning` (an input was cut, with permission), `IgnoredOptio
 meaning on this engine).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
 class EmbergemError(Exception):
-    """Base of all errors; `status` and `code` are what the HTTP server answers with."""
+    """Base of all errors.
+
+    Args:
+        message: What happened, and what to do. Where one input is at fault, a sentence without its subject, such as
+            "has 900 tokens.": the subject "Input 3" is put before it.
+        param: Name of the argument or field at fault.
+        input_index: Place of the input at fault in the call or request, from 0; None where no single input is at fault.
+
+    Attributes:
+        status: HTTP status that the server answers with.
+        code: Error code that the server answers with.
+
+    >>> error = InputTooLong("has 900 tokens and this model reads at most 256.", input_index=3)
+    >>> error.renumber_input(range(512, 768))
+    >>> error.input_index, error.message
+    (515, 'Input 515 has 900 tokens and this model reads at most 256.')
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, input_index: int | None = None) -> None:
         super().__init__(message)
-        self.message = message
         self.param = param
+        self.input_index = input_index
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to do, with the input at fault as the caller counts inputs."""
+        text = str(self.args[0])
+        return text if self.input_index is None else _input_prefix(self.input_index) + text
+
+    def add_advice(self, sentence: str) -> None:
+        """Append a sentence to the message."""
+        self.args = (f"{self.args[0]} {sentence}",)
+
+    def renumber_input(self, places: Sequence[int]) -> None:
+        """Change `input_index` from a part's count to the whole call's, given the places of the part's inputs in it."""
+        if self.input_index is not None:
+            self.input_index = places[self.input_index]
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r})"
+
+
+def without_input_prefix(message: str, input_index: int) -> str:
+    """Return the argument `message` of an `EmbergemError`, given its attribute `message` and its `input_index`.
+
+    >>> without_input_prefix("Input 3 has 900 tokens.", 3)
+    'has 900 tokens.'
+    """
+    return message.removeprefix(_input_prefix(input_index))
+
+
+def _input_prefix(index: int) -> str:
+    return f"Input {index} "
 
 
 class InvalidRequest(EmbergemError, ValueError):
@@ -67,6 +119,10 @@ class InvalidText(InvalidRequest):
     """A string is not valid Unicode text."""
 
     code = "invalid_text"
+
+
+class InvalidType(InvalidRequest, TypeError):
+    """An input, a title or a token id has the wrong Python type."""
 
 
 class TokenOutOfRange(InvalidRequest):
@@ -203,8 +259,10 @@ class TryLater(EmbergemError):
 
     status = 503
 
-    def __init__(self, message: str, *, retry_after: float, param: str | None = None) -> None:
-        super().__init__(message, param=param)
+    def __init__(
+        self, message: str, *, retry_after: float, param: str | None = None, input_index: int | None = None
+    ) -> None:
+        super().__init__(message, param=param, input_index=input_index)
         self.retry_after = retry_after
 
 

@@ -203,6 +203,6 @@ def test_a_vector_that_is_not_finite_names_the_input_of_its_caller(tmp_path, mon
     change(directory / "model.safetensors", overflow)
     with load(LoadOptions(model=directory, max_batch_tokens=8)) as engine:
         futures = [engine.submit(Request(ids=[[5, 6, 7], [8, 9], [4, 3], [8, bad]])), engine.submit(Request(ids=[[5]]))]
-        with pytest.raises(NonFiniteOutput, match="the vector of input 3 is not finite"):
+        with pytest.raises(NonFiniteOutput, match="Input 3 gave a vector that is not finite"):
             futures[0].result()
         assert np.isfinite(futures[1].result().vectors).all()

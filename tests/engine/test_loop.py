@@ -57,7 +57,7 @@ def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(
         compute.gates["interactive"].set()
         assert [future.result()[0] for future in (*good, last)] == [[1, 2], [3], [4, 5], [8]]
         for future, index in zip(bad, (1, 0), strict=True):
-            with pytest.raises(NonFiniteOutput, match=f"the vector of input {index} is not finite"):
+            with pytest.raises(NonFiniteOutput, match=f"Input {index} gave a vector that is not finite"):
                 future.result()
         assert loop.stats().errors == {"non_finite_output": 2}
         assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
@@ -67,7 +67,7 @@ def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(
 def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
     compute = Spoiling()
     with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
-        with pytest.raises(NonFiniteOutput, match="input 1 "):
+        with pytest.raises(NonFiniteOutput, match="Input 1 "):
             submit(loop, 1, 7, 3).result()
         assert compute.batches == [[1, 7, 3]]
 
@@ -75,14 +75,14 @@ def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
 def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_was_in():
     compute = Spoiling()
     with contextlib.closing(Loop(compute, 1, 10, "test", cache=VectorCache(2**16))) as loop:
-        with pytest.raises(NonFiniteOutput, match="input 2 "):
+        with pytest.raises(NonFiniteOutput, match="Input 2 "):
             submit(loop, 9, 8, 7, 3).result()
         assert submit(loop, 9).result() == ([9], [0])
         hold(compute, loop, "interactive", 10)
         counts = [(submit(loop, *lengths), index) for lengths, index in [((9, 7), 1), ((7,), 0), ((6, 5, 7, 7), 2)]]
         compute.gates["interactive"].set()
         for future, index in counts:
-            with pytest.raises(NonFiniteOutput, match=f"input {index} "):
+            with pytest.raises(NonFiniteOutput, match=f"Input {index} "):
                 future.result()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embergem import TruncationWarning
-from embergem.errors import InputTooLong, InvalidRequest, TokenOutOfRange
+from embergem.errors import InvalidRequest, TokenOutOfRange
 from embergem.sdk import flight, inputs, stream
 
 TEXTS = [f"text {number}" for number in range(700)]
@@ -37,15 +37,6 @@ def test_pieces_change_nothing(embedder, small_pieces):
     assert np.array_equal(embedder.embed_documents(texts, titles), whole)
     ids = [[5, 6 + number] for number in range(50)]
     assert np.array_equal(embedder.embed(ids), np.concatenate([embedder.embed([row]) for row in ids]))
-
-
-def test_a_refused_input_is_named_wherever_it_is(embedder, small_pieces):
-    texts = [*TEXTS[:20], LONG]
-    with pytest.raises(InputTooLong, match=r"input 0 .*\(counting from input 20\)") as caught:
-        embedder.embed(texts)
-    assert str(caught.value) == caught.value.message
-    with pytest.raises(InputTooLong, match=r"counting from input 20"):
-        list(embedder.embed_stream(texts))
 
 
 def test_cuts_in_several_pieces_are_one_warning(embedder, small_pieces):
@@ -84,7 +75,7 @@ def test_a_stream_reads_no_further_than_a_few_pieces_ahead(embedder):
 
 
 def test_a_stream_of_mixed_kinds_is_refused(embedder):
-    with pytest.raises(InvalidRequest, match=r"texts\[1\] is of type list"):
+    with pytest.raises(InvalidRequest, match="Input 1 is of type list"):
         list(embedder.embed_stream(["a", [5]]))
     with pytest.raises(InvalidRequest, match="of type int"):
         list(embedder.embed_stream(5))
@@ -144,5 +135,5 @@ def test_texts_become_ids_and_back(embedder):
     assert engine.detokenize(ids) == engine.detokenize(ids[1:-1])
     assert engine.detokenize(ids, skip_special=False).startswith("<bos>")
     for unknown in (999_999, -1):
-        with pytest.raises(TokenOutOfRange, match=f"position 1: token id {unknown}"):
+        with pytest.raises(TokenOutOfRange, match=f"the token id {unknown} at position 1"):
             engine.detokenize([5, unknown])

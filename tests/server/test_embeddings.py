@@ -125,8 +125,8 @@ def test_health_and_ready(http):
     [
         ({}, 400, "invalid_request", "input", "missing"),
         ({"input": []}, 400, "empty_input", "input", "empty list"),
-        ({"input": [[]]}, 400, "empty_input", "input", "input 0"),
-        ({"input": [[5], []]}, 400, "empty_input", "input", "input 1"),
+        ({"input": [[]]}, 400, "empty_input", "input", "Input 0"),
+        ({"input": [[5], []]}, 400, "empty_input", "input", "Input 1"),
         ({"input": 5}, 400, "invalid_request", "input", "input"),
         ({"input": None}, 400, "invalid_request", "input", "input"),
         ({"input": ["a", 5]}, 400, "invalid_request", "input", r"input\[1\]"),

@@ -155,7 +155,7 @@ def test_cut_ids_are_the_first_verbatim(small):
 
 def test_too_long_names_input_length_and_limit(small):
     for prepare, inputs in ((small.prepare, ["a", "b " * 100]), (small.prepare_ids, [[5], [5] * 17])):
-        with pytest.raises(InputTooLong, match=r"input 1 has (at least )?\d+ tokens .* at most 16.*truncate=True"):
+        with pytest.raises(InputTooLong, match=r"Input 1 has (at least )?\d+ tokens .* at most 16.*truncate=True"):
             prepare(inputs)
 
 
@@ -176,7 +176,9 @@ def test_megabytes_of_one_character_are_cut(both, character):
     ("ids", "bad"), [([5, 2048], "2048"), ([-1], "-1"), ([2**32], "4294967296"), ([10**30], "1" + "0" * 30)]
 )
 def test_ids_outside_the_table(small, ids, bad):
-    with pytest.raises(TokenOutOfRange, match=f"token id {bad} is outside the model's table of 2048"):
+    with pytest.raises(
+        TokenOutOfRange, match=rf"token id {bad} at position \d, which is outside the model's table of 2048"
+    ):
         small.prepare_ids([ids])
 
 
@@ -192,16 +194,20 @@ def test_image_token_of_the_real_tokenizer_is_outside_the_table(gemma):
     [
         (lambda p: p.prepare([]), EmptyInput, "no texts"),
         (lambda p: p.prepare_ids([]), EmptyInput, "no lists of token ids"),
-        (lambda p: p.prepare_ids([[5], []]), EmptyInput, "input 1"),
-        (lambda p: p.prepare(["a", "b\ud800c"]), InvalidText, "text 1 .* surrogate at character 1"),
+        (lambda p: p.prepare_ids([[5], []]), EmptyInput, "Input 1"),
+        (
+            lambda p: p.prepare(["a", "b\ud800c"]),
+            InvalidText,
+            "Input 1 has .* at character 1 of its text",
+        ),
         (lambda p: p.prepare(["a"], task="nonsense"), InvalidTask, "clustering"),
         (lambda p: p.prepare(["a"], task="quer\udfffy"), InvalidTask, "document"),
         (lambda p: p.prepare(["a"], titles=["T"]), InvalidTask, "document"),
         (lambda p: p.prepare(["a"], task="query", titles=["T"]), InvalidTask, "document"),
         (lambda p: p.prepare(["a"], task="document", titles=["T", "U"]), InvalidRequest, "2 titles for 1"),
         (lambda p: p.prepare("abc"), TypeError, "list of strings"),
-        (lambda p: p.prepare([b"abc"]), TypeError, "text 0 must be a string, not bytes"),
-        (lambda p: p.prepare_ids([[1.5]]), TypeError, "input 0, position 0"),
+        (lambda p: p.prepare([b"abc"]), TypeError, "Input 0 has a text of type bytes"),
+        (lambda p: p.prepare_ids([[1.5]]), TypeError, "Input 0 has a value of type float at position 0"),
         (lambda p: p.prepare_ids([[True]]), TypeError, "bool"),
         (lambda p: p.prepare_ids(["12"]), TypeError, "list of token ids"),
         (lambda p: p.prepare_ids([np.ones((2, 2), dtype=np.int64)]), TypeError, "2 dimensions"),

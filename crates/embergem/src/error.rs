@@ -88,15 +88,18 @@ impl From<embergem_core::Error> for Error {
 
 impl From<embergem_text::Error> for Error {
     fn from(error: embergem_text::Error) -> Self {
-        use embergem_text::Error as Text;
+        use embergem_text::{Error as Text, InputError};
         let message = error.to_string();
         match error {
             Text::Corrupt { .. } => Self::CorruptCheckpoint(message),
             Text::Empty(_) => Self::EmptyInput(message),
-            Text::OutOfRange { .. } => Self::TokenOutOfRange(message),
-            Text::TooLong { .. } => Self::InputTooLong(message),
             Text::Task(_) => Self::InvalidTask(message),
-            Text::Tokenize { .. } => Self::RequestValidation(message),
+            Text::Input { problem, .. } => match problem {
+                InputError::Empty => Self::EmptyInput(message),
+                InputError::OutOfRange { .. } => Self::TokenOutOfRange(message),
+                InputError::TooLong { .. } => Self::InputTooLong(message),
+                _ => Self::RequestValidation(message),
+            },
             _ => Self::UnsupportedModel(message),
         }
     }

@@ -1,6 +1,6 @@
 //! Lists of Python strings, checked one by one.
 
-use crate::errors::raise;
+use crate::errors::raise_for_input;
 use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -45,9 +45,8 @@ fn items<'py>(list: &Bound<'py, PyAny>, what: &str) -> PyResult<impl Iterator<It
 fn string(item: &Bound<'_, PyAny>, what: &str, index: usize) -> PyResult<PyBackedStr> {
     let Ok(text) = item.cast::<PyString>() else {
         let kind = item.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "{what} {index} must be a string, not {kind}"
-        )));
+        let statement = format!("has a {what} of type {kind}; it must be a string.");
+        return Err(raise_for_input(item.py(), "InvalidType", index, statement));
     };
     PyBackedStr::try_from(text.clone()).map_err(|error| {
         let py = item.py();
@@ -60,12 +59,13 @@ fn string(item: &Bound<'_, PyAny>, what: &str, index: usize) -> PyResult<PyBacke
             .and_then(|start| start.extract::<usize>());
         match position {
             Err(error) => error,
-            Ok(position) => raise(
+            Ok(position) => raise_for_input(
                 py,
                 "InvalidText",
+                index,
                 format!(
-                    "{what} {index} holds a lone surrogate at character {position}, so it is not Unicode text. Decode \
-                     it with errors=\"replace\", or take the character out."
+                    "has a lone surrogate at character {position} of its {what}, so the {what} is not Unicode. Decode \
+                     it with errors=\"replace\", or remove the character."
                 ),
             ),
         }

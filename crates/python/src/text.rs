@@ -1,10 +1,10 @@
 //! `TextPipeline`: prompts, tokenizer and limit as Python sees them.
 
-use crate::errors::raise;
+use crate::errors::{raise, raise_for_input};
 use crate::gil::released;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, Options, Pipeline, Row, Template, in_order};
+use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, in_order};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -155,13 +155,22 @@ fn to_rows(py: Python<'_>, rows: Result<Vec<Row>, Error>) -> PyResult<Rows<'_>> 
 
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
+        Error::Input { index, problem } => return input_error(py, *index, problem),
         Error::Corrupt { .. } => "CorruptCheckpoint",
         Error::Empty(_) => "EmptyInput",
-        Error::OutOfRange { .. } => "TokenOutOfRange",
-        Error::TooLong { .. } => "InputTooLong",
         Error::Task(_) => "InvalidTask",
-        Error::Tokenize { .. } => "InvalidText",
         _ => "UnsupportedModel",
     };
     raise(py, class, error.to_string())
+}
+
+fn input_error(py: Python<'_>, index: usize, problem: &InputError) -> PyErr {
+    let class = match problem {
+        InputError::Empty => "EmptyInput",
+        InputError::OutOfRange { .. } => "TokenOutOfRange",
+        InputError::TooLong { .. } => "InputTooLong",
+        InputError::Tokenize(_) => "InvalidText",
+        _ => "InvalidRequest",
+    };
+    raise_for_input(py, class, index, problem.to_string())
 }

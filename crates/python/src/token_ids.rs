@@ -1,17 +1,21 @@
 //! Lists of token ids, from Python lists or NumPy arrays.
 
+use crate::errors::raise_for_input;
 use numpy::{PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyMapping, PyString};
 
-/// Reads every row. A number too large to be any id goes to `too_large` as (row, position, number).
+/// Reads every row. `too_large` makes the error for a number above 64 bits, from (row, position, number).
 pub fn token_ids(
     rows: &Bound<'_, PyAny>,
     too_large: impl Fn(usize, usize, String) -> PyErr,
 ) -> PyResult<Vec<Vec<i64>>> {
     if is_no_list(rows) {
-        return Err(wrong("rows", rows, "a list of lists of token ids"));
+        let kind = rows.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "rows must be a list of lists of token ids, not {kind}"
+        )));
     }
     let rows = rows.try_iter()?.enumerate();
     rows.map(|(index, row)| read_row(&row?, index, &too_large)).collect()
@@ -31,18 +35,16 @@ fn read_row(
     if let Ok(array) = row.cast::<PyUntypedArray>()
         && array.ndim() != 1
     {
-        let message = format!(
-            "input {index} has {} dimensions; a row of token ids has one",
-            array.ndim()
-        );
-        return Err(PyTypeError::new_err(message));
+        let statement = format!("has {} dimensions; a list of token ids has one.", array.ndim());
+        return Err(raise_for_input(row.py(), "InvalidType", index, statement));
     }
-    let Ok(ids) = row.try_iter() else {
-        return Err(wrong(&format!("input {index}"), row, "a list of token ids"));
+    let ids = match row.try_iter() {
+        Ok(ids) if !is_no_list(row) => ids,
+        _ => {
+            let statement = format!("is of type {}; it must be a list of token ids.", row.get_type().name()?);
+            return Err(raise_for_input(row.py(), "InvalidType", index, statement));
+        }
     };
-    if is_no_list(row) {
-        return Err(wrong(&format!("input {index}"), row, "a list of token ids"));
-    }
     let mut read = Vec::with_capacity(row.len().unwrap_or_default());
     for (position, id) in ids.enumerate() {
         let id = id?;
@@ -57,28 +59,19 @@ fn read_row(
                 return Err(too_large(index, position, id.str()?.to_string()));
             }
             _ => {
-                return Err(wrong(
-                    &format!("input {index}, position {position}"),
-                    &id,
-                    "a whole number",
-                ));
+                let kind = id.get_type().name()?;
+                let statement = format!("has a value of type {kind} at position {position}; token ids are integers.");
+                return Err(raise_for_input(id.py(), "InvalidType", index, statement));
             }
         }
     }
     Ok(read)
 }
 
-/// What can be gone through but is no list of ids.
+/// Whether `value` can be iterated over but is not a list of ids.
 fn is_no_list(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyString>()
         || value.is_instance_of::<PyBytes>()
         || value.is_instance_of::<PyByteArray>()
         || value.is_instance_of::<PyMapping>()
-}
-
-fn wrong(place: &str, value: &Bound<'_, PyAny>, wanted: &str) -> PyErr {
-    match value.get_type().name() {
-        Ok(kind) => PyTypeError::new_err(format!("{place} must be {wanted}, not {kind}")),
-        Err(error) => error,
-    }
 }

@@ -2,61 +2,71 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong between a string and its token ids. `index` counts the inputs of a request from 0.
+/// What can go wrong between a string and its token ids.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the checkpoint cannot be read or makes no sense.
-    #[error("{path}: {reason}. Download the model again, or mend the file.")]
+    /// A file of the checkpoint cannot be read or has invalid content.
+    #[error("{path}: {reason}. Download the model again, or repair the file.")]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer or a setting is of a kind that embergem does not have.
+    /// The tokenizer or a setting is of a kind that embergem does not support.
     #[error("{0}")]
     Unsupported(String),
-    /// There is nothing to embed.
+    /// The request has no inputs.
     #[error("{0}")]
     Empty(String),
-    /// An id lies outside the embedding table.
+    /// This model cannot use the task or the title.
+    #[error("{0}")]
+    Task(String),
+    /// One input of the request cannot be used.
+    #[error("Input {index} {problem}")]
+    Input {
+        /// Place of the input in the request, from 0. A caller that split a larger request adds the part's start.
+        index: usize,
+        /// What is wrong with it.
+        problem: InputError,
+    },
+}
+
+/// What is wrong with one input. The text continues a sentence whose subject is the input.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// A row of token ids has no ids.
+    #[error("is a list without token ids. Give it at least one id, or leave the input out.")]
+    Empty,
+    /// A token id lies outside the embedding table.
     #[error("{what} is outside the model's table of {size} tokens (ids 0 to {last}). {advice}", last = size - 1)]
     OutOfRange {
-        /// The id and where it stands.
+        /// The id and its position.
         what: String,
         /// Rows of the table.
         size: u32,
-        /// The way out.
+        /// What the caller can do.
         advice: &'static str,
     },
-    /// More tokens than the model reads, and no permission to cut.
+    /// The input has more tokens than the model reads, and the request does not allow truncation.
     #[error(
-        "input {index} has {}{length} tokens and this model reads at most {limit}. Shorten or split it, or allow the \
-         cut: truncate=True in Python, truncate_sequence in a request.",
+        "has {}{length} tokens and this model reads at most {limit}. Shorten or split it, or allow truncation: \
+         truncate=True in Python, truncate_sequence in a request.",
         if *at_least { "at least " } else { "" }
     )]
     TooLong {
-        /// The input.
-        index: usize,
-        /// Its tokens, special ones included.
+        /// Tokens of the input, special ones included.
         length: usize,
-        /// Whether `length` is a lower bound, known before tokenizing.
+        /// Whether `length` is a lower bound that was computed without tokenizing.
         at_least: bool,
-        /// Most tokens of a row.
+        /// Most tokens of an input.
         limit: usize,
     },
-    /// A task or title that this model cannot take.
-    #[error("{0}")]
-    Task(String),
-    /// The tokenizer gave up on a text.
-    #[error("the model's tokenizer cannot read input {index}: {reason}")]
-    Tokenize {
-        /// The input.
-        index: usize,
-        /// The library's reason.
-        reason: String,
-    },
+    /// The tokenizer library failed on the text.
+    #[error("cannot be read by the model's tokenizer: {0}")]
+    Tokenize(String),
 }
 
 /// Result with this crate's [`Error`].

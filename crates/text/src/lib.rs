@@ -14,7 +14,7 @@ mod template;
 mod token_length;
 mod tokenizer;
 
-pub use error::{Error, Result};
+pub use error::{Error, InputError, Result};
 pub use parallel::in_order;
 pub use pipeline::{Options, Pipeline, Row};
 pub use prompts::sets as prompt_sets;

@@ -2,7 +2,7 @@
 
 use crate::prompts::Prompts;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, Template};
+use crate::{Error, InputError, Result, Template};
 use std::path::Path;
 
 /// What a model says about its texts besides its tokenizer.
@@ -91,14 +91,14 @@ impl Pipeline {
         self.prompts.choose(task, titled)
     }
 
-    /// Turns one text into its row; `index` is its place in the request, for errors.
+    /// Tokenizes one text; `index` is its place in the request, for errors.
     ///
-    /// A cut keeps the special tokens, as sentence-transformers does. Where it is not allowed, a text that must be too
-    /// long is refused unread.
+    /// Truncation keeps the special tokens, as sentence-transformers does. Without `truncate`, a text whose characters
+    /// alone show that it is too long is refused before it is tokenized.
     ///
     /// # Errors
-    /// [`Error::TooLong`]; [`Error::OutOfRange`] for a text that spells a token which the table does not have;
-    /// [`Error::Tokenize`] where the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text that spells a token
+    /// which the table does not have; with [`InputError::Tokenize`] where the tokenizer fails.
     pub fn prepare_one(
         &self,
         index: usize,
@@ -113,32 +113,29 @@ impl Pipeline {
             self.refuse_unread(index, text)?;
         }
         let encoded = self.tokenizer.encode(text, self.limit);
-        let (ids, length) = encoded.map_err(|reason| Error::Tokenize { index, reason })?;
+        let (ids, length) = encoded.map_err(|reason| at(index, InputError::Tokenize(reason)))?;
         if length > self.limit && !truncate {
             return Err(self.too_long(index, length, false));
         }
         if let Some(id) = ids.iter().copied().find(|id| *id >= self.vocab_size) {
-            return Err(Error::OutOfRange {
-                what: format!(
-                    "input {index} spells the token {:?}, whose id {id}",
-                    self.tokenizer.token(id)
-                ),
+            let problem = InputError::OutOfRange {
+                what: format!("spells the token {:?}, whose id {id}", self.tokenizer.token(id)),
                 size: self.vocab_size,
-                advice: "Take these characters out of the text.",
-            });
+                advice: "Remove these characters from the text.",
+            };
+            return Err(at(index, problem));
         }
         Ok(Row { ids, length })
     }
 
-    /// Checks ids that the caller made; they are used as they are, without special tokens.
+    /// Checks the token ids of one input; the model reads them as they are, without special tokens.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::OutOfRange`], and [`Error::TooLong`] unless the row may be cut to its first ids.
+    /// [`Error::Input`] with [`InputError::Empty`], with [`InputError::OutOfRange`], or with [`InputError::TooLong`]
+    /// unless `truncate` allows to keep only the first ids.
     pub fn check_ids(&self, index: usize, ids: &[i64], truncate: bool) -> Result<Row> {
         if ids.is_empty() {
-            return Err(Error::Empty(format!(
-                "input {index} is a list without a token id. Give it at least one, or leave it away."
-            )));
+            return Err(at(index, InputError::Empty));
         }
         let mut row = Vec::with_capacity(ids.len());
         for (position, id) in ids.iter().enumerate() {
@@ -162,17 +159,18 @@ impl Pipeline {
     /// All ids of `text` as it stands, with the special tokens around them if `special`.
     ///
     /// # Errors
-    /// [`Error::Tokenize`] where the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::Tokenize`] where the tokenizer fails.
     pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let ids = self.tokenizer.ids(text);
-        let ids = ids.map_err(|reason| Error::Tokenize { index: 0, reason })?;
+        let ids = ids.map_err(|reason| at(0, InputError::Tokenize(reason)))?;
         Ok(if special { self.tokenizer.surround(&ids) } else { ids })
     }
 
     /// The text that `ids` spell, without special tokens if `skip_special`.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for an id that the tokenizer does not have; [`Error::Tokenize`] where it fails.
+    /// [`Error::Input`] with [`InputError::OutOfRange`] for an id that the tokenizer does not have, or with
+    /// [`InputError::Tokenize`] where the tokenizer fails.
     pub fn detokenize(&self, ids: &[i64], skip_special: bool) -> Result<String> {
         let mut known = Vec::with_capacity(ids.len());
         for (position, id) in ids.iter().enumerate() {
@@ -182,16 +180,17 @@ impl Pipeline {
             }
         }
         let text = self.tokenizer.decode(&known, skip_special);
-        text.map_err(|reason| Error::Tokenize { index: 0, reason })
+        text.map_err(|reason| at(0, InputError::Tokenize(reason)))
     }
 
     /// The error for an `id` that has no row in the table; `id` is anything that prints as a number.
     pub fn out_of_range(&self, index: usize, position: usize, id: impl std::fmt::Display) -> Error {
-        Error::OutOfRange {
-            what: format!("input {index}, position {position}: token id {id}"),
+        let problem = InputError::OutOfRange {
+            what: format!("has the token id {id} at position {position}, which"),
             size: self.vocab_size,
             advice: "Make the ids with this model's own tokenizer.",
-        }
+        };
+        at(index, problem)
     }
 
     fn refuse_unread(&self, index: usize, text: &str) -> Result<()> {
@@ -211,11 +210,15 @@ impl Pipeline {
     }
 
     fn too_long(&self, index: usize, length: usize, at_least: bool) -> Error {
-        Error::TooLong {
-            index,
+        let problem = InputError::TooLong {
             length,
             at_least,
             limit: self.limit,
-        }
+        };
+        at(index, problem)
     }
+}
+
+fn at(index: usize, problem: InputError) -> Error {
+    Error::Input { index, problem }
 }

@@ -8,10 +8,10 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Raw, structs
+from msgspec import UNSET, Raw, structs
 
 from embergem import errors
-from embergem.errors import EmbergemError, TryLater, UnexpectedAnswer
+from embergem.errors import EmbergemError, TryLater, UnexpectedAnswer, without_input_prefix
 from embergem.protocol import (
     Embedding,
     EmbeddingsRequest,
@@ -187,9 +187,12 @@ def fail(status: int, content: bytes, url: str, retry_after: float | None) -> No
     kind = known.get(error.code or "") or _KINDS.get(
         status, UnexpectedAnswer if status >= 500 else errors.InvalidRequest
     )
+    index = None if error.input_index is UNSET else error.input_index
+    message = error.message if index is None else without_input_prefix(error.message, index)
     if issubclass(kind, TryLater):
-        raise kind(error.message, param=error.param, retry_after=1.0 if retry_after is None else retry_after)
-    raise kind(error.message, param=error.param)
+        retry_after = 1.0 if retry_after is None else retry_after
+        raise kind(message, param=error.param, input_index=index, retry_after=retry_after)
+    raise kind(message, param=error.param, input_index=index)
 
 
 _KINDS: dict[int, type[EmbergemError]] = {404: errors.UnknownModel}
@@ -214,20 +217,28 @@ def _encode(body: TextRequest) -> bytes:
 
 def _raw_input(request: Request) -> Raw:
     if request.texts is not None:
-        return _raw(list(request.texts))
-    return _raw([np.asarray(row).tolist() for row in request.ids or ()])
+        return _raw_strings(request.texts, "text")
+    return Raw(msgspec.json.encode([np.asarray(row).tolist() for row in request.ids or ()]))
 
 
 def _raw_titles(request: Request) -> Raw:
-    titles: Any = None if request.titles is None else _raw(request.titles)
-    raw: Raw = titles  # see `TextRequest.title`
+    titles: Any = None if request.titles is None else _raw_strings(request.titles, "title")
+    raw: Raw = titles  # the field is declared as `Raw` only; see `TextRequest.title`
     return raw
 
 
-def _raw(value: object) -> Raw:
+def _raw_strings(strings: Sequence[str | None], what: str) -> Raw:
     try:
-        return Raw(msgspec.json.encode(value))
-    except UnicodeEncodeError as error:
-        raise errors.InvalidText(
-            f"a text has a lone surrogate at character {error.start}: it is not valid Unicode", param="input"
-        ) from None
+        return Raw(msgspec.json.encode(list(strings)))
+    except UnicodeEncodeError:
+        for index, string in enumerate(strings):
+            try:
+                (string or "").encode()
+            except UnicodeEncodeError as error:
+                raise errors.InvalidText(
+                    f"has a lone surrogate at character {error.start} of its {what}, so the {what} is not Unicode. "
+                    'Decode it with errors="replace", or remove the character.',
+                    param="input",
+                    input_index=index,
+                ) from None
+        raise

@@ -22,7 +22,6 @@ from embergem.client.codec import (
 from embergem.client.token_estimate import TokenGuess
 from embergem.client.transport import Http
 from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
-from embergem.sdk.flight import counting_from
 from embergem.sdk.inputs import part, runs
 from embergem.types import Request
 
@@ -192,8 +191,11 @@ class Remote:
         while start < len(request):
             rest = part(request, slice(start, None))
             count = next(runs(self._guess.sizes(rest), PART_TOKENS))
-            with counting_from(start):
+            try:
                 parts.append(await self._send(part(rest, slice(count))))
+            except EmbergemError as error:
+                error.renumber_input(range(start, start + count))
+                raise
             start += count
         return Answered.joined(parts)
 
@@ -226,8 +228,11 @@ class Remote:
         """Send what is too large for the server as two requests."""
         middle = len(request) // 2
         first = await self._send(part(request, slice(middle)))
-        with counting_from(middle):
+        try:
             second = await self._send(part(request, slice(middle, None)))
+        except EmbergemError as error:
+            error.renumber_input(range(middle, len(request)))
+            raise
         return Answered.joined([first, second])
 
 

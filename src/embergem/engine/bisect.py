@@ -75,4 +75,4 @@ def blamed(cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Excepti
 
 
 def _of_input(index: int) -> NonFiniteOutput:
-    return NonFiniteOutput(f"the vector of input {index} is not finite; nothing was returned")
+    return NonFiniteOutput("gave a vector that is not finite. No vectors were returned.", input_index=index)

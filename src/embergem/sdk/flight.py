@@ -1,7 +1,6 @@
 """The requests of one call on their way: sent in pieces, so that tokenizing goes on while others are computed."""
 
 import asyncio
-import re
 import sys
 import warnings
 from collections import deque
@@ -16,8 +15,6 @@ from embergem.errors import EmbergemError, TruncationWarning
 from embergem.sdk.backend import Answer, Backend
 from embergem.sdk.inputs import pieces
 from embergem.types import Request, Vectors
-
-_COUNTED = re.compile(r" \(counting from input (\d+)\)$")
 
 
 class Piece(NamedTuple):
@@ -35,17 +32,22 @@ class Piece(NamedTuple):
     def answer(self) -> Answer:
         """Wait for the answer; Ctrl-C stops the work."""
         try:
-            with counting_from(self.start):
-                answer: Answer = self.future.result()
-                return answer
+            answer: Answer = self.future.result()
+            return answer
+        except EmbergemError as error:
+            error.renumber_input(self.places)
+            raise
         finally:
             self.future.cancel()  # changes nothing once it is done
 
     async def answer_async(self) -> Answer:
         """Wait for the answer without holding the event loop; being cancelled stops the work."""
-        with counting_from(self.start):
+        try:
             answer: Answer = await asyncio.wrap_future(self.future)
             return answer
+        except EmbergemError as error:
+            error.renumber_input(self.places)
+            raise
 
 
 class Flight:
@@ -60,10 +62,14 @@ class Flight:
         """Tokenize a piece and queue it.
 
         Raises:
-            InvalidRequest: The inputs that the message counts begin at `start` of the call's.
+            InvalidRequest: With `input_index` counted in the whole call, whose input `start` is the first here.
         """
-        with counting_from(start):
-            self._pieces.append(Piece(start, len(request), self._backend.submit(request)))
+        try:
+            future = self._backend.submit(request)
+        except EmbergemError as error:
+            error.renumber_input(range(start, start + len(request)))
+            raise
+        self._pieces.append(Piece(start, len(request), future))
         if self._left:  # by a task that was cancelled while this thread tokenized for it
             self._cancel()
 
@@ -136,25 +142,6 @@ class Landed:
                 TruncationWarning,
                 stacklevel=outside(),
             )
-
-
-class counting_from:  # noqa: N801 - used as a function, like `contextlib.suppress`
-    """Context in which an error that counts inputs says where the count begins."""
-
-    def __init__(self, start: int) -> None:
-        self._start = start
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._start and isinstance(error, EmbergemError) and "input" in error.message:
-            told = _COUNTED.search(error.message)  # by a part of what is told here
-            start = self._start + (int(told[1]) if told else 0)
-            error.message = f"{_COUNTED.sub('', error.message)} (counting from input {start})"
-            error.args = (error.message,)
 
 
 def _brief(numbers: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from msgspec.structs import replace
 
-from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
+from embergem.errors import EmptyInput, InvalidRequest, InvalidTask, InvalidType
 from embergem.types import Request
 
 Texts = str | Iterable[str] | Iterable[Sequence[int]]
@@ -49,10 +49,11 @@ def each(texts: Texts) -> Iterator[str | Sequence[int]]:
 def check(index: int, value: object, is_text: bool) -> None:
     """Refuse an input that is of another kind than the first."""
     if isinstance(value, str) != is_text or not isinstance(value, str | Sequence | np.ndarray):
-        raise InvalidRequest(
-            f"texts[{index}] is of type {type(value).__name__}; give strings only, or lists of token ids only "
-            "(one row of ids is a list in a list)",
+        raise InvalidType(
+            f"is of type {type(value).__name__}. Give strings only, or lists of token ids only; one list of ids is a "
+            "list in a list.",
             param="texts",
+            input_index=index,
         )
 
 

@@ -22,10 +22,18 @@ def kind_of(status: int) -> str:
     return NAMES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
-def error_response(status: int, message: str, *, code: str | None, param: str | None = None) -> Response:
+def error_response(
+    status: int, message: str, *, code: str | None, param: str | None = None, input_index: int | None = None
+) -> Response:
     """Build the answer; `type` follows from the status."""
-    body = ErrorResponse(ErrorBody(message=message, type=kind_of(status), param=param, code=code))
-    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
+    body = ErrorBody(
+        message=message,
+        type=kind_of(status),
+        param=param,
+        code=code,
+        input_index=msgspec.UNSET if input_index is None else input_index,
+    )
+    return Response(msgspec.json.encode(ErrorResponse(body)), status_code=status, media_type="application/json")
 
 
 async def on_embergem_error(request: Request, error: Exception) -> Response:
@@ -35,7 +43,9 @@ async def on_embergem_error(request: Request, error: Exception) -> Response:
         return Response(status_code=499)
     if error.status >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, error.message)
-    response = error_response(error.status, error.message, code=error.code, param=error.param)
+    response = error_response(
+        error.status, error.message, code=error.code, param=error.param, input_index=error.input_index
+    )
     if isinstance(error, TryLater):
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 413:  # the rest of the body is not read

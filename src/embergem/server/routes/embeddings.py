@@ -120,8 +120,8 @@ def located(error: EmbergemError, ids: list[list[int]] | None) -> EmbergemError:
     """Name the field at fault where the engine couldn't, and the client that is known to send foreign ids."""
     if isinstance(error, TokenOutOfRange) and ids is not None:
         if all(0 <= number < TIKTOKEN_IDS for row in ids for number in row):
-            return TokenOutOfRange(f"{error.message} {SENDS_IDS}.", param="input")
-        return TokenOutOfRange(error.message, param="input")
+            error.add_advice(f"{SENDS_IDS}.")
+        error.param = "input"
     if error.param is None and isinstance(error, InvalidRequest):
         error.param = "task" if isinstance(error, InvalidTask) else "input"
     return error
