@@ -1,5 +1,5 @@
-//! Gives the build a name: a hash of this crate's sources, so that what an earlier build kept on disk is not taken for
-//! what this one would make.
+//! Names the build by a hash of the crate's sources, so that a result which another build stored on disk is not used.
+//! `crates/text` has the same build script.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;

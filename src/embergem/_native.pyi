@@ -1,14 +1,14 @@
 """Types of the native module; `tests/test_native_stub.py` holds it against the module itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
-BUILD: str
-"""Name of this build of the native code: what another build keeps on disk is not used."""
+BUILDS: tuple[str, str]
+"""Hashes of the sources of crates/core and crates/text: a result that another build stored on disk is not used."""
 
 def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np.float32]:
     """Keep the first `size` numbers of each row of (n, d) and scale it to length 1 again: (n, size).
@@ -92,6 +92,21 @@ class TextPipeline:
     def detokenize(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text that `ids` spell, without special tokens if `skip_special`."""
 
+class Note:
+    """A result about files in a certain state, stored in a directory that the Rust SDK shares."""
+
+    def __new__(cls, directory: str, kind: str, files: Sequence[Path], variant: Sequence[str]) -> Note:
+        """Name the result `kind` about exactly these `files`, unchanged since (path, size and time of change).
+
+        `variant` lists everything else that the result depends on. Raises FileNotFoundError if a file cannot be read.
+        """
+
+    def read(self) -> str | None:
+        """Return the stored text, or None if there is none."""
+
+    def write(self, text: str) -> None:
+        """Store `text`. If the directory cannot be written, nothing is stored, and the work is done again next time."""
+
 class CancelToken:
     """A flag that stops a run at its next step boundary."""
 
@@ -135,6 +150,20 @@ class Model:
     def dtype(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    def batch_budget(self, files: Sequence[Path], limit: int, notes: str) -> int:
+        """Return how many tokens a batch should have at most on this machine.
+
+        `limit` is the most tokens of one input. The budget is measured once for these weight `files` and remembered in
+        the directory `notes`.
+        """
+
+    def least_cosine(self, exact: Callable[[], Model], files: Sequence[Path], notes: str) -> float:
+        """Return the least cosine of this model's vectors to those of the model that `exact` loads in float32.
+
+        It is measured over fixed rows of ids, once for these weight `files`, and remembered in the directory `notes`;
+        `exact` is called only to measure.
+        """
+
     def run(
         self,
         ids: NDArray[np.uint32],

@@ -6,6 +6,7 @@
 
 mod aligned;
 mod arbiter;
+mod calibration;
 mod error;
 mod fingerprint;
 mod format;
@@ -24,6 +25,7 @@ mod storage;
 mod weights;
 
 pub use arbiter::{Arbiter, Lane};
+pub use calibration::{BATCH_BUDGETS, cosine};
 pub use error::{Error, Result};
 pub use fingerprint::{Sha, fingerprint};
 pub use format::tensors::Tensors;

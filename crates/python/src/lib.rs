@@ -7,6 +7,7 @@ mod fingerprint;
 mod gil;
 mod matryoshka;
 mod model;
+mod notes;
 mod strings;
 mod tensors;
 mod text;
@@ -18,13 +19,14 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(matryoshka::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
-    module.add("BUILD", embergem_core::BUILD)?;
+    module.add("BUILDS", (embergem_core::BUILD, embergem_text::BUILD))?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;
+    module.add_class::<notes::Note>()?;
     module.add_class::<tensors::Tensors>()?;
     module.add_class::<text::TextPipeline>()?;
     Ok(())

@@ -131,6 +131,29 @@ impl Model {
         self.model.vocabulary
     }
 
+    /// Tokens that a batch should have at most on this machine, measured once for these files.
+    fn batch_budget(&self, py: Python<'_>, files: Vec<PathBuf>, limit: usize, notes: PathBuf) -> PyResult<usize> {
+        let files = || files.iter().map(PathBuf::as_path);
+        let found = py.detach(|| self.model.batch_budget(files(), limit, Some(&notes)));
+        found.map_err(|error| to_python(py, &error))
+    }
+
+    /// Least cosine to the model that `exact` loads in float32, measured once for these files.
+    fn least_cosine(&self, py: Python<'_>, exact: Py<PyAny>, files: Vec<PathBuf>, notes: PathBuf) -> PyResult<f64> {
+        let files = || files.iter().map(PathBuf::as_path);
+        let run = |ids: &[u32], cu_seqlens: &[u32]| {
+            let exact: Py<Self> = Python::attach(|py| exact.call0(py)?.extract(py).map_err(PyErr::from))?;
+            Ok(exact
+                .get()
+                .vectors(ids, cu_seqlens, Lane::default(), &AtomicBool::new(false))?)
+        };
+        let found = py.detach(|| self.model.least_cosine(files(), Some(&notes), run));
+        found.map_err(|failure| match failure {
+            Failure::Core(error) => to_python(py, &error),
+            Failure::Python(error) => error,
+        })
+    }
+
     /// Seconds that each step of the program takes for a batch.
     fn profile(
         &self,
@@ -168,16 +191,44 @@ impl Model {
         };
         let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
         let stop = cancel.map_or_else(Arc::default, |token| Arc::clone(&token.flag));
-        let vectors = py.detach(|| {
-            let mut run = self.model.start(ids, cu_seqlens)?.in_lane(lane);
-            match run.advance(Pool::global(), &stop) {
-                Progress::Done => run.vectors(),
-                Progress::Stopped => Err(Error::Cancelled),
-            }
-        });
+        let vectors = py.detach(|| self.vectors(ids, cu_seqlens, lane, &stop));
         let vectors = vectors.map_err(|error| to_python(py, &error))?;
         let rows = vectors.len() / self.model.dimensions();
         numpy::PyArray1::from_vec(py, vectors).reshape([rows, self.model.dimensions()])
+    }
+}
+
+impl Model {
+    fn vectors(
+        &self,
+        ids: &[u32],
+        cu_seqlens: &[u32],
+        lane: Lane,
+        stop: &AtomicBool,
+    ) -> embergem_core::Result<Vec<f32>> {
+        let mut run = self.model.start(ids, cu_seqlens)?.in_lane(lane);
+        match run.advance(Pool::global(), stop) {
+            Progress::Done => run.vectors(),
+            Progress::Stopped => Err(Error::Cancelled),
+        }
+    }
+}
+
+/// Why a measurement failed that needs a second model, which Python loads.
+enum Failure {
+    Core(Error),
+    Python(PyErr),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
     }
 }
 

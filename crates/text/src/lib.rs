@@ -20,6 +20,9 @@ pub use pipeline::{Options, Pipeline, Row};
 pub use prompts::sets as prompt_sets;
 pub use template::Template;
 
+/// Name of this build: a hash of this crate's sources.
+pub const BUILD: &str = env!("EMBERGEM_BUILD");
+
 /// What a tokenizer.json says, as a sha256: the same for files that make the same ids, however they are written.
 ///
 /// # Errors

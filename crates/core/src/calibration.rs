@@ -1,0 +1,200 @@
+//! Measurements of a loaded model: how many tokens a batch should have, and how near its arithmetic comes to float32.
+//!
+//! Both results are remembered in a directory of [`Note`]s, which the Python package and the Rust SDK share.
+
+use crate::error::Result;
+use crate::memo::Note;
+use crate::model::Model;
+use crate::pool::Pool;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Batch sizes to try, in tokens, smallest first. Below the first size the rows of a large model do not go through its
+/// layers in blocks, which costs a sixteenth of the rate; see `run/row_blocks.rs`.
+pub const BATCH_BUDGETS: [usize; 3] = [1024, 2048, 4096];
+/// Share of the best rate that is good enough for a smaller batch.
+const GOOD_ENOUGH: f64 = 0.97;
+/// Seconds of one batch after which no larger size is tried: such a batch already reads its weights rarely enough.
+const LONG_BATCH: f64 = 0.5;
+/// Tokens of each row in a measured batch.
+const ROW: usize = 128;
+/// Lengths of the rows whose vectors are compared with those of float32.
+const COMPARED_ROWS: [usize; 6] = [3, 17, 40, 64, 90, 128];
+
+impl Model {
+    /// Returns how many tokens a batch of this model should have at most, on this machine.
+    ///
+    /// A larger batch reads the weights less often, but the requests behind it wait longer. The budget is therefore the
+    /// smallest of [`BATCH_BUDGETS`] whose rate comes near the best. `limit` is the most tokens of one input. The result
+    /// is remembered in the directory `notes` for exactly these `files`.
+    ///
+    /// # Errors
+    /// Those of [`Model::start`] and [`crate::Run::vectors`].
+    pub fn batch_budget<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a Path>,
+        limit: usize,
+        notes: Option<&Path>,
+    ) -> Result<usize> {
+        let variant = [
+            env!("CARGO_PKG_VERSION"),
+            self.precision().name(),
+            self.instruction_set(),
+            &self.threads().to_string(),
+            &format!("{BATCH_BUDGETS:?}"),
+        ];
+        remembered(notes, "budget", files, &variant, || {
+            choose(|tokens| self.seconds(tokens, limit.min(ROW)))
+        })
+    }
+
+    /// Returns the least cosine between this model's vectors and those of the same model in float32, over fixed rows of
+    /// ids. `exact` computes the float32 vectors of packed rows; it is called only if nothing is remembered in the
+    /// directory `notes` for exactly these `files`.
+    ///
+    /// # Errors
+    /// Those of [`Model::start`] and [`crate::Run::vectors`], and those of `exact`.
+    pub fn least_cosine<'a, E: From<crate::Error>>(
+        &self,
+        files: impl IntoIterator<Item = &'a Path>,
+        notes: Option<&Path>,
+        exact: impl FnOnce(&[u32], &[u32]) -> std::result::Result<Vec<f32>, E>,
+    ) -> std::result::Result<f64, E> {
+        let variant = [
+            env!("CARGO_PKG_VERSION"),
+            self.precision().name(),
+            self.instruction_set(),
+        ];
+        remembered(notes, "exactness", files, &variant, || {
+            let ids = spread(self.vocabulary, COMPARED_ROWS.iter().sum());
+            let ends = COMPARED_ROWS.iter().scan(0, |end, row| {
+                *end += *row as u32;
+                Some(*end)
+            });
+            let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
+            let wanted = exact(&ids, &cu_seqlens)?;
+            let found = self.vectors(&ids, &cu_seqlens)?;
+            let width = self.dimensions();
+            let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
+            Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))
+        })
+    }
+
+    /// Times a batch of about `tokens` tokens in rows of `row` tokens: the better of two runs, since disturbances only
+    /// ever slow a run down.
+    fn seconds(&self, tokens: usize, row: usize) -> Result<f64> {
+        let row = row.max(1);
+        let rows = (tokens / row).max(1);
+        let ids = spread(self.vocabulary, rows * row);
+        let cu_seqlens: Vec<u32> = (0..=rows).map(|number| (number * row) as u32).collect();
+        let mut best = f64::INFINITY;
+        for _ in 0..2 {
+            let start = Instant::now();
+            self.vectors(&ids, &cu_seqlens)?;
+            best = best.min(start.elapsed().as_secs_f64());
+            if best > LONG_BATCH {
+                break;
+            }
+        }
+        Ok(best * tokens as f64 / (rows * row) as f64)
+    }
+
+    fn vectors(&self, ids: &[u32], cu_seqlens: &[u32]) -> Result<Vec<f32>> {
+        let mut run = self.start(ids, cu_seqlens)?;
+        run.advance(Pool::global(), &AtomicBool::new(false));
+        run.vectors()
+    }
+}
+
+/// Cosine of two vectors, summed in f64; 0 for a vector of zeros.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(1e-300)
+}
+
+/// Reads a number that was noted about these files, or measures and notes it.
+fn remembered<'a, T: std::str::FromStr + ToString, E>(
+    notes: Option<&Path>,
+    kind: &str,
+    files: impl IntoIterator<Item = &'a Path>,
+    variant: &[&str],
+    measure: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    let note = notes.and_then(|directory| Note::new(directory, kind, files, variant));
+    let known = note.as_ref().and_then(Note::read);
+    if let Some(known) = known.and_then(|text| text.parse().ok()) {
+        return Ok(known);
+    }
+    let found = measure()?;
+    if let Some(note) = note {
+        note.write(&found.to_string());
+    }
+    Ok(found)
+}
+
+/// The smallest budget whose rate is near the best; `seconds` says how long a batch of so many tokens takes.
+fn choose(mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<usize> {
+    let mut rates = Vec::new();
+    for size in BATCH_BUDGETS {
+        let took = seconds(size)?;
+        rates.push((size, size as f64 / took.max(1e-9)));
+        if took > LONG_BATCH {
+            break;
+        }
+    }
+    let best = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let enough = rates.iter().find(|(_, rate)| *rate >= GOOD_ENOUGH * best);
+    Ok(enough.map_or(BATCH_BUDGETS[0], |(size, _)| *size))
+}
+
+/// Fixed ids that are spread over the vocabulary (multiplicative hashing by the golden ratio).
+fn spread(vocabulary: usize, count: usize) -> Vec<u32> {
+    (1..=count as u32)
+        .map(|number| number.wrapping_mul(2_654_435_769) % vocabulary as u32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_batch_near_the_best_rate_is_chosen() {
+        let chosen = |seconds: fn(f64) -> f64| choose(|tokens| Ok(seconds(tokens as f64))).unwrap();
+        assert_eq!(chosen(|tokens| 0.004 + tokens / 100_000.0), 4096);
+        assert_eq!(chosen(|tokens| 0.0001 + tokens / 100_000.0), 1024);
+        assert_eq!(
+            chosen(|tokens| tokens / 1000.0),
+            1024,
+            "one batch takes longer than LONG_BATCH"
+        );
+    }
+
+    #[test]
+    fn ids_are_below_the_vocabulary_and_differ() {
+        let ids = spread(50, 400);
+        assert!(ids.iter().all(|id| *id < 50));
+        assert!((0..50).all(|id| ids.contains(&id)));
+    }
+
+    #[test]
+    fn cosines_are_of_directions() {
+        assert!((cosine(&[3.0, 0.0], &[7.0, 0.0]) - 1.0).abs() < 1e-15);
+        assert_eq!(cosine(&[1.0, 0.0], &[0.0, 1.0]), 0.0);
+        assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
+    }
+
+    #[test]
+    fn a_measurement_is_made_once() {
+        let directory = std::env::temp_dir().join(format!("embergem-calibration-{}", std::process::id()));
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        let measure =
+            |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok::<f64, ()>(value)).unwrap();
+        assert_eq!((measure(0.1 + 0.2), measure(9.0)), (0.1 + 0.2, 0.1 + 0.2));
+        let note = Note::new(&directory, "exactness", [file], &["v"]).unwrap();
+        note.write("half a num");
+        assert_eq!(measure(5.0), 5.0, "a damaged note is written anew");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
