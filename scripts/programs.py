@@ -15,7 +15,7 @@ from published_configs import PUBLISHED, spellings
 
 from embergem import catalog
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.models.head import Module
 from embergem.program.card import card, ranges
 
@@ -38,7 +38,7 @@ def files() -> dict[str, str]:
 
 def _goldens() -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]], tuple[Module, ...]]]:
     for directory in sorted(path.parent for path in GOLDENS.glob("*/modules.json")):
-        checkpoint = read(Location(directory.name, directory))
+        checkpoint = read_checkpoint(Location(directory.name, directory))
         yield (f"tests/data/goldens/{directory.name}",), [checkpoint.config], checkpoint.head
 
 

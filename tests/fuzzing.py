@@ -17,8 +17,8 @@ from goldens import DATA
 from embergem._native import Model, Tensors, TextPipeline
 from embergem.checkpoint import compiled, gguf
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.header import shapes
-from embergem.checkpoint.read import read
+from embergem.checkpoint.model2vec import tensor_shapes
+from embergem.checkpoint.read import read_checkpoint
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
 from embergem.options import LoadOptions
@@ -46,7 +46,7 @@ def safetensors(data):
     file = SCRATCH / "some.safetensors"
     file.write_bytes(data)
     with suppress(EmbergemError):
-        shapes(file)
+        tensor_shapes(file)
     with suppress(EmbergemError):
         tensors = Tensors([("", str(file))])
         for name, shape, _ in tensors.list:
@@ -62,7 +62,7 @@ def gguf_file(data):
         json.loads(tensors.metadata)
         for name, shape, _ in tensors.list:
             tensors.rows(name, 0, shape[0])
-        gguf.read(LONE, Location("lone", LONE), LoadOptions(allow_missing_dense=True))
+        gguf.read_gguf(LONE, Location("lone", LONE), LoadOptions(allow_missing_dense=True))
 
 
 def modules(data):
@@ -97,7 +97,7 @@ def tokenizer(data):
 def _read_with(root, name, data):
     (root / name).write_bytes(data)
     with suppress(EmbergemError):
-        read(Location("fuzzed", root))
+        read_checkpoint(Location("fuzzed", root))
 
 
 def seeds():

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.models import Family, family
 from embergem.models.head import Module
 from embergem.ops import WeightLookup
@@ -79,7 +79,7 @@ class Golden:
 
 def golden(name: str, directory: Path | None = None) -> Golden:
     """Load golden `name`; its checkpoint is beside it unless `directory` says where."""
-    checkpoint = read(Location(id=name, path=directory or DATA / name))
+    checkpoint = read_checkpoint(Location(id=name, path=directory or DATA / name))
     inputs = json.loads((DATA / name / "inputs.json").read_text())
     return Golden(
         family=family(checkpoint.config),

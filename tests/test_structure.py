@@ -57,9 +57,6 @@ KNOWN_SHARED = {
 """File names that mean two things and are still to be changed. Only remove from it."""
 
 KNOWN_SMALL = {
-    "checkpoint/header.py",
-    "checkpoint/integers.py",
-    "checkpoint/writer.py",
     "cli/doctor.py",
     "cli/fingerprint.py",
     "cli/keys.py",

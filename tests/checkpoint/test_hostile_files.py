@@ -13,8 +13,8 @@ from test_gguf import HOSTILE as GGUFS
 
 from embergem._native import Tensors
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.header import shapes
-from embergem.checkpoint.read import read
+from embergem.checkpoint.model2vec import tensor_shapes
+from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare
 from embergem.errors import CorruptCheckpoint, LoadError
 
@@ -94,7 +94,7 @@ print(refused)
 def test_the_reader_of_headers_refuses_them_too(tmp_path, name):
     (tmp_path / "bad.safetensors").write_bytes(HOSTILE[name])
     with pytest.raises(CorruptCheckpoint, match=r"bad\.safetensors"):
-        shapes(tmp_path / "bad.safetensors")
+        tensor_shapes(tmp_path / "bad.safetensors")
 
 
 def pipe(root, name):
@@ -132,10 +132,10 @@ def ring(root):
 def test_settings_that_are_not_ordinary_files(model, name, damage):
     damage(model, name)
     if damage is circle and name == "sentence_bert_config.json":
-        assert read(Location("x", model)).limit > 0  # reads as absent
+        assert read_checkpoint(Location("x", model)).limit > 0  # reads as absent
         return
     with pytest.raises(CorruptCheckpoint, match=Path(name).name):
-        read(Location("x", model))
+        read_checkpoint(Location("x", model))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_settings_that_are_not_ordinary_files(model, name, damage):
 def test_paths_of_modules(model, change):
     change(model, "modules.json")
     with pytest.raises(LoadError, match=r"modules\.json|config\.json"):
-        read(Location("x", model))
+        read_checkpoint(Location("x", model))
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ def test_paths_of_modules(model, change):
 def test_json_bombs(model, text):
     (model / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(LoadError):
-        prepare(read(Location("x", model)), "x")
+        prepare(read_checkpoint(Location("x", model)), "x")
 
 
 def test_prompts_in_another_encoding(model):
     (model / "config_sentence_transformers.json").write_bytes('{"prompts": {}}'.encode("utf-16"))
     with pytest.raises(CorruptCheckpoint, match=r"config_sentence_transformers\.json is not valid JSON"):
-        read(Location("x", model))
+        read_checkpoint(Location("x", model))

@@ -9,7 +9,7 @@ from fakehub import COMMIT
 from goldens import DATA, files_of
 
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 
 WITH_OTHERS = {
     "pytorch_model.bin": b"pickle",
@@ -30,7 +30,7 @@ def test_fetches_what_the_modules_need_and_nothing_else(tiny, start):
     path = Path(found["path"])
     assert found["id"] == "acme/tiny"
     assert found["revision"] == COMMIT
-    checkpoint = read(Location("acme/tiny", path))
+    checkpoint = read_checkpoint(Location("acme/tiny", path))
     assert [prefix for prefix, _ in checkpoint.weights] == ["", "2_Dense.", "3_Dense."]
     assert {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} == {
         "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "3_Dense/config.json",
@@ -200,5 +200,5 @@ def test_a_killed_download_leaves_no_half_model(tiny, start, tmp_path):
     home = tmp_path / "cache" / "models" / "acme--tiny"
     assert not (home / "current").exists()
     path = Path(start(tiny, "acme/tiny").result()["path"])
-    assert len(read(Location("acme/tiny", path)).weights) == 3
+    assert len(read_checkpoint(Location("acme/tiny", path)).weights) == 3
     assert sorted(entry.name for entry in home.iterdir()) == sorted([path.name, "current"])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from embergem.checkpoint.modules import declared, read_chain
+from embergem.checkpoint.modules import parse_modules, read_modules
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models.head import Dense, Normalize, Pooling
 
@@ -49,7 +49,7 @@ DENSE = {"in_features": 8, "out_features": 4, "bias": False, "activation_functio
 def test_the_old_format(tmp_path, key, mode):
     config = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": False, key: True, "include_prompt": True}
     with_pooling(tmp_path, config, ("Dense", "2_Dense", DENSE), ("Normalize", "3_Normalize", None))
-    chain = read_chain(tmp_path)
+    chain = read_modules(tmp_path)
     assert chain.transformer == ""
     assert chain.head == (Pooling(mode), Dense("2_Dense", 8, 4, False, None), Normalize())
 
@@ -64,12 +64,12 @@ def test_the_new_format(tmp_path, mode, ours):
         ("Normalize", "3_Normalize", {"module_input_name": "sentence_embedding"}),
         types=NEW_TYPES.get,
     )
-    assert read_chain(tmp_path).head == (Pooling(ours), Dense("2_Dense", 8, 4, False, None), Normalize())
+    assert read_modules(tmp_path).head == (Pooling(ours), Dense("2_Dense", 8, 4, False, None), Normalize())
 
 
 def test_what_is_left_out_means_what_sentence_transformers_makes_of_it(tmp_path):
     with_pooling(tmp_path, {"word_embedding_dimension": 8}, ("Dense", "2_Dense", {"in_features": 8, "out_features": 4}))
-    assert read_chain(tmp_path).head == (Pooling("mean"), Dense("2_Dense", 8, 4, True, "tanh"))
+    assert read_modules(tmp_path).head == (Pooling("mean"), Dense("2_Dense", 8, 4, True, "tanh"))
 
 
 @pytest.mark.parametrize(
@@ -86,23 +86,23 @@ def test_what_is_left_out_means_what_sentence_transformers_makes_of_it(tmp_path)
 )
 def test_activations(tmp_path, name, ours):
     with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", DENSE | {"activation_function": name}))
-    assert read_chain(tmp_path).head[1].activation == ours
+    assert read_modules(tmp_path).head[1].activation == ours
 
 
 def test_the_transformer_may_have_a_directory(tmp_path):
     (tmp_path / "0_Transformer").mkdir()
     write(tmp_path, ("Transformer", "0_Transformer", None), ("Pooling", "1_Pooling", OLD_MEAN))
-    assert read_chain(tmp_path).transformer == "0_Transformer"
+    assert read_modules(tmp_path).transformer == "0_Transformer"
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (OLD_MEAN | {"pooling_mode_cls_token": True}, "['cls', 'mean'] at once"),
+        (OLD_MEAN | {"pooling_mode_cls_token": True}, "['cls', 'mean'] together"),
         ({"word_embedding_dimension": 8, "pooling_mode_mean_sqrt_len_tokens": True}, "'mean_sqrt_len_tokens'"),
         ({"word_embedding_dimension": 8, "pooling_mode_weightedmean_tokens": True}, "'weightedmean'"),
         ({"word_embedding_dimension": 8, "pooling_mode_attention": True}, "pooling_mode_attention"),
-        ({"embedding_dimension": 8, "pooling_mode": ["cls", "mean"]}, "['cls', 'mean'] at once"),
+        ({"embedding_dimension": 8, "pooling_mode": ["cls", "mean"]}, "['cls', 'mean'] together"),
         ({"embedding_dimension": 8, "pooling_mode": "weightedmean"}, "'weightedmean'"),
         ({"embedding_dimension": 8, "pooling_mode": 3}, "3"),
         ({"embedding_dimension": 8, "pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
@@ -110,7 +110,7 @@ def test_the_transformer_may_have_a_directory(tmp_path):
 )
 def test_pooling_that_embergem_does_not_have(tmp_path, config, said):
     with pytest.raises(UnsupportedModel) as error:
-        read_chain(with_pooling(tmp_path, config))
+        read_modules(with_pooling(tmp_path, config))
     assert said in error.value.message
     assert "1_Pooling/config.json" in error.value.message
 
@@ -127,7 +127,7 @@ def test_pooling_that_embergem_does_not_have(tmp_path, config, said):
 )
 def test_dense_that_embergem_does_not_have(tmp_path, config, said):
     with pytest.raises(UnsupportedModel) as error:
-        read_chain(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
+        read_modules(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
     assert said in error.value.message
     assert "2_Dense/config.json" in error.value.message
 
@@ -144,7 +144,7 @@ def test_dense_that_embergem_does_not_have(tmp_path, config, said):
 )
 def test_dense_that_contradicts_itself(tmp_path, config, said):
     with pytest.raises(CorruptCheckpoint) as error:
-        read_chain(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
+        read_modules(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
     assert said in error.value.message
     assert "2_Dense/config.json" in error.value.message
 
@@ -152,19 +152,19 @@ def test_dense_that_contradicts_itself(tmp_path, config, said):
 def test_normalize_of_something_else_is_refused(tmp_path):
     with_pooling(tmp_path, OLD_MEAN, ("Normalize", "2_Normalize", {"module_input_name": "token_embeddings"}))
     with pytest.raises(UnsupportedModel, match="token_embeddings"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(CorruptCheckpoint, match=r"1_Pooling/config\.json is missing"):
-        read_chain(with_pooling(tmp_path, None))
+        read_modules(with_pooling(tmp_path, None))
 
 
 @pytest.mark.parametrize("kind", ["LayerNorm", "Dropout", "WordEmbeddings", "Router", "CNN"])
 def test_an_unknown_module_is_an_error(tmp_path, kind):
     with_pooling(tmp_path, OLD_MEAN, (kind, "2", None))
     with pytest.raises(UnsupportedModel, match=rf"sentence_transformers\.models\.{kind}"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 def test_code_that_comes_with_a_model_is_refused_whatever_its_name(tmp_path):
@@ -174,7 +174,7 @@ def test_code_that_comes_with_a_model_is_refused_whatever_its_name(tmp_path):
         text.replace("sentence_transformers.models.Normalize", "custom_st.Normalize")
     )
     with pytest.raises(UnsupportedModel, match=r"custom_st\.Normalize"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_code_that_comes_with_a_model_is_refused_whatever_its_name(tmp_path):
 def test_orders_that_make_no_embedding(kinds):
     rows = json.dumps([{"type": OLD_TYPES.format(kind), "path": f"{i}"} for i, kind in enumerate(kinds)]).encode()
     with pytest.raises(UnsupportedModel, match="Pooling"):
-        declared(rows, "modules.json")
+        parse_modules(rows, "modules.json")
 
 
 @pytest.mark.parametrize("path", ["/etc", "..", "../other", "1_Pooling/../../other", "C:\\other", "a\\..\\b", "x\0y"])
@@ -198,7 +198,7 @@ def test_a_path_out_of_the_directory_is_refused(tmp_path, path):
     rows = [{"type": OLD_TYPES.format("Transformer"), "path": ""}, {"type": OLD_TYPES.format("Pooling"), "path": path}]
     (tmp_path / "modules.json").write_text(json.dumps(rows))
     with pytest.raises(CorruptCheckpoint) as error:
-        read_chain(tmp_path)
+        read_modules(tmp_path)
     assert repr(path) in error.value.message
 
 
@@ -210,14 +210,14 @@ def test_a_link_out_of_the_directory_is_refused(tmp_path):
     with_pooling(root, None)
     (root / "1_Pooling").symlink_to(outside / "1_Pooling")
     with pytest.raises(CorruptCheckpoint, match="'1_Pooling' is a link out"):
-        read_chain(root)
+        read_modules(root)
 
 
 def test_a_link_to_itself_is_an_error_and_no_hang(tmp_path):
     with_pooling(tmp_path, None)
     (tmp_path / "1_Pooling").symlink_to("1_Pooling")
     with pytest.raises(CorruptCheckpoint, match="1_Pooling"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -230,15 +230,15 @@ def test_a_link_to_itself_is_an_error_and_no_hang(tmp_path):
 def test_what_is_not_a_list_of_modules(tmp_path, text):
     (tmp_path / "modules.json").write_text(text)
     with pytest.raises(CorruptCheckpoint, match=r"modules\.json"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 def test_bytes_that_are_not_text(tmp_path):
     (tmp_path / "modules.json").write_bytes(b"\xff\x00\xfe[")
     with pytest.raises(CorruptCheckpoint, match=r"modules\.json is not valid JSON"):
-        read_chain(tmp_path)
+        read_modules(tmp_path)
 
 
 def test_no_modules_json_says_what_is_missing(tmp_path):
-    with pytest.raises(CorruptCheckpoint, match="save this one with sentence-transformers"):
-        read_chain(tmp_path)
+    with pytest.raises(CorruptCheckpoint, match="Load this model with sentence-transformers and save it"):
+        read_modules(tmp_path)

@@ -7,13 +7,13 @@ import pytest
 from goldens import DATA
 
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
 from embergem.models.head import Dense, Normalize, Pooling
 
 
 def read_at(directory):
-    return read(Location(directory.name, directory))
+    return read_checkpoint(Location(directory.name, directory))
 
 
 def edit(file, **changes):
@@ -49,7 +49,7 @@ def without_dense(model):
 
 def test_dense_layers_of_another_model(model):
     without_dense(model)
-    filled = read(Location("tiny", model, dense_from=DATA / "gemma3_text"))
+    filled = read_checkpoint(Location("tiny", model, dense_from=DATA / "gemma3_text"))
     assert filled.head == read_at(DATA / "gemma3_text").head
     assert filled.weights == (
         ("", model / "model.safetensors"),
@@ -62,16 +62,16 @@ def test_dense_layers_of_another_model(model):
 def test_dense_layers_where_there_is_nothing_to_fill(model):
     other = DATA / "gemma3_text"
     with pytest.raises(UnsupportedOption, match=r"dense_from=.*tiny has 2 dense layers of its own"):
-        read(Location("tiny", model, dense_from=other))
+        read_checkpoint(Location("tiny", model, dense_from=other))
     for name in ("bert_mean", "static", "embedding_gemma2"):
-        with pytest.raises(UnsupportedOption, match=f"{name} is of a kind that takes no dense layers"):
-            read(Location(name, DATA / name, dense_from=other))
+        with pytest.raises(UnsupportedOption, match=f"{name} is of a family without dense layers"):
+            read_checkpoint(Location(name, DATA / name, dense_from=other))
     without_dense(model)
     with pytest.raises(CorruptCheckpoint, match="bert_mean has no dense layers to take"):
-        read(Location("tiny", model, dense_from=DATA / "bert_mean"))
+        read_checkpoint(Location("tiny", model, dense_from=DATA / "bert_mean"))
     edit(model / "config.json", hidden_size=64)
     with pytest.raises(UnsupportedOption, match="take vectors of 96 numbers, and tiny has 64"):
-        read(Location("tiny", model, dense_from=other))
+        read_checkpoint(Location("tiny", model, dense_from=other))
 
 
 GOLDEN_NAMES = sorted(path.parent.name for path in DATA.glob("*/modules.json"))

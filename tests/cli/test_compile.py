@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from embergem import Embedder
 from embergem._native import Tensors
-from embergem.checkpoint import integers
-from embergem.checkpoint.writer import Stored, write
+from embergem.checkpoint.writer import OutputTensor, quantised, write_safetensors
 from embergem.cli.app import app
 from embergem.cli.compile import compile_model
 from embergem.cli.convert import convert
@@ -102,8 +101,8 @@ def test_matrices_as_integers(tmp_path, dtype, kind, share, least):
 def test_integers_are_half_a_unit_off_at_most(tmp_path, dtype, shape):
     values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     values[0] = 0
-    matrix = Stored("x", shape, {"int16": "I16", "int8": "I8"}[dtype], lambda: iter(np.split(values, shape[0])))
-    write(tmp_path / "x.safetensors", integers.stored(matrix))
+    matrix = OutputTensor("x", shape, {"int16": "I16", "int8": "I8"}[dtype], lambda: iter(np.split(values, shape[0])))
+    write_safetensors(tmp_path / "x.safetensors", quantised(matrix))
     with safe_open(tmp_path / "x.safetensors", "numpy") as file:
         units, scales = file.get_tensor("x"), file.get_tensor("x.scales")
     width = 32 if dtype == "int8" else shape[1]

@@ -37,17 +37,17 @@ def vectors(directory, dtype="float32"):
 
 def only():
     """The one file there is."""
-    (file,) = packed.kept()
+    (file,) = packed.list_files()
     return file
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_later_start_has_the_same_bits(model, dtype, monkeypatch):
     first = vectors(model, dtype)
-    kept = {file.path: file.path.stat().st_ino for file in packed.kept()}
-    assert dtype in {file.dtype for file in packed.kept()}
+    kept = {file.path: file.path.stat().st_ino for file in packed.list_files()}
+    assert dtype in {file.dtype for file in packed.list_files()}
     np.testing.assert_array_equal(vectors(model, dtype), first)
-    assert {file.path: file.path.stat().st_ino for file in packed.kept()} == kept, "packed again"
+    assert {file.path: file.path.stat().st_ino for file in packed.list_files()} == kept, "packed again"
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "0")
     np.testing.assert_array_equal(vectors(model, dtype), first)
 
@@ -99,30 +99,30 @@ def test_each_arithmetic_and_instruction_set_has_its_own(tmp_path):
     for dtype in DTYPES:
         for kernels in ("portable", model.native().instruction_set):
             model.native(dtype=dtype, instruction_set=kernels, **place)
-    made_for = {(file.dtype, file.instruction_set) for file in packed.kept()}
+    made_for = {(file.dtype, file.instruction_set) for file in packed.list_files()}
     assert made_for >= {(dtype, "portable") for dtype in DTYPES}
-    assert len(made_for) == len(packed.kept())
+    assert len(made_for) == len(packed.list_files())
 
 
-def test_the_longest_unused_goes_first(tmp_path):
+def test_the_longest_unused_goes_first(tmp_path, monkeypatch):
     models = {}
     for name in "abc":
         models[name] = shutil.copytree(DATA / "bert_mean", tmp_path / name)
         vectors(models[name])
         size = only().size if name == "a" else size  # noqa: F821 - of the first round
-    for age, file in enumerate(reversed(packed.kept())):
+    for age, file in enumerate(reversed(packed.list_files())):
         os.utime(file.path, (10**9 - age, 10**9 - age))
     vectors(models["a"])  # which was the oldest, and is the newest now
-    os.environ["EMBERGEM_PACKED_LIMIT"] = str(int(2.5 * size))
+    monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", str(int(2.5 * size)))
     os.utime(models["c"] / "model.safetensors")
     vectors(models["c"])
-    assert [file.weights[0].parent.name for file in packed.kept()] == ["a", "c"]
+    assert [file.weights[0].parent.name for file in packed.list_files()] == ["a", "c"]
 
 
 def test_nothing_is_kept_where_it_is_not_possible(model, monkeypatch):
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "1KB")
     first = vectors(model)
-    assert packed.kept() == []
+    assert packed.list_files() == []
     assert list(packed.directory().iterdir()) == []
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "1GB")
     packed.directory().rmdir()
@@ -152,4 +152,4 @@ def test_the_command_lists_and_clears(model):
     assert row["dtype"] == "float32"
     assert "float32" in run(app, ["models", "packed"]).output
     assert run(app, ["models", "packed", "--clear"]).output.endswith("freed\n")
-    assert packed.kept() == []
+    assert packed.list_files() == []

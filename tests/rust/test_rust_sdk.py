@@ -13,7 +13,7 @@ from test_rust_programs import GOLDENS
 
 from embergem import Embedder
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
 from embergem.models import family
@@ -145,7 +145,7 @@ def test_weights_as_integers_are_read_like_python_does(pipe, tmp_path):
 def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     golden, directory = DATA / "gemma3_text", tmp_path / "compiled"
     shutil.copytree(golden, directory)
-    checkpoint = read(Location("gemma3_text", golden))
+    checkpoint = read_checkpoint(Location("gemma3_text", golden))
     kind = family(checkpoint.config)
     (directory / "program.json").write_text(build(kind, checkpoint.head).to_json())
     (directory / "config.json").unlink()

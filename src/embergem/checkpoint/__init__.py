@@ -1,1 +1,1 @@
-"""From a model's name to its files, and from its files to what the engine needs to know."""
+"""Reads the files of a model into a `Checkpoint`, without its weights, and writes weight files."""

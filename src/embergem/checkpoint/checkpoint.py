@@ -9,7 +9,7 @@ from embergem.models.head import Module
 if TYPE_CHECKING:
     from embergem.checkpoint.compiled import Manifest
 
-SINGLE = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

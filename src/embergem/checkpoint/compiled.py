@@ -1,4 +1,4 @@
-"""Directories that `embergem compile` writes: manifest, program, weights, tokenizer. See docs/format.md."""
+"""Reads directories that `embergem compile` wrote: manifest, program, weights, tokenizer. See docs/format.md."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
@@ -15,8 +15,8 @@ MANIFEST = "compiled.json"
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A weight file, and what its tensors' names begin with in the program."""
+class WeightFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A weight file. `prefix` is put before the names of its tensors to give their names in the program."""
 
     prefix: str
     file: str
@@ -24,8 +24,8 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How texts become ids."""
+class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a text becomes token ids."""
 
     limit: Count
     vocab_size: Count
@@ -34,8 +34,8 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bare: bool
 
 
-class Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be done with the vectors."""
+class VectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The size of the vectors, and how they may be cut."""
 
     dimensions: Count
     trained_dimensions: tuple[Count, ...]
@@ -43,73 +43,78 @@ class Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows of ids, and the vectors that this directory gave for them when it was made."""
+    """Rows of token ids, and the float32 vectors that this directory gave for them when it was written."""
 
     ids: tuple[tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...], ...]
     vectors: tuple[tuple[float, ...], ...]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of compiled.json; file names are relative to its directory."""
+    """The content of compiled.json. File names are relative to its directory."""
 
     format: str
     id: str
     model_type: str
     program: str
-    weights: tuple[Weights, ...]
+    weights: tuple[WeightFile, ...]
     tokenizer: str
-    text: Text
-    vectors: Vectors
+    text: TextSettings
+    vectors: VectorSettings
     dtype: Literal["stored", "float32", "bfloat16", "int16", "int8"]
     fingerprint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     golden: Golden
 
 
-def recognised(root: Path) -> bool:
-    """Whether the directory was written by `embergem compile`."""
+def is_compiled(root: Path) -> bool:
+    """Return whether `embergem compile` wrote the directory."""
     return (root / MANIFEST).is_file()
 
 
-def read(root: Path) -> Checkpoint:
-    """Read the manifest and check that its files are there.
+def read_compiled(root: Path) -> Checkpoint:
+    """Read the manifest of a compiled directory and check that its files exist and have the sizes it declares.
 
     Raises:
-        CorruptCheckpoint: It is damaged, incomplete, or names a file outside its directory.
-        UnsupportedModel: It has a format that this version doesn't read.
+        CorruptCheckpoint: The manifest is damaged or names a file outside the directory, or a file is missing.
+        UnsupportedModel: The manifest has a format that this version does not read.
     """
     path = root / MANIFEST
     found = read_object(path).get("format")
     if found != FORMAT:
         raise UnsupportedModel(
-            f"{path} has the format {found!r}; this version reads {FORMAT!r}. Compile the model again with it"
+            f"{path} has the format {found!r}, and this version of embergem reads {FORMAT!r}. Compile the model again "
+            "with this version."
         )
     try:
         manifest = msgspec.json.decode(read_bytes(path), type=Manifest)
     except msgspec.ValidationError as error:
-        raise CorruptCheckpoint(f"{path}: {error}. Compile the model again") from error
-    weights = tuple((entry.prefix, _inside(root, entry.file)) for entry in manifest.weights)
+        raise CorruptCheckpoint(f"{path} is not valid: {error}. Compile the model again.") from error
+    weights = tuple((entry.prefix, _file_inside(root, entry.file)) for entry in manifest.weights)
     for entry, (_, file) in zip(manifest.weights, weights, strict=True):
         if (size := file.stat().st_size) != entry.size:
-            raise CorruptCheckpoint(f"{file} has {size} bytes instead of {entry.size}; compile the model again")
+            raise CorruptCheckpoint(f"{file} has {size} bytes instead of {entry.size}. Compile the model again.")
     prompts = manifest.text.prompts
     return Checkpoint(
         config={},
         head=(),
         weights=weights,
-        tokenizer=_inside(root, manifest.tokenizer),
-        prompts=None if prompts is None else read_bytes(_inside(root, prompts)).decode("utf-8-sig", "replace"),
+        tokenizer=_file_inside(root, manifest.tokenizer),
+        prompts=None if prompts is None else read_bytes(_file_inside(root, prompts)).decode("utf-8-sig", "replace"),
         limit=manifest.text.limit,
         compiled=manifest,
-        program=read_bytes(_inside(root, manifest.program)),
+        program=read_bytes(_file_inside(root, manifest.program)),
     )
 
 
-def _inside(root: Path, name: str) -> Path:
-    """Return the file of the directory that a manifest names; a name that leads out of it is refused."""
+def _file_inside(root: Path, name: str) -> Path:
+    """Return the file `name` of the directory; refuse a name that leads out of the directory."""
     pure = PurePosixPath(name)
     leaves = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or PureWindowsPath(name).drive
     if leaves or not (root / name).parent.resolve().is_relative_to(root.resolve()):
-        raise CorruptCheckpoint(f"{root / MANIFEST}: the file {name!r} lies outside the directory")
+        raise CorruptCheckpoint(
+            f"{root / MANIFEST} names the file {name!r}, which lies outside the directory. Compile the model again."
+        )
     if not (root / name).is_file():
-        raise CorruptCheckpoint(f"{root / name} is missing; the compiled model is not complete")
+        raise CorruptCheckpoint(
+            f"{root / name} is missing, so the compiled model is not complete. Compile the model again."
+        )
     return root / name

@@ -1,4 +1,4 @@
-"""Small helpers over the files of a checkpoint: digests, and JSON with errors that name the file."""
+"""Reads single files of a checkpoint: digests, bytes up to a limit, and JSON with errors that name the file."""
 
 import hashlib
 import json
@@ -8,6 +8,9 @@ from typing import Any
 
 from embergem.errors import CorruptCheckpoint
 
+SETTINGS_BYTES = 64 << 20
+"""Largest file with settings that is read. Those of real models have a few thousand bytes."""
+
 
 def sha256(path: Path) -> str:
     """Return the sha256 of a file in hex."""
@@ -16,58 +19,63 @@ def sha256(path: Path) -> str:
 
 
 def parse_json(data: bytes, where: str | Path) -> Any:
-    """Parse JSON; `where` names its origin in errors.
+    """Parse JSON. `where` names the origin of the data in errors.
 
     Raises:
-        CorruptCheckpoint: It is not JSON, or not UTF-8.
+        CorruptCheckpoint: The data is not JSON or not UTF-8.
     """
     try:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{where} is not valid JSON: {error}. Fetch or save the model again") from error
+        raise CorruptCheckpoint(f"{where} is not valid JSON: {error}. Download or save the model again.") from error
 
 
-SETTINGS = 64 << 20
-"""Most bytes of a file with settings; those of real models have a few thousand."""
-
-
-def read_bytes(path: Path, most: int = SETTINGS) -> bytes:
-    """Read a file that the checkpoint must have.
+def read_bytes(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
+    """Read a file that a checkpoint must have.
 
     Raises:
-        CorruptCheckpoint: It is missing, cannot be read, is no ordinary file, or has more bytes than `most`.
+        CorruptCheckpoint: The file is missing, cannot be read, is no regular file, or has more than `limit` bytes.
     """
     try:
         found = path.stat()
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading a pipe would never end
-            raise CorruptCheckpoint(f"{path} is not an ordinary file; the model in this directory is not complete")
-        if found.st_size > most:
-            raise CorruptCheckpoint(f"{path} has {found.st_size:,} bytes; no model needs more than {most:,} there")
+            raise CorruptCheckpoint(
+                f"{path} is not a regular file, so the model in this directory is not complete. Replace it by a file."
+            )
+        if found.st_size > limit:
+            raise CorruptCheckpoint(
+                f"{path} has {found.st_size:,} bytes, and no model needs more than {limit:,} there. Download or save "
+                "the model again."
+            )
         return path.read_bytes()
     except FileNotFoundError:
-        raise CorruptCheckpoint(f"{path} is missing; the model in this directory is not complete") from None
+        raise CorruptCheckpoint(
+            f"{path} is missing, so the model in this directory is not complete. Download or save the model again."
+        ) from None
     except OSError as error:
-        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def read_object(path: Path, most: int = SETTINGS) -> dict[str, Any]:
-    """Read a JSON file of at most `most` bytes that holds an object.
+def read_object(path: Path, limit: int = SETTINGS_BYTES) -> dict[str, Any]:
+    """Read a JSON file of at most `limit` bytes that holds an object.
 
     Raises:
-        CorruptCheckpoint: It is missing, unreadable, not JSON, or something other than an object.
+        CorruptCheckpoint: The file is missing or unreadable, or it holds something other than a JSON object.
     """
-    value = parse_json(read_bytes(path, most), path)
+    value = parse_json(read_bytes(path, limit), path)
     if not isinstance(value, dict):
-        raise CorruptCheckpoint(f"{path} should hold a JSON object, found {type(value).__name__}")
+        raise CorruptCheckpoint(
+            f"{path} should hold a JSON object, found {type(value).__name__}. Download or save the model again."
+        )
     return value
 
 
-def read_object_if_there(path: Path) -> dict[str, Any]:
-    """Like `read_object`, but an absent file reads as an empty object."""
+def read_optional_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object as `read_object` does; return an empty object if the file does not exist."""
     return read_object(path) if path.exists() else {}
 
 
 def shortened(value: Any) -> str:
-    """Return the repr of a value for an error message, cut where it is long."""
+    """Return the repr of a value for an error message, cut to 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

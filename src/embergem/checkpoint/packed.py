@@ -1,7 +1,7 @@
-"""Packed weights on disk: a later start maps them instead of packing anew.
+"""Packed weights on disk: files that a later start maps into memory instead of packing the weights again.
 
-They are in `packed` under the cache directory; `crates/core/src/packed` writes and reads them.
-`EMBERGEM_PACKED_LIMIT` bounds the size of all files together, such as "2GB"; "0" switches them off.
+The files are in `packed` under the cache directory; `crates/core/src/packed` writes and reads them.
+`EMBERGEM_PACKED_LIMIT` limits the size of all files together, such as "2GB"; "0" keeps no files.
 """
 
 import os
@@ -17,8 +17,11 @@ DEFAULT = "10GB"
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """One file: its bytes, when it was used last, and what it was made for (empty where it is damaged)."""
+class PackedFile:
+    """A file of packed weights: its size in bytes, its last use, and the weights, dtype and kernels it is for.
+
+    `weights` is empty, and `dtype` and `instruction_set` are "", if the file is damaged.
+    """
 
     path: Path
     size: int
@@ -29,12 +32,12 @@ class Packed:
 
 
 def directory() -> Path:
-    """Return the directory of the files; it need not exist."""
+    """Return the directory of the files. It need not exist."""
     return paths.cache_root() / "packed"
 
 
 def limit() -> int:
-    """Return the most bytes that the files may have together; 0 is off.
+    """Return the largest size in bytes of all files together; 0 if no files are kept.
 
     Raises:
         UnsupportedOption: EMBERGEM_PACKED_LIMIT is not a size.
@@ -42,29 +45,31 @@ def limit() -> int:
     text = os.environ.get(VARIABLE) or DEFAULT
     size = _native.packed_limit(text)
     if size is None:
-        raise UnsupportedOption(f'{VARIABLE}={text!r} is not a size; give one such as "2GB", or "0" to keep nothing')
+        raise UnsupportedOption(
+            f'{VARIABLE}={text!r} is not a size. Set it to a size such as "2GB", or to "0" to keep no files.'
+        )
     return size
 
 
-def place() -> str | None:
-    """Return the directory for the executor; None where nothing is to be kept."""
+def enabled_directory() -> str | None:
+    """Return the directory as the native module takes it; None if no files are kept."""
     return str(directory()) if limit() else None
 
 
-def kept() -> list[Packed]:
-    """List the files, the longest unused first."""
+def list_files() -> list[PackedFile]:
+    """List the files, the least recently used first."""
     rows = []
     for path, size, used, made_for in _native.kept_packed(str(directory())):
         weights, variant = made_for or ([], ["", ""])
         when = datetime.fromtimestamp(used, UTC)
-        rows.append(Packed(path, size, when, tuple(weights), variant[0].lower(), variant[1]))
+        rows.append(PackedFile(path, size, when, tuple(weights), variant[0].lower(), variant[1]))
     return rows
 
 
 def clear() -> int:
-    """Delete all files and return how many bytes that frees; models in use keep theirs until they are closed."""
+    """Delete all files and return how many bytes they had. A loaded model keeps its mapped file until it is closed."""
     freed = 0
-    for file in kept():
+    for file in list_files():
         file.path.unlink(missing_ok=True)
         freed += file.size
     return freed

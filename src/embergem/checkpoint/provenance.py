@@ -1,19 +1,19 @@
-"""The names that a checkpoint's own files give for the model, or for the model that it was made from.
+"""Names that a checkpoint's own files give for the model, or for the model that it was made from.
 
-Separate because two readers use it: one reads config.json, the other GGUF metadata.
+Separate because two readers use it: `read` for config.json, `gguf` for GGUF metadata.
 """
 
 from typing import Any
 
 
-def of_config(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return what config.json was loaded from before it was saved: transformers notes that up to version 4."""
+def names_in_config(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the name that transformers, up to version 4, saved in config.json: what the model was loaded from."""
     name = config.get("_name_or_path")
     return (name,) if isinstance(name, str) else ()
 
 
-def of_gguf(metadata: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names in a GGUF file's metadata, its own before those of the models that it was made from."""
+def names_in_gguf(metadata: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names in the metadata of a GGUF file: the model's own first, then those of its base models."""
     bases = sorted(key for key in metadata if key.startswith("general.base_model."))
     keys = ["general.name", *(key for key in bases if key.endswith((".repo_url", ".name")))]
     return tuple(name for key in keys if isinstance(name := metadata.get(key), str))

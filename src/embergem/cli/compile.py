@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from embergem._native import Model, Tensors
-from embergem.checkpoint import compiled, integers
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
+from embergem.checkpoint import compiled
+from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint
 from embergem.checkpoint.compiled import FORMAT, MANIFEST, Golden, Manifest
 from embergem.checkpoint.files import sha256
-from embergem.checkpoint.read import PROMPTS, read
-from embergem.checkpoint.writer import Dtype, Floats, Stored, write
+from embergem.checkpoint.read import PROMPTS_FILE, read_checkpoint
+from embergem.checkpoint.writer import INTEGER_MAX, Dtype, Floats, OutputTensor, quantised, write_safetensors
 from embergem.engine.calibration import cosines
 from embergem.engine.load import fingerprint
 from embergem.engine.prepare import prepare
@@ -54,17 +54,17 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
     location = resolve(options)
     _require_room(into, location.path, rewritten=stored is not None)
     prove(options)
-    checkpoint = read(location, options)
+    checkpoint = read_checkpoint(location, options)
     ready = prepare(checkpoint, location.id, options)
     into.mkdir(parents=True, exist_ok=True)
     if stored is None:
         weights = [(prefix, _beside(file, into / _place(prefix, file))) for prefix, file in checkpoint.weights]
     else:
-        write(into / SINGLE, list(tensors(checkpoint, ready.program, stored)))
-        weights = [("", into / SINGLE)]
+        write_safetensors(into / WEIGHTS_FILE, list(tensors(checkpoint, ready.program, stored)))
+        weights = [("", into / WEIGHTS_FILE)]
     _beside(checkpoint.tokenizer, into / "tokenizer.json")
     if checkpoint.prompts is not None:
-        (into / PROMPTS).write_text(checkpoint.prompts, encoding="utf-8")
+        (into / PROMPTS_FILE).write_text(checkpoint.prompts, encoding="utf-8")
     source = ready.program.to_json()
     (into / "program.json").write_text(source, encoding="utf-8")
     model = Model.load(source, [(prefix, str(file)) for prefix, file in weights])
@@ -75,14 +75,14 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
         program="program.json",
         weights=tuple(_entry(prefix, file, into) for prefix, file in weights),
         tokenizer="tokenizer.json",
-        text=compiled.Text(
+        text=compiled.TextSettings(
             limit=ready.limit,
             vocab_size=ready.vocab_size,
-            prompts=None if checkpoint.prompts is None else PROMPTS,
+            prompts=None if checkpoint.prompts is None else PROMPTS_FILE,
             builtin_prompts=ready.builtin_prompts,
             bare=ready.bare,
         ),
-        vectors=compiled.Vectors(model.dimensions, ready.trained_dimensions, ready.norm_before_cut),
+        vectors=compiled.VectorSettings(model.dimensions, ready.trained_dimensions, ready.norm_before_cut),
         dtype=dtype or "stored",  # type: ignore[arg-type]  # checked above
         fingerprint=fingerprint(replace(checkpoint, weights=tuple(weights)), ready.program),
         golden=golden_of(model, ready.limit),
@@ -121,14 +121,14 @@ def checked(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype | Non
     )
 
 
-def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[Stored]:
+def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[OutputTensor]:
     """Yield every tensor that the program reads, matrices as `dtype` (integers with scales) and vectors as float32."""
     found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     for name, source in sorted(sources.items()):
         kind = dtype if len(source.shape) == 2 else "F32"
-        matrix = Stored(name, source.shape, kind, partial(pieces, found, source))
-        yield from integers.stored(matrix) if kind in integers.PEAKS else (matrix,)
+        matrix = OutputTensor(name, source.shape, kind, partial(pieces, found, source))
+        yield from quantised(matrix) if kind in INTEGER_MAX else (matrix,)
 
 
 def pieces(found: Tensors, source: Source) -> Iterator[Floats]:
@@ -165,9 +165,9 @@ def _beside(file: Path, target: Path) -> Path:
     return target
 
 
-def _entry(prefix: str, file: Path, into: Path) -> compiled.Weights:
+def _entry(prefix: str, file: Path, into: Path) -> compiled.WeightFile:
     name = file.relative_to(into).as_posix()
-    return compiled.Weights(prefix=prefix, file=name, size=file.stat().st_size, sha256=sha256(file))
+    return compiled.WeightFile(prefix=prefix, file=name, size=file.stat().st_size, sha256=sha256(file))
 
 
 def _require_room(into: Path, source: Path, *, rewritten: bool) -> None:
@@ -178,7 +178,7 @@ def _require_room(into: Path, source: Path, *, rewritten: bool) -> None:
         raise InvalidRequest(
             f"{into} holds the original weights; name another directory for rounded ones", param="output"
         )
-    if into.is_dir() and not same and any(into.iterdir()) and not compiled.recognised(into):
+    if into.is_dir() and not same and any(into.iterdir()) and not compiled.is_compiled(into):
         raise InvalidRequest(
             f"{into} holds something else; name a new directory, or one compiled before", param="output"
         )

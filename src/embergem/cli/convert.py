@@ -9,9 +9,9 @@ from typing import Any
 
 from embergem._native import Tensors
 from embergem.checkpoint import gguf
-from embergem.checkpoint.checkpoint import SINGLE, Checkpoint
-from embergem.checkpoint.read import PROMPTS, read
-from embergem.checkpoint.writer import Dtype, Floats, Stored, write
+from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint
+from embergem.checkpoint.read import PROMPTS_FILE, read_checkpoint
+from embergem.checkpoint.writer import Dtype, Floats, OutputTensor, write_safetensors
 from embergem.cli.compile import checked, pieces, prove
 from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel
@@ -42,12 +42,12 @@ def convert(options: LoadOptions, into: Path, dtype: str | None = None) -> None:
         InvalidRequest: `into` holds something.
     """
     location = resolve(options)
-    if gguf.recognised(location.path) is None:
+    if gguf.find_gguf(location.path) is None:
         raise UnsupportedModel(f"{location.path} is not a GGUF file; nothing else needs converting")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
     stored = checked(dtype or "float32", ("float32", "bfloat16")) or "F32"  # what sentence-transformers reads
-    checkpoint = read(location, options)
+    checkpoint = read_checkpoint(location, options)
     ready = prepare(checkpoint, location.id, options)
     config = dict(checkpoint.config)
     folded = config.pop("norms_folded", False)
@@ -55,25 +55,27 @@ def convert(options: LoadOptions, into: Path, dtype: str | None = None) -> None:
         config["_name_or_path"] = ready.kin.id  # by which its prompts are found, wherever the directory goes
     into.mkdir(parents=True, exist_ok=True)
     for directory, tensors in _by_directory(checkpoint, ready.program, stored, folded).items():
-        write(into / directory / SINGLE, tensors)
+        write_safetensors(into / directory / WEIGHTS_FILE, tensors)
     _json(into / "config.json", config)
     _head(into, checkpoint.head, config["hidden_size"])
     _json(into / "sentence_bert_config.json", {"max_seq_length": ready.limit, "do_lower_case": False})
-    _json(into / PROMPTS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
+    _json(into / PROMPTS_FILE, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
     prove(LoadOptions(model=into, allow_missing_dense=options.allow_missing_dense))  # the written files must load
 
 
-def _by_directory(checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool) -> dict[str, list[Stored]]:
+def _by_directory(
+    checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool
+) -> dict[str, list[OutputTensor]]:
     """Sort the tensors into the files that sentence-transformers looks for them in."""
     found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     dense = [module.weights for module in checkpoint.head if isinstance(module, Dense)]
-    files: dict[str, list[Stored]] = {}
+    files: dict[str, list[OutputTensor]] = {}
     for name, source in sorted(sources.items()):
         directory = next((place for place in dense if name.startswith(f"{place}.")), "")
         shift = 1.0 if folded and not directory and len(source.shape) == 1 else 0.0
-        entry = Stored(
+        entry = OutputTensor(
             name=name.removeprefix(f"{directory}."),
             shape=source.shape,
             dtype=dtype if len(source.shape) > 1 else "F32",

@@ -118,7 +118,7 @@ def packed_weights(
     if clear:
         typer.echo(f"{decimal(packed.clear())} freed")
         return
-    files = packed.kept()
+    files = packed.list_files()
     if as_json:
         typer.echo(json.dumps([asdict(file) for file in files], indent=2, default=str))
         return
@@ -134,11 +134,11 @@ def packed_weights(
 
 
 def _show_program(name: str | None, as_json: bool) -> None:
-    from embergem.checkpoint.read import read
+    from embergem.checkpoint.read import read_checkpoint
     from embergem.engine.prepare import prepare
 
     location = resolve(LoadOptions(model=name))
-    built = prepare(read(location), location.id).program
+    built = prepare(read_checkpoint(location), location.id).program
     typer.echo(built.to_json() if as_json else str(built))
 
 

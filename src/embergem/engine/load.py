@@ -12,7 +12,7 @@ from embergem._native import Model, TextPipeline
 from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Manifest
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.engine import calibration, fork
 from embergem.engine.calibration import cosines, load_as
 from embergem.engine.prepare import Prepared, prepare, text_pipeline
@@ -71,7 +71,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         ForkedProcess: This process was forked from one that had loaded a model.
     """
     fork.claim()
-    stored = read(location, options)
+    stored = read_checkpoint(location, options)
     checkpoint = stored
     if options.tokenizer is not None:
         checkpoint = replace(stored, tokenizer=Path(options.tokenizer).expanduser())
@@ -88,7 +88,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
                 threads=options.threads,
                 dtype=dtype,
                 scan=scan,
-                packed=packed.place(),
+                packed=packed.enabled_directory(),
                 packed_limit=packed.limit(),
             )
 
@@ -138,7 +138,7 @@ def fingerprint_of(location: Location, options: LoadOptions = DEFAULTS) -> str:
     Raises:
         LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
     """
-    checkpoint = read(location, options)
+    checkpoint = read_checkpoint(location, options)
     return fingerprint(checkpoint, prepare(checkpoint, location.id, options).program)
 
 

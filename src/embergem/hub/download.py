@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from embergem.catalog import Entry
 from embergem.checkpoint.files import sha256
-from embergem.checkpoint.modules import NAME as MODULES
-from embergem.checkpoint.modules import declared
+from embergem.checkpoint.modules import MODULES_FILE, parse_modules
 from embergem.errors import DownloadError, EmbergemError, GatedModel, UnknownModel, UnsupportedModel
 from embergem.hub import hf_cache as snapshots
 from embergem.hub.hf_cache import Snapshot
@@ -75,7 +74,7 @@ class _Remote:
             self._id,
             name,
             # Asked by branch, the library remembers the commit.
-            revision=self._options.revision if name == MODULES else self.commit,
+            revision=self._options.revision if name == MODULES_FILE else self.commit,
             cache_dir=self._options.cache,
             etag_timeout=CONNECT_SECONDS,
             force_download=force,
@@ -117,7 +116,7 @@ def snapshot(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> 
         UnknownModel, GatedModel, DownloadError, CorruptCheckpoint, UnsupportedModel, UnsupportedOption: As `fetch`.
     """
     _, paths = _collect(model, entry, bar, options)
-    root = paths[MODULES].parent
+    root = paths[MODULES_FILE].parent
     if any(path != root / name for name, path in paths.items()):
         raise DownloadError(f"{model} changed on the hub while it was fetched; try again")
     snapshots.believe(root, entry)
@@ -139,7 +138,7 @@ def _collect(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> 
     except Exception as error:  # the library's own, httpx's and the system's: all mean that the hub didn't deliver
         failure = _explain(error, model, entry, options)
         root = None if isinstance(failure, UnknownModel) else snapshots.find(model, options)
-        if root is None or not (root / MODULES).is_file():  # or only a part is there, as other programs leave it
+        if root is None or not (root / MODULES_FILE).is_file():  # or only a part is there, as other programs leave it
             raise failure from error
         return _take(Snapshot(root), model, entry, bar)
 
@@ -156,11 +155,11 @@ def _look_up(api: "HfApi", model: str, options: HubOptions) -> _Remote:
 
 def _take(files: _Remote | Snapshot, model: str, entry: Entry | None, bar: Bar) -> tuple[str, dict[str, Path]]:
     names = set(files.names)
-    if MODULES not in names:
+    if MODULES_FILE not in names:
         raise DownloadError(
-            f"{model} on the hub has no {MODULES}; embergem reads models that sentence-transformers has saved"
+            f"{model} on the hub has no {MODULES_FILE}; embergem reads models that sentence-transformers has saved"
         )
-    chain = declared(files.get(MODULES, bar).read_bytes(), f"{model}/{MODULES}")
+    chain = parse_modules(files.get(MODULES_FILE, bar).read_bytes(), f"{model}/{MODULES_FILE}")
     wanted = needed(chain, names)
     for name in wanted:
         pin, digest = entry.pinned(name) if entry else None, files.digest(name)

@@ -11,9 +11,8 @@ from embergem import paths
 from embergem.catalog import Entry
 from embergem.checkpoint import compiled, gguf, model2vec
 from embergem.checkpoint.files import read_bytes, read_object, sha256
-from embergem.checkpoint.modules import BODIES, Declared, declared
-from embergem.checkpoint.modules import NAME as MODULES
-from embergem.checkpoint.read import INDEX
+from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry, parse_modules
+from embergem.checkpoint.read import INDEX_FILE
 from embergem.errors import DownloadError
 from embergem.hub import file_state
 from embergem.hub.options import HubOptions
@@ -67,10 +66,10 @@ def find(model: str, options: HubOptions) -> Path | None:
     root = place(model, options)
     if root is None:
         return None
-    if not (root / MODULES).is_file():
-        other = gguf.recognised(root) or model2vec.recognised(root) or compiled.recognised(root)
+    if not (root / MODULES_FILE).is_file():
+        other = gguf.find_gguf(root) or model2vec.is_model2vec(root) or compiled.is_compiled(root)
         return root if other else None
-    chain = declared(read_bytes(root / MODULES), root / MODULES)
+    chain = parse_modules(read_bytes(root / MODULES_FILE), root / MODULES_FILE)
     return None if lacking(chain, set(Snapshot(root).names)) or _lost_shards(chain, root) else root
 
 
@@ -113,11 +112,11 @@ def _home(model: str, options: HubOptions) -> Path:
     return (options.cache or paths.hub_cache()) / f"models--{model.replace('/', '--')}"
 
 
-def _lost_shards(chain: Sequence[Declared], root: Path) -> list[str]:
+def _lost_shards(chain: Sequence[ModuleEntry], root: Path) -> list[str]:
     """Weight files that an index names and that are not there; the rest of an index is checked when it is read."""
     lost = []
-    for body in (PurePosixPath(module.path) for module in chain if module.kind in BODIES):
-        index = root / body / INDEX
+    for body in (PurePosixPath(module.path) for module in chain if module.kind in BODY_KINDS):
+        index = root / body / INDEX_FILE
         names = read_object(index).get("weight_map") if index.is_file() else None
         shards = set(names.values()) if isinstance(names, dict) else set()
         lost += [str(body / name) for name in shards if isinstance(name, str) and not (root / body / name).is_file()]

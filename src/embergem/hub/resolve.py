@@ -11,7 +11,7 @@ from embergem.catalog import Entry
 from embergem.checkpoint import gguf
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, GatedModel, LoadError, UnknownModel
 from embergem.hub import download, hf_cache, model_cache, wheel
 from embergem.hub.options import HubOptions, revised
@@ -101,7 +101,7 @@ def _cached_tokenizer(path: Path) -> Path | None:
 
     The reader of the file uses it only if the file is of the Gemma family.
     """
-    file = gguf.recognised(path)
+    file = gguf.find_gguf(path)
     if file is None or file.with_name("tokenizer.json").is_file():
         return None
     for entry in catalog.CATALOG:
@@ -229,7 +229,7 @@ def _from_sources(
                 else:
                     continue
                 _check_pins(into, entry)
-                read(Location(model, into))  # keep the download only if the model is complete and supported
+                read_checkpoint(Location(model, into))  # keep the download only if the model is complete and supported
             except (LoadError, UnknownModel) as error:
                 failures.append((source, error))
                 continue

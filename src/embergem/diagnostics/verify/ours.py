@@ -9,7 +9,7 @@ import numpy as np
 
 from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.read import read
+from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
 from embergem.models import family
@@ -25,7 +25,7 @@ class Ours:
     """A checkpoint, its text pipeline, and the executor for it and for altered programs of it."""
 
     def __init__(self, location: Location, threads: int | None = None) -> None:
-        checkpoint = read(location)
+        checkpoint = read_checkpoint(location)
         if checkpoint.compiled:
             raise UnsupportedOption(
                 f"{location.id} is compiled, and what could be wrong with it is tried on the original; name that",
