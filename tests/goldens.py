@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
-from embergem.models import Family, family
+from embergem.models import Architecture, architecture
 from embergem.models.head import Module
 from embergem.ops import WeightLookup
 from embergem.ops.reference import Batch, Reference
@@ -46,7 +46,7 @@ def pack(rows):
 class Golden:
     """A checkpoint with the published library's vectors for `ids`."""
 
-    family: Family
+    architecture: Architecture
     head: tuple[Module, ...]
     files: list[tuple[str, str]]
     ids: list[list[int]]
@@ -55,7 +55,7 @@ class Golden:
 
     def native(self, **options):
         """The executor's model."""
-        return Model.load(build(self.family, self.head).to_json(), self.files, **options)
+        return Model.load(build(self.architecture, self.head).to_json(), self.files, **options)
 
     def tensors(self):
         """Checkpoint tensors by the names in their files, dense layers under their directory's."""
@@ -74,7 +74,7 @@ class Golden:
 
     def reference(self, rows):
         """Vectors by the NumPy specification."""
-        return self.family.vectors(self.head, Reference(), self.weights(), Batch(*pack(rows)))
+        return self.architecture.vectors(self.head, Reference(), self.weights(), Batch(*pack(rows)))
 
 
 def golden(name: str, directory: Path | None = None) -> Golden:
@@ -82,7 +82,7 @@ def golden(name: str, directory: Path | None = None) -> Golden:
     checkpoint = read_checkpoint(Location(id=name, path=directory or DATA / name))
     inputs = json.loads((DATA / name / "inputs.json").read_text())
     return Golden(
-        family=family(checkpoint.config),
+        architecture=architecture(checkpoint.config),
         head=checkpoint.head,
         files=[(prefix, str(path)) for prefix, path in checkpoint.weights],
         ids=inputs["ids"],

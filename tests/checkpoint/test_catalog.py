@@ -1,14 +1,13 @@
 """The catalog agrees with itself and with the model families."""
 
 import re
-from importlib import import_module
 
 import pytest
 
 from embergem import catalog
 from embergem._native import TextPipeline
 from embergem.catalog import CATALOG
-from embergem.models import FAMILIES
+from embergem.models import find
 
 
 def test_names_are_unique():
@@ -23,7 +22,7 @@ def test_an_entry_is_whole(entry):
     assert list(entry.allowed_dimensions) == sorted(set(entry.allowed_dimensions), reverse=True)
     assert all(re.fullmatch(r"[0-9a-f]{12,64}", pin.sha256) and pin.size > 0 for pin in entry.files)
     assert not entry.files or {"model.safetensors", "tokenizer.json"} <= {pin.path for pin in entry.files}
-    assert entry.family in FAMILIES
+    assert find(entry.family)
     assert entry.parameters > 0
     assert all(score.source and 0 < score.value < 100 for score in entry.scores)
     assert entry.mirror is None or catalog.find(entry.mirror) is not None
@@ -35,11 +34,15 @@ def test_what_comes_in_a_wheel_is_pinned_to_the_last_byte():
     assert all(len(pin.sha256) == 64 for entry in entries for pin in entry.files)
 
 
-def test_matryoshka_sizes_are_those_of_the_family():
-    gemma = import_module(f"embergem.models.{FAMILIES['gemma3_text']}")
-    bert = import_module(f"embergem.models.{FAMILIES['bert']}")
-    assert catalog.find("embeddinggemma-300m").allowed_dimensions == gemma.TRAINED_DIMENSIONS
-    assert catalog.find("minilm").allowed_dimensions == (*bert.TRAINED_DIMENSIONS, 384)
+def test_what_all_entries_of_a_family_have_is_assumed_of_its_other_checkpoints():
+    assert catalog.trained_dimensions("gemma3_text") == (768, 512, 256, 128)
+    assert catalog.trained_dimensions("qwen3")[0] == 32
+    assert catalog.trained_dimensions("nomic_bert") == (768, 512, 256, 128, 64)
+    assert catalog.trained_dimensions("bert") == ()  # some entries have smaller sizes, others do not
+    assert catalog.trained_dimensions("mpnet") == ()
+    assert catalog.shared("nomic_bert", "norm_before_cut") is True
+    assert catalog.shared("gemma3_text", "dense") == 2
+    assert catalog.shared("no such family", "dense") is None
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
@@ -50,8 +53,8 @@ def test_prompts_are_a_set_that_the_text_pipeline_has(entry, tiny):
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
 def test_prompts_that_no_family_has_come_with_a_shape_to_ask_about_them(entry):
-    module = import_module(f"embergem.models.{FAMILIES[entry.family]}")
-    if entry.prompts and not module.BUILTIN_PROMPTS:
+    _, family = find(entry.family)
+    if entry.prompts and not family.prompts:
         assert entry.layers
     assert len({entry.layers is None, entry.vocabulary is None, entry.pooling is None}) == 1
     assert entry.pooling in (None, "mean", "cls", "last", "max")
@@ -63,10 +66,6 @@ def test_golden_similarities_are_whole(entry):
     assert len(golden.similarities) == len(golden.queries)
     assert all(len(row) == len(golden.documents) for row in golden.similarities)
     assert 0 < golden.tolerance <= 0.01
-
-
-def test_the_table_of_the_families_is_covered():
-    assert {FAMILIES[entry.family] for entry in CATALOG} == set(FAMILIES.values())
 
 
 def test_the_mirror_pins_the_same_bytes():

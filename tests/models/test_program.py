@@ -14,7 +14,7 @@ from embergem.program.rewrite import rewrite
 
 def trace(checkpoint):
     recorded = Trace()
-    checkpoint.family.vectors(checkpoint.head, recorded, traced_weights(), TracedBatch())
+    checkpoint.architecture.vectors(checkpoint.head, recorded, traced_weights(), TracedBatch())
     return recorded.calls
 
 
@@ -68,7 +68,7 @@ def interpret(program, checkpoint, rows):
 def test_the_rewritten_program_computes_what_the_model_says(name):
     checkpoint = golden(name)
     rows = checkpoint.ids[1:8]
-    found = interpret(build(checkpoint.family, checkpoint.head), checkpoint, rows)
+    found = interpret(build(checkpoint.architecture, checkpoint.head), checkpoint, rows)
     assert np.abs(found - checkpoint.vectors[1:8]).max() < 1e-6
 
 
@@ -84,17 +84,17 @@ def test_products_of_one_input_are_stacked(name, linears):
 
 
 def test_keys_tell_models_apart_and_are_stable():
-    programs = {name: build(golden(name).family, golden(name).head) for name in FAMILIES}
+    programs = {name: build(golden(name).architecture, golden(name).head) for name in FAMILIES}
     assert len({program.key for program in programs.values()}) == len(FAMILIES)
-    again = build(golden("qwen3").family, golden("qwen3").head)
+    again = build(golden("qwen3").architecture, golden("qwen3").head)
     assert again == programs["qwen3"]
     assert again.to_json() == programs["qwen3"].to_json()
 
 
 def test_arithmetic_is_counted():
     checkpoint = golden("gemma3_text")
-    program = build(checkpoint.family, checkpoint.head)
-    config = checkpoint.family.config
+    program = build(checkpoint.architecture, checkpoint.head)
+    config = checkpoint.architecture.config
     hidden, inner, d = config.hidden_size, config.intermediate_size, config.head_dim
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     layer = hidden * (heads + 2 * kv_heads) * d + hidden * heads * d + 3 * hidden * inner

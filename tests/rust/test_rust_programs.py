@@ -9,7 +9,7 @@ from goldens import DATA
 
 from embergem import catalog
 from embergem.errors import EmbergemError
-from embergem.models import family
+from embergem.models import architecture
 from embergem.models.conditions import RecordingConfig
 
 sys.path.insert(0, str(DATA.parents[2] / "scripts"))
@@ -63,11 +63,11 @@ def test_files_are_current(made):
 def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
     config = json.loads((DATA / name / "config.json").read_text())
     recorded = RecordingConfig(config)
-    kind = family(recorded)
+    described = architecture(recorded)
     met = 0
     for other in [config, *mutations(config, random.Random(0))]:
         try:
-            same = family(other).config == kind.config
+            same = architecture(other).config == described.config
         except EmbergemError:
             same = False
         fits = all(holds(condition, other) for condition in recorded.conditions)

@@ -16,7 +16,7 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
 from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
-from embergem.models import family
+from embergem.models import architecture
 from embergem.options import LoadOptions
 from embergem.program.build import build
 
@@ -146,8 +146,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     golden, directory = DATA / "gemma3_text", tmp_path / "compiled"
     shutil.copytree(golden, directory)
     checkpoint = read_checkpoint(Location("gemma3_text", golden))
-    kind = family(checkpoint.config)
-    (directory / "program.json").write_text(build(kind, checkpoint.head).to_json())
+    (directory / "program.json").write_text(build(architecture(checkpoint.config), checkpoint.head).to_json())
     (directory / "config.json").unlink()
     (directory / "modules.json").unlink()
     weights = [

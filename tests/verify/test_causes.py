@@ -120,7 +120,9 @@ def model(faults, *, config=None, head=None):
     """The faults with another model behind them."""
     broken = faults.golden
     if config:
-        broken = replace(broken, family=replace(broken.family, config=replace(broken.family.config, **config)))
+        described = broken.architecture
+        changed = replace(described, config=replace(described.config, **config))
+        broken = replace(broken, architecture=changed)
     return replace(faults, golden=replace(broken, head=head(broken.head)) if head else broken)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embergem import paths
+from embergem import catalog, paths
 from embergem.checkpoint import provenance
 from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint, Location
 from embergem.checkpoint.compiled import is_compiled, read_compiled
@@ -15,7 +15,6 @@ from embergem.checkpoint.gguf import find_gguf, read_gguf
 from embergem.checkpoint.model2vec import is_model2vec, read_model2vec
 from embergem.checkpoint.modules import read_modules
 from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
-from embergem.models import DENSE_LAYERS
 from embergem.models.head import Dense, Module
 from embergem.options import DEFAULTS, LoadOptions
 
@@ -136,7 +135,7 @@ def shard_files(index: Path) -> list[Path]:
 def _add_dense_layers(checkpoint: Checkpoint, name: str, donor: Path) -> Checkpoint:
     """Insert the dense layers of the checkpoint at `donor` after the pooling of a checkpoint that lacks its own."""
     own = sum(isinstance(module, Dense) for module in checkpoint.head)
-    if own or str(checkpoint.config.get("model_type")) not in DENSE_LAYERS:
+    if own or not catalog.has_dense(str(checkpoint.config.get("model_type"))):
         why = f"has {own} dense layers of its own" if own else "is of a family without dense layers"
         raise UnsupportedOption(
             f"dense_from={str(donor)!r} has nothing to complete: {name} {why}. Leave dense_from out.",

@@ -9,7 +9,7 @@ from embergem import catalog
 from embergem._native import TextPipeline
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.errors import UnsupportedOption
-from embergem.models import expect, family, family_name
+from embergem.models import architecture, canonical_model_type, require_arch
 from embergem.options import ANY_ARCH, DEFAULTS, LoadOptions
 from embergem.program.build import build
 from embergem.program.program import Program
@@ -67,8 +67,8 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
     """
     arch = options.arch or ANY_ARCH
     if compiled := checkpoint.compiled:
-        model_type = family_name(compiled.model_type)
-        expect(model_type, arch)
+        model_type = canonical_model_type(compiled.model_type)
+        require_arch(model_type, arch)
         if options.window is not None:
             raise UnsupportedOption(
                 "the window of a compiled model is part of its program; leave out window", param="window"
@@ -83,7 +83,7 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
             trained_dimensions=compiled.vectors.trained_dimensions,
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
-    kind = family(checkpoint.config, arch=arch, window=options.window)
+    kind = architecture(checkpoint.config, arch=arch, window=options.window)
     entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
     related = kin(kind.model_type, kind.config, entry, checkpoint.declared_names)
     limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]
@@ -92,10 +92,10 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         trace=lambda: build(kind, checkpoint.head),
         limit=min(limit for limit in limits if limit),
         vocab_size=kind.config.vocab_size,
-        builtin_prompts=(related and related.prompts) or kind.builtin_prompts,
+        builtin_prompts=(related and related.prompts) or kind.family.prompts,
         bare=kind.bare,
-        trained_dimensions=tuple(entry.allowed_dimensions if entry else kind.trained_dimensions),
-        norm_before_cut=kind.norm_before_cut,
+        trained_dimensions=tuple(entry.allowed_dimensions if entry else catalog.trained_dimensions(kind.model_type)),
+        norm_before_cut=entry.norm_before_cut if entry else catalog.shared(kind.model_type, "norm_before_cut") is True,
         config=kind.config,
         entry=entry,
         kin=related,

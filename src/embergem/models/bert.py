@@ -1,23 +1,54 @@
-"""BERT encoders (all-MiniLM, bge, e5, gte, arctic, mxbai) and RoBERTa ones (bge-m3, multilingual-e5, arctic-l-v2).
+"""BERT encoders: all-MiniLM, bge, e5, gte, arctic, mxbai.
 
-Post-norm: each sublayer's output is added to its input and the sum is normalised. The pooler of the original model is
-never used for embeddings; a checkpoint may carry it and it is not read. RoBERTa differs in one thing: its positions
-begin after the padding token's, two rows into their table.
+Post-norm: the output of each sublayer is added to its input, and the sum is normalised. The pooler of the original
+model is not used for embeddings and is not read.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from embergem.models.config import fields_of
+from embergem.models.config import Fields
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
-BUILTIN_PROMPTS = None
-TRAINED_DIMENSIONS = ()
+FAMILY = Family(
+    title="BERT",
+    checkpoints="all-MiniLM, bge, e5, gte, arctic, mxbai",
+    differs="cls or mean pooling, prefixes",
+    model_types=("bert",),
+    special_tokens=("opening", "closing"),
+    prefixes=("bert.",),
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "hidden_act",
+    ),
+    inert=(
+        Inert("position_embedding_type", ("absolute", None), "the relative kinds add a term to the attention scores"),
+        Inert("is_decoder", (False,), "a decoder attends to earlier tokens only"),
+        Inert("add_cross_attention", (False,), "cross-attention reads the output of another model"),
+    ),
+)
+
+Activation = Literal["gelu_erf", "gelu_tanh", "relu", "silu"]
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu_erf",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -28,35 +59,7 @@ class Config:
     position_offset: int
     type_vocab_size: int
     layer_norm_eps: float
-    hidden_act: Literal["gelu_erf", "gelu_tanh", "relu", "silu"]
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read.expect("position_embedding_type", "absolute", None)
-        read.expect("is_decoder", False)
-        read.expect("add_cross_attention", False)
-        names: dict[str, Literal["gelu_erf", "gelu_tanh", "relu", "silu"]] = {
-            "gelu": "gelu_erf",
-            "gelu_new": "gelu_tanh",
-            "gelu_pytorch_tanh": "gelu_tanh",
-            "relu": "relu",
-            "silu": "silu",
-        }
-        read.expect("hidden_act", *names)
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            num_attention_heads=read.need("num_attention_heads", int),
-            num_hidden_layers=read.need("num_hidden_layers", int),
-            max_position_embeddings=read.need("max_position_embeddings", int),
-            position_offset=0 if config["model_type"] == "bert" else read.get("pad_token_id", int, 1) + 1,
-            type_vocab_size=read.get("type_vocab_size", int, 2),
-            layer_norm_eps=read.get("layer_norm_eps", float, 1e-12),
-            hidden_act=names[read.get("hidden_act", str, "gelu")],
-        )
+    hidden_act: Activation
 
     @property
     def places(self) -> int:
@@ -64,8 +67,24 @@ class Config:
         return self.max_position_embeddings - self.position_offset
 
 
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        num_attention_heads=fields.need("num_attention_heads", int),
+        num_hidden_layers=fields.need("num_hidden_layers", int),
+        max_position_embeddings=fields.need("max_position_embeddings", int),
+        position_offset=0,
+        type_vocab_size=fields.get("type_vocab_size", int, 2),
+        layer_norm_eps=fields.get("layer_norm_eps", float, 1e-12),
+        hidden_act=fields.choice("hidden_act", ACTIVATIONS, default="gelu"),
+    )
+
+
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden = config, config.hidden_size
     head_dim = hidden // c.num_attention_heads
 

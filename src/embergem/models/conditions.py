@@ -1,8 +1,9 @@
-"""A config.json that notes what is asked of it: the conditions under which another one gives the same model.
+"""A config.json that records which fields were read: the conditions under which another one describes the same model.
 
-Reading a config is a function of the fields it looks at. So a second config.json that has the same values there (or
-others that were allowed, or none where the default is the same) describes the same model and may have its program.
-That is how a process without Python knows which program a checkpoint needs: it compares fields and knows no family.
+The result of reading a config depends only on the fields that were read. A second config.json therefore describes the
+same model, and can use its program, if each of these fields has the same value, or another value that would have given
+the same result, or is absent where its default is that value. A process without Python finds the program of a
+checkpoint in this way: it compares fields and needs no knowledge of model families.
 """
 
 import json
@@ -11,81 +12,84 @@ from typing import Any
 
 
 class RecordingConfig(dict[str, Any]):
-    """A parsed config.json, or an object in one, with notes in `conditions`.
+    """A parsed config.json, or an object in it, that records each access in `conditions`.
 
-    A condition is `{"path": [...], "values": [...], "absent": bool}`, the field at `path` has one of these values or
-    may be absent, or `{"path": [...], "object": true}`, it is an object.
+    A condition is one of:
+
+    - `{"path": [...], "values": [...], "absent": bool}`: the field at `path` has one of these values; with `absent`, it
+      may also be absent.
+    - `{"path": [...], "object": true}`: the field at `path` is an object.
+
+    `Fields` records through `record` and `record_read`, which know the values that would have given the same result.
+    Any other access, such as `config["x"]` or iteration, records the exact value that was seen.
     """
 
-    def __init__(self, config: dict[str, Any], path: tuple[str, ...] = (), notes: dict[str, Any] | None = None) -> None:
+    def __init__(self, config: dict[str, Any], path: tuple[str, ...] = (), found: dict[str, Any] | None = None) -> None:
         super().__init__(config)
         self._path = path
-        self._notes: dict[str, Any] = {} if notes is None else notes
+        self._conditions: dict[str, Any] = {} if found is None else found
 
     @property
     def conditions(self) -> list[dict[str, Any]]:
-        """What was noted so far, in the order of asking."""
-        return list(self._notes.values())
+        """The conditions recorded so far, in the order of the first access."""
+        return list(self._conditions.values())
 
-    def note(self, name: str, *values: Any, absent: bool) -> None:
-        """Note that any of `values` in field `name`, or its absence, would have done as well."""
+    def record(self, name: str, *values: Any, absent: bool) -> None:
+        """Record that field `name` may have any of `values`, or with `absent` be absent."""
         self._add({"path": [*self._path, name], "values": list(values), "absent": absent})
 
-    def inside(self, name: str) -> "RecordingConfig":
-        """Return the object in field `name`; what is asked of it is noted here."""
-        return RecordingConfig(dict.__getitem__(self, name), (*self._path, name), self._notes)
-
-    def note_answer(self, name: str, default: Any, value: Any) -> None:
-        """Note that field `name` was read as `value`, or as `default` because it is None."""
+    def record_read(self, name: str, default: Any, value: Any) -> None:
+        """Record that field `name` was read as `value`, or as `default` because `value` is None."""
         if isinstance(value, dict):
             self._add({"path": [*self._path, name], "object": True})
-        elif value is None:  # a default that is an object stands for other fields, which are asked for by themselves
-            self.note(name, None, *(() if isinstance(default, dict) else (default,)), absent=True)
+        elif value is None:  # a default that is an object stands for other fields, and each of them is recorded itself
+            self.record(name, None, *(() if isinstance(default, dict) else (default,)), absent=True)
         elif value == default:
-            self.note(name, value, None, absent=True)
+            self.record(name, value, None, absent=True)
         else:
-            self.note(name, value, absent=False)
+            self.record(name, value, absent=False)
+
+    def inside(self, name: str) -> "RecordingConfig":
+        """Return the object in field `name`; accesses to it are recorded here."""
+        return RecordingConfig(dict.__getitem__(self, name), (*self._path, name), self._conditions)
 
     def _add(self, condition: dict[str, Any]) -> None:
-        self._notes.setdefault(json.dumps(condition), condition)
+        self._conditions.setdefault(json.dumps(condition), condition)
 
-    def _exactly(self, name: str) -> None:
-        self.note(name, dict.get(self, name), absent=name not in self._names())
+    def _record_exact(self, name: str) -> None:
+        self.record(name, dict.get(self, name), absent=name not in dict.keys(self))
 
-    def _whole(self) -> None:
+    def _record_all(self) -> None:
         self._add({"path": list(self._path), "values": [dict(dict.items(self))], "absent": False})
 
-    def _names(self) -> KeysView[str]:
-        return dict.keys(self)
-
     def __getitem__(self, name: str) -> Any:
-        self._exactly(name)
+        self._record_exact(name)
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Like `dict.get`."""
-        self._exactly(name)
+        """Return field `name` as `dict.get` does."""
+        self._record_exact(name)
         return super().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        self._exactly(str(name))
+        self._record_exact(str(name))
         return super().__contains__(name)
 
     def __iter__(self) -> Iterator[str]:
-        self._whole()
+        self._record_all()
         return super().__iter__()
 
     def keys(self) -> KeysView[str]:  # type: ignore[override]
-        """Like `dict.keys`."""
-        self._whole()
+        """Return the names as `dict.keys` does."""
+        self._record_all()
         return dict(dict.items(self)).keys()
 
     def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        """Like `dict.values`."""
-        self._whole()
+        """Return the values as `dict.values` does."""
+        self._record_all()
         return dict(dict.items(self)).values()
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        """Like `dict.items`."""
-        self._whole()
+        """Return the items as `dict.items` does."""
+        self._record_all()
         return dict(dict.items(self)).items()

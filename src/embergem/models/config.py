@@ -1,5 +1,6 @@
-"""Reading config.json: typed, with errors that name the field."""
+"""Typed access to the fields of config.json, with errors that name the field, and readers that families share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -11,15 +12,19 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Fields:
-    """A view of config.json."""
+    """The fields of config.json, or of an object in it. With a `RecordingConfig`, each access is recorded."""
 
     config: dict[str, Any]
 
     def get(self, name: str, kind: type[T], default: T) -> T:
-        """Return field `name`, or `default` where it is absent or null."""
+        """Return field `name`, or `default` where the field is absent or null.
+
+        Raises:
+            CorruptCheckpoint: The field is not of type `kind`, or is a negative number.
+        """
         value = self._value(name)
         if value is None:
-            self._note(name, default)
+            self._record(name, default)
             return default
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
@@ -27,19 +32,15 @@ class Fields:
             raise CorruptCheckpoint(f"config.json: {name} should be of type {kind.__name__}, found {value!r}")
         if isinstance(value, int | float) and kind is not bool and value < 0:
             raise CorruptCheckpoint(f"config.json: {name} is negative: {value!r}")
-        self._note(name, default, value)
+        self._record(name, default, value)
         return cast("T", self._inside(name)) if isinstance(value, dict) else value
 
-    def first(self, *names: str) -> int:
-        """Return the first of the fields `names` that is there: a size under the names that formats give it."""
-        for name in names:
-            if self._value(name) is not None:
-                return self.need(name, int)
-            self._note(name, {})
-        return self.need(names[0], int)
-
     def need(self, name: str, kind: type[T]) -> T:
-        """Return field `name`, which must be there."""
+        """Return field `name`, which must be present; a number must be greater than 0.
+
+        Raises:
+            CorruptCheckpoint: It is absent, of another type, or not greater than 0.
+        """
         if self._value(name) is None:
             raise CorruptCheckpoint(f"config.json: {name} is missing")
         value = self.get(name, kind, kind())
@@ -47,55 +48,91 @@ class Fields:
             raise CorruptCheckpoint(f"config.json: {name} must be greater than 0, found {value!r}")
         return value
 
-    def expect(self, name: str, *allowed: Any) -> None:
-        """Refuse the checkpoint when field `name` is present with a value this family was not written for."""
+    def first(self, *names: str) -> int:
+        """Return the first field of `names` that is present: a size that formats give different names."""
+        for name in names:
+            if self._value(name) is not None:
+                return self.need(name, int)
+            self._record(name, {})
+        return self.need(names[0], int)
+
+    def choice(self, name: str, results: Mapping[str, T], *, default: str) -> T:
+        """Return the result for the value of field `name`; an absent field has the value `default`.
+
+        Raises:
+            UnsupportedModel: The value is none of the keys of `results`.
+        """
+        value = dict.get(self.config, name, default)
+        if not isinstance(value, str) or value not in results:
+            raise _unsupported(name, value, tuple(results))
+        if isinstance(self.config, RecordingConfig):
+            equal = [other for other, result in results.items() if result == results[value]]
+            self.config.record(name, *equal, absent=default in equal)
+        return results[value]
+
+    def expect(self, name: str, *allowed: Any, reason: str = "") -> None:
+        """Refuse the checkpoint if field `name` is present and its value is not one of `allowed`.
+
+        Raises:
+            UnsupportedModel: The value is another one. `reason` is part of the message.
+        """
         value = dict.get(self.config, name, allowed[0])
         if value not in allowed:
-            names = " or ".join(repr(a) for a in allowed)
-            raise UnsupportedModel(f"config.json: {name} is {value!r}; embergem supports {names} here")
+            raise _unsupported(name, value, allowed, reason)
         if isinstance(self.config, RecordingConfig):
-            self.config.note(name, *allowed, absent=True)
+            self.config.record(name, *allowed, absent=True)
 
     def _value(self, name: str) -> Any:
-        return dict.get(self.config, name)  # a `RecordingConfig` has notes of its own for what is read without `Fields`
+        return dict.get(self.config, name)  # not `self.config.get`: a `RecordingConfig` would record the exact value
 
-    def _note(self, name: str, default: Any, value: Any = None) -> None:
+    def _record(self, name: str, default: Any, value: Any = None) -> None:
         if isinstance(self.config, RecordingConfig):
-            self.config.note_answer(name, default, value)
+            self.config.record_read(name, default, value)
 
     def _inside(self, name: str) -> dict[str, Any]:
         return self.config.inside(name) if isinstance(self.config, RecordingConfig) else self.config[name]
 
 
 def fields_of(config: dict[str, Any]) -> Fields:
-    """Wrap a parsed config.json, or an object in one."""
+    """Return the fields of a parsed config.json, or of an object in it.
+
+    Raises:
+        CorruptCheckpoint: `config` is not an object.
+    """
     if not isinstance(config, dict):
-        raise CorruptCheckpoint(f"config.json: an object is expected where {config!r} stands")
+        raise CorruptCheckpoint(f"config.json: expected an object, found {config!r}")
     return Fields(config)
 
 
-def rope_thetas(read: Fields, *, full: tuple[str, float], sliding: tuple[str, float]) -> dict[str, float]:
-    """Return the rotary base of each layer kind, in the new form (rope_parameters) or the old one (two fields)."""
-    new = fields_of(read.get("rope_parameters", dict, {}))
+def rope_thetas(fields: Fields, *, full: tuple[str, float], sliding: tuple[str, float]) -> dict[str, float]:
+    """Return the rotary base of each kind of layer.
+
+    The base is in `rope_parameters`, as transformers 5 writes it, or in a field of its own. `full` and `sliding` are
+    that field and the default, for each kind.
+    """
+    new = fields_of(fields.get("rope_parameters", dict, {}))
     thetas = {}
     for kind, (old_name, default) in {"full_attention": full, "sliding_attention": sliding}.items():
         parameters = fields_of(new.get(kind, dict, new.config))
         parameters.expect("rope_type", "default", None)
-        thetas[kind] = parameters.get("rope_theta", float, read.get(old_name, float, default))
+        thetas[kind] = parameters.get("rope_theta", float, fields.get(old_name, float, default))
     return thetas
 
 
-def rope_theta(read: Fields, old_name: str = "rope_theta", *, default: float) -> float:
-    """Return the rotary base of a model with one for all layers, in the new form or the old one."""
-    parameters = Fields(read.get("rope_parameters", dict, {}))
+def rope_theta(fields: Fields, old_name: str = "rope_theta", *, default: float) -> float:
+    """Return the rotary base of a model that has one for all layers: from `rope_parameters`, or from `old_name`."""
+    parameters = Fields(fields.get("rope_parameters", dict, {}))
     parameters.expect("rope_type", "default", None)
-    return parameters.get("rope_theta", float, read.get(old_name, float, default))
+    return parameters.get("rope_theta", float, fields.get(old_name, float, default))
 
 
-def layer_kinds(read: Fields, pattern: int, *, first: int) -> tuple[bool, ...]:
-    """Return for each layer whether it attends to the full row: from `layer_types`, else every `pattern`-th."""
-    layers = read.need("num_hidden_layers", int)
-    kinds = read.get("layer_types", list, [])
+def full_attention_layers(fields: Fields, pattern: int, *, first: int) -> tuple[bool, ...]:
+    """Return for each layer whether it attends to the whole row.
+
+    `layer_types` of config.json decides. Without it, every `pattern`-th layer does, beginning with layer `first`.
+    """
+    layers = fields.need("num_hidden_layers", int)
+    kinds = fields.get("layer_types", list, [])
     if not kinds:
         return tuple(layer % pattern == first for layer in range(layers))
     if len(kinds) != layers:
@@ -103,3 +140,9 @@ def layer_kinds(read: Fields, pattern: int, *, first: int) -> tuple[bool, ...]:
     if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
         raise UnsupportedModel(f"config.json: layer_types names {sorted(unknown)}, which embergem does not have")
     return tuple(kind == "full_attention" for kind in kinds)
+
+
+def _unsupported(name: str, value: Any, allowed: tuple[Any, ...], reason: str = "") -> UnsupportedModel:
+    values = " or ".join(repr(one) for one in allowed)
+    message = f"config.json: {name} is {value!r}; embergem supports {values} here"
+    return UnsupportedModel(f"{message} ({reason})" if reason else message)

@@ -1,19 +1,50 @@
-"""EmbeddingGemma 2, its text half; vision and audio tensors of the checkpoint are never read.
+"""EmbeddingGemma 2, its text half. The vision and audio tensors of the checkpoint are not read.
 
-Unlike the first: RMSNorm multiplies by the weight as stored, the window is an inclusive radius as written, values are
-normalised without a weight, scores are not scaled, each layer kind has its own heads, each layer adds an embedding of
-its own made from the first one, and every token is projected before pooling.
+Unlike EmbeddingGemma 300m: RMSNorm multiplies by the weight as stored; the stored window is an inclusive radius; values
+are normalised without a weight; attention scores are not scaled; each kind of layer has its own heads; each layer adds
+an embedding of its own that is made from the token embedding; every token is projected before pooling.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of, layer_kinds, rope_thetas
+from embergem.models.config import Fields, fields_of, full_attention_layers, rope_thetas
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
-BUILTIN_PROMPTS = "embeddinggemma2"
-WINDOW = "sliding_window"
-TRAINED_DIMENSIONS = (768, 512, 256, 128)
+FAMILY = Family(
+    title="EmbeddingGemma 2, text",
+    checkpoints="google/embeddinggemma-2",
+    differs="per-layer embeddings and head sizes, projection before pooling",
+    model_types=("embedding_gemma2",),
+    spellings=(("embedding_gemma2_text", "embedding_gemma2"),),
+    arch=("embeddinggemma2",),
+    special_tokens=("opening", "closing"),
+    prompts="embeddinggemma2",
+    nested="text_config",
+    window="sliding_window",
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "hidden_size_per_layer_input",
+        "embedding_dim",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "per_layer_config",
+        "rms_norm_eps",
+        "sliding_window",
+        "layer_types",
+        "rope_parameters",
+        "rope_theta",
+        "rope_local_base_freq",
+    ),
+    inert=(
+        Inert("hidden_activation", ("gelu_pytorch_tanh",), "the activation of the gated feed-forward layers"),
+        Inert("attention_bias", (False,), "a bias of the attention projections"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -41,38 +72,34 @@ class Config:
     theta_full: float
     theta_sliding: float
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read = fields_of(read.get("text_config", dict, config))
-        read.expect("hidden_activation", "gelu_pytorch_tanh")
-        read.expect("attention_bias", False)
-        thetas = rope_thetas(read, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
-        head_dim, kv_heads = read.need("head_dim", int), read.need("num_key_value_heads", int)
-        own = {int(layer): fields_of(fields) for layer, fields in read.get("per_layer_config", dict, {}).items()}
-        kinds = layer_kinds(read, 6, first=5)
-        layers = tuple(
-            Layer(
-                full_attention=full,
-                head_dim=own[layer].get("head_dim", int, head_dim) if layer in own else head_dim,
-                num_key_value_heads=own[layer].get("num_key_value_heads", int, kv_heads) if layer in own else kv_heads,
-            )
-            for layer, full in enumerate(kinds)
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    thetas = rope_thetas(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
+    head_dim, kv_heads = fields.need("head_dim", int), fields.need("num_key_value_heads", int)
+    own = {int(layer): fields_of(config) for layer, config in fields.get("per_layer_config", dict, {}).items()}
+    kinds = full_attention_layers(fields, 6, first=5)
+    layers = tuple(
+        Layer(
+            full_attention=full,
+            head_dim=own[layer].get("head_dim", int, head_dim) if layer in own else head_dim,
+            num_key_value_heads=own[layer].get("num_key_value_heads", int, kv_heads) if layer in own else kv_heads,
         )
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            hidden_size_per_layer_input=read.need("hidden_size_per_layer_input", int),
-            embedding_dim=read.need("embedding_dim", int),
-            num_attention_heads=read.need("num_attention_heads", int),
-            rms_norm_eps=read.get("rms_norm_eps", float, 1e-6),
-            radius=read.need("sliding_window", int),
-            layers=layers,
-            theta_full=thetas["full_attention"],
-            theta_sliding=thetas["sliding_attention"],
-        )
+        for layer, full in enumerate(kinds)
+    )
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        hidden_size_per_layer_input=fields.need("hidden_size_per_layer_input", int),
+        embedding_dim=fields.need("embedding_dim", int),
+        num_attention_heads=fields.need("num_attention_heads", int),
+        rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
+        radius=fields.need("sliding_window", int),
+        layers=layers,
+        theta_full=thetas["full_attention"],
+        theta_sliding=thetas["sliding_attention"],
+    )
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
@@ -108,7 +135,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         h = ops.linear(ops.glu(gate, up, kind="gelu_tanh"), w("mlp.down_proj.weight", hidden, c.intermediate_size))
         x = ops.add(x, norm(h, w("post_feedforward_layernorm.weight", hidden)))
 
-        # The layer's own embedding, made here and not for all layers at once: those would be 24 times as wide.
+        # The embedding of this layer only: computed for all layers at once it would be 24 times as wide.
         ple, block = weights.under("ple."), w.under("ple_block.")
         table = ple("per_layer_model_projection.weight", len(c.layers) * own, hidden)
         p = ops.scale(ops.linear(first, table, rows=(index * own, (index + 1) * own)), hidden**-0.5)

@@ -1,24 +1,57 @@
 """EmbeddingGemma 300m and other bidirectional Gemma 3 text encoders.
 
-Two traps live here. The stored `sliding_window` is the width of a causal window; read in both directions it becomes an
-inclusive radius of half of it, so 512 means |i - j| <= 256. And RMSNorm multiplies by 1 + weight.
+Two details are easy to get wrong. The stored `sliding_window` is the width of a causal window; with bidirectional
+attention it becomes an inclusive radius of half of it, so 512 means |i - j| <= 256. RMSNorm multiplies by 1 + weight.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from embergem.errors import UnsupportedModel
-from embergem.models.config import fields_of, layer_kinds, rope_thetas
+from embergem.models.config import Fields, full_attention_layers, rope_thetas
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
-BUILTIN_PROMPTS = "embeddinggemma"
-WINDOW = "sliding_window"
-TRAINED_DIMENSIONS = (768, 512, 256, 128)
+FAMILY = Family(
+    title="EmbeddingGemma 300m",
+    checkpoints="google, unsloth mirror, QAT variants, fine-tunes",
+    differs="window in both directions, dense layers after pooling",
+    model_types=("gemma3_text",),
+    arch=("embeddinggemma",),
+    special_tokens=("opening", "closing"),
+    prompts="embeddinggemma",
+    window="sliding_window",
+    fields=(
+        "use_bidirectional_attention",
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "query_pre_attn_scalar",
+        "rms_norm_eps",
+        "max_position_embeddings",
+        "sliding_window",
+        "_sliding_window_pattern",
+        "layer_types",
+        "rope_parameters",
+        "rope_theta",
+        "rope_local_base_freq",
+        "norms_folded",
+    ),
+    inert=(
+        Inert("hidden_activation", ("gelu_pytorch_tanh",), "the activation of the gated feed-forward layers"),
+        Inert("attention_bias", (False,), "a bias of the attention projections"),
+        Inert("attn_logit_softcapping", (None,), "bounds the attention scores with a tanh"),
+        Inert("rope_scaling", (None,), "stretches the rotary positions"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -33,43 +66,38 @@ class Config:
     full_attention: tuple[bool, ...]  # a layer
     theta_full: float
     theta_sliding: float
-    norm_plus_one: bool = True  # false where the file has the 1 added already, as GGUF does
+    norm_plus_one: bool = True  # False for GGUF files, whose norm weights contain the 1
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        if not read.get("use_bidirectional_attention", bool, False):
-            raise UnsupportedModel(
-                "this gemma3_text checkpoint is a causal language model (use_bidirectional_attention is not true in "
-                "config.json); embergem reads its encoders, such as google/embeddinggemma-300m"
-            )
-        read.expect("hidden_activation", "gelu_pytorch_tanh")
-        read.expect("attention_bias", False)
-        read.expect("attn_logit_softcapping", None)
-        read.expect("rope_scaling", None)
-        thetas = rope_thetas(read, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
-        pattern = read.get("_sliding_window_pattern", int, 6)
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            num_attention_heads=read.need("num_attention_heads", int),
-            num_key_value_heads=read.need("num_key_value_heads", int),
-            head_dim=read.need("head_dim", int),
-            query_pre_attn_scalar=read.get("query_pre_attn_scalar", float, 256.0),
-            rms_norm_eps=read.get("rms_norm_eps", float, 1e-6),
-            max_position_embeddings=read.need("max_position_embeddings", int),
-            radius=read.need("sliding_window", int) // 2,
-            full_attention=layer_kinds(read, pattern, first=pattern - 1),
-            theta_full=thetas["full_attention"],
-            theta_sliding=thetas["sliding_attention"],
-            norm_plus_one=not read.get("norms_folded", bool, False),
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    if not fields.get("use_bidirectional_attention", bool, False):
+        raise UnsupportedModel(
+            "This gemma3_text checkpoint is a causal language model: use_bidirectional_attention is not true in "
+            "config.json. embergem runs the encoders of this family, such as google/embeddinggemma-300m."
         )
+    thetas = rope_thetas(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
+    pattern = fields.get("_sliding_window_pattern", int, 6)
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        num_attention_heads=fields.need("num_attention_heads", int),
+        num_key_value_heads=fields.need("num_key_value_heads", int),
+        head_dim=fields.need("head_dim", int),
+        query_pre_attn_scalar=fields.get("query_pre_attn_scalar", float, 256.0),
+        rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
+        max_position_embeddings=fields.need("max_position_embeddings", int),
+        radius=fields.need("sliding_window", int) // 2,
+        full_attention=full_attention_layers(fields, pattern, first=pattern - 1),
+        theta_full=thetas["full_attention"],
+        theta_sliding=thetas["sliding_attention"],
+        norm_plus_one=not fields.get("norms_folded", bool, False),
+    )
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden = config, config.hidden_size
     heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim
 

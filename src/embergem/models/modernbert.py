@@ -1,23 +1,46 @@
 """ModernBERT encoders: gte-modernbert-base, granite-embedding r2.
 
-Pre-norm with GeGLU; layers look at the whole row or at a radius of half of `local_attention`, each kind with its own
-rotary base. The first layer has no norm before its attention.
+Pre-norm with GeGLU. A layer attends to the whole row, or to a radius of half of `local_attention`; each kind has its
+own rotary base. The first layer has no norm before its attention.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of, layer_kinds, rope_thetas
+from embergem.models.config import Fields, full_attention_layers, rope_thetas
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
-BUILTIN_PROMPTS = None
-WINDOW = "local_attention"
-TRAINED_DIMENSIONS = ()
+FAMILY = Family(
+    title="ModernBERT",
+    checkpoints="gte-modernbert-base, granite-embedding r2",
+    differs="GeGLU, local and global layers",
+    model_types=("modernbert",),
+    special_tokens=("opening", "closing"),
+    window="local_attention",
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "norm_eps",
+        "norm_bias",
+        "attention_bias",
+        "mlp_bias",
+        "local_attention",
+        "global_attn_every_n_layers",
+        "layer_types",
+        "rope_parameters",
+        "global_rope_theta",
+        "local_rope_theta",
+    ),
+    inert=(Inert("hidden_activation", ("gelu",), "the activation of the gated feed-forward layers"),),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -32,31 +55,29 @@ class Config:
     theta_full: float
     theta_sliding: float
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read.expect("hidden_activation", "gelu")
-        thetas = rope_thetas(read, full=("global_rope_theta", 160000.0), sliding=("local_rope_theta", 10000.0))
-        pattern = read.get("global_attn_every_n_layers", int, 3)
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            num_attention_heads=read.need("num_attention_heads", int),
-            norm_eps=read.get("norm_eps", float, 1e-5),
-            norm_bias=read.get("norm_bias", bool, False),
-            attention_bias=read.get("attention_bias", bool, False),
-            mlp_bias=read.get("mlp_bias", bool, False),
-            radius=read.get("local_attention", int, 128) // 2,
-            full_attention=layer_kinds(read, pattern, first=0),
-            theta_full=thetas["full_attention"],
-            theta_sliding=thetas["sliding_attention"],
-        )
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    thetas = rope_thetas(fields, full=("global_rope_theta", 160000.0), sliding=("local_rope_theta", 10000.0))
+    pattern = fields.get("global_attn_every_n_layers", int, 3)
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        num_attention_heads=fields.need("num_attention_heads", int),
+        norm_eps=fields.get("norm_eps", float, 1e-5),
+        norm_bias=fields.get("norm_bias", bool, False),
+        attention_bias=fields.get("attention_bias", bool, False),
+        mlp_bias=fields.get("mlp_bias", bool, False),
+        radius=fields.get("local_attention", int, 128) // 2,
+        full_attention=full_attention_layers(fields, pattern, first=0),
+        theta_full=thetas["full_attention"],
+        theta_sliding=thetas["sliding_attention"],
+    )
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden, inner = config, config.hidden_size, config.intermediate_size
     heads, d = c.num_attention_heads, hidden // c.num_attention_heads
 

@@ -1,22 +1,40 @@
 """MPNet encoders: all-mpnet-base-v2.
 
-A BERT whose positions begin two rows into their table and whose scores get a learned bias by relative distance, shared
-by all layers.
+A BERT without token types. Positions begin after the row of the padding token, and the attention scores get a learned
+bias by relative distance, which all layers share.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of
+from embergem.models.config import Fields
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
-BUILTIN_PROMPTS = None
-TRAINED_DIMENSIONS = ()
+FAMILY = Family(
+    title="MPNet",
+    checkpoints="all-mpnet-base-v2",
+    differs="relative position biases",
+    model_types=("mpnet",),
+    special_tokens=("opening", "closing"),
+    prefixes=("mpnet.",),
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "max_position_embeddings",
+        "pad_token_id",
+        "relative_attention_num_buckets",
+        "layer_norm_eps",
+    ),
+    inert=(Inert("hidden_act", ("gelu",), "the activation of the feed-forward layers"),),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -28,31 +46,29 @@ class Config:
     relative_attention_num_buckets: int
     layer_norm_eps: float
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read.expect("hidden_act", "gelu")
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            num_attention_heads=read.need("num_attention_heads", int),
-            num_hidden_layers=read.need("num_hidden_layers", int),
-            max_position_embeddings=read.need("max_position_embeddings", int),
-            position_offset=read.get("pad_token_id", int, 1) + 1,
-            relative_attention_num_buckets=read.get("relative_attention_num_buckets", int, 32),
-            layer_norm_eps=read.get("layer_norm_eps", float, 1e-12),
-        )
-
     @property
     def places(self) -> int:
         """Tokens that the position table has rows for."""
         return self.max_position_embeddings - self.position_offset
 
 
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        num_attention_heads=fields.need("num_attention_heads", int),
+        num_hidden_layers=fields.need("num_hidden_layers", int),
+        max_position_embeddings=fields.need("max_position_embeddings", int),
+        position_offset=fields.get("pad_token_id", int, 1) + 1,
+        relative_attention_num_buckets=fields.get("relative_attention_num_buckets", int, 32),
+        layer_norm_eps=fields.get("layer_norm_eps", float, 1e-12),
+    )
+
+
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden, heads = config, config.hidden_size, config.num_attention_heads
 
     def norm(x: Value, w: Weights) -> Value:

@@ -1,23 +1,55 @@
 """NomicBERT encoders: nomic-embed-text-v1 and v1.5.
 
-A post-norm BERT with rotary positions, SwiGLU and no biases in its matrices. Its config.json comes in two spellings:
-the GPT-2 one of the original code and that of transformers.
+A post-norm BERT with rotary positions, SwiGLU and no biases in its matrices. Its config.json exists in two spellings:
+with GPT-2's names, as the original code writes it, and with the names of transformers.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of, rope_theta
+from embergem.models.config import Fields, rope_theta
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
-BUILTIN_PROMPTS = None
-TRAINED_DIMENSIONS = (768, 512, 256, 128, 64)
-NORM_BEFORE_CUT = True
+FAMILY = Family(
+    title="NomicBERT",
+    checkpoints="nomic-embed-text-v1.5",
+    differs="rotary, SwiGLU, cut after a layer norm",
+    model_types=("nomic_bert",),
+    arch=("nomicbert",),
+    special_tokens=("opening", "closing"),
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "n_embd",
+        "intermediate_size",
+        "n_inner",
+        "num_attention_heads",
+        "n_head",
+        "num_hidden_layers",
+        "n_layer",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "layer_norm_epsilon",
+        "rope_parameters",
+        "rotary_emb_base",
+    ),
+    inert=(
+        Inert("prenorm", (False,), "normalises before the sublayers instead of after"),
+        Inert("qkv_proj_bias", (False,), "a bias of the query, key and value projections"),
+        Inert("mlp_fc1_bias", (False,), "a bias of the first feed-forward layers"),
+        Inert("mlp_fc2_bias", (False,), "a bias of the second feed-forward layer"),
+        Inert("rotary_emb_fraction", (1.0, 1), "the share of each head that is rotated"),
+        Inert("rotary_emb_interleaved", (False,), "rotates neighbouring features instead of halves"),
+        Inert("rotary_emb_scale_base", (None,), "the decay of xPos"),
+        Inert("activation_function", ("swiglu",), "the gate of the feed-forward layers, in GPT-2's names"),
+        Inert("hidden_act", ("silu",), "the gate of the feed-forward layers, in the names of transformers"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -28,33 +60,23 @@ class Config:
     layer_norm_eps: float
     rope_theta: float
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read.expect("prenorm", False)
-        read.expect("qkv_proj_bias", False)
-        read.expect("mlp_fc1_bias", False)
-        read.expect("mlp_fc2_bias", False)
-        read.expect("rotary_emb_fraction", 1.0, 1)
-        read.expect("rotary_emb_interleaved", False)
-        read.expect("rotary_emb_scale_base", None)
-        read.expect("activation_function", "swiglu")
-        read.expect("hidden_act", "silu")
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.first("hidden_size", "n_embd"),
-            intermediate_size=read.first("intermediate_size", "n_inner"),
-            num_attention_heads=read.first("num_attention_heads", "n_head"),
-            num_hidden_layers=read.first("num_hidden_layers", "n_layer"),
-            type_vocab_size=read.get("type_vocab_size", int, 2),
-            layer_norm_eps=read.get("layer_norm_eps", float, read.get("layer_norm_epsilon", float, 1e-12)),
-            rope_theta=rope_theta(read, "rotary_emb_base", default=1000.0),
-        )
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.first("hidden_size", "n_embd"),
+        intermediate_size=fields.first("intermediate_size", "n_inner"),
+        num_attention_heads=fields.first("num_attention_heads", "n_head"),
+        num_hidden_layers=fields.first("num_hidden_layers", "n_layer"),
+        type_vocab_size=fields.get("type_vocab_size", int, 2),
+        layer_norm_eps=fields.get("layer_norm_eps", float, fields.get("layer_norm_epsilon", float, 1e-12)),
+        rope_theta=rope_theta(fields, "rotary_emb_base", default=1000.0),
+    )
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden, inner = config, config.hidden_size, config.intermediate_size
     heads, d = c.num_attention_heads, hidden // c.num_attention_heads
 

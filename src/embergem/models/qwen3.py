@@ -1,22 +1,46 @@
-"""Qwen3-Embedding: a causal decoder whose last token's state is the vector (the pooling is the checkpoint's head).
+"""Qwen3-Embedding: a causal decoder whose last token is pooled (the head of the checkpoint says so).
 
-RMSNorm multiplies by the weight as stored, queries and keys are normalised per head before the rotation, and the
+RMSNorm multiplies by the weight as stored. Queries and keys are normalised per head before the rotation. The token
 embeddings are not scaled.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of, rope_theta
+from embergem.models.config import Fields, rope_theta
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
-BUILTIN_PROMPTS = None
-TRAINED_DIMENSIONS = range(32, 1 << 16)  # every size from 32 to the full one
+FAMILY = Family(
+    title="Qwen3-Embedding",
+    checkpoints="0.6B, 4B, 8B",
+    differs="causal, last-token pooling, closing token, instructions",
+    model_types=("qwen3",),
+    arch=("qwen3embedding",),
+    special_tokens=("closing",),
+    fields=(
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_theta",
+    ),
+    inert=(
+        Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
+        Inert("attention_bias", (False,), "a bias of the attention projections"),
+        Inert("use_sliding_window", (False,), "limits attention to a window"),
+        Inert("rope_scaling", (None,), "stretches the rotary positions"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads."""
+    """The fields of config.json that the forward pass uses."""
 
     vocab_size: int
     hidden_size: int
@@ -28,30 +52,25 @@ class Config:
     rms_norm_eps: float
     rope_theta: float
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json; refuse settings that would change the arithmetic."""
-        read = fields_of(config)
-        read.expect("hidden_act", "silu")
-        read.expect("attention_bias", False)
-        read.expect("use_sliding_window", False)
-        read.expect("rope_scaling", None)
-        heads = read.need("num_attention_heads", int)
-        return cls(
-            vocab_size=read.need("vocab_size", int),
-            hidden_size=read.need("hidden_size", int),
-            intermediate_size=read.need("intermediate_size", int),
-            num_hidden_layers=read.need("num_hidden_layers", int),
-            num_attention_heads=heads,
-            num_key_value_heads=read.get("num_key_value_heads", int, heads),
-            head_dim=read.need("head_dim", int),
-            rms_norm_eps=read.get("rms_norm_eps", float, 1e-6),
-            rope_theta=rope_theta(read, default=1e6),
-        )
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    heads = fields.need("num_attention_heads", int)
+    return Config(
+        vocab_size=fields.need("vocab_size", int),
+        hidden_size=fields.need("hidden_size", int),
+        intermediate_size=fields.need("intermediate_size", int),
+        num_hidden_layers=fields.need("num_hidden_layers", int),
+        num_attention_heads=heads,
+        num_key_value_heads=fields.get("num_key_value_heads", int, heads),
+        head_dim=fields.need("head_dim", int),
+        rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
+        rope_theta=rope_theta(fields, default=1e6),
+    )
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
-    """Ids to last hidden states, (t, hidden_size)."""
+    """Return the last hidden states, (t, hidden_size)."""
     c, hidden = config, config.hidden_size
     heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim
 

@@ -7,29 +7,33 @@ Separate because each model family is one file.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from embergem.models.config import fields_of
+from embergem.models.config import Fields
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
-BUILTIN_PROMPTS = None
-TRAINED_DIMENSIONS = ()
-BARE = True
+FAMILY = Family(
+    title="Static (Model2Vec)",
+    checkpoints="potion family",
+    differs="a table and a mean",
+    model_types=("model2vec",),
+    special_tokens=(),
+    fields=("vocab_size", "hidden_size"),
+    inert=(Inert("vocabulary_quantization", (None,), "maps several tokens to one row of the table"),),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The fields of config.json that the forward pass reads; the size of the table is the stored tensor's."""
+    """The shape of the table. The checkpoint reader adds it to config.json, from the stored tensor."""
 
     vocab_size: int
     hidden_size: int
 
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "Config":
-        """Read config.json, with the sizes of the table beside it; refuse what changes the arithmetic."""
-        read = fields_of(config)
-        read.expect("vocabulary_quantization", None)
-        return cls(vocab_size=read.need("vocab_size", int), hidden_size=read.need("hidden_size", int))
+
+def read_config(fields: Fields) -> Config:
+    """Read config.json."""
+    return Config(vocab_size=fields.need("vocab_size", int), hidden_size=fields.need("hidden_size", int))
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:

@@ -5,7 +5,7 @@ Separate because the other modules of this package know traces and programs, and
 
 from collections.abc import Sequence
 
-from embergem.models import Family
+from embergem.models import Architecture
 from embergem.models.head import Module
 from embergem.ops.trace import Trace, TracedBatch, WeightSpec, traced_weights
 from embergem.program.plan import plan
@@ -13,10 +13,10 @@ from embergem.program.program import Program, Step, program_key
 from embergem.program.rewrite import rewrite
 
 
-def build(family: Family, head: Sequence[Module]) -> Program:
-    """Trace body and head once, fuse neighbours, plan the buffers."""
+def build(architecture: Architecture, head: Sequence[Module]) -> Program:
+    """Return the program that computes the model and `head`."""
     trace = Trace()
-    output = family.vectors(head, trace, traced_weights(), TracedBatch())
+    output = architecture.vectors(head, trace, traced_weights(), TracedBatch())
     state = rewrite(trace.calls)
     placed = plan(state, output)
     specs: dict[WeightSpec, int] = {}
@@ -31,7 +31,7 @@ def build(family: Family, head: Sequence[Module]) -> Program:
         for call in state.calls
     )
     return Program(
-        key=program_key(family.config, head),
+        key=program_key(architecture.config, head),
         weights=tuple(specs),
         buffers=tuple(placed.buffers),
         steps=steps,

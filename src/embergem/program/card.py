@@ -1,6 +1,6 @@
-"""What a process without Python has to know of a model besides its files: its program, and when that fits.
+"""Program cards: what a process without Python needs besides a checkpoint's files, and for which checkpoints it holds.
 
-The Rust crate carries a card for each config of the catalog, and a compiled checkpoint has its own.
+The Rust crate carries a card for each published config and for each golden checkpoint of the tests.
 """
 
 import json
@@ -8,47 +8,56 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from embergem.models import family
+from embergem import catalog
+from embergem.models import architecture
 from embergem.models.conditions import RecordingConfig
 from embergem.models.head import Module
 from embergem.program.build import build
 
 
 def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str, Any]:
-    """Return the card of the model that every one of `configs` describes, in the spellings that formats have.
+    """Return the card of the model that every one of `configs` describes, each in another spelling.
 
-    Its fields: `key` of the program; `model_type`; `spellings`, a list of conditions for each config (see
-    `RecordingConfig`), any of which a config.json must meet; `head`, which must equal that of the checkpoint;
-    `vocab_size`; `places`, the tokens that a position table covers; `smaller`, the sizes that vectors can be cut to, as
-    ranges (first, last); `norm_before_cut`; `builtin_prompts`; `bare`, that texts get no special tokens; `program`.
+    Its fields:
+
+    - `key`, `program`: the program and its key.
+    - `model_type`: that of config.json, in its canonical spelling.
+    - `spellings`: a list of conditions for each config (see `RecordingConfig`). A config.json must meet one list.
+    - `head`: the head that the checkpoint must have.
+    - `vocab_size`: rows of the embedding table.
+    - `places`: tokens that a position table covers, or null.
+    - `smaller`: sizes that vectors can be shortened to, as ranges (first, last).
+    - `norm_before_cut`: a layer norm without weights comes before a vector is shortened.
+    - `builtin_prompts`: the set of prompts in crates/text, or null.
+    - `bare`: texts get no special tokens, and unknown tokens are dropped.
 
     Raises:
         ValueError: Two of `configs` describe different models.
-        LoadError: One of them is not of a kind that embergem has.
+        LoadError: embergem does not have the model that one of them describes.
     """
     recorded = [RecordingConfig(config) for config in configs]
-    families = [family(config) for config in recorded]
-    kind = families[0]
-    if any((other.config, other.forward) != (kind.config, kind.forward) for other in families):
-        raise ValueError(f"the configs describe different models: {[other.config for other in families]}")
-    program = build(kind, head)
+    described = [architecture(config) for config in recorded]
+    first = described[0]
+    if any((other.config, other.forward) != (first.config, first.forward) for other in described):
+        raise ValueError(f"the configs describe different models: {[other.config for other in described]}")
+    program = build(first, head)
     return {
         "key": program.key,
-        "model_type": kind.model_type,
+        "model_type": first.model_type,
         "spellings": [config.conditions for config in recorded],
         "head": [{"module": type(module).__name__, **asdict(module)} for module in head],
-        "vocab_size": kind.config.vocab_size,
-        "places": kind.places,
-        "smaller": ranges(size for size in kind.trained_dimensions if size < program.dimensions),
-        "norm_before_cut": kind.norm_before_cut,
-        "builtin_prompts": kind.builtin_prompts,
-        "bare": kind.bare,
+        "vocab_size": first.config.vocab_size,
+        "places": first.places,
+        "smaller": ranges(size for size in catalog.trained_dimensions(first.model_type) if size < program.dimensions),
+        "norm_before_cut": catalog.shared(first.model_type, "norm_before_cut") is True,
+        "builtin_prompts": first.family.prompts,
+        "bare": first.bare,
         "program": json.loads(program.to_json()),
     }
 
 
 def ranges(sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """Write sizes as ranges of neighbours (first, last), smallest first.
+    """Return sizes as ranges of consecutive numbers (first, last), smallest first.
 
     >>> ranges([512, 34, 32, 33])
     [(32, 34), (512, 512)]

@@ -12,6 +12,7 @@ from embergem import catalog
 from embergem._native import TextPipeline
 from embergem.catalog import Entry
 from embergem.errors import NonFiniteOutput
+from embergem.models import find
 from embergem.models.head import Module, Pooling
 from embergem.types import Ids, pack
 
@@ -48,6 +49,12 @@ class CheckContext:
     hub_id: str | None = None
     window: int | None = None
     dense_optional: bool = False
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Roles of the tokens that the family puts around every text."""
+        declared = find(self.model_type)
+        return () if declared is None else declared[1].special_tokens
 
 
 @dataclass(frozen=True, slots=True)

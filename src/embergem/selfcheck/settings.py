@@ -1,6 +1,6 @@
 """Probes of what config.json and modules.json say, against the catalog."""
 
-from embergem.models import DENSE_LAYERS
+from embergem import catalog
 from embergem.models.head import Dense
 from embergem.selfcheck.context import CheckContext
 from embergem.selfcheck.report import Finding
@@ -34,7 +34,7 @@ def _count(context: CheckContext) -> tuple[int, int]:
     """How many dense layers there are, and how many there should be."""
     wanted = context.kin.dense if context.kin else None
     found = sum(isinstance(module, Dense) for module in context.head or ())
-    return found, DENSE_LAYERS.get(context.model_type, 0) if wanted is None else wanted
+    return found, (catalog.shared(context.model_type, "dense") or 0) if wanted is None else wanted
 
 
 def config(context: CheckContext) -> Finding:

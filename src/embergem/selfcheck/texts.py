@@ -7,18 +7,15 @@ from embergem.selfcheck.context import CheckContext, relatives
 from embergem.selfcheck.report import Finding
 from embergem.types import Ids
 
-_OPENED = {"gemma3_text", "embedding_gemma2", "bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"}
-"""Families whose every text is put between an opening and a closing token."""
-_CLOSED = {*_OPENED, "qwen3"}
 _TOKENIZER = "The tokenizer.json is another model's, or its post_processor was lost on the way (a conversion, an old \
 transformers). Take tokenizer.json from the original model"
 
 
 def special_tokens(context: CheckContext) -> Finding:
     """Every text begins and ends with the tokens that the model was trained with."""
-    name, kin, model_type = "special_tokens", context.kin, context.model_type
-    opened, closed = model_type in _OPENED, model_type in _CLOSED
-    if not closed:
+    name, kin = "special_tokens", context.kin
+    opened, closed = "opening" in context.special_tokens, "closing" in context.special_tokens
+    if not (opened or closed):
         return Finding(name, "ok", "the family has no special tokens around a text")
     texts = ["a", "the layers of graphene, 東京"]
     rows = [tokens(context, text) for text in texts]
@@ -41,7 +38,7 @@ def special_tokens(context: CheckContext) -> Finding:
 
 def truncation(context: CheckContext) -> Finding:
     """A text that is cut keeps its closing token and has exactly the limit."""
-    if context.model_type not in _CLOSED:
+    if "closing" not in context.special_tokens:
         return Finding("truncation", "ok", "the family has no closing token that a cut could lose")
     text = "graphene " * min(context.limit + 8, 1 << 16)
     [(row, length)] = context.text.prepare([text], truncate=True)

@@ -12,7 +12,7 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
-from embergem.models import family
+from embergem.models import architecture
 from embergem.program.program import Program
 from embergem.selfcheck.context import Vectors
 from embergem.types import Ids, pack
@@ -32,7 +32,7 @@ class Ours:
                 param="model",
             )
         self.location = location
-        self.kind = family(checkpoint.config)
+        self.kind = architecture(checkpoint.config)
         self.head = checkpoint.head
         prepared = prepare(checkpoint, location.id)
         self.limit = prepared.limit

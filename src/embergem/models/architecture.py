@@ -1,0 +1,114 @@
+"""The architecture of a checkpoint: its family, and what config.json says about its sizes and settings."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from embergem.errors import UnsupportedModel, UnsupportedOption
+from embergem.models.config import Fields, fields_of
+from embergem.models.family import Family, canonical_model_type, families, find
+from embergem.models.head import Module, apply
+from embergem.ops import Batch, Operations, Ops, Value, WeightLookup, Weights
+
+V = TypeVar("V")
+W = TypeVar("W")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A family with the config of one checkpoint.
+
+    `model_type` is that of config.json in its canonical spelling. `config` is what the family's `read_config` returned.
+    """
+
+    family: Family
+    model_type: str
+    config: Any
+    forward: Callable[[Ops, Any, Weights, Batch], Value]
+
+    @property
+    def places(self) -> int | None:
+        """Tokens that the position table has rows for; None if positions are not looked up."""
+        return getattr(self.config, "places", None)
+
+    @property
+    def bare(self) -> bool:
+        """Whether texts get no special tokens and lose unknown ones: `bare` of the text pipeline."""
+        return not self.family.special_tokens
+
+    def vectors(self, head: Sequence[Module], ops: Operations[V, W, B], weights: WeightLookup[W], batch: B) -> V:
+        """Run the model and `head` with any backend: token ids to vectors (b, dimensions)."""
+        # A model file sees opaque types only, so the types of any backend may stand for them.
+        model_ops, model_weights, model_batch = cast("Ops", ops), cast("Weights", weights), cast("Batch", batch)
+        hidden = self.forward(model_ops, self.config, model_weights, model_batch)
+        return cast("V", apply(model_ops, head, model_weights, model_batch, hidden))
+
+
+def architecture(config: dict[str, Any], *, arch: str = "auto", window: int | None = None) -> Architecture:
+    """Return the architecture that a parsed config.json describes.
+
+    `arch` is "auto", a family's name for `arch=` or a `model_type`: the checkpoint must be of it. `window` replaces the
+    sliding window that config.json stores.
+
+    Raises:
+        UnsupportedModel: embergem does not have the family, it is not `arch`, or config.json sets something that the
+            family does not implement.
+        UnsupportedOption: `arch` names no family, or the family has no window to replace.
+        CorruptCheckpoint: A field of config.json is missing or has a wrong type.
+    """
+    model_type = canonical_model_type(config.get("model_type"))
+    found = find(model_type)
+    if found is None:
+        known = sorted(name for family in families().values() for name in family.model_types)
+        raise UnsupportedModel(
+            f"config.json names the model type {model_type!r}, which embergem does not have. It has: {', '.join(known)}"
+        )
+    module, family = found
+    require_arch(model_type, arch)
+    fields = _fields(config if window is None else _with_window(config, family, window), family)
+    for inert in family.inert:
+        fields.expect(inert.field, *inert.values, reason=inert.reason)
+    code = importlib.import_module(f"embergem.models.{family.arithmetic or module}")
+    return Architecture(family, model_type, code.read_config(fields), code.forward)
+
+
+def require_arch(model_type: str, arch: str) -> None:
+    """Refuse a model whose canonical `model_type` is not of the family `arch`; "auto" accepts every family.
+
+    Raises:
+        UnsupportedModel: The model is of another family.
+        UnsupportedOption: `arch` names no family.
+    """
+    if arch != "auto" and model_type not in _model_types(arch):
+        raise UnsupportedModel(f"this checkpoint is of the family {model_type!r}, not {arch}; leave out arch")
+
+
+def _model_types(arch: str) -> Sequence[str]:
+    for family in families().values():
+        if arch in family.arch:
+            return family.model_types
+    if find(canonical_model_type(arch)):
+        return (canonical_model_type(arch),)
+    known = sorted(name for family in families().values() for name in family.arch_names)
+    raise UnsupportedOption(
+        f"arch={arch!r} is no family that embergem has. It has: {', '.join(['auto', *known])}", param="arch"
+    )
+
+
+def _fields(config: dict[str, Any], family: Family) -> Fields:
+    fields = fields_of(config)
+    return fields if family.nested is None else fields_of(fields.get(family.nested, dict, config))
+
+
+def _with_window(config: dict[str, Any], family: Family, window: int) -> dict[str, Any]:
+    """Return `config` with the window in the field that the family reads."""
+    if family.window is None:
+        raise UnsupportedOption(f"{config['model_type']} has no sliding window; leave out window", param="window")
+    if window < 2:
+        raise UnsupportedOption(f"window={window} leaves no neighbour to see; give 2 or more", param="window")
+    changed = {family.window: window}
+    if family.nested and isinstance(config.get(family.nested), dict):
+        return config | {family.nested: config[family.nested] | changed}
+    return config | changed
