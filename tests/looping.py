@@ -4,11 +4,15 @@ import threading
 
 import numpy as np
 
-from embergem.types import Row
+from embergem.types import Request, Row
 
 
 def rows(*lengths):
     return [Row(np.full(length, length, dtype=np.uint32), length) for length in lengths]
+
+
+def cut(vectors, dimensions):
+    return vectors[:, :dimensions]
 
 
 class Compute:
@@ -34,7 +38,13 @@ class Compute:
 
 
 def submit(loop, *lengths, **options):
-    return loop.submit(rows(*lengths), lambda vectors, cached: (vectors.ravel().tolist(), cached), **options)
+    return loop.submit(Request(**options), rows(*lengths))
+
+
+def answer(future, timeout=None):
+    """Wait for a request; return the numbers of its vectors and the indices of the cached ones."""
+    result = future.result(timeout=timeout)
+    return result.vectors.ravel().tolist(), result.cached
 
 
 def hold(compute, loop, lane="interactive", *lengths):

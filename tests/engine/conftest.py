@@ -1,7 +1,7 @@
 """Loops over a stand-in for the executor."""
 
 import pytest
-from looping import Compute
+from looping import Compute, cut
 
 from embergem.engine.loop import Loop
 from embergem.engine.vector_cache import VectorCache
@@ -16,8 +16,8 @@ def compute():
 def make(compute):
     loops = []
 
-    def made(**options):
-        loops.append(Loop(compute, 1, 10, "test", large_tokens=10, **options))
+    def made(*, cut=cut, **options):
+        loops.append(Loop(compute, cut, 10, "test", large_tokens=10, **options))
         return loops[-1]
 
     yield made

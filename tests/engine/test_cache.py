@@ -21,10 +21,10 @@ def vector(value):
 def test_the_least_recently_used_make_room():
     cache = VectorCache(3 * (16 + ENTRY_OVERHEAD))
     cache.put((name, vector(number)) for number, name in enumerate([b"a", b"b", b"c"]))
-    assert cache.get(b"a")[0] == 0
+    assert cache.get([b"a"])[b"a"][0] == 0
     cache.put([(b"d", vector(3))])
-    assert cache.get(b"b") is None
-    assert [cache.get(name)[0] for name in (b"a", b"c", b"d")] == [0, 2, 3]
+    assert cache.get([b"b"]) == {}
+    assert {key: kept[0] for key, kept in cache.get([b"a", b"c", b"d"]).items()} == {b"a": 0, b"c": 2, b"d": 3}
     assert cache.used == cache.max_bytes
 
 
@@ -38,7 +38,7 @@ def test_what_is_kept_is_a_copy():
     cache, batch = VectorCache(2**16), np.ones((2, 4), dtype=np.float32)
     cache.put([(b"a", batch[0])])
     batch[:] = 7
-    assert cache.get(b"a").tolist() == [1, 1, 1, 1]
+    assert cache.get([b"a"])[b"a"].tolist() == [1, 1, 1, 1]
 
 
 def test_keys_depend_on_space_and_ids():
@@ -53,14 +53,14 @@ def test_rows_on_disk_outlive_the_process(tmp_path):
     path = tmp_path / "sub" / "vectors.db"
     first = VectorCache(2**16, path)
     first.save([(b"a", vector(1)), (b"b", vector(2))])
-    assert first.get(b"a") is None  # saving is one thing, keeping in memory another
+    assert first.get([b"a"]) == {}  # saving is one thing, keeping in memory another
     first.close()
     second = VectorCache(2**16, path)
-    assert {name: row.tolist() for name, row in second.find([b"a", b"b", b"c"]).items()} == {
+    assert {name: row.tolist() for name, row in second.load([b"a", b"b", b"c"]).items()} == {
         b"a": [1] * 4,
         b"b": [2] * 4,
     }
-    assert second.get(b"a").tolist() == [1] * 4
+    assert second.get([b"a"])[b"a"].tolist() == [1] * 4
     second.close()
 
 
@@ -79,7 +79,7 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
     cache = VectorCache(2**20, path)
-    found = cache.find([b"%d" % number for number in range(50)])
+    found = cache.load([b"%d" % number for number in range(50)])
     assert {int(name): set(row.tolist()) for name, row in found.items()} == {n: {float(n)} for n in range(31)}
     cache.close()
 

@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
-from looping import hold, rows, submit
+from looping import answer, cut, hold, submit
 
-from embergem.engine import bisect, inflight, known, work
+from embergem.engine import bisect, inflight, pending
 from embergem.engine import loop as loop_module
 from embergem.engine.loop import Loop
 from embergem.engine.vector_cache import VectorCache
@@ -23,12 +23,12 @@ def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
         threads.append(threading.current_thread())
         return compute(*arguments)
 
-    with contextlib.closing(Loop(spied, 1, 10, "test", large_tokens=10)) as loop:
-        done = loop.submit(rows(3, 2), lambda vectors, _: vectors.tolist(), blocking=True)
+    with contextlib.closing(Loop(spied, cut, 10, "test", large_tokens=10)) as loop:
+        done = submit(loop, 3, 2, blocking=True)
         assert done.done()
-        assert done.result() == [[3.0], [2.0]]
-        assert loop.submit(rows(4), lambda vectors, _: vectors.tolist()).result() == [[4.0]]
-        loop.submit(rows(9, 9), lambda vectors, _: vectors.tolist(), blocking=True).result()  # large: bulk
+        assert answer(done) == ([3, 2], [])
+        assert answer(submit(loop, 4)) == ([4], [])
+        submit(loop, 9, 9, blocking=True).result()  # large: bulk
         assert [thread is threading.current_thread() for thread in threads] == [True, False, False, False]
 
 
@@ -36,18 +36,16 @@ def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
     loop = make()
     compute.gates["interactive"].clear()
     answers = []
-    caller = threading.Thread(
-        target=lambda: answers.append(loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result())
-    )
+    caller = threading.Thread(target=lambda: answers.append(answer(submit(loop, 3, blocking=True))))
     caller.start()
     compute.started["interactive"].wait()
-    second = loop.submit(rows(2), lambda vectors, _: vectors.tolist(), blocking=True)
+    second = submit(loop, 2, blocking=True)
     closing = threading.Thread(target=loop.close, kwargs={"drain": True})
     closing.start()
     compute.gates["interactive"].set()
     caller.join()
     closing.join()
-    assert (answers, second.result()) == ([[[3.0]]], [[2.0]])
+    assert (answers, answer(second)) == ([([3], [])], ([2], []))
     assert compute.batches == [[3], [2]]
 
 
@@ -59,38 +57,39 @@ def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
 
     def call():
         try:
-            loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True)
+            submit(loop, 3, blocking=True)
         except KeyboardInterrupt as error:
             raised.append(error)
 
     caller = threading.Thread(target=call)
     caller.start()
     compute.started["interactive"].wait()
-    joined = loop.submit(rows(3), lambda vectors, _: vectors.tolist())
+    joined = submit(loop, 3)
     compute.gates["interactive"].set()
     caller.join()
     with pytest.raises(Cancelled, match="interrupted"):
         joined.result()
     assert raised == [compute.fail]
     compute.fail = None
-    assert loop.submit(rows(3), lambda vectors, _: vectors.tolist(), blocking=True).result() == [[3.0]]
+    assert answer(submit(loop, 3, blocking=True)) == ([3], [])
 
 
 def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, compute):
     """Ctrl-C reaches the caller's thread when the rows are settled, and the first of three requests is answered."""
-    loop = make(cache=VectorCache(2**16))
+
+    def interrupted(vectors, dimensions):
+        if threading.current_thread() is caller:
+            raise KeyboardInterrupt
+        return vectors
+
+    loop = make(cache=VectorCache(2**16), cut=interrupted)
     hold(compute, loop, "bulk", 5)
     in_bulk = submit(loop, 3, lane="bulk")
     compute.gates["interactive"].clear()
 
     def call():
-        def finish(vectors, cached):
-            if threading.current_thread() is caller:
-                raise KeyboardInterrupt
-            return vectors.ravel().tolist()
-
         with contextlib.suppress(KeyboardInterrupt):
-            answers.append(loop.submit(rows(3), finish, blocking=True).result())
+            answers.append(answer(submit(loop, 3, dimensions=1, blocking=True)))
 
     answers = []
     caller = threading.Thread(target=call)
@@ -99,8 +98,8 @@ def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, comput
     joined = submit(loop, 3)
     compute.gates["interactive"].set()
     caller.join()
-    assert joined.result(timeout=30) == in_bulk.result(timeout=30) == ([3], [])
-    assert answers == [[3]]
+    assert answer(joined, timeout=30) == answer(in_bulk, timeout=30) == ([3], [])
+    assert answers == [([3], [])]
 
 
 class Interrupting:
@@ -108,7 +107,7 @@ class Interrupting:
 
     def __init__(self, number):
         self.left = number
-        self.files = {module.__file__ for module in (bisect, known, inflight, loop_module, work)}
+        self.files = {module.__file__ for module in (bisect, inflight, loop_module, pending)}
 
     def __enter__(self):
         sys.settrace(self.trace)
@@ -143,7 +142,7 @@ def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_o
     while interrupted:
         number += 1
         joined.clear()
-        with contextlib.closing(Loop(computed, 1, 10, "test", cache=VectorCache(2**16))) as loop:
+        with contextlib.closing(Loop(computed, cut, 10, "test", cache=VectorCache(2**16))) as loop:
             interrupted = False
             try:
                 with Interrupting(number):
@@ -151,28 +150,29 @@ def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_o
             except KeyboardInterrupt:
                 interrupted = True
             else:
-                assert own.result(timeout=30)[0] == [3]
+                assert answer(own, timeout=30)[0] == [3]
             for future in joined:
                 with contextlib.suppress(Cancelled):
-                    assert future.result(timeout=30)[0] == [3], number
-            assert submit(loop, 3, 4).result(timeout=30)[0] == [3, 4], number
-            assert submit(loop, 5, blocking=True).result(timeout=30)[0] == [5], number
+                    assert answer(future, timeout=30)[0] == [3], number
+            assert answer(submit(loop, 3, 4), timeout=30)[0] == [3, 4], number
+            assert answer(submit(loop, 5, blocking=True), timeout=30)[0] == [5], number
             assert loop.stats().queue_tokens["interactive"] == 0, number
     assert number > 50
 
 
-def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(loop, compute):
+def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(make, compute):
     later = []
 
-    def interrupted(vectors, cached):
+    def interrupted(vectors, dimensions):
         compute.gates["interactive"].clear()
         compute.started["interactive"].clear()
         later.append(submit(loop, 4))
         compute.started["interactive"].wait()  # the lane's thread has it in work
         raise KeyboardInterrupt
 
+    loop = make(cut=interrupted)
     with pytest.raises(KeyboardInterrupt):
-        loop.submit(rows(3), interrupted, blocking=True)
+        submit(loop, 3, dimensions=1, blocking=True)
     compute.gates["interactive"].set()
-    assert later[0].result(timeout=60)[0] == [4]
-    assert submit(loop, 5).result(timeout=60)[0] == [5]
+    assert answer(later[0], timeout=60)[0] == [4]
+    assert answer(submit(loop, 5), timeout=60)[0] == [5]

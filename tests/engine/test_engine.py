@@ -5,7 +5,7 @@ import pytest
 from goldens import golden, pack
 
 from embergem.engine import Request, calibration
-from embergem.engine.engine import cut, in_words
+from embergem.engine.engine import cut, describe_sizes
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
 from embergem.loader import load
@@ -34,7 +34,7 @@ def test_sizes_of_a_model_that_takes_any(tiny):
         assert engine.embed(Request(texts=["a"], dimensions=37)).vectors.shape == (1, 37)
         with pytest.raises(InvalidDimensions, match="allows: 32 to 64"):
             engine.submit(Request(texts=["a"], dimensions=31))
-    assert in_words((768, 512, 256, 128)) == "768, 512, 256, 128"
+    assert describe_sizes((768, 512, 256, 128)) == "768, 512, 256, 128"
 
 
 def test_positions_end_where_their_table_does(tiny):

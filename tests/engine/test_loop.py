@@ -11,17 +11,18 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
-from looping import Compute, hold, rows, submit
+from looping import Compute, answer, cut, hold, rows, submit
 
 from embergem.engine.loop import Loop
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
+from embergem.types import Request
 
 
 def test_each_request_gets_its_own(loop):
     futures = [submit(loop, *range(1, n)) for n in range(2, 9)]
     for n, future in zip(range(2, 9), futures, strict=True):
-        assert future.result() == (list(range(1, n)), [])
+        assert answer(future) == (list(range(1, n)), [])
 
 
 def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
@@ -29,7 +30,7 @@ def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
     with pytest.raises(NonFiniteOutput):
         submit(loop, 3, 9, 9).result()
     compute.fail = None
-    assert submit(loop, 3).result() == ([3], [])
+    assert answer(submit(loop, 3)) == ([3], [])
     assert loop.stats().errors == {"non_finite_output": 1}
 
 
@@ -48,25 +49,25 @@ class Spoiling(Compute):
 @pytest.mark.parametrize("cache", [None, 2**16])
 def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(cache):
     compute = Spoiling()
-    loop = Loop(compute, 1, 100, "test", cache=None if cache is None else VectorCache(cache))
+    loop = Loop(compute, cut, 100, "test", cache=None if cache is None else VectorCache(cache))
     with contextlib.closing(loop):
         hold(compute, loop)
         good = [submit(loop, 1, 2), submit(loop, 3), submit(loop, 4, 5)]
         bad = [submit(loop, 6, 7), submit(loop, 7)]
         last = submit(loop, 8)
         compute.gates["interactive"].set()
-        assert [future.result()[0] for future in (*good, last)] == [[1, 2], [3], [4, 5], [8]]
+        assert [answer(future)[0] for future in (*good, last)] == [[1, 2], [3], [4, 5], [8]]
         for future, index in zip(bad, (1, 0), strict=True):
             with pytest.raises(NonFiniteOutput, match=f"Input {index} gave a vector that is not finite"):
                 future.result()
         assert loop.stats().errors == {"non_finite_output": 2}
         assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
-        assert submit(loop, 9).result()[0] == [9]
+        assert answer(submit(loop, 9))[0] == [9]
 
 
 def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
     compute = Spoiling()
-    with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
+    with contextlib.closing(Loop(compute, cut, 100, "test")) as loop:
         with pytest.raises(NonFiniteOutput, match="Input 1 "):
             submit(loop, 1, 7, 3).result()
         assert compute.batches == [[1, 7, 3]]
@@ -74,10 +75,10 @@ def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
 
 def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_was_in():
     compute = Spoiling()
-    with contextlib.closing(Loop(compute, 1, 10, "test", cache=VectorCache(2**16))) as loop:
+    with contextlib.closing(Loop(compute, cut, 10, "test", cache=VectorCache(2**16))) as loop:
         with pytest.raises(NonFiniteOutput, match="Input 2 "):
             submit(loop, 9, 8, 7, 3).result()
-        assert submit(loop, 9).result() == ([9], [0])
+        assert answer(submit(loop, 9)) == ([9], [0])
         hold(compute, loop, "interactive", 10)
         counts = [(submit(loop, *lengths), index) for lengths, index in [((9, 7), 1), ((7,), 0), ((6, 5, 7, 7), 2)]]
         compute.gates["interactive"].set()
@@ -96,11 +97,11 @@ def test_a_row_that_nobody_waits_for_any_more_fails_nobody():
             return super().__call__(*batch)
 
     compute = Leaving()
-    with contextlib.closing(Loop(compute, 1, 100, "test")) as loop:
+    with contextlib.closing(Loop(compute, cut, 100, "test")) as loop:
         hold(compute, loop)
         compute.left, stays = submit(loop, 7), submit(loop, 3, 4)
         compute.gates["interactive"].set()
-        assert stays.result() == ([3, 4], [])
+        assert answer(stays) == ([3, 4], [])
 
 
 def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
@@ -108,8 +109,8 @@ def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
     second, third = submit(loop, 10), submit(loop, 4)
     assert second.cancel()
     compute.gates["interactive"].set()
-    assert first.result() == ([10], [])
-    assert third.result() == ([4], [])
+    assert answer(first) == ([10], [])
+    assert answer(third) == ([4], [])
     assert compute.batches == [[10], [4]]
     with pytest.raises(CancelledError):
         second.result()
@@ -117,10 +118,10 @@ def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
 
 def test_a_large_request_is_bulk_and_a_small_one_does_not_wait_for_it(loop, compute):
     large = hold(compute, loop, "bulk", 10, 9, 8)
-    assert submit(loop, 3).result() == ([3], [])
+    assert answer(submit(loop, 3)) == ([3], [])
     assert not large.done()
     compute.gates["bulk"].set()
-    assert large.result() == ([10, 9, 8], [])
+    assert answer(large) == ([10, 9, 8], [])
 
 
 def test_closing_fails_what_waits(make, compute):
@@ -149,7 +150,7 @@ def test_draining_finishes_what_was_taken_and_takes_nothing_new(make, compute):
         submit(loop, 1)
     compute.gates["interactive"].set()
     closer.join()
-    assert [future.result()[0] for future in taken] == [[10], [10], [5, 6, 7]]
+    assert [answer(future)[0] for future in taken] == [[10], [10], [5, 6, 7]]
 
 
 def test_a_passed_deadline_is_not_computed(make, compute):
@@ -159,10 +160,10 @@ def test_a_passed_deadline_is_not_computed(make, compute):
     late, other = submit(loop, 10, deadline=5.0), submit(loop, 4, deadline=50.0)
     now[0] = 6.0
     compute.gates["interactive"].set()
-    assert first.result() == ([10], [])
+    assert answer(first) == ([10], [])
     with pytest.raises(DeadlineExceeded):
         late.result()
-    assert other.result() == ([4], [])
+    assert answer(other) == ([4], [])
     assert compute.batches == [[10], [4]]
     with pytest.raises(DeadlineExceeded):
         submit(loop, 1, deadline=6.0)
@@ -176,7 +177,7 @@ def test_the_queue_is_bounded_by_tokens_lane_by_lane(make, compute):
         submit(loop, 2)
     assert refused.value.retry_after >= 1.0
     assert submit(loop, 1).cancel()
-    assert submit(loop, 9, lane="bulk").result() == ([9], [])
+    assert answer(submit(loop, 9, lane="bulk")) == ([9], [])
     assert loop.stats().queue_tokens == {"interactive": 19, "bulk": 0}
 
 
@@ -188,8 +189,8 @@ def test_one_tenant_does_not_lock_a_lane_for_the_others(make, compute):
         submit(loop, 11, tenant="greedy")
     modest = submit(loop, 11, tenant="modest")
     compute.gates["bulk"].set()
-    assert modest.result() == ([11], [])
-    assert greedy.result() == ([10] * 20, [])
+    assert answer(modest) == ([11], [])
+    assert answer(greedy) == ([10] * 20, [])
 
 
 def test_who_admits_is_told_the_tokens_of_what_is_queued_and_of_nothing_else(make, compute):
@@ -211,12 +212,12 @@ def test_who_admits_is_told_the_tokens_of_what_is_queued_and_of_nothing_else(mak
 
 
 def test_rows_that_are_known_are_answered_at_once(caching, compute):
-    assert submit(caching, 3, 4, 3).result() == ([3, 4, 3], [])
+    assert answer(submit(caching, 3, 4, 3)) == ([3, 4, 3], [])
     assert compute.batches == [[3, 4]]
     known = submit(caching, 4, 3)
     assert known.done()
-    assert known.result() == ([4, 3], [0, 1])
-    assert submit(caching, 4, 5).result() == ([4, 5], [0])
+    assert answer(known) == ([4, 3], [0, 1])
+    assert answer(submit(caching, 4, 5)) == ([4, 5], [0])
     stats = caching.stats()
     assert (stats.cache_hits, stats.cache_misses, stats.computed_tokens) == (3, 4, 12)
 
@@ -228,8 +229,8 @@ def test_rows_in_work_are_shared_and_one_cancel_does_not_cancel_the_other(cachin
     assert first.cancel()
     assert queued.cancel()
     compute.gates["interactive"].set()
-    assert second.result() == ([5, 4], [])
-    assert third.result() == ([3], [])
+    assert answer(second) == ([5, 4], [])
+    assert answer(third) == ([3], [])
     assert sorted(row for batch in compute.batches for row in batch) == [3, 4, 5]
 
 
@@ -243,15 +244,15 @@ def test_compute_that_nobody_waits_for_is_stopped(caching, compute):
     third = submit(caching, 5)  # comes while the stopped batch is still on its way out
     compute.fail = None
     compute.gates["interactive"].set()
-    assert third.result() == ([5], [])
+    assert answer(third) == ([5], [])
 
 
 def test_an_interactive_request_does_not_wait_for_the_same_row_in_bulk(caching, compute):
     bulk = hold(compute, caching, "bulk", 5)
     queued = submit(caching, 4, lane="bulk")
-    assert submit(caching, 5, 4).result() == ([5, 4], [])
-    assert bulk.result() == ([5], [])
-    assert queued.result() == ([4], [])
+    assert answer(submit(caching, 5, 4)) == ([5, 4], [])
+    assert answer(bulk) == ([5], [])
+    assert answer(queued) == ([4], [])
     compute.gates["bulk"].set()
     assert compute.batches == [[5], [5, 4]]
 
@@ -265,14 +266,14 @@ def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, comput
     compute.gates["interactive"].set()
     with pytest.raises(DeadlineExceeded):
         late.result()
-    assert patient.result() == ([7], [])
+    assert answer(patient) == ([7], [])
 
 
 def test_nothing_is_left_of_a_request_that_is_done(make):
     """No cycle holds its vectors until the collector comes round."""
     loop = make(cache=VectorCache(2**16))
     futures = [submit(loop, 3), submit(loop, 4), submit(loop, 3)]
-    assert [future.result()[0] for future in futures] == [[3], [4], [3]]
+    assert [answer(future)[0] for future in futures] == [[3], [4], [3]]
     loop.close()
     left = [weakref.ref(future) for future in futures]
     gc.disable()
@@ -289,7 +290,7 @@ def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
     for length in range(1, 30):
         [row] = rows(length)
         left.append(weakref.ref(row.ids))
-        loop.submit([row], lambda vectors, cached: None, deadline=600.0).result()
+        loop.submit(Request(deadline=600.0), [row]).result()
         del row
     loop.close()
     gc.collect()
@@ -315,7 +316,7 @@ class Careless:
 @pytest.mark.parametrize("cache", [None, 2**12])
 def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
     """Four threads ask for the same few rows in both lanes, cancel some, and let some be late."""
-    loop = Loop(Careless(), 1, 20, "test", large_tokens=30, cache=None if cache is None else VectorCache(cache))
+    loop = Loop(Careless(), cut, 20, "test", large_tokens=30, cache=None if cache is None else VectorCache(cache))
     ended, errors = [], []
     threading.excepthook, before = lambda failure: errors.append(failure.exc_value), threading.excepthook
 
@@ -343,7 +344,7 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
         right = 0
         for future, lengths, _ in ended:
             with contextlib.suppress(CancelledError, NonFiniteOutput, DeadlineExceeded):
-                assert future.result(timeout=60)[0] == lengths
+                assert answer(future, timeout=60)[0] == lengths
                 right += 1
         assert right > len(ended) / 4
         for lane in ("interactive", "bulk"):  # both threads live
@@ -368,8 +369,8 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     assert isinstance(late.exception(timeout=60), DeadlineExceeded)
     again = submit(loop, 3)
     compute.gates["interactive"].set()
-    assert busy.result()[0] == [5]
-    assert again.result(timeout=60)[0] == [3]
+    assert answer(busy)[0] == [5]
+    assert answer(again, timeout=60)[0] == [3]
 
 
 def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(make, compute):
@@ -383,4 +384,40 @@ def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(
             submit(loop, 3, **options).result(timeout=30)
     compute.fail = None
     for options in ({}, {"blocking": True}, {"lane": "bulk"}):
-        assert submit(loop, 3, **options).result(timeout=30) == ([3], [])
+        assert answer(submit(loop, 3, **options), timeout=30) == ([3], [])
+
+
+def test_a_row_without_tokens_that_comes_while_a_caller_computes_is_computed(make, compute):
+    """A static model reads an empty text as no tokens at all."""
+    loop = make()
+    compute.gates["interactive"].clear()
+    caller = threading.Thread(target=lambda: submit(loop, 3, blocking=True))
+    caller.start()
+    compute.started["interactive"].wait()
+    empty = submit(loop, 0)
+    compute.gates["interactive"].set()
+    caller.join()
+    assert answer(empty, timeout=60) == ([0], [])
+
+
+def test_a_full_lane_refuses_no_request_whose_vectors_are_cached(make, compute):
+    loop = make(cache=VectorCache(2**16), max_queue_tokens=10)
+    assert answer(submit(loop, 3)) == ([3], [])
+    hold(compute, loop)
+    queued = submit(loop, 9)
+    with pytest.raises(Overloaded):
+        submit(loop, 2)
+    assert answer(submit(loop, 3)) == ([3], [0])
+    compute.gates["interactive"].set()
+    assert answer(queued) == ([9], [])
+
+
+def test_a_caller_that_writes_to_its_vectors_does_not_change_the_cache_file(make, tmp_path):
+    def write(vectors, dimensions):
+        vectors[:] = 7  # as a caller may as soon as it has the result
+        return vectors
+
+    with contextlib.closing(VectorCache(2**16, tmp_path / "vectors.db")) as cache:
+        make(cache=cache, cut=write).submit(Request(blocking=True, dimensions=1), rows(3))
+    with contextlib.closing(VectorCache(2**16, tmp_path / "vectors.db")) as cache:
+        assert answer(submit(make(cache=cache), 3)) == ([3], [0])

@@ -3,11 +3,11 @@
 import weakref
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embergem.engine.scheduler import Scheduler
+from embergem.engine.scheduler import QueuedRow, Scheduler
+from embergem.types import Request
 
 LANES = ("interactive", "bulk")
 lanes = st.sampled_from(LANES)
@@ -25,8 +25,14 @@ class Clock:
         return self.now
 
 
+class NamedRow(QueuedRow, eq=False):
+    owner: object
+
+
 def ask(scheduler, name, sizes, **options):
-    return scheduler.add([((name, index), size) for index, size in enumerate(sizes)], **options)
+    rows = [NamedRow(tokens=size, owner=(name, index)) for index, size in enumerate(sizes)]
+    scheduler.add(rows, Request(**options))
+    return rows
 
 
 def drain(scheduler, lane):
@@ -41,7 +47,7 @@ def test_every_row_once_in_the_order_of_its_tenant_and_within_the_budget(request
     for name, (lane, tenant, sizes) in enumerate(requests):
         ask(scheduler, name, sizes, lane=lane, tenant=tenant)
     for lane in LANES:
-        assert scheduler.waiting_tokens(lane) == sum(sum(sizes) for other, _, sizes in requests if other == lane)
+        assert scheduler.queued_tokens(lane) == sum(sum(sizes) for other, _, sizes in requests if other == lane)
         taken = []
         for batch in drain(scheduler, lane):
             assert len(batch) == 1 or sum(item.tokens for item in batch) <= budget
@@ -51,7 +57,7 @@ def test_every_row_once_in_the_order_of_its_tenant_and_within_the_budget(request
             expected = [(name, index) for name in mine for index in range(len(requests[name][2]))]
             assert [owner for owner in taken if owner[0] in mine] == expected
         assert len(taken) == len(set(taken)) == sum(len(sizes) for other, _, sizes in requests if other == lane)
-        assert scheduler.waiting_tokens(lane) == 0
+        assert scheduler.queued_tokens(lane) == 0
 
 
 @given(st.lists(st.tuples(tenants, lengths), min_size=3, max_size=30), st.integers(1, 100))
@@ -99,16 +105,17 @@ def test_nothing_is_kept_of_rows_that_were_taken_or_dropped_before_their_deadlin
     for name in range(1000):
         owner = set()  # what can be referred to weakly
         left.append(weakref.ref(owner))
-        items = scheduler.add([(owner, 5), (owner, 5)], deadline=600.0 + name % 7)
+        items = [NamedRow(tokens=5, owner=owner) for _ in range(2)]
+        scheduler.add(items, Request(deadline=600.0 + name % 7))
         del owner
         if name % 3:
-            [scheduler.drop(item) for item in items]
+            [scheduler.remove(item) for item in items]
         else:
             scheduler.next_batch("interactive")
         del items
         scheduler.next_batch("interactive")  # it meets what was dropped
     assert [reference for reference in left if reference() is not None] == []
-    assert scheduler.until_deadline() is None
+    assert scheduler.next_deadline() is None
     assert len(scheduler._deadlines) == 0
 
 
@@ -118,7 +125,7 @@ def test_a_deadline_far_away_does_not_keep_those_behind_it():
     for name in range(1000):
         ask(scheduler, name, [10], deadline=600.0)
         scheduler.next_batch("interactive")
-    assert scheduler.until_deadline() == 1.0
+    assert scheduler.next_deadline() == 1.0
     assert len(scheduler._deadlines) < 40
 
 
@@ -129,7 +136,7 @@ def test_only_who_has_a_share_of_a_full_lane_is_refused(requests, bound):
     waiting = Counter()
     for name, (tenant, sizes, then_take) in enumerate(requests):
         tokens, mine = sum(sizes), waiting[tenant]
-        excess = scheduler.excess(tokens, bound, lane="interactive", tenant=tenant)
+        excess = scheduler.excess(tokens, bound, Request(tenant=tenant))
         active = len({one for one in waiting if waiting[one]} | {tenant})
         fits = waiting.total() + tokens <= bound
         assert (excess == 0) == (fits or mine == 0 or mine + tokens <= bound / active)
@@ -140,18 +147,18 @@ def test_only_who_has_a_share_of_a_full_lane_is_refused(requests, bound):
         if then_take:
             for item in scheduler.next_batch("interactive"):
                 waiting[item.owner[0][0]] -= item.tokens
-        assert scheduler.waiting_tokens("interactive") == waiting.total()
+        assert scheduler.queued_tokens("interactive") == waiting.total()
 
 
 def test_who_fills_a_lane_locks_out_only_itself():
     scheduler = Scheduler(10, clock=Clock())
     ask(scheduler, "a", [100] * 50, tenant="a")
-    assert scheduler.excess(100, 1000, lane="interactive", tenant="a") > 0
+    assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="a")) > 0
     for _ in range(5):
-        assert scheduler.excess(100, 1000, lane="interactive", tenant="b") == 0
+        assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="b")) == 0
         ask(scheduler, "b", [100], tenant="b")
-    assert scheduler.excess(100, 1000, lane="interactive", tenant="b") == 200
-    assert scheduler.excess(100, 1000, lane="bulk", tenant="a") == 0
+    assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="b")) == 200
+    assert scheduler.excess(100, 1000, Request(lane="bulk", tenant="a")) == 0
 
 
 actions = st.lists(
@@ -174,7 +181,7 @@ def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, bud
     deadlines = {}
 
     def batch(lane):
-        late = scheduler.expire()
+        late = [row.owner for row in scheduler.expire()]
         assert all(deadlines[owner] <= clock.now for owner in late)
         ended.update(late)
         taken = scheduler.next_batch(lane)
@@ -190,15 +197,15 @@ def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, bud
             items += ask(scheduler, number, sizes, lane=lane, tenant=tenant, deadline=deadline)
         elif kind == "drop" and values[0] < len(items):
             item = items[values[0]]
-            ended[item.owner] += item.waiting
-            scheduler.drop(item)
+            ended[item.owner] += item.queued
+            scheduler.remove(item)
         elif kind == "batch":
             batch(*values)
         elif kind == "wait":
             clock.now += values[0]
         for lane in LANES:
-            waiting = sum(item.tokens for item in items if item.waiting and item.lane == lane)
-            assert scheduler.waiting_tokens(lane) == waiting
+            waiting = sum(item.tokens for item in items if item.queued and item.lane == lane)
+            assert scheduler.queued_tokens(lane) == waiting
     while batch("interactive") or batch("bulk"):
         pass
     assert ended == Counter(item.owner for item in items)
@@ -207,16 +214,16 @@ def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, bud
 def test_what_the_clock_says():
     clock = Clock()
     scheduler = Scheduler(10, clock=clock)
-    assert scheduler.until_deadline() is None
+    assert scheduler.next_deadline() is None
     ask(scheduler, "a", [3, 3], deadline=5.0)
     ask(scheduler, "b", [3])
     clock.now = 2.0
-    assert scheduler.until_deadline() == pytest.approx(3.0)
+    assert scheduler.next_deadline() == 5.0
     assert scheduler.expire() == []
     clock.now = 5.0
-    assert scheduler.expire() == [("a", 0), ("a", 1)]
+    assert [row.owner for row in scheduler.expire()] == [("a", 0), ("a", 1)]
     [item] = scheduler.next_batch("interactive")
-    assert (item.owner, item.since) == (("b", 0), 0.0)
+    assert (item.owner, item.queued_at) == (("b", 0), 0.0)
 
 
 @given(requests, st.integers(1, 5))

@@ -1,4 +1,7 @@
-"""A batch of several requests: what one of them spoils is found, so that the others have their vectors all the same."""
+"""Runs a batch; if its vectors are not finite, bisects it so that only the request at fault fails.
+
+A batch has rows of several requests. A request whose vectors are finite is not failed by the rows beside it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,24 +9,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embergem._native import CancelToken
-from embergem.engine.work import Cell, Work, waiting_on
-from embergem.errors import NonFiniteOutput
-from embergem.types import Vectors
+from embergem.engine.pending import PendingRequest, PendingRow, waiting_requests
+from embergem.errors import NonFiniteOutput, without_panic
+from embergem.types import Lane, Vectors
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a batch: rows and their vectors (n, dimensions), part by part, and rows with an error instead."""
+    """The outcome of a batch.
 
-    cells: list[Cell] = field(default_factory=list)
-    vectors: list[Vectors] = field(default_factory=list)
-    spoilt: list[tuple[Sequence[Cell], Exception]] = field(default_factory=list)
+    Attributes:
+        rows, vectors: Computed rows and their vectors `(rows, full size)`; None without such rows.
+        failed: Rows that have no vector, with the error.
+    """
 
-    def stacked(self, dimensions: int) -> Vectors:
-        """All vectors as one array (n, dimensions); that of an undivided batch as it is."""
-        if len(self.vectors) == 1:
-            return self.vectors[0]
-        return np.concatenate([np.empty((0, dimensions), dtype=np.float32), *self.vectors])
+    rows: Sequence[PendingRow] = ()
+    vectors: Vectors | None = None
+    failed: list[tuple[Sequence[PendingRow], Exception]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -31,47 +33,70 @@ class Batch:
     """Rows that are computed together.
 
     Attributes:
-        token: Stops it.
-        cells: The rows.
-        caller: The request on whose caller's thread it is computed; None on the thread of its lane.
-        outcome: What that thread has left to the lane's to give out.
+        lane: Their lane.
+        rows: The rows.
+        started_at: When the rows left the queue, in seconds of the loop's clock.
+        caller: The request on whose submitting thread the batch is computed; None on the lane's thread.
+        cancel: Stops the batch at its next step.
+        outcome: The outcome of a batch that a submitting thread computed and the lane's thread has to settle.
+        runs, tokens, seconds: Completed native calls, their tokens, and the time they took.
     """
 
-    token: CancelToken
-    cells: Sequence[Cell]
-    caller: Work | None = None
+    lane: Lane
+    rows: Sequence[PendingRow]
+    started_at: float
+    caller: PendingRequest | None = None
+    cancel: CancelToken = field(default_factory=CancelToken)
     outcome: Outcome | None = None
+    runs: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
 
-def compute_apart(compute: Callable[[Sequence[Cell]], Vectors], cells: Sequence[Cell]) -> Outcome:
-    """Compute a batch; where the vectors are not finite, by halves, until what is not finite is of one request alone.
+Run = Callable[[Batch, Sequence[PendingRow]], Vectors]
+"""Runs some rows of a batch and returns their vectors `(rows, full size)`."""
 
-    It may be of several that wait for the very same rows, or of none any more. Nothing is computed twice of a batch
-    that belongs to one request, or that is as it should be.
+
+def compute(batch: Batch, rows: Sequence[PendingRow], run: Run) -> Outcome:
+    """Run rows of a batch. If a vector is not finite, run each half again, until all rows of a half have one request.
+
+    A half may also have rows that the same several requests wait for, or that no request waits for any more. A batch
+    of one request is not computed twice. Every other error fails all of the rows.
+
+    Raises:
+        BaseException: Only what is not an `Exception`: KeyboardInterrupt on the thread of a caller.
     """
-    outcome = Outcome()
-    parts = [cells]
-    while parts:
-        part = parts.pop()
-        try:
-            outcome.vectors.append(compute(part))
-            outcome.cells += part
-        except NonFiniteOutput as error:
-            if len({frozenset(id(work) for work, _ in cell.waiters) for cell in part}) > 1:
-                half = len(part) // 2
-                parts += [part[half:], part[:half]]
-            else:
-                outcome.spoilt.append((part, error))
-    return outcome
+    try:
+        return Outcome(rows, run(batch, rows))
+    except BaseException as error:
+        reason = without_panic(error)
+        if not isinstance(reason, Exception):
+            raise
+        if not isinstance(reason, NonFiniteOutput) or _of_one_request(rows):
+            return Outcome(failed=[(rows, reason)])
+    half = len(rows) // 2
+    first, second = compute(batch, rows[:half], run), compute(batch, rows[half:], run)
+    arrays = [outcome.vectors for outcome in (first, second) if outcome.vectors is not None]
+    vectors = np.concatenate(arrays) if arrays else None
+    return Outcome([*first.rows, *second.rows], vectors, first.failed + second.failed)
 
 
-def blamed(cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Exception]]:
-    """Return who waits for these rows, each with the reason why they do not come, which names an input of theirs."""
-    bad = cells[reason.row].waiters if isinstance(reason, NonFiniteOutput) and reason.row is not None else []
-    first: dict[int, int] = {}
-    for work, index in bad:
-        first[id(work)] = min(index, first.get(id(work), index))
-    return [(work, _of_input(first[id(work)]) if id(work) in first else reason) for work in waiting_on(cells)]
+def errors_by_request(rows: Sequence[PendingRow], error: Exception) -> list[tuple[PendingRequest, Exception]]:
+    """Return each request that waits for a failed row, with its error.
+
+    `NonFiniteOutput.row` counts within the batch. The error for the request of that row names the index of its input.
+    """
+    requests = waiting_requests(rows)
+    if not isinstance(error, NonFiniteOutput) or error.row is None:
+        return [(request, error) for request in requests]
+    first_bad: dict[PendingRequest, int] = {}
+    for request, index in rows[error.row].waiters:
+        first_bad[request] = min(index, first_bad.get(request, index))
+    return [(request, _of_input(first_bad[request]) if request in first_bad else error) for request in requests]
+
+
+def _of_one_request(rows: Sequence[PendingRow]) -> bool:
+    return len({frozenset(request for request, _ in row.waiters) for row in rows}) <= 1
 
 
 def _of_input(index: int) -> NonFiniteOutput:

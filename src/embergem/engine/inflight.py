@@ -1,134 +1,203 @@
-"""Who waits for which rows, and which of these are queued or in work. A plain class: no threads, all under one lock."""
+"""The in-flight table: rows that are queued or being computed, and the requests that wait for them.
 
-from collections.abc import Callable, Sequence
+A plain class without threads. The loop calls every method under its lock.
+"""
 
-from embergem._native import CancelToken
-from embergem.engine.bisect import Batch, Outcome, blamed
-from embergem.engine.known import Known
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from msgspec.structs import replace
+
+from embergem.engine.bisect import Batch, Outcome, errors_by_request
+from embergem.engine.pending import PendingRequest, PendingRow
 from embergem.engine.scheduler import Scheduler
-from embergem.engine.stats import Counters
-from embergem.engine.work import Cell, Work, deliver, waiting_on
+from embergem.engine.vector_cache import VectorCache
 from embergem.types import Lane, Vectors
 
+Failures = list[tuple[PendingRequest, Exception]]
+"""Requests to fail, each with its error."""
 
-class Ledger:
-    """What a loop has taken and not answered yet. Each row is queued or in work, or nobody waits for it.
+
+class InflightTable:
+    """Requests that were accepted and are not resolved, by row. A row in the table is queued or in a batch.
+
+    With a cache, requests share rows: a request waits for a row of the same key that is in flight, except that an
+    interactive request does not wait for a row in the bulk lane. So a key may be in flight in both lanes; the first
+    vector resolves the rows of both.
 
     Attributes:
-        working: The batch that each lane has in work; who takes one out of it answers those who wait for it.
+        batches: The batch that each lane is computing.
     """
 
-    def __init__(
-        self, scheduler: Scheduler[Cell], known: Known, counters: Counters, clock: Callable[[], float]
-    ) -> None:
-        self.working: dict[Lane, Batch] = {}
+    def __init__(self, scheduler: Scheduler[PendingRow], cache: VectorCache | None) -> None:
+        self.batches: dict[Lane, Batch] = {}
         self._scheduler = scheduler
-        self._known = known
-        self._counters = counters
-        self._clock = clock
+        self._cache = cache
+        self._rows: dict[bytes, list[PendingRow]] = {}  # by key; at most one a lane, and none without a key
 
-    def enter(self, work: Work, joined: Sequence[tuple[Cell, int]], new: Sequence[Cell]) -> None:
-        """Put a request down: rows that others have in work, to wait for as well, and rows of its own to queue."""
-        work.cells = [*new, *(cell for cell, _ in joined)]  # first: an interrupt may come before the rest is done
-        for cell, index in joined:
-            cell.waiters.append((work, index))
-        for cell in new:
-            self._known.begin(cell)
+    def match(
+        self, pending: PendingRequest, keys: Sequence[bytes], stored: Mapping[bytes, Vectors]
+    ) -> tuple[list[tuple[PendingRow, int]], list[PendingRow]]:
+        """Find the rows of a request in the cache and in the table, and make new rows for the rest.
+
+        Args:
+            pending: The request; its vectors from the cache are filled in.
+            keys: The key of each row; empty without a cache.
+            stored: Vectors from the file of the cache.
+
+        Returns:
+            Rows in flight to wait for, each with the index of an input, and new rows, which are not queued yet.
+        """
+        lane = pending.request.lane
+        if self._cache is None:
+            return [], [
+                PendingRow(tokens=len(row.ids), lane=lane, ids=row.ids, key=b"", waiters=[(pending, index)])
+                for index, row in enumerate(pending.rows)
+            ]
+        cached = {**stored, **self._cache.get(keys)}
+        hits: list[int] = []
+        joined: list[tuple[PendingRow, int]] = []
+        new: dict[bytes, PendingRow] = {}
+        for index, key in enumerate(keys):
+            if key in cached:
+                hits.append(index)
+            elif key in new:
+                new[key].waiters.append((pending, index))
+            elif shared := [row for row in self._rows.get(key, ()) if lane in ("bulk", row.lane)]:
+                joined.append((shared[0], index))
+            else:
+                ids = pending.rows[index].ids
+                new[key] = PendingRow(tokens=len(ids), lane=lane, ids=ids, key=key, waiters=[(pending, index)])
+        if hits:
+            pending.vectors = np.empty((len(keys), len(cached[keys[hits[0]]])), dtype=np.float32)
+            pending.vectors[hits] = [cached[keys[index]] for index in hits]
+            pending.cached = hits
+        return joined, list(new.values())
+
+    def insert(
+        self, pending: PendingRequest, joined: Sequence[tuple[PendingRow, int]], new: Sequence[PendingRow]
+    ) -> None:
+        """Let a request wait for rows in flight, and queue its new rows; both as `match` returned them."""
+        pending.awaited = [*new, *(row for row, _ in joined)]  # first, because `abandon` needs it after an interrupt
+        pending.missing -= len(pending.cached)
+        for row, index in joined:
+            row.waiters.append((pending, index))
         if new:
-            rows = [(cell, len(cell.ids)) for cell in new]
-            items = self._scheduler.add(rows, lane=new[0].lane, tenant=work.tenant, deadline=work.deadline)
-            for cell, item in zip(new, items, strict=True):
-                cell.item = item
-        work.missing = len(work.vectors) - len(work.cached)
+            for row in new:
+                if row.key:
+                    self._rows.setdefault(row.key, []).append(row)
+            self._scheduler.add(new, pending.request)
 
-    def take(self, lane: Lane, caller: Work | None = None) -> Batch | None:
-        """Take the next batch of a lane where none is in work; None where nothing waits."""
-        if lane in self.working or not (items := self._scheduler.next_batch(lane)):
+    def take(self, lane: Lane, now: float, caller: PendingRequest | None = None) -> Batch | None:
+        """Start the next batch of a lane; return None if the lane has one already, or no row is queued.
+
+        `caller` is the request on whose submitting thread the batch will run; None if the lane's thread runs it.
+        """
+        if lane in self.batches or not (rows := self._scheduler.next_batch(lane)):
             return None
-        now = self._clock()
-        self._counters.left_queue(lane, len(items), sum(now - item.since for item in items))
-        batch = self.working[lane] = Batch(CancelToken(), [item.owner for item in items], caller)
+        batch = self.batches[lane] = Batch(lane, rows, now, caller)
         return batch
 
-    def expire(self) -> tuple[list[Work], bool]:
-        """Drop rows whose deadline has passed; return the requests to fail.
+    def drop_expired(self, rows: Sequence[PendingRow], now: float) -> tuple[list[PendingRequest], bool]:
+        """Drop rows that the scheduler found expired.
 
-        Who else waits for a row keeps it: it is queued anew, and the second value says whether any was.
+        Returns:
+            The requests whose deadline has passed, and whether a row was queued again because a request with a later
+            deadline, or with none, waits for it.
         """
-        now = self._clock()
-        late: dict[int, Work] = {}
-        moved = False
-        for cell in self._scheduler.expire():
-            gone = [work for work, _ in cell.waiters if work.deadline is not None and work.deadline <= now]
-            late |= {id(work): work for work in gone}
-            if rest := [work for work, _ in cell.waiters if work not in gone]:
-                deadlines = [work.deadline for work in rest if work.deadline is not None]
-                deadline = max(deadlines) if len(deadlines) == len(rest) else None
-                [cell.item] = self._scheduler.add(
-                    [(cell, len(cell.ids))], lane=cell.lane, tenant=rest[0].tenant, deadline=deadline
-                )
-                moved = True
+        late: dict[PendingRequest, None] = {}
+        requeued = False
+        for row in rows:
+            remaining = []
+            for request, _ in row.waiters:
+                if request.request.deadline is not None and request.request.deadline <= now:
+                    late[request] = None
+                else:
+                    remaining.append(request.request)
+            if remaining:
+                deadlines = [request.deadline for request in remaining if request.deadline is not None]
+                deadline = max(deadlines) if len(deadlines) == len(remaining) else None
+                self._scheduler.add([row], replace(remaining[0], lane=row.lane, deadline=deadline))
+                requeued = True
             else:
-                self._known.end(cell)  # it will not be computed: whoever asks for it next must not wait for it
-        return list(late.values()), moved
+                self._forget([row])
+        return list(late), requeued
 
-    def concerned(self, batch: Batch, outcome: Outcome) -> list[Work]:
-        """Return the requests that wait for a batch, those of the same rows in the other lane included."""
-        return waiting_on([*batch.cells, *(twin for twin, _ in self._known.twins(outcome.cells))])
+    def concerns_only_caller(self, batch: Batch) -> bool:
+        """Return whether no request but `batch.caller` waits for a row of the batch, or for a row with the same key."""
+        rows = [other for row in batch.rows for other in (row, *self._rows.get(row.key, ()))]
+        return all(request is batch.caller for row in rows for request, _ in row.waiters)
 
-    def settle(self, lane: Lane, outcome: Outcome, vectors: Vectors) -> tuple[list[Work], list[tuple[Work, Exception]]]:
-        """End the batch of a lane; return the requests that are complete with it, and those that fail, with the reason.
+    def settle(self, batch: Batch, outcome: Outcome) -> tuple[list[PendingRequest], Failures]:
+        """End a batch: cache its vectors, and copy them to the requests that wait for them.
 
-        `vectors` are those of the outcome's cells. Nobody is told yet: that is not done under a lock.
+        Returns:
+            The requests that have all their vectors now, and those that fail. Resolve them after the lock is released.
         """
-        settled = self._known.keep(outcome.cells, vectors)
-        for cell, _ in settled:
-            self._forget(cell)
-        complete = deliver(settled, vectors)
-        failed = [each for cells, reason in outcome.spoilt for each in self._give_up(cells, reason)]
-        del self.working[lane]
-        return complete, failed
+        complete: list[PendingRequest] = []
+        if outcome.vectors is not None:
+            if self._cache is not None:
+                self._cache.put(zip([row.key for row in outcome.rows], outcome.vectors, strict=True))
+            places: dict[PendingRequest, tuple[list[int], list[int]]] = {}
+            for source, computed in enumerate(outcome.rows):
+                for row in self._rows.pop(computed.key, (computed,)):
+                    if row.queued:
+                        self._scheduler.remove(row)
+                    for request, index in row.waiters:
+                        indices, sources = places.setdefault(request, ([], []))
+                        indices.append(index)
+                        sources.append(source)
+                    row.waiters = []
+            complete = [request for request, place in places.items() if request.fill(outcome.vectors, *place)]
+        failures: Failures = []
+        for rows, error in outcome.failed:
+            self._forget(rows)
+            failures += errors_by_request(rows, error)
+        del self.batches[batch.lane]  # last, so that `abandon` finds the batch after an interrupt
+        return complete, failures
 
-    def leave(self, works: Sequence[Work]) -> None:
-        """Take requests that were cancelled or failed out of everything."""
-        gone = set(map(id, works))
-        for cell in {id(cell): cell for work in works for cell in work.cells}.values():
-            cell.waiters = [waiter for waiter in cell.waiters if id(waiter[0]) not in gone]
-            if not cell.waiters and cell.item is not None and cell.item.waiting:
-                self._forget(cell)
-        for batch in self.working.values():
-            if not any(cell.waiters for cell in batch.cells):
-                batch.token.cancel()
-                for cell in batch.cells:  # nobody is to join what will not come
-                    self._forget(cell)
+    def remove(self, requests: Iterable[PendingRequest]) -> None:
+        """Remove cancelled or failed requests, the rows that no request waits for then, and stop such a batch."""
+        removed = set(requests)
+        for row in dict.fromkeys(row for request in removed for row in request.awaited):
+            row.waiters = [waiter for waiter in row.waiters if waiter[0] not in removed]
+            if not row.waiters and row.queued:
+                self._forget([row])
+        for batch in self.batches.values():
+            if not any(row.waiters for row in batch.rows):
+                batch.cancel.cancel()
+                self._forget(batch.rows)  # a later request for the same ids must not wait for a stopped batch
 
-    def lost(self, lane: Lane, work: Work, reason: Exception) -> list[Cell]:
-        """Hand over the batch of a caller that will not finish it, and return what rows are nowhere now."""
-        batch = self.working.get(lane)
-        mine = batch if batch is not None and batch.caller is work and batch.outcome is None else None
-        if mine is not None:
-            mine.outcome = Outcome(spoilt=[(mine.cells, reason)])
-        known = {id(cell) for each in self.working.values() for cell in each.cells}
-        known |= {id(cell) for cell in work.cells if cell.item is not None and cell.item.waiting}
-        lost = [cell for cell in work.cells if id(cell) not in known]
-        for cell in lost if mine is None else [*lost, *mine.cells]:  # nobody is to join what will not come
-            self._forget(cell)
+    def abandon(self, pending: PendingRequest, error: Exception) -> list[PendingRow]:
+        """Clean up after a submitting thread that was interrupted, which may have happened at any line.
+
+        A batch that this thread was computing gets an outcome that fails all its rows, for the lane's thread to settle.
+
+        Returns:
+            Rows of the request that are neither queued nor in a batch. The requests that wait for them have to fail.
+        """
+        batch = self.batches.get(pending.request.lane)
+        in_batches = {row for each in self.batches.values() for row in each.rows}
+        lost = [row for row in pending.awaited if not row.queued and row not in in_batches]
+        self._forget(lost)
+        if batch is not None and batch.caller is pending and batch.outcome is None:
+            batch.outcome = Outcome(failed=[(batch.rows, error)])
+            self._forget(batch.rows)
         return lost
 
-    def rest(self, lane: Lane) -> Sequence[Cell]:
-        """Take rows that nobody will compute, or give out: those a caller's thread has in work, and those queued."""
-        if (batch := self.working.pop(lane, None)) is not None:
-            return batch.cells
-        return [item.owner for item in self._scheduler.next_batch(lane)]
+    def take_rest(self, lane: Lane) -> Sequence[PendingRow]:
+        """Take rows of a lane whose thread has ended: those of a batch on a submitting thread, then the queued ones."""
+        if (batch := self.batches.pop(lane, None)) is not None:
+            return batch.rows
+        return self._scheduler.next_batch(lane)
 
-    def _give_up(self, cells: Sequence[Cell], reason: Exception) -> list[tuple[Work, Exception]]:
-        """Return the requests that wait for rows which will not be computed, with what to tell them."""
-        for cell in cells:
-            self._forget(cell)
-        return blamed(cells, reason)
-
-    def _forget(self, cell: Cell) -> None:
-        """Nobody waits for this row any more, or its vector is there."""
-        if cell.item is not None:
-            self._scheduler.drop(cell.item)
-        self._known.end(cell)
+    def _forget(self, rows: Sequence[PendingRow]) -> None:
+        """Take rows out of the table and out of the queue, so that later requests do not wait for them."""
+        for row in rows:
+            if row.queued:
+                self._scheduler.remove(row)
+            same_key = self._rows.get(row.key, [])
+            if row in same_key:
+                same_key.remove(row)
+                if not same_key:
+                    del self._rows[row.key]

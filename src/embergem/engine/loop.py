@@ -1,58 +1,57 @@
-"""The engine's threads: one a lane takes batches from the scheduler, runs them, and gives the vectors to who waits.
+"""The threads of an engine: one a lane takes batches from the scheduler, runs them, and resolves the requests.
 
-Which lane computes, and when a bulk batch pauses for an interactive one, is decided inside the native call, between two
-steps and for all models of the process at once (crates/core/src/arbiter.rs). So a lane needs no more than a thread that
-is willing to wait.
+Native code decides which lane computes, and pauses a bulk batch for an interactive one, between two steps and for all
+models of the process (crates/core/src/arbiter.rs). So each lane needs only one thread, which may block in native code.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
+from msgspec.structs import replace
 
-from embergem.engine.bisect import Batch, Outcome, compute_apart
-from embergem.engine.inflight import Ledger
-from embergem.engine.known import Known
+from embergem.engine import bisect
+from embergem.engine.bisect import Batch, Outcome
+from embergem.engine.inflight import InflightTable
+from embergem.engine.pending import Cut, PendingRequest, PendingRow, waiting_requests
 from embergem.engine.scheduler import Scheduler
 from embergem.engine.stats import Compute, Counters, Stats
-from embergem.engine.vector_cache import VectorCache
-from embergem.engine.work import Cell, Finish, Work, waiting_on
-from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded, without_panic
-from embergem.types import LANES, Lane, Row, Vectors, pack
+from embergem.engine.vector_cache import VectorCache, row_keys
+from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
+from embergem.types import LANES, Lane, Request, Row, Vectors, pack
 
 LARGE_TOKENS = 1024
-"""Tokens that a request may have and still be interactive: nobody waits interactively for more."""
+"""A request with more tokens is a bulk request, whatever its lane: a user does not wait interactively for so much."""
 
-HERE_TOKENS = 256
-"""Tokens that a caller's own thread computes, if it waits for nothing else: Ctrl-C has to wait for them."""
+CALLER_TOKENS = 256
+"""Most tokens that a submitting thread computes itself; Ctrl-C has no effect during that time."""
 
 
 class Loop:
-    """Runs requests on two threads of its own until closed. Safe from many threads.
+    """Runs requests on two threads of its own until it is closed. Thread-safe.
 
-    A request whose future is cancelled leaves the queue; a batch in work is stopped at its next step once nobody waits
-    for any of its rows. With a cache, rows that are known are answered at once, and a row that is in work already is
-    waited for instead of computed again, except that an interactive request does not wait for a bulk one.
+    Cancelling the future of a request takes its rows out of the queue, and stops a batch at its next step once no
+    request waits for any of its rows. With a cache, known rows are answered at once, and a row that is in flight for
+    another request is not computed again; see `InflightTable`.
 
     Args:
-        compute: Makes vectors of a batch.
-        dimensions: Width of these vectors.
+        compute: Computes a batch.
+        cut: Cuts vectors to `Request.dimensions`.
         max_batch_tokens: Most tokens of a batch.
-        name: For the threads.
-        large_tokens: A request of more tokens is bulk, whatever it says.
-        max_batch_rows: Most rows of a batch; None leaves it to the tokens.
-        max_queue_tokens: Most tokens that wait in a lane, or None; see `Scheduler.excess` for who is refused.
-        cache: Where vectors are looked up and kept, under keys that begin with `space`.
+        name: Name of the model, for the names of the threads.
+        large_tokens: A request with more tokens is moved to the bulk lane.
+        max_batch_rows: Most rows of a batch; None sets no limit.
+        max_queue_tokens: Most tokens in the queue of a lane; None sets no limit. See `Scheduler.excess`.
+        cache: Keeps vectors; None disables caching and the sharing of rows.
+        space: Prefix of all cache keys: identifies everything that the bits of a vector depend on besides its ids.
+        clock: Returns seconds; `Request.deadline` is a time of this clock.
     """
 
     def __init__(
         self,
         compute: Compute,
-        dimensions: int,
+        cut: Cut,
         max_batch_tokens: int,
         name: str,
         *,
@@ -65,249 +64,254 @@ class Loop:
     ) -> None:
         self.counters = Counters()
         self._compute = compute
-        self._dimensions = dimensions
+        self._cut = cut
         self._large_tokens = large_tokens
         self._max_queue_tokens = max_queue_tokens
+        self._cache = cache
+        self._space = space
         self._clock = clock
-        self._scheduler: Scheduler[Cell] = Scheduler(max_batch_tokens, max_batch_rows, clock=clock)
-        self._known = Known(cache, space)
-        self._ledger = Ledger(self._scheduler, self._known, self.counters, clock)
-        self._lock = threading.Lock()
+        self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_tokens, max_batch_rows, clock=clock)
+        self._table = InflightTable(self._scheduler, cache)
+        self._lock = threading.Lock()  # of all that follows, and of the scheduler and the table
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
+        self._wakes_at = dict.fromkeys(LANES, 0.0)  # when the lane's waiting thread wakes up by itself
         self._closed = False
         self._draining = False
         self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f"embergem {name} {lane}", daemon=True)
+            threading.Thread(target=self._run_lane, args=(lane,), name=f"embergem {name} {lane}", daemon=True)
             for lane in LANES
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self,
-        rows: Sequence[Row],
-        finish: Finish,
-        *,
-        lane: Lane = "interactive",
-        tenant: str = "",
-        deadline: float | None = None,
-        blocking: bool = False,
-        admit: Callable[[int], None] | None = None,
-    ) -> "Future[Any]":
-        """Queue rows; the future gives `finish(vectors, indices that were cached)`, vectors in the order of the rows.
+    def submit(self, request: Request, rows: Sequence[Row]) -> PendingRequest:
+        """Queue the tokenized inputs of a request, and return the future of its result.
 
-        A few rows of a caller that is `blocking` are computed on its thread when nothing else waits: then no other
-        thread has to get its turn of the interpreter, which beside a busy one takes 5 ms each time.
-
-        `admit` is told the tokens when nothing else refuses them any more, and refuses them by raising. It must be
-        quick and ask nothing of the loop.
+        A small request with `blocking` set is computed on this thread if its lane is idle. That saves two switches
+        between threads; each takes up to 5 ms when another thread holds the interpreter.
 
         Raises:
-            EngineClosed: After `close`.
-            Overloaded: The lane's queue is full.
+            EngineClosed: The loop is closed or draining.
+            Overloaded: The queue of the lane is full.
             DeadlineExceeded: The deadline has passed already.
+            Exception: `request.admit` raised it.
         """
         tokens = sum(len(row.ids) for row in rows)
         if tokens > self._large_tokens:
-            lane = "bulk"
-        if deadline is not None and deadline <= self._clock():
-            raise _late()
-        names = self._known.names(rows)
-        found = self._known.look_up(names)  # may read a file: not under the lock
-        work = Work(
-            np.empty((len(rows), self._dimensions), dtype=np.float32),
-            finish,
-            self._leave,
-            tenant=tenant,
-            deadline=deadline,
-        )
+            request = replace(request, lane="bulk")
+        lane = request.lane
+        if request.deadline is not None and request.deadline <= self._clock():
+            raise _deadline_exceeded()
+        keys = [] if self._cache is None else row_keys(self._space, rows)
+        stored = self._cache.load(keys) if self._cache is not None and self._cache.persistent else {}  # reads a file
+        pending = PendingRequest(request, rows, self._remove)
+        batch = None
         try:
             with self._lock:
-                if self._closed or self._draining:
-                    raise EngineClosed("the engine was closed; make a new one")
-                joined, new = self._known.split(work, rows, lane, names, found)
-                waiting = sum(len(cell.ids) for cell in new)
-                self._require_room(waiting, lane, tenant)
-                if admit is not None:
-                    admit(tokens)
-                self._ledger.enter(work, joined, new)
-                alone = lane == "interactive" and not joined and self._scheduler.waiting_tokens(lane) == waiting
-                batch = self._ledger.take(lane, work) if blocking and alone and waiting <= HERE_TOKENS else None
+                if self._draining:
+                    raise EngineClosed("the engine was closed; load the model again")
+                joined, new = self._table.match(pending, keys, stored)
+                new_tokens = sum(row.tokens for row in new)
+                bound = self._max_queue_tokens
+                if new and bound is not None and (excess := self._scheduler.excess(new_tokens, bound, request)):
+                    raise self._overloaded(request, new_tokens, excess)
+                if request.admit is not None:
+                    request.admit(tokens)
+                self._table.insert(pending, joined, new)
+                small = request.blocking and lane == "interactive" and new_tokens <= CALLER_TOKENS
+                if small and new and not joined and self._scheduler.queued_rows(lane) == len(new):
+                    batch = self._table.take(lane, self._clock(), pending)
                 if new and batch is None:
-                    self._notify(lane if deadline is None else None)  # the idle lane's sees to a deadline, too
-                complete = work.settled = work.missing == 0  # else the loop completes it, once the lock is free
-            if names:
-                self.counters.looked_up(len(work.cached), len(rows) - len(work.cached))
-            self.counters.accepted(len(rows), tokens, sum(row.truncated for row in rows))
+                    self._wake[lane].notify()
+                    if request.deadline is not None:
+                        self._wake_sleepers(request.deadline)
+                complete = pending.settled = pending.missing == 0
+            self.counters.accepted(pending, tokens, cached=self._cache is not None)
             if complete:
-                work.answer()
+                pending.resolve(self._cut)
             if batch is not None:
-                self._work_here(lane, batch, work)
+                self._compute_here(batch)
         except BaseException:
-            self._abandon(lane, work)
+            self._abandon(pending)
             raise
-        return work
+        return pending
 
     def stats(self) -> Stats:
         """Return the counters, and the gauges of this moment."""
         stats = self.counters.snapshot()
         stats.max_batch_tokens = self._scheduler.max_batch_tokens
-        stats.cache_bytes = self._known.used
-        stats.queue_tokens = {lane: self._scheduler.waiting_tokens(lane) for lane in LANES}
+        stats.cache_bytes = 0 if self._cache is None else self._cache.used
+        stats.queue_tokens = {lane: self._scheduler.queued_tokens(lane) for lane in LANES}
         return stats
 
     def close(self, *, drain: bool = False) -> None:
-        """Stop the threads; requests that are not done fail with `EngineClosed`. Closing twice is harmless.
+        """Stop the threads. Closing twice is harmless.
 
-        With `drain` nothing new is taken, and what was taken is done first.
+        Pending requests fail with `EngineClosed`. With `drain` they are completed first; new ones are refused.
         """
         with self._lock:
             self._draining = True
             if not drain:
                 self._closed = True
-                for batch in self._ledger.working.values():
-                    batch.token.cancel()
-            self._notify()
+                for batch in self._table.batches.values():
+                    batch.cancel.cancel()
+            self._wake_all()
         for thread in self._threads:
             thread.join()
         self._fail_rest()
 
-    def _require_room(self, tokens: int, lane: Lane, tenant: str) -> None:
-        bound = self._max_queue_tokens
-        if bound is None or not (excess := self._scheduler.excess(tokens, bound, lane=lane, tenant=tenant)):
-            return
-        rate = self.counters.rate(lane) or self._scheduler.max_batch_tokens
+    def _overloaded(self, request: Request, tokens: int, excess: int) -> Overloaded:
+        rate = self.counters.rate(request.lane) or self._scheduler.max_batch_tokens
         seconds = max(1.0, math.ceil(excess / rate))
-        raise Overloaded(
-            f"{self._scheduler.waiting_tokens(lane)} tokens wait in the {lane} lane, and {tokens} more would pass the "
-            f"bound of {bound}; ask again in {seconds:.0f} s",
+        return Overloaded(
+            f"{self._scheduler.queued_tokens(request.lane)} tokens wait in the {request.lane} lane, and {tokens} more "
+            f"exceed the limit of {self._max_queue_tokens}; try again in {seconds:.0f} s",
             retry_after=seconds,
         )
 
-    def _notify(self, lane: Lane | None = None) -> None:
-        """Wake the thread of a lane, or of all."""
-        for each in LANES if lane is None else (lane,):
-            self._wake[each].notify()
+    def _wake_sleepers(self, deadline: float) -> None:
+        """Wake the threads that would sleep past a new deadline, while the other thread may be busy computing."""
+        for lane, wakes_at in self._wakes_at.items():
+            if wakes_at > deadline:
+                self._wake[lane].notify()
 
-    def _leave(self, works: Sequence[Work]) -> None:
+    def _wake_all(self) -> None:
+        for condition in self._wake.values():
+            condition.notify()
+
+    def _remove(self, requests: Iterable[PendingRequest]) -> None:
         with self._lock:
-            self._ledger.leave(works)
+            self._table.remove(requests)
 
-    def _run(self, lane: Lane) -> None:
-        while (batch := self._next(lane)) is not None:
-            self._give_out(lane, batch, batch.outcome or self._computed(lane, batch))
+    def _run_lane(self, lane: Lane) -> None:
+        """Compute the batches of a lane until the loop is closed: the target of the lane's thread."""
+        while (batch := self._next_batch(lane)) is not None:
+            self._settle(batch, batch.outcome or bisect.compute(batch, batch.rows, self._run))
 
-    def _next(self, lane: Lane) -> Batch | None:
-        """Wait for a lane's next batch, or for one that a caller's thread has left; None when the thread is to end."""
+    def _next_batch(self, lane: Lane) -> Batch | None:
+        """Wait for the next batch of a lane, or for a computed one that a submitting thread left to be settled.
+
+        Returns None when the thread has to end.
+        """
         while True:
             with self._lock:
-                late, moved = self._ledger.expire()
-                if moved:
-                    self._notify()
+                late: Sequence[PendingRequest] = ()
+                if expired := self._scheduler.expire():
+                    late, requeued = self._table.drop_expired(expired, self._clock())
+                    if requeued:
+                        self._wake_all()
                 if not late:
-                    working = self._ledger.working.get(lane)
-                    if working is not None and working.outcome is not None:
-                        return working
+                    running = self._table.batches.get(lane)
+                    if running is not None and running.outcome is not None:
+                        return running
                     if self._closed:
                         return None
-                    if batch := self._ledger.take(lane):
-                        return batch
-                    if self._draining and working is None:
-                        return None
-                    self._wake[lane].wait(self._scheduler.until_deadline())
-            self._fail(late, _late())
+                    if running is None:
+                        if batch := self._table.take(lane, self._clock()):
+                            return batch
+                        if self._draining:
+                            return None
+                    deadline = self._scheduler.next_deadline()
+                    self._wakes_at[lane] = math.inf if deadline is None else deadline
+                    self._wake[lane].wait(None if deadline is None else max(0.0, deadline - self._clock()))
+                    self._wakes_at[lane] = 0.0
+                    continue
+            self._fail(late, _deadline_exceeded())
 
-    def _computed(self, lane: Lane, batch: Batch) -> Outcome:
-        """Compute a batch. Whatever goes wrong belongs to those who wait for it, and the loop goes on."""
+    def _run(self, batch: Batch, rows: Sequence[PendingRow]) -> Vectors:
+        """Run rows of a batch in one native call."""
+        start = self._clock()
+        ids, cu_seqlens = pack([row.ids for row in rows])
+        vectors = self._compute(ids, cu_seqlens, batch.cancel, batch.lane)
+        batch.seconds += self._clock() - start
+        batch.tokens += len(ids)
+        batch.runs += 1
+        return vectors
 
-        def compute(cells: Sequence[Cell]) -> Vectors:
-            start = self._clock()
-            ids, cu_seqlens = pack([cell.ids for cell in cells])
-            vectors = self._compute(ids, cu_seqlens, batch.token, lane)
-            self.counters.computed(lane, len(ids), self._clock() - start)
-            return vectors
+    def _compute_here(self, batch: Batch) -> None:
+        """Compute a batch on the submitting thread, which Ctrl-C may interrupt at any line.
 
-        try:
-            return compute_apart(compute, batch.cells)
-        except BaseException as error:
-            reason = without_panic(error)
-            if not isinstance(reason, Exception):  # Ctrl-C, on a caller's thread
-                raise
-            return Outcome(spoilt=[(batch.cells, reason)])
-
-    def _work_here(self, lane: Lane, batch: Batch, work: Work) -> None:
-        """Compute on a thread that Ctrl-C may interrupt anywhere; what came meanwhile is left to the lane's.
-
-        So is the outcome where others wait for it, too: where one thread answers them all, an interrupt after the first
-        would leave the rest unanswered for ever. No interrupt reaches the lane's thread.
+        Rows that are queued meanwhile are left to the lane's thread. So is the outcome if other requests wait for it:
+        an interrupt after the first request is resolved would leave the others pending for ever. No interrupt reaches
+        the lane's thread.
         """
         try:
-            self._give_out(lane, batch, self._computed(lane, batch), only=work)
+            self._settle(batch, bisect.compute(batch, batch.rows, self._run))
         finally:
-            with self._lock:  # a thread that wakes takes the lock before its turn of the interpreter: never for nothing
-                if self._draining or batch.outcome is not None or self._scheduler.waiting_tokens(lane):
-                    self._notify()
+            with self._lock:  # wake the lane's thread only if it has something to do
+                if self._draining or batch.outcome is not None or self._scheduler.queued_rows(batch.lane):
+                    self._wake[batch.lane].notify()
 
-    def _abandon(self, lane: Lane, work: Work) -> None:
-        """Leave to the lane's thread what this one had in work: its submit was ended by an error, or by an interrupt.
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        """Resolve the requests that a batch completes, and fail those that it fails.
 
-        That may have been at any step, so what is to be done follows from where the rows are.
+        On a submitting thread, leave that to the lane's thread if other requests wait for the batch.
+        """
+        with self._lock:
+            if self._table.batches.get(batch.lane) is not batch:  # the loop was closed, and the requests failed
+                return
+            here = batch.caller is not None and batch.outcome is None
+            if here and not self._table.concerns_only_caller(batch):
+                batch.outcome = outcome
+                return
+            complete, failures = self._table.settle(batch, outcome)
+        self.counters.computed(batch)
+        to_save: list[tuple[bytes, Vectors]] = []
+        if self._cache is not None and self._cache.persistent and outcome.vectors is not None:
+            # Copies, because a caller may write to the vectors of its result.
+            to_save = list(zip([row.key for row in outcome.rows], outcome.vectors.copy(), strict=True))
+        for pending in complete:
+            pending.resolve(self._cut)
+        for pending, error in failures:
+            self._fail([pending], _engine_closed() if isinstance(error, Cancelled) and self._closed else error)
+        if self._cache is not None and to_save:
+            self._cache.save(to_save)
+
+    def _fail(self, requests: Sequence[PendingRequest], error: Exception) -> None:
+        """Fail the requests that no other thread is settling."""
+        with self._lock:
+            unsettled = [pending for pending in requests if not pending.settled]
+            for pending in unsettled:
+                pending.settled = True
+            self._table.remove(unsettled)
+        for pending in unsettled:
+            if pending.fail(error):
+                self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
+
+    def _abandon(self, pending: PendingRequest) -> None:
+        """Clean up after a submit that an error or an interrupt ended, at whatever line.
+
+        The lane's thread settles a batch that this thread was computing, and computes rows that are queued.
         """
         while True:
             try:
                 with self._lock:
-                    lost = self._ledger.lost(lane, work, _interrupted())
-                    self._notify(lane)  # of what others wait for, too, and of rows that nobody was told of yet
-                self._fail(waiting_on(lost), _interrupted())
-                self._leave([work])
+                    lost = self._table.abandon(pending, _interrupted())
+                    self._wake[pending.request.lane].notify()
+                self._fail(waiting_requests(lost), _interrupted())
+                self._remove([pending])
                 return
-            except KeyboardInterrupt:  # once more; the first one is on its way to the caller
+            except KeyboardInterrupt:  # a second Ctrl-C: clean up all the same; the first one is already propagating
                 continue
 
-    def _give_out(self, lane: Lane, batch: Batch, outcome: Outcome, *, only: Work | None = None) -> None:
-        """Give vectors and errors to those who wait; with `only` leave that to the lane's thread where others do."""
-        vectors = outcome.stacked(self._dimensions)
-        with self._lock:
-            if self._ledger.working.get(lane) is not batch:  # closed meanwhile, and answered with that
-                return
-            if only is not None and any(each is not only for each in self._ledger.concerned(batch, outcome)):
-                batch.outcome = outcome
-                return
-            complete, failed = self._ledger.settle(lane, outcome, vectors)
-        for work in complete:
-            work.answer()
-        for failing, reason in failed:
-            self._fail([failing], _closed() if isinstance(reason, Cancelled) and self._closed else reason)
-        self._known.save(outcome.cells, vectors)
-
-    def _fail(self, works: Sequence[Work], error: Exception) -> None:
-        with self._lock:
-            mine = [work for work in works if not work.settled]
-            for work in mine:
-                work.settled = True
-        self._leave(mine)
-        for work in mine:
-            if work.fail(error):
-                self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
-
     def _fail_rest(self) -> None:
-        """No thread of the loop runs any more: what still waits will not be done."""
+        """Fail the pending requests after the threads have ended."""
         for lane in LANES:
             while True:
-                with self._lock:  # two threads may close at once, the second in less patience than the first
-                    cells = self._ledger.rest(lane)
-                if not cells:
+                with self._lock:  # another thread may be closing the loop, too
+                    rows = self._table.take_rest(lane)
+                if not rows:
                     break
-                self._fail(waiting_on(cells), _closed())
+                self._fail(waiting_requests(rows), _engine_closed())
 
 
-def _late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the request was done; give it more time, or send less at once")
+def _deadline_exceeded() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the request was done; allow more time, or send fewer inputs")
 
 
 def _interrupted() -> Cancelled:
-    return Cancelled("the thread that computed this was interrupted; ask again")
+    return Cancelled("the thread that computed this row was interrupted; send the request again")
 
 
-def _closed() -> EngineClosed:
-    return EngineClosed("the engine was closed before the request was done")
+def _engine_closed() -> EngineClosed:
+    return EngineClosed("the engine was closed before the request was done; load the model again")

@@ -1,116 +1,144 @@
-"""Packs waiting rows into batches by a budget of tokens. A plain class: no I/O, no threads, no tensors.
+"""Queues rows, shares each lane fairly between tenants, and packs batches by a token budget.
 
-Rows wait in two lanes, each with a thread that asks for its batches. Which lane computes is decided where the computing
-is, step by step and for all models at once (crates/core/src/arbiter.rs); who is next within a lane is decided here.
+The scheduler does no I/O and has no threads or tensors. Rows wait in two lanes, and the thread of a lane takes its next
+batch. Native code decides which lane computes, step by step and for all models of the process
+(crates/core/src/arbiter.rs); this module decides the order within a lane.
 
-Tenants share a lane by tokens. Each has a mark, the tokens it was given so far; the one with the lowest mark is served,
-and its mark moves on by what it got. A tenant that comes back after a pause starts at the mark being served, so that it
-gains nothing from having been away (start-time fair queueing).
+Tenants share a lane by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996) with equal
+weights. Each row has a virtual start time: the virtual time at which the tenant's previous row finished, and at least
+the lane's virtual time when the tenant's queue was last empty. A row finishes `tokens` after its start. The row with
+the least start time is next, and the lane's virtual time becomes that start time. So a tenant that was idle has no
+advantage over the others.
 """
 
 import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from embergem.types import LANES, Lane
+import msgspec
 
-Owner = TypeVar("Owner")
+from embergem.types import LANES, Lane, Request
 
 
-@dataclass(slots=True, eq=False)
-class Item(Generic[Owner]):
-    """One row: whose it is, its length, its lane, and since when it waits (seconds of the scheduler's clock)."""
+class QueuedRow(msgspec.Struct, eq=False, weakref=True, kw_only=True):
+    """A row for the scheduler, which sets all fields but `tokens`. A subclass holds the data of the row.
 
-    owner: Owner
+    Attributes:
+        tokens: Length of the row.
+        lane, tenant: The queue that the row is in.
+        queued_at: When the row entered the queue, in seconds of the scheduler's clock.
+        queued: Whether the row is in the queue.
+        deadline_group: The rows of the same deadline; None for a row without a deadline or out of the queue.
+    """
+
     tokens: int
-    lane: Lane
-    since: float
+    lane: Lane = "interactive"
     tenant: str = ""
-    due: "_Due[Owner] | None" = None
-    waiting: bool = True
+    queued_at: float = 0.0
+    queued: bool = False
+    deadline_group: "_DeadlineGroup[Any] | None" = None
 
 
-@dataclass(slots=True, eq=False)
-class _Due(Generic[Owner]):
-    """Rows that have one deadline; `left` of them wait. With none left it holds none: they would outlive their use."""
-
-    items: Sequence[Item[Owner]]
-    left: int
+RowT = TypeVar("RowT", bound=QueuedRow)
 
 
-@dataclass(slots=True, eq=False)
-class _Tenant(Generic[Owner]):
-    """Rows of one tenant in one lane, oldest first; `mark` is where its next row starts."""
+class _DeadlineGroup(msgspec.Struct, Generic[RowT], eq=False):
+    """Rows that were queued together with one deadline; `queued` counts those that are still queued.
 
-    mark: float
-    items: deque[Item[Owner]] = field(default_factory=deque)
+    `rows` is emptied when none is queued, so that an entry of the deadline heap keeps no vectors or ids in memory.
+    """
+
+    rows: Sequence[RowT]
+    queued: int
 
 
-class _Queue(Generic[Owner]):
-    """One lane."""
+class _TenantQueue(msgspec.Struct, Generic[RowT], eq=False):
+    """Queued rows of one tenant in one lane, oldest first, and the virtual start time of the first."""
+
+    start_time: float
+    rows: deque[RowT]
+
+
+class _LaneQueue(Generic[RowT]):
+    """The queue of one lane.
+
+    Attributes:
+        row_count, tokens: Number of queued rows, and their tokens.
+        tenant_tokens: Queued tokens by tenant; a tenant with none has no entry.
+    """
 
     def __init__(self) -> None:
+        self.row_count = 0
         self.tokens = 0
-        self.tokens_of: dict[str, int] = {}
-        self._tenants: dict[str, _Tenant[Owner]] = {}
-        self._order: list[tuple[float, int, _Tenant[Owner]]] = []
-        self._mark = 0.0
-        self._number = count()
+        self.tenant_tokens: dict[str, int] = {}
+        self._tenants: dict[str, _TenantQueue[RowT]] = {}
+        self._heap: list[tuple[float, int, _TenantQueue[RowT]]] = []  # of tenants with rows, by start time
+        self._virtual_time = 0.0
+        self._entry_number = count()  # breaks ties in the heap: first come, first served
 
-    def add(self, tenant: str, items: Sequence[Item[Owner]]) -> None:
-        """Put items behind those that the tenant has waiting."""
-        found = self._tenants.get(tenant)
-        if found is None:
-            found = self._tenants[tenant] = _Tenant(self._mark)
-        if not found.items:
-            found.mark = max(found.mark, self._mark)
-            heapq.heappush(self._order, (found.mark, next(self._number), found))
-        found.items.extend(items)
-        tokens = sum(item.tokens for item in items)
+    def add(self, tenant: str, rows: Sequence[RowT]) -> None:
+        """Append rows to the tenant's queue."""
+        queue = self._tenants.get(tenant)
+        if queue is None:
+            queue = self._tenants[tenant] = _TenantQueue(self._virtual_time, deque())
+        if not queue.rows:
+            queue.start_time = max(queue.start_time, self._virtual_time)
+            heapq.heappush(self._heap, (queue.start_time, next(self._entry_number), queue))
+        queue.rows.extend(rows)
+        tokens = sum(row.tokens for row in rows)
+        self.row_count += len(rows)
         self.tokens += tokens
-        self.tokens_of[tenant] = self.tokens_of.get(tenant, 0) + tokens
+        self.tenant_tokens[tenant] = self.tenant_tokens.get(tenant, 0) + tokens
 
-    def left(self, item: Item[Owner]) -> None:
-        """Note that an item does not wait any more."""
-        item.waiting = False
-        self.tokens -= item.tokens
-        if rest := self.tokens_of.get(item.tenant, 0) - item.tokens:
-            self.tokens_of[item.tenant] = rest
+    def mark_removed(self, row: RowT) -> None:
+        """Count a row as not queued. Its entry in the tenant's queue is skipped later."""
+        row.queued = False
+        self.row_count -= 1
+        self.tokens -= row.tokens
+        if rest := self.tenant_tokens.get(row.tenant, 0) - row.tokens:
+            self.tenant_tokens[row.tenant] = rest
         else:
-            self.tokens_of.pop(item.tenant, None)  # a row may have no tokens, so it may be gone already
+            self.tenant_tokens.pop(row.tenant, None)  # already gone if all other rows of the tenant have no tokens
 
-    def take(self, room: int | None) -> Item[Owner] | None:
-        """Take the next item if it fits `room` tokens (None: whatever its size)."""
-        while self._order:
-            _, _, tenant = self._order[0]
-            while tenant.items and not tenant.items[0].waiting:
-                tenant.items.popleft()
-            if not tenant.items:
-                heapq.heappop(self._order)
+    def pop_batch(self, max_tokens: int, max_rows: int | None) -> list[RowT]:
+        """Remove and return the next rows that fit, but at least one if any is queued."""
+        batch: list[RowT] = []
+        room = max_tokens
+        while self._heap and len(batch) != max_rows:
+            queue = self._heap[0][2]
+            rows = queue.rows
+            while rows and not rows[0].queued:
+                rows.popleft()
+            if not rows:
+                heapq.heappop(self._heap)
                 continue
-            if room is not None and tenant.items[0].tokens > room:
-                return None
-            item = tenant.items.popleft()
-            self.left(item)
-            self._mark = tenant.mark
-            tenant.mark += item.tokens
-            if tenant.items:
-                heapq.heapreplace(self._order, (tenant.mark, next(self._number), tenant))
+            if batch and rows[0].tokens > room:
+                break
+            row = rows.popleft()
+            self.mark_removed(row)
+            batch.append(row)
+            room -= row.tokens
+            self._virtual_time = queue.start_time
+            queue.start_time += row.tokens
+            if rows:
+                heapq.heapreplace(self._heap, (queue.start_time, next(self._entry_number), queue))
             else:
-                heapq.heappop(self._order)
-            return item
-        self._tenants.clear()  # an idle lane owes nobody
-        return None
+                heapq.heappop(self._heap)
+        if not self._heap:
+            self._tenants.clear()  # no tenant is ahead of another in an empty lane
+        return batch
 
 
-class Scheduler(Generic[Owner]):
-    """Rows that wait; `next_batch` takes as many as fit `max_batch_tokens`, and always at least one.
+class Scheduler(Generic[RowT]):
+    """The queues of both lanes, and the deadlines of the rows in them.
 
-    With `max_batch_rows` it takes no more rows than that, however short they are.
+    Args:
+        max_batch_tokens: Most tokens of a batch; a longer row is a batch of its own.
+        max_batch_rows: Most rows of a batch; None sets no limit.
+        clock: Returns seconds. Deadlines are times of this clock.
     """
 
     def __init__(
@@ -123,97 +151,98 @@ class Scheduler(Generic[Owner]):
         self.max_batch_tokens = max_batch_tokens
         self.max_batch_rows = max_batch_rows
         self._clock = clock
-        self._queues: dict[Lane, _Queue[Owner]] = {lane: _Queue() for lane in LANES}
-        self._deadlines: list[tuple[float, int, _Due[Owner]]] = []
-        self._over = 0  # entries of these that hold nothing
-        self._number = count()
+        self._lanes: dict[Lane, _LaneQueue[RowT]] = {lane: _LaneQueue() for lane in LANES}
+        self._deadlines: list[tuple[float, int, _DeadlineGroup[RowT]]] = []
+        self._empty_groups = 0  # entries of the heap `_deadlines` without queued rows
+        self._entry_number = count()
 
-    def add(
-        self,
-        rows: Sequence[tuple[Owner, int]],
-        *,
-        lane: Lane = "interactive",
-        tenant: str = "",
-        deadline: float | None = None,
-    ) -> list[Item[Owner]]:
-        """Queue rows, given as (owner, tokens), in this order; `deadline` is a time of the clock."""
+    def add(self, rows: Sequence[RowT], request: Request) -> None:
+        """Queue rows in this order, with the lane, tenant and deadline of the request."""
         now = self._clock()
-        items = [Item(owner, tokens, lane, now, tenant) for owner, tokens in rows]
-        self._queues[lane].add(tenant, items)
-        if deadline is not None and items:
-            due = _Due(items, len(items))
-            for item in items:
-                item.due = due
-            heapq.heappush(self._deadlines, (deadline, next(self._number), due))
-        return items
+        for row in rows:
+            row.lane = request.lane
+            row.tenant = request.tenant
+            row.queued_at = now
+            row.queued = True
+        self._lanes[request.lane].add(request.tenant, rows)
+        if request.deadline is not None and rows:
+            group = _DeadlineGroup(rows, len(rows))
+            for row in rows:
+                row.deadline_group = group
+            heapq.heappush(self._deadlines, (request.deadline, next(self._entry_number), group))
 
-    def excess(self, tokens: int, bound: int, *, lane: Lane, tenant: str) -> int:
-        """Tokens that must leave a lane before `tenant` may add so many; 0 when it may now.
+    def excess(self, tokens: int, bound: int, request: Request) -> int:
+        """Return how many tokens must leave the lane before the request may queue `tokens` more; 0 if it may now.
 
-        Whatever the lane has room for goes in. In a full lane each tenant that waits, or would, has an equal share of
-        `bound`, and one request if it has none waiting: who fills the lane stands in nobody's way but its own.
+        A request is accepted if the lane then has at most `bound` tokens. In a full lane each tenant with queued rows,
+        and the tenant of the request, may have an equal share of `bound`; a tenant with nothing queued may always queue
+        one request. So a tenant that fills the lane only delays its own requests.
         """
-        queue = self._queues[lane]
-        mine = queue.tokens_of.get(tenant, 0)
-        tenants = len(queue.tokens_of.keys() | {tenant})
-        if not mine or queue.tokens + tokens <= bound or (mine + tokens) * tenants <= bound:
+        lane = self._lanes[request.lane]
+        own = lane.tenant_tokens.get(request.tenant, 0)
+        if not own or lane.tokens + tokens <= bound:
             return 0
-        return min(queue.tokens + tokens - bound, (mine + tokens) * tenants - bound, mine * tenants)
+        tenants = len(lane.tenant_tokens)
+        if (own + tokens) * tenants <= bound:
+            return 0
+        return min(lane.tokens + tokens - bound, (own + tokens) * tenants - bound, own * tenants)
 
-    def drop(self, item: Item[Owner]) -> None:
-        """Forget a row; nothing happens if it does not wait any more."""
-        if item.waiting:
-            self._queues[item.lane].left(item)
-            self._settle(item)
+    def remove(self, row: RowT) -> None:
+        """Take a row out of the queue, if it is queued."""
+        if row.queued:
+            self._lanes[row.lane].mark_removed(row)
+            if row.deadline_group is not None:
+                self._leave_deadline_group(row, row.deadline_group)
 
-    def expire(self) -> list[Owner]:
-        """Drop the rows whose deadline has passed, and say whose they were."""
-        late: list[Owner] = []
+    def expire(self) -> list[RowT]:
+        """Take the rows whose deadline has passed out of the queue, and return them."""
+        expired: list[RowT] = []
+        if not self._deadlines:
+            return expired
         now = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now:
-            for item in self._deadlines[0][2].items:
-                if item.waiting:
-                    self.drop(item)
-                    late.append(item.owner)
-            self._forget_settled()
-        return late
+            for row in self._deadlines[0][2].rows:
+                if row.queued:
+                    self.remove(row)
+                    expired.append(row)
+            self._pop_empty_groups()
+        return expired
 
-    def next_batch(self, lane: Lane) -> list[Item[Owner]]:
-        """Take the next rows of a lane; empty when nothing waits there. Call `expire` first."""
-        queue = self._queues[lane]
-        batch: list[Item[Owner]] = []
-        room = self.max_batch_tokens
-        while len(batch) != self.max_batch_rows and (item := queue.take(room if batch else None)):
-            batch.append(item)
-            room -= item.tokens
-            self._settle(item)
+    def next_batch(self, lane: Lane) -> list[RowT]:
+        """Take the next batch of a lane out of the queue; an empty list if the lane is empty. Call `expire` first."""
+        batch = self._lanes[lane].pop_batch(self.max_batch_tokens, self.max_batch_rows)
+        for row in batch:
+            if row.deadline_group is not None:
+                self._leave_deadline_group(row, row.deadline_group)
         return batch
 
-    def waiting_tokens(self, lane: Lane) -> int:
-        """Tokens that wait in a lane."""
-        return self._queues[lane].tokens
+    def queued_rows(self, lane: Lane) -> int:
+        """Return the number of rows in the queue of a lane."""
+        return self._lanes[lane].row_count
 
-    def until_deadline(self) -> float | None:
-        """Seconds until the next deadline; None when there is none."""
-        self._forget_settled()
-        return max(0.0, self._deadlines[0][0] - self._clock()) if self._deadlines else None
+    def queued_tokens(self, lane: Lane) -> int:
+        """Return the number of tokens in the queue of a lane."""
+        return self._lanes[lane].tokens
 
-    def _settle(self, item: Item[Owner]) -> None:
-        """Take an item out of what has its deadline; now and then throw away the entries of which nothing is left."""
-        due, item.due = item.due, None
-        if due is None:
-            return
-        due.left -= 1
-        if not due.left:
-            due.items = ()
-            self._over += 1
-            if 2 * self._over > len(self._deadlines) + 16:
-                self._deadlines = [entry for entry in self._deadlines if entry[2].left]
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline of all queued rows, as a time of the clock; None if no row has one."""
+        self._pop_empty_groups()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def _leave_deadline_group(self, row: RowT, group: _DeadlineGroup[RowT]) -> None:
+        """Take a row out of its group. When too many groups are empty, remove their entries from the heap."""
+        row.deadline_group = None
+        group.queued -= 1
+        if group.queued == 0:
+            group.rows = ()
+            self._empty_groups += 1
+            if 2 * self._empty_groups > len(self._deadlines) + 16:
+                self._deadlines = [entry for entry in self._deadlines if entry[2].queued]
                 heapq.heapify(self._deadlines)
-                self._over = 0
+                self._empty_groups = 0
 
-    def _forget_settled(self) -> None:
-        """Nobody need wake for a deadline that nothing waits for."""
-        while self._deadlines and not self._deadlines[0][2].left:
+    def _pop_empty_groups(self) -> None:
+        """Remove empty groups from the front of the heap, so that a thread does not wake up for them."""
+        while self._deadlines and not self._deadlines[0][2].queued:
             heapq.heappop(self._deadlines)
-            self._over -= 1
+            self._empty_groups -= 1

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from embergem._native import CancelToken
+from embergem.engine.bisect import Batch
+from embergem.engine.pending import PendingRequest
 from embergem.types import LANES, Ids, Lane, Vectors
 
 Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
@@ -73,39 +75,36 @@ class Counters:
         self._lock = threading.Lock()
         self._stats = Stats()
 
-    def accepted(self, rows: int, tokens: int, truncated: int) -> None:
-        """Count one accepted request."""
+    def accepted(self, pending: PendingRequest, tokens: int, *, cached: bool) -> None:
+        """Count an accepted request; `cached` says whether its rows were looked up in a cache."""
+        rows = pending.rows
         with self._lock:
-            self._stats.requests += 1
-            self._stats.rows += rows
-            self._stats.tokens += tokens
-            self._stats.truncated += truncated
+            stats = self._stats
+            stats.requests += 1
+            stats.rows += len(rows)
+            stats.tokens += tokens
+            stats.truncated += sum(row.length > len(row.ids) for row in rows)
+            if cached:
+                stats.cache_hits += len(pending.cached)
+                stats.cache_misses += len(rows) - len(pending.cached)
 
     def failed(self, code: str) -> None:
         """Count one request that was refused or failed, by its error code."""
         with self._lock:
             self._stats.errors[code] = self._stats.errors.get(code, 0) + 1
 
-    def looked_up(self, hits: int, misses: int) -> None:
-        """Count rows that were looked up in the cache."""
+    def computed(self, batch: Batch) -> None:
+        """Count a batch and the queue times of its rows, and update the rate of its lane."""
         with self._lock:
-            self._stats.cache_hits += hits
-            self._stats.cache_misses += misses
-
-    def left_queue(self, lane: Lane, rows: int, seconds: float) -> None:
-        """Count rows that left the queue; `seconds` is the sum of their queue times."""
-        with self._lock:
-            self._stats.queue_rows[lane] += rows
-            self._stats.queue_seconds[lane] += seconds
-
-    def computed(self, lane: Lane, tokens: int, seconds: float) -> None:
-        """Count one batch, and update the rate of its lane."""
-        with self._lock:
-            self._stats.batches += 1
-            self._stats.computed_tokens += tokens
-            self._stats.compute_seconds[lane] += seconds
-            rate, average = tokens / max(seconds, 1e-9), self._stats.tokens_per_second[lane]
-            self._stats.tokens_per_second[lane] = rate if average == 0 else average + 0.1 * (rate - average)
+            stats, lane = self._stats, batch.lane
+            stats.queue_rows[lane] += len(batch.rows)
+            stats.queue_seconds[lane] += sum(batch.started_at - row.queued_at for row in batch.rows)
+            stats.batches += batch.runs
+            stats.computed_tokens += batch.tokens
+            stats.compute_seconds[lane] += batch.seconds
+            if batch.runs:
+                rate, average = batch.tokens / max(batch.seconds, 1e-9), stats.tokens_per_second[lane]
+                stats.tokens_per_second[lane] = rate if average == 0 else average + 0.1 * (rate - average)
 
     def rate(self, lane: Lane) -> float:
         """Return the moving average of a lane's tokens per second; 0 before its first batch."""

@@ -26,6 +26,10 @@ class VectorCache:
 
     Thread-safe. Several engines may share one cache, and several processes one file.
 
+    Attributes:
+        max_bytes: The limit of memory.
+        persistent: Whether there is a file.
+
     Raises:
         UnsupportedOption: The file cannot be used.
 
@@ -34,12 +38,13 @@ class VectorCache:
         >>> from embergem.engine.vector_cache import VectorCache
         >>> cache = VectorCache(max_bytes=2**20)
         >>> cache.put([(b"a key", np.ones(3, dtype=np.float32))])
-        >>> cache.get(b"a key")
-        array([1., 1., 1.], dtype=float32)
+        >>> cache.get([b"a key", b"another"])
+        {b'a key': array([1., 1., 1.], dtype=float32)}
     """
 
     def __init__(self, max_bytes: int, path: Path | None = None, *, max_disk_bytes: int = DISK_BYTES) -> None:
         self.max_bytes = max_bytes
+        self.persistent = path is not None
         self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self._used = 0
@@ -53,22 +58,25 @@ class VectorCache:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, key: bytes) -> Vectors | None:
-        """Return the vector `(dimensions,)` of `key` if memory has it. The caller must not write to it."""
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        """Return the vectors `(dimensions,)` of those keys that memory has. The caller must not write to them."""
+        found: dict[bytes, Vectors] = {}
         with self._lock:
-            vector = self._vectors.get(key)
-            if vector is not None:
-                self._vectors.move_to_end(key)
-            return vector
-
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        """Return the vectors that memory or the file has. May read the file. The caller must not write to them."""
-        found = {key: vector for key in keys if (vector := self.get(key)) is not None}
-        if self._disk is not None and (missing := [key for key in dict.fromkeys(keys) if key not in found]):
-            from_disk = self._disk.get(missing)
-            self.put(from_disk.items())
-            found |= from_disk
+            for key in keys:
+                vector = self._vectors.get(key)
+                if vector is not None:
+                    self._vectors.move_to_end(key)
+                    found[key] = vector
         return found
+
+    def load(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        """Read from the file, and put into memory, the vectors of those keys that memory does not have; return them."""
+        if self._disk is None:
+            return {}
+        missing = [key for key in dict.fromkeys(keys) if key not in self._vectors]
+        loaded = self._disk.get(missing) if missing else {}
+        self.put(loaded.items())
+        return loaded
 
     def put(self, entries: Iterable[tuple[bytes, Vectors]]) -> None:
         """Copy vectors into memory, and evict the least recently used entries if the cache is too large then."""

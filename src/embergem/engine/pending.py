@@ -1,0 +1,116 @@
+"""What requests wait for: `PendingRequest`, the future of a request, and `PendingRow`, a row without a vector yet."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from embergem.engine.scheduler import QueuedRow
+from embergem.errors import without_panic
+from embergem.types import Ids, Request, Result, Row, Vectors
+
+Cut = Callable[[Vectors, int], Vectors]
+"""Cuts vectors `(rows, full size)` to `(rows, dimensions)`; see `Request.dimensions`."""
+
+
+_NO_VECTORS: Vectors = np.empty((0, 0), dtype=np.float32)
+
+
+class PendingRequest(Future[Result]):
+    """A request, and the future that its caller holds. The fields are read and written under the loop's lock.
+
+    Attributes:
+        request: The request.
+        rows: Its tokenized inputs.
+        vectors: Vectors of the rows, shape `(rows, full size)`, filled as they come; an empty array before the first.
+        missing: Number of rows without a vector.
+        cached: Indices of the rows whose vectors came from the cache.
+        awaited: Rows that the request waits for, those of other requests included; empty once it is resolved.
+        settled: A thread is about to set the result or the error, so no other thread may.
+        engine: The engine, which is closed when it is garbage-collected and so must live as long as the future.
+    """
+
+    def __init__(
+        self, request: Request, rows: Sequence[Row], on_cancel: "Callable[[Sequence[PendingRequest]], None]"
+    ) -> None:
+        super().__init__()
+        self.request = request
+        self.rows = rows
+        self.vectors = _NO_VECTORS
+        self.missing = len(rows)
+        self.cached: list[int] = []
+        self.awaited: Sequence[PendingRow] = ()
+        self.settled = False
+        self.engine: object = None
+        self._on_cancel = on_cancel
+
+    def cancel(self) -> bool:
+        """Cancel the request and take its rows out of the queue; return False if it is resolved already."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._on_cancel([self])
+        return cancelled
+
+    def fill(self, vectors: Vectors, indices: Sequence[int], sources: Sequence[int]) -> bool:
+        """Copy the vectors `sources` of a batch to the rows `indices`; return whether the request has all vectors now.
+
+        The request is settled then, and the caller has to resolve it.
+        """
+        if len(indices) == len(self.rows) == len(vectors) and indices == sources:
+            self.vectors = vectors  # the batch is this request, so nothing has to be copied
+        else:
+            if self.vectors is _NO_VECTORS:
+                self.vectors = np.empty((len(self.rows), vectors.shape[1]), dtype=np.float32)
+            self.vectors[indices] = vectors[sources]
+        self.missing -= len(indices)
+        if self.missing or self.settled:
+            return False
+        self.settled = True
+        return True
+
+    def resolve(self, cut: Cut) -> None:
+        """Set the result, once `missing` is 0.
+
+        Do not call this under a lock, because the callbacks of the future run here.
+        """
+        self.awaited = ()
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            dimensions = self.request.dimensions
+            vectors = self.vectors if dimensions is None else cut(self.vectors, dimensions)
+            result = Result(vectors, self.rows, self.cached)
+        except BaseException as error:
+            reason = without_panic(error)
+            self.set_exception(reason)
+            if not isinstance(reason, Exception):  # KeyboardInterrupt on a caller's thread
+                raise
+        else:
+            self.set_result(result)
+
+    def fail(self, error: Exception) -> bool:
+        """Set the error; return False if the request is resolved or cancelled. Do not call this under a lock."""
+        self.awaited = ()
+        if self.done() or not self.set_running_or_notify_cancel():
+            return False
+        self.set_exception(error)
+        return True
+
+
+class PendingRow(QueuedRow, eq=False, kw_only=True):
+    """A row that is queued or being computed.
+
+    Attributes:
+        ids: Its token ids.
+        key: Its key in the vector cache; empty without a cache, and then no other request can wait for the row.
+        waiters: Requests that wait for the row, each with the index of the row among the inputs of the request.
+    """
+
+    ids: Ids
+    key: bytes
+    waiters: list[tuple[PendingRequest, int]]
+
+
+def waiting_requests(rows: Iterable[PendingRow]) -> list[PendingRequest]:
+    """Return the requests that wait for any of the rows, each once."""
+    return list(dict.fromkeys(request for row in rows for request, _ in row.waiters))
