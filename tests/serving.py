@@ -4,10 +4,10 @@ import threading
 from contextlib import contextmanager
 
 from embergem.config import Settings
-from embergem.server.api_keys import KeyRing
-from embergem.server.build import make_service
-from embergem.server.run import bind, server
-from embergem.server.state import Service
+from embergem.server.api_keys import KeyStore
+from embergem.server.build import build_state
+from embergem.server.run import bind, make_server
+from embergem.server.state import ServerState
 
 QUIET = Settings(log_level="critical", access_log="off")
 
@@ -15,14 +15,14 @@ QUIET = Settings(log_level="critical", access_log="off")
 @contextmanager
 def running(registry, settings=QUIET, keys=()):
     """Serve loaded models; yields the address."""
-    with serving(Service(registry, settings, KeyRing(keys))) as address:
+    with serving(ServerState(registry, settings, KeyStore(keys))) as address:
         yield address
 
 
 @contextmanager
 def configured(*entries, settings=QUIET, keys=()):
     """Serve the models of a configuration; yields the address and the registry."""
-    service = make_service(settings, entries, keys)
+    service = build_state(settings, entries, keys)
     try:
         with serving(service) as address:
             yield address, service.registry
@@ -34,7 +34,7 @@ def configured(*entries, settings=QUIET, keys=()):
 def serving(service):
     """Serve a service; yields the address."""
     with bind("127.0.0.1", 0) as listener:
-        made = server(service)
+        made = make_server(service)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         while not made.started and thread.is_alive():

@@ -46,7 +46,6 @@ CONVENTIONAL = {
 """File names that several packages may use, each with what it means in all of them."""
 
 KNOWN_CYCLES = {
-    ("embergem.server.operations", "embergem.server.pages"),
     ("embergem.cli.embed", "embergem.cli.app"),
 }
 """Imports that close a cycle and are still to be removed, as pairs (importer, imported). Only remove from it."""
@@ -72,17 +71,6 @@ KNOWN_SMALL = {
     "registry/names.py",
     "sdk/off_loop.py",
     "sdk/progress.py",
-    "server/app.py",
-    "server/descriptors.py",
-    "server/encode.py",
-    "server/local.py",
-    "server/operations.py",
-    "server/routes/chat.py",
-    "server/routes/health.py",
-    "server/routes/models.py",
-    "server/routes/tokenize.py",
-    "server/state.py",
-    "server/wire.py",
     "tasks.py",
 }
 """Modules under 60 lines that do not say yet why they are separate. Only remove from it."""

@@ -49,7 +49,7 @@ def test_every_error_in_the_table_exists_and_every_operation_is_described():
     page = (DOCS / "http.md").read_text()
     for code in re.findall(r"^\| \d{3} \| `(\w+)` \|", page, re.MULTILINE):
         assert f'"{code}"' in source, code
-    from embergem.server.operations import OPERATIONS
+    from embergem.server.app import OPERATIONS
 
     for operation in OPERATIONS:
         name = operation.path.split("/{")[0].rsplit("/", 1)[1]

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embergem.engine import Request
-from embergem.errors import Cancelled, InvalidRequest
+from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 from embergem.protocol import EmbeddingsRequest
-from embergem.server.decode import MOST_FIELDS, parse, texts_or_ids
-from embergem.server.wait import result_of, submit
+from embergem.server.decode import MAX_FIELDS, decode_body, decode_input
+from embergem.server.wait import compute
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{" + b",".join(b'"f%d":0' % number for number in range(MOST_FIELDS + 1)) + b"}", "more than 100 fields"),
+        (b"{" + b",".join(b'"f%d":0' % number for number in range(MAX_FIELDS + 1)) + b"}", "more than 100 fields"),
         (b'{"input": "a"' + b',"f":0' * 1_000_000 + b"}", "more than 100 fields"),
         (b'{"input": [' + b"[]," * 1_000_000 + b"[]]}", "more than 8 entries"),
         (b'{"input": [' + b'"ab",' * 1_000_000 + b'"a"]}', "more than 8 entries"),
@@ -35,7 +35,7 @@ def test_nothing_is_built_before_it_is_known_how_much(content, words):
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest, match=words):
-            texts_or_ids(parse(content, EmbeddingsRequest)[0].input, 8)
+            decode_input(decode_body(content, EmbeddingsRequest)[0].input, 8)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + 100_000
     finally:
         tracemalloc.stop()
@@ -53,8 +53,8 @@ FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "in
 @given(st.binary(max_size=60) | st.dictionaries(FIELDS, JSON, max_size=6).map(lambda body: json.dumps(body).encode()))
 def test_any_body_is_read_or_refused(body):
     try:
-        request, _ = parse(body, EmbeddingsRequest)
-        texts, ids = texts_or_ids(request.input, 9)
+        request, _ = decode_body(body, EmbeddingsRequest)
+        texts, ids = decode_input(request.input, 9)
     except InvalidRequest:
         return
     assert (texts is None) != (ids is None)
@@ -70,25 +70,53 @@ def test_any_body_is_answered_and_never_with_a_fault_of_ours(http, body):
     assert found.status_code in (200, 400, 404), (body, found.text)
 
 
-def test_nothing_is_computed_for_who_has_gone(registry):
-    """A client that hangs up while it waits: its work is cancelled."""
+class StubEngine:
+    """Returns what `submit` returns, in place of an engine."""
 
-    class Gone:
+    def __init__(self, submit):
+        self.submit = submit
+
+
+def test_work_is_cancelled_when_the_client_disconnects():
+    class Disconnected:
         async def receive(self):
             return {"type": "http.disconnect"}
 
     work = Future()
+    request = Request(texts=["a"], deadline=time.monotonic() + 60)
     with pytest.raises(Cancelled):
-        asyncio.run(result_of(Gone(), work, time.monotonic() + 60))
+        asyncio.run(compute(Disconnected(), StubEngine(lambda _: work), request))
     assert work.cancelled()
 
 
-@pytest.mark.parametrize("titles", [None, ["T", None], ["T" * 4096, None]])
-def test_what_takes_long_to_tokenize_is_tokenized_beside_the_event_loop(titles):
-    class Engine:
-        def submit(self, request):
-            return threading.current_thread()
+def test_work_is_cancelled_at_the_deadline():
+    class Connected:
+        async def receive(self):
+            await asyncio.Event().wait()
 
-    request = Request(texts=["a", "b"], titles=titles)
-    beside = asyncio.run(submit(Engine(), request)) is not threading.current_thread()
-    assert beside == (titles is not None and titles[0] != "T")
+    for seconds in (0.001, 0.02):  # before and after the connection is watched
+        work = Future()
+        request = Request(texts=["a"], deadline=time.monotonic() + seconds)
+        with pytest.raises(DeadlineExceeded):
+            asyncio.run(compute(Connected(), StubEngine(lambda _, work=work: work), request))
+        assert work.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("texts", "titles", "other_thread"),
+    [
+        (["a", "b"], None, False),
+        (["a", "b"], ["T", None], False),
+        (["a", "b"], ["T" * 4096, None], True),
+        (["a" * 4096], None, True),
+        (["a"] * 17, None, True),
+    ],
+)
+def test_long_texts_are_tokenized_on_another_thread(texts, titles, other_thread):
+    def submit(request):
+        work = Future()
+        work.set_result(threading.current_thread())
+        return work
+
+    thread = asyncio.run(compute(None, StubEngine(submit), Request(texts=texts, titles=titles)))
+    assert (thread is not threading.current_thread()) == other_thread

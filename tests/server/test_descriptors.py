@@ -2,7 +2,7 @@
 
 import pytest
 
-from embergem.server.descriptors import OTHERS, allow_connections
+from embergem.server.connections import OTHER_DESCRIPTORS, raise_descriptor_limit
 
 resource = pytest.importorskip("resource", reason="this system has no limits of this kind")
 
@@ -10,9 +10,9 @@ resource = pytest.importorskip("resource", reason="this system has no limits of 
 @pytest.mark.parametrize(
     ("limits", "set_to", "words"),
     [
-        ((1024, 1_000_000), (5000 + OTHERS, 1_000_000), ""),
-        ((1024, 2048), (2048, 2048), "may open 2048 files"),
-        ((1024, resource.RLIM_INFINITY), (5000 + OTHERS, resource.RLIM_INFINITY), ""),
+        ((1024, 1_000_000), (5000 + OTHER_DESCRIPTORS, 1_000_000), ""),
+        ((1024, 2048), (2048, 2048), "may open only 2048 files"),
+        ((1024, resource.RLIM_INFINITY), (5000 + OTHER_DESCRIPTORS, resource.RLIM_INFINITY), ""),
         ((100_000, 100_000), None, ""),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, ""),
     ],
@@ -21,7 +21,7 @@ def test_the_soft_limit_is_raised_as_far_as_it_must_and_can_be(monkeypatch, capl
     done = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, given: done.append(given))
-    allow_connections(5000)
+    raise_descriptor_limit(5000)
     assert done == ([set_to] if set_to else [])
     assert words in caplog.text
     assert bool(caplog.text) == bool(words)
@@ -33,6 +33,6 @@ def test_a_system_that_refuses_is_told_about(monkeypatch, caplog):
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1_000_000))
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    allow_connections(5000)
+    raise_descriptor_limit(5000)
     assert "stays at 1024: not allowed" in caplog.text
-    assert f"to {5000 + OTHERS}, or lower max_connections" in caplog.text
+    assert f"to {5000 + OTHER_DESCRIPTORS}, or lower max_connections" in caplog.text

@@ -162,7 +162,7 @@ def test_health_and_ready(http):
         ({"input": ["a"] * 2049}, 400, "invalid_request", "input", "more than 2048"),
         ({"input": {"a": 5}}, 400, "invalid_request", "input", "a list of strings"),
         ({"input": [[5], [True]]}, 400, "invalid_request", "input", r"input\[1\]\[0\] is true"),
-        ({"input": "a", "dimension": 64}, 400, "invalid_request", "dimension", "did you mean 'dimensions'"),
+        ({"input": "a", "dimension": 64}, 400, "invalid_request", "dimension", "Did you mean 'dimensions'"),
     ],
 )
 def test_bad_requests_name_the_value_and_the_way_out(http, body, status, code, param, words):

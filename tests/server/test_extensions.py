@@ -12,9 +12,9 @@ from serving import running
 
 from embergem.config import Settings
 from embergem.sdk.outputs import shape
+from embergem.server.encode import encode_vectors
 from embergem.server.routes import embeddings
-from embergem.server.routes.embeddings import written
-from embergem.server.wire import encode
+from embergem.server.routes.embeddings import encode_response
 
 TEXTS = ["What is graphene?", "a", ""]
 QUERY = "task: search result | query: {content}"
@@ -76,10 +76,10 @@ def test_a_model_name_carries_a_task(http, embedder):
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({"model": "default:sing"}, 404, "which is no task; its tasks are: classification"),
+        ({"model": "default:sing"}, 404, "The tasks of the model are: classification"),
         ({"model": "bert_mean:query"}, 404, "has no tasks"),
         ({"model": "nobody:query"}, 404, "'nobody:query' is not served here"),
-        ({"model": "default:query", "task": "document"}, 400, "'query' and the field for 'document'"),
+        ({"model": "default:query", "task": "document"}, 400, "'query' and the field `task` for 'document'"),
         ({"model": "default:query", "prompt": "x"}, 400, "not both"),
         ({"model": "default:query", "input": [5, 6]}, 400, "check_embedding_ctx_length=False"),
     ],
@@ -100,7 +100,7 @@ def test_foreign_ids_are_told(http):
     refused = http.post("/v1/embeddings", json={"input": [9906, 1917]}).json()["error"]
     assert "tiktoken" in refused["message"]
     assert "tiktoken" not in http.post("/v1/embeddings", json={"input": [10**9]}).json()["error"]["message"]
-    assert "no row of ids begins with 2" in post(http, input=[[7, 8], [9]]).headers["x-embergem-warning"]
+    assert "No row of token ids begins with 2" in post(http, input=[[7, 8], [9]]).headers["x-embergem-warning"]
     assert "x-embergem-warning" not in post(http, input=[[2, 8, 1], [9]]).headers
 
 
@@ -127,11 +127,11 @@ def test_a_large_answer_is_written_beside_the_event_loop(http, monkeypatch):
 
     def watched(body, result):
         threads.append(threading.current_thread())
-        return written(body, result)
+        return encode_response(body, result)
 
-    monkeypatch.setattr(embeddings, "written", watched)
+    monkeypatch.setattr(embeddings, "encode_response", watched)
     small = post(http)
-    monkeypatch.setattr(embeddings, "MANY", 96)
+    monkeypatch.setattr(embeddings, "LARGE_RESPONSE", 96)
     assert post(http).json()["data"] == small.json()["data"]
     loop, beside = threads
     assert loop is not beside
@@ -163,12 +163,12 @@ def test_smaller_answers(http, embedder, dtype, kind):
 
 def test_int8_keeps_cosines(embedder):
     exact = embedder.embed(TEXTS)
-    small = np.array(encode(exact, "int8", "float"), dtype=np.float64)
+    small = np.array(encode_vectors(exact, "int8", "float"), dtype=np.float64)
     cosines = np.sum(small * exact, axis=1) / np.linalg.norm(small, axis=1) / np.linalg.norm(exact, axis=1)
     assert cosines.min() > 0.9999
-    assert encode(np.zeros((1, 3), np.float32), "int8", "float") == [[0, 0, 0]]
+    assert encode_vectors(np.zeros((1, 3), np.float32), "int8", "float") == [[0, 0, 0]]
 
 
 def test_float16_refuses_what_it_has_no_room_for():
-    with pytest.raises(ValueError, match="float16 ends at 65504"):
-        encode(np.array([[1e6]], np.float32), "float16", "float")
+    with pytest.raises(ValueError, match="largest float16 is 65504"):
+        encode_vectors(np.array([[1e6]], np.float32), "float16", "float")

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from embergem.config import Settings
 from embergem.server import body, connections, run
-from embergem.server.state import Service
+from embergem.server.state import ServerState
 
 QUIET = {"log_level": "critical", "access_log": "off"}
 QUICK = Settings(**QUIET, receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
@@ -295,8 +295,8 @@ class Heard(logging.Handler):
 
 
 def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch):
-    monkeypatch.setattr(connections, "STALLED", 0.3)
-    heard = Heard("has read nothing")
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.3)
+    heard = Heard("has not read its response")
     monkeypatch.setattr(connections.log, "handlers", [heard])
     content = json.dumps({"input": ["a"] * 2048}).encode()
     request = HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content
@@ -309,8 +309,8 @@ def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch)
 
 def test_the_bodies_in_memory_have_a_limit_together(parser, registry, monkeypatch):
     """What is counted is beyond the first 64 KiB of each, so a small request passes beside the large ones."""
-    monkeypatch.setattr(body, "AT_ONCE", 1)
-    service = Service(registry, Settings(**QUIET, max_body=1 << 17))
+    monkeypatch.setattr(body, "LARGE_BODIES", 1)
+    service = ServerState(registry, Settings(**QUIET, max_body=1 << 17))
     whole = HEAD + b"Content-Length: 131072\r\n\r\n" + b" " * 131072
 
     def until(held):

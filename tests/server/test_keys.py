@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from embergem.cli.app import app
 from embergem.config import Key, Settings, read_keys
-from embergem.server.api_keys import KeyRing, Unauthorized, hash_key, new_key
-from embergem.server.build import warn_of_tasks
-from embergem.server.rate_limit import Limiter, RateLimited
-from embergem.server.run import reread
-from embergem.server.state import Service
+from embergem.server.api_keys import KeyStore, Unauthorized, hash_key, new_key
+from embergem.server.build import warn_unknown_tasks
+from embergem.server.rate_limit import RateLimited, RateLimiter
+from embergem.server.run import reload_keys
+from embergem.server.state import ServerState
 
 QUIET = Settings(log_level="error", access_log="off")
 
@@ -69,17 +69,17 @@ def test_the_official_client_raises_its_own_classes(guarded):
 
 
 def test_the_ring_finds_keys_by_their_hash():
-    ring = KeyRing([key("a", "one"), key("b", "two")])
+    ring = KeyStore([key("a", "one"), key("b", "two")])
     assert ring.identify({"authorization": "Bearer two"}).name == "b"
     assert ring.identify({"authorization": "bearer  one "}).name == "a"
     for headers in ({}, {"authorization": "Basic one"}, {"authorization": "Bearer " + hash_key("one")}):
         with pytest.raises(Unauthorized):
             ring.identify(headers)
-    assert KeyRing().identify({"authorization": "Bearer EMPTY"}) is None
+    assert KeyStore().identify({"authorization": "Bearer EMPTY"}) is None
 
 
 def test_a_server_that_had_keys_is_never_open_again():
-    ring = KeyRing()
+    ring = KeyStore()
     assert ring.open
     ring.replace([key()])
     ring.replace([])
@@ -91,21 +91,23 @@ def test_a_server_that_had_keys_is_never_open_again():
 @pytest.mark.parametrize("content", ["[[keys]\n", "", "keys = []\n"])
 def test_keys_that_cannot_be_read_again_stay(caplog, tmp_path, registry, content):
     """A file that is being written is empty for a moment; that must not open the server."""
-    service = Service(registry, QUIET, KeyRing([key()]))
+    service = ServerState(registry, QUIET, KeyStore([key()]))
     (tmp_path / "keys.toml").write_text(content)
     with caplog.at_level(logging.ERROR):
-        reread(service, lambda: read_keys(tmp_path / "keys.toml"))
-    assert "stay as they were" in caplog.text
+        reload_keys(service, lambda: read_keys(tmp_path / "keys.toml"))
+    assert "previous keys stay in force" in caplog.text
     assert service.keys.identify({"x-api-key": "s3cret"}).name == "search"
     with pytest.raises(Unauthorized):
         service.keys.identify({})
 
 
 def test_a_default_task_that_no_model_has_is_logged(caplog, registry):
-    keys = KeyRing([key("a", task="qurey"), key("b", task="query")])
+    keys = KeyStore([key("a", task="qurey"), key("b", task="query")])
     with caplog.at_level(logging.WARNING):
-        warn_of_tasks(Service(registry, Settings(task="documnet"), keys))
-    assert [re.search("default task '(.*?)'.*there is: .*query", record.message)[1] for record in caplog.records] == [
+        warn_unknown_tasks(ServerState(registry, Settings(task="documnet"), keys))
+    assert [
+        re.search("default task '(.*?)'.*The known tasks are: .*query", record.message)[1] for record in caplog.records
+    ] == [
         "documnet",
         "qurey",
     ]
@@ -120,55 +122,55 @@ class Clock:
 
 def test_requests_a_minute():
     clock = Clock()
-    limiter, limited = Limiter(clock), key(requests_per_minute=2)
+    limiter, limited = RateLimiter(clock), key(requests_per_minute=2)
     for _ in range(2):
-        limiter.begin(limited)
-        limiter.end(limited)
+        limiter.acquire(limited)
+        limiter.release(limited)
     with pytest.raises(RateLimited) as refused:
-        limiter.begin(limited)
+        limiter.acquire(limited)
     assert refused.value.retry_after == pytest.approx(30)
     clock.now = 30.001
-    limiter.begin(limited)
+    limiter.acquire(limited)
 
 
 def test_tokens_a_minute_are_a_debt():
     clock = Clock()
-    limiter, limited = Limiter(clock), key(tokens_per_minute=60)
-    limiter.begin(limited)
+    limiter, limited = RateLimiter(clock), key(tokens_per_minute=60)
+    limiter.acquire(limited)
     limiter.charge(limited, 90)
     with pytest.raises(RateLimited) as refused:
-        limiter.begin(limited)
+        limiter.acquire(limited)
     assert refused.value.retry_after == pytest.approx(30)
     clock.now = 30
-    limiter.begin(limited)
+    limiter.acquire(limited)
 
 
 def test_of_requests_at_once_one_overdraws_the_minute():
-    limiter, limited = Limiter(Clock()), key(tokens_per_minute=60)
+    limiter, limited = RateLimiter(Clock()), key(tokens_per_minute=60)
     for _ in range(5):
-        limiter.begin(limited)
+        limiter.acquire(limited)
     limiter.charge(limited, 90)
     for _ in range(4):
-        with pytest.raises(RateLimited, match="60 tokens a minute; ask again in 30 s"):
+        with pytest.raises(RateLimited, match=r"60 tokens a minute\. Try again in 30 s"):
             limiter.charge(limited, 1)
 
 
 def test_requests_at_once_and_limits_that_change():
-    limiter = Limiter(Clock())
-    limiter.begin(key(concurrency=1))
+    limiter = RateLimiter(Clock())
+    limiter.acquire(key(concurrency=1))
     with pytest.raises(RateLimited, match="1 requests running"):
-        limiter.begin(key(concurrency=1))
-    limiter.begin(key(concurrency=2, requests_per_minute=9))
-    limiter.end(key(concurrency=2))
-    limiter.end(key(concurrency=2))
-    limiter.begin(key(concurrency=1))
+        limiter.acquire(key(concurrency=1))
+    limiter.acquire(key(concurrency=2, requests_per_minute=9))
+    limiter.release(key(concurrency=2))
+    limiter.release(key(concurrency=2))
+    limiter.acquire(key(concurrency=1))
 
 
 @pytest.fixture
 def spending(registry):
     """A server whose key has ten tokens a minute, on a clock that stands still; yields its address and service."""
-    keys = KeyRing([key("spender", "spender", tokens_per_minute=10)])
-    service = Service(registry, QUIET, keys, limiter=Limiter(Clock()))
+    keys = KeyStore([key("spender", "spender", tokens_per_minute=10)])
+    service = ServerState(registry, QUIET, keys, limiter=RateLimiter(Clock()))
     with serving(service) as address:
         yield address, service.limiter._accounts
 

@@ -21,8 +21,8 @@ from embergem.errors import InvalidTask, Overloaded, UnsupportedModel
 from embergem.options import LoadOptions
 from embergem.registry import DEFAULT
 from embergem.server.api_keys import Forbidden, hash_key
-from embergem.server.build import make_service, spec
-from embergem.server.local import require_local
+from embergem.server.auth import require_local
+from embergem.server.build import build_state, model_spec
 
 GEMMA = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")), aliases=("g",), task="query")
 BERT = EmbeddingEntry(name="bert", options=LoadOptions(model=str(DATA / "bert_mean")), lazy=True)
@@ -180,10 +180,10 @@ def test_a_server_that_others_reach_has_no_admin_without_keys():
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ({"origin": "https://app.example"}, "a page of 'https://app.example'"),  # which CORS lets ask, here
-        ({"origin": "null"}, "a page of 'null'"),
-        ({"host": "rebound.example:80"}, "asked as 'rebound.example:80'"),
-        ({"host": "localhost.evil.example"}, "asked as"),
+        ({"origin": "https://app.example"}, "a web page of 'https://app.example'"),  # which CORS lets ask, here
+        ({"origin": "null"}, "a web page of 'null'"),
+        ({"host": "rebound.example:80"}, "Host header is 'rebound.example:80'"),
+        ({"host": "localhost.evil.example"}, "the Host header is"),
         ({"x-forwarded-for": "203.0.113.5"}, "through a proxy"),
     ],
 )
@@ -204,34 +204,34 @@ def test_an_admin_without_a_key_is_asked_from_this_machine():
 
     for peer, host in (("127.0.0.1", "localhost:1234"), ("::1", "[::1]:1234"), ("127.0.0.1", "127.0.0.1")):
         require_local(asked(peer, host), "127.0.0.1")
-    with pytest.raises(Forbidden, match=r"asked from 192\.0\.2\.7"):
+    with pytest.raises(Forbidden, match=r"comes from 192\.0\.2\.7"):
         require_local(asked("192.0.2.7"), "127.0.0.1")
 
 
 def test_a_model_of_another_family_than_declared_is_refused():
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=GEMMA.options.model, arch="qwen3"))
     with pytest.raises(UnsupportedModel, match="is of the family 'gemma3_text', not qwen3"):
-        spec(entry, QUIET, None).load()
+        model_spec(entry, QUIET, None).load()
 
 
 @pytest.mark.parametrize(("model", "arch"), [("xlm_roberta", "roberta"), ("nomic_bert", "nomicbert")])
 def test_a_family_goes_by_each_of_its_names(model, arch):
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model), arch=arch))
-    spec(entry, QUIET, None).load().close()
+    model_spec(entry, QUIET, None).load().close()
 
 
 @pytest.mark.parametrize(("model", "words"), [("gemma3_text", 'no task "qurey". It has: .*query'), ("bert_mean", "")])
 def test_a_model_whose_own_task_it_does_not_have_is_not_served_without_it(model, words):
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model)), task="qurey")
-    with pytest.raises(InvalidTask, match=f"configuration says task = 'qurey', but this model .*{words}"):
-        spec(entry, QUIET, None).load()
+    with pytest.raises(InvalidTask, match=f"says task = 'qurey', but this model .*{words}"):
+        model_spec(entry, QUIET, None).load()
 
 
 def test_another_tokenizer_is_used():
     entry = EmbeddingEntry(
         name="x", options=LoadOptions(model=GEMMA.options.model, tokenizer=str(DATA / "bert_mean" / "tokenizer.json"))
     )
-    with spec(entry, QUIET, None).load() as other, spec(GEMMA, QUIET, None).load() as own:
+    with model_spec(entry, QUIET, None).load() as other, model_spec(GEMMA, QUIET, None).load() as own:
         different, same = (engine.prepare(Request(texts=["graphene"]))[0].ids for engine in (other, own))
         assert not np.array_equal(different, same)
         assert other.fingerprint != own.fingerprint
@@ -266,9 +266,9 @@ def test_a_full_queue_says_when_to_come_back(models, monkeypatch):
 
 
 def test_the_default_can_be_named():
-    service = make_service(Settings(default_model="bert"), (GEMMA, BERT), ())
-    assert (service.registry.default, service.canonical("default")) == ("bert", "bert")
-    assert service.known()[:3] == ["default", "gemma", "bert"]
+    service = build_state(Settings(default_model="bert"), (GEMMA, BERT), ())
+    assert (service.registry.default, service.registry.main_name("default")) == ("bert", "bert")
+    assert service.model_names()[:3] == ["default", "gemma", "bert"]
 
 
 def test_a_client_of_a_lazy_model_has_it_loaded(models):

@@ -12,7 +12,7 @@ from serving import QUIET, configured, running, serving
 from embergem.config import EmbeddingEntry, Key
 from embergem.options import LoadOptions
 from embergem.server.api_keys import hash_key
-from embergem.server.build import make_service
+from embergem.server.build import build_state
 
 GEMMA = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")))
 BERT = EmbeddingEntry(name="bert", options=LoadOptions(model=str(DATA / "bert_mean")), lazy=True)
@@ -53,7 +53,7 @@ def test_models_share_the_memory_that_there_is():
 
 
 def test_an_idle_model_goes_and_comes_back():
-    service = make_service(QUIET, [msgspec.structs.replace(GEMMA, keep_alive=0.01)], ())
+    service = build_state(QUIET, [msgspec.structs.replace(GEMMA, keep_alive=0.01)], ())
     with service.registry as registry:
         registry.load("gemma")  # so that the first sweep finds it
         with serving(service) as url:

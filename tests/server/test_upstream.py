@@ -127,8 +127,8 @@ def test_errors_come_back_as_they_are(url):
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("chat/completions", {"model": "gone"}, 502, "does not answer"),
-        ("chat/completions", {"model": "gemma"}, 404, "Upstream models: llama, l, gone"),
+        ("chat/completions", {"model": "gone"}, 502, "does not respond"),
+        ("chat/completions", {"model": "gemma"}, 404, "upstream models are: llama, l, gone"),
         ("responses", [], 400, "JSON object"),
         ("completions", {"model": 5}, 400, "JSON object"),
     ],
@@ -207,7 +207,7 @@ def test_the_models_of_others_are_listed(url):
 def test_a_key_that_is_not_there_is_told_at_the_start(monkeypatch):
     monkeypatch.delenv("OTHER_KEY", raising=False)
     entry = UpstreamEntry(name="llama", upstream="http://localhost/v1", upstream_key_env="OTHER_KEY")
-    with pytest.raises(UnsupportedOption, match="OTHER_KEY holds no key"):
+    with pytest.raises(UnsupportedOption, match="OTHER_KEY is not set"):
         Upstream(entry, QUIET.request_timeout)
 
 

@@ -136,6 +136,15 @@ class Registry:
         with self._changed:
             return dict(self._names.aliases)
 
+    def main_name(self, name: str) -> str:
+        """Return the model's own name for any of its names.
+
+        Raises:
+            UnknownModel: No model has this name.
+        """
+        with self._changed:
+            return self._names.find(name).name
+
     def status(self, name: str) -> Status:
         """Say how it is with a model."""
         with self._changed:

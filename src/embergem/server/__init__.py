@@ -1,1 +1,1 @@
-"""The OpenAI-compatible HTTP server."""
+"""The OpenAI-compatible HTTP server; `embergem.server.app.create_app` is its ASGI factory."""

@@ -1,29 +1,98 @@
-"""Middleware around everything: request ids, the access log, and counting."""
+"""The access log: a middleware that gives each request an id, measures it, counts it and logs it."""
 
 import logging
+import os
+import re
 import time
-import uuid
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embergem.config import Settings
-from embergem.server.call import Notes
 from embergem.server.metrics import Metrics
 
 access = logging.getLogger("embergem.access")
 
+RECORD = "embergem.record"
+"""Key of the ASGI scope under which handlers find the `AccessRecord` of the request."""
 
-def new_id() -> str:
-    """Make an id for a request that brought none."""
-    return uuid.uuid4().hex
+MAX_ID = 128
+"""Longest request id that is taken from a client."""
+
+_AMBIGUOUS = re.compile('[ "=]')
+"""Characters that would make the text form `name=value` ambiguous."""
 
 
-class Observe:
-    """Every answer carries `x-request-id`, the client's own where it sent one, is counted, and leaves a line."""
+@dataclass(slots=True)
+class AccessRecord:
+    """What the access log and the metrics say about one request; handlers fill it in while they answer.
+
+    Attributes:
+        request_id: The client's `X-Request-Id`, or a new id.
+        client: Address of the client.
+        method, path: As in the request line; "-" for a request that was rejected before it was complete.
+        route: Path template of the operation, for the metrics; "" where no operation matched.
+        status: HTTP status of the response; 499 where the client closed the connection first.
+        size: Bytes of the response body.
+        seconds: Time to answer.
+        key: Name of the API key.
+        model: Main name of the model.
+        task: Task whose prompt was applied.
+        code: Code of the error.
+        inputs, tokens, truncated, cached: Number of inputs, of tokens, of truncated and of cached inputs.
+        texts: The inputs, for the setting `log_inputs`.
+    """
+
+    request_id: str
+    client: str = "-"
+    method: str = "-"
+    path: str = "-"
+    route: str = ""
+    status: int = 499
+    size: int = 0
+    seconds: float = 0.0
+    key: str = ""
+    model: str = ""
+    task: str = ""
+    code: str = ""
+    inputs: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    cached: int = 0
+    texts: list[str] | None = None
+
+    def line(self, settings: Settings) -> str:
+        """Format the record as one line of the access log, as text or as JSON."""
+        fields: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "id": self.request_id,
+            "client": self.client,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "ms": round(self.seconds * 1000, 2),
+            "bytes": self.size,
+        }
+        for name in ("key", "model", "task", "code", "inputs", "tokens", "truncated", "cached"):
+            if value := getattr(self, name):
+                fields[name] = value
+        if settings.log_inputs and self.texts is not None:
+            fields["texts"] = self.texts
+        if settings.access_log == "json":
+            return msgspec.json.encode(fields).decode()
+        words = []
+        for name, value in fields.items():
+            text = str(value)
+            if isinstance(value, list) or not text.isprintable() or _AMBIGUOUS.search(text):
+                text = msgspec.json.encode(value).decode()  # so that a value cannot forge a field or a line
+            words.append(f"{name}={text}")
+        return " ".join(words)
+
+
+class AccessLogMiddleware:
+    """Adds `x-request-id` to each response, counts the response, and writes a line of the access log."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, settings: Settings) -> None:
         self.app = app
@@ -31,74 +100,49 @@ class Observe:
         self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and note what became of it."""
+        """Run the application, then count and log the request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        notes = Notes(request_id=given if 0 < len(given) <= 128 and given.isprintable() else new_id())
-        scope["embergem.notes"] = notes
-        status, size = 0, 0
+        request_id = ""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = value.decode("latin-1")
+                break
+        if not 0 < len(request_id) <= MAX_ID or not request_id.isprintable():
+            request_id = new_request_id()
+        client = scope.get("client")
+        record = AccessRecord(request_id, client[0] if client else "-", scope["method"], scope["path"])
+        scope[RECORD] = record
 
-        async def noted(message: Message) -> None:
-            nonlocal status, size
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = notes.request_id
+                record.status = message["status"]
+                headers = [header for header in message.get("headers", ()) if header[0] != b"x-request-id"]
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode("latin-1"))]
             else:
-                size += len(message.get("body", b""))
+                record.size += len(message.get("body", b""))
             await send(message)
 
         self.metrics.in_flight += 1
         start = time.perf_counter()
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_recorded)
         finally:
-            seconds = time.perf_counter() - start
+            record.seconds = time.perf_counter() - start
             self.metrics.in_flight -= 1
-            self.metrics.answered(scope["method"], notes, status or 499, seconds)
+            self.metrics.record_response(record)
             if self.settings.access_log != "off":
-                client = (scope.get("client") or ("-", 0))[0]
-                what = (client, scope["method"], scope["path"], status or 499, size, seconds)
-                access.info(_line(self.settings, notes, *what))
+                access.info(record.line(self.settings))
 
 
-def refusals(metrics: Metrics, settings: Settings) -> Callable[[Notes, str, int, int], None]:
-    """What counts and logs a request that was refused before it was one; for `careful`."""
-
-    def refused(notes: Notes, client: str, status: int, size: int) -> None:
-        metrics.refused(status, notes.code)
-        if settings.access_log != "off":
-            access.info(_line(settings, notes, client, "-", "-", status, size, 0.0))
-
-    return refused
+def new_request_id() -> str:
+    """Return a random request id of 32 hex digits."""
+    return os.urandom(16).hex()
 
 
-def _line(
-    settings: Settings, notes: Notes, client: str, method: str, path: str, status: int, size: int, seconds: float
-) -> str:
-    fields: dict[str, Any] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "id": notes.request_id,
-        "client": client,
-        "method": method,
-        "path": path,
-        "status": status,
-        "ms": round(seconds * 1000, 2),
-        "bytes": size,
-    }
-    about = {name: getattr(notes, name) for name in ("key", "model", "task", "code", "inputs", "tokens")}
-    about |= {"truncated": notes.truncated, "cached": notes.cached}
-    fields |= {name: value for name, value in about.items() if value}
-    if settings.log_inputs and notes.texts is not None:
-        fields["texts"] = notes.texts
-    if settings.access_log == "json":
-        return msgspec.json.encode(fields).decode()
-    return " ".join(_plain(name, value) for name, value in fields.items())
-
-
-def _plain(name: str, value: Any) -> str:
-    """`name=value`, in JSON where the value could be taken for something else: a line break, a second field."""
-    text = str(value)
-    plain = not isinstance(value, list) and text.isprintable() and not set(text) & set(' "=')
-    return f"{name}={text if plain else msgspec.json.encode(value).decode()}"
+def record_rejected(record: AccessRecord, metrics: Metrics, settings: Settings) -> None:
+    """Count and log a request that the protocol rejected before it was complete."""
+    metrics.record_rejected(record)
+    if settings.access_log != "off":
+        access.info(record.line(settings))

@@ -1,4 +1,4 @@
-"""API keys: made here, kept as hashes, found without a comparison that takes longer the closer one comes."""
+"""API keys: creating a key, and looking up the key of a request by its hash."""
 
 import hashlib
 import secrets
@@ -13,69 +13,67 @@ PREFIX = "eg-"
 
 
 class Unauthorized(EmbergemError):
-    """No key came, or one that is not known."""
+    """The request has no API key, or an unknown one."""
 
     status = 401
     code = "invalid_api_key"
 
 
 class Forbidden(EmbergemError):
-    """The key is known and may not do this."""
+    """The client may not use this operation."""
 
     status = 403
     code = "admin_key_required"
 
 
 def new_key() -> tuple[str, str]:
-    """Make a key: what its owner keeps, and the hash that the server keeps.
+    """Create a key; return the key, which its owner keeps, and its hash, which the server keeps.
 
-    A key has 256 random bits, so a plain SHA-256 of it can't be turned back by trying.
+    A key has 256 random bits, so its plain SHA-256 cannot be inverted by trying keys.
     """
     key = PREFIX + secrets.token_urlsafe(32)
     return key, hash_key(key)
 
 
 def hash_key(key: str) -> str:
-    """SHA-256 of a key, in hex."""
+    """Return the SHA-256 of a key as hex digits."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-class KeyRing:
-    """The keys of a server; none at all means that it is open. `replace` puts others in their place.
+class KeyStore:
+    """The API keys of a server. A server that never had a key is open: it accepts requests without one.
 
-    A server that had keys is never open again: a list that came out empty admits nobody.
+    A server that had keys never becomes open again: after `replace` with an empty list it rejects every request.
 
-    A key is looked for by the first eight digits of its hash, and compared with each that has these in constant time:
-    what a timing could tell is 32 bits of a hash, of no use for the other 224.
+    Keys are indexed by the first eight digits of their hash, and the rest of the hash is compared in constant time.
+    Timing can therefore reveal at most 32 bits of a hash, which do not help to find the other 224.
+
+    Attributes:
+        open: Whether the store never had a key.
     """
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
-        self._by_start: dict[str, list[Key]] = {}
-        self._open = True
+        self.open = True
+        self._by_prefix: dict[str, list[Key]] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[Key]) -> None:
-        """Take these keys from now on."""
-        found: dict[str, list[Key]] = defaultdict(list)
+        """Use these keys instead of the present ones."""
+        by_prefix: dict[str, list[Key]] = defaultdict(list)
         for key in keys:
-            found[key.sha256[:8].lower()].append(key)
-        self._by_start = dict(found)
-        self._open = self._open and not found
+            by_prefix[key.sha256[:8].lower()].append(key)
+        self._by_prefix = dict(by_prefix)
+        self.open = self.open and not by_prefix
 
-    @property
-    def open(self) -> bool:
-        """Whether there never were keys, and anybody may ask."""
-        return self._open
-
-    def tasks(self) -> set[str]:
-        """Default tasks of all keys."""
-        return {key.task for keys in self._by_start.values() for key in keys if key.task is not None}
+    def default_tasks(self) -> set[str]:
+        """Return the default tasks of all keys."""
+        return {key.task for keys in self._by_prefix.values() for key in keys if key.task is not None}
 
     def identify(self, headers: Mapping[str, str]) -> Key | None:
-        """Return whose key a request brings; None on an open server.
+        """Return the key in the headers of a request; None on an open server.
 
         Raises:
-            Unauthorized: There is no key in it, or one that nobody has.
+            Unauthorized: The headers have no key, or an unknown one.
         """
         if self.open:
             return None
@@ -83,13 +81,9 @@ class KeyRing:
         if scheme.lower() != "bearer" or not given.strip():
             given = headers.get("x-api-key", "")
         if not given.strip():
-            raise Unauthorized("this server needs an API key: send the header `Authorization: Bearer KEY`")
+            raise Unauthorized("This server needs an API key. Send the header `Authorization: Bearer KEY`.")
         digest = hash_key(given.strip())
-        matching = [
-            key
-            for key in self._by_start.get(digest[:8], [])
-            if compare_digest(key.sha256.lower().encode(), digest.encode())
-        ]
-        if not matching:
-            raise Unauthorized("this API key is not known here; ask whoever runs the server for one")
-        return matching[0]
+        for key in self._by_prefix.get(digest[:8], []):
+            if compare_digest(key.sha256.lower().encode(), digest.encode()):
+                return key
+        raise Unauthorized("This server does not know the API key of the request. Ask its administrator for a key.")

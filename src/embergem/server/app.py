@@ -1,42 +1,146 @@
-"""The application: routes, errors, request ids and CORS put together."""
+"""The ASGI application: `create_app`, the table of operations, and the middleware around them."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embergem.config import Settings
+from embergem.config import Key, Settings
 from embergem.errors import EmbergemError
+from embergem.protocol import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    Forwarded,
+    Health,
+    Model,
+    ModelAnswer,
+    ModelList,
+    ModelRequest,
+    Readiness,
+    Root,
+    TokenizeRequest,
+    TokenizeResponse,
+)
 from embergem.registry import Registry
-from embergem.server.access_log import Observe
-from embergem.server.auth import route
-from embergem.server.errors import on_embergem_error, on_failure, on_http_error
-from embergem.server.openapi import HEADERS
-from embergem.server.operations import OPERATIONS
-from embergem.server.state import Service
+from embergem.server.access_log import RECORD, AccessLogMiddleware
+from embergem.server.auth import authenticate
+from embergem.server.errors import handle_embergem_error, handle_http_error, handle_unexpected_error
+from embergem.server.openapi import RESPONSE_HEADERS, Operation
+from embergem.server.routes.chat import chat_completions, completions, responses
+from embergem.server.routes.docs import document, page
+from embergem.server.routes.embeddings import embeddings
+from embergem.server.routes.health import health, metrics, ready, root
+from embergem.server.routes.models import load, model, models, reload, status, unload
+from embergem.server.routes.tokenize import tokenize
+from embergem.server.state import RequestContext, ServerState
+
+OPERATIONS = (
+    Operation(
+        "POST", "/v1/embeddings", embeddings,
+        body=EmbeddingsRequest, answer=EmbeddingsResponse, statuses=(404, 413, 429, 503, 504),
+    ),
+    Operation(
+        "POST", "/v1/tokenize", tokenize,
+        body=TokenizeRequest, answer=TokenizeResponse, statuses=(404, 413, 429, 503, 504),
+    ),
+    Operation("POST", "/v1/chat/completions", chat_completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    Operation("POST", "/v1/completions", completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    Operation("POST", "/v1/responses", responses, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    *(
+        Operation(
+            "POST", f"/v1/models/{handler.__name__}", handler, "admin",
+            body=ModelRequest, answer=ModelAnswer, statuses=(404, 413, 503),
+        )
+        for handler in (load, unload, reload, status)
+    ),
+    Operation("GET", "/v1/models", models, answer=ModelList),
+    Operation("GET", "/v1/models/{name:path}", model, answer=Model, statuses=(404,)),
+    Operation("GET", "/health", health, "open", answer=Health),
+    Operation("GET", "/ready", ready, "open", answer=Readiness, statuses=(503,)),
+    Operation("GET", "/metrics", metrics, answer="text/plain", statuses=(501,)),
+    Operation("GET", "/openapi.json", document, "open"),
+    Operation("GET", "/docs", page, "open", answer="text/html"),
+    Operation("GET", "/", root, "open", answer=Root),
+)  # fmt: skip
+"""Every operation of the server: the routes, the access rights and the OpenAPI document come from this table."""
 
 
 def create_app(registry: Registry, settings: Settings | None = None) -> ASGIApp:
-    """Build the ASGI application over the models of `registry`, open to all."""
-    return application(Service(registry, settings or Settings()))
+    """Build the ASGI application that serves the models of `registry`, to mount in a server of your own.
+
+    The application has no API keys. The caller owns the registry: it calls `registry.start()` to load the models and
+    `registry.close()` at the end. docs/operations.md has an example.
+
+    Args:
+        registry: The models.
+        settings: Limits, defaults and logging; those about sockets (`host`, `port`, `max_connections`, ...) are for
+            `embergem serve` and have no effect here.
+    """
+    return build_app(ServerState(registry, settings or Settings()))
 
 
-def application(service: Service) -> ASGIApp:
-    """Build the ASGI application of a service."""
-    app: ASGIApp = Starlette(
-        routes=[route(operation, service) for operation in OPERATIONS],
+def build_app(state: ServerState) -> ASGIApp:
+    """Build the ASGI application of a server."""
+    starlette = Starlette(
+        routes=[_route(operation, state) for operation in OPERATIONS],
         exception_handlers={
-            EmbergemError: on_embergem_error,
-            HTTPException: on_http_error,
-            Exception: on_failure,
+            EmbergemError: handle_embergem_error,
+            HTTPException: handle_http_error,
+            Exception: handle_unexpected_error,
         },
     )
-    if service.settings.cors:
+    starlette.state.operations = OPERATIONS
+    app: ASGIApp = starlette
+    if state.settings.cors:
         app = CORSMiddleware(
             app,
-            allow_origins=service.settings.cors,
+            allow_origins=state.settings.cors,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout"],
-            expose_headers=["retry-after", *HEADERS],
+            expose_headers=["retry-after", *RESPONSE_HEADERS],
         )
-    return Observe(app, service.metrics, service.settings)
+    return AccessLogMiddleware(app, state.metrics, state.settings)
+
+
+def _route(operation: Operation, state: ServerState) -> Route:
+    """Make the route of an operation: authenticate the client, apply its rate limits, and call the handler."""
+
+    async def endpoint(http: HttpRequest) -> ASGIApp:
+        context = RequestContext(http, state, http.scope[RECORD])
+        context.record.route = operation.path
+        if operation.access != "open":
+            context.key = authenticate(context, admin=operation.access == "admin")
+        key = context.key
+        if key is not None:
+            context.record.key = key.name
+            state.limiter.acquire(key)
+        try:
+            response = await operation.handler(context)
+        except BaseException:
+            if key is not None:
+                state.limiter.release(key)
+            raise
+        finally:
+            if context.body_bytes:
+                state.bodies.release(context)
+        return response if key is None else _LimitedResponse(response, state, key)
+
+    return Route(operation.path, endpoint, methods=[operation.method])
+
+
+class _LimitedResponse:
+    """Sends a response, then releases the key's place among its concurrent requests: a stream may take minutes."""
+
+    def __init__(self, response: Response, state: ServerState, key: Key) -> None:
+        self._response = response
+        self._state = state
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._response(scope, receive, send)
+        finally:
+            self._state.limiter.release(self._key)

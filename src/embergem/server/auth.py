@@ -1,79 +1,96 @@
-"""Every request passes here: whose it is, whether they may, and how much of it."""
+"""Authentication and authorisation: the API key of a request, and the rules for admin operations.
 
-from collections.abc import Callable
+A server without keys lets programs on the same machine use the admin operations. Web pages and clients behind a proxy
+can also reach a loopback address, so `require_local` checks the `Host` and `Origin` headers and the headers of proxies.
+"""
+
+from ipaddress import ip_address
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embergem.config import Key
 from embergem.server.api_keys import Forbidden
-from embergem.server.call import Access, Call, Notes, Operation
-from embergem.server.local import LOOPBACK, MAKE_ONE, require_local
-from embergem.server.state import Service
+from embergem.server.state import RequestContext
+
+CREATE_ADMIN_KEY = "Create an admin key with `embergem keys new NAME --admin`."
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""Headers that proxies add."""
 
 
 class WrongMediaType(Forbidden):
-    """An admin request that a web page could have sent without asking."""
+    """An admin request without the content type of JSON, which a web page could send without a CORS preflight."""
 
     status = 415
     code = "unsupported_media_type"
 
 
-def route(operation: Operation, service: Service) -> Route:
-    """Make the route of an operation."""
-
-    async def handle(http: HttpRequest) -> ASGIApp:
-        notes: Notes = http.scope["embergem.notes"]
-        notes.path = operation.path
-        key = admit(http, operation.access, service)
-        if key is not None:
-            notes.key = key.name
-            service.limiter.begin(key)
-        try:
-            response = await operation.handler(Call(http, service, key, notes))
-        except BaseException:
-            if key is not None:
-                service.limiter.end(key)
-            raise
-        finally:
-            service.bodies.forget(http)
-        return response if key is None else ended(response, lambda: service.limiter.end(key))
-
-    return Route(operation.path, handle, methods=[operation.method])
-
-
-def ended(response: Response, end: Callable[[], None]) -> ASGIApp:
-    """Send an answer, and call `end` when it is sent or cannot be: a stream may go on for minutes."""
-
-    async def send_all(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await response(scope, receive, send)
-        finally:
-            end()
-
-    return send_all
-
-
-def admit(http: HttpRequest, access: Access, service: Service) -> Key | None:
-    """Return whose request it is; None on an open server, and for what is open to all.
-
-    A server without keys is open; to its own machine also for what an admin may do, see `require_local`. A page in a
-    browser could post there, but not with the content type of JSON, for which a browser asks first.
+def authenticate(context: RequestContext, *, admin: bool) -> Key | None:
+    """Return the API key of a request; None on a server without keys.
 
     Raises:
-        Unauthorized: A key is needed.
-        Forbidden: An admin's key is needed.
+        Unauthorized: The server has keys, and the request has none or an unknown one.
+        Forbidden: The operation is for admins, and the client is none.
+        WrongMediaType: The operation is for admins, and the request does not have the content type of JSON. A browser
+            asks the server (CORS preflight) before it sends that content type for a page of another origin.
     """
-    if access == "open":
-        return None
-    key = service.keys.identify(http.headers)
-    if access == "admin":
+    http = context.http
+    key = context.state.keys.identify(http.headers)
+    if admin:
         if key is None:
-            require_local(http, service.settings.host or LOOPBACK[0])
-        if key is not None and not key.admin:
-            raise Forbidden(f"the key {key.name!r} is no admin key; {MAKE_ONE}")
+            require_local(http, context.state.settings.host or LOOPBACK[0])
+        elif not key.admin:
+            raise Forbidden(f"The API key {key.name!r} is not an admin key. {CREATE_ADMIN_KEY}")
         if http.method == "POST" and http.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            raise WrongMediaType("send the header `Content-Type: application/json`")
+            raise WrongMediaType("Send the header `Content-Type: application/json`.")
     return key
+
+
+def require_local(http: HttpRequest, host: str) -> None:
+    """Reject a request that does not come from a program on this machine.
+
+    `host` is the address that the server listens on. A host name that an attacker points to this machine (DNS
+    rebinding) shows in the `Host` header. A web page shows in the `Origin` header, even where CORS allows the page. A
+    proxy on this machine shows in the headers that most proxies add; docs/operations.md describes the rest.
+
+    Raises:
+        Forbidden: The message says which check failed.
+    """
+    headers, peer = http.headers, http.client.host if http.client else ""
+    name, origin = headers.get("host", ""), headers.get("origin")
+    proxy_header = next((header for header in PROXY_HEADERS if header in headers), None)
+    if host not in LOOPBACK:
+        reason = f"the server listens on {host}"
+    elif not is_loopback(peer):
+        reason = f"the request comes from {peer}"
+    elif not is_loopback(without_port(name)):
+        reason = f"the Host header is {name!r}"
+    elif origin is not None and origin != f"http://{name}":
+        reason = f"the request comes from a web page of {origin!r}"
+    elif proxy_header is not None:
+        reason = f"the request comes through a proxy (it has the header {proxy_header})"
+    else:
+        return
+    raise Forbidden(
+        f"This server has no API keys, so only programs on the same machine may manage models, and {reason}. "
+        f"{CREATE_ADMIN_KEY}"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address always means this machine."""
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def without_port(host: str) -> str:
+    """Return the host name or address of a `Host` header.
+
+    >>> without_port("localhost:1234"), without_port("[::1]:1234"), without_port("::1")
+    ('localhost', '::1', '::1')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host if host.count(":") > 1 else host.partition(":")[0]

@@ -1,16 +1,17 @@
-"""Reading the bodies of requests, each under a limit, and all of them under one."""
+"""Reading request bodies: a size limit for each body, and a memory limit for all bodies together."""
 
-from starlette.requests import ClientDisconnect, Request
+from typing import TYPE_CHECKING
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
 
-AT_ONCE = 8
-"""How many bodies of the largest size there is memory for."""
+if TYPE_CHECKING:
+    from embergem.server.state import RequestContext
+
+LARGE_BODIES = 8
+"""The memory limit of all bodies together, as a multiple of the size limit of one."""
 
 SMALL = 64 * 1024
-"""Bytes of each body that are not counted, so that requests for a few texts pass however much the large ones take."""
-
-HELD = "embergem.held"
+"""Bytes of each body that do not count towards the memory limit, so that small requests pass beside large ones."""
 
 
 class BodyTooLarge(EmbergemError):
@@ -21,56 +22,66 @@ class BodyTooLarge(EmbergemError):
 
 
 class TooManyBodies(TryLater):
-    """The bodies of the requests that are being answered take all the memory there is for them."""
+    """The bodies of the requests in progress use all the memory that the server allows for bodies."""
 
     code = "too_many_bodies"
 
 
-class Bodies:
-    """The bodies that are in memory: those being received, and those of requests that have no answer yet."""
+class BodyReader:
+    """Reads bodies and counts the bytes of those in memory. A body counts until its request has a response.
+
+    Attributes:
+        bytes: Bytes in memory that count towards the limit.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
 
-    async def read(self, request: Request, limit: int) -> bytes:
-        """Read the whole body, stopping as soon as it is known to exceed `limit` bytes; it counts until `forget`.
+    async def read(self, context: "RequestContext") -> bytes:
+        """Read the whole body; stop as soon as it is known to exceed the setting `max_body`.
 
         Raises:
-            BodyTooLarge: It exceeds the limit.
-            TooManyBodies: There is no memory for it beside the others.
-            Cancelled: The client hung up.
+            BodyTooLarge: The body exceeds the limit.
+            TooManyBodies: The bodies of other requests use the memory.
+            Cancelled: The client closed the connection.
         """
-        declared = request.headers.get("content-length", "")
-        parts: list[bytes] = []
+        limit = context.state.settings.max_body
+        declared = context.http.headers.get("content-length", "")
         size = int(declared) if declared.isdigit() else 0
         if size <= limit:
+            parts: list[bytes] = []
             size = 0
-            try:
-                async for part in request.stream():
-                    size += len(part)
-                    if size > limit:
-                        break
-                    self._hold(request, size - SMALL, AT_ONCE * limit)
-                    parts.append(part)
-            except ClientDisconnect:
-                raise Cancelled("the client closed the connection before the body was whole") from None
-        if size > limit:
-            raise BodyTooLarge(f"the body has more than {limit} bytes, the most that is accepted; send it in parts")
-        return b"".join(parts)
+            more = True
+            while more:
+                message = await context.http.receive()
+                if message["type"] == "http.disconnect":
+                    raise Cancelled("The client closed the connection before the body was complete.")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    break
+                if size > SMALL:
+                    self._reserve(context, size - SMALL)
+                parts.append(part)
+                more = message.get("more_body", False)
+            else:
+                return b"".join(parts)
+        raise BodyTooLarge(
+            f"The body has more than {limit} bytes, the most that this server accepts. Send it in several requests."
+        )
 
-    def forget(self, request: Request) -> None:
-        """Count the body of a request no longer."""
-        self.bytes -= request.scope.pop(HELD, 0)
+    def release(self, context: "RequestContext") -> None:
+        """Stop counting the body of a request."""
+        self.bytes -= context.body_bytes
+        context.body_bytes = 0
 
-    def _hold(self, request: Request, size: int, most: int) -> None:
-        held = request.scope.get(HELD, 0)
-        if size <= held:
-            return
-        if self.bytes + size - held > most:
+    def _reserve(self, context: "RequestContext", size: int) -> None:
+        limit = LARGE_BODIES * context.state.settings.max_body
+        if self.bytes + size - context.body_bytes > limit:
             raise TooManyBodies(
-                f"the bodies of the requests in work take {self.bytes} bytes of the {most} that there are for them; "
-                "send this one again later, or in parts",
+                f"The bodies of the requests in progress use {self.bytes} of {limit} bytes. Send this request again "
+                "later, or in several smaller requests.",
                 retry_after=1,
             )
-        self.bytes += size - held
-        request.scope[HELD] = size
+        self.bytes += size - context.body_bytes
+        context.body_bytes = size

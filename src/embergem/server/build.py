@@ -1,4 +1,4 @@
-"""From entries of a configuration to the models of a service."""
+"""Building the state of a server from its settings and the entries of its models."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,19 @@ from embergem.engine.vector_cache import VectorCache
 from embergem.errors import InvalidTask
 from embergem.loader import load
 from embergem.registry import Registry, Spec
-from embergem.server.api_keys import KeyRing
-from embergem.server.state import Service
+from embergem.server.api_keys import KeyStore
+from embergem.server.state import ServerState
 from embergem.server.upstream import Upstream
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("embergem.server")
 
 
-def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Key]) -> Service:
-    """Name all models; none is loaded yet. The first that is computed here is the default, unless settings say.
+def build_state(settings: Settings, entries: Sequence[Entry], keys: Iterable[Key]) -> ServerState:
+    """Register all models without loading them. The first embedding model is the default unless the settings name one.
 
     Raises:
-        UnknownModel: The default is none of them.
-        UnsupportedOption: A name is taken twice, or a setting cannot be used.
+        UnknownModel: The default model of the settings is none of the entries.
+        UnsupportedOption: Two entries have the same name, or a setting cannot be used.
     """
     cache = None
     if settings.cache_bytes or settings.cache_path:
@@ -30,43 +30,50 @@ def make_service(settings: Settings, entries: Sequence[Entry], keys: Iterable[Ke
         cache = VectorCache(settings.cache_bytes, path)
     registry = Registry(max_bytes=settings.memory_budget)
     own = [entry for entry in entries if isinstance(entry, EmbeddingEntry)]
-    also = _also(own, {name for entry in entries for name in (entry.name, *entry.aliases)})
+    ids = _more_names(own, {name for entry in entries for name in (entry.name, *entry.aliases)})
     for entry in own:
-        registry.add(entry.name, spec(entry, settings, cache, also=also[entry.name]))
+        registry.add(entry.name, model_spec(entry, settings, cache, more_names=ids[entry.name]))
     if settings.default_model is not None:
         registry.default = settings.default_model
     upstreams = [
         (entry, Upstream(entry, settings.request_timeout)) for entry in entries if isinstance(entry, UpstreamEntry)
     ]
-    return Service(
+    return ServerState(
         registry,
         settings,
-        KeyRing(keys),
-        tasks={entry.name: entry.task for entry in own if entry.task},
+        KeyStore(keys),
+        default_tasks={entry.name: entry.task for entry in own if entry.task},
         upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
     )
 
 
-def spec(entry: EmbeddingEntry, settings: Settings, cache: VectorCache | None, also: Sequence[str] = ()) -> Spec:
-    """How the model of an entry is loaded; `also` are names for it beside its own."""
+def model_spec(
+    entry: EmbeddingEntry, settings: Settings, cache: VectorCache | None, more_names: Sequence[str] = ()
+) -> Spec:
+    """Return how the model of an entry is loaded; `more_names` are further aliases."""
     options = settings.complete(entry.options)
 
     def load_entry() -> Engine:
         engine = load(options, cache=cache)
         try:
             if entry.task is not None:
-                engine.prompt(entry.task)  # without the task its texts would be embedded raw, and nobody would notice
+                engine.prompt(entry.task)  # fail now: a model without the task would embed texts without a prompt
         except InvalidTask as error:
             engine.close()
-            raise InvalidTask(f"its configuration says task = {entry.task!r}, but {error.message}") from None
-        log.info("%s is loaded", entry.name)
+            raise InvalidTask(
+                f"The configuration of {entry.name!r} says task = {entry.task!r}, but {error.message}"
+            ) from None
+        log.info("The model %s is loaded.", entry.name)
         return engine
 
-    return Spec(load=load_entry, aliases=(*entry.aliases, *also), lazy=entry.lazy, keep_alive=entry.keep_alive)
+    return Spec(load=load_entry, aliases=(*entry.aliases, *more_names), lazy=entry.lazy, keep_alive=entry.keep_alive)
 
 
-def _also(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[str]]:
-    """Ids that reach each model beside its names; what two have in common is the first's, of its default revision."""
+def _more_names(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[str]]:
+    """Return the ids that each model answers to besides its names, except those in `taken`.
+
+    If two entries have the same id, the first one without a revision gets it, else the first one.
+    """
     found: dict[str, list[str]] = {entry.name: [] for entry in entries}
     for entry in sorted(entries, key=lambda entry: entry.options.revision is not None):
         free = [name for name in entry.ids if name not in taken]
@@ -75,17 +82,19 @@ def _also(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[
     return found
 
 
-def warn_of_tasks(service: Service) -> None:
-    """Log each default task, of the server or of a key, that no loaded model has: texts are embedded without it.
+def warn_unknown_tasks(state: ServerState) -> None:
+    """Log a warning for each default task, of the server or of a key, that no loaded model has.
 
-    That is no error, since a default is meant for whatever model comes and leaves alone what it cannot be applied to.
+    This is not an error: a default task applies to whatever model a request names, so models without the task embed
+    texts without a prompt.
     """
-    loaded = [engine for name in service.registry.names() if (engine := service.registry.peek(name)) is not None]
+    loaded = [engine for name in state.registry.names() if (engine := state.registry.peek(name)) is not None]
+    if not loaded:
+        return
     known = {task for engine in loaded for task in engine.tasks}
-    wanted = {service.settings.task, *service.keys.tasks()} - {None, *known}
-    for task in sorted(filter(None, wanted)) if loaded else ():
+    for task in sorted(filter(None, {state.settings.task, *state.keys.default_tasks()} - known)):
         log.warning(
-            "no loaded model has the default task %r, so texts are embedded without it; there is: %s",
+            "No loaded model has the default task %r, so texts are embedded without it. The known tasks are: %s.",
             task,
             ", ".join(sorted(known)) or "none",
         )

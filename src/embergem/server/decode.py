@@ -1,168 +1,230 @@
-"""A body of bytes becomes a struct, or an error that names the field at fault.
+"""Decoding request bodies: JSON becomes a validated struct, or an error that names the field at fault.
 
-Nothing is built before it is known how much of it there may be: of fifty megabytes of `[[],[],...` msgspec makes a
-gigabyte of lists.
+The number of entries is checked before they are built, because msgspec would build a gigabyte of lists from fifty
+megabytes of `[[],[],...`. So `input` and `title` stay raw JSON (`msgspec.Raw`) until their number is known.
 """
 
 import difflib
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
 
+from embergem.config import Settings
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
-from embergem.protocol import ShortText
+from embergem.protocol import ShortText, TextRequest
 
 Body = TypeVar("Body", bound=msgspec.Struct)
-Value = TypeVar("Value")
+Text = TypeVar("Text", bound=TextRequest)
+Text_co = TypeVar("Text_co", bound=TextRequest, covariant=True)
 
-MOST_FIELDS = 100
-"""Fields of a body: OpenAI's largest request has less than half as many."""
+MAX_FIELDS = 100
+"""Fields of a body. OpenAI's largest request has less than half as many."""
 
-MOST_IDS = 4 * 2**20
-"""Token ids of a request: each takes 40 bytes as a number of Python's."""
+MAX_IDS = 4 * 2**20
+"""Token ids of a request. As a Python integer each takes 40 bytes."""
 
 SMALL = 64 * 1024
-"""Bytes of a value that may be built first and looked at then."""
+"""Bytes of a value that may be built before its number of entries is known."""
+
+NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises for content that is not JSON. A `ValidationError` is a `DecodeError`: except it first."""
+
+_INPUT_FORMS = "`input` is a string, a list of strings, a list of token ids, or a list of lists of token ids, unmixed."
+_FIRST_CHARACTERS = re.compile(rb'\s*(?:"|\[\s*(?:["\[\]]|))')
+_LIST = re.compile(rb"\s*\[")
 
 
-def parse(body: bytes, kind: type[Body], *, strict: bool = False) -> tuple[Body, list[str]]:
-    """Read a JSON object as `kind`; the second value names the fields that were ignored.
+@dataclass(frozen=True, slots=True)
+class DecodedRequest(Generic[Text_co]):
+    """The decoded body of a request that has texts or token ids.
 
-    A field that is almost the name of a known one is refused with the suggestion. Other unknown fields are ignored,
-    since clients send what other servers know; with `strict` they are refused, too.
+    Attributes:
+        body: The fields.
+        ignored: Names of fields that the server does not know.
+        texts, ids: The inputs; one of the two is None.
+        titles: A title (or None) for each text; None without titles.
+    """
+
+    body: Text_co
+    ignored: list[str]
+    texts: list[str] | None
+    ids: list[list[int]] | None
+    titles: list[str | None] | None
+
+    @property
+    def count(self) -> int:
+        """Return the number of inputs."""
+        return len(self.texts or self.ids or ())
+
+
+def decode_request(content: bytes, kind: type[Text], settings: Settings) -> DecodedRequest[Text]:
+    """Decode the body of a request that has texts or token ids.
 
     Raises:
-        InvalidRequest: With `param` naming the field.
+        InvalidRequest: `param` names the field at fault.
+    """
+    body, ignored = decode_body(content, kind, strict=settings.strict)
+    texts, ids = decode_input(body.input, settings.max_inputs)
+    titles = None
+    if texts is not None and body.title is not None:
+        titles = decode_titles(body.title, len(texts), settings.max_inputs)
+    return DecodedRequest(body, ignored, texts, ids, titles)
+
+
+def decode_body(content: bytes, kind: type[Body], *, strict: bool = False) -> tuple[Body, list[str]]:
+    """Decode a JSON object as `kind`; return it with the names of ignored fields.
+
+    An unknown field whose name is close to a known one is refused with a suggestion. Other unknown fields are ignored,
+    because clients send fields that other servers know; with `strict` they are refused.
+
+    Raises:
+        InvalidRequest: `param` names the field at fault.
 
     >>> from embergem.protocol import EmbeddingsRequest
-    >>> request, ignored = parse(b'{"input": "a", "priority": 5}', EmbeddingsRequest)
+    >>> request, ignored = decode_body(b'{"input": "a", "priority": 5}', EmbeddingsRequest)
     >>> bytes(request.input), ignored
     (b'"a"', ['priority'])
     """
-    fields = fields_of(body)
-    known, required = _names(kind)
+    try:
+        return _known_fields_decoder(kind).decode(content), []
+    except NOT_JSON:
+        pass  # the body has an unknown field or an error; the rest of this function finds out which
+    fields = decode_fields(content)
+    known, required = _field_names(kind)
     ignored = [name for name in fields if name not in known]
     for name in ignored:
         near = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.8)
         if near or strict:
-            advice = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
+            advice = f"Did you mean {near[0]!r}?" if near else f"The known fields are: {', '.join(known)}."
             shown = msgspec.json.encode(name if len(name) <= 60 else name[:57] + "...").decode()
-            raise InvalidRequest(f"the field {shown} is unknown; {advice}", param=name[:64])
+            raise InvalidRequest(f"The field {shown} is unknown. {advice}", param=name[:64])
     for name in required:
         if name not in fields:
-            raise InvalidRequest(f"the field {name!r} is missing", param=name)
+            raise InvalidRequest(f"The field {name!r} is missing.", param=name)
     try:
-        return _read(lambda: msgspec.json.decode(body, type=kind)), ignored
+        return msgspec.json.decode(content, type=kind), ignored
     except msgspec.ValidationError as error:
         raise _explain(str(error), fields) from None
+    except NOT_JSON as error:
+        raise _not_json(error) from None
 
 
-def fields_of(body: bytes) -> dict[str, Raw]:
-    """The fields of a JSON object, with their values as they came.
+def decode_fields(content: bytes) -> dict[str, Raw]:
+    """Return the fields of a JSON object, each value as raw JSON.
 
     Raises:
-        InvalidRequest: It is none, or it has more fields than anybody needs.
+        InvalidRequest: The content is not a JSON object, or it has more than `MAX_FIELDS` fields.
 
-    >>> {name: bytes(value) for name, value in fields_of(b'{"input": ["a"]}').items()}
+    >>> {name: bytes(value) for name, value in decode_fields(b'{"input": ["a"]}').items()}
     {'input': b'["a"]'}
     """
-    decoder = _FIELDS if len(body) <= SMALL else _counted(MOST_FIELDS)
+    decoder = _FIELDS_DECODER if len(content) <= SMALL else _counting_decoder(MAX_FIELDS)
     try:
-        fields = _read(lambda: decoder.decode(body))
-        if len(fields) > MOST_FIELDS:
-            raise _TooMany
+        fields = decoder.decode(content)
+        if len(fields) > MAX_FIELDS:
+            raise _TooManyFields
     except msgspec.ValidationError:
-        raise InvalidRequest('the body must be a JSON object such as {"input": "a text"}') from None
-    except _TooMany:
-        raise InvalidRequest(
-            f"the body has more than {MOST_FIELDS} fields; leave away those that are unknown"
-        ) from None
+        raise InvalidRequest('The body must be a JSON object such as {"input": "a text"}.') from None
+    except NOT_JSON as error:
+        raise _not_json(error) from None
+    except _TooManyFields:
+        raise InvalidRequest(f"The body has more than {MAX_FIELDS} fields. Leave out the unknown ones.") from None
     return {str(name): value for name, value in fields.items()}
 
 
-def texts_or_ids(value: Raw, most: int) -> tuple[list[str] | None, list[list[int]] | None]:
-    """Tell the four forms of `input` apart: (texts, None) or (None, rows of ids), `most` of either.
+def decode_input(value: Raw, max_inputs: int) -> tuple[list[str] | None, list[list[int]] | None]:
+    """Decode the four forms of `input`; return (texts, None) or (None, rows of token ids).
 
     Raises:
-        InvalidRequest: It is none of them, and the message names the element at fault; or it is too large.
+        InvalidRequest: The value has another form (the message names the entry at fault), or too many entries.
 
-    >>> texts_or_ids(Raw(b'"a"'), 9), texts_or_ids(Raw(b"[5, 6]"), 9)
+    >>> decode_input(Raw(b'"a"'), 9), decode_input(Raw(b"[5, 6]"), 9)
     ((['a'], None), (None, [[5, 6]]))
     """
-    opening = _OPENING.match(memoryview(value))
-    start = opening[0].translate(None, b" \t\r\n") if opening else b""
-    if start == b'"':
-        return [_read(lambda: msgspec.json.decode(value, type=str))], None
+    match = _FIRST_CHARACTERS.match(memoryview(value))
+    start = match[0].translate(None, b" \t\r\n") if match else b""
     if start == b"[]":
-        raise EmptyInput("input is an empty list; give at least one text or one row of token ids", param="input")
+        raise EmptyInput("`input` is an empty list. Give at least one text or one list of token ids.", param="input")
     if not start:
-        raise InvalidRequest(f"input is {_shown(value)}; {_FORMS}", param="input")
-    if start != b'["' and len(memoryview(value)) > SMALL and bytes(value).count(b",") >= MOST_IDS:
-        raise InvalidRequest(f"input has more than {MOST_IDS} token ids; send them in parts", param="input")
+        raise InvalidRequest(f"`input` is {_shown(value)}. {_INPUT_FORMS}", param="input")
+    if start[:1] == b"[" and start != b'["' and len(memoryview(value)) > SMALL and bytes(value).count(b",") >= MAX_IDS:
+        raise InvalidRequest(f"`input` has more than {MAX_IDS} token ids. Send several requests.", param="input")
+    texts: list[str] | None = None
+    ids: list[list[int]] | None = None
     try:
-        if start == b'["':
-            texts, ids = _entries(value, str, most), None
+        if start == b'"':
+            texts = [msgspec.json.decode(value, type=str)]
+        elif start == b'["':
+            texts = _decode_list(value, str, max_inputs)
         elif start == b"[[":
-            texts, ids = None, _entries(value, list[int], most)
+            ids = _decode_list(value, list[int], max_inputs)
         else:
-            texts, ids = None, [_read(lambda: msgspec.json.decode(value, type=list[int]))]
+            ids = [msgspec.json.decode(value, type=list[int])]
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"input{_at_fault(str(error), value)}; {_FORMS}", param="input") from None
-    if len(texts or ids or ()) > most:
+        raise InvalidRequest(f"input{_at_fault(str(error), value)}. {_INPUT_FORMS}", param="input") from None
+    except NOT_JSON as error:
+        raise _not_json(error) from None
+    if len(texts or ids or ()) > max_inputs:
         raise InvalidRequest(
-            f"input has more than {most} entries, the most that this server takes at once; send them in parts",
+            f"`input` has more than {max_inputs} entries, the most that this server accepts. Send several requests.",
             param="input",
         )
     return texts, ids
 
 
-def titles_for(title: Raw | None, texts: list[str] | None, most: int) -> list[str | None] | None:
-    """One title a text, of which there are at `most` so many.
+def decode_titles(title: Raw, count: int, max_inputs: int) -> list[str | None]:
+    """Decode `title`: one title for all `count` texts, or a list with one title (or null) a text.
 
     Raises:
-        InvalidTask: There are more or fewer titles than texts.
-        InvalidRequest: They are no titles.
+        InvalidTask: The list has more or fewer than `count` titles.
+        InvalidRequest: The value has another form.
 
-    >>> titles_for(Raw(b'"T"'), ["a", "b"], 9), titles_for(Raw(b'["T", null]'), ["a", "b"], 9)
+    >>> decode_titles(Raw(b'"T"'), 2, 9), decode_titles(Raw(b'["T", null]'), 2, 9)
     (['T', 'T'], ['T', None])
     """
-    if title is None or texts is None:
-        return None
     try:
         if not _LIST.match(memoryview(title)):
-            return [_read(lambda: msgspec.json.decode(title, type=ShortText))] * len(texts)
-        titles: list[str | None] = _entries(title, ShortText | None, most)
+            return [msgspec.json.decode(title, type=ShortText)] * count
+        titles: list[str | None] = _decode_list(title, ShortText | None, max_inputs)
     except msgspec.ValidationError as error:
-        raise _explain(f"{str(error).split(' - at')[0]} - at `$.title{_place(str(error))}`", {"title": title}) from None
-    if len(titles) != len(texts):
-        count = f"more than {len(texts)}" if len(titles) > len(texts) else len(titles)
-        raise InvalidTask(f"{count} titles for {len(texts)} inputs; give one for all or one each", param="title")
+        raise _explain(f"{str(error).split(' - at')[0]} - at `$.title{_path(str(error))}`", {"title": title}) from None
+    except NOT_JSON as error:
+        raise _not_json(error) from None
+    if len(titles) != count:
+        found = f"more than {count}" if len(titles) > count else len(titles)
+        raise InvalidTask(
+            f"`title` has {found} titles for {count} inputs. Give one title for all inputs, or one title an input.",
+            param="title",
+        )
     return titles
 
 
-_FORMS = (
-    "input is a string, a list of strings, a list of token ids, or a list of lists of token ids, and never a mixture"
-)
-_OPENING = re.compile(rb'\s*(?:"|\[\s*(?:["\[\]]|))')
-_LIST = re.compile(rb"\s*\[")
+_FIELDS_DECODER = msgspec.json.Decoder(dict[str, Raw])
 
 
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+@cache
+def _known_fields_decoder(kind: type[Body]) -> "msgspec.json.Decoder[Body]":
+    """Return a decoder of `kind` that fails on unknown fields: one call decodes a body without any."""
+    strict = msgspec.defstruct(kind.__name__, (), bases=(kind,), forbid_unknown_fields=True, kw_only=True)
+    return msgspec.json.Decoder(strict)
 
 
-def _counted(most: int) -> "msgspec.json.Decoder[dict[str, Raw]]":
-    """A decoder of one object that stops after `most` fields: msgspec asks for each name of a type it doesn't know."""
+def _counting_decoder(limit: int) -> "msgspec.json.Decoder[dict[str, Raw]]":
+    """Return a decoder of one object that stops after `limit` fields.
+
+    msgspec calls `dec_hook` for each name, because it does not know the type `_Name`.
+    """
     count = 0
 
     def name(_: type, text: str) -> _Name:
         nonlocal count
         count += 1
-        if count > most:
-            raise _TooMany
+        if count > limit:
+            raise _TooManyFields
         return _Name(text)
 
     return msgspec.json.Decoder(dict[_Name, Raw], dec_hook=name)
@@ -172,70 +234,60 @@ class _Name(str):
     __slots__ = ()
 
 
-class _TooMany(Exception):
+class _TooManyFields(Exception):
     pass
 
 
-def _read(decode: Callable[[], Value]) -> Value:
-    """Decode what came.
-
-    Raises:
-        InvalidRequest: It is no JSON.
-        ValidationError: It is JSON of another kind.
-    """
-    try:
-        return decode()
-    except msgspec.ValidationError:
-        raise
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+def _not_json(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"The body is not valid JSON: {error}.")
 
 
-def _entries(value: Raw, kind: Any, most: int) -> list[Any]:
-    """Decode a list of `kind`; of a large one with more than `most` entries only `most` + 1 are built."""
+def _decode_list(value: Raw, kind: Any, limit: int) -> list[Any]:
+    """Decode a list of `kind`; of a large list with more than `limit` entries build only `limit` + 1."""
     if len(memoryview(value)) <= SMALL:
-        return _read(lambda: msgspec.json.decode(value, type=list[kind]))
-    found = msgspec.structs.astuple(_read(lambda: msgspec.json.decode(value, type=_array(kind, most + 1))))
+        return msgspec.json.decode(value, type=list[kind])
+    found = msgspec.structs.astuple(msgspec.json.decode(value, type=_array(kind, limit + 1)))
     return [entry for entry in found if entry is not msgspec.UNSET]
 
 
 @cache
-def _array(kind: Any, most: int) -> type[msgspec.Struct]:
-    """A struct that is written as an array: msgspec skips what is beyond its fields, where it would build a list."""
-    fields: list[tuple[str, Any, Any]] = [(f"at{place}", kind, msgspec.UNSET) for place in range(most)]
+def _array(kind: Any, size: int) -> type[msgspec.Struct]:
+    """Return a struct that decodes from a JSON array: msgspec skips the entries beyond its `size` fields."""
+    fields: list[tuple[str, Any, Any]] = [(f"at{place}", kind, msgspec.UNSET) for place in range(size)]
     return msgspec.defstruct("Entries", fields, array_like=True)
 
 
 @cache
-def _names(kind: type[msgspec.Struct]) -> tuple[list[str], list[str]]:
-    """All fields of a struct, and those that must be there; asking msgspec takes longer than reading a body."""
+def _field_names(kind: type[msgspec.Struct]) -> tuple[list[str], list[str]]:
+    """Return the names of all fields of a struct, and those of its required fields."""
     fields = msgspec.structs.fields(kind)
     return [field.encode_name for field in fields], [field.encode_name for field in fields if field.required]
 
 
 def _explain(message: str, fields: dict[str, Raw]) -> InvalidRequest:
-    place = _place(message).removeprefix(".")
-    name = place.split("[")[0].split(".")[0]
+    """Make an error that names the field at fault from a message of msgspec."""
+    path = _path(message).removeprefix(".")
+    name = path.split("[")[0].split(".")[0]
     what = message.split(" - at")[0]
     got = "" if "got" in what or name not in fields else f", got {_shown(fields[name])}"
     if what.startswith("Invalid enum value") and name in fields:
         what, got = f"{_shown(fields[name])} is not possible", ""
-    return InvalidRequest(f"{place or 'the body'}: {what}{got}", param=name or None)
+    return InvalidRequest(f"{path or 'The body'}: {what}{got}.", param=name or None)
 
 
 def _at_fault(message: str, value: Raw) -> str:
-    """Which entry of a list is at fault, and what it is where finding that out costs little."""
-    place = _place(message)
+    """Return which entry of a list is at fault; for a small list also its value."""
+    path = _path(message)
     if len(memoryview(value)) > SMALL:
-        return f"{place}: {message.split(' - at')[0]}"
+        return f"{path}: {message.split(' - at')[0]}"
     element = value
-    for index in place.strip("[]").split("]["):
+    for index in path.strip("[]").split("]["):
         element = msgspec.json.decode(element, type=list[Raw])[int(index)]
-    return f"{place} is {_shown(element)}"
+    return f"{path} is {_shown(element)}"
 
 
-def _place(message: str) -> str:
-    """Where msgspec found the fault: `.name[2]`, or `` for the whole."""
+def _path(message: str) -> str:
+    """Return where msgspec found the fault: `.name[2]`, or "" for the whole value."""
     return message.rsplit("`$", 1)[-1].rstrip("`") if "`$" in message else ""
 
 

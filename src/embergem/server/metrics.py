@@ -1,36 +1,67 @@
-"""Counters of the server, and the page that Prometheus reads.
+"""Prometheus metrics: the server's own counters, and the counters of each model's engine.
 
-Counting is a few additions to dicts, on the event loop's thread only. The page is written by prometheus-client, which
-is asked for only when somebody asks for the page.
+The server counts in plain dicts on the event loop's thread. prometheus-client is imported only to write the page.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from embergem.engine.stats import Stats
 from embergem.errors import EmbergemError
 from embergem.registry import Registry
-from embergem.server.model_metrics import families
+from embergem.types import LANES
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from embergem.server.call import Notes
+    from embergem.server.access_log import AccessRecord
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Upper bounds, in seconds, of the histogram of response times."""
+"""Upper bounds of the histogram of response times, in seconds."""
+
+ENGINE_COUNTERS: dict[str, tuple[str, Callable[[Stats], float]]] = {
+    "embergem_engine_requests": ("Requests that the engine accepted.", lambda stats: stats.requests),
+    "embergem_engine_rows": ("Inputs of these requests.", lambda stats: stats.rows),
+    "embergem_engine_tokens": ("Tokens of these requests.", lambda stats: stats.tokens),
+    "embergem_engine_truncated": ("Inputs that were truncated.", lambda stats: stats.truncated),
+    "embergem_cache_hits": ("Inputs whose vectors were in the cache.", lambda stats: stats.cache_hits),
+    "embergem_cache_misses": ("Inputs whose vectors were not in the cache.", lambda stats: stats.cache_misses),
+    "embergem_batches": ("Batches computed.", lambda stats: stats.batches),
+    "embergem_batch_tokens": ("Tokens of these batches.", lambda stats: stats.computed_tokens),
+}
+ENGINE_GAUGES: dict[str, tuple[str, Callable[[Stats], float]]] = {
+    "embergem_batch_fill": (
+        "Mean tokens of a batch since the load, as a share of the largest batch.",
+        lambda stats: stats.computed_tokens / max(1, stats.batches * stats.max_batch_tokens),
+    ),
+    "embergem_cache_bytes": ("Memory of the vector cache, which all models share.", lambda stats: stats.cache_bytes),
+}
+LANE_COUNTERS = {
+    "embergem_compute_seconds": ("Time that batches took.", "compute_seconds"),
+    "embergem_queue_seconds": ("Time that inputs spent in the queue.", "queue_seconds"),
+    "embergem_queue_rows": ("Inputs that left the queue.", "queue_rows"),
+}
+LANE_GAUGES = {
+    "embergem_queue_tokens": ("Tokens in the queue.", "queue_tokens"),
+    "embergem_tokens_per_second": ("Rate at which the lane computes tokens.", "tokens_per_second"),
+}
 
 
 class MetricsMissing(EmbergemError):
-    """The library that writes the page is not installed."""
+    """prometheus-client is not installed."""
 
     status = 501
     code = "metrics_not_installed"
 
 
 class Metrics:
-    """What the server counts by itself; what engines count is asked of them when the page is made."""
+    """The server's own counters. Engines keep their counters themselves; see `engine_metrics`.
+
+    Attributes:
+        in_flight: Requests in progress.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -38,24 +69,25 @@ class Metrics:
         self._seconds: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS) + 2))
         self._tokens: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
 
-    def answered(self, method: str, notes: "Notes", status: int, seconds: float) -> None:
-        """Count one answer."""
-        path = notes.path or "other"
-        self._requests[method, path, notes.model, str(status), notes.code] += 1
-        histogram = self._seconds[path]
-        histogram[bisect_left(BUCKETS, seconds)] += 1
-        histogram[-1] += seconds
-        if notes.inputs and status < 400:
-            counts = self._tokens[notes.model, notes.key]
-            for place, count in enumerate((notes.inputs, notes.tokens, notes.truncated)):
-                counts[place] += count
+    def record_response(self, record: "AccessRecord") -> None:
+        """Count one response."""
+        route = record.route or "other"
+        self._requests[record.method, route, record.model, str(record.status), record.code] += 1
+        histogram = self._seconds[route]
+        histogram[bisect_left(BUCKETS, record.seconds)] += 1
+        histogram[-1] += record.seconds
+        if record.inputs and record.status < 400:
+            counts = self._tokens[record.model, record.key]
+            counts[0] += record.inputs
+            counts[1] += record.tokens
+            counts[2] += record.truncated
 
-    def refused(self, status: int, code: str) -> None:
-        """Count what was refused before it was a request: late, one too many, with too long a head, or no HTTP."""
-        self._requests["", "", "", str(status), code] += 1
+    def record_rejected(self, record: "AccessRecord") -> None:
+        """Count a request that the protocol rejected before it was complete."""
+        self._requests["", "", "", str(record.status), record.code] += 1
 
     def page(self, registry: Registry) -> tuple[bytes, str]:
-        """Return the page in the text format and its media type.
+        """Return the page in Prometheus' text format, and its media type.
 
         Raises:
             MetricsMissing: prometheus-client is not installed.
@@ -63,22 +95,24 @@ class Metrics:
         try:
             from prometheus_client import CollectorRegistry, ProcessCollector, exposition
         except ImportError:
-            raise MetricsMissing("metrics need prometheus-client: pip install 'embergem[server]'") from None
+            raise MetricsMissing(
+                "/metrics needs prometheus-client. Install it with: pip install 'embergem[server]'"
+            ) from None
         collected = CollectorRegistry(auto_describe=False)
         collected.register(_Collector(self, registry))
         ProcessCollector(registry=collected)
         return exposition.generate_latest(collected), exposition.CONTENT_TYPE_LATEST
 
-    def families(self) -> "Iterator[Metric]":
-        """What the server itself counted."""
+    def server_metrics(self) -> "Iterator[Metric]":
+        """Yield the server's own counters."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        yield GaugeMetricFamily("embergem_http_in_flight", "Requests that are being answered.", self.in_flight)
+        yield GaugeMetricFamily("embergem_http_in_flight", "Requests in progress.", self.in_flight)
         requests = CounterMetricFamily(
-            "embergem_http_requests", "Answers.", labels=["method", "path", "model", "status", "code"]
+            "embergem_http_requests", "Responses.", labels=["method", "path", "model", "status", "code"]
         )
-        for what, times in self._requests.items():
-            requests.add_metric(what, times)
+        for labels, responses in self._requests.items():
+            requests.add_metric(labels, responses)
         yield requests
         seconds = HistogramMetricFamily("embergem_http_request_seconds", "Time to answer.", labels=["path"])
         for path, histogram in self._seconds.items():
@@ -89,11 +123,11 @@ class Metrics:
             seconds.add_metric([path], buckets, histogram[-1])
         yield seconds
         names = ("inputs", "tokens", "truncated_inputs")
-        texts = ("Inputs embedded.", "Tokens read.", "Inputs that were cut to the model's limit.")
+        texts = ("Inputs embedded.", "Tokens read.", "Inputs that were truncated to the model's limit.")
         for place, (name, text) in enumerate(zip(names, texts, strict=True)):
             family = CounterMetricFamily(f"embergem_{name}", text, labels=["model", "key"])
-            for who, counts in self._tokens.items():
-                family.add_metric(who, counts[place])
+            for key_labels, counts in self._tokens.items():
+                family.add_metric(key_labels, counts[place])
             yield family
 
 
@@ -103,5 +137,45 @@ class _Collector:
         self._registry = registry
 
     def collect(self) -> "Iterator[Metric]":
-        yield from self._metrics.families()
-        yield from families(self._registry)
+        yield from self._metrics.server_metrics()
+        yield from engine_metrics(self._registry)
+
+
+def engine_metrics(registry: Registry) -> "Iterator[Metric]":
+    """Yield the state of each model, and what its engine counted since the model was loaded."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    peeked = {name: registry.peek(name) for name in registry.names()}
+    loaded = {name: engine for name, engine in peeked.items() if engine is not None}
+    state = GaugeMetricFamily("embergem_model_loaded", "Whether a model is loaded.", labels=["model"])
+    for name, engine in peeked.items():
+        state.add_metric([name], engine is not None)
+    yield state
+    weights = GaugeMetricFamily("embergem_model_bytes", "Bytes of a model's weights.", labels=["model", "dtype"])
+    for name, engine in loaded.items():
+        weights.add_metric([name, engine.dtype], engine.weight_bytes)
+    yield weights
+    labels = ["model", "dtype", "instruction_set", "fingerprint"]
+    info = GaugeMetricFamily("embergem_model_info", "Properties of a loaded model; always 1.", labels=labels)
+    for name, engine in loaded.items():
+        info.add_metric([name, engine.dtype, engine.instruction_set, engine.fingerprint], 1)
+    yield info
+    stats = {name: engine.stats() for name, engine in loaded.items()}
+    for table, kind in ((ENGINE_COUNTERS, CounterMetricFamily), (ENGINE_GAUGES, GaugeMetricFamily)):
+        for metric, (text, read) in table.items():
+            family = kind(metric, text, labels=["model"])
+            for name, one in stats.items():
+                family.add_metric([name], read(one))
+            yield family
+    for lanes, kind in ((LANE_COUNTERS, CounterMetricFamily), (LANE_GAUGES, GaugeMetricFamily)):
+        for metric, (text, field) in lanes.items():
+            family = kind(metric, text, labels=["model", "lane"])
+            for name, one in stats.items():
+                for lane in LANES:
+                    family.add_metric([name, lane], getattr(one, field)[lane])
+            yield family
+    failed = CounterMetricFamily("embergem_engine_errors", "Requests that failed.", labels=["model", "code"])
+    for name, one in stats.items():
+        for code, count in one.errors.items():
+            failed.add_metric([name, code], count)
+    yield failed

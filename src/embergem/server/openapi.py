@@ -1,31 +1,58 @@
-"""The OpenAPI document, made from the table of operations and the structs that validate."""
+"""Operations of the HTTP API, and the OpenAPI document made from them and from the structs that validate bodies."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from starlette.responses import Response
 
 from embergem import __version__
 from embergem.protocol import ErrorResponse
-from embergem.server.call import Operation
+from embergem.server.state import RequestContext
 
-HEADERS = {
-    "x-request-id": "The request's id, the client's own where it sent one.",
-    "x-embergem-space": "Fingerprint of the space that the vectors are in.",
+Handler = Callable[[RequestContext], Awaitable[Response]]
+Access = Literal["open", "key", "admin"]
+
+RESPONSE_HEADERS = {
+    "x-request-id": "Id of the request: the client's own, or a new one.",
+    "x-embergem-space": "Fingerprint of the vector space.",
     "x-embergem-dtype": "Arithmetic of the model.",
     "x-embergem-task": "Task whose prompt was applied, or `none`.",
-    "x-embergem-prompt": "What a text became, as a JSON string with `{content}` where it went; `none` for token ids.",
-    "x-embergem-truncated": "Indices of the inputs that were cut.",
-    "x-embergem-cached": "Indices of the inputs whose vectors were known before.",
-    "x-embergem-ignored": "Fields of the body that are not known.",
-    "x-embergem-warning": "What looks wrong with token ids that were accepted.",
+    "x-embergem-prompt": "The prompted text as a JSON string, with `{content}` for the text; `none` for token ids.",
+    "x-embergem-truncated": "Indices of the inputs that were truncated.",
+    "x-embergem-cached": "Indices of the inputs whose vectors were in the cache.",
+    "x-embergem-ignored": "Fields of the body that the server does not know.",
+    "x-embergem-warning": "A likely mistake in token ids that were accepted.",
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation, in the sense of OpenAPI: a method and a path, with what the route and the document need.
+
+    Attributes:
+        method, path: As Starlette's routes have them.
+        handler: Answers a request. Its docstring is the operation's summary (first line) and description.
+        access: "open" to all, for clients with a "key", or for an "admin".
+        body: The struct that decodes the body.
+        answer: The struct of the response, or its media type.
+        statuses: Statuses of errors, beside those that follow from `access` and `body`.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Handler
+    access: Access = "key"
+    body: type[msgspec.Struct] | None = None
+    answer: type[msgspec.Struct] | str = "application/json"
+    statuses: tuple[int, ...] = ()
+
+
 def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Describe `operations` as an OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 document of `operations`."""
     structs: set[type] = {kind for one in operations for kind in (one.body, one.answer) if isinstance(kind, type)}
     ordered = sorted({*structs, ErrorResponse}, key=lambda kind: kind.__name__)
     refs, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
@@ -39,26 +66,28 @@ def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {
             "title": "embergem",
             "version": __version__,
-            "summary": "Embeddings through OpenAI's API, with tasks, smaller answers and nothing silent.",
+            "summary": "Embeddings through OpenAI's API, with tasks, smaller encodings and explicit truncation.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "An API key, if any are set."}
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, if the server has any."}
             },
         },
     }
 
 
 def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str, Any]:
+    docstring = (operation.handler.__doc__ or "").strip()
     described: dict[str, Any] = {
         "operationId": operation.handler.__name__,
-        "summary": operation.summary,
-        "responses": {"200": _answer(operation, ref)},
+        "summary": docstring.split("\n")[0],
+        "responses": {"200": _describe_answer(operation, ref)},
     }
-    if rest := _rest(operation.handler.__doc__ or ""):
+    # The rest of the docstring up to its first section is for readers of the API.
+    if rest := " ".join(docstring.partition("\n")[2].split("Raises:")[0].split()):
         described["description"] = rest
     if parameters := re.findall(r"\{(\w+)\}", path):
         described["parameters"] = [
@@ -72,7 +101,7 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
         }
     if operation.access != "open":
         described["security"] = [{"key": []}, {}] if operation.access == "key" else [{"key": []}]
-    for status in sorted({*operation.statuses, *_usual(operation)}):
+    for status in sorted({*operation.statuses, *_common_statuses(operation)}):
         described["responses"][str(status)] = {
             "description": HTTPStatus(status).phrase,
             "content": {"application/json": {"schema": ref[ErrorResponse]}},
@@ -80,28 +109,22 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
     return described
 
 
-def _usual(operation: Operation) -> set[int]:
-    """Statuses of the errors that follow from what an operation is."""
-    usual = {400, 408} if operation.body else set()
+def _common_statuses(operation: Operation) -> set[int]:
+    """Return the statuses of errors that follow from an operation's body and access."""
+    statuses = {400, 408} if operation.body else set()
     if operation.access != "open":
-        usual |= {401, 429}
-    return usual | ({403, 415} if operation.access == "admin" else set())
+        statuses |= {401, 429}
+    return statuses | ({403, 415} if operation.access == "admin" else set())
 
 
-def _answer(operation: Operation, ref: dict[Any, Any]) -> dict[str, Any]:
+def _describe_answer(operation: Operation, ref: dict[Any, Any]) -> dict[str, Any]:
     if isinstance(operation.answer, str):
         media, schema = operation.answer, {} if operation.answer == "application/json" else {"type": "string"}
     else:
         media, schema = "application/json", ref[operation.answer]
-    names = list(HEADERS) if operation.body else ["x-request-id"]
+    names = list(RESPONSE_HEADERS) if operation.body else ["x-request-id"]
     return {
         "description": "OK",
-        "headers": {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names},
+        "headers": {name: {"description": RESPONSE_HEADERS[name], "schema": {"type": "string"}} for name in names},
         "content": {media: {"schema": schema}},
     }
-
-
-def _rest(docstring: str) -> str:
-    """What a docstring says after its first line, for readers of the API: up to its first section."""
-    rest = docstring.strip().partition("\n")[2].split("Raises:")[0]
-    return " ".join(rest.split())

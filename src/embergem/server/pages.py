@@ -1,14 +1,8 @@
-"""`/openapi.json`, and `/docs`: the same for people, one page without scripts and without anything from elsewhere."""
+"""HTML pages. The page of `/docs` shows the OpenAPI document, without scripts and without files of other servers."""
 
 import json
-from functools import cache
 from html import escape
 from typing import Any
-
-import msgspec
-from starlette.responses import HTMLResponse, Response
-
-from embergem.server.call import Call
 
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -22,31 +16,11 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bot
 """
 
 
-@cache
-def described() -> dict[str, Any]:
-    """The OpenAPI document of all operations."""
-    from embergem.server.openapi import openapi
-    from embergem.server.operations import OPERATIONS  # which has this page in it, too
-
-    return openapi(OPERATIONS)
-
-
-async def document(call: Call) -> Response:
-    """Describe this API as an OpenAPI 3.1 document."""
-    return Response(msgspec.json.encode(described()), media_type="application/json")
-
-
-async def page(call: Call) -> Response:
-    """Describe this API for people."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return HTMLResponse(render(described()), headers={"content-security-policy": policy})
-
-
-def render(api: dict[str, Any]) -> str:
-    """The document as a page."""
+def docs_html(api: dict[str, Any]) -> str:
+    """Return an OpenAPI document as an HTML page."""
     info, schemas = api["info"], api["components"]["schemas"]
     parts = [f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{_text(info['summary'])}</p>"]
-    parts.append('<p>The document behind this page: <a href="openapi.json">openapi.json</a></p>')
+    parts.append('<p>The OpenAPI document: <a href="openapi.json">openapi.json</a></p>')
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
             parts.append(f"<section><h2><b>{method.upper()}</b> <code>{escape(path)}</code></h2>")
@@ -100,6 +74,6 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    """Escape, and set `code` as code."""
+    """Escape a text, and mark up its `code`."""
     pieces = escape(text).split("`")
     return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))

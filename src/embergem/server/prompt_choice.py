@@ -1,70 +1,81 @@
-"""From the name of a model in a request to a model and a task: `default:query`, `embed-gemma:document`.
+"""Choosing the prompt of a request: from the model name, the fields of the body, and the default tasks.
 
-Clients of OpenAI's API can't send a task, but all of them can send a name. An exact id or alias wins; what follows the
-last colon counts only where it is a task of the model before it.
+Clients of OpenAI's API cannot send a task, but they can send a model name, so a name may end in a task:
+`default:query`. An exact id or alias takes precedence over that reading.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from embergem.engine import Engine
 from embergem.errors import InvalidTask, UnknownModel
 from embergem.protocol import TextRequest
+from embergem.server.decode import DecodedRequest
+
+TIKTOKEN_HINT = (
+    "A client that sends token ids where you gave it texts tokenizes with OpenAI's vocabulary (tiktoken). LangChain's "
+    "OpenAIEmbeddings sends texts with check_embedding_ctx_length=False."
+)
 
 
-def split(name: str, known: Container[str]) -> tuple[str, str | None]:
-    """Return the model and, if the name has one, the task.
+def split_task(name: str, known: Container[str]) -> tuple[str, str | None]:
+    """Split a model name into the model and the task; the task is None if the name has none.
 
-    >>> split("default:query", {"default"}), split("a:b", {"a:b", "a"}), split("nobody:query", {"default"})
-    (('default', 'query'), ('a:b', None), ('nobody:query', None))
+    >>> split_task("default:query", {"default"}), split_task("a:b", {"a:b", "a"}), split_task("x:query", {"default"})
+    (('default', 'query'), ('a:b', None), ('x:query', None))
     """
     model, colon, task = name.rpartition(":")
     return (model, task) if colon and name not in known and model in known else (name, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Prompted:
-    """What is put around the texts of a request: a task's prompt, or a verbatim prefix, or nothing."""
+class PromptChoice:
+    """The prompt around each text: the prompt of a task, or a verbatim prefix, or nothing."""
 
     task: str | None = None
     prefix: str = ""
 
-    def to(self, texts: list[str] | None) -> list[str] | None:
-        """Texts with the prefix before them; a task's prompt is put around them by the engine."""
+    def apply(self, texts: list[str] | None) -> list[str] | None:
+        """Put the prefix before each text. The engine applies the prompt of a task."""
         return [self.prefix + text for text in texts] if texts and self.prefix else texts
 
 
-def prompted(
-    body: TextRequest, engine: Engine, task: str | None, defaults: Sequence[str | None], is_text: bool
-) -> Prompted:
-    """Decide what is put around the texts.
+def choose_prompt(
+    request: DecodedRequest[TextRequest], engine: Engine, task: str | None, default_tasks: Iterable[str | None]
+) -> PromptChoice:
+    """Choose the prompt of a request; `task` is the task in its model name.
 
-    The `task` of the name and that of the body must agree; without either the first of `defaults` counts that this
-    model has, for texts: a default is meant for whatever comes, so it leaves alone what it cannot be applied to.
+    Without a task or prompt in the request, texts get the first of `default_tasks` that the model has: a default task
+    applies to whatever model a request names, so models without the task ignore it.
 
     Raises:
-        UnknownModel: The task of the name is none of the model's.
-        InvalidTask: Two tasks, a task beside a prompt, or either of them for token ids.
+        UnknownModel: The model does not have the task in the model name.
+        InvalidTask: The request has two tasks, a task and a prompt, or one of these for token ids.
     """
+    body = request.body
     if task is not None and task not in engine.tasks:
-        has = f"its tasks are: {', '.join(engine.tasks)}" if engine.tasks else "this model has no tasks"
-        raise UnknownModel(f"the model name {body.model!r} ends in {task!r}, which is no task; {has}", param="model")
+        tasks = f"The tasks of the model are: {', '.join(engine.tasks)}." if engine.tasks else "The model has no tasks."
+        raise UnknownModel(f"The model name {body.model!r} ends in the unknown task {task!r}. {tasks}", param="model")
     if task is not None and body.task is not None and task != body.task:
-        raise InvalidTask(f"the model's name asks for task {task!r} and the field for {body.task!r}", param="task")
-    asked = body.task if body.task is not None else task
-    if asked is not None and body.prompt is not None:
-        raise InvalidTask(f"the task {asked!r} brings its own prompt; give it or `prompt`, not both", param="prompt")
-    if not is_text and (asked is not None or body.prompt or body.title is not None):
-        field = "prompt" if body.prompt else "title" if asked is None else "task" if task is None else "model"
         raise InvalidTask(
-            f"token ids are embedded as they are: a task, title or prompt needs texts. {SENDS_IDS}", param=field
+            f"The model name asks for the task {task!r} and the field `task` for {body.task!r}. Give one of the two.",
+            param="task",
         )
-    if asked is None and body.prompt is None and is_text:
-        asked = next((default for default in defaults if default in engine.tasks), None)
-    return Prompted(asked, body.prompt or "")
-
-
-SENDS_IDS = (
-    "A client that sends ids where you gave it texts tokenizes with OpenAI's vocabulary (tiktoken); LangChain's "
-    "OpenAIEmbeddings sends texts with check_embedding_ctx_length=False"
-)
+    chosen = body.task if body.task is not None else task
+    if chosen is not None and body.prompt is not None:
+        raise InvalidTask(
+            f"The task {chosen!r} has its own prompt. Give either the task or `prompt`, not both.", param="prompt"
+        )
+    if request.texts is None and (chosen is not None or body.prompt or body.title is not None):
+        field = "prompt" if body.prompt else "title" if chosen is None else "task" if task is None else "model"
+        raise InvalidTask(
+            f"A task, title or prompt needs texts, and `input` has token ids, which are embedded as they are. "
+            f"{TIKTOKEN_HINT}",
+            param=field,
+        )
+    if chosen is None and body.prompt is None and request.texts is not None:
+        for default in default_tasks:
+            if default in engine.tasks:
+                chosen = default
+                break
+    return PromptChoice(chosen, body.prompt or "")

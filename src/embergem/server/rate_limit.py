@@ -1,7 +1,8 @@
-"""What one key may ask for: requests and tokens a minute, and requests at once.
+"""Rate limits of API keys: requests a minute, tokens a minute, and concurrent requests.
 
-Tokens are charged when they are known, which is when a text was tokenized and before it is queued: a key may overdraw
-its minute by one request, and then waits until the debt is paid. What was queued is paid for, whatever becomes of it.
+The number of tokens is known after tokenization, so tokens are charged then, before the request is queued. One request
+can therefore overdraw a key's minute; the key's next requests are rejected until the debt is paid back. Tokens of
+queued requests are charged whether the client waits for the response or not.
 """
 
 import math
@@ -15,40 +16,42 @@ from embergem.errors import TryLater
 
 
 class RateLimited(TryLater):
-    """The key's own limit."""
+    """The key has reached one of its limits."""
 
     status = 429
     code = "rate_limit_exceeded"
 
 
 @dataclass(slots=True)
-class Bucket:
-    """Fills at `per_minute`, up to a minute's worth; what is taken may make it negative."""
+class TokenBucket:
+    """A bucket that fills at `per_minute`, up to the amount of one minute; its level may become negative."""
 
     per_minute: int
     level: float
-    since: float
+    updated: float
 
-    def wait(self, now: float, least: float) -> float:
-        """Fill it up, and return how many seconds are missing until it holds `least`."""
-        self.level = min(float(self.per_minute), self.level + (now - self.since) * self.per_minute / 60)
-        self.since = now
+    def seconds_until(self, least: float, now: float) -> float:
+        """Fill the bucket up to the time `now`; return the seconds until it holds `least`."""
+        self.level = min(float(self.per_minute), self.level + (now - self.updated) * self.per_minute / 60)
+        self.updated = now
         return max(0.0, (least - self.level) * 60 / self.per_minute)
 
 
 @dataclass(slots=True)
 class _Account:
-    requests: Bucket | None
-    tokens: Bucket | None
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
     running: int = 0
     limits: tuple[int | None, int | None] = (None, None)
 
 
-class Limiter:
-    """Accounts of keys, by name; a change of a key's limits opens a new one. Thread-safe: texts are tokenized on any.
+class RateLimiter:
+    """Counts what each API key uses. Thread-safe, because tokens are charged on the thread that tokenizes.
+
+    A key whose limits change (SIGHUP) starts with full buckets.
 
     Args:
-        clock: Seconds of a clock that only goes forward.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,42 +59,41 @@ class Limiter:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
 
-    def begin(self, key: Key) -> None:
-        """Let a request of `key` begin; each that began must `end`.
+    def acquire(self, key: Key) -> None:
+        """Admit a request of `key`; each admitted request must `release`.
 
         Raises:
-            RateLimited: It is too much or too soon.
+            RateLimited: The key has reached one of its limits.
         """
         with self._lock:
             account, now = self._account(key), self._clock()
             if key.concurrency is not None and account.running >= key.concurrency:
                 raise RateLimited(
-                    f"the key {key.name!r} has {account.running} requests running, as many as it may; wait for one of "
-                    "them",
-                    # When one ends nobody knows: it may be a stream of another server, or wait behind other keys. One
-                    # second is the shortest wait that the header can say.
+                    f"The API key {key.name!r} has {account.running} requests running, the most that it may have. Send "
+                    "this request when one of them is done.",
+                    # When a running request ends is unknown, so the header gives the shortest wait it can express.
                     retry_after=1,
                 )
-            _require(key, account.requests, "requests", now, 1.0)
-            _require(key, account.tokens, "tokens", now, 0.0)
+            _require(key, account.requests, "requests", 1.0, now)
+            _require(key, account.tokens, "tokens", 0.0, now)
             if account.requests is not None:
                 account.requests.level -= 1
             account.running += 1
 
     def charge(self, key: Key, tokens: int) -> None:
-        """Take tokens that a request is about to cost, all of them if none are owed.
+        """Charge the tokens of a request, all of them if the key has no debt.
 
         Raises:
-            RateLimited: Others overdrew the minute since this request began.
+            RateLimited: Other requests overdrew the key's minute since this request was admitted.
         """
         with self._lock:
             account = self._account(key)
-            _require(key, account.tokens, "tokens", self._clock(), 0.0)
+            _require(key, account.tokens, "tokens", 0.0, self._clock())
             if account.tokens is not None:
                 account.tokens.level -= tokens
 
-    def end(self, key: Key) -> None:
-        """Note that a request that began is over: its answer was sent, or there will be none."""
+    def release(self, key: Key) -> None:
+        """Count one running request less: its response was sent, or it has none."""
         with self._lock:
             account = self._account(key)
             account.running = max(0, account.running - 1)
@@ -101,15 +103,16 @@ class Limiter:
         account = self._accounts.get(key.name)
         if account is None or account.limits != limits:
             now = self._clock()
-            requests, tokens = (Bucket(limit, float(limit), now) if limit else None for limit in limits)
+            requests, tokens = (TokenBucket(limit, float(limit), now) if limit else None for limit in limits)
             running = account.running if account is not None else 0
             account = self._accounts[key.name] = _Account(requests, tokens, running, limits)
         return account
 
 
-def _require(key: Key, bucket: Bucket | None, what: str, now: float, least: float) -> None:
-    if bucket is not None and (wait := bucket.wait(now, least)) > 0:
+def _require(key: Key, bucket: TokenBucket | None, unit: str, least: float, now: float) -> None:
+    if bucket is not None and (wait := bucket.seconds_until(least, now)) > 0:
         raise RateLimited(
-            f"the key {key.name!r} has used its {bucket.per_minute} {what} a minute; ask again in {math.ceil(wait)} s",
+            f"The API key {key.name!r} has used its {bucket.per_minute} {unit} a minute. Try again in "
+            f"{math.ceil(wait)} s.",
             retry_after=wait,
         )

@@ -1,4 +1,4 @@
-"""uvicorn around the application: the socket, signals, and what is said at the start."""
+"""`embergem serve`: uvicorn around the application, with its socket, signals, logs and start-up messages."""
 
 import asyncio
 import importlib.util
@@ -14,15 +14,17 @@ import uvicorn
 
 from embergem.config import Entry, Key, Settings
 from embergem.errors import EmbergemError, InvalidConfig, ModelFailed, UnsupportedOption
-from embergem.server.access_log import refusals
-from embergem.server.app import application
-from embergem.server.build import make_service, warn_of_tasks
-from embergem.server.connections import careful
-from embergem.server.descriptors import allow_connections
-from embergem.server.local import LOOPBACK
-from embergem.server.state import Service
+from embergem.server.access_log import AccessRecord, record_rejected
+from embergem.server.app import build_app
+from embergem.server.auth import LOOPBACK
+from embergem.server.build import build_state, warn_unknown_tasks
+from embergem.server.connections import limited_protocol, raise_descriptor_limit
+from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
+
+SWEEP_SECONDS = 10.0
+"""Longest time between two looks for idle models."""
 
 
 def serve(
@@ -32,46 +34,58 @@ def serve(
     keys: Callable[[], Iterable[Key]] = tuple,
     announce: Callable[[str], None] = print,
 ) -> bool:
-    """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in work are finished first.
+    """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in progress are finished first.
 
-    Models load beside each other while the server already listens: `/ready` says when all are there. SIGHUP calls
-    `keys` again. Returns whether all is at rest; else a model is still being loaded, on threads that end in their own
-    time: a caller that does not want to wait for them ends the process.
+    The server listens while the models load, each on its own thread; `/ready` tells when all are loaded. `keys` reads
+    the API keys, at the start and on SIGHUP.
+
+    Returns:
+        False if a model is still loading. Its thread cannot be stopped, so a caller that does not want to wait for the
+        thread ends the process.
 
     Raises:
-        UnsupportedOption: The address cannot be bound.
+        UnsupportedOption: The server cannot listen on the address.
         ModelFailed: None of the models could be loaded.
     """
     host = settings.host or LOOPBACK[0]
     with bind(host, settings.port) as listener:
-        service = make_service(settings, entries, keys())
+        state = build_state(settings, entries, keys())
         log_to_stderr(settings)
-        allow_connections(settings.max_connections)
+        raise_descriptor_limit(settings.max_connections)
         shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-        # uvicorn raises the signal that stopped it again once it has shut down; a clean stop is not a failure.
+        # After its shutdown uvicorn raises the signal that stopped it again. These handlers ignore that signal, because
+        # a clean stop is not a failure.
         before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            made = server(service)
-            made.on_hangup = lambda: reread(service, keys)
-            made.announce = lambda: introduce(service, url, announce)
-            made.on_stopped = lambda: service.registry.close(wait=False)
-            made.run(sockets=[listener])
-            if made.failed is not None:
-                raise ModelFailed(made.failed)
+            server = make_server(state)
+            server.on_hangup = lambda: reload_keys(state, keys)
+            server.announce = lambda: announce_models(state, url, announce)
+            server.on_stopped = lambda: state.registry.close(wait=False)
+            server.run(sockets=[listener])
+            if server.failed is not None:
+                raise ModelFailed(server.failed)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            at_rest = service.registry.close(wait=False)
-    if not at_rest:
-        log.warning("a model was still being loaded; that is given up")
-    return at_rest
+            complete = state.registry.close(wait=False)
+    if not complete:
+        log.warning("The server stopped while a model was loading; the load is abandoned.")
+    return complete
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with models that load when it has started, SIGHUP, and idle models that are unloaded."""
+    """uvicorn's server, which also loads models at the start, handles SIGHUP, and unloads idle models.
 
-    service: Service
+    Attributes:
+        state: The state of the server.
+        on_hangup: Called on SIGHUP.
+        announce: Called on a thread after the start; prints the start-up messages.
+        on_stopped: Called after the last response.
+        failed: Why the server stopped by itself: the reasons for which no model could be loaded.
+    """
+
+    state: ServerState
     on_hangup: Callable[[], None] | None = None
     announce: Callable[[], None] | None = None
     on_stopped: Callable[[], object] | None = None
@@ -79,54 +93,58 @@ class Server(uvicorn.Server):
     _sweeper: "asyncio.Task[None] | None" = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to load, then listen: whoever asks first must not find the models neither loaded nor loading."""
-        self.service.registry.start()
+        """Begin to load the models, then listen: the first request must find its model loading."""
+        self.state.registry.start()
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.on_hangup is not None and hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
         if self.announce is not None:
-            threading.Thread(target=self._introduce, name="embergem introduction", daemon=True).start()
+            threading.Thread(target=self._announce, name="embergem announce", daemon=True).start()
         self._sweeper = loop.create_task(self._sweep())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is in work, for `drain_timeout` at most; what is left then is not waited for."""
+        """Finish the requests in progress within the setting `drain_timeout`, and cancel those that take longer."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         await super().shutdown(sockets)
-        if self.on_stopped is not None:  # before asyncio waits for its threads: one may wait for a load
+        if self.on_stopped is not None:  # before asyncio joins its threads, one of which may wait for a load
             self.on_stopped()
-        for upstream in set(self.service.upstreams.values()):
+        for upstream in set(self.state.upstreams.values()):
             await upstream.close()
 
-    def _introduce(self) -> None:
-        """Announce; a server whose every model has failed is of no use to anybody, and stops."""
+    def _announce(self) -> None:
+        """Print the start-up messages; stop the server if every model failed to load."""
         assert self.announce is not None
         self.announce()
-        registry = self.service.registry
+        registry = self.state.registry
         reasons = [registry.reason(name) for name in registry.names()]
-        if reasons and all(reasons) and not self.service.upstreams:
+        if reasons and all(reasons) and not self.state.upstreams:
             self.failed = "; ".join(filter(None, reasons))
             self.should_exit = True
 
     async def _sweep(self) -> None:
-        """Unload what has been idle for long enough, when it is due and at least every ten seconds."""
+        """Unload models that were idle for their `keep_alive`."""
         while True:
-            due = await asyncio.to_thread(self.service.registry.sweep)
-            await asyncio.sleep(min(10.0, max(0.1, due or 10.0)))
+            due = await asyncio.to_thread(self.state.registry.sweep)
+            await asyncio.sleep(min(SWEEP_SECONDS, max(0.1, due or SWEEP_SECONDS)))
 
 
-def server(service: Service) -> Server:
-    """Make the server of a service; it is started with sockets of its own."""
-    settings = service.settings
+def make_server(state: ServerState) -> Server:
+    """Return the uvicorn server of `state`, to be run with sockets of the caller."""
+    settings = state.settings
+
+    def on_rejected(record: AccessRecord) -> None:
+        record_rejected(record, state.metrics, settings)
+
     config = uvicorn.Config(
-        application(service),
-        http=careful(
+        build_app(state),
+        http=limited_protocol(
             _protocol(),
             seconds=settings.receive_timeout,
             header_bytes=settings.max_header_bytes,
             connections=settings.max_connections,
-            refused=refusals(service.metrics, settings),
+            on_rejected=on_rejected,
         ),
         ws="none",
         lifespan="off",
@@ -138,13 +156,13 @@ def server(service: Service) -> Server:
         timeout_keep_alive=settings.idle_timeout,  # type: ignore[arg-type]
         timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]
     )
-    made = Server(config)
-    made.service = service
-    return made
+    server = Server(config)
+    server.state = state
+    return server
 
 
 def _protocol() -> type[Any]:
-    """The faster of uvicorn's parsers where it is installed (`embergem[server]`)."""
+    """Return uvicorn's faster parser if httptools is installed (`embergem[server]`), else the one with h11."""
     if importlib.util.find_spec("httptools") is not None:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -154,33 +172,35 @@ def _protocol() -> type[Any]:
     return H11Protocol
 
 
-def reread(service: Service, keys: Callable[[], Iterable[Key]]) -> None:
-    """Take the keys anew; with a file that cannot be used, or has none any more, the old ones stay."""
+def reload_keys(state: ServerState, keys: Callable[[], Iterable[Key]]) -> None:
+    """Read the API keys again. If the file cannot be used or has no keys, log an error and keep the present keys."""
     try:
         found = tuple(keys())
-        if not found and not service.keys.open:
-            raise InvalidConfig("the configuration has none any more. To admit nobody, stop the server")
-        service.keys.replace(found)
+        if not found and not state.keys.open:
+            raise InvalidConfig(
+                "The key file has no keys. Add a key with `embergem keys new`, or stop the server to reject everyone."
+            )
+        state.keys.replace(found)
     except EmbergemError as error:
-        log.error("the API keys stay as they were: %s", error)
+        log.error("The API keys were not reloaded, and the previous keys stay in force: %s", error)
     else:
-        log.info("the API keys were read again")
-        warn_of_tasks(service)
+        log.info("The API keys were reloaded.")
+        warn_unknown_tasks(state)
 
 
-def introduce(service: Service, url: str, announce: Callable[[str], None]) -> None:
-    """Say what is served and how to ask, at once, and of each model how it is computed, when it is loaded."""
-    need = "open to whoever can reach it" if service.keys.open else "only with an API key"
-    announce(f"listening on {url}/v1, {need}; {url}/docs describes it")
-    for upstream in set(service.upstreams.values()):
+def announce_models(state: ServerState, url: str, announce: Callable[[str], None]) -> None:
+    """Print the address and an example at the start, and the properties of each model once all are loaded."""
+    access = "no API key needed" if state.keys.open else "API key needed"
+    announce(f"listening on {url}/v1 ({access}); API description: {url}/docs")
+    for upstream in set(state.upstreams.values()):
         announce(f"{upstream.name}: forwarded to {upstream.address} as {upstream.model}")
-    if not service.registry.wait():
+    if not state.registry.wait():
         return
-    warn_of_tasks(service)
-    for name in service.registry.names():
-        engine, reason = service.registry.peek(name), service.registry.reason(name)
+    warn_unknown_tasks(state)
+    for name in state.registry.names():
+        engine, reason = state.registry.peek(name), state.registry.reason(name)
         if engine is None:
-            announce(f"{name}: {f'FAILED: {reason}' if reason else 'loaded when it is first asked for'}")
+            announce(f"{name}: {f'FAILED: {reason}' if reason else 'loaded at its first request'}")
             continue
         tasks = f"tasks {', '.join(engine.tasks)}" if engine.tasks else "no prompts"
         announce(
@@ -188,7 +208,7 @@ def introduce(service: Service, url: str, announce: Callable[[str], None]) -> No
             f"{engine.instruction_set} with {engine.threads} threads, batches of {engine.stats().max_batch_tokens} "
             f"tokens, {engine.weight_bytes / 2**20:,.0f} MiB of weights, {tasks}"
         )
-    key = "" if service.keys.open else '-H "Authorization: Bearer $KEY" '
+    key = "" if state.keys.open else '-H "Authorization: Bearer $KEY" '
     announce(f"serving on {url}/v1, for example:")
     announce(
         f'  curl {url}/v1/embeddings {key}-H "Content-Type: application/json" '
@@ -197,7 +217,7 @@ def introduce(service: Service, url: str, announce: Callable[[str], None]) -> No
 
 
 def log_to_stderr(settings: Settings) -> None:
-    """Send our own log, and the access log as it is, to standard error."""
+    """Send embergem's log and the access log to standard error."""
     for name, form in (("embergem", "%(levelname)s: %(message)s"), ("embergem.access", "%(message)s")):
         logger = logging.getLogger(name)
         handler = logging.StreamHandler(sys.stderr)
@@ -209,7 +229,11 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Open the listening socket."""
+    """Open the listening socket.
+
+    Raises:
+        UnsupportedOption: The address is in use or not an address of this machine.
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -218,7 +242,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         raise UnsupportedOption(
-            f"cannot listen on {host}:{port}: {error.strerror}. Stop what uses it, or choose another with --port",
+            f"The server cannot listen on {host}:{port}: {error.strerror}. Stop the program that uses the port, or "
+            "choose another port with --port.",
             param="port",
         ) from None
     return listener

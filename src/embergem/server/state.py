@@ -1,56 +1,76 @@
-"""What every route needs to know."""
+"""What request handlers work with: the state of the server, and the context of one request."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from embergem.config import Settings
+from starlette.requests import Request as HttpRequest
+
+from embergem.config import Key, Settings
 from embergem.registry import DEFAULT, Registry
-from embergem.server.api_keys import KeyRing
-from embergem.server.body import Bodies
+from embergem.server.access_log import AccessRecord
+from embergem.server.api_keys import KeyStore
+from embergem.server.body import BodyReader
 from embergem.server.metrics import Metrics
-from embergem.server.rate_limit import Limiter
+from embergem.server.rate_limit import RateLimiter
 from embergem.server.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """The models, settings and keys of one server.
+class ServerState:
+    """The models, settings, keys and counters of one server.
 
     Attributes:
-        registry: Models that are computed here.
-        settings: How it behaves.
-        keys, limiter: Who may ask, and how much.
-        tasks: Tasks of texts that come without one, by model.
-        upstreams: Models that other servers have, by each of their names.
-        metrics: What was counted.
-        bodies: What of requests is in memory.
-        started: When it was started, in seconds since 1970.
+        registry: The models that this server computes.
+        settings: The settings of the server.
+        keys: The API keys.
+        default_tasks: The task of texts that come without one, by the main name of the model.
+        upstreams: The models of other servers, by each of their names.
+        limiter: The rate limits of the API keys.
+        metrics: The server's own counters.
+        bodies: Reads request bodies within a memory limit.
+        started: Start time, in seconds since 1970.
     """
 
     registry: Registry
     settings: Settings
-    keys: KeyRing = field(default_factory=KeyRing)
-    tasks: Mapping[str, str] = field(default_factory=dict)
+    keys: KeyStore = field(default_factory=KeyStore)
+    default_tasks: Mapping[str, str] = field(default_factory=dict)
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
-    limiter: Limiter = field(default_factory=Limiter)
+    limiter: RateLimiter = field(default_factory=RateLimiter)
     metrics: Metrics = field(default_factory=Metrics)
-    bodies: Bodies = field(default_factory=Bodies)
+    bodies: BodyReader = field(default_factory=BodyReader)
     started: int = field(default_factory=lambda: int(time.time()))
 
-    def known(self) -> list[str]:
-        """Every name that a model answers to, without tasks."""
+    def model_names(self) -> list[str]:
+        """Return every name and alias of every model, without tasks."""
         default = [DEFAULT] if self.registry.default is not None else []
         return [*default, *self.registry.names(), *self.registry.aliases(), *self.upstreams]
 
-    def canonical(self, name: str) -> str:
-        """The first name of the model that `name` stands for."""
-        if name in self.upstreams:
-            return self.upstreams[name].name
-        if name == DEFAULT:
-            return self.registry.default or DEFAULT
-        return self.registry.aliases().get(name, name)
 
-    def upstream(self, name: str) -> Upstream | None:
-        """Who has the model called `name`, if it is another server."""
-        return self.upstreams.get(name)
+@dataclass(slots=True)
+class RequestContext:
+    """One request on its way through the server.
+
+    Attributes:
+        http: The HTTP request.
+        state: The state of the server.
+        record: What the access log and the metrics will say about the request.
+        key: The API key of the client; None on a server without keys and for operations that are open to all.
+        body_bytes: Bytes of the body that count towards the memory limit of all bodies; see `BodyReader`.
+    """
+
+    http: HttpRequest
+    state: ServerState
+    record: AccessRecord
+    key: Key | None = None
+    body_bytes: int = 0
+
+    def charge(self, tokens: int) -> None:
+        """Charge tokens to the client's key.
+
+        Raises:
+            RateLimited: The key has used up its tokens of this minute.
+        """
+        if self.key is not None:
+            self.state.limiter.charge(self.key, tokens)

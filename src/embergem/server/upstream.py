@@ -1,7 +1,7 @@
-"""Models that another OpenAI-compatible server has: requests for them are sent on, and its answers sent back.
+"""Models of upstream servers: requests are forwarded to another OpenAI-compatible server, and its responses returned.
 
-Answers pass through as they come, so that streams stream. What belongs to a connection stays with it: of the client's
-headers only those about the content are sent on, and its API key, which is for this server, never is.
+Responses pass through in parts as they arrive, so streams stay streams. Only the client's headers about the content
+are forwarded. The client's API key belongs to this server and is never forwarded.
 """
 
 import importlib.util
@@ -16,35 +16,37 @@ from starlette.types import Receive, Scope, Send
 
 from embergem.config import UpstreamEntry
 from embergem.errors import EmbergemError, InvalidRequest, UnsupportedOption
-from embergem.server.decode import fields_of
-from embergem.server.wait import unless_gone
+from embergem.server.decode import decode_fields
+from embergem.server.wait import wait_while_connected
 
 if TYPE_CHECKING:
     import httpx2
 
-    from embergem.server.call import Call
+    from embergem.server.state import RequestContext
 
-SENT_ON = ("accept", "accept-language", "openai-beta")
-SENT_BACK = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
+REQUEST_HEADERS = ("accept", "accept-language", "openai-beta")
+RESPONSE_HEADERS = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 
 
 class UpstreamFailed(EmbergemError):
-    """The other server could not be reached, or hung up."""
+    """The upstream server could not be reached, or closed the connection."""
 
     status = 502
     code = "upstream_failed"
 
 
 class Upstream:
-    """Another server's model. Connections to it are kept open; `close` ends them.
+    """A model of an upstream server. Connections stay open for the next request; `close` closes them.
 
     Raises:
-        UnsupportedOption: httpx2 is not installed, or the variable that holds the key is not set.
+        UnsupportedOption: httpx2 is not installed, or the environment variable for the API key is not set.
     """
 
     def __init__(self, entry: UpstreamEntry, timeout: float) -> None:
         if importlib.util.find_spec("httpx2") is None:
-            raise UnsupportedOption("upstream models need httpx2: pip install 'embergem[server]'", param="upstream")
+            raise UnsupportedOption(
+                "Upstream models need httpx2. Install it with: pip install 'embergem[server]'", param="upstream"
+            )
         self.name = entry.name
         self.address = entry.upstream.rstrip("/")
         self.model = entry.upstream_model or entry.name
@@ -54,45 +56,46 @@ class Upstream:
             self._key = os.environ.get(entry.upstream_key_env)
             if not self._key:
                 raise UnsupportedOption(
-                    f"{entry.name}: the environment variable {entry.upstream_key_env} holds no key for {self.address}"
+                    f"The model {entry.name!r} needs an API key for {self.address}, but the environment variable "
+                    f"{entry.upstream_key_env} is not set or empty. Set it, or remove upstream_key_env."
                 )
         self._client: httpx2.AsyncClient | None = None
 
-    async def forward(self, call: "Call", fields: Mapping[str, Raw], late: float) -> Response:
-        """Send a request on, to the same path below the other server's address, and its answer back.
+    async def forward(self, context: "RequestContext", fields: Mapping[str, Raw], deadline: float) -> Response:
+        """Forward a request to the same path below the upstream server's address; return its response.
 
-        `fields` are those of the body; `model` is replaced by the name that the other server knows. The answer must
-        begin before `late`, a time of `time.monotonic()`.
+        `fields` are those of the body; `model` becomes the name that the upstream server knows. The response must begin
+        before `deadline`, a time of `time.monotonic()`.
 
         Raises:
-            UpstreamFailed: There is no answer.
-            DeadlineExceeded: There is none in time.
-            Cancelled: The client has gone.
+            UpstreamFailed: The upstream server does not respond.
+            DeadlineExceeded: It does not respond in time.
+            Cancelled: The client closed the connection.
         """
         import httpx2
 
         model = Raw(msgspec.json.encode(self.model))
         content = {name: value for name, value in fields.items() if bytes(value) != b"null"} | {"model": model}
-        given = call.http.headers
-        headers = {name: value for name in SENT_ON if (value := given.get(name)) is not None}
-        headers |= {"x-request-id": call.notes.request_id, "content-type": "application/json"}
+        given = context.http.headers
+        headers = {name: value for name in REQUEST_HEADERS if (value := given.get(name)) is not None}
+        headers |= {"x-request-id": context.record.request_id, "content-type": "application/json"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
         if self._client is None:
-            # How many requests there may be at once is decided where they come in.
+            # No limit of connections here: the server limits concurrent requests where they come in.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
             self._client = httpx2.AsyncClient(timeout=self._timeout, follow_redirects=False, limits=limits)
         request = self._client.build_request(
             "POST",
-            self.address + call.http.url.path.removeprefix("/v1"),
+            self.address + context.record.route.removeprefix("/v1"),
             content=msgspec.json.encode(content),
             headers={name.encode(): value.encode("latin-1") for name, value in headers.items()},
         )
         try:
-            answer = await unless_gone(call.http, self._client.send(request, stream=True), late)
+            response = await wait_while_connected(context.http, self._client.send(request, stream=True), deadline)
         except httpx2.HTTPError as error:
-            raise UpstreamFailed(f"{self.address} does not answer: {error or type(error).__name__}") from None
-        return Passed(answer, self.name)
+            raise UpstreamFailed(f"{self.address} does not respond: {error or type(error).__name__}.") from None
+        return UpstreamResponse(response, self.name)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -100,37 +103,37 @@ class Upstream:
             await self._client.aclose()
 
 
-class Passed(StreamingResponse):
-    """The answer of another server, in parts as they come. When the client hangs up, so do we."""
+class UpstreamResponse(StreamingResponse):
+    """The response of an upstream server, in parts as they arrive. It ends when the client disconnects."""
 
-    def __init__(self, answer: "httpx2.Response", upstream: str) -> None:
-        given = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
-        kept = {name: given[name] for name in SENT_BACK if name in given}
-        super().__init__(answer.aiter_bytes(), answer.status_code, headers=kept | {"x-embergem-upstream": upstream})
-        self._answer = answer
+    def __init__(self, response: "httpx2.Response", upstream: str) -> None:
+        given = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        kept = {name: given[name] for name in RESPONSE_HEADERS if name in given}
+        super().__init__(response.aiter_bytes(), response.status_code, headers=kept | {"x-embergem-upstream": upstream})
+        self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; the connection to the other server is given back even where nothing of it was sent."""
+        """Send the response; release the connection to the upstream server even if nothing was sent."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._answer.aclose()
+            await self._response.aclose()
 
 
-def named(body: bytes) -> tuple[str, dict[str, Raw]]:
-    """Read the name of the model out of a body, and its fields as they came.
+def decode_model_name(content: bytes) -> tuple[str, dict[str, Raw]]:
+    """Return the model name in a body, and all fields of the body as raw JSON.
 
     Raises:
-        InvalidRequest: It is no JSON object, or its model has no name.
+        InvalidRequest: The body is not a JSON object, or `model` is not a string.
 
-    >>> named(b'{"model": "llama"}')[0], named(b"{}")[0]
+    >>> decode_model_name(b'{"model": "llama"}')[0], decode_model_name(b"{}")[0]
     ('llama', 'default')
     """
     try:
-        body.decode()  # what is only passed on is not looked at, and the other server may not like it
-        fields = fields_of(body)
+        content.decode()  # forwarded fields are not decoded, so check here that they are UTF-8
+        fields = decode_fields(content)
         return msgspec.json.decode(fields.get("model", b'"default"'), type=str), fields
     except (InvalidRequest, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(
-            f"the body must be a JSON object with the name of a model: {error}", param="model"
+            f"The body must be a JSON object in which `model` is the name of a model: {error}", param="model"
         ) from None

@@ -1,10 +1,9 @@
-"""Waiting for the engine without holding up the event loop, and no longer than the client does."""
+"""Waiting for a result without blocking the event loop, until the client disconnects or the deadline passes."""
 
 import asyncio
 import math
 import time
 from collections.abc import Awaitable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
@@ -14,66 +13,84 @@ from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 
 T = TypeVar("T")
 
+SHORT_TEXTS = 16
 SHORT = 2048
-"""Characters of texts and titles that are tokenized faster than another thread is asked to."""
+"""Texts, and characters of texts and titles, that tokenize faster than a switch to another thread takes."""
+
+WATCH_AFTER = 0.005
+"""Seconds of waiting after which the connection is watched for a disconnect. Most results come before, and watching
+costs a task."""
 
 
-async def submit(engine: Engine, request: Request) -> "Future[Result]":
-    """Submit a request; what takes a while to tokenize is tokenized off the event loop."""
-    if request.texts is not None and len(request.texts) <= 16:
-        titles = (title for title in request.titles or () if title is not None)
-        if sum(map(len, request.texts)) + sum(map(len, titles)) <= SHORT:
-            return engine.submit(request)
-    return await asyncio.to_thread(engine.submit, request)
-
-
-async def result_of(http: HttpRequest, work: "Future[Result]", deadline: float) -> Result:
-    """Wait for the engine as `unless_gone` does."""
-    return work.result() if work.done() else await unless_gone(http, asyncio.wrap_future(work), deadline)
-
-
-async def unless_gone(http: HttpRequest, work: Awaitable[T], deadline: float) -> T:
-    """Wait for the result until `deadline`, a time of `time.monotonic()`; cancel the work when the client hangs up.
+async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result:
+    """Submit a request to the engine and wait for its result. Long texts are tokenized on another thread.
 
     Raises:
-        Cancelled: The client has gone.
-        DeadlineExceeded: It took too long.
+        InvalidRequest: The engine refuses the request; see `Engine.submit` for this and other errors.
+        Cancelled: The client closed the connection.
+        DeadlineExceeded: The request's deadline has passed.
     """
+    characters = SHORT + 1
+    if request.texts is not None and len(request.texts) <= SHORT_TEXTS:
+        characters = sum(map(len, request.texts)) + sum(map(len, filter(None, request.titles or ())))
+    work = engine.submit(request) if characters <= SHORT else await asyncio.to_thread(engine.submit, request)
+    if work.done():
+        return work.result()
+    return await wait_while_connected(http, asyncio.wrap_future(work), request.deadline)
+
+
+async def wait_while_connected(http: HttpRequest, work: Awaitable[T], deadline: float | None) -> T:
+    """Wait for the result of `work`; cancel the work if the client disconnects or the deadline passes.
+
+    `deadline` is a time of `time.monotonic()`; None means no deadline.
+
+    Raises:
+        Cancelled: The client closed the connection.
+        DeadlineExceeded: The deadline has passed.
+    """
+    left = math.inf if deadline is None else deadline - time.monotonic()
     future = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(disconnected(http))
+    disconnect: asyncio.Future[None] | None = None
     try:
-        either: set[asyncio.Future[Any]] = {future, gone}
-        left = deadline - time.monotonic()
-        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((future,), timeout=min(left, WATCH_AFTER))
+        if not future.done() and left > WATCH_AFTER:
+            disconnect = asyncio.ensure_future(_disconnected(http))
+            either: set[asyncio.Future[Any]] = {future, disconnect}
+            timeout = None if deadline is None else deadline - time.monotonic()
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
-        if gone.done():
-            raise Cancelled("the client closed the connection")
-        raise DeadlineExceeded("the request was not done in time; ask for less at once, or allow more time")
+        if disconnect is not None and disconnect.done():
+            raise Cancelled("The client closed the connection.")
+        raise DeadlineExceeded(
+            "The request was not done before its deadline. Send fewer inputs, or allow more time with the header "
+            "X-Request-Timeout."
+        )
     finally:
-        gone.cancel()
         future.cancel()
+        if disconnect is not None:
+            disconnect.cancel()
 
 
-def deadline(http: HttpRequest, most: float) -> float:
-    """When an answer is too late, as a time of `time.monotonic()`: after what `X-Request-Timeout` says, and at `most`.
+def request_deadline(http: HttpRequest, limit: float) -> float:
+    """Return the deadline of a request, a time of `time.monotonic()`: `X-Request-Timeout` from now, at most `limit`.
 
     Raises:
         InvalidRequest: The header is not a number of seconds.
     """
     given = http.headers.get("x-request-timeout")
     if given is None:
-        return time.monotonic() + most
+        return time.monotonic() + limit
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0
     if not 0 < seconds < math.inf:
-        raise InvalidRequest(f"the header X-Request-Timeout is {given[:40]!r}; it is a number of seconds above 0")
-    return time.monotonic() + min(seconds, most)
+        raise InvalidRequest(f"The header X-Request-Timeout is {given[:40]!r}, not a number of seconds above 0.")
+    return time.monotonic() + min(seconds, limit)
 
 
-async def disconnected(http: HttpRequest) -> None:
-    """Return when the client has closed the connection."""
+async def _disconnected(http: HttpRequest) -> None:
+    """Return when the client closes the connection."""
     while (await http.receive())["type"] != "http.disconnect":
         pass

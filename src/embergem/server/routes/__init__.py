@@ -1,1 +1,1 @@
-"""The handlers of the HTTP API, one file for each part of it."""
+"""The handlers of the HTTP API, one file for each API surface."""

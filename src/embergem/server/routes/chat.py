@@ -1,38 +1,42 @@
-"""`/v1/chat/completions`, `/v1/completions` and `/v1/responses`: for models of upstream servers only."""
+"""`POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`, for models of upstream servers.
+
+Separate because each API surface has a file of its own.
+"""
 
 from starlette.responses import Response
 
 from embergem.errors import UnknownModel
-from embergem.server.call import Call
-from embergem.server.upstream import named
-from embergem.server.wait import deadline
+from embergem.server.state import RequestContext
+from embergem.server.upstream import decode_model_name
+from embergem.server.wait import request_deadline
 
 
-async def chat_completions(call: Call) -> Response:
-    """Forward a chat to the upstream server that has the model, streams included."""
-    return await _forward(call)
+async def chat_completions(context: RequestContext) -> Response:
+    """Forward a chat completion to the upstream server that has the model, streams included."""
+    return await _forward(context)
 
 
-async def completions(call: Call) -> Response:
+async def completions(context: RequestContext) -> Response:
     """Forward a completion to the upstream server that has the model, streams included."""
-    return await _forward(call)
+    return await _forward(context)
 
 
-async def responses(call: Call) -> Response:
+async def responses(context: RequestContext) -> Response:
     """Forward a response request to the upstream server that has the model, streams included."""
-    return await _forward(call)
+    return await _forward(context)
 
 
-async def _forward(call: Call) -> Response:
-    service = call.service
-    late = deadline(call.http, service.settings.request_timeout)
-    name, fields = named(await service.bodies.read(call.http, service.settings.max_body))
-    upstream = service.upstream(name)
+async def _forward(context: RequestContext) -> Response:
+    state = context.state
+    deadline = request_deadline(context.http, state.settings.request_timeout)
+    name, fields = decode_model_name(await state.bodies.read(context))
+    upstream = state.upstreams.get(name)
     if upstream is None:
-        there = ", ".join(service.upstreams) or "none"
+        known = ", ".join(state.upstreams) or "none"
         raise UnknownModel(
-            f"no upstream server has a model {name!r}; embergem itself computes embeddings. Upstream models: {there}",
+            f"No upstream server has the model {name!r}, and embergem itself computes embeddings only. The upstream "
+            f"models are: {known}.",
             param="model",
         )
-    call.notes.model = upstream.name
-    return await upstream.forward(call, fields, late)
+    context.record.model = upstream.name
+    return await upstream.forward(context, fields, deadline)

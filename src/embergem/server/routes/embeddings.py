@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: from a body to a request of the engine, and from its result to an answer."""
+"""`POST /v1/embeddings`: decode the body, choose model and prompt, compute, and encode the vectors."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -10,129 +10,135 @@ from starlette.responses import Response
 from embergem.engine import Engine, Request, Result
 from embergem.errors import EmbergemError, InvalidRequest, InvalidTask, TokenOutOfRange
 from embergem.protocol import Embedding, EmbeddingsRequest, EmbeddingsResponse, TextRequest, Usage
-from embergem.server.call import Call
-from embergem.server.decode import parse, texts_or_ids, titles_for
-from embergem.server.encode import json_response, one_by_one, quoted_list, quoted_text
-from embergem.server.prompt_choice import SENDS_IDS, Prompted, prompted, split
-from embergem.server.upstream import named
-from embergem.server.wait import deadline, result_of, submit
-from embergem.server.wire import encode
+from embergem.server.decode import DecodedRequest, decode_request
+from embergem.server.encode import encode_each, encode_vectors, quoted_list, quoted_text
+from embergem.server.prompt_choice import TIKTOKEN_HINT, PromptChoice, choose_prompt, split_task
+from embergem.server.state import RequestContext
+from embergem.server.upstream import decode_model_name
+from embergem.server.wait import compute, request_deadline
 
 TIKTOKEN_IDS = 200_064
-"""Ids below this are those of OpenAI's vocabularies, the largest of which is o200k."""
+"""Token ids of OpenAI's vocabularies are below this; the largest is o200k."""
 
-MANY = 32_768
-"""Numbers that take longer to write than another thread takes to be asked to."""
+LARGE_RESPONSE = 32_768
+"""Numbers of a response that take longer to encode than a switch to another thread takes."""
 
 
-async def embeddings(call: Call) -> Response:
+async def embeddings(context: RequestContext) -> Response:
     """Embed texts or token ids."""
-    service, settings = call.service, call.service.settings
-    late = deadline(call.http, settings.request_timeout)
-    content = await service.bodies.read(call.http, settings.max_body)
-    if service.upstreams:
-        name, fields = named(content)
-        if (upstream := service.upstream(name)) is not None:
-            call.notes.model = upstream.name
-            return await upstream.forward(call, fields, late)
-    body, ignored = parse(content, EmbeddingsRequest, strict=settings.strict)
-    texts, ids = texts_or_ids(body.input, settings.max_inputs)
-    with opened(call, body, texts, ids) as (engine, applied):
+    state, settings = context.state, context.state.settings
+    deadline = request_deadline(context.http, settings.request_timeout)
+    content = await state.bodies.read(context)
+    if state.upstreams:
+        name, fields = decode_model_name(content)
+        if (upstream := state.upstreams.get(name)) is not None:
+            context.record.model = upstream.name
+            return await upstream.forward(context, fields, deadline)
+    decoded = decode_request(content, EmbeddingsRequest, settings)
+    with open_model(context, decoded) as (engine, prompt):
         request = Request(
-            texts=applied.to(texts),
-            ids=ids,
-            task=applied.task,
-            titles=titles_for(body.title, texts, settings.max_inputs),
-            dimensions=body.dimensions,
-            truncate=bool(body.truncate_sequence),
-            lane=call.key.lane if call.key else "interactive",
-            tenant=call.key.name if call.key else "",
-            deadline=late,
-            admit=call.charge,
+            texts=prompt.apply(decoded.texts),
+            ids=decoded.ids,
+            task=prompt.task,
+            titles=decoded.titles,
+            dimensions=decoded.body.dimensions,
+            truncate=bool(decoded.body.truncate_sequence),
+            lane=context.key.lane if context.key else "interactive",
+            tenant=context.key.name if context.key else "",
+            deadline=deadline,
+            admit=context.charge if context.key else None,
         )
         try:
-            result = await result_of(call.http, await submit(engine, request), late)
+            result = await compute(context.http, engine, request)
         except EmbergemError as error:
-            raise located(error, ids) from None
-        large = result.vectors.size > MANY
-        response = json_response(await asyncio.to_thread(written, body, result) if large else written(body, result))
-        note(response, engine, applied, texts is not None, ignored)
-        if ids is not None and (foreign := without_own_start(engine, ids)):
-            response.headers["x-embergem-warning"] = foreign
-    call.notes.tokens, call.notes.truncated = result.tokens, len(result.truncated)
-    call.notes.cached = len(result.cached)
-    for header, indices in (("x-embergem-truncated", result.truncated), ("x-embergem-cached", result.cached)):
-        if indices:
-            response.headers[header] = quoted_list([str(index) for index in indices])
-    return response
+            raise with_field(error, decoded) from None
+        if result.vectors.size > LARGE_RESPONSE:
+            encoded = await asyncio.to_thread(encode_response, decoded.body, result)
+        else:
+            encoded = encode_response(decoded.body, result)
+        headers = response_headers(engine, prompt, decoded)
+        if decoded.ids is not None and (warning := missing_start(engine, decoded.ids)):
+            headers["x-embergem-warning"] = warning
+    record, truncated = context.record, result.truncated
+    record.tokens, record.truncated, record.cached = result.tokens, len(truncated), len(result.cached)
+    if truncated:
+        headers["x-embergem-truncated"] = quoted_list([str(index) for index in truncated])
+    if result.cached:
+        headers["x-embergem-cached"] = quoted_list([str(index) for index in result.cached])
+    return Response(encoded, headers=headers, media_type="application/json")
 
 
 @contextmanager
-def opened(
-    call: Call, body: TextRequest, texts: list[str] | None, ids: list[list[int]] | None
-) -> Iterator[tuple[Engine, Prompted]]:
-    """Hold the model that a body names, with what is put around its texts.
+def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) -> Iterator[tuple[Engine, PromptChoice]]:
+    """Hold the engine of the model that a request names, and choose the prompt.
 
     Raises:
-        UnknownModel, InvalidTask: See `routing`.
-        ModelLoading: It is not there yet; its load has begun.
+        UnknownModel, InvalidTask: See `choose_prompt`.
+        ModelLoading: The model is not loaded yet; the load has begun.
     """
-    service = call.service
-    call.notes.texts, call.notes.inputs = texts, len(texts or ids or ())
-    name, task = split(body.model, service.known())
-    with service.registry.use(name, wait=False) as engine:
-        call.notes.model = service.canonical(name)
-        defaults = [call.key.task if call.key else None, service.tasks.get(call.notes.model), service.settings.task]
-        applied = prompted(body, engine, task, defaults, texts is not None)
-        call.notes.task = applied.task or ""
-        yield engine, applied
+    state, record = context.state, context.record
+    record.texts, record.inputs = decoded.texts, decoded.count
+    name, task = decoded.body.model, None
+    if ":" in name:
+        name, task = split_task(name, state.model_names())
+    with state.registry.use(name, wait=False) as engine:
+        record.model = state.registry.main_name(name)
+        default_tasks = (
+            context.key.task if context.key else None,
+            state.default_tasks.get(record.model),
+            state.settings.task,
+        )
+        prompt = choose_prompt(decoded, engine, task, default_tasks)
+        record.task = prompt.task or ""
+        yield engine, prompt
 
 
-def written(body: EmbeddingsRequest, result: Result) -> bytes:
-    """The answer: vectors in input order, in the encoding that was asked for, each made by itself like its JSON."""
+def encode_response(body: EmbeddingsRequest, result: Result) -> bytes:
+    """Encode the vectors in input order, in the encoding of the request, as JSON row by row."""
     dtype, form = body.encoding_dtype or "float32", body.encoding_format or "float"
-    rows = one_by_one(
-        Embedding(index, encode(result.vectors[index : index + 1], dtype, form)[0], len(row.ids), row.truncated)
+    rows = encode_each(
+        Embedding(index, encode_vectors(result.vectors[index : index + 1], dtype, form)[0], len(row.ids), row.truncated)
         for index, row in enumerate(result.rows)
     )
     return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(result.tokens, result.tokens)))
 
 
-def note(response: Response, engine: Engine, applied: Prompted, is_text: bool, ignored: list[str]) -> None:
-    """Say in headers how the answer came about: space, arithmetic, task, prompt, and what was not read of the body."""
-    headers = response.headers
-    headers["x-embergem-space"] = engine.fingerprint
-    headers["x-embergem-dtype"] = engine.dtype
-    headers["x-embergem-task"] = quoted_list([applied.task]) if applied.task is not None else "none"
-    headers["x-embergem-prompt"] = quoted_text(pattern(engine, applied)) if is_text else "none"
-    if ignored:
-        headers["x-embergem-ignored"] = quoted_list(ignored)
+def response_headers(engine: Engine, prompt: PromptChoice, decoded: DecodedRequest[TextRequest]) -> dict[str, str]:
+    """Return the headers that describe a result: space, arithmetic, task, prompt and ignored fields."""
+    headers = {
+        "x-embergem-space": engine.fingerprint,
+        "x-embergem-dtype": engine.dtype,
+        "x-embergem-task": "none" if prompt.task is None else quoted_list([prompt.task]),
+        "x-embergem-prompt": "none",
+    }
+    if decoded.texts is not None:
+        template = prompt.prefix + "{content}" if prompt.task is None else engine.prompt(prompt.task) or "{content}"
+        headers["x-embergem-prompt"] = quoted_text(template)
+    if decoded.ignored:
+        headers["x-embergem-ignored"] = quoted_list(decoded.ignored)
+    return headers
 
 
-def pattern(engine: Engine, applied: Prompted) -> str:
-    """What a text became, with `{content}` for the text and `{title}` for a title."""
-    if applied.task is not None:
-        return engine.prompt(applied.task) or "{content}"
-    return applied.prefix + "{content}"
+def with_field(error: EmbergemError, decoded: DecodedRequest[TextRequest]) -> EmbergemError:
+    """Return an error of the engine with the name of the field at fault.
 
-
-def located(error: EmbergemError, ids: list[list[int]] | None) -> EmbergemError:
-    """Name the field at fault where the engine couldn't, and the client that is known to send foreign ids."""
-    if isinstance(error, TokenOutOfRange) and ids is not None:
-        if all(0 <= number < TIKTOKEN_IDS for row in ids for number in row):
-            error.add_advice(f"{SENDS_IDS}.")
+    If all token ids could be OpenAI's, the error also names the client that is known to send them.
+    """
+    if isinstance(error, TokenOutOfRange) and decoded.ids is not None:
+        if all(0 <= number < TIKTOKEN_IDS for row in decoded.ids for number in row):
+            error.add_advice(TIKTOKEN_HINT)
         error.param = "input"
     if error.param is None and isinstance(error, InvalidRequest):
         error.param = "task" if isinstance(error, InvalidTask) else "input"
     return error
 
 
-def without_own_start(engine: Engine, ids: Sequence[Sequence[int]]) -> str | None:
-    """Warn where rows of ids lack the special token that this model's own tokenizer puts first.
+def missing_start(engine: Engine, ids: Sequence[Sequence[int]]) -> str | None:
+    """Return a warning if no row of token ids begins with the special token that the model's tokenizer puts first.
 
-    They may be meant so, but a vocabulary as large as Gemma's takes the ids of any other without an error.
+    Such ids may be intended. But a vocabulary as large as Gemma's accepts the ids of any other without an error.
     """
     start = engine.start
     if start is None or any(row[0] == start for row in ids):
         return None
-    return f"no row of ids begins with {start}, as this model's own tokenizer begins each. {SENDS_IDS}."
+    return f"No row of token ids begins with {start}, the first token of this model's own tokenizer. {TIKTOKEN_HINT}"

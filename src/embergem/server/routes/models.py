@@ -1,48 +1,62 @@
-"""`GET /v1/models` and `GET /v1/models/{name}`."""
+"""`GET /v1/models` and `/v1/models/{name}`, and `POST /v1/models/load`, `unload`, `reload` and `status` for admins."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
 
 from starlette.responses import Response
 
-from embergem.errors import UnknownModel
-from embergem.protocol import Model, ModelList
-from embergem.server.call import Call
+from embergem.errors import EmbergemError, UnknownModel
+from embergem.protocol import ErrorBody, Model, ModelAnswer, ModelList, ModelRequest
+from embergem.server.decode import decode_body
 from embergem.server.encode import json_response
-from embergem.server.prompt_choice import split
-from embergem.server.state import Service
+from embergem.server.errors import error_type
+from embergem.server.prompt_choice import split_task
+from embergem.server.state import RequestContext, ServerState
+
+AnswerStatus = Literal["loaded", "unloaded", "reloading", "not_found", "internal_error"]
+_ANSWER_STATUS: dict[str, AnswerStatus] = {
+    "loaded": "loaded",
+    "unloaded": "unloaded",
+    "loading": "reloading",
+    "failed": "internal_error",
+}
 
 
-async def models(call: Call) -> Response:
-    """List every id and alias that `model` may have, then each of a loaded model with each of its tasks."""
-    service = call.service
-    plain = [describe(name, service) for name in service.known()]
-    tasked = [describe(f"{model.id}:{task}", service) for model in plain for task in model.tasks or ()]
-    return json_response(ModelList(plain + tasked))
+async def models(context: RequestContext) -> Response:
+    """List every id and alias that `model` may have, then each name of a loaded model with each of its tasks."""
+    state = context.state
+    plain = [describe(name, state) for name in state.model_names()]
+    with_task = [describe(f"{model.id}:{task}", state) for model in plain for task in model.tasks or ()]
+    return json_response(ModelList(plain + with_task))
 
 
-async def model(call: Call) -> Response:
+async def model(context: RequestContext) -> Response:
     """Describe one model by any of its names."""
-    return json_response(describe(call.http.path_params["name"], call.service))
+    return json_response(describe(context.http.path_params["name"], context.state))
 
 
-def describe(name: str, service: Service) -> Model:
-    """One entry of the list. Nothing is loaded for it.
+def describe(name: str, state: ServerState) -> Model:
+    """Return the entry of one name in the list of models, without loading the model.
 
     Raises:
-        UnknownModel: Nothing is called that.
+        UnknownModel: No model has this name.
     """
-    base, task = split(name, service.known())
-    if service.upstream(base) is not None:
-        return Model(name, service.started, service.canonical(base), "upstream", owned_by="upstream")
-    engine, status = service.registry.peek(base), service.registry.status(base)
-    root, reason = service.canonical(base), service.registry.reason(base)
+    base, task = split_task(name, state.model_names())
+    if (upstream := state.upstreams.get(base)) is not None:
+        return Model(name, state.started, upstream.name, "upstream", owned_by="upstream")
+    registry = state.registry
+    engine, status, reason = registry.peek(base), registry.status(base), registry.reason(base)
+    main_name = registry.main_name(base)
     if engine is None:
-        return Model(name, service.started, root, status, task=task, reason=reason)
+        return Model(name, state.started, main_name, status, task=task, reason=reason)
     if task is not None and task not in engine.tasks:
-        has = ", ".join(engine.tasks) or "none"
-        raise UnknownModel(f"the model name {name!r} ends in {task!r}, which is no task of it; its tasks: {has}")
+        tasks = ", ".join(engine.tasks) or "none"
+        raise UnknownModel(f"The model name {name!r} ends in the unknown task {task!r}. Its tasks are: {tasks}.")
     return Model(
         id=name,
-        created=service.started,
-        root=root,
+        created=state.started,
+        root=main_name,
         status=status,
         dimensions=engine.dimensions,
         allowed_dimensions=list(engine.allowed_dimensions),
@@ -53,3 +67,41 @@ def describe(name: str, service: Service) -> Model:
         fingerprint=engine.fingerprint,
         reason=reason,
     )
+
+
+async def load(context: RequestContext) -> Response:
+    """Load a model that is not loaded, and wait until it is."""
+    return await _manage(context, context.state.registry.load)
+
+
+async def unload(context: RequestContext) -> Response:
+    """Unload a model once its requests are done; the next request for it loads it again."""
+    return await _manage(context, context.state.registry.unload)
+
+
+async def reload(context: RequestContext) -> Response:
+    """Load a model again from its present files; requests in progress finish on the old one."""
+    return await _manage(context, context.state.registry.reload)
+
+
+async def status(context: RequestContext) -> Response:
+    """Return whether a model is loaded."""
+    return await _manage(context, None)
+
+
+async def _manage(context: RequestContext, action: Callable[[str], None] | None) -> Response:
+    registry = context.state.registry
+    content = await context.state.bodies.read(context)
+    body, _ = decode_body(content, ModelRequest, strict=context.state.settings.strict)
+    name = body.model_id
+    try:
+        if action is not None:
+            await asyncio.to_thread(action, name)
+        answer_status, reason = _ANSWER_STATUS[registry.status(name)], registry.reason(name)
+        error = None if reason is None else ErrorBody(reason, "server_error", "model_id", "model_failed")
+        return json_response(ModelAnswer(name, answer_status, error))
+    except EmbergemError as failed:
+        answer_status = "not_found" if isinstance(failed, UnknownModel) else "internal_error"
+        context.record.code = failed.code
+        error = ErrorBody(failed.message, error_type(failed.status), "model_id", failed.code)
+        return json_response(ModelAnswer(name, answer_status, error), failed.status)

@@ -1,4 +1,7 @@
-"""`POST /v1/tokenize`: the ids that a model would read, and how many."""
+"""`POST /v1/tokenize`: the token ids that a model reads of each text, and their number.
+
+Separate because each API surface has a file of its own.
+"""
 
 import asyncio
 
@@ -8,48 +11,46 @@ from starlette.responses import Response
 from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
 from embergem.protocol import TokenizedInput, TokenizeRequest, TokenizeResponse
-from embergem.server.call import Call
-from embergem.server.decode import parse, texts_or_ids, titles_for
-from embergem.server.encode import json_response, one_by_one
-from embergem.server.routes.embeddings import located, note, opened
-from embergem.server.wait import deadline, unless_gone
+from embergem.server.decode import decode_request
+from embergem.server.encode import encode_each
+from embergem.server.routes.embeddings import open_model, response_headers, with_field
+from embergem.server.state import RequestContext
+from embergem.server.wait import request_deadline, wait_while_connected
 
 
-async def tokenize(call: Call) -> Response:
-    """Count the tokens of texts, and show them.
+async def tokenize(context: RequestContext) -> Response:
+    """Tokenize texts as the model reads them, and count the tokens.
 
-    The prompt and special tokens are included. An input over the model's limit is no error here: `count` is its whole
-    length, `ids` is what the model would read of it.
+    The prompt and special tokens are included. An input over the model's limit is not an error here: `count` is its
+    full length, and `ids` are the ids that the model would read after truncation.
     """
-    service, settings = call.service, call.service.settings
-    late = deadline(call.http, settings.request_timeout)
-    content = await service.bodies.read(call.http, settings.max_body)
-    body, ignored = parse(content, TokenizeRequest, strict=settings.strict)
-    texts, ids = texts_or_ids(body.input, settings.max_inputs)
-    with opened(call, body, texts, ids) as (engine, applied):
+    settings = context.state.settings
+    deadline = request_deadline(context.http, settings.request_timeout)
+    content = await context.state.bodies.read(context)
+    decoded = decode_request(content, TokenizeRequest, settings)
+    with open_model(context, decoded) as (engine, prompt):
         request = Request(
-            texts=applied.to(texts),
-            ids=ids,
-            task=applied.task,
-            titles=titles_for(body.title, texts, settings.max_inputs),
+            texts=prompt.apply(decoded.texts),
+            ids=decoded.ids,
+            task=prompt.task,
+            titles=decoded.titles,
             truncate=True,
         )
         try:
-            answer, tokens = await unless_gone(
-                call.http, asyncio.to_thread(tokenized, engine, request, body.model), late
+            encoded, tokens = await wait_while_connected(
+                context.http, asyncio.to_thread(encode_tokens, engine, request, decoded.body.model), deadline
             )
         except EmbergemError as error:
-            raise located(error, ids) from None
-        call.charge(tokens)
-        response = json_response(answer)
-        note(response, engine, applied, texts is not None, ignored)
-    return response
+            raise with_field(error, decoded) from None
+        context.charge(tokens)
+        headers = response_headers(engine, prompt, decoded)
+    return Response(encoded, headers=headers, media_type="application/json")
 
 
-def tokenized(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
-    """The answer, row by row, so that other threads have their turn, and the tokens in it."""
+def encode_tokens(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
+    """Tokenize a request; return the encoded response and the number of tokens."""
     rows = engine.prepare(request)
-    data = one_by_one(
+    data = encode_each(
         TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)
     )
     return msgspec.json.encode(TokenizeResponse(data, model, engine.limit)), sum(row.length for row in rows)
