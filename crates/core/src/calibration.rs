@@ -1,9 +1,9 @@
 //! Measurements of a loaded model: how many tokens a batch should have, and how near its arithmetic comes to float32.
 //!
-//! Both results are remembered in a directory of [`Note`]s, which the Python package and the Rust SDK share.
+//! Both results are remembered in a directory of [`Memo`]s, which the Python package and the Rust SDK share.
 
 use crate::error::Result;
-use crate::memo::Note;
+use crate::memo::Memo;
 use crate::model::Model;
 use crate::pool::Pool;
 use std::path::Path;
@@ -121,8 +121,8 @@ fn remembered<'a, T: std::str::FromStr + ToString, E>(
     variant: &[&str],
     measure: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    let note = notes.and_then(|directory| Note::new(directory, kind, files, variant));
-    let known = note.as_ref().and_then(Note::read);
+    let note = notes.and_then(|directory| Memo::new(directory, kind, files, variant));
+    let known = note.as_ref().and_then(Memo::read);
     if let Some(known) = known.and_then(|text| text.parse().ok()) {
         return Ok(known);
     }
@@ -192,7 +192,7 @@ mod tests {
         let measure =
             |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok::<f64, ()>(value)).unwrap();
         assert_eq!((measure(0.1 + 0.2), measure(9.0)), (0.1 + 0.2, 0.1 + 0.2));
-        let note = Note::new(&directory, "exactness", [file], &["v"]).unwrap();
+        let note = Memo::new(&directory, "exactness", [file], &["v"]).unwrap();
         note.write("half a num");
         assert_eq!(measure(5.0), 5.0, "a damaged note is written anew");
         std::fs::remove_dir_all(directory).unwrap();

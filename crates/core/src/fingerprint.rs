@@ -7,8 +7,10 @@
 //! vision tower of a multimodal checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
 
 use crate::error::Error;
-use crate::format::checkpoint::{Checkpoint, Tensor};
-use crate::memo::Note;
+use crate::format::checkpoint::Checkpoint;
+use crate::format::tensor::Tensor;
+use crate::hex::hex;
+use crate::memo::Memo;
 use crate::program::Program;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -37,8 +39,8 @@ pub fn fingerprint<E: From<Error>>(
     notes: Option<&Path>,
 ) -> Result<String, E> {
     let paths = files.iter().map(|(_, path)| *path).chain([tokenizer]);
-    let note = notes.and_then(|directory| Note::new(directory, "fingerprint", paths, &[FORMAT, program]));
-    if let Some(known) = note.as_ref().and_then(Note::read).filter(|known| is_sha(known)) {
+    let note = notes.and_then(|directory| Memo::new(directory, "fingerprint", paths, &[FORMAT, program]));
+    if let Some(known) = note.as_ref().and_then(Memo::read).filter(|known| is_sha(known)) {
         return Ok(known);
     }
     let program = Program::parse(program)?;
@@ -67,7 +69,7 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
         .map(|(name, shape)| Ok((name, checkpoint.tensor(name, shape)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|number| Reverse(tensors[*number].1.stored()[0].len()));
+    order.sort_by_key(|number| Reverse(tensors[*number].1.stored_bytes()[0].len()));
     let shas = Mutex::new(vec![Sha::default(); tensors.len()]);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -88,10 +90,10 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
 }
 
 fn hash_tensor(name: &str, tensor: &Tensor) -> Sha {
-    let head = serde_json::json!([name, tensor.shape, tensor.element.name()]);
+    let head = serde_json::json!([name, tensor.shape, tensor.element_name()]);
     let mut hash = Sha256::new();
     hash.update(format!("{head}\n"));
-    for bytes in tensor.stored() {
+    for bytes in tensor.stored_bytes() {
         hash.update(bytes);
     }
     hash.finalize().into()
@@ -99,14 +101,4 @@ fn hash_tensor(name: &str, tensor: &Tensor) -> Sha {
 
 fn is_sha(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The sha256 of a text, in hex.
-pub fn sha256(text: &str) -> String {
-    hex(&Sha256::digest(text))
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,16 +6,17 @@ mod operands;
 use self::operands::{Written, axis_of, overlaps, same_width};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
+use crate::format::table::Table;
 use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::Finish;
 use crate::kernels::norm::Residual;
 use crate::kernels::panels::{Shape, in_order_of_panels};
 use crate::kernels::{Kernels, norm, pooling};
-use crate::model::Precision;
 use crate::packed::Packs;
 use crate::packed::weight::PackedWeight;
+use crate::precision::Precision;
 use crate::program::*;
-use crate::weights::{Table, floats};
+use crate::weights::{floats, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
@@ -174,7 +175,7 @@ impl Context<'_> {
         ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
             "embeds tokens".into()
         })?;
-        let table = Table::new(
+        let table = table(
             self.checkpoint,
             self.weight(step, "table")?.ok_or_else(|| missing("table"))?,
         )?;

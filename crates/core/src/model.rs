@@ -2,8 +2,8 @@
 
 use crate::aligned::Aligned;
 use crate::error::{Error, Result};
-use crate::fingerprint::sha256;
 use crate::format::checkpoint::Checkpoint;
+use crate::hex::sha256_hex;
 use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
@@ -11,57 +11,14 @@ use crate::lower::{Lowered, Op, lower};
 use crate::memory;
 use crate::packed::{PackedCache, Packs};
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
-use crate::run::{Batch, Run};
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Arithmetic of the matrix products over tokens; everything else is computed in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    Float32,
-    /// 32-bit floats, with weights kept as bfloat16.
-    Bfloat16,
-    /// 16-bit integers with 32-bit sums.
-    Int16,
-    /// 8-bit weights, in groups that share a scale, times 16-bit rows.
-    Int8,
-}
-
-impl Precision {
-    /// All of them, by the names that users give.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("float32", Self::Float32),
-        ("bfloat16", Self::Bfloat16),
-        ("int16", Self::Int16),
-        ("int8", Self::Int8),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Bfloat16 => "bfloat16",
-            Self::Int16 => "int16",
-            Self::Int8 => "int8",
-        }
-    }
-
-    /// Bytes that a thousand weights take.
-    fn bytes_of_thousand(self) -> u64 {
-        match self {
-            Self::Float32 => 4000,
-            Self::Bfloat16 | Self::Int16 => 2000,
-            Self::Int8 => 1125,
-        }
-    }
-}
 
 /// How a model is to be loaded.
 #[derive(Clone, Copy, Default)]
@@ -116,7 +73,7 @@ impl Model {
         };
         let precision = format!("{:?}", options.precision);
         let paths = files.iter().map(|(_, path)| *path);
-        let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256(text)]);
+        let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256_hex(text)]);
         // After the state of the files was taken: one that is exchanged from now on is noticed at the end.
         let checkpoint = Checkpoint::open(files.iter().copied())?;
         if !packs.found() {
@@ -199,20 +156,14 @@ impl Model {
         (rounds.into_inner() * peak::operations(self.kernels.lanes)) as f64 / start.elapsed().as_secs_f64()
     }
 
-    /// Checks a batch and begins a run: ids in one sequence, and the offsets where texts begin and end.
-    pub fn start(&self, ids: &[u32], cu_seqlens: &[u32]) -> Result<Run<'_>> {
-        let batch = Batch::new(ids, cu_seqlens, self)?;
-        let arena = self
-            .spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default();
-        Ok(Run::new(self, batch, arena))
+    /// Returns the buffers of an earlier run, or new empty ones.
+    pub(crate) fn take_buffers(&self) -> Vec<Aligned> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_default()
     }
 
     /// Keeps the buffers of a finished run for the next one: fresh pages from the system cost time.
-    pub(crate) fn give_back(&self, arena: Vec<Aligned>) {
+    pub(crate) fn return_buffers(&self, arena: Vec<Aligned>) {
         const SPARES: usize = 2;
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARES {
@@ -257,7 +208,7 @@ fn require_memory(program: &Program, precision: Precision, available: Option<u64
             sizes.fold(1u64, |elements, size| elements.saturating_mul(*size as u64))
         })
         .fold(0, u64::saturating_add);
-    let bytes = (elements / 1000).saturating_mul(precision.bytes_of_thousand());
+    let bytes = (elements / 1000).saturating_mul(precision.bytes_per_thousand());
     match available {
         Some(available) if bytes > available => Err(Error::Memory {
             needed_mb: bytes >> 20,

@@ -46,8 +46,16 @@ pub struct Run<'m> {
     lane: Lane,
 }
 
+impl Model {
+    /// Checks a batch and begins a run: ids in one sequence, and the offsets where texts begin and end.
+    pub fn start(&self, ids: &[u32], cu_seqlens: &[u32]) -> Result<Run<'_>> {
+        let batch = Batch::new(ids, cu_seqlens, self)?;
+        Ok(Run::new(self, batch, self.take_buffers()))
+    }
+}
+
 impl<'m> Run<'m> {
-    pub(crate) fn new(model: &'m Model, batch: Batch, mut arena: Vec<Aligned>) -> Self {
+    fn new(model: &'m Model, batch: Batch, mut arena: Vec<Aligned>) -> Self {
         arena.resize_with(model.buffers.len() + 4, Aligned::default);
         for (storage, buffer) in arena.iter_mut().zip(&model.buffers) {
             // A batch of texts without tokens has no row at all, and yet every operand begins somewhere.
@@ -123,7 +131,7 @@ impl<'m> Run<'m> {
             }
             vectors.extend_from_slice(vector);
         }
-        self.model.give_back(self.arena);
+        self.model.return_buffers(self.arena);
         Ok(vectors)
     }
 

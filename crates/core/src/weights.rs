@@ -1,72 +1,32 @@
 //! The weights section: checkpoint tensors to what the kernels read.
 
 use crate::error::{Error, Result};
-use crate::format::checkpoint::{Checkpoint, Tensor};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::table::{Table, require_finite};
+use crate::format::tensor::Tensor;
 use crate::kernels::panels::Shape;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
-/// An embedding table, read row by row from the mapped file.
-pub struct Table {
-    name: String,
-    tensor: Tensor,
-    /// Rows.
-    pub rows: usize,
-    /// Floats of a row.
-    pub width: usize,
-}
-
-impl Table {
-    /// Takes a table that is one whole tensor as it stands.
-    pub fn new(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Self> {
-        let [
-            Source {
-                tensor,
-                shape,
-                rows: None,
-            },
-        ] = spec.sources.as_slice()
-        else {
-            return Err(Error::Program("an embedding table is one whole tensor".into()));
-        };
-        let &[rows, width] = shape.as_slice() else {
-            return Err(Error::Program(format!(
-                "the embedding table {tensor} has shape {shape:?}"
-            )));
-        };
-        if spec.add != 0.0 {
-            return Err(Error::Program("an embedding table is read as it stands".into()));
-        }
-        Ok(Self {
-            name: tensor.clone(),
-            tensor: checkpoint.tensor(tensor, shape)?.clone(),
-            rows,
-            width,
-        })
+/// Returns the embedding table of a weight, which must be one whole tensor without a constant to add.
+///
+/// # Errors
+/// [`Error::Program`] for any other weight, [`Error::Tensor`] if the tensor is absent or has another shape.
+pub fn table(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Table> {
+    let [
+        Source {
+            tensor,
+            shape,
+            rows: None,
+        },
+    ] = spec.sources.as_slice()
+    else {
+        return Err(Error::Program("an embedding table must be one whole tensor".into()));
+    };
+    if spec.add != 0.0 {
+        return Err(Error::Program("an embedding table cannot have a constant added".into()));
     }
-
-    /// Reads the whole table and refuses values that are not finite. Other weights are checked while they are packed;
-    /// a table stays in its file, and would show its NaN only when a text happens to hold that token.
-    pub fn require_finite(&self) -> Result<()> {
-        let mut line = vec![0.0; self.width];
-        for row in 0..self.rows {
-            self.read_row(row, &mut line);
-            // Without their signs floats order like whole numbers, and the compiler makes vectors of that.
-            let worst = line
-                .iter()
-                .fold(0, |worst, value| worst.max(value.to_bits() & 0x7fff_ffff));
-            if worst >= f32::INFINITY.to_bits() {
-                require_finite(&self.name, &line)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads row `row` into `out` of `width` floats.
-    #[inline(always)]
-    pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        self.tensor.read(row * self.width, out);
-    }
+    Table::new(tensor, checkpoint.tensor(tensor, shape)?.clone())
 }
 
 /// A small weight (a norm, a bias, a position table) as floats; the shape is checked to be `shape`.
@@ -155,14 +115,4 @@ fn parts<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: &[usize]) 
         )));
     }
     Ok(parts)
-}
-
-fn require_finite(name: &str, values: &[f32]) -> Result<()> {
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(value) => Err(Error::Tensor {
-            name: name.into(),
-            reason: format!("it holds {value}. The checkpoint is damaged, or was trained until it diverged."),
-        }),
-    }
 }

@@ -136,7 +136,7 @@ fn each_way_of_lying_has_its_reason() {
         ("/weights/3/sources/0/rows", json!([3, 2]), "rows 3..2"),
         ("/weights/3/sources/0/rows", json!([0, 13]), "rows 0..13"),
         ("/weights/7/sources/0/tensor", json!("gate"), "its shape is"),
-        ("/weights/0/add", json!(1.0), "as it stands"),
+        ("/weights/0/add", json!(1.0), "cannot have a constant added"),
         // Columns that only an earlier batch can have left there.
         ("/steps/7/inputs/0", json!({"buffer": 2, "column": 0, "width": 12}), ""),
         ("/steps/0/out/buffer", json!(2), "never written"),

@@ -10,7 +10,7 @@ use crate::checkpoint::weights::{INDEX, SINGLE};
 use crate::error::{Error, Result};
 use crate::resolve::cache_root;
 use crate::settings::{Settings, TokenSource};
-use embergem_core::Note;
+use embergem_core::Memo;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use log::info;
@@ -210,7 +210,7 @@ fn believe(id: &str, name: &str, path: &Path) -> std::result::Result<(), String>
     let Some(pin) = catalog::find(id).and_then(|known| known.files.get(name)) else {
         return Ok(());
     };
-    let note = cache_root().and_then(|root| Note::new(&root, "pinned", [path], &[pin]));
+    let note = cache_root().and_then(|root| Memo::new(&root, "pinned", [path], &[pin]));
     if note.as_ref().is_some_and(|note| note.read().is_some()) {
         return Ok(());
     }

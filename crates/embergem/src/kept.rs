@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::resolve::cache_root;
 use crate::source::Source;
-use embergem_core::{Note, PackedCache, packed_limit};
+use embergem_core::{Memo, PackedCache, packed_limit};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ const DEFAULT: &str = "10GB";
 pub(crate) struct Kept {
     packed: Option<PathBuf>,
     limit: u64,
-    scanned: Option<Note>,
+    scanned: Option<Memo>,
 }
 
 impl Kept {
@@ -34,7 +34,7 @@ impl Kept {
         Ok(Self {
             packed: root.as_ref().filter(|_| limit > 0).map(|root| root.join("packed")),
             limit,
-            scanned: root.and_then(|root| Note::new(&root, "scanned", files, &[])),
+            scanned: root.and_then(|root| Memo::new(&root, "scanned", files, &[])),
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A result that was found out about files in a certain state.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Note {
-    note: embergem_core::Note,
+    note: embergem_core::Memo,
 }
 
 #[pymethods]
@@ -15,7 +15,7 @@ impl Note {
     #[new]
     fn new(directory: PathBuf, kind: &str, files: Vec<PathBuf>, variant: Vec<String>) -> PyResult<Self> {
         let variant: Vec<&str> = variant.iter().map(String::as_str).collect();
-        let note = embergem_core::Note::new(&directory, kind, files.iter().map(Path::new), &variant);
+        let note = embergem_core::Memo::new(&directory, kind, files.iter().map(Path::new), &variant);
         note.map(|note| Self { note })
             .ok_or_else(|| PyFileNotFoundError::new_err(format!("one of {files:?} cannot be read")))
     }

@@ -1,146 +1,151 @@
-//! GGUF files: metadata and the places of tensors, read without believing a single number.
+//! Parser of GGUF files: metadata and the offsets of tensors. The file is not trusted.
 //!
-//! Every length is checked against what is left of the file before anything is made from it, so a small file can't ask
-//! for much memory. Long arrays (a tokenizer's vocabulary) are walked over and kept as their length only.
+//! Every length is checked against the rest of the file before memory is allocated for it, so a small file cannot cause a
+//! large allocation. Long arrays (a tokenizer's vocabulary) are skipped, and only their length is kept.
+//!
+//! Source of the format: docs/gguf.md of <https://github.com/ggml-org/ggml>.
 
-use crate::format::checkpoint::Element;
-use crate::format::dequantise::Quant;
+use super::dequantise::BlockFormat;
+use super::element::Element;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
-/// First bytes of a file.
+/// The first bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
 
-/// Metadata entries, and tensors, that a file may have; models have a few hundred.
-const MOST: u64 = 1 << 16;
+/// Largest number of metadata entries, and of tensors. Models have a few hundred of each.
+const MAX_COUNT: u64 = 1 << 16;
 
-/// Elements of an array that is kept.
-const KEPT: u64 = 1024;
+/// Longest array whose elements are kept.
+const MAX_ARRAY: u64 = 1024;
 
-/// How deep arrays may nest.
-const DEPTH: usize = 4;
+/// Deepest nesting of arrays.
+const MAX_DEPTH: usize = 4;
 
-/// Bytes that kept metadata may take, about; a value counts for 64.
-const BUDGET: usize = 16 << 20;
+/// Approximate limit on the bytes of kept metadata. A value counts as 64 bytes plus the length of its text.
+const MAX_METADATA: usize = 16 << 20;
 
+/// Returns the element type of ggml's type number, or `None` for a type that embergem does not read.
 fn element(number: u32) -> Option<Element> {
     Some(match number {
         0 => Element::F32,
         1 => Element::F16,
-        2 => Element::Block(Quant::Q4_0),
-        6 => Element::Block(Quant::Q5_0),
-        7 => Element::Block(Quant::Q5_1),
-        8 => Element::Block(Quant::Q8_0),
-        12 => Element::Block(Quant::Q4K),
-        13 => Element::Block(Quant::Q5K),
-        14 => Element::Block(Quant::Q6K),
+        2 => Element::Block(BlockFormat::Q4_0),
+        6 => Element::Block(BlockFormat::Q5_0),
+        7 => Element::Block(BlockFormat::Q5_1),
+        8 => Element::Block(BlockFormat::Q8_0),
+        12 => Element::Block(BlockFormat::Q4K),
+        13 => Element::Block(BlockFormat::Q5K),
+        14 => Element::Block(BlockFormat::Q6K),
         30 => Element::Bf16,
         _ => return None,
     })
 }
 
-/// Where a tensor is.
+/// Name, type, shape and position of one tensor.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct TensorInfo<'a> {
     /// Name in the file.
     pub name: &'a str,
-    /// How it is stored, or the number of a way that isn't known.
+    /// Element type, or ggml's number of a type that embergem does not read.
     pub element: Result<Element, u32>,
-    /// Rows first.
+    /// Sizes, rows first.
     pub shape: Vec<usize>,
-    /// First byte in the file.
+    /// Offset of the first byte in the file.
     pub start: usize,
-    /// Bytes; 0 for a way of storing that isn't known.
+    /// Length in bytes; 0 for an element type that embergem does not read.
     pub len: usize,
 }
 
 /// A parsed file.
 #[derive(Debug)]
 pub struct Gguf<'a> {
-    /// What the file says about the model; long arrays as `{"array": length}`.
+    /// Metadata of the model. Long arrays are `{"array": length}`.
     pub metadata: Map<String, Value>,
-    /// In the order of the file.
-    pub tensors: Vec<Place<'a>>,
+    /// Tensors in the order of the file.
+    pub tensors: Vec<TensorInfo<'a>>,
 }
 
 impl<'a> Gguf<'a> {
-    /// Reads the head of a file. `Err` says what is wrong with it.
+    /// Parses the header of a file. `Err` is the reason why the file is invalid.
     pub fn parse(file: &'a [u8]) -> Result<Self, String> {
-        let mut at = Cursor {
+        let mut cursor = Cursor {
             file,
-            at: 0,
-            budget: BUDGET,
+            offset: 0,
+            budget: MAX_METADATA,
         };
-        if at.take(4)? != MAGIC {
-            return Err("it doesn't begin with GGUF".into());
+        if cursor.take(4)? != MAGIC {
+            return Err("it does not begin with the bytes GGUF".into());
         }
-        let version = at.u32()?;
+        let version = cursor.u32()?;
         if !(2..=3).contains(&version) {
             return Err(format!(
-                "its version is {version}; embergem reads 2 and 3, stored low byte first"
+                "its version is {version}; embergem reads versions 2 and 3, stored low byte first"
             ));
         }
-        let (tensors, entries) = (at.count("tensors")?, at.count("metadata entries")?);
+        let (tensors, entries) = (cursor.count("tensors")?, cursor.count("metadata entries")?);
         let mut metadata = Map::new();
         for _ in 0..entries {
-            let key = at.string()?;
-            at.keep(key.len())?;
-            let kind = at.u32()?;
-            let value = at
+            let key = cursor.string()?;
+            cursor.charge(key.len())?;
+            let kind = cursor.u32()?;
+            let value = cursor
                 .value(kind, 0)
                 .map_err(|reason| format!("metadata {key:?}: {reason}"))?;
             if metadata.insert(key.into(), value).is_some() {
                 return Err(format!("metadata {key:?} is there twice"));
             }
         }
-        let mut places = Vec::new();
+        let mut infos = Vec::new();
         let mut names = HashSet::new();
         for _ in 0..tensors {
-            let place = at.place()?;
-            if !names.insert(place.name) {
-                return Err(format!("tensor {} is there twice", place.name));
+            let info = cursor.tensor_info()?;
+            if !names.insert(info.name) {
+                return Err(format!("tensor {} is there twice", info.name));
             }
-            places.push(place);
+            infos.push(info);
         }
         let alignment = match metadata.get("general.alignment") {
             None => 32,
             Some(value) => value
                 .as_u64()
                 .filter(|alignment| alignment.is_power_of_two() && (8..=1 << 20).contains(alignment))
-                .ok_or_else(|| format!("general.alignment is {value}"))? as usize,
+                .ok_or_else(|| format!("general.alignment is {value}, not a power of two from 8 to 1048576"))?
+                as usize,
         };
-        let data = at.at.next_multiple_of(alignment);
-        settle(&mut places, data, alignment, file.len())?;
+        let data = cursor.offset.next_multiple_of(alignment);
+        locate(&mut infos, data, alignment, file.len())?;
         Ok(Self {
             metadata,
-            tensors: places,
+            tensors: infos,
         })
     }
 }
 
-/// Turns offsets into places in the file; they lie inside it, aligned, and share no byte.
-fn settle(places: &mut [Place<'_>], data: usize, alignment: usize, size: usize) -> Result<(), String> {
-    for place in places.iter_mut() {
-        let (offset, name) = (place.start, place.name);
+/// Turns offsets into the data section, which begins at `data`, into offsets into the file, and checks them: each tensor
+/// must be aligned and lie inside the file of `size` bytes, and no two may overlap.
+fn locate(infos: &mut [TensorInfo<'_>], data: usize, alignment: usize, size: usize) -> Result<(), String> {
+    for info in infos.iter_mut() {
+        let (offset, name) = (info.start, info.name);
         if !offset.is_multiple_of(alignment) {
             return Err(format!(
                 "tensor {name} begins at {offset}, not a multiple of {alignment}"
             ));
         }
         let start = data.checked_add(offset);
-        let end = start.and_then(|start| start.checked_add(place.len));
+        let end = start.and_then(|start| start.checked_add(info.len));
         match (start, end) {
-            (Some(start), Some(end)) if end <= size => place.start = start,
+            (Some(start), Some(end)) if end <= size => info.start = start,
             _ => {
                 return Err(format!(
                     "tensor {name} has {} bytes at {offset}, past the end of the file",
-                    place.len
+                    info.len
                 ));
             }
         }
     }
-    let mut order: Vec<&Place<'_>> = places.iter().collect();
-    order.sort_by_key(|place| (place.start, place.len));
+    let mut order: Vec<&TensorInfo<'_>> = infos.iter().collect();
+    order.sort_by_key(|info| (info.start, info.len));
     for pair in order.windows(2) {
         if pair[0].start + pair[0].len > pair[1].start {
             return Err(format!("tensors {} and {} overlap", pair[0].name, pair[1].name));
@@ -149,18 +154,20 @@ fn settle(places: &mut [Place<'_>], data: usize, alignment: usize, size: usize) 
     Ok(())
 }
 
+/// Reads values one after the other.
 struct Cursor<'a> {
     file: &'a [u8],
-    at: usize,
+    offset: usize,
+    /// Bytes that may still be kept.
     budget: usize,
 }
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.file.len());
-        let end = end.ok_or_else(|| format!("it ends before the {count} bytes that should be at {}", self.at))?;
-        let bytes = &self.file[self.at..end];
-        self.at = end;
+        let end = self.offset.checked_add(count).filter(|end| *end <= self.file.len());
+        let end = end.ok_or_else(|| format!("it ends before the {count} bytes that should be at {}", self.offset))?;
+        let bytes = &self.file[self.offset..end];
+        self.offset = end;
         Ok(bytes)
     }
 
@@ -175,13 +182,13 @@ impl<'a> Cursor<'a> {
 
     fn size(&mut self) -> Result<usize, String> {
         let size = u64::from_le_bytes(self.array()?);
-        usize::try_from(size).map_err(|_| format!("a length of {size}"))
+        usize::try_from(size).map_err(|_| format!("a length of {size} is larger than an address of this machine"))
     }
 
     fn count(&mut self, what: &str) -> Result<u64, String> {
         let count = u64::from_le_bytes(self.array()?);
-        if count > MOST {
-            return Err(format!("it claims {count} {what}"));
+        if count > MAX_COUNT {
+            return Err(format!("it claims {count} {what}; at most {MAX_COUNT} are read"));
         }
         Ok(count)
     }
@@ -195,15 +202,16 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|error| format!("a name or text is not UTF-8: {error}"))
     }
 
-    /// Pays for something that is kept.
-    fn keep(&mut self, bytes: usize) -> Result<(), String> {
+    /// Subtracts `bytes` and the cost of one value from the budget of kept metadata.
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
         let left = self.budget.checked_sub(bytes.saturating_add(64));
-        self.budget = left.ok_or_else(|| "its metadata is larger than any model's".to_owned())?;
+        self.budget =
+            left.ok_or_else(|| format!("its metadata is larger than the {MAX_METADATA} bytes that are read"))?;
         Ok(())
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<Value, String> {
-        self.keep(0)?;
+        self.charge(0)?;
         Ok(match kind {
             0 => json!(self.take(1)?[0]),
             1 => json!(self.take(1)?[0] as i8),
@@ -215,28 +223,28 @@ impl<'a> Cursor<'a> {
             7 => json!(self.take(1)?[0] != 0),
             8 => {
                 let text = self.string()?;
-                self.keep(text.len())?;
+                self.charge(text.len())?;
                 json!(text)
             }
             9 => self.values(depth)?,
             10 => json!(u64::from_le_bytes(self.array()?)),
             11 => json!(i64::from_le_bytes(self.array()?)),
             12 => json!(f64::from_le_bytes(self.array()?)),
-            other => return Err(format!("a value of type {other}, which GGUF doesn't have")),
+            other => return Err(format!("a value of type {other}, which GGUF does not have")),
         })
     }
 
     fn values(&mut self, depth: usize) -> Result<Value, String> {
-        if depth == DEPTH {
-            return Err(format!("arrays nest more than {DEPTH} deep"));
+        if depth == MAX_DEPTH {
+            return Err(format!("arrays nest more than {MAX_DEPTH} deep"));
         }
         let kind = self.u32()?;
         let count = u64::from_le_bytes(self.array()?);
-        // An element has a byte at least.
-        if count > (self.file.len() - self.at) as u64 {
+        // Each element takes at least one byte.
+        if count > (self.file.len() - self.offset) as u64 {
             return Err(format!("an array of {count} elements, more than the file has bytes"));
         }
-        if count <= KEPT {
+        if count <= MAX_ARRAY {
             let values = (0..count).map(|_| self.value(kind, depth + 1));
             return values.collect::<Result<Vec<_>, _>>().map(Value::Array);
         }
@@ -261,7 +269,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn place(&mut self) -> Result<Place<'a>, String> {
+    fn tensor_info(&mut self) -> Result<TensorInfo<'a>, String> {
         let name = self.string()?;
         let dimensions = self.u32()?;
         if !(1..=4).contains(&dimensions) {
@@ -274,7 +282,7 @@ impl<'a> Cursor<'a> {
         let number = self.u32()?;
         let start = self.size()?;
         let element = element(number).ok_or(number);
-        let (values, bytes) = element.map_or((1, 0), Element::part);
+        let (values, bytes) = element.map_or((1, 0), Element::block_size);
         let count = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
         let row = shape[shape.len() - 1];
         if !row.is_multiple_of(values) {
@@ -282,8 +290,9 @@ impl<'a> Cursor<'a> {
         }
         let len = count.and_then(|count| (count / values).checked_mul(bytes));
         let len = len.filter(|_| !shape.contains(&0));
-        let len = len.ok_or_else(|| format!("tensor {name} has the shape {shape:?}"))?;
-        Ok(Place {
+        let len =
+            len.ok_or_else(|| format!("tensor {name} has the shape {shape:?}, whose size is zero or too large"))?;
+        Ok(TensorInfo {
             name,
             element,
             shape,

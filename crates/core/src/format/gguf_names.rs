@@ -1,15 +1,18 @@
-//! What GGUF calls a tensor, as the model files of embergem call it.
+//! Translation of GGUF's tensor names to the names of the original checkpoints, which the model definitions use.
 
-/// Pairs of (GGUF, checkpoint) for the parts of a layer and for the rest, and the checkpoint's prefix of a layer.
+/// Names of one architecture, as pairs of (GGUF, checkpoint).
 struct Names {
-    layer: &'static str,
-    layers: &'static [(&'static str, &'static str)],
-    rest: &'static [(&'static str, &'static str)],
+    /// The checkpoint's prefix of a layer, in front of its number.
+    layer_prefix: &'static str,
+    /// Names inside a layer.
+    in_layer: &'static [(&'static str, &'static str)],
+    /// Names outside the layers.
+    outside: &'static [(&'static str, &'static str)],
 }
 
 const GEMMA: Names = Names {
-    layer: "layers.",
-    layers: &[
+    layer_prefix: "layers.",
+    in_layer: &[
         ("attn_norm", "input_layernorm"),
         ("attn_q", "self_attn.q_proj"),
         ("attn_k", "self_attn.k_proj"),
@@ -24,7 +27,7 @@ const GEMMA: Names = Names {
         ("ffn_down", "mlp.down_proj"),
         ("post_ffw_norm", "post_feedforward_layernorm"),
     ],
-    rest: &[
+    outside: &[
         ("token_embd", "embed_tokens"),
         ("output_norm", "norm"),
         ("dense_2", "2_Dense.linear"),
@@ -35,8 +38,8 @@ const GEMMA: Names = Names {
 };
 
 const BERT: Names = Names {
-    layer: "encoder.layer.",
-    layers: &[
+    layer_prefix: "encoder.layer.",
+    in_layer: &[
         ("attn_q", "attention.self.query"),
         ("attn_k", "attention.self.key"),
         ("attn_v", "attention.self.value"),
@@ -46,7 +49,7 @@ const BERT: Names = Names {
         ("ffn_down", "output.dense"),
         ("layer_output_norm", "output.LayerNorm"),
     ],
-    rest: &[
+    outside: &[
         ("token_embd", "embeddings.word_embeddings"),
         ("position_embd", "embeddings.position_embeddings"),
         ("token_types", "embeddings.token_type_embeddings"),
@@ -54,35 +57,34 @@ const BERT: Names = Names {
     ],
 };
 
-/// The checkpoint's name of tensor `name` in a file of `architecture`; one that no model asks for keeps its own.
-pub fn canonical(architecture: &str, name: &str) -> String {
-    translated(architecture, name).unwrap_or_else(|| name.to_owned())
+/// Returns the checkpoint's name of the GGUF tensor `name`. Unknown names and architectures keep the GGUF name.
+pub fn checkpoint_name(architecture: &str, name: &str) -> String {
+    translate(architecture, name).unwrap_or_else(|| name.to_owned())
 }
 
-fn translated(architecture: &str, name: &str) -> Option<String> {
+fn translate(architecture: &str, name: &str) -> Option<String> {
     let names = match architecture {
         "gemma-embedding" | "gemma3" => GEMMA,
         "bert" => BERT,
         _ => return None,
     };
     let (stem, kind) = name.rsplit_once('.')?;
-    let find =
-        |table: &[(&str, &'static str)], stem| table.iter().find(|(theirs, _)| *theirs == stem).map(|pair| pair.1);
+    let find = |table: &[(&str, &'static str)], stem| table.iter().find(|pair| pair.0 == stem).map(|pair| pair.1);
     if let Some(rest) = stem.strip_prefix("blk.") {
         let (number, part) = rest.split_once('.')?;
-        let ours = find(names.layers, part)?;
-        return Some(format!("{}{number}.{ours}.{kind}", names.layer));
+        let part = find(names.in_layer, part)?;
+        return Some(format!("{}{number}.{part}.{kind}", names.layer_prefix));
     }
-    find(names.rest, stem).map(|ours| format!("{ours}.{kind}"))
+    find(names.outside, stem).map(|stem| format!("{stem}.{kind}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::checkpoint_name;
 
     #[test]
-    fn names_of_both_conversions_are_known() {
-        for (architecture, theirs, ours) in [
+    fn names_of_both_converters_are_translated() {
+        for (architecture, gguf, checkpoint) in [
             (
                 "gemma-embedding",
                 "blk.11.attn_q_norm.weight",
@@ -99,7 +101,7 @@ mod tests {
             ("bert", "cls.weight", "cls.weight"),
             ("llama", "token_embd.weight", "token_embd.weight"),
         ] {
-            assert_eq!(canonical(architecture, theirs), ours);
+            assert_eq!(checkpoint_name(architecture, gguf), checkpoint);
         }
     }
 }

@@ -1,8 +1,12 @@
-//! Weight files: safetensors and GGUF files mapped into memory, and their tensors as floats.
+//! Weight files: safetensors and GGUF files mapped into memory, and their tensors read as f32.
 
 pub mod checkpoint;
-pub mod dequantise;
-pub mod gguf;
+mod dequantise;
+mod element;
+mod gguf;
 mod gguf_names;
-pub mod integers;
+mod half;
+mod integers;
+pub mod table;
+pub mod tensor;
 pub mod tensors;

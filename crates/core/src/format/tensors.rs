@@ -1,49 +1,60 @@
-//! Looking into weight files without a model: what they say about themselves, and their tensors as floats.
+//! Weight files without a model: their metadata and their tensors as f32.
 
+use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::Checkpoint;
 use std::path::Path;
 
-/// The tensors of safetensors and GGUF files, mapped.
+/// The tensors of safetensors and GGUF files, mapped into memory.
 pub struct Tensors {
     checkpoint: Checkpoint,
 }
 
 impl Tensors {
-    /// Maps the files (name prefix and path) and checks their layout.
+    /// Maps the files, given as (name prefix, path), and checks their layout.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that cannot be opened, [`Error::Corrupt`] for a damaged one.
     pub fn open<'a>(files: impl IntoIterator<Item = (&'a str, &'a Path)>) -> Result<Self> {
         Checkpoint::open(files).map(|checkpoint| Self { checkpoint })
     }
 
-    /// The metadata of a GGUF file as JSON, `{}` for safetensors. Long arrays are `{"array": length}`.
+    /// Returns the metadata of a GGUF file as JSON, `{}` for safetensors. Long arrays are `{"array": length}`.
     pub fn metadata(&self) -> String {
         self.checkpoint.metadata.to_string()
     }
 
-    /// Name, shape (rows first) and element type of each that can be read, in name order.
+    /// Returns name, shape (rows first) and element type of each tensor that can be read, in name order.
     pub fn list(&self) -> Vec<(&str, &[usize], &'static str)> {
         let all = self.checkpoint.tensors();
         let mut list: Vec<_> = all
-            .map(|(name, tensor)| (name, tensor.shape.as_slice(), tensor.element.name()))
+            .map(|(name, tensor)| (name, tensor.shape.as_slice(), tensor.element_name()))
             .collect();
         list.sort_unstable();
         list
     }
 
-    /// Rows `from..to` of a tensor as floats, and the size of a row. `name` may leave out prefixes such as `model.`.
+    /// Returns rows `from..to` of a tensor as f32, and the values of one row. `name` may omit prefixes such as `model.`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the tensor is absent, cannot be read, or does not have these rows. A tensor of one dimension
+    /// can only be read whole.
     pub fn rows(&self, name: &str, from: usize, to: usize) -> Result<(Vec<f32>, usize)> {
-        let wrong = |reason: String| Error::Tensor {
+        let error = |reason: String| Error::Tensor {
             name: name.into(),
             reason,
         };
         let tensor = self.checkpoint.find(name)?;
         let rows = tensor.shape.first().copied().unwrap_or(1);
         if from > to || to > rows {
-            return Err(wrong(format!("rows {from}..{to} of {rows}")));
+            return Err(error(format!(
+                "rows {from}..{to} were requested, and it has {rows}. Request rows 0..{rows} or a part of them."
+            )));
         }
-        // A vector of a block format is one row of blocks, which cannot be cut anywhere.
+        // A vector in a block format is a sequence of blocks, and a block cannot be read in part.
         if tensor.shape.len() < 2 && (from, to) != (0, rows) {
-            return Err(wrong("a vector is read whole".into()));
+            return Err(error(format!(
+                "it has one dimension, so it can only be read whole. Request rows 0..{rows}."
+            )));
         }
         let width = tensor.row_len();
         let mut values = vec![0.0; (to - from) * width];

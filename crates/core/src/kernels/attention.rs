@@ -2,11 +2,11 @@
 //! weighted sum. Tiles start at the text's own first token, so a text gets the same bits in any batch.
 
 use super::Matrix;
-use super::gemm::{Product, multiply_plain};
+use super::gemm::multiply_plain;
 use super::loops::each;
-use super::panels::VECTORS;
 use crate::simd::Simd;
 use crate::simd::math::{ABREAST, exp2_negative};
+use crate::simd::tile::{self, VECTORS};
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
@@ -157,12 +157,12 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
     unsafe {
         for key in keys.clone().step_by(panel) {
             for query in queries.clone().step_by(V::TILE) {
-                let product = Product {
+                let product = tile::Tile {
                     k: d,
                     x: args.q.row(span.start + query).add(head * d),
                     x_stride: args.q.stride,
                     b: place.keys.add(key * d),
-                    ahead: place.keys.wrapping_add((key + panel) * d),
+                    prefetch: place.keys.wrapping_add((key + panel) * d),
                     out: scores.add((query - queries.start) * stride + key - keys.start),
                     out_stride: stride,
                     columns: panel,
@@ -178,12 +178,12 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scrat
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
             for query in queries.clone().step_by(V::TILE) {
-                let product = Product {
+                let product = tile::Tile {
                     k: stride,
                     x: scores.add((query - queries.start) * stride),
                     x_stride: stride,
                     b: place.values.add(first * place.padded + keys.start * panel),
-                    ahead: place
+                    prefetch: place
                         .values
                         .wrapping_add((first + panel) * place.padded + keys.start * panel),
                     out: args.out.row(span.start + query).add(head * d + first),

@@ -6,10 +6,10 @@ mod pack;
 
 use super::Matrix;
 use super::attention::{Attention, TILE, Tile, seen, weigh};
-use super::gemm::Product;
 use super::int16::{Pairs, Quantise, convert, multiply_plain, pairs, quantise, row_norm, scale};
-use super::panels::{Format, VECTORS};
+use super::panels::Format;
 use crate::simd::Simd;
+use crate::simd::tile::{self, VECTORS};
 pub use pack::pack;
 
 /// Floats that one text's packed keys and values take, over all heads.
@@ -107,12 +107,12 @@ impl Integers {
         for row in (0..self.count).step_by(V::TILE) {
             // SAFETY: the caller vouches for rows, panel and room for the result.
             unsafe {
-                let product = Product {
+                let product = tile::Tile {
                     k: pairs,
                     x: self.rows.row(row),
                     x_stride: self.rows.stride,
                     b,
-                    ahead: b.wrapping_add(pairs * VECTORS * V::LANES),
+                    prefetch: b.wrapping_add(pairs * VECTORS * V::LANES),
                     out: out.row(row),
                     out_stride: out.stride,
                     columns,

@@ -2,9 +2,10 @@
 //!
 //! A weight keeps the upper half of its float, rounded to the nearest; checkpoints that hold bfloat16 lose nothing.
 
-use super::gemm::{Gemm, MOST_ROWS, Product, Sums, by_rows, store};
-use super::panels::{self, Format, VECTORS};
+use super::gemm::{Gemm, MOST_ROWS, Sums, by_rows, store};
+use super::panels::{self, Format};
 use crate::simd::Simd;
+use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
 /// The nearest bfloat16, ties to even. The weights are known to be finite.
@@ -49,12 +50,12 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
             unsafe {
-                let product = Product {
+                let product = Tile {
                     k: shape.k,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    ahead: b.wrapping_add(floats + pass * shape.k / 4 * width),
+                    prefetch: b.wrapping_add(floats + pass * shape.k / 4 * width),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
@@ -63,29 +64,10 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
                 let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
                 by_rows!(V, count, |ROWS| {
                     let mut registers = [[V::splat(0.0); VECTORS]; ROWS];
-                    V::bf16_chains::<ROWS>(&mut registers, &product);
+                    V::tile_bf16::<ROWS>(&mut registers, &product);
                     sums[..ROWS].copy_from_slice(&registers);
                 });
                 store(&mut sums[..count], &product, bias, args.finish);
-            }
-        }
-    }
-}
-
-/// Adds x · b to the sums of a tile; b points to upper halves.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
-#[inline(always)]
-pub(crate) unsafe fn bf16_chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: the caller vouches for the tile.
-    unsafe {
-        for i in 0..tile.k {
-            let b = tile.b.cast::<u16>().add(i * VECTORS * V::LANES);
-            let (b0, b1) = (V::load_bf16(b), V::load_bf16(b.add(V::LANES)));
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*tile.x.add(r * tile.x_stride + i));
-                *sums = [factor.fma(b0, sums[0]), factor.fma(b1, sums[1])];
             }
         }
     }

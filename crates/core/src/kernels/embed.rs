@@ -2,8 +2,8 @@
 
 use super::Matrix;
 use super::loops::each;
+use crate::format::table::Table;
 use crate::simd::Simd;
-use crate::weights::Table;
 use std::ops::Range;
 
 /// One lookup.

@@ -4,9 +4,10 @@
 //! order, so its bits don't depend on how many rows there are or on how they are divided among threads.
 
 use super::Matrix;
-use super::panels::{self, Format, VECTORS};
+use super::panels::{self, Format};
 use crate::simd::Simd;
 use crate::simd::math::Activation;
+use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
 /// Panels of floats, K major.
@@ -68,12 +69,12 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
             // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed
             // weights by construction. What is only fetched ahead may be anywhere.
             unsafe {
-                let product = Product {
+                let product = Tile {
                     k: shape.k,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    ahead: b.wrapping_add(width * shape.k + pass * shape.k / 4 * width),
+                    prefetch: b.wrapping_add(width * shape.k + pass * shape.k / 4 * width),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
@@ -82,21 +83,6 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
             }
         }
     }
-}
-
-/// One register tile: out = x · b, with b's rows of one panel's width.
-#[derive(Clone, Copy)]
-pub(crate) struct Product {
-    pub k: usize,
-    pub x: *const f32,
-    pub x_stride: usize,
-    pub b: *const f32,
-    /// What will be read next, fetched meanwhile at a line for every fourth step of K.
-    pub ahead: *const f32,
-    pub out: *mut f32,
-    pub out_stride: usize,
-    /// Columns of `out`.
-    pub columns: usize,
 }
 
 /// `by_rows!(V, rows, |ROWS| body)` runs `body` with the constant `ROWS`, 1 to `V::TILE`: a tile's sums stay in registers
@@ -132,13 +118,13 @@ pub(super) type Sums<V> = [[V; VECTORS]; MOST_ROWS];
 
 /// Runs a tile of 1 to `V::TILE` rows.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option<&[f32]>, finish: Finish) {
+pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Tile, bias: Option<&[f32]>, finish: Finish) {
     let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
     // SAFETY: the caller vouches for the tile.
     unsafe {
         by_rows!(V, rows, |ROWS| {
             let mut registers = [[V::splat(0.0); VECTORS]; ROWS];
-            V::chains::<ROWS>(&mut registers, tile);
+            V::tile_f32::<ROWS>(&mut registers, tile);
             sums[..ROWS].copy_from_slice(&registers);
         });
         store(&mut sums[..rows], tile, bias, finish);
@@ -148,12 +134,12 @@ pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Product, bias: Option
 /// Runs a tile of 1 to `V::TILE` rows and writes its sums as they are, or times a factor for each row, straight from the
 /// registers: short products, as attention has them, would spend a third of their time on the way of [`multiply`].
 #[inline(always)]
-pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, factors: Option<*const f32>) {
+pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, factors: Option<*const f32>) {
     // SAFETY: the caller vouches for the tile, and for as many factors as rows.
     unsafe {
         by_rows!(V, rows, |ROWS| {
             let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-            V::chains::<ROWS>(&mut sums, tile);
+            V::tile_f32::<ROWS>(&mut sums, tile);
             if let Some(factors) = factors {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let factor = V::splat(*factors.add(r));
@@ -170,7 +156,7 @@ pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, factor
 /// # Safety
 /// The tile must cover as many rows of `columns` floats.
 #[inline(always)]
-pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Product) {
+pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Tile) {
     // SAFETY: the caller vouches for the rows.
     unsafe {
         for (r, [first, second]) in sums.iter().enumerate() {
@@ -188,36 +174,12 @@ pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Product) {
     }
 }
 
-/// Adds x · b to the sums of a tile.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
-#[inline(always)]
-pub(crate) unsafe fn chains<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: the caller vouches for the tile.
-    unsafe {
-        let mut x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
-        let mut b = tile.b;
-        for _ in 0..tile.k {
-            let b0 = V::load(b);
-            let b1 = V::load(b.add(V::LANES));
-            b = b.add(VECTORS * V::LANES);
-            for r in 0..ROWS {
-                let factor = V::splat(*x[r]);
-                x[r] = x[r].add(1);
-                sums[r][0] = factor.fma(b0, sums[r][0]);
-                sums[r][1] = factor.fma(b1, sums[r][1]);
-            }
-        }
-    }
-}
-
 /// Adds the bias to the sums of a tile, finishes them and writes them out.
 ///
 /// # Safety
 /// The tile must cover as many rows of `columns` floats, the bias one panel's width.
 #[inline(always)]
-pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Product, bias: Option<&[f32]>, finish: Finish) {
+pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Tile, bias: Option<&[f32]>, finish: Finish) {
     let rows = sums.len();
     // SAFETY: the caller vouches for rows and bias.
     unsafe {

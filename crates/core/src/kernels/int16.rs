@@ -8,10 +8,11 @@
 //! weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, MOST_ROWS, Product, Sums, by_rows, put, store};
+use super::gemm::{Finish, MOST_ROWS, Sums, by_rows, put, store};
 use super::loops::{each, total};
-use super::panels::{self, Format, VECTORS};
+use super::panels::{self, Format};
 use crate::simd::Simd;
+use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
 /// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
@@ -161,12 +162,12 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: as in the product of floats.
             unsafe {
-                let product = Product {
+                let product = Tile {
                     k: pairs,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    ahead: b.wrapping_add(len + pass * pairs / 4 * width),
+                    prefetch: b.wrapping_add(len + pass * pairs / 4 * width),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
@@ -188,7 +189,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
 /// The sums of a tile as floats.
 #[inline(always)]
 unsafe fn rows_times_panel<V: Simd, const ROWS: usize>(
-    tile: &Product,
+    tile: &Tile,
     of_rows: *const f32,
     of_columns: [V; VECTORS],
 ) -> [[V; VECTORS]; ROWS] {
@@ -196,7 +197,7 @@ unsafe fn rows_times_panel<V: Simd, const ROWS: usize>(
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
     // SAFETY: the caller vouches for the tile and its scales.
     unsafe {
-        V::int_chains::<ROWS>(&mut ints, tile);
+        V::tile_int16::<ROWS>(&mut ints, tile);
         for (r, (sums, ints)) in sums.iter_mut().zip(&ints).enumerate() {
             let of_row = V::splat(*of_rows.add(r));
             for ((sum, int), of_column) in sums.iter_mut().zip(ints).zip(of_columns) {
@@ -211,7 +212,7 @@ unsafe fn rows_times_panel<V: Simd, const ROWS: usize>(
 ///
 /// [`gemm::multiply_plain`]: super::gemm::multiply_plain
 #[inline(always)]
-pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, of_rows: *const f32, of_columns: *const f32) {
+pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, of_rows: *const f32, of_columns: *const f32) {
     // SAFETY: the caller vouches for the tile and its scales.
     unsafe {
         let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
@@ -226,7 +227,7 @@ pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Product, of_row
 #[inline(always)]
 unsafe fn multiply<V: Simd>(
     rows: usize,
-    tile: &Product,
+    tile: &Tile,
     of_rows: *const f32,
     of_columns: *const f32,
     bias: Option<&[f32]>,
@@ -240,26 +241,6 @@ unsafe fn multiply<V: Simd>(
             sums[..ROWS].copy_from_slice(&rows_times_panel::<V, ROWS>(tile, of_rows, of_columns));
         });
         store(&mut sums[..rows], tile, bias, finish);
-    }
-}
-
-/// Adds x · b to the sums of a tile; k counts pairs.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
-#[inline(always)]
-pub(crate) unsafe fn int_chains<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: the caller vouches for the tile.
-    unsafe {
-        for i in 0..tile.k {
-            let b = tile.b.add(i * VECTORS * V::LANES);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::int_fma(*sum, pair, b.add(v * V::LANES).cast());
-                }
-            }
-        }
     }
 }
 

@@ -1,24 +1,23 @@
 //! Matrix product with 8-bit weights: half the memory of 16-bit ones.
 //!
-//! Along K every [`GROUP`] weights of a channel share a scale, for one scale a channel loses what real models need: an
+//! Along K every [`INT8_GROUP`] weights of a channel share a scale, for one scale a channel loses what real models need: an
 //! outlier takes the bits of all its neighbours. Rows are 16-bit integers, with one scale each; with 8 bits, grouped or
 //! not, the outliers in the rows of a real Gemma cost more than the weights do (docs/performance.md). The products of a
 //! group are summed exactly in 32 bits, 32 · 2¹⁵ · 2⁷ = 2²⁷ at most, and the groups of a channel as floats in order.
 
-use super::gemm::{MOST_ROWS, Product, Sums, by_rows, store};
+use super::gemm::{MOST_ROWS, Sums, by_rows, store};
 use super::int16::Gemm;
-use super::panels::{self, Format, VECTORS};
+use super::panels::{self, Format};
 use crate::simd::Simd;
+use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::ops::Range;
 
-/// Weights along K that share a scale.
-pub const GROUP: usize = 32;
 /// Largest weight in units of its scale.
 const PEAK: f32 = 127.0;
 
 /// Floats that one group of a panel takes: a scale a column, and the weights.
 fn group_len(lanes: usize) -> usize {
-    VECTORS * lanes * (1 + GROUP / 4)
+    VECTORS * lanes * (1 + INT8_GROUP / 4)
 }
 
 /// Panels of groups along K; a group is the scales of its columns, then pairs of neighbours along K, column by column.
@@ -26,12 +25,12 @@ pub struct Groups;
 
 impl Format for Groups {
     fn panel_len(k: usize, lanes: usize) -> usize {
-        k.div_ceil(GROUP) * group_len(lanes)
+        k.div_ceil(INT8_GROUP) * group_len(lanes)
     }
 
     fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
         let width = VECTORS * lanes;
-        for (weights, group) in row.chunks(GROUP).zip(panel.chunks_exact_mut(group_len(lanes))) {
+        for (weights, group) in row.chunks(INT8_GROUP).zip(panel.chunks_exact_mut(group_len(lanes))) {
             let (scales, pairs) = group.split_at_mut(width);
             let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
             scales[place] = peak / PEAK;
@@ -58,7 +57,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
     let len = group_len(V::LANES);
-    let groups = shape.k.div_ceil(GROUP);
+    let groups = shape.k.div_ceil(INT8_GROUP);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
@@ -67,56 +66,28 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
             // SAFETY: as in the product of floats; a row of pairs is whole groups long.
             unsafe {
                 let count = V::TILE.min(rows.end - row);
-                let mut tile = Product {
-                    k: GROUP / 2,
+                let mut tile = Tile {
+                    k: INT8_GROUP / 2,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    ahead: b.wrapping_add(groups * len + pass * groups * len / 4),
+                    prefetch: b.wrapping_add(groups * len + pass * groups * len / 4),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
                 };
                 let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
                 for _ in 0..groups {
-                    by_rows!(V, count, |ROWS| V::byte_group::<ROWS>(&mut sums, &tile));
-                    tile.x = tile.x.add(GROUP / 2);
+                    by_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile));
+                    tile.x = tile.x.add(INT8_GROUP / 2);
                     tile.b = tile.b.add(len);
-                    tile.ahead = tile.ahead.wrapping_add(GROUP / 8 * 16);
+                    tile.prefetch = tile.prefetch.wrapping_add(INT8_GROUP / 8 * 16);
                 }
                 for (r, sums) in sums[..count].iter_mut().enumerate() {
                     let of_row = V::splat(*args.scales.row(row + r));
                     *sums = [sums[0].mul(of_row), sums[1].mul(of_row)];
                 }
                 store(&mut sums[..count], &tile, bias, args.finish);
-            }
-        }
-    }
-}
-
-/// Adds the products of a tile with one group, which stands behind its scales, to `floats`.
-///
-/// # Safety
-/// The tile must cover `ROWS` rows of x and one group of b.
-#[inline(always)]
-pub(crate) unsafe fn byte_group<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]], tile: &Product) {
-    let mut sums = [[V::int_zero(); VECTORS]; ROWS];
-    // SAFETY: the caller vouches for the tile.
-    unsafe {
-        let scales = [V::load(tile.b), V::load(tile.b.add(V::LANES))];
-        let pairs = tile.b.add(VECTORS * V::LANES).cast::<i8>();
-        for i in 0..GROUP / 2 {
-            let b = pairs.add(i * 2 * VECTORS * V::LANES);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::byte_fma(*sum, pair, b.add(v * 2 * V::LANES));
-                }
-            }
-        }
-        for (floats, sums) in floats.iter_mut().zip(&sums) {
-            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
-                *float = V::from_int(*sum).fma(scale, *float);
             }
         }
     }

@@ -33,6 +33,7 @@ use crate::simd::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
+use crate::simd::tile::VECTORS;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -204,7 +205,7 @@ macro_rules! kernels {
         Kernels {
             name: $name,
             lanes: <$vector as Simd>::LANES,
-            panel: panels::VECTORS * <$vector as Simd>::LANES,
+            panel: VECTORS * <$vector as Simd>::LANES,
             gemm,
             quantise,
             gemm_int16,

@@ -4,12 +4,10 @@
 use super::Matrix;
 use crate::aligned::Aligned;
 use crate::pool::Pool;
+use crate::simd::tile::VECTORS;
 use crate::storage::Storage;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
-
-/// Vectors of a panel row: with 6 rows of a tile they fill 12 of 16 registers.
-pub const VECTORS: usize = 2;
 
 /// Floats that a thread packs before other runs may go first: about a millisecond.
 const FLOATS_A_TURN: usize = 1 << 18;

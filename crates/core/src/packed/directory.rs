@@ -1,7 +1,7 @@
 //! The directory of packed weights: which files it has, and which of them go.
 
 use super::file::{Contents, EXTENSION};
-use crate::memo::state;
+use crate::files::file_states;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -47,7 +47,7 @@ pub fn kept(directory: &Path) -> Vec<Kept> {
 /// A process that has one of them mapped keeps it.
 pub fn prune(directory: &Path, limit: u64) {
     let usable = |contents: &Contents| {
-        state(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
+        file_states(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
     };
     let (useful, useless): (Vec<Kept>, Vec<Kept>) = kept(directory)
         .into_iter()

@@ -1,14 +1,13 @@
 //! The format of a file of packed weights: parts, each on a page; then JSON that lists them; then the length and the
 //! checksum of that JSON and a mark.
 
-use crate::fingerprint::hex;
-use crate::memo::{FileState, scratch};
+use crate::files::{FileState, temporary_path};
+use crate::hex::sha256_hex;
 use crate::pool::Pool;
 use crate::storage::Storage;
 use crc32fast::Hasher;
 use memmap2::{Mmap, MmapOptions};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -66,9 +65,7 @@ impl Contents {
     /// The place of this file: named by all but the parts.
     pub fn path(&self, directory: &Path) -> PathBuf {
         let name = serde_json::json!([self.build, self.files, self.variant]).to_string();
-        directory
-            .join(&hex(&Sha256::digest(name))[..32])
-            .with_extension(EXTENSION)
+        directory.join(&sha256_hex(&name)[..32]).with_extension(EXTENSION)
     }
 
     /// Reads the end of a file; `None` if it is not one of ours or damaged there.
@@ -171,7 +168,7 @@ impl Writer {
     pub fn create(path: &Path, contents: Contents, limit: u64) -> io::Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
-        let scratch = scratch(path);
+        let scratch = temporary_path(path);
         let file = File::options().read(true).write(true).create_new(true).open(&scratch)?;
         Ok(Self {
             file,

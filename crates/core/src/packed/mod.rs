@@ -13,8 +13,8 @@ pub mod weight;
 use self::directory::{prune, sweep};
 use self::file::{Contents, Reader, Writer};
 use crate::error::{Error, Result};
+use crate::files::{FileState, file_states};
 use crate::kernels::panels::{Format, Packed, Shape};
-use crate::memo::{FileState, state};
 use std::path::{Path, PathBuf};
 
 /// Name of this build: what another build has packed may be laid out otherwise.
@@ -65,7 +65,7 @@ impl Packs {
         files: impl IntoIterator<Item = &'a Path>,
         variant: &[&str],
     ) -> Self {
-        let known = cache.and_then(|cache| Some((cache, state(files).ok()?)));
+        let known = cache.and_then(|cache| Some((cache, file_states(files).ok()?)));
         let (source, files) = match known {
             None => (Source::Memory, Vec::new()),
             Some((cache, files)) => {
@@ -127,7 +127,7 @@ impl Packs {
     /// One of `files` that was exchanged while it was read is an error: the weights could be of two models.
     pub fn finish<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         for (before, file) in self.files.iter().zip(files) {
-            if !state([file]).is_ok_and(|now| now == [before.clone()]) {
+            if !file_states([file]).is_ok_and(|now| now == [before.clone()]) {
                 return Err(Error::Changed(file.to_owned()));
             }
         }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::checkpoint::Checkpoint;
 use crate::kernels::panels::Shape;
 use crate::kernels::{bfloat16, gemm, int8, int16};
-use crate::model::Precision;
+use crate::precision::Precision;
 use crate::program::WeightSpec;
 use crate::weights::rows_of;
 

@@ -3,8 +3,8 @@
 use super::Run;
 use crate::kernels::Matrix;
 use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
-use crate::model::Precision;
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::program::AttentionParameters;
 
 impl Run<'_> {

@@ -2,13 +2,11 @@
 
 mod tiles;
 
-use self::tiles::{six_bf16_chains, six_byte_group, six_chains, six_int_chains, six_vnni_byte_group, six_vnni_chains};
+use self::tiles::{
+    six_rows_bf16, six_rows_f32, six_rows_int8, six_rows_int8_vnni, six_rows_int16, six_rows_int16_vnni,
+};
 use super::Simd;
-use crate::kernels::bfloat16::bf16_chains;
-use crate::kernels::gemm::{Product, chains};
-use crate::kernels::int8::byte_group;
-use crate::kernels::int16::int_chains;
-use crate::kernels::panels::VECTORS;
+use super::tile::{self, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Eight f32 in a ymm register; `VNNI` multiplies and adds pairs of integers in one instruction.
@@ -62,13 +60,13 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
         unsafe {
             match sums.as_mut_slice().try_into() {
-                Ok(six) if VNNI => six_vnni_chains(six, tile),
-                Ok(six) => six_int_chains(six, tile),
-                Err(_) => int_chains::<Self, ROWS>(sums, tile),
+                Ok(six) if VNNI => six_rows_int16_vnni(six, tile),
+                Ok(six) => six_rows_int16(six, tile),
+                Err(_) => tile::tile_int16::<Self, ROWS>(sums, tile),
             }
         }
     }
@@ -87,15 +85,15 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
         unsafe {
             if ROWS == 6 && VNNI {
-                six_vnni_byte_group(floats, tile)
+                six_rows_int8_vnni(floats, tile)
             } else if ROWS == 6 {
-                six_byte_group(floats, tile)
+                six_rows_int8(floats, tile)
             } else {
-                byte_group::<Self, ROWS>(floats, tile)
+                tile::group_int8::<Self, ROWS>(floats, tile)
             }
         }
     }
@@ -108,12 +106,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
         unsafe {
             match sums.as_mut_slice().try_into() {
-                Ok(six) => six_bf16_chains(six, tile),
-                Err(_) => bf16_chains(sums, tile),
+                Ok(six) => six_rows_bf16(six, tile),
+                Err(_) => tile::tile_bf16(sums, tile),
             }
         }
     }
@@ -210,12 +208,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
         unsafe {
             match sums.as_mut_slice().try_into() {
-                Ok(six) => six_chains(six, tile),
-                Err(_) => chains(sums, tile),
+                Ok(six) => six_rows_f32(six, tile),
+                Err(_) => tile::tile_f32(sums, tile),
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Vectors of f32, one type per instruction set, and the functions on them that the kernels need.
+//! Vectors of f32, one type for each instruction set, and the functions on them that the kernels need.
 //!
-//! A kernel is written once, generic over [`Simd`]. Each lane goes through the same operations whatever its place, so a
-//! result does not depend on where in a batch an element happens to stand.
+//! A kernel is written once, generic over [`Simd`]. Every lane goes through the same operations, so a result does not
+//! depend on the position of an element in a batch.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -11,39 +11,36 @@ pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
+pub mod tile;
 
-use crate::kernels::bfloat16::bf16_chains;
-use crate::kernels::gemm::{Product, chains};
-use crate::kernels::int8::byte_group;
-use crate::kernels::int16::int_chains;
-use crate::kernels::panels::VECTORS;
+use tile::{Tile, VECTORS};
 
 /// A vector of f32.
 ///
-/// The arithmetic methods are safe to call only in code that runs after the instruction set was detected; the kernels
-/// reach them solely through [`crate::kernels::Kernels`], whose constructors check that. Hence the trait is not public
-/// outside this crate.
+/// Methods that are not marked `unsafe` still execute instructions of the set. They may be called only from code that runs
+/// after the set was detected. The table of kernels guarantees that: its constructors check the processor, and nothing
+/// else in this crate names these types. The trait is therefore not public outside this crate.
 pub trait Simd: Copy + 'static {
     /// Number of lanes.
     const LANES: usize;
-    /// Rows of a register tile of the matrix product: what the registers hold at [`VECTORS`] sums a row.
+    /// Rows of a register tile of the matrix products: as many as the registers hold with [`VECTORS`] sums a row.
     const TILE: usize = 6;
-    /// A vector of as many i32.
+    /// A vector of `LANES` i32.
     type Int: Copy;
 
-    /// All lanes `x`.
+    /// Returns a vector with `x` in all lanes.
     fn splat(x: f32) -> Self;
     /// Reads `LANES` values.
     ///
     /// # Safety
-    /// `p` must be valid for that many reads; no alignment is needed.
+    /// `p` must be valid for `LANES` reads; it may be unaligned.
     unsafe fn load(p: *const f32) -> Self;
     /// Writes `LANES` values.
     ///
     /// # Safety
-    /// `p` must be valid for that many writes; no alignment is needed.
+    /// `p` must be valid for `LANES` writes; it may be unaligned.
     unsafe fn store(self, p: *mut f32);
-    /// Reads the first `n` lanes, at most `LANES`; the others are zero.
+    /// Reads the first `n` lanes, at most `LANES`; the other lanes are zero.
     ///
     /// # Safety
     /// `p` must be valid for `n` reads.
@@ -53,86 +50,91 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// `p` must be valid for `n` writes.
     unsafe fn store_first(self, p: *mut f32, n: usize);
-    /// self + other
+    /// Returns self + other.
     fn add(self, other: Self) -> Self;
-    /// self - other
+    /// Returns self - other.
     fn sub(self, other: Self) -> Self;
-    /// self · other
+    /// Returns self · other.
     fn mul(self, other: Self) -> Self;
-    /// self / other
+    /// Returns self / other.
     fn div(self, other: Self) -> Self;
-    /// self · b + c
+    /// Returns self · b + c.
     fn fma(self, b: Self, c: Self) -> Self;
-    /// Lane by lane self where self < other, else other: a NaN in `other` passes through.
+    /// Returns, for each lane, self where self < other, else other. A NaN in `other` is returned.
     fn min(self, other: Self) -> Self;
-    /// Lane by lane self where self > other, else other: a NaN in `other` passes through.
+    /// Returns, for each lane, self where self > other, else other. A NaN in `other` is returned.
     fn max(self, other: Self) -> Self;
-    /// Nearest integer, ties to even.
+    /// Rounds to the nearest integer, ties to even.
     fn round(self) -> Self;
-    /// 2^self for integral lanes from -126 to 127.
+    /// Returns 2^self for integral lanes from -126 to 127.
     fn exp2_integral(self) -> Self;
-    /// Sum of the lanes in a fixed order.
+    /// Returns the sum of the lanes, added in a fixed order.
     fn sum(self) -> f32;
-    /// Largest lane.
+    /// Returns the largest lane.
     fn largest(self) -> f32;
-    /// All lanes 0.
+    /// Returns a vector with 0 in all lanes.
     fn int_zero() -> Self::Int;
-    /// sum + pair.0 · b.0 + pair.1 · b.1, where pairs of 16-bit integers stand in 32 bits; b gives a pair a lane.
+    /// Returns sum + pair.0 · b.0 + pair.1 · b.1, where a pair is two 16-bit integers in 32 bits and b has one pair a lane.
     ///
     /// # Safety
-    /// `b` must be valid for `LANES` reads.
+    /// `b` must be valid for `LANES` reads; it may be unaligned.
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int;
-    /// Each lane as a float, to the nearest.
+    /// Converts each lane to the nearest f32.
     fn from_int(int: Self::Int) -> Self;
-    /// Rounds to the nearest (ties to even) and writes `LANES` 16-bit integers.
+    /// Rounds to the nearest integer (ties to even) and writes `LANES` 16-bit integers.
     ///
     /// # Safety
-    /// `p` must be valid for that many writes.
+    /// `p` must be valid for `LANES` writes; it may be unaligned.
     unsafe fn store_int16(self, p: *mut i16);
-    /// The inner loop of a tile of the product of integers; see [`int_chains`].
+    /// Like [`Simd::int_fma`], where b has one pair of 8-bit integers a lane.
     ///
     /// # Safety
-    /// As for [`int_chains`], and the instruction set must be there.
-    #[inline(always)]
-    unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
-        // SAFETY: the caller vouches for the tile.
-        unsafe { int_chains::<Self, ROWS>(sums, tile) }
-    }
-    /// The inner loop of a tile of the matrix product; see [`chains`].
-    ///
-    /// # Safety
-    /// As for [`chains`], and the instruction set must be there.
-    #[inline(always)]
-    unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
-        // SAFETY: the caller vouches for the tile.
-        unsafe { chains(sums, tile) }
-    }
-    /// As [`Simd::int_fma`], where b gives a pair of 8-bit integers a lane.
-    ///
-    /// # Safety
-    /// `b` must be valid for twice `LANES` reads.
+    /// `b` must be valid for 2 · `LANES` reads; it may be unaligned.
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int;
-    /// One group of a tile of the product with 8-bit weights; see [`byte_group`].
+    /// Reads `LANES` bfloat16 numbers.
     ///
     /// # Safety
-    /// As for [`byte_group`], and the instruction set must be there.
-    #[inline(always)]
-    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
-        // SAFETY: the caller vouches for the tile.
-        unsafe { byte_group::<Self, ROWS>(floats, tile) }
-    }
-    /// Reads `LANES` upper halves of floats.
-    ///
-    /// # Safety
-    /// `p` must be valid for that many reads; no alignment is needed.
+    /// `p` must be valid for `LANES` reads; it may be unaligned.
     unsafe fn load_bf16(p: *const u16) -> Self;
-    /// The inner loop of a tile of the product with bfloat16 weights; see [`bf16_chains`].
+
+    /// Inner loop of a tile of f32, see [`tile::tile_f32`].
     ///
     /// # Safety
-    /// As for [`bf16_chains`], and the instruction set must be there.
+    /// `tile` must describe `ROWS` rows of x with `k` elements each and `k` rows of b. The processor must have this
+    /// instruction set.
     #[inline(always)]
-    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
-        // SAFETY: the caller vouches for the tile.
-        unsafe { bf16_chains(sums, tile) }
+    unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.
+        unsafe { tile::tile_f32(sums, tile) }
+    }
+    /// Inner loop of a tile with bfloat16 weights, see [`tile::tile_bf16`].
+    ///
+    /// # Safety
+    /// `tile` must describe `ROWS` rows of x with `k` elements each and `k` rows of b. The processor must have this
+    /// instruction set.
+    #[inline(always)]
+    unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.
+        unsafe { tile::tile_bf16(sums, tile) }
+    }
+    /// Inner loop of a tile of 16-bit integers, see [`tile::tile_int16`].
+    ///
+    /// # Safety
+    /// `tile` must describe `ROWS` rows of x with `k` pairs each and `k` rows of b. The processor must have this
+    /// instruction set.
+    #[inline(always)]
+    unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.
+        unsafe { tile::tile_int16::<Self, ROWS>(sums, tile) }
+    }
+    /// One group of a tile with 8-bit weights, see [`tile::group_int8`].
+    ///
+    /// # Safety
+    /// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b. The processor must have
+    /// this instruction set.
+    #[inline(always)]
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and one group of b by this method's contract.
+        unsafe { tile::group_int8::<Self, ROWS>(floats, tile) }
     }
 }

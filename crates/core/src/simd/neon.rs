@@ -3,8 +3,7 @@
 mod tiles;
 
 use super::Simd;
-use crate::kernels::gemm::Product;
-use crate::kernels::panels::VECTORS;
+use super::tile::{Tile, VECTORS};
 use std::arch::aarch64::*;
 
 /// Four f32 in a q register.
@@ -40,9 +39,9 @@ impl Simd for Neon {
         unsafe { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(self.0))) }
     }
     #[inline(always)]
-    unsafe fn int_chains<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tiles::int_chains(sums, tile) }
+        unsafe { tiles::tile_int16(sums, tile) }
     }
 
     #[inline(always)]
@@ -56,14 +55,14 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Product) {
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tiles::byte_group::<ROWS>(floats, tile) }
+        unsafe { tiles::group_int8::<ROWS>(floats, tile) }
     }
     #[inline(always)]
-    unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tiles::bf16_chains(sums, tile) }
+        unsafe { tiles::tile_bf16(sums, tile) }
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
@@ -179,8 +178,8 @@ impl Simd for Neon {
         unsafe { vmaxvq_f32(self.0) }
     }
     #[inline(always)]
-    unsafe fn chains<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Product) {
+    unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tiles::chains(sums, tile) }
+        unsafe { tiles::tile_f32(sums, tile) }
     }
 }

@@ -4,9 +4,9 @@
 use super::super::Matrix;
 use super::super::attention::{Attention, Span};
 use super::super::int16::{LEAST_PEAK, Quantise, WEIGHT_NORM, pairs, quantise, scale};
-use super::super::panels::VECTORS;
 use super::{Layout, from_column, from_row};
 use crate::simd::Simd;
+use crate::simd::tile::VECTORS;
 
 /// Most lanes of a panel of any instruction set.
 const MOST_COLUMNS: usize = 32;

@@ -16,7 +16,8 @@ use super::gemm::Finish;
 use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope};
-use super::{Kernels, int8, int16};
+use super::{Kernels, int16};
+use crate::simd::tile::INT8_GROUP;
 use guarded::{Field, ROUNDING};
 
 /// What to run, and on which sizes.
@@ -69,7 +70,7 @@ impl Trial {
             Self::QuantiseInt16(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
             // The sums of several groups are added as floats.
-            Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= int8::GROUP,
+            Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= INT8_GROUP,
             // A weight of the softmax that is rounded otherwise may become another integer.
             Self::Attend(Attend { integers: true, .. }) => return 10.0 * ROUNDING,
             _ => false,

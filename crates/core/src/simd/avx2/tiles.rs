@@ -3,9 +3,7 @@
 //! chain is that of the plain loops.
 
 use super::Avx2;
-use crate::kernels::gemm::Product;
-use crate::kernels::int8::GROUP;
-use crate::kernels::panels::VECTORS;
+use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::asm;
 use std::arch::x86_64::__m256i;
 
@@ -254,7 +252,7 @@ macro_rules! six_rows {
             high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
             stride = in(reg) 4 * $tile.x_stride,
             b = inout(reg) $tile.b => _,
-            ahead = inout(reg) $tile.ahead => _,
+            ahead = inout(reg) $tile.prefetch => _,
             k = inout(reg) $tile.k => _,
             inout("ymm0") $s0, inout("ymm1") $s1, inout("ymm2") $s2, inout("ymm3") $s3,
             inout("ymm4") $s4, inout("ymm5") $s5, inout("ymm6") $s6, inout("ymm7") $s7,
@@ -270,7 +268,7 @@ macro_rules! six_rows {
 /// # Safety
 /// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn six_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Product) {
+pub(super) unsafe fn six_rows_f32<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
     // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
     // float); prefetches may go anywhere.
@@ -284,7 +282,7 @@ pub(super) unsafe fn six_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTO
 /// # Safety
 /// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn six_bf16_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Product) {
+pub(super) unsafe fn six_rows_bf16<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
     // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
     // float); prefetches may go anywhere.
@@ -298,7 +296,7 @@ pub(super) unsafe fn six_bf16_chains<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; 
 /// # Safety
 /// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn six_int_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
+pub(super) unsafe fn six_rows_int16(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
     // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
     // float); prefetches may go anywhere.
@@ -310,7 +308,7 @@ pub(super) unsafe fn six_int_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &P
 /// # Safety
 /// The tile must cover six rows of x and k rows of b; AVX2, FMA and AVX-VNNI must be there.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) unsafe fn six_vnni_chains(sums: &mut [[__m256i; VECTORS]; 6], tile: &Product) {
+pub(super) unsafe fn six_rows_int16_vnni(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
     // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
     // float); prefetches may go anywhere.
@@ -390,7 +388,7 @@ macro_rules! six_byte_rows {
             high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
             stride = in(reg) 4 * $tile.x_stride,
             b = inout(reg) $tile.b => _,
-            ahead = inout(reg) $tile.ahead => _,
+            ahead = inout(reg) $tile.prefetch => _,
             k = out(reg) _,
             floats = in(reg) $floats.as_mut_ptr(),
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _, out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
@@ -404,8 +402,8 @@ macro_rules! six_byte_rows {
 /// # Safety
 /// The tile must cover six rows of x and one group of b; AVX2 and FMA must be there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn six_byte_group<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Product) {
-    const { assert!(GROUP == 32) };
+pub(super) unsafe fn six_rows_int8<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
+    const { assert!(INT8_GROUP == 32) };
     assert!(floats.len() >= 6);
     // SAFETY: the caller vouches for six rows of x and a group of b, the assertion for six rows of floats; prefetches may
     // go anywhere.
@@ -417,8 +415,8 @@ pub(super) unsafe fn six_byte_group<const VNNI: bool>(floats: &mut [[Avx2<VNNI>;
 /// # Safety
 /// The tile must cover six rows of x and one group of b; AVX2, FMA and AVX-VNNI must be there.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) unsafe fn six_vnni_byte_group<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Product) {
-    const { assert!(GROUP == 32) };
+pub(super) unsafe fn six_rows_int8_vnni<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
+    const { assert!(INT8_GROUP == 32) };
     assert!(floats.len() >= 6);
     // SAFETY: the caller vouches for six rows of x and a group of b, the assertion for six rows of floats; prefetches may
     // go anywhere.

@@ -1,10 +1,8 @@
 //! The inner loops of NEON's products: twelve rows of eight columns take 24 of the 32 registers.
 
 use super::Neon;
-use crate::kernels::gemm::Product;
-use crate::kernels::int8::GROUP;
-use crate::kernels::panels::VECTORS;
 use crate::simd::Simd;
+use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -21,7 +19,7 @@ fn fetch(p: *const f32) {
 /// # Safety
 /// The tile must cover `ROWS` rows of x.
 #[inline(always)]
-unsafe fn rows<T, const ROWS: usize>(tile: &Product) -> [*const T; ROWS] {
+unsafe fn rows<T, const ROWS: usize>(tile: &Tile) -> [*const T; ROWS] {
     let mut x = [tile.x.cast(); ROWS];
     let mut r = 0;
     while r < ROWS {
@@ -108,13 +106,13 @@ unsafe fn one_step<const ROWS: usize>(
 /// # Safety
 /// The tile must cover `ROWS` rows of x and k rows of b.
 #[inline(always)]
-pub(super) unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
+pub(super) unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
     // SAFETY: the caller vouches for the tile; i stays below k, and so does i + 1 in the loop.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.ahead.wrapping_add(2 * i));
+            fetch(tile.prefetch.wrapping_add(2 * i));
             let ([b0, b1], [c0, c1]) = (eight(tile.b.add(8 * i)), eight(tile.b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
@@ -130,14 +128,14 @@ pub(super) unsafe fn chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS
 /// # Safety
 /// The tile must cover `ROWS` rows of x and k rows of halves.
 #[inline(always)]
-pub(super) unsafe fn bf16_chains<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: as in `chains`.
+pub(super) unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: as in `tile_f32`.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
         let b = tile.b.cast::<u16>();
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.ahead.wrapping_add(i));
+            fetch(tile.prefetch.wrapping_add(i));
             let ([b0, b1], [c0, c1]) = (eight_halves(b.add(8 * i)), eight_halves(b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
@@ -182,14 +180,14 @@ unsafe fn two_pairs<const ROWS: usize>(
 /// # Safety
 /// The tile must cover `ROWS` rows of x and k rows of b.
 #[inline(always)]
-pub(super) unsafe fn int_chains<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Product) {
-    // SAFETY: as in `chains`; a pair has the size of a float.
+pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: as in `tile_f32`; a pair has the size of a float.
     unsafe {
         let x = rows::<i16, ROWS>(tile);
         let b = tile.b.cast::<i16>();
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.ahead.wrapping_add(2 * i));
+            fetch(tile.prefetch.wrapping_add(2 * i));
             let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (vld2q_s16(b.add(16 * i)), vld2q_s16(b.add(16 * i + 16)));
             two_pairs(sums, &x, i, [b0, b1, b2, b3]);
             i += 2;
@@ -212,16 +210,16 @@ pub(super) unsafe fn int_chains<const ROWS: usize>(sums: &mut [[int32x4_t; VECTO
 /// # Safety
 /// The tile must cover `ROWS` rows of x and one group of b.
 #[inline(always)]
-pub(super) unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Neon; VECTORS]], tile: &Product) {
-    const { assert!(GROUP.is_multiple_of(4)) };
+pub(super) unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Neon; VECTORS]], tile: &Tile) {
+    const { assert!(INT8_GROUP.is_multiple_of(4)) };
     let mut sums = [[Neon::int_zero(); VECTORS]; ROWS];
-    // SAFETY: as in `chains`; a group is `GROUP / 2` pairs of eight columns, two bytes each, behind eight scales.
+    // SAFETY: as in `tile_f32`; a group is `INT8_GROUP / 2` pairs of eight columns, two bytes each, behind eight scales.
     unsafe {
         let scales = [vld1q_f32(tile.b), vld1q_f32(tile.b.add(4))];
         let pairs = tile.b.add(8).cast::<i8>();
         let x = rows::<i16, ROWS>(tile);
         let mut i = 0;
-        while i < GROUP / 2 {
+        while i < INT8_GROUP / 2 {
             let int8x16x2_t(first, second) = vld2q_s8(pairs.add(16 * i));
             let b = [
                 vmovl_s8(vget_low_s8(first)),
@@ -232,7 +230,7 @@ pub(super) unsafe fn byte_group<const ROWS: usize>(floats: &mut [[Neon; VECTORS]
             two_pairs(&mut sums, &x, i, b);
             i += 2;
         }
-        fetch(tile.ahead);
+        fetch(tile.prefetch);
         let floats = &mut floats[..ROWS];
         for r in 0..ROWS {
             let [first, second] = &mut floats[r];

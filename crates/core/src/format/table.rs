@@ -1,0 +1,81 @@
+//! An embedding table in a mapped weight file.
+
+use super::tensor::Tensor;
+use crate::error::{Error, Result};
+
+/// An embedding table, read row by row from the mapped file.
+pub struct Table {
+    /// Name of the tensor.
+    name: String,
+    tensor: Tensor,
+    /// Number of rows.
+    pub rows: usize,
+    /// Values of one row.
+    pub width: usize,
+}
+
+impl Table {
+    /// Wraps a tensor of two dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Program`] for a tensor of another number of dimensions.
+    pub fn new(name: &str, tensor: Tensor) -> Result<Self> {
+        let &[rows, width] = tensor.shape.as_slice() else {
+            return Err(Error::Program(format!(
+                "the embedding table {name} has shape {:?}; a table has two dimensions",
+                tensor.shape
+            )));
+        };
+        Ok(Self {
+            name: name.into(),
+            tensor,
+            rows,
+            width,
+        })
+    }
+
+    /// Reads the whole table and refuses values that are not finite.
+    ///
+    /// All other weights are checked while they are packed. A table stays in its file: without this check a NaN would
+    /// appear only when a text contains that token.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with the first value that is not finite.
+    pub fn require_finite(&self) -> Result<()> {
+        let mut row_values = vec![0.0; self.width];
+        for row in 0..self.rows {
+            self.read_row(row, &mut row_values);
+            // Without its sign bit a float orders like an integer, and the compiler vectorises the integer maximum.
+            let largest = row_values
+                .iter()
+                .fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff));
+            if largest >= f32::INFINITY.to_bits() {
+                require_finite(&self.name, &row_values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes row `row` to `out`, which has `width` values.
+    #[inline(always)]
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.tensor.read(row * self.width, out);
+    }
+}
+
+/// Checks that all values of the tensor `name` are finite.
+///
+/// # Errors
+/// [`Error::Tensor`] with the first value that is not.
+pub fn require_finite(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(value) => Err(Error::Tensor {
+            name: name.into(),
+            reason: format!(
+                "it contains {value}. The checkpoint is damaged, or its training diverged. Download it again, or use \
+                 another checkpoint."
+            ),
+        }),
+    }
+}

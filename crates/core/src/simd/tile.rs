@@ -1,0 +1,136 @@
+//! Register tiles of the matrix products: what a tile reads, and its inner loops over K in plain [`Simd`] operations.
+//!
+//! An instruction set may replace an inner loop by one of its own ([`Simd::tile_f32`] and its siblings). Every version
+//! executes the operations of one output in the same order, so the bits of a result do not depend on the version.
+
+use super::Simd;
+
+/// Vectors in a row of a tile. With six rows they fill 12 of 16 registers.
+pub const VECTORS: usize = 2;
+
+/// Weights along K that share a scale in products with 8-bit weights.
+pub const INT8_GROUP: usize = 32;
+
+/// One register tile: up to [`Simd::TILE`] rows of x times one panel of weights.
+///
+/// In products of integers `x` and `b` point to pairs of integers, which have the size of an f32.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    /// Steps along K. In products of integers a step is a pair of values.
+    pub k: usize,
+    /// First element of the first row of x.
+    pub x: *const f32,
+    /// Elements from one row of x to the next.
+    pub x_stride: usize,
+    /// The panel of weights, K major.
+    pub b: *const f32,
+    /// Memory that will be read after this tile. The inner loop prefetches one cache line of it every fourth step of K.
+    /// It may point outside any allocation.
+    pub prefetch: *const f32,
+    /// First element of the first row of the result.
+    pub out: *mut f32,
+    /// Elements from one row of the result to the next.
+    pub out_stride: usize,
+    /// Columns of the result.
+    pub columns: usize,
+}
+
+/// Adds x · b to the sums of a tile of f32.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with `k` elements each, and `k` rows of b with [`VECTORS`] vectors each. The
+/// processor must have the instruction set of `V`.
+#[inline(always)]
+pub unsafe fn tile_f32<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: x[r] starts at row r < ROWS and advances by one for each of k steps; b advances by one row for each step.
+    // Both ranges are inside the tile by this function's contract.
+    unsafe {
+        let mut x: [*const f32; ROWS] = std::array::from_fn(|r| tile.x.add(r * tile.x_stride));
+        let mut b = tile.b;
+        for _ in 0..tile.k {
+            let b0 = V::load(b);
+            let b1 = V::load(b.add(V::LANES));
+            b = b.add(VECTORS * V::LANES);
+            for r in 0..ROWS {
+                let factor = V::splat(*x[r]);
+                x[r] = x[r].add(1);
+                sums[r][0] = factor.fma(b0, sums[r][0]);
+                sums[r][1] = factor.fma(b1, sums[r][1]);
+            }
+        }
+    }
+}
+
+/// Adds x · b to the sums of a tile, where b points to bfloat16 numbers.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with `k` elements each, and `k` rows of b with [`VECTORS`] vectors of bfloat16
+/// each. The processor must have the instruction set of `V`.
+#[inline(always)]
+pub unsafe fn tile_bf16<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: row r < ROWS and step i < k, which are inside x and b by this function's contract.
+    unsafe {
+        for i in 0..tile.k {
+            let b = tile.b.cast::<u16>().add(i * VECTORS * V::LANES);
+            let (b0, b1) = (V::load_bf16(b), V::load_bf16(b.add(V::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let factor = V::splat(*tile.x.add(r * tile.x_stride + i));
+                *sums = [factor.fma(b0, sums[0]), factor.fma(b1, sums[1])];
+            }
+        }
+    }
+}
+
+/// Adds x · b to the sums of a tile of 16-bit integers. `k` counts pairs.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with `k` pairs each, and `k` rows of b with [`VECTORS`] vectors of pairs each.
+/// The processor must have the instruction set of `V`.
+#[inline(always)]
+pub unsafe fn tile_int16<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: row r < ROWS and pair i < k, which are inside x and b by this function's contract; a pair of 16-bit
+    // integers has the size and alignment of the f32 that the pointers count in.
+    unsafe {
+        for i in 0..tile.k {
+            let b = tile.b.add(i * VECTORS * V::LANES);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::int_fma(*sum, pair, b.add(v * V::LANES).cast());
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a tile of 16-bit integers with one group of 8-bit weights to `floats`.
+///
+/// `b` points to the f32 scales of the group's columns, which are followed by the weights as pairs along K.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with [`INT8_GROUP`] / 2 pairs each, and one group of b. The processor must have
+/// the instruction set of `V`.
+#[inline(always)]
+pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]], tile: &Tile) {
+    let mut sums = [[V::int_zero(); VECTORS]; ROWS];
+    // SAFETY: row r < ROWS and pair i < INT8_GROUP / 2, which are inside x by this function's contract; a group of b is
+    // one vector row of scales and INT8_GROUP / 2 rows of byte pairs.
+    unsafe {
+        let scales = [V::load(tile.b), V::load(tile.b.add(V::LANES))];
+        let pairs = tile.b.add(VECTORS * V::LANES).cast::<i8>();
+        for i in 0..INT8_GROUP / 2 {
+            let b = pairs.add(i * 2 * VECTORS * V::LANES);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::byte_fma(*sum, pair, b.add(v * 2 * V::LANES));
+                }
+            }
+        }
+        for (floats, sums) in floats.iter_mut().zip(&sums) {
+            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
+                *float = V::from_int(*sum).fma(scale, *float);
+            }
+        }
+    }
+}
