@@ -50,9 +50,7 @@ KNOWN_CYCLES = {
 }
 """Imports that close a cycle and are still to be removed, as pairs (importer, imported). Only remove from it."""
 
-KNOWN_SHARED = {
-    "progress.py",
-}
+KNOWN_SHARED = {}
 """File names that mean two things and are still to be changed. Only remove from it."""
 
 KNOWN_SMALL = {
@@ -69,8 +67,6 @@ KNOWN_SMALL = {
     "hub/select.py",
     "integrations/langchain.py",
     "registry/names.py",
-    "sdk/off_loop.py",
-    "sdk/progress.py",
     "tasks.py",
 }
 """Modules under 60 lines that do not say yet why they are separate. Only remove from it."""

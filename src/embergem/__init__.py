@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embergem.embedder import Embedder as Embedder
     from embergem.errors import EmbergemError as EmbergemError
     from embergem.errors import TruncationWarning as TruncationWarning
-    from embergem.sdk.methods import Ranked as Ranked
+    from embergem.sdk.base import Ranked as Ranked
     from embergem.tasks import Task as Task
 
 __version__ = "0.1.0"
@@ -57,7 +57,7 @@ _HOMES = {
     "EmbergemError": "errors",
     "ModelDType": "compat.mistralrs.requests",
     "MultiModelBuilder": "compat.mistralrs.builder",
-    "Ranked": "sdk.methods",
+    "Ranked": "sdk.base",
     "Runner": "compat.mistralrs.runner",
     "Task": "tasks",
     "TruncationWarning": "errors",

@@ -1,43 +1,53 @@
-"""The everyday API for asyncio: the methods of `Embedder`, awaited."""
+"""`AsyncEmbedder`: the Python API for asyncio, with the methods of `Embedder`."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.embedder import Embedder
-from embergem.options import LoadKeywords, LoadOptions
-from embergem.sdk.backend import Backend, open_backend
-from embergem.sdk.flight import Flight, Landed
-from embergem.sdk.inputs import Texts
-from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
-from embergem.sdk.off_loop import off_loop
-from embergem.sdk.outputs import Output, shaper
-from embergem.sdk.progress import bar
+from embergem.embedder import Embedder, to_backend
+from embergem.options import LoadKeywords
+from embergem.progress import embedding_progress
+from embergem.sdk.backend import Backend
+from embergem.sdk.base import (
+    EmbedderBase,
+    EmbedOptions,
+    PromptedOptions,
+    Ranked,
+    StreamOptions,
+    rank_documents,
+    text_list,
+)
+from embergem.sdk.chunk_queue import PendingChunks
+from embergem.sdk.inputs import Texts, Title
+from embergem.sdk.outputs import Output, converter
+from embergem.sdk.results import ResultCollector
 from embergem.tasks import Task
 from embergem.types import Vectors
 
-AT_ONCE = 2000
-"""Characters (or token ids) that are tokenized where they are: it takes less than handing them to a thread."""
+T = TypeVar("T")
+
+INLINE_SIZE = 2000
+"""Most characters (or token ids) that are tokenized on the event loop: a hand-over to a thread would take longer."""
 
 
-class AsyncEmbedder(Methods):
-    """`Embedder` for asyncio: the same methods and results; nothing holds the event loop.
+class AsyncEmbedder(EmbedderBase):
+    """`Embedder` for asyncio: the same methods and results, without blocking the event loop.
 
-    Tokenizing happens on a thread and computing on the engine's, so that one object serves any number of tasks, whose
-    texts are packed into common batches. Cancelling a task stops its work.
+    Texts are tokenized on a thread and computed on the engine's threads. One object serves any number of tasks, whose
+    texts share batches. Cancelling a task stops its work.
 
-    The constructor loads the model where it stands, for use before the loop runs; inside of it, `await
-    AsyncEmbedder.load(...)`. `AsyncEmbedder.sharing(embedder)` uses the model of an `Embedder`.
+    The constructor loads the model on the calling thread; use it before the event loop runs. In a coroutine, use `await
+    AsyncEmbedder.load(...)`. `AsyncEmbedder.sharing(embedder)` uses the model that an `Embedder` has loaded.
 
     Args:
-        model: As for `Embedder`: hub id, alias, directory or address.
-        options: As for `Embedder`: `dtype`, `threads` and the rest.
+        model: As for `Embedder`.
+        options: As for `Embedder`: `dtype`, `threads` and the others.
 
     Raises:
         UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer, ForkedProcess: As `Embedder`.
@@ -53,44 +63,39 @@ class AsyncEmbedder(Methods):
         ((1, 96), (2, 96))
     """
 
-    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> None:
-        super().__init__(open_backend(LoadOptions(model=model, **options)))
+    def __init__(self, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> None:
+        super().__init__(to_backend(model, **options))
 
     @classmethod
-    async def load(cls, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> "AsyncEmbedder":
-        """Load a model without holding the event loop; see the class."""
-        opened = await off_loop(
-            partial(open_backend, LoadOptions(model=model, **options)), undo=lambda backend: backend.close()
-        )
-        return AsyncEmbedder._on(opened)
+    async def load(cls, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> "AsyncEmbedder":
+        """Load a model without blocking the event loop; see the class."""
+        backend = await run_in_thread(lambda: to_backend(model, **options), undo=lambda backend: backend.close())
+        return AsyncEmbedder(backend)
 
     @classmethod
     def sharing(cls, embedder: Embedder) -> "AsyncEmbedder":
-        """Return one on the model of `embedder`; closing either closes both."""
-        return AsyncEmbedder._on(embedder._backend)
+        """Return an embedder on the model of `embedder`; closing either closes both."""
+        return AsyncEmbedder(embedder._backend)
 
-    @classmethod
-    def _on(cls, backend: Backend) -> "AsyncEmbedder":
-        """Make an embedder on a backend that is open already."""
-        embedder = cls.__new__(cls)
-        Methods.__init__(embedder, backend)
-        return embedder
-
-    @overload
-    async def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...
     @overload
     async def embed(
-        self, texts: Texts, *, output: Literal["list"], **options: Unpack[Options]
+        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[EmbedOptions]
+    ) -> Vectors: ...
+    @overload
+    async def embed(
+        self, texts: Texts, *, output: Literal["list"], **options: Unpack[EmbedOptions]
     ) -> list[list[float]]: ...
     @overload
     async def embed(
-        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[Options]
+        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[EmbedOptions]
     ) -> NDArray[np.float16]: ...
     @overload
-    async def embed(self, texts: Texts, *, output: Literal["int8"], **options: Unpack[Options]) -> NDArray[np.int8]: ...
+    async def embed(
+        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[EmbedOptions]
+    ) -> NDArray[np.int8]: ...
     @overload
     async def embed(
-        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[Options]
+        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[EmbedOptions]
     ) -> NDArray[np.uint8]: ...
     async def embed(
         self,
@@ -103,7 +108,7 @@ class AsyncEmbedder(Methods):
         output: Output = "array",
         progress: bool | None = None,
     ) -> Any:
-        """Embed texts, or lists of token ids; see `Embedder.embed`.
+        """Embed texts or lists of token ids; see `Embedder.embed`.
 
         Example:
             >>> import asyncio
@@ -112,40 +117,40 @@ class AsyncEmbedder(Methods):
             >>> asyncio.run(embedder.embed(["a", "b"], task="clustering")).shape
             (2, 96)
         """
-        shape = shaper(output)
+        convert = converter(output)
         request = self._request(texts, task, title, dimensions, truncate)
-        landed = Landed(self.limit)
-        with bar(len(request), progress) as advance, Flight(self._backend) as flight:
-            if request.size <= AT_ONCE:
-                flight.send_all(request)
+        collector = ResultCollector(self.limit)
+        with embedding_progress(len(request), progress) as advance, PendingChunks(self._backend) as pending:
+            if request.size <= INLINE_SIZE:
+                pending.submit_all(request)
             else:
-                await off_loop(partial(flight.send_all, request))
-            for piece in flight:
-                landed.add(piece.places, await piece.answer_async())
-                advance(piece.size)
-        return shape(landed.vectors())
+                await run_in_thread(partial(pending.submit_all, request))
+            for chunk in pending:
+                collector.add(chunk.places, await chunk.result_async())
+                advance(chunk.size)
+        return convert(collector.vectors())
 
     @overload
     async def embed_query(
-        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[PromptedOptions]
     ) -> Vectors: ...
     @overload
     async def embed_query(
-        self, texts: Texts, *, output: Literal["list"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["list"], **options: Unpack[PromptedOptions]
     ) -> list[list[float]]: ...
     @overload
     async def embed_query(
-        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.float16]: ...
     @overload
     async def embed_query(
-        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.int8]: ...
     @overload
     async def embed_query(
-        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.uint8]: ...
-    async def embed_query(self, texts: Texts, *, output: Output = "array", **options: Unpack[SideOptions]) -> Any:
+    async def embed_query(self, texts: Texts, *, output: Output = "array", **options: Unpack[PromptedOptions]) -> Any:
         """Embed search queries with the model's query prompt; see `Embedder.embed_query`.
 
         Example:
@@ -155,31 +160,31 @@ class AsyncEmbedder(Methods):
             >>> asyncio.run(embedder.embed_query("What is graphene?", output="int8")).dtype
             dtype('int8')
         """
-        task = self._side(Task.QUERY)
+        task = self._task_or_none(Task.QUERY)
         return await self.embed(texts, task=task, output=output, **options)
 
     @overload
     async def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["array"] = ..., **options: Unpack[PromptedOptions]
     ) -> Vectors: ...
     @overload
     async def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["list"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["list"], **options: Unpack[PromptedOptions]
     ) -> list[list[float]]: ...
     @overload
     async def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["float16"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["float16"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.float16]: ...
     @overload
     async def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["int8"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["int8"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.int8]: ...
     @overload
     async def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["binary"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["binary"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.uint8]: ...
     async def embed_documents(
-        self, texts: Texts, titles: Title = None, *, output: Output = "array", **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = None, *, output: Output = "array", **options: Unpack[PromptedOptions]
     ) -> Any:
         """Embed documents with the model's document prompt; see `Embedder.embed_documents`.
 
@@ -190,7 +195,7 @@ class AsyncEmbedder(Methods):
             >>> asyncio.run(embedder.embed_documents(["A carbon lattice."], ["Graphene"])).shape
             (1, 96)
         """
-        task = self._side(Task.DOCUMENT)
+        task = self._task_or_none(Task.DOCUMENT)
         embed = self.embed(texts, task=task, title=titles, output=output, **options)
         return await embed
 
@@ -224,7 +229,7 @@ class AsyncEmbedder(Methods):
         output: Output = "array",
         progress: bool | None = None,
     ) -> AsyncIterator[Any]:
-        """Embed texts as they come, from an iterable or an asynchronous one; see `Embedder.embed_stream`.
+        """Embed texts from an iterable or asynchronous iterable of any length; see `Embedder.embed_stream`.
 
         Example:
             >>> import asyncio
@@ -235,7 +240,7 @@ class AsyncEmbedder(Methods):
             >>> asyncio.run(count())
             500
         """
-        return self._stream(task, dimensions, truncate, progress).run_async(texts, shaper(output))
+        return self._stream(task, dimensions, truncate, progress).run_async(texts, converter(output))
 
     async def rank(
         self,
@@ -244,9 +249,9 @@ class AsyncEmbedder(Methods):
         titles: Title = None,
         *,
         top: int | None = None,
-        **options: Unpack[SideOptions],
+        **options: Unpack[PromptedOptions],
     ) -> list[Ranked]:
-        """Order documents by how near they are to a query; see `Embedder.rank`.
+        """Sort documents by their cosine to a query; see `Embedder.rank`.
 
         Example:
             >>> import asyncio
@@ -255,14 +260,14 @@ class AsyncEmbedder(Methods):
             >>> len(asyncio.run(embedder.rank("graphene", ["apples", "carbon lattices"])))
             2
         """
-        texts = texts_only(documents)
+        texts = text_list(documents)
         one, many = await asyncio.gather(
             self.embed_query([query], **options), self.embed_documents(texts, titles, **options)
         )
-        return best(self.similarity(one, many), texts, top)
+        return rank_documents(self.similarity(one, many), texts, top)
 
     async def count_tokens(self, texts: Texts, *, task: Task | str | None = None, title: Title = None) -> list[int]:
-        """Count the tokens that the model would read of each input; see `Embedder.count_tokens`.
+        """Count the tokens of each input before truncation; see `Embedder.count_tokens`.
 
         Example:
             >>> import asyncio
@@ -271,11 +276,11 @@ class AsyncEmbedder(Methods):
             >>> asyncio.run(embedder.count_tokens(["", "graphene"]))
             [2, 8]
         """
-        return list(await off_loop(partial(self._backend.lengths, self._request(texts, task, title))))
+        return list(await run_in_thread(partial(self._backend.lengths, self._request(texts, task, title))))
 
     async def close(self) -> None:
         """Free the model. Later calls raise `EngineClosed`."""
-        await off_loop(self._backend.close)
+        await run_in_thread(self._backend.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -284,3 +289,14 @@ class AsyncEmbedder(Methods):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def run_in_thread(call: Callable[[], T], *, undo: Callable[[T], object] | None = None) -> T:
+    """Await `call()` on a thread. If the awaiting task is cancelled meanwhile, `undo` gets the result of the call."""
+    work = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if undo is not None:
+            work.add_done_callback(lambda done: None if done.cancelled() or done.exception() else undo(done.result()))
+        raise

@@ -1,51 +1,67 @@
-"""The everyday Python API."""
+"""`Embedder`: the blocking Python API."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from embergem.errors import UnsupportedOption
 from embergem.options import LoadKeywords, LoadOptions
-from embergem.sdk.backend import Backend, open_backend
-from embergem.sdk.flight import Flight, Landed
-from embergem.sdk.inputs import Texts
-from embergem.sdk.methods import Methods, Options, Ranked, SideOptions, StreamOptions, Title, best, texts_only
-from embergem.sdk.outputs import Output, shaper
-from embergem.sdk.progress import bar
+from embergem.progress import embedding_progress
+from embergem.sdk.backend import Backend
+from embergem.sdk.base import (
+    EmbedderBase,
+    EmbedOptions,
+    PromptedOptions,
+    Ranked,
+    StreamOptions,
+    rank_documents,
+    text_list,
+)
+from embergem.sdk.chunk_queue import PendingChunk, PendingChunks
+from embergem.sdk.chunks import is_one_chunk
+from embergem.sdk.inputs import Texts, Title
+from embergem.sdk.outputs import Output, converter
+from embergem.sdk.results import ResultCollector, vectors_of
 from embergem.tasks import Task
 from embergem.types import Request, Vectors
 
+if TYPE_CHECKING:
+    from embergem.checkpoint.checkpoint import Location
 
-class Embedder(Methods):
-    """Turns texts into vectors. One object may be used from many threads.
+
+class Embedder(EmbedderBase):
+    """Turns texts into vectors. One object can be used from many threads.
 
     Args:
         model: Hub id, alias, directory or GGUF file; None is the default model, all-MiniLM-L6-v2. Or the address of an
-            embergem server, such as "http://localhost:1234": the same methods give the same bits from there (`Client`
-            has more to set).
+            embergem server, such as "http://localhost:1234": the methods then return the same bits from there
+            (`Client` has options for the connection). Or a backend that is open already, such as an `Engine`.
         dtype: Arithmetic of the large products: "float32" (also None); "bfloat16", weights in half the memory;
-            "int16", faster and near lossless; "int8", least memory; "auto", which is int16 where it was measured to
-            come within a cosine of 0.9999 of float32.
+            "int16", faster and near lossless; "int8", least memory; "auto", which is int16 where its vectors were
+            measured to have a cosine of at least 0.9999 to those of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
-        dense_from: The model whose dense layers this one takes, where it lacks its own.
-        allow_missing_dense: Take a model without the dense layers of its kind; its vectors are a space of their own.
-        arch: The family that the model must be of, such as "embeddinggemma"; None takes what it is.
-        window: Use this sliding window instead of the one in config.json, where that was damaged.
-        tokenizer: Use this tokenizer.json instead of the checkpoint's; the vectors are then a space of their own.
-        revision: Branch, tag or commit of a model of the hub; None is its default branch.
-        hf_cache_path: Cache directory of the hub's library, in place of its own ($HF_HOME/hub).
-        token_source: Where the hub's access token comes from: "cache" (also None: HF_TOKEN, or what `hf auth login` has
-            kept), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
+        dense_from: Model whose dense layers replace those that this model's files lack.
+        allow_missing_dense: Load a model without the dense layers that its family has. Its vectors are then in a vector
+            space of their own.
+        arch: Family that the model must have, such as "embeddinggemma"; None accepts every family.
+        window: Sliding window in tokens that replaces the one in config.json, where that one is wrong.
+        tokenizer: Path of a tokenizer.json that replaces the checkpoint's. The vectors are then in a vector space of
+            their own.
+        revision: Branch, tag or commit of a hub model; None is the default branch.
+        hf_cache_path: Cache directory of `huggingface_hub`; None is that library's default ($HF_HOME/hub).
+        token_source: Source of the hub's access token: "cache" (also None: the variable HF_TOKEN, or the file in which
+            `hf auth login` stores the token), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
-        UnsupportedOption: An option that this engine, or this kind of model, does not have.
-        ServerUnreachable, UnexpectedAnswer: There is no such server.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded; see `embergem.errors`.
+        UnsupportedOption: An option does not exist in this engine, or does not apply to this model.
+        ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
         ForkedProcess: This process was forked from one that had loaded a model.
 
     Example:
@@ -56,26 +72,23 @@ class Embedder(Methods):
         ((2, 96), dtype('float32'))
     """
 
-    def __init__(self, model: str | Path | None = None, **options: Unpack[LoadKeywords]) -> None:
-        super().__init__(open_backend(LoadOptions(model=model, **options)))
-
-    @classmethod
-    def _on(cls, backend: Backend) -> "Embedder":
-        """Make an embedder on a backend that is open already."""
-        embedder = cls.__new__(cls)
-        Methods.__init__(embedder, backend)
-        return embedder
+    def __init__(self, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> None:
+        super().__init__(to_backend(model, **options))
 
     @overload
-    def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[Options]) -> Vectors: ...
+    def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[EmbedOptions]) -> Vectors: ...
     @overload
-    def embed(self, texts: Texts, *, output: Literal["list"], **options: Unpack[Options]) -> list[list[float]]: ...
+    def embed(self, texts: Texts, *, output: Literal["list"], **options: Unpack[EmbedOptions]) -> list[list[float]]: ...
     @overload
-    def embed(self, texts: Texts, *, output: Literal["float16"], **options: Unpack[Options]) -> NDArray[np.float16]: ...
+    def embed(
+        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[EmbedOptions]
+    ) -> NDArray[np.float16]: ...
     @overload
-    def embed(self, texts: Texts, *, output: Literal["int8"], **options: Unpack[Options]) -> NDArray[np.int8]: ...
+    def embed(self, texts: Texts, *, output: Literal["int8"], **options: Unpack[EmbedOptions]) -> NDArray[np.int8]: ...
     @overload
-    def embed(self, texts: Texts, *, output: Literal["binary"], **options: Unpack[Options]) -> NDArray[np.uint8]: ...
+    def embed(
+        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[EmbedOptions]
+    ) -> NDArray[np.uint8]: ...
     def embed(
         self,
         texts: Texts,
@@ -87,24 +100,25 @@ class Embedder(Methods):
         output: Output = "array",
         progress: bool | None = None,
     ) -> Any:
-        """Embed texts, or lists of token ids, as they are given; nothing is added unless `task` asks for it.
+        """Embed texts or lists of token ids, without a prompt unless `task` names one.
 
         Args:
-            texts: Strings, or lists of token ids taken verbatim. One string counts as a list of one.
-            task: Puts the model's prompt for this task around each text; see `tasks`.
-            title: For documents: one title for all, or one a text.
+            texts: Strings, or lists of token ids, which the model reads as they are. One string is a list of one.
+            task: Task whose prompt is put around each text; see `tasks`.
+            title: For documents: one title for all texts, or one for each.
             dimensions: Cut the vectors to this size and scale them to length 1 again; see `allowed_dimensions`.
-            truncate: Cut inputs that are too long, with a `TruncationWarning`, instead of refusing them.
+            truncate: Cut inputs above `limit`, with a `TruncationWarning`, instead of refusing them.
             output: "array"; "list" of lists of floats; "float16"; "int8", each row scaled so that its largest number
                 becomes ±127; "binary", the signs packed eight to a byte, (n, dimensions / 8) uint8.
-            progress: Whether to show a bar on stderr; None shows it on a terminal when there are many texts.
+            progress: Whether to show a bar on stderr; None shows it on a terminal from 512 texts on.
 
         Returns:
             float32 array (n, dimensions) in the order of `texts`, each row of length 1 for models that normalise; or
             the form that `output` names.
 
         Raises:
-            InvalidRequest: The input cannot be embedded as it stands; the subclass and the message say why.
+            InvalidRequest: The request is invalid; the subclass and the message say why. `input_index` is the place in
+                `texts` of the input at fault.
 
         Example:
             >>> from embergem import Embedder
@@ -112,30 +126,30 @@ class Embedder(Methods):
             ...     embedder.embed(["graphene", "apples"], task="clustering", output="binary").shape
             (2, 12)
         """
-        shape = shaper(output)
-        return shape(self._vectors(self._request(texts, task, title, dimensions, truncate), progress))
+        convert = converter(output)
+        return convert(self._vectors(self._request(texts, task, title, dimensions, truncate, blocking=True), progress))
 
     @overload
     def embed_query(
-        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[PromptedOptions]
     ) -> Vectors: ...
     @overload
     def embed_query(
-        self, texts: Texts, *, output: Literal["list"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["list"], **options: Unpack[PromptedOptions]
     ) -> list[list[float]]: ...
     @overload
     def embed_query(
-        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["float16"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.float16]: ...
     @overload
     def embed_query(
-        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["int8"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.int8]: ...
     @overload
     def embed_query(
-        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[SideOptions]
+        self, texts: Texts, *, output: Literal["binary"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.uint8]: ...
-    def embed_query(self, texts: Texts, *, output: Output = "array", **options: Unpack[SideOptions]) -> Any:
+    def embed_query(self, texts: Texts, *, output: Output = "array", **options: Unpack[PromptedOptions]) -> Any:
         """Embed search queries, with the model's query prompt where it declares one.
 
         Arguments, result and errors are those of `embed`.
@@ -146,34 +160,34 @@ class Embedder(Methods):
             ...     embedder.embed_query("What is graphene?").shape
             (1, 96)
         """
-        return self.embed(texts, task=self._side(Task.QUERY), output=output, **options)
+        return self.embed(texts, task=self._task_or_none(Task.QUERY), output=output, **options)
 
     @overload
     def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["array"] = ..., **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["array"] = ..., **options: Unpack[PromptedOptions]
     ) -> Vectors: ...
     @overload
     def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["list"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["list"], **options: Unpack[PromptedOptions]
     ) -> list[list[float]]: ...
     @overload
     def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["float16"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["float16"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.float16]: ...
     @overload
     def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["int8"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["int8"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.int8]: ...
     @overload
     def embed_documents(
-        self, texts: Texts, titles: Title = ..., *, output: Literal["binary"], **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = ..., *, output: Literal["binary"], **options: Unpack[PromptedOptions]
     ) -> NDArray[np.uint8]: ...
     def embed_documents(
-        self, texts: Texts, titles: Title = None, *, output: Output = "array", **options: Unpack[SideOptions]
+        self, texts: Texts, titles: Title = None, *, output: Output = "array", **options: Unpack[PromptedOptions]
     ) -> Any:
         """Embed documents (code too) with the model's document prompt where it declares one.
 
-        Arguments, result and errors are those of `embed`; `titles` is one for all, or one a text.
+        Arguments, result and errors are those of `embed`. `titles` is one title for all texts, or one for each.
 
         Example:
             >>> from embergem import Embedder
@@ -181,7 +195,7 @@ class Embedder(Methods):
             ...     embedder.embed_documents(["A carbon lattice."], ["Graphene"]).shape
             (1, 96)
         """
-        task = self._side(Task.DOCUMENT)
+        task = self._task_or_none(Task.DOCUMENT)
         return self.embed(texts, task=task, title=titles, output=output, **options)
 
     @overload
@@ -206,17 +220,17 @@ class Embedder(Methods):
         output: Output = "array",
         progress: bool | None = None,
     ) -> Iterator[Any]:
-        """Embed texts as they come from an iterable of any length, and yield their vectors in order.
+        """Embed texts from an iterable of any length, and yield their vectors in order.
 
-        Only a bounded number of texts and vectors is held at a time, and texts are tokenized while others are
-        computed: an iterable is read a few pieces of 256 texts ahead. Leaving the loop early stops the work. The
-        arguments are those of `embed`.
+        A bounded number of texts and vectors is in memory: the iterable is read at most three chunks of 256 texts
+        ahead, which are tokenized while others are computed. Leaving the loop early stops the work. The arguments are
+        those of `embed`.
 
         Yields:
             One vector a text: (dimensions,) float32, or the form that `output` names.
 
         Raises:
-            InvalidRequest: When an input is reached that cannot be embedded.
+            InvalidRequest: The next input is invalid; vectors of the texts before it have been yielded.
 
         Example:
             >>> from embergem import Embedder
@@ -224,7 +238,7 @@ class Embedder(Methods):
             ...     sum(vector.shape == (96,) for vector in embedder.embed_stream(f"text {n}" for n in range(1000)))
             1000
         """
-        return self._stream(task, dimensions, truncate, progress).run(texts, shaper(output))
+        return self._stream(task, dimensions, truncate, progress).run(texts, converter(output))
 
     def rank(
         self,
@@ -233,19 +247,19 @@ class Embedder(Methods):
         titles: Title = None,
         *,
         top: int | None = None,
-        **options: Unpack[SideOptions],
+        **options: Unpack[PromptedOptions],
     ) -> list[Ranked]:
-        """Order documents by how near they are to a query, each side with its own prompt.
+        """Sort documents by their cosine to a query, with the query prompt and the document prompt of the model.
 
         Args:
-            query: What is looked for.
-            documents: Texts.
-            titles: One title for all documents, or one each.
-            top: Return only so many, the best; None is all.
+            query: Text of the query.
+            documents: Texts of the documents.
+            titles: One title for all documents, or one for each.
+            top: Number of documents to return, the best first; None is all.
             options: `dimensions`, `truncate`, `progress`, as in `embed`.
 
         Returns:
-            `Ranked(index, score, text)` of each, best first.
+            `Ranked(index, score, text)` of each document, best first.
 
         Raises:
             InvalidRequest: As in `embed`.
@@ -258,14 +272,14 @@ class Embedder(Methods):
             1 graphene layers 0.72
             0 apples 0.67
         """
-        texts = texts_only(documents)
+        texts = text_list(documents)
         scores = self.similarity(self.embed_query([query], **options), self.embed_documents(texts, titles, **options))
-        return best(scores, texts, top)
+        return rank_documents(scores, texts, top)
 
     def count_tokens(self, texts: Texts, *, task: Task | str | None = None, title: Title = None) -> list[int]:
-        """Count the tokens that the model would read of each input, without any limit.
+        """Count the tokens of each input before truncation.
 
-        The prompt of `task` and the special tokens are counted, too: what is above `limit` needs `truncate`.
+        The count includes the prompt of `task` and the special tokens. An input above `limit` needs `truncate`.
 
         Example:
             >>> from embergem import Embedder
@@ -288,10 +302,71 @@ class Embedder(Methods):
         self.close()
 
     def _vectors(self, request: Request, progress: bool | None) -> Vectors:
-        landed = Landed(self.limit)
-        with bar(len(request), progress) as advance, Flight(self._backend) as flight:
-            flight.send_all(replace(request, blocking=True))
-            for piece in flight:
-                landed.add(piece.places, piece.answer())
-                advance(piece.size)
-        return landed.vectors()
+        if is_one_chunk(request) and not progress:
+            chunk = PendingChunk(0, len(request), self._backend.submit(request))
+            return vectors_of(chunk.result(), self.limit)
+        collector = ResultCollector(self.limit)
+        with (
+            embedding_progress(len(request), progress) as advance,
+            PendingChunks(self._backend) as pending,
+        ):
+            pending.submit_all(request)
+            for chunk in pending:
+                collector.add(chunk.places, chunk.result())
+                advance(chunk.size)
+        return collector.vectors()
+
+
+def to_backend(model: str | Path | Backend | None, **options: Unpack[LoadKeywords]) -> Backend:
+    """Return the backend that the constructor arguments of an embedder describe.
+
+    Raises:
+        UnsupportedOption: An option is given for a backend that is open already.
+        EmbergemError: As `open_backend`.
+    """
+    if model is None or isinstance(model, str | Path):
+        return open_backend(LoadOptions(model=model, **options))
+    if options:
+        name = next(iter(options))
+        raise UnsupportedOption(
+            f"{name} is an option for loading a model, and this {type(model).__name__} is open already. Leave it out, "
+            "or give the name of the model.",
+            param=name,
+        )
+    return model
+
+
+def open_backend(options: LoadOptions, *, location: "Location | None" = None) -> Backend:
+    """Load the model, or connect to the server if `options.model` is an address.
+
+    Args:
+        options: Which model, and how to load it. A server takes no option besides its address.
+        location: The files of the model, if the caller has resolved `options` before.
+
+    Raises:
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
+        ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
+        UnsupportedOption: An option does not apply to this model, or an option is set for a server.
+    """
+    if not is_address(options.model):
+        # Imported here, so that a client does not load the native engine.
+        from embergem.loader import load
+
+        return load(options, location=location)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name != "model" and value != field.default:
+            given = f"{field.name}={value!r}" if field.repr else field.name  # repr is off for the access token
+            raise UnsupportedOption(
+                f"{given} applies to models that are loaded into this process, and the model is at {options.model}. "
+                f"Leave {field.name} out, or set it where the server is started.",
+                param=field.name,
+            )
+    from embergem.client.remote import Remote
+
+    return Remote(str(options.model))
+
+
+def is_address(model: str | Path | None) -> bool:
+    """Whether `model` is the address of a server."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from embergem import AsyncEmbedder, Embedder, TruncationWarning
+from embergem.async_embedder import run_in_thread
 from embergem.errors import EngineClosed, InputTooLong, UnknownModel
-from embergem.sdk.off_loop import off_loop
 
 TEXTS = [f"text {number}" for number in range(600)]
 LONG = "graphene " * 300
@@ -108,7 +108,7 @@ def test_what_a_cancelled_load_made_is_undone():
             asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
             return "made"
 
-        task = asyncio.create_task(off_loop(load, undo=undone.append))
+        task = asyncio.create_task(run_in_thread(load, undo=undone.append))
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

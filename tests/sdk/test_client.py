@@ -28,7 +28,7 @@ from embergem.errors import (
     UnknownModel,
     UnsupportedOption,
 )
-from embergem.sdk import inputs
+from embergem.sdk import chunks
 from embergem.types import Request
 
 TEXTS = [f"text {number}" for number in range(60)]
@@ -122,8 +122,8 @@ def test_cuts_are_told(client, embedder):
         assert np.array_equal(vectors, embedder.embed(["a", LONG, "b"], truncate=True))
 
 
-def test_large_inputs_travel_in_pieces(client, embedder, monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE_INPUTS", 7)
+def test_large_inputs_travel_in_chunks(client, embedder, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_INPUTS", 7)
     sent = []
     send = client._remote.submit
     monkeypatch.setattr(client._remote, "submit", lambda request: (sent.append(len(request)), send(request))[1])

@@ -17,7 +17,7 @@ from embergem.errors import (
     TokenOutOfRange,
     without_input_prefix,
 )
-from embergem.sdk import inputs
+from embergem.sdk import chunks
 
 LONG = "graphene " * 300
 TEXTS = [f"text {number}" for number in range(600)]
@@ -105,8 +105,8 @@ def test_asyncio(embedder):
     asyncio.run(main())
 
 
-def test_pieces_of_the_call_and_parts_of_the_client(client, small_parts, monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE_INPUTS", 90)
+def test_chunks_of_the_call_and_parts_of_the_client(client, small_parts, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_INPUTS", 90)
     with pytest.raises(InputTooLong) as caught:
         client.embed(TEXTS)
     assert_points_to(caught.value, 577)

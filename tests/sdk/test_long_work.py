@@ -1,4 +1,4 @@
-"""Many texts: pieces, streams, progress, and what happens when one is refused."""
+"""Many texts: chunks, streams, progress, and what happens when one is refused."""
 
 import itertools
 import warnings
@@ -8,27 +8,27 @@ import pytest
 
 from embergem import TruncationWarning
 from embergem.errors import InvalidRequest, TokenOutOfRange
-from embergem.sdk import flight, inputs, stream
+from embergem.sdk import chunk_queue, chunks, stream
 
 TEXTS = [f"text {number}" for number in range(700)]
 LONG = "graphene " * 300
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    for module in (inputs, stream):
-        monkeypatch.setattr(module, "PIECE_INPUTS", 8)
-        monkeypatch.setattr(module, "PIECE_SIZE", 60)
+def small_chunks(monkeypatch):
+    for module in (chunks, stream):
+        monkeypatch.setattr(module, "CHUNK_INPUTS", 8)
+        monkeypatch.setattr(module, "CHUNK_SIZE", 60)
 
 
-def test_pieces_hold_the_bounds_and_lose_nothing(small_pieces):
+def test_chunks_hold_the_bounds_and_lose_nothing(small_chunks):
     sizes = [5] * 20 + [100] + [30, 30, 1]
-    runs = list(inputs.runs(sizes))
+    runs = list(chunks.chunk_lengths(sizes))
     assert runs == [8, 8, 4, 1, 2, 1]
     assert sum(runs) == len(sizes)
 
 
-def test_pieces_change_nothing(embedder, small_pieces):
+def test_chunks_change_nothing(embedder, small_chunks):
     texts = TEXTS[:50]
     titles = [f"title {number}" if number % 3 else None for number in range(50)]
     whole = np.concatenate(
@@ -39,7 +39,7 @@ def test_pieces_change_nothing(embedder, small_pieces):
     assert np.array_equal(embedder.embed(ids), np.concatenate([embedder.embed([row]) for row in ids]))
 
 
-def test_cuts_in_several_pieces_are_one_warning(embedder, small_pieces):
+def test_cuts_in_several_chunks_are_one_warning(embedder, small_chunks):
     texts = [LONG, *TEXTS[:20], LONG]
     with pytest.warns(TruncationWarning, match="2 of 22 inputs.*indices 0, 21 of") as caught:
         embedder.embed(texts, truncate=True)
@@ -57,7 +57,7 @@ def test_a_stream_yields_every_vector_in_order(embedder):
     assert caught[0].filename == __file__
 
 
-def test_a_stream_reads_no_further_than_a_few_pieces_ahead(embedder):
+def test_a_stream_reads_no_further_than_a_few_chunks_ahead(embedder):
     read = 0
 
     def endless():
@@ -69,7 +69,7 @@ def test_a_stream_reads_no_further_than_a_few_pieces_ahead(embedder):
     vectors = embedder.embed_stream(endless())
     for _ in range(300):
         next(vectors)
-    assert read <= 300 + (stream.AHEAD + 1) * inputs.PIECE_INPUTS
+    assert read <= 300 + (stream.MAX_PENDING + 1) * chunks.CHUNK_INPUTS
     vectors.close()
     assert embedder.embed("after").shape == (1, 96)
 
@@ -81,14 +81,14 @@ def test_a_stream_of_mixed_kinds_is_refused(embedder):
         list(embedder.embed_stream(5))
 
 
-def test_leaving_a_call_cancels_its_pieces(embedder):
+def test_leaving_a_call_cancels_its_chunks(embedder):
     request = embedder._request(TEXTS)
-    with flight.Flight(embedder._backend) as left:
-        left.send_all(request)
-        pieces = tuple(left._pieces)
-    assert all(piece.future.done() for piece in pieces)
-    left.send(0, request)
-    assert left._pieces[-1].future.done()
+    with chunk_queue.PendingChunks(embedder._backend) as left:
+        left.submit_all(request)
+        submitted = tuple(left._chunks)
+    assert all(chunk.future.done() for chunk in submitted)
+    left.submit(0, request)
+    assert left._chunks[-1].future.done()
 
 
 def test_progress_is_for_terminals_or_on_demand(embedder, capsys):
@@ -113,7 +113,7 @@ def test_rank_orders_by_the_cosine_of_both_sides(embedder):
     assert embedder.rank("graphene", iter(documents), ["Fruit", None, None], top=1) == ranked[:1]
     with pytest.raises(ValueError, match="top=0"):
         embedder.rank("a", documents, top=0)
-    with pytest.raises(InvalidRequest, match="rank takes texts"):
+    with pytest.raises(InvalidRequest, match="rank takes documents as texts"):
         embedder.rank("a", [[5]])
 
 

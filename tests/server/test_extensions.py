@@ -11,7 +11,7 @@ import pytest
 from serving import running
 
 from embergem.config import Settings
-from embergem.sdk.outputs import shape
+from embergem.sdk.outputs import convert
 from embergem.server.encode import encode_vectors
 from embergem.server.routes import embeddings
 from embergem.server.routes.embeddings import encode_response
@@ -153,7 +153,7 @@ def test_a_strict_server_refuses_unknown_fields_and_a_default_task_is_applied_wh
 
 @pytest.mark.parametrize(("dtype", "kind"), [("float16", "<f2"), ("int8", "i1"), ("binary", "u1")])
 def test_smaller_answers(http, embedder, dtype, kind):
-    expected = shape(embedder.embed(TEXTS), dtype)
+    expected = convert(embedder.embed(TEXTS), dtype)
     numbers = post(http, encoding_dtype=dtype).json()["data"]
     assert np.array_equal([item["embedding"] for item in numbers], expected)
     packed = post(http, encoding_dtype=dtype, encoding_format="base64").json()["data"]

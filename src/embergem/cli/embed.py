@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from embergem.cli.app import Format
-from embergem.embedder import Embedder
+from embergem.embedder import Embedder, open_backend
 from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
 from embergem.options import LoadOptions
-from embergem.sdk.backend import open_backend
 from embergem.types import Vectors
 
 
@@ -44,7 +43,7 @@ def run(
         raise UnsupportedOption("a NumPy file is not for a terminal; name one with --output, or use a pipe")
     inputs = _read(texts, file)
     about: dict[str, Any]
-    with Embedder._on(open_backend(options)) as embedder, _warnings_on_stderr():
+    with Embedder(open_backend(options)) as embedder, _warnings_on_stderr():
         vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
         about = {
             "model": embedder.model,

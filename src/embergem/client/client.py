@@ -2,12 +2,10 @@
 
 from typing import Self, Unpack
 
-from embergem.async_embedder import AsyncEmbedder
+from embergem.async_embedder import AsyncEmbedder, run_in_thread
 from embergem.client.codec import parse_model_names
 from embergem.client.remote import Remote, RemoteOptions
 from embergem.embedder import Embedder
-from embergem.sdk.methods import Methods
-from embergem.sdk.off_loop import off_loop
 
 
 class Client(Embedder):
@@ -42,7 +40,7 @@ class Client(Embedder):
 
     def __init__(self, url: str, **options: Unpack[RemoteOptions]) -> None:
         self._remote = Remote(url, **options)
-        Methods.__init__(self, self._remote)
+        super().__init__(self._remote)
 
     def models(self) -> list[str]:
         """Names of the models that the server has."""
@@ -64,13 +62,13 @@ class AsyncClient(AsyncEmbedder):
 
     def __init__(self, url: str, **options: Unpack[RemoteOptions]) -> None:
         self._remote = Remote(url, **options)
-        Methods.__init__(self, self._remote)
+        super().__init__(self._remote)
 
     @classmethod
     async def connect(cls, url: str, **options: Unpack[RemoteOptions]) -> Self:
         """Connect without holding the event loop; see the class."""
-        return await off_loop(lambda: cls(url, **options), undo=lambda client: client._remote.close())
+        return await run_in_thread(lambda: cls(url, **options), undo=lambda client: client._remote.close())
 
     async def models(self) -> list[str]:
         """Names of the models that the server has."""
-        return parse_model_names(await off_loop(lambda: self._remote.get("/v1/models")))
+        return parse_model_names(await run_in_thread(lambda: self._remote.get("/v1/models")))

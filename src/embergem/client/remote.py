@@ -22,7 +22,7 @@ from embergem.client.codec import (
 from embergem.client.token_estimate import TokenGuess
 from embergem.client.transport import Http
 from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
-from embergem.sdk.inputs import part, runs
+from embergem.sdk.chunks import chunk_lengths, slice_request
 from embergem.types import Request
 
 T = TypeVar("T")
@@ -189,10 +189,10 @@ class Remote:
         parts: list[Answered] = []
         start = 0
         while start < len(request):
-            rest = part(request, slice(start, None))
-            count = next(runs(self._guess.sizes(rest), PART_TOKENS))
+            rest = slice_request(request, slice(start, None))
+            count = next(chunk_lengths(self._guess.sizes(rest), PART_TOKENS))
             try:
-                parts.append(await self._send(part(rest, slice(count))))
+                parts.append(await self._send(slice_request(rest, slice(count))))
             except EmbergemError as error:
                 error.renumber_input(range(start, start + count))
                 raise
@@ -227,9 +227,9 @@ class Remote:
     async def _in_halves(self, request: Request) -> Answered:
         """Send what is too large for the server as two requests."""
         middle = len(request) // 2
-        first = await self._send(part(request, slice(middle)))
+        first = await self._send(slice_request(request, slice(middle)))
         try:
-            second = await self._send(part(request, slice(middle, None)))
+            second = await self._send(slice_request(request, slice(middle, None)))
         except EmbergemError as error:
             error.renumber_input(range(middle, len(request)))
             raise

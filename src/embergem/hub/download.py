@@ -26,7 +26,7 @@ from embergem.hub import hf_cache as snapshots
 from embergem.hub.hf_cache import Snapshot
 from embergem.hub.options import HubOptions, revised
 from embergem.hub.select import lacking, needed
-from embergem.progress import Bar
+from embergem.progress import DownloadProgress
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -59,7 +59,7 @@ class _Remote:
         lfs = self._files[name].lfs
         return lfs.sha256 if lfs else None
 
-    def get(self, name: str, bar: Bar) -> Path:
+    def get(self, name: str, bar: DownloadProgress) -> Path:
         path = self._download(name, bar, force=False)
         if self._as_declared(name, path):
             return path
@@ -69,7 +69,7 @@ class _Remote:
             raise DownloadError(f"{name} arrived with other bytes than the hub itself declares")
         return path
 
-    def _download(self, name: str, bar: Bar, *, force: bool) -> Path:
+    def _download(self, name: str, bar: DownloadProgress, *, force: bool) -> Path:
         path = self._api.hf_hub_download(
             self._id,
             name,
@@ -91,7 +91,7 @@ class _Remote:
         return self._files[name].blob_id in (git, None)
 
 
-def fetch(model: str, entry: Entry | None, into: Path, bar: Bar, options: HubOptions) -> str:
+def fetch(model: str, entry: Entry | None, into: Path, bar: DownloadProgress, options: HubOptions) -> str:
     """Fetch the files of `model` into the directory `into`; return the commit. The caller checks the pins.
 
     Raises:
@@ -109,7 +109,7 @@ def fetch(model: str, entry: Entry | None, into: Path, bar: Bar, options: HubOpt
     return commit
 
 
-def snapshot(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> Path:
+def snapshot(model: str, entry: Entry | None, bar: DownloadProgress, options: HubOptions) -> Path:
     """Fetch the files of `model` into the hub library's cache; return the directory of the revision there.
 
     Raises:
@@ -123,7 +123,9 @@ def snapshot(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> 
     return root
 
 
-def _collect(model: str, entry: Entry | None, bar: Bar, options: HubOptions) -> tuple[str, dict[str, Path]]:
+def _collect(
+    model: str, entry: Entry | None, bar: DownloadProgress, options: HubOptions
+) -> tuple[str, dict[str, Path]]:
     """Have the files that the model needs in the hub library's cache; return the commit, and where each is."""
     import huggingface_hub
     from huggingface_hub import constants
@@ -153,7 +155,9 @@ def _look_up(api: "HfApi", model: str, options: HubOptions) -> _Remote:
     return _Remote(api, info, options)
 
 
-def _take(files: _Remote | Snapshot, model: str, entry: Entry | None, bar: Bar) -> tuple[str, dict[str, Path]]:
+def _take(
+    files: _Remote | Snapshot, model: str, entry: Entry | None, bar: DownloadProgress
+) -> tuple[str, dict[str, Path]]:
     names = set(files.names)
     if MODULES_FILE not in names:
         raise DownloadError(
@@ -235,7 +239,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return answer.result(seconds)
 
 
-def _forwarding(bar: Bar) -> Any:
+def _forwarding(bar: DownloadProgress) -> Any:
     """Return a class that the hub library takes for its progress bar; it draws nothing and passes the counts on."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # exported, though not by `__all__`
 

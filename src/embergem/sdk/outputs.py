@@ -1,4 +1,4 @@
-"""The forms that vectors are given in, and the cosine between vectors of any of them."""
+"""The forms in which vectors are returned, and the cosine between vectors of any form."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -10,57 +10,63 @@ from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.types import Vectors
 
 Output = Literal["array", "list", "float16", "int8", "binary"]
-Shaped = Vectors | list[list[float]] | NDArray[np.float16] | NDArray[np.int8] | NDArray[np.uint8]
+"""Names of the forms; see `convert`."""
+
+Converted = Vectors | list[list[float]] | NDArray[np.float16] | NDArray[np.int8] | NDArray[np.uint8]
 
 
-def shape(vectors: Vectors, output: Output) -> Shaped:
-    """Give `vectors` (n, d) the form `output`, each row by itself.
+def convert(vectors: Vectors, output: Output) -> Converted:
+    """Convert `vectors` (n, d) to the form `output`, each row by itself.
 
-    - "array": float32 (n, d), as they are;
+    - "array": float32 (n, d), unchanged;
     - "list": lists of Python floats;
     - "float16": rounded, (n, d);
     - "int8": (n, d), each row scaled so that its largest number becomes ±127: cosines stay, lengths do not;
-    - "binary": one bit a number, set where it is above 0, eight to a byte, the first in the highest bit: uint8
+    - "binary": one bit a number, set where the number is above 0, eight to a byte, the first in the highest bit: uint8
       (n, d / 8 rounded up).
 
     Raises:
-        UnsupportedOption: None of these.
+        UnsupportedOption: `output` is not one of these.
 
-    >>> shape(np.float32([[0.5, -0.25, 0.0, 0.1]]), "int8")
+    >>> convert(np.float32([[0.5, -0.25, 0.0, 0.1]]), "int8")
     array([[127, -64,   0,  25]], dtype=int8)
-    >>> shape(np.float32([[0.5, -0.25, 0.0, 0.1]]), "binary")
+    >>> convert(np.float32([[0.5, -0.25, 0.0, 0.1]]), "binary")
     array([[144]], dtype=uint8)
     """
-    return shaper(output)(vectors)
+    return converter(output)(vectors)
 
 
-def shaper(output: Output) -> Callable[[Vectors], Shaped]:
-    """Return the function that gives vectors this form; see `shape`."""
-    if output not in _SHAPERS:
-        raise UnsupportedOption(f"output={output!r} is none of: {', '.join(get_args(Output))}", param="output")
-    return _SHAPERS[output]
+def converter(output: Output) -> Callable[[Vectors], Converted]:
+    """Return the function that converts vectors to the form `output`; raises as `convert`."""
+    if output not in _CONVERTERS:
+        raise UnsupportedOption(
+            f"output={output!r} is not a form of vectors. Choose one of: {', '.join(get_args(Output))}.", param="output"
+        )
+    return _CONVERTERS[output]
 
 
 def similarity(a: ArrayLike, b: ArrayLike) -> Vectors:
-    """Return the cosine of every vector of `a` (n, d) with every one of `b` (m, d), as (n, m) float32.
+    """Return the cosine of every vector of `a` (n, d) with every vector of `b` (m, d), as (n, m) float32.
 
-    Vectors of every form are taken. Two arrays of uint8 are packed bits: their cosine is that of vectors of ±1, which
-    is 1 - 2 · (bits that differ) / (bits).
+    The vectors can have every form of `Output`. Two arrays of uint8 are packed bits: their cosine is that of vectors of
+    ±1, which is 1 - 2 · (number of bits that differ) / (number of bits).
 
     Raises:
-        InvalidRequest: The arrays are not vectors of the same size and kind, or one is all zeros.
+        InvalidRequest: The arrays are not vectors of the same size and kind, or a vector is all zeros.
     """
     packed = [np.asarray(vectors).dtype == np.uint8 for vectors in (a, b)]
     if packed[0] != packed[1]:
-        raise InvalidRequest("one of a and b is packed bits (uint8) and the other is not; compare like with like")
+        raise InvalidRequest(
+            "One of a and b is packed bits (uint8) and the other is not. Embed both with the same output."
+        )
     prepare: Callable[[ArrayLike, str], NDArray[Any]] = _rows if packed[0] else _unit
     first, second = prepare(a, "a"), prepare(b, "b")
     if first.shape[1] != second.shape[1]:
         raise InvalidRequest(
-            f"a holds vectors of size {first.shape[1]} and b of size {second.shape[1]}: embed both with the same "
-            "model and the same dimensions"
+            f"a has vectors of size {first.shape[1]} and b of size {second.shape[1]}. Embed both with the same model "
+            "and the same dimensions."
         )
-    cosines: Vectors = _agreement(first, second) if packed[0] else first @ second.T
+    cosines: Vectors = _bit_cosines(first, second) if packed[0] else first @ second.T
     return cosines
 
 
@@ -76,7 +82,7 @@ def _to_int8(vectors: Vectors) -> NDArray[np.int8]:
     return numbers
 
 
-_SHAPERS: dict[Output, Callable[[Vectors], Shaped]] = {
+_CONVERTERS: dict[Output, Callable[[Vectors], Converted]] = {
     "array": lambda vectors: vectors,
     "list": _to_list,
     "float16": lambda vectors: vectors.astype(np.float16),
@@ -88,7 +94,7 @@ _SHAPERS: dict[Output, Callable[[Vectors], Shaped]] = {
 def _rows(vectors: ArrayLike, name: str) -> NDArray[Any]:
     array = np.atleast_2d(np.asarray(vectors))
     if array.ndim != 2 or array.shape[1] == 0:
-        raise InvalidRequest(f"{name} has shape {np.shape(vectors)}; give one vector (d,) or several (n, d)")
+        raise InvalidRequest(f"{name} has the shape {np.shape(vectors)}. Give one vector (d,) or several (n, d).")
     return array
 
 
@@ -96,14 +102,14 @@ def _unit(vectors: ArrayLike, name: str) -> Vectors:
     array = _rows(vectors, name).astype(np.float32, copy=False)
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
     if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
-        raise InvalidRequest(f"{name} holds a vector that is all zeros or not finite; its cosine is undefined")
+        raise InvalidRequest(f"{name} has a vector that is all zeros or not finite, so its cosine is undefined.")
     unit: Vectors = array / lengths
     return unit
 
 
-def _agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Vectors:
+def _bit_cosines(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Vectors:
     bits = np.float32(8 * first.shape[1])
-    agreement = np.empty((len(first), len(second)), dtype=np.float32)
-    for row, one in zip(agreement, first, strict=True):
+    cosines = np.empty((len(first), len(second)), dtype=np.float32)
+    for row, one in zip(cosines, first, strict=True):
         row[:] = 1 - 2 * np.bitwise_count(one ^ second).sum(axis=1, dtype=np.float32) / bits
-    return agreement
+    return cosines

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from embergem.errors import InvalidRequest
 from embergem.protocol import Dtype, Encoding
-from embergem.sdk.outputs import shape
+from embergem.sdk.outputs import convert
 from embergem.types import Vectors
 
 FLOAT16_MAX = 65504.0
@@ -32,7 +32,7 @@ def json_response(content: msgspec.Struct | bytes, status: int = 200) -> Respons
 def encode_vectors(vectors: Vectors, dtype: Dtype, encoding: Encoding) -> list[Any]:
     """Encode each row of `vectors` (n, d) by itself: as a list of numbers, or as base64 of little-endian bytes.
 
-    `embergem.sdk.outputs.shape` describes the dtypes; it gives the same bits in process.
+    `embergem.sdk.outputs.convert` describes the dtypes; it gives the same bits in process.
 
     Raises:
         InvalidRequest: A number is too large for float16.
@@ -48,7 +48,7 @@ def encode_vectors(vectors: Vectors, dtype: Dtype, encoding: Encoding) -> list[A
             "encoding_dtype float32.",
             param="encoding_dtype",
         )
-    numbers: NDArray[Any] = vectors if dtype == "float32" else np.asarray(shape(vectors, dtype))
+    numbers: NDArray[Any] = vectors if dtype == "float32" else np.asarray(convert(vectors, dtype))
     if encoding == "float":
         rows: list[Any] = numbers.tolist()
         return rows

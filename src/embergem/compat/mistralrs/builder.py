@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from embergem.async_embedder import run_in_thread
 from embergem.compat.arguments import refused_method
 from embergem.compat.mistralrs.models import ManagedModels, gather
 from embergem.compat.mistralrs.requests import (
@@ -26,7 +27,6 @@ from embergem.errors import EmptyInput, UnsupportedOption
 from embergem.hub.options import revised
 from embergem.loader import load
 from embergem.options import LoadOptions
-from embergem.sdk.off_loop import off_loop
 from embergem.tasks import Task
 from embergem.types import Vectors
 
@@ -245,7 +245,7 @@ class MultiModelBuilder:
         """
         if not self._models:
             raise EmptyInput("MultiModelBuilder has no model. Add at least one with add_model.")
-        return await off_loop(self._build, undo=lambda model: model._registry.close())
+        return await run_in_thread(self._build, undo=lambda model: model._registry.close())
 
     def _build(self) -> "EmbeddingModel":
         model = EmbeddingModel()
@@ -303,11 +303,11 @@ class EmbeddingModel(ManagedModels):
 
     async def unload_model(self, model_id: str) -> None:
         """Free the memory of a model once its requests are done. The next request loads it again."""
-        await off_loop(partial(self._registry.unload, model_id))
+        await run_in_thread(partial(self._registry.unload, model_id))
 
     async def reload_model(self, model_id: str) -> None:
         """Load a model again from its files. Requests that arrive meanwhile are answered by the previous copy."""
-        await off_loop(partial(self._registry.reload, model_id))
+        await run_in_thread(partial(self._registry.reload, model_id))
 
     async def remove_model(self, model_id: str) -> None:
         """Remove a model.
@@ -316,13 +316,13 @@ class EmbeddingModel(ManagedModels):
             UnknownModel: No model has this name.
             UnsupportedOption: It is the last model.
         """
-        await off_loop(partial(self._remove, model_id))
+        await run_in_thread(partial(self._remove, model_id))
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        await off_loop(self.close)
+        await run_in_thread(self.close)
 
     def _include(self, alias: str | None, builder: EmbeddingModelBuilder) -> None:
         name = alias or revised(builder.model_id, builder._options.revision)
@@ -330,7 +330,7 @@ class EmbeddingModel(ManagedModels):
         self._choices[name] = (builder._task, builder._dimensions)
 
     async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:
-        submitted = await off_loop(partial(self._submit, request, model_id), undo=_cancel)
+        submitted = await run_in_thread(partial(self._submit, request, model_id), undo=_cancel)
         try:
             answers = [(places, await asyncio.wrap_future(future)) for places, future in submitted.parts]
             return gather(answers, submitted.limit)

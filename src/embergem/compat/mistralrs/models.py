@@ -8,8 +8,8 @@ from typing import Self
 from embergem.engine import Engine
 from embergem.errors import UnknownModel, UnsupportedOption
 from embergem.registry import DEFAULT, Registry, Spec
-from embergem.sdk.backend import Answer
-from embergem.sdk.flight import Landed
+from embergem.sdk.backend import EmbeddingResult
+from embergem.sdk.results import ResultCollector
 from embergem.types import Vectors
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
@@ -144,9 +144,9 @@ class ManagedModels:
         self.close()
 
 
-def gather(parts: Sequence[tuple[Sequence[int], Answer]], limit: int) -> Vectors:
+def gather(parts: Sequence[tuple[Sequence[int], EmbeddingResult]], limit: int) -> Vectors:
     """Put the vectors of the parts of a request in the order of its inputs; warns of those that were cut."""
-    landed = Landed(limit)
+    collector = ResultCollector(limit)
     for places, answer in parts:
-        landed.add(places, answer)
-    return landed.vectors()
+        collector.add(places, answer)
+    return collector.vectors()

@@ -18,13 +18,12 @@ from numpy.typing import ArrayLike
 
 from embergem.compat.arguments import check_arguments
 from embergem.compat.sentence_transformers.tables import CONSTRUCTOR, CONSTRUCTOR_DEFAULTS
-from embergem.embedder import Embedder
+from embergem.embedder import Embedder, is_address, open_backend
 from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
 from embergem.hub.resolve import resolve
 from embergem.options import LoadOptions
-from embergem.sdk.backend import is_address, open_backend
-from embergem.sdk.flight import outside
+from embergem.sdk.results import caller_stacklevel
 from embergem.types import Vectors
 
 Precision = Literal["float32", "binary", "ubinary"]
@@ -109,7 +108,7 @@ class SentenceTransformer:
         self._no_warning = set(prompts or ())  # prompt names for which no further warning is due
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
-        self.embedder = Embedder._on(open_backend(load_options, location=location))
+        self.embedder = Embedder(open_backend(load_options, location=location))
         if self.default_prompt_name is not None:
             try:
                 self._prompt(self.default_prompt_name)
@@ -269,7 +268,7 @@ class SentenceTransformer:
                 f"its files declare none. To use the prompt that embergem knows, give SentenceTransformer(..., "
                 f"prompts={{{name!r}: {prefix!r}}}). To use none without this warning, give prompts={{{name!r}: ''}}.",
                 UserWarning,
-                stacklevel=outside(),
+                stacklevel=caller_stacklevel(),
             )
 
 
