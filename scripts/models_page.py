@@ -1,61 +1,101 @@
-"""Write docs/models.md from the catalog; the table of families comes from scripts/parity_table.py and is kept.
+"""Write docs/models.md from the catalog, the declarations of the families and the golden checkpoints.
 
     python scripts/models_page.py [--check]
 
-With --check nothing is written and the exit code is 1 when the page is not what it would be.
+The measured differences in the table of families are kept; scripts/parity_table.py measures them. With --check nothing
+is written; the exit status is 1 if the page is stale.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from families import operations, parity_row
+
 from embergem._native import prompt_sets
 from embergem.catalog import CATALOG, DEFAULT, Entry
+from embergem.models import families
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- families: make parity-table -->", "<!-- /families -->"
-BY_FAMILY = "By the tiny checkpoint of its family; its own weights were not at hand."
+HEADER = """\
+| family | `--arch` | checkpoints | what differs | tiny checkpoints | larger weights |
+| --- | --- | --- | --- | --- | --- |
+"""
+BY_FAMILY = "By the tiny checkpoint of its family; its own weights were not available."
 
 INTRODUCTION = f"""# Models
 
-This page is made by `make models-page` from `src/embergem/catalog.json`; change that file, not this page. Any other
-model of these families works too, by directory or hub id.
+Which models embergem runs, by which names, with which prompts, and how near it comes to the published libraries.
+
+```bash
+embergem models list                                   # the catalog on this page
+embergem embed --model bge-small "What is graphene?"   # a name from the catalog, a hub id or a directory
+```
+
+`make models-page` writes this page from `src/embergem/catalog.json` and from the files in `src/embergem/models`; change
+those. The catalog is no limit: every model of the families below works by its directory or hub id.
 
 ## Families
 
-Each row: the largest difference in any component between embergem and vectors stored from the published library
-(sentence-transformers 6.2.0 or transformers 5.23.0), over the family's tiny checkpoint, and over larger weights where
-they are at hand. `make parity-table` measures it anew from the stored vectors, without torch.
+config.json says which family a checkpoint is of. `--arch` (`arch=`) requires one: a name of the second column, or a
+`model_type`.
+
+The last two columns are the largest difference in any component between embergem and stored vectors of the published
+library (sentence-transformers 6.2.0 or transformers 5.23.0): over the tiny checkpoints of the family in the repository,
+and over larger weights where these are available. `make parity-table` measures them again; it needs no torch.
 
 {BEGIN}
 {END}
 
-Auto-detection goes by config.json. `--arch` (`arch=`) holds a checkpoint to a family.
+A family is written in the operations of `src/embergem/ops`. Besides plain calls of `embed`, `linear`, `attention`,
+`add` and `normalise`, the families use these:
+
+| family | operations |
+| --- | --- |
+{{operations}}
 
 ## Scores
 
-Scores are published ones, with where they were published. Different benchmarks cannot be compared with each other, and
-none of them was measured here.
+Scores are published ones, with their source. Scores of different benchmarks cannot be compared with each other. None of
+them was measured with embergem.
 
 ## Memory
 
-"Weights" is what float32 takes; a large embedding table stays mapped from the file and is shared between processes.
-int16 halves the rest.
+"Weights" in the catalog is the size in float32. A large embedding table stays mapped from its file, and processes share
+it. With int16 the other weights take half.
 """
 
 
-def page(families: str) -> str:
-    """Return the page, with this text as the table of families."""
+def page(parity: str) -> str:
+    """Return the page. `parity` has the rows of the table of families, from which the measured differences are kept."""
+    used = "\n".join(f"| {families()[module].title} | {_code(operations(module))} |" for module in families())
+    head = INTRODUCTION.replace("{operations}", used)
+    head = head.replace(f"{BEGIN}\n{END}", f"{BEGIN}\n{HEADER}{_with_figures(parity)}{END}")
     lines = ["", "## Catalog", "", *_table(), "", "## Prompts", "", *_prompts(), "", "## Each model", ""]
     for entry in CATALOG:
         lines += [*_model(entry), ""]
-    head = INTRODUCTION.replace(f"{BEGIN}\n{END}", f"{BEGIN}\n{families}{END}")
     return head + "\n".join(lines).rstrip() + "\n"
 
 
-def families(text: str) -> str:
-    """Return the table of families in a page that is there."""
-    return text.split(BEGIN + "\n")[1].split(END)[0] if BEGIN in text else ""
+def parity_rows(text: str) -> str:
+    """Return the rows of the table of families in the text of a page; "" if it has none."""
+    table = text.split(BEGIN + "\n")[1].split(END)[0] if BEGIN in text else ""
+    return "".join(table.splitlines(keepends=True)[2:])
+
+
+def _with_figures(parity: str) -> str:
+    """Return the row of each family as declared now, with the figures of the row in `parity` that has its title."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in parity.splitlines()]
+    figures = {row[0]: (row[-2], row[-1]) for row in rows}
+    lines = [
+        parity_row(module, *figures.get(family.title, ("not measured", ""))) for module, family in families().items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _code(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table() -> Iterator[str]:
@@ -75,7 +115,7 @@ def _table() -> Iterator[str]:
 
 
 def _prompts() -> Iterator[str]:
-    yield "A prompt is added only when a task is named. What a checkpoint declares itself comes before these sets."
+    yield "A prompt is added only when the caller names a task. The prompts that a checkpoint declares take precedence."
     yield ""
     yield "| set | task | prompt |"
     yield "| --- | --- | --- |"
@@ -93,7 +133,7 @@ def _model(entry: Entry) -> Iterator[str]:
     yield f"- family: `{entry.family}`, {entry.parameters:g} million parameters, {_weights(entry)} in float32"
     yield f"- dimensions: {_dimensions(entry)}; up to {entry.limit:,} tokens; {entry.languages}"
     yield f"- licence: [{entry.licence}]({entry.licence_url})" + ("; gated on the hub" if entry.gated else "")
-    yield f"- from: {', '.join(entry.sources)}"
+    yield f"- sources: {', '.join(entry.sources)}"
     if entry.prompts:
         yield f"- prompts: the set {entry.prompts}"
     if entry.scores:
@@ -116,9 +156,9 @@ def _weights(entry: Entry) -> str:
 def main() -> int:
     """Write the page, or check it."""
     before = PAGE.read_text() if PAGE.exists() else ""
-    wanted = page(families(before))
+    wanted = page(parity_rows(before))
     if "--check" in sys.argv:
-        print("docs/models.md is up to date" if wanted == before else "docs/models.md is stale; run `make models-page`")
+        print("docs/models.md is up to date" if wanted == before else "docs/models.md is stale: run `make models-page`")
         return int(wanted != before)
     PAGE.write_text(wanted)
     return 0

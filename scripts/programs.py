@@ -1,43 +1,52 @@
-"""Write the programs that the Rust crate carries, traced from the Python models for the configs of published models.
+"""Write the programs that the Rust crate carries: the cards of published models and of the golden checkpoints.
 
     python scripts/programs.py
 
-Each file is the card of a model (`embergem.program.card`) on one line. The tiny checkpoints of the tests are among
-them, so that every family can be tried without a download. `tests/sdk/test_rust_programs.py` finds stale files.
+Each file is a program card (`embergem.program.card`) on one line, traced from the Python model. The golden checkpoints
+of the tests are among them, so that every family can be tried without a download. `tests/rust/test_rust_programs.py`
+fails if a file is stale.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from families import GOLDENS, goldens
 from published_configs import PUBLISHED, spellings
 
 from embergem import catalog
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
+from embergem.models import families
 from embergem.models.head import Module
 from embergem.program.card import card, ranges
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "crates" / "embergem" / "programs"
-GOLDENS = ROOT / "tests" / "data" / "goldens"
 
 
-def files() -> dict[str, str]:
-    """Return the text of each file of the directory by its name."""
-    made = {}
+def files(roots: Sequence[Path] = (GOLDENS,)) -> dict[str, str]:
+    """Return the text of each file of the directory by its name, with the cards of the goldens in `roots`.
+
+    Raises:
+        ValueError: Two models have the same program and would share a file; name both in one `Published`.
+    """
+    made: dict[str, str] = {}
     published = [(model.models, spellings(model.config), model.head) for model in PUBLISHED]
-    for models, configs, head in [*published, *_goldens()]:
+    for models, configs, head in [*published, *_of_goldens(roots)]:
         document: dict[str, Any] = {"models": models, **card(configs, head)}
-        made[f"{document['key'][:16]}.json"] = json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
+        name = f"{document['key'][:16]}.json"
+        if name in made:
+            raise ValueError(f"{', '.join(models)} has the program of {', '.join(json.loads(made[name])['models'])}")
+        made[name] = json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
     made["table.rs"] = _table(sorted(made))
     made["catalog.json"] = json.dumps(_catalog(), indent=1) + "\n"
     return made
 
 
-def _goldens() -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]], tuple[Module, ...]]]:
-    for directory in sorted(path.parent for path in GOLDENS.glob("*/modules.json")):
+def _of_goldens(roots: Sequence[Path]) -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]], tuple[Module, ...]]]:
+    for directory in sorted(path for module in families() for path in goldens(module, roots)):
         checkpoint = read_checkpoint(Location(directory.name, directory))
         yield (f"tests/data/goldens/{directory.name}",), [checkpoint.config], checkpoint.head
 
@@ -67,7 +76,7 @@ def _catalog() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Bring the directory up to date."""
+    """Write the files, and delete those that are not made any more."""
     made = files()
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     for path in PROGRAMS.iterdir():

@@ -1,6 +1,12 @@
-"""Golden checkpoints: their files, tensors and expected vectors."""
+"""Golden checkpoints: their files, tensors and expected vectors.
+
+A directory with model files and `expected.npz` is a golden of the family that its config.json names; the tests of
+`TINY` run for it. The variable `MORE_TEST_FAMILIES` names a directory with further families (`*.py`) and, in its
+folder `goldens`, further goldens.
+"""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from embergem import models
 from embergem._native import Model
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
@@ -18,6 +25,14 @@ from embergem.ops.reference import Batch, Reference
 from embergem.program.build import build
 
 DATA = Path(__file__).parent / "data" / "goldens"
+ROOTS = [DATA]
+if more := os.environ.get("MORE_TEST_FAMILIES"):
+    models.__path__.append(more)
+    ROOTS.append(Path(more) / "goldens")
+
+TINY = {path.parent.name: path.parent for root in ROOTS for path in sorted(root.glob("*/config.json"))}
+"""The directory of each golden that has its model files beside it. The others are vectors of models kept elsewhere."""
+
 PREFIXES = ("", "language_model.")
 _EXPECTED = ("expected.npz", "inputs.json")
 NOT_MODEL = shutil.ignore_patterns(*_EXPECTED)
@@ -54,15 +69,15 @@ class Golden:
     vectors: np.ndarray
 
     def native(self, **options):
-        """The executor's model."""
+        """Load the model with the native executor."""
         return Model.load(build(self.architecture, self.head).to_json(), self.files, **options)
 
     def tensors(self):
-        """Checkpoint tensors by the names in their files, dense layers under their directory's."""
+        """Tensors by the names in their files, those of dense layers after the name of their directory."""
         return {prefix + name: value for prefix, path in self.files for name, value in load_file(path).items()}
 
     def weights(self):
-        """Checkpoint tensors for the reference, prefixes stripped as the executor does."""
+        """Tensors for the reference, without the prefixes that the executor ignores."""
         tensors = self.tensors()
 
         def lookup(name, shape):
@@ -73,19 +88,20 @@ class Golden:
         return WeightLookup(lookup)
 
     def reference(self, rows):
-        """Vectors by the NumPy specification."""
+        """Vectors of rows of ids by the NumPy specification."""
         return self.architecture.vectors(self.head, Reference(), self.weights(), Batch(*pack(rows)))
 
 
 def golden(name: str, directory: Path | None = None) -> Golden:
-    """Load golden `name`; its checkpoint is beside it unless `directory` says where."""
-    checkpoint = read_checkpoint(Location(id=name, path=directory or DATA / name))
-    inputs = json.loads((DATA / name / "inputs.json").read_text())
+    """Load the golden `name`, with the model files in `directory` if they are not beside the vectors."""
+    stored = TINY.get(name, DATA / name)
+    checkpoint = read_checkpoint(Location(id=name, path=directory or stored))
+    inputs = json.loads((stored / "inputs.json").read_text())
     return Golden(
         architecture=architecture(checkpoint.config),
         head=checkpoint.head,
         files=[(prefix, str(path)) for prefix, path in checkpoint.weights],
         ids=inputs["ids"],
         texts=inputs.get("texts", []),
-        vectors=np.load(DATA / name / "expected.npz")["vectors"],
+        vectors=np.load(stored / "expected.npz")["vectors"],
     )

@@ -1,40 +1,27 @@
-"""Every family against stored vectors of the published library, by the specification and by the executor."""
+"""Every golden: the specification and the executor give the stored vectors of the published library."""
 
 import numpy as np
 import pytest
-from goldens import golden, pack
+from goldens import TINY, golden, pack
 
 from embergem._native import instruction_sets
 
-FAMILIES = [
-    "gemma3_text",
-    "embedding_gemma2",
-    "qwen3",
-    "bert_mean",
-    "bert_cls",
-    "xlm_roberta",
-    "mpnet",
-    "modernbert",
-    "nomic_bert",
-    "static",
-]
 
-
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
 def test_reference_is_right(name):
     checkpoint = golden(name)
     assert np.abs(checkpoint.reference(checkpoint.ids) - checkpoint.vectors).max() < 1e-6
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
 def test_executor_is_right(name, instruction_set):
     checkpoint = golden(name)
     found = checkpoint.native(instruction_set=instruction_set).run(*pack(checkpoint.ids))
     assert np.abs(found - checkpoint.vectors).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
 def test_same_bits_alone_and_in_any_batch(name):
     checkpoint = golden(name)
     model, single = checkpoint.native(), checkpoint.native(threads=1)

@@ -2,28 +2,44 @@
 
 import json
 import random
+import re
 import sys
 
 import pytest
-from goldens import DATA
+from goldens import DATA, ROOTS, TINY, golden
 
 from embergem import catalog
+from embergem.checkpoint.checkpoint import Location
+from embergem.checkpoint.read import read_checkpoint
 from embergem.errors import EmbergemError
 from embergem.models import architecture
 from embergem.models.conditions import RecordingConfig
+from embergem.program.build import build
 
 sys.path.insert(0, str(DATA.parents[2] / "scripts"))
 import programs
 from published_configs import PUBLISHED, spellings
 
-GOLDENS = sorted(path.parent.name for path in DATA.glob("*/modules.json"))
-FAMILIES = [name for name in GOLDENS if name != "static"]  # its config gets the sizes of the table beside it
+CARD = re.compile(r"[0-9a-f]{16}\.json")
+GOLDENS = [name for name, path in TINY.items() if path.parent == DATA]
+"""Goldens in the repository, whose cards the crate carries."""
 
 
 @pytest.fixture(scope="module")
 def made():
-    """The files as they should be."""
+    """Return the files as they should be."""
     return programs.files()
+
+
+@pytest.fixture(scope="module")
+def cards():
+    """Return the cards of published models and of all goldens, those of families in another directory among them."""
+    return [json.loads(text) for name, text in programs.files(ROOTS).items() if CARD.fullmatch(name)]
+
+
+def config_of(name):
+    """Return config.json as the checkpoint reader gives it: that of a static model has the sizes of its table."""
+    return read_checkpoint(Location(name, TINY[name])).config
 
 
 def equal(a, b):
@@ -59,9 +75,21 @@ def test_files_are_current(made):
     assert written == made, "stale: run `make programs` and commit what it writes"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TINY)
+def test_a_golden_finds_its_card(name, cards):
+    checkpoint = golden(name)
+    config = config_of(name)
+    [card] = [card for card in cards if card["models"] == [f"tests/data/goldens/{name}"]]
+    assert any(all(holds(one, config) for one in conditions) for conditions in card["spellings"])
+    assert card["model_type"] == checkpoint.architecture.model_type
+    program = build(checkpoint.architecture, checkpoint.head)
+    assert card["program"] == json.loads(program.to_json())
+    assert card["key"] == program.key
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
-    config = json.loads((DATA / name / "config.json").read_text())
+    config = config_of(name)
     recorded = RecordingConfig(config)
     described = architecture(recorded)
     met = 0
@@ -76,8 +104,7 @@ def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
     assert met > 1
 
 
-def test_published_configs_are_found_in_every_spelling(made):
-    cards = [json.loads(text) for name, text in made.items() if len(name) == len("0123456789abcdef.json")]
+def test_published_configs_are_found_in_every_spelling(cards):
     for published in PUBLISHED:
         for config in spellings(published.config):
             met = {
