@@ -24,7 +24,7 @@ from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, Rival, assets, environment,
 from rounds import side_by_side
 
 from embergem import __version__
-from embergem.cli.bench import LATENCY_RUNS, loads, short_query
+from embergem.diagnostics.speed import LATENCY_RUNS, loads, short_query
 from embergem.engine import Engine
 from embergem.engine.calibration import cosines
 from embergem.hub.resolve import resolve

@@ -9,7 +9,7 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from embergem.cli.bench import loads
+from embergem.diagnostics.speed import loads
 from embergem.loader import load
 from embergem.options import LoadOptions
 

@@ -19,8 +19,8 @@ from embergem.checkpoint import compiled, gguf
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.model2vec import tensor_shapes
 from embergem.checkpoint.read import read_checkpoint
-from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
+from embergem.export.compiler import compile_model
 from embergem.options import LoadOptions
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="embergem-fuzz-"))

@@ -15,12 +15,12 @@ from embergem import Embedder
 from embergem._native import Tensors
 from embergem.checkpoint.writer import OutputTensor, quantised, write_safetensors
 from embergem.cli.app import app
-from embergem.cli.compile import compile_model
-from embergem.cli.convert import convert
 from embergem.engine import Request
 from embergem.engine.calibration import cosines
 from embergem.engine.load import fingerprint_of
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
+from embergem.export.compiler import compile_model
+from embergem.export.gguf_converter import convert_gguf
 from embergem.hub.resolve import resolve
 from embergem.loader import load
 from embergem.options import LoadOptions
@@ -140,17 +140,17 @@ def test_beside_the_original_weights(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "q4_0"])
 def test_what_is_not_written(tmp_path, dtype):
-    with pytest.raises(UnsupportedOption, match=f"'{dtype}' is not written.*float32, bfloat16, int16, int8"):
+    with pytest.raises(UnsupportedOption, match=f"as dtype='{dtype}'.*float32, bfloat16, int16, int8"):
         compile_model(LoadOptions(model=DATA / "static"), tmp_path / "out", dtype)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_directory_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InvalidRequest, match="holds something else"):
+    with pytest.raises(InvalidRequest, match="is not empty"):
         compile_model(LoadOptions(model=DATA / "static"), tmp_path)
     shutil.copytree(DATA / "static", tmp_path / "model")
-    with pytest.raises(InvalidRequest, match="holds the original weights"):
+    with pytest.raises(InvalidRequest, match="is the directory of the original weights"):
         compile_model(LoadOptions(model=tmp_path / "model"), tmp_path / "model", "bfloat16")
     with pytest.raises(InvalidRequest, match="is a file"):
         compile_model(LoadOptions(model=DATA / "static"), tmp_path / "mine.txt")
@@ -219,11 +219,11 @@ def test_gguf_to_safetensors(tmp_path, name):
     assert done.exit_code == 0, done.output
     assert np.abs(embed(tmp_path / "out", name)[0] - golden(name).vectors).max() < 1e-6
     with pytest.raises(InvalidRequest, match="is not empty"):
-        convert(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "out")
-    with pytest.raises(UnsupportedOption, match=r"'int8' is not written.*float32, bfloat16"):
-        convert(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "again", "int8")
+        convert_gguf(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "out")
+    with pytest.raises(UnsupportedOption, match=r"dtype='int8'.*float32, bfloat16"):
+        convert_gguf(LoadOptions(model=tmp_path / "model.gguf"), tmp_path / "again", "int8")
     with pytest.raises(UnsupportedModel, match="not a GGUF file"):
-        convert(LoadOptions(model=tmp_path / "out"), tmp_path / "again")
+        convert_gguf(LoadOptions(model=tmp_path / "out"), tmp_path / "again")
 
 
 def test_gguf_compiled_as_it_is(tmp_path):

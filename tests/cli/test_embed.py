@@ -215,3 +215,10 @@ def test_bench_measures_and_says_what_ran(tiny):
     assert all(load["tokens_per_second"] > 0 for load in result["loads"].values())
     shown = CliRunner().invoke(app, ["bench", "-m", str(tiny)]).stdout
     assert "one query of 30 tokens" in shown
+
+
+def test_a_server_embeds_for_the_command(url, run):
+    there = CliRunner().invoke(app, ["embed", "-m", url, "What is graphene?"])
+    assert there.exit_code == 0, there.output
+    [found], [here] = rows(there.stdout), rows(run("What is graphene?").stdout)
+    assert found["embedding"] == here["embedding"]

@@ -14,8 +14,8 @@ from test_rust_programs import GOLDENS
 from embergem import Embedder
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
-from embergem.cli.compile import compile_model
 from embergem.errors import EmbergemError
+from embergem.export.compiler import compile_model
 from embergem.models import architecture
 from embergem.options import LoadOptions
 from embergem.program.build import build

@@ -1,10 +1,10 @@
-"""The command `embergem`: one module a subcommand, each loading what it needs when it runs."""
+"""The command `embergem`: one module a subcommand. Numeric and hub libraries are imported when a command runs."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line. Errors are one line on stderr; exit codes are those of `embergem --help`."""
+    """Run the command line. An error is printed as one line on stderr; `embergem --help` lists the exit codes."""
     from embergem.cli.app import app, report
 
     try:

@@ -1,131 +1,36 @@
-"""`embergem convert`: a GGUF file as a directory that sentence-transformers and embergem read."""
+"""`embergem convert`: write a GGUF file as a directory of sentence-transformers.
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from functools import partial
+Separate because each command has its own module; `export.gguf_converter` writes the directory.
+"""
+
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from embergem._native import Tensors
-from embergem.checkpoint import gguf
-from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint
-from embergem.checkpoint.read import PROMPTS_FILE, read_checkpoint
-from embergem.checkpoint.writer import Dtype, Floats, OutputTensor, write_safetensors
-from embergem.cli.compile import checked, pieces, prove
-from embergem.engine.prepare import prepare
-from embergem.errors import InvalidRequest, UnsupportedModel
-from embergem.hub.resolve import resolve
-from embergem.models.head import Dense, Module, Normalize, Pooling
-from embergem.ops.trace import Source
+import typer
+
+from embergem.cli.compile import Output
+from embergem.cli.options import DENSE, with_load_options
 from embergem.options import LoadOptions
-from embergem.program.program import Program
-
-_MODULE = "sentence_transformers.models.{}"
-_ACTIVATIONS = {
-    None: "torch.nn.modules.linear.Identity",
-    "tanh": "torch.nn.modules.activation.Tanh",
-    "relu": "torch.nn.modules.activation.ReLU",
-    "gelu_erf": "torch.nn.modules.activation.GELU",
-    "silu": "torch.nn.modules.activation.SiLU",
-    "sigmoid": "torch.nn.modules.activation.Sigmoid",
-}
 
 
-def convert(options: LoadOptions, into: Path, dtype: str | None = None) -> None:
-    """Write a GGUF model into the new directory `into`, its matrices as `dtype` (float32).
+@with_load_options(*DENSE)
+def convert(
+    file: Annotated[Path, typer.Argument(help="GGUF file.")],
+    options: LoadOptions,
+    output: Output,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Store matrices as float32 or bfloat16. Default: float32.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a GGUF file as a directory of safetensors, in the layout of sentence-transformers.
 
-    Norm weights lose the 1 that GGUF adds to them where the model adds it itself.
+    [bold]Example[/bold]
 
-    Raises:
-        LoadError: The file cannot be read.
-        InvalidRequest: `into` holds something.
+    embergem convert embeddinggemma-300M-Q8_0.gguf -o gemma --dense-from google/embeddinggemma-300m
     """
-    location = resolve(options)
-    if gguf.find_gguf(location.path) is None:
-        raise UnsupportedModel(f"{location.path} is not a GGUF file; nothing else needs converting")
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
-    stored = checked(dtype or "float32", ("float32", "bfloat16")) or "F32"  # what sentence-transformers reads
-    checkpoint = read_checkpoint(location, options)
-    ready = prepare(checkpoint, location.id, options)
-    config = dict(checkpoint.config)
-    folded = config.pop("norms_folded", False)
-    if ready.kin is not None:
-        config["_name_or_path"] = ready.kin.id  # by which its prompts are found, wherever the directory goes
-    into.mkdir(parents=True, exist_ok=True)
-    for directory, tensors in _by_directory(checkpoint, ready.program, stored, folded).items():
-        write_safetensors(into / directory / WEIGHTS_FILE, tensors)
-    _json(into / "config.json", config)
-    _head(into, checkpoint.head, config["hidden_size"])
-    _json(into / "sentence_bert_config.json", {"max_seq_length": ready.limit, "do_lower_case": False})
-    _json(into / PROMPTS_FILE, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
-    shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
-    prove(LoadOptions(model=into, allow_missing_dense=options.allow_missing_dense))  # the written files must load
+    from embergem.export.gguf_converter import convert_gguf
 
-
-def _by_directory(
-    checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool
-) -> dict[str, list[OutputTensor]]:
-    """Sort the tensors into the files that sentence-transformers looks for them in."""
-    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
-    sources = {source.tensor: source for weight in program.weights for source in weight.sources}
-    dense = [module.weights for module in checkpoint.head if isinstance(module, Dense)]
-    files: dict[str, list[OutputTensor]] = {}
-    for name, source in sorted(sources.items()):
-        directory = next((place for place in dense if name.startswith(f"{place}.")), "")
-        shift = 1.0 if folded and not directory and len(source.shape) == 1 else 0.0
-        entry = OutputTensor(
-            name=name.removeprefix(f"{directory}."),
-            shape=source.shape,
-            dtype=dtype if len(source.shape) > 1 else "F32",
-            pieces=partial(_shifted, found, source, shift),
-        )
-        files.setdefault(directory, []).append(entry)
-    return files
-
-
-def _shifted(found: Tensors, source: Source, shift: float) -> Iterator[Floats]:
-    for piece in pieces(found, source):
-        yield piece - piece.dtype.type(shift)
-
-
-def _head(into: Path, head: Sequence[Module], hidden: int) -> None:
-    rows = [{"idx": 0, "name": "0", "path": "", "type": _MODULE.format("Transformer")}]
-    for number, module in enumerate(head, start=1):
-        kind = type(module).__name__
-        path = module.weights if isinstance(module, Dense) else f"{number}_{kind}"
-        rows.append({"idx": number, "name": str(number), "path": path, "type": _MODULE.format(kind)})
-        match module:
-            case Pooling(mode):
-                keys = (
-                    "cls_token",
-                    "mean_tokens",
-                    "max_tokens",
-                    "mean_sqrt_len_tokens",
-                    "weightedmean_tokens",
-                    "lasttoken",
-                )
-                chosen = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken", "max": "max_tokens"}[mode]
-                flags = {f"pooling_mode_{key}": key == chosen for key in keys}
-                _json(
-                    into / path / "config.json", {"word_embedding_dimension": hidden, **flags, "include_prompt": True}
-                )
-            case Dense(_, in_features, out_features, bias, activation):
-                _json(
-                    into / path / "config.json",
-                    {
-                        "in_features": in_features,
-                        "out_features": out_features,
-                        "bias": bias,
-                        "activation_function": _ACTIVATIONS[activation],
-                    },
-                )
-            case Normalize():
-                (into / path).mkdir(exist_ok=True)
-    _json(into / "modules.json", rows)
-
-
-def _json(file: Path, value: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    convert_gguf(replace(options, model=file), output, dtype)
+    typer.echo(f"{output}: serve it with embergem serve -m {output}")

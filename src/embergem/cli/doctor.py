@@ -1,22 +1,36 @@
-"""`embergem doctor`: what the machine is, what was found, and what to do about it."""
+"""`embergem doctor`: examine this machine and its models, and print findings with advice.
 
-from collections.abc import Sequence
+Separate because each command has its own module; `diagnostics.doctor` examines.
+"""
 
-import msgspec
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Column, Table
 from rich.text import Text
 
-from embergem.diagnostics.doctor import Report, examine
+from embergem.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from embergem.diagnostics.doctor import Report
 
 COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 
-def run(*, models: Sequence[str], as_json: bool) -> None:
-    """Examine and print; exit with 1 when something is an error."""
-    report = examine(models)
+def doctor(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Directories, or models in the cache. Default: all in the cache.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine this machine and its models, and give advice. The exit code is 1 if a finding is an error."""
+    import msgspec
+
+    from embergem.diagnostics.doctor import examine
+
+    report = examine(models or [])
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
@@ -25,26 +39,26 @@ def run(*, models: Sequence[str], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def show(report: Report, console: Console) -> None:
-    """Print a report for people."""
+def show(report: "Report", console: Console) -> None:
+    """Print a report as tables."""
     system = report.system
     console.print(
         f"embergem {system.build.version}, Python {system.build.python}, {system.os} {system.kernel}\n"
         f"{system.cpu.brand}, {system.cpu.logical_cores} cores, {decimal(system.memory.total_bytes)} of memory\n",
         highlight=False,
     )
-    about = ""
+    shown = ""
     table = _table()
     for check in report.checks:
         model, _, probe = check.name.rpartition(" ")
-        if model != about:  # the checks of a model come after its own line
+        if model != shown:  # the first check of another model
             console.print(table)
             console.print(f"\n{model}", highlight=False, soft_wrap=True)
-            table, about = _table(), model
-        said = Text(check.message)
+            table, shown = _table(), model
+        message = Text(check.message)
         if check.suggestion and check.status != "ok":
-            said.append(f"\n{check.suggestion}", style="italic")
-        table.add_row(Text(check.status, style=COLOURS[check.status]), probe, said)
+            message.append(f"\n{check.suggestion}", style="italic")
+        table.add_row(Text(check.status, style=COLOURS[check.status]), probe, message)
     console.print(table)
 
 

@@ -1,4 +1,7 @@
-"""`embergem keys`: make API keys."""
+"""`embergem keys`: make API keys.
+
+Separate because each command has its own module.
+"""
 
 import json
 import os
@@ -12,18 +15,18 @@ app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Whose key it is; shown in logs and metrics.")],
+    name: Annotated[str, typer.Argument(help="Name of the owner, shown in logs and metrics.")],
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Add it to this file, which `serve --keys` reads.")
+        Path | None, typer.Option("--file", "-f", help="Append the key to this file, which `serve --keys` reads.")
     ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="May load and unload models.")] = False,
-    task: Annotated[str | None, typer.Option(help="Task of texts that come without one.")] = None,
-    lane: Annotated[str, typer.Option(help="interactive, or bulk, which gives way.")] = "interactive",
-    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Allow the key to load and unload models.")] = False,
+    task: Annotated[str | None, typer.Option(help="Task of texts in requests that name none.")] = None,
+    lane: Annotated[str, typer.Option(help="Priority of requests: interactive, or bulk (lower).")] = "interactive",
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests a minute.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Most tokens a minute.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Most requests at the same time.")] = None,
 ) -> None:
-    """Make a key and print it. It is shown this once: the file keeps a hash."""
+    """Make a key and print it. This is the only time that the key is shown: the file contains its hash."""
     import msgspec
 
     from embergem.config import Key, read_keys
@@ -43,11 +46,11 @@ def new(
         raise InvalidConfig(str(error)) from None
     entry = "\n".join(["[[keys]]", *(f"{field} = {json.dumps(value)}" for field, value in given.items()), ""])
     if file is None:
-        typer.echo(f"{secret}\n\nFor the file of keys:\n\n{entry}")
+        typer.echo(f"{secret}\n\nAppend this to the file of API keys:\n\n{entry}")
         return
     if file.exists() and name in [key.name for key in read_keys(file)]:
-        raise InvalidConfig(f"{file} has a key called {name!r} already; take another name")
+        raise InvalidConfig(f"{file} already has a key called {name!r}; choose another name")
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
         out.write(("\n" if out.tell() else "") + entry)
     typer.echo(secret)
-    typer.echo(f"its hash is in {file}; a running server reads it after SIGHUP", err=True)
+    typer.echo(f"The hash of the key is in {file}. A running server reads the file again after SIGHUP.", err=True)

@@ -1,4 +1,4 @@
-"""`embergem models`: what there is, where it is, and whether its bytes are right."""
+"""`embergem models`: list, show, download and verify the models of the catalog and the cache."""
 
 import json
 from dataclasses import asdict
@@ -20,11 +20,11 @@ from embergem.options import LoadOptions
 
 app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")
 
-Name = Annotated[str | None, typer.Argument(help="A name of the catalog or org/name. Default: the default model.")]
+Name = Annotated[str | None, typer.Argument(help="Name of the catalog, or org/name. Default: all-MiniLM-L6-v2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DIFFERENT = 1
-"""Exit code of `verify` when a file is not as it was fetched; errors have the codes of `embergem --help`."""
+"""Exit code of `verify` if a file differs from the downloaded one; errors have the codes of `embergem --help`."""
 
 
 @app.command("list")
@@ -52,9 +52,9 @@ def list_models(as_json: AsJson = False) -> None:
 def show(
     name: Name = None,
     as_json: AsJson = False,
-    program: Annotated[bool, typer.Option("--program", help="Print the steps that embedding a text takes.")] = False,
+    program: Annotated[bool, typer.Option("--program", help="Print the steps that compute a vector.")] = False,
 ) -> None:
-    """Show what is known about a model: sizes, limit, licence, sources, files and their hashes."""
+    """Show dimensions, token limit, licence, sources, files and hashes of a model."""
     if program:
         _show_program(name, as_json)
         return
@@ -72,26 +72,26 @@ def show(
     table.add_row("in the cache", kept["path"] if kept else "no")
     console.print(table)
     typer.echo()
-    for file in facts["files"]:  # as sha256sum prints it, and never cut to the width of a terminal
+    for file in facts["files"]:  # the format of sha256sum, not cut to the width of the terminal
         typer.echo(f"{file['sha256']:64}  {file['size']:>11,} bytes  {file['path']}")
 
 
 @app.command("pull")
 def pull_model(name: Name = None) -> None:
-    """Download a model, or what changed in it since."""
+    """Download a model, or the files that changed since the last download."""
     kept = pull(name)
     typer.echo(f"{kept.manifest.id} is in {kept.path} ({decimal(kept.manifest.size)}, from the {kept.manifest.source})")
 
 
 @app.command()
 def path(name: Name = None) -> None:
-    """Print the directory of a model and nothing else, downloading the model when needed."""
+    """Print only the directory of a model. The model is downloaded if the cache lacks it."""
     typer.echo(str(resolve(LoadOptions(model=name)).path))
 
 
 @app.command()
 def verify(name: Name = None) -> None:
-    """Hash a model's files in the cache again, or those of all models there; exit with 1 when one differs."""
+    """Hash the files of a cached model again, or of all cached models. The exit code is 1 if a file differs."""
     models = [_named(name)[0]] if name else model_cache.models()
     if not models:
         typer.echo("The cache is empty.")
@@ -102,17 +102,17 @@ def verify(name: Name = None) -> None:
         for fault in faults:
             typer.echo(f"{model}: {fault}", err=True)
         if not faults:
-            typer.echo(f"{model}: every file is as it was fetched")
+            typer.echo(f"{model}: every file is as it was downloaded")
     if bad:
-        typer.echo("Fetch a damaged model again with `embergem models pull NAME`.", err=True)
+        typer.echo("Download a damaged model again with `embergem models pull NAME`.", err=True)
         raise typer.Exit(DIFFERENT)
 
 
 @app.command("packed")
 def packed_weights(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them all.")] = False, as_json: AsJson = False
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False, as_json: AsJson = False
 ) -> None:
-    """List the packed weights that are kept so that models start faster, or delete them."""
+    """List or delete the packed weights in the cache, with which models start faster."""
     from embergem.checkpoint import packed
 
     if clear:
@@ -129,7 +129,7 @@ def packed_weights(
     Console().print(table)
     size = decimal(sum(file.size for file in files))
     typer.echo(
-        f"{size} of {decimal(packed.limit())} in {packed.directory()}; {packed.VARIABLE} sets the limit, 0 is off"
+        f"{size} of {decimal(packed.limit())} in {packed.directory()}; {packed.VARIABLE} sets the limit (0: off)"
     )
 
 
@@ -148,14 +148,14 @@ def _verify(model: str) -> list[str]:
     except CorruptCheckpoint as error:
         return [error.message]
     if kept is None:
-        return ["is not in the cache; there is nothing to verify"]
+        return ["is not in the cache, so there is nothing to verify"]
     return model_cache.faults(kept, catalog.find(model), full=True)
 
 
 def _named(name: str | None) -> tuple[str, Entry | None]:
     found = identify(name)
     if isinstance(found, Location):
-        raise UnknownModel(f"{found.path} is a directory; this command is for models of the catalog and the cache")
+        raise UnknownModel(f"{found.path} is a directory; name a model of the catalog or the cache")
     return found
 
 

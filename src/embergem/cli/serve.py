@@ -1,13 +1,16 @@
-"""`embergem serve`: put the settings together, name the models, then hand them to the server."""
+"""`embergem serve`: combine flags, environment and configuration file, and run the server."""
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 from embergem.checkpoint.checkpoint import Location
+from embergem.cli.options import DENSE, FAMILY, HUB, Dtype, Threads, complete_model, complete_task, with_load_options
 from embergem.config import Config, EmbeddingEntry, Key, read
 from embergem.errors import UnsupportedOption
 from embergem.hub.options import HubOptions, revised
@@ -15,29 +18,94 @@ from embergem.hub.resolve import identify
 from embergem.options import LoadOptions
 
 
-def run(*, models: Sequence[str], options: LoadOptions, config: Path | None, **flags: Any) -> None:
-    """Serve every model, the first as the default, until stopped.
+@with_load_options(*FAMILY, *DENSE, *HUB)
+def serve(
+    options: LoadOptions,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Hub id, alias, directory or GGUF file. Give it several times to serve several models; the first is "
+            "the default. Default: all-MiniLM-L6-v2.",
+            autocompletion=complete_model,
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Models as JSON, or models, settings and keys as TOML; see docs/operations.md."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free port. Default: 1234.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to bind to; 0.0.0.0 accepts connections of other machines. Default: 127.0.0.1."),
+    ] = None,
+    keys: Annotated[str | None, typer.Option(help="File of API keys; `embergem keys new` makes one.")] = None,
+    dtype: Dtype = None,
+    threads: Threads = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Task of texts in requests that name none, for models that have it.", autocompletion=complete_task
+        ),
+    ] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Refuse unknown fields in requests instead of ignoring them.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of web pages that may send requests, such as https://app.example."),
+    ] = None,
+    max_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of a batch.")] = None,
+    max_queue_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens that wait for a model.")] = None,
+    access_log: Annotated[str | None, typer.Option(help="text, json or off. Default: text.")] = None,
+    log_inputs: Annotated[
+        bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
+) -> None:
+    """Serve an OpenAI-compatible API.
 
-    `options` apply to the models named in `models`; the models of the file `config` have their own.
+    Each option can also be set in the file of --config, and in the environment as EMBERGEM_PORT and so on. An option
+    has priority over the environment, and the environment over the file.
+
+    [bold]Examples[/bold]
+
+    embergem serve
+
+    embergem serve -p 1234 -m google/embeddinggemma-300m
+
+    embergem serve --config models.json
     """
     from embergem.server.run import serve
 
-    def again() -> Config:
+    flags = {
+        "port": port, "host": host, "keys": keys, "dtype": dtype, "threads": threads, "task": task, "strict": strict,
+        "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
+        "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level,
+    }  # fmt: skip
+
+    def read_config() -> Config:
         return read(config, os.environ, flags)
 
-    def keys() -> Iterable[Key]:
-        return again().keys
+    def read_keys() -> Iterable[Key]:
+        return read_config().keys
 
-    whole = again()
-    named = [named_entry(replace(options, model=model)) for model in models]
+    whole = read_config()
+    named = [named_entry(replace(options, model=name)) for name in model or ()]
     if not named and not whole.models:
         named = [named_entry(options)]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
-    if not serve(whole.settings, (*named, *whole.models), keys=keys):
-        # A download or a load was given up. Python would wait for threads of the libraries that do it, and their native
-        # code must not come back to an interpreter that is being taken apart.
+    if not serve(whole.settings, (*named, *whole.models), keys=read_keys):
+        # A download or a load was abandoned. Python would wait for the threads of the libraries that run it, and their
+        # native code must not return into an interpreter that is shutting down.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -1,45 +1,73 @@
-"""`embergem verify`: holds this engine against another server or library, and names the cause of a difference."""
+"""`embergem verify`: compare this engine with another server or library, and print the cause of a difference."""
 
-import msgspec
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from embergem.diagnostics.verify import Verdict, verify
-from embergem.diagnostics.verify.other import LIBRARY, Library, Server
-from embergem.diagnostics.verify.ours import Ours
-from embergem.diagnostics.verify.probes import probes
-from embergem.hub.resolve import resolve
+from embergem.cli.options import AsJson, complete_model
 from embergem.options import DTYPES, LoadOptions
 
+if TYPE_CHECKING:
+    from embergem.diagnostics.verify import Verdict
+
 DIFFERENT = 1
-"""Exit code where the two differ."""
+"""Exit code if the two differ."""
 
 
-def run(
-    *, model: str | None, against: str, name: str | None, key: str | None, python: str | None, as_json: bool
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(help="Hub id, alias or directory.", autocompletion=complete_model)
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="Address of an OpenAI-compatible server, or sentence-transformers.")
+    ] = "sentence-transformers",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model on the server. Default: the first that it lists.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY", help="API key of the server.")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="Python interpreter that has sentence-transformers. Default: this one.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare and print."""
+    """Compare this engine with another server or library, and name the likely cause of a difference.
+
+    [bold]Examples[/bold]
+
+    embergem verify embeddinggemma-300m --against http://127.0.0.1:8080/v1
+
+    embergem verify minilm --against sentence-transformers --python ~/st/bin/python
+    """
+    import msgspec
+
+    from embergem.diagnostics.verify import verify
+    from embergem.diagnostics.verify.other import LIBRARY, Library, Server
+    from embergem.diagnostics.verify.ours import Ours
+    from embergem.diagnostics.verify.probes import probes
+    from embergem.hub.resolve import resolve
+
     ours = Ours(resolve(LoadOptions(model=model)))
     texts = probes(ours.text, ours.limit, ours.radius)
     other: Library | Server
     if against == LIBRARY:
         other = Library(ours.location.path, [probe.text for probe in texts], python)
     else:
-        other = Server(against, name, key)
-    found = verify(ours, other, texts, [dtype for dtype in DTYPES if dtype not in ("float32", "auto")])
+        other = Server(against, name, api_key)
+    verdict = verify(ours, other, texts, [dtype for dtype in DTYPES if dtype not in ("float32", "auto")])
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        typer.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
     else:
-        show(found, Console())
-    if not found.agrees:
+        show(verdict, Console())
+    if not verdict.agrees:
         raise typer.Exit(DIFFERENT)
 
 
-def show(found: Verdict, console: Console) -> None:
-    """Print a verdict for people."""
+def show(verdict: "Verdict", console: Console) -> None:
+    """Print a verdict as a table with notes."""
     table = Table("probe", "tokens", "there", "cosine", "length there", box=None)
-    for row in found.rows:
+    for row in verdict.rows:
         table.add_row(
             row.probe,
             f"{row.tokens:,}",
@@ -47,12 +75,12 @@ def show(found: Verdict, console: Console) -> None:
             "" if row.cosine is None else f"{row.cosine:.7f}",
             "refused" if row.length is None else f"{row.length:.4g}",
         )
-    console.print(f"{found.model} here, against {found.against}\n", highlight=False, soft_wrap=True)
+    console.print(f"{verdict.model} here, against {verdict.against}\n", highlight=False, soft_wrap=True)
     console.print(table)
-    for note in found.notes:
+    for note in verdict.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True, highlight=False)
-    if found.agrees:
-        console.print(f"\nThey agree: {found.explanation}.", style="green", soft_wrap=True, highlight=False)
+    if verdict.agrees:
+        console.print(f"\nThey agree: {verdict.explanation}.", style="green", soft_wrap=True, highlight=False)
     else:
-        console.print(f"\nThey differ. Likely cause: {found.cause}", style="red", soft_wrap=True, highlight=False)
-        console.print(f"{found.explanation}.", soft_wrap=True, highlight=False)
+        console.print(f"\nThey differ. Likely cause: {verdict.cause}", style="red", soft_wrap=True, highlight=False)
+        console.print(f"{verdict.explanation}.", soft_wrap=True, highlight=False)

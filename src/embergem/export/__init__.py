@@ -1,0 +1,1 @@
+"""Write models: as compiled directories of embergem, and as directories of sentence-transformers."""
