@@ -57,8 +57,6 @@ KNOWN_SMALL = {
     "diagnostics/doctor/models.py",
     "diagnostics/verify/probes.py",
     "diagnostics/verify/report.py",
-    "hub/file_state.py",
-    "hub/select.py",
     "integrations/langchain.py",
     "registry/names.py",
     "tasks.py",

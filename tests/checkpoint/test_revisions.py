@@ -40,7 +40,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
     found = resolve(LoadOptions(model=MODEL, revision=revision, hf_cache_path=hf))
     named = MODEL if revision is None else f"{MODEL}@{revision}"
     assert found == Location(named, hf / "models--acme--tiny" / "snapshots" / commit, commit)
-    assert not model_cache.present(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
+    assert not model_cache.exists(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
 
 
 def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_revision_that_is_not_there_is_named_beside_those_that_are(hf):
 
 def test_a_part_of_a_revision_is_not_a_model(hf):
     (hf / "models--acme--tiny" / "snapshots" / OLD / "tokenizer.json").unlink()
-    with pytest.raises(DownloadError, match="revision 'v1' is not whole on this machine"):
+    with pytest.raises(DownloadError, match="revision 'v1' is not complete on this machine"):
         resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf))
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
 
@@ -77,7 +77,7 @@ def test_a_lost_shard_is_a_lost_part(hf):
     (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
-    with pytest.raises(DownloadError, match="the model is not whole on this machine"):
+    with pytest.raises(DownloadError, match="the model is not complete on this machine"):
         resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
@@ -107,7 +107,7 @@ def test_dense_layers_may_come_from_anywhere(hf, model):
 
 def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions, caplog, tmp_path):
     with model_cache.locked(MODEL) as scratch:
-        kept = model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+        kept = model_cache.store(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
     assert resolve(LoadOptions(model=MODEL)).path == kept.path
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
     with caplog.at_level(logging.INFO):
@@ -125,8 +125,8 @@ def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
         raise PermissionError(13, "Permission denied", str(hf))
 
     with model_cache.locked(MODEL) as scratch:
-        model_cache.keep(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
-    monkeypatch.setattr("embergem.hub.hf_cache.place", refused)
+        model_cache.store(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
+    monkeypatch.setattr("embergem.hub.hf_cache.snapshot_directory", refused)
     with pytest.raises(DownloadError, match=f"cannot be used for {MODEL}: .*{hf}.*hf_cache_path"):
         resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
@@ -150,7 +150,7 @@ def test_the_wheel_helps_where_a_cache_was_named_and_lacks_the_model(forged, hf,
     write(files)
     found = resolve(LoadOptions(model="tiny", hf_cache_path=hf))
     assert (found.id, found.path.is_relative_to(tmp_path / "cache")) == (entry.id, True)
-    with pytest.raises(DownloadError, match="revision 'v1' is not whole"):
+    with pytest.raises(DownloadError, match="revision 'v1' is not complete"):
         resolve(LoadOptions(model="tiny", hf_cache_path=hf, revision="v1"))
 
 

@@ -170,7 +170,7 @@ class TestModels:
     def test_a_damaged_one_in_the_cache(self, tiny, tmp_path):
         with model_cache.locked("acme/tiny") as scratch:
             fetched = shutil.copytree(tiny, scratch / "hub")
-            kept = model_cache.keep(fetched, model="acme/tiny", source="hub", revision=None)
+            kept = model_cache.store(fetched, model="acme/tiny", source="hub", revision=None)
         assert {check.status for check in models.model("acme/tiny")} == {"ok"}
         (kept.path / "tokenizer.json").unlink()
         [found] = models.model("acme/tiny")

@@ -77,7 +77,7 @@ def test_the_place(put, place):
 
 def test_a_version_in_the_cache_of_embergem_named_by_its_path(put):
     with model_cache.locked(KNOWN.id) as scratch:
-        kept = model_cache.keep(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
+        kept = model_cache.store(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
     tasks, _, wrong = loaded(kept.path)
     assert {"query", "document"} <= set(tasks)
     assert not wrong

@@ -31,7 +31,7 @@ DIFFERENT = 1
 def list_models(as_json: AsJson = False) -> None:
     """List the models of the catalog and those in the cache."""
     ids = [entry.id for entry in catalog.CATALOG]
-    rows = [_summary(model) for model in [*ids, *(model for model in model_cache.models() if model not in ids)]]
+    rows = [_summary(model) for model in [*ids, *(model for model in model_cache.list_models() if model not in ids)]]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -92,7 +92,7 @@ def path(name: Name = None) -> None:
 @app.command()
 def verify(name: Name = None) -> None:
     """Hash the files of a cached model again, or of all cached models. The exit code is 1 if a file differs."""
-    models = [_named(name)[0]] if name else model_cache.models()
+    models = [_named(name)[0]] if name else model_cache.list_models()
     if not models:
         typer.echo("The cache is empty.")
     bad = False
@@ -144,12 +144,12 @@ def _show_program(name: str | None, as_json: bool) -> None:
 
 def _verify(model: str) -> list[str]:
     try:
-        kept = model_cache.load(model)
+        kept = model_cache.find(model)
     except CorruptCheckpoint as error:
         return [error.message]
     if kept is None:
         return ["is not in the cache, so there is nothing to verify"]
-    return model_cache.faults(kept, catalog.find(model), full=True)
+    return model_cache.find_faults(kept, catalog.find(model), full=True)
 
 
 def _named(name: str | None) -> tuple[str, Entry | None]:
@@ -162,7 +162,7 @@ def _named(name: str | None) -> tuple[str, Entry | None]:
 def _summary(model: str) -> dict[str, Any]:
     entry = catalog.find(model)
     try:
-        kept, damage = model_cache.load(model), None
+        kept, damage = model_cache.find(model), None
     except CorruptCheckpoint as error:
         kept, damage = None, error.message
     return {
@@ -199,7 +199,7 @@ def _facts(model: str, entry: Entry | None) -> dict[str, Any]:
     pins = (
         {pin.path: {"path": pin.path, "size": pin.size, "sha256": pin.sha256} for pin in entry.files} if entry else {}
     )
-    kept = model_cache.load(model) if facts["cached"] else None
+    kept = model_cache.find(model) if facts["cached"] else None
     stored = (
         {file.path: {"path": file.path, "size": file.size, "sha256": file.sha256} for file in kept.manifest.files}
         if kept

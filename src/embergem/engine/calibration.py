@@ -76,7 +76,7 @@ def least_cosine(model: Model, load_exact: Callable[[], Model], weights: Sequenc
 
     `load_exact` loads the float32 form; it is called only where no measurement of these files is remembered.
     """
-    note = file_state.mark(weights, "exactness", f"{__version__}-{model.dtype}-{model.instruction_set}")
+    note = file_state.note_path(weights, "exactness", f"{__version__}-{model.dtype}-{model.instruction_set}")
     try:
         return float(note.read_text())
     except (OSError, ValueError):  # not measured yet, or a half-written note, which is replaced
@@ -85,7 +85,7 @@ def least_cosine(model: Model, load_exact: Callable[[], Model], weights: Sequenc
     ids = random.integers(0, model.vocab_size, sum(EXACTNESS_ROWS)).astype(np.uint32)
     batch = pack(np.split(ids, np.cumsum(EXACTNESS_ROWS)[:-1]))
     least = float(np.min(cosines(load_exact().run(*batch), model.run(*batch))))
-    file_state.write(note, repr(least))
+    file_state.write_note(note, repr(least))
     return least
 
 
@@ -106,13 +106,13 @@ def best_batch_size(model: Model, weights: Sequence[tuple[str, Path]], limit: in
     It is measured where no measurement of these files is remembered. `limit` is the most tokens of one input.
     """
     variant = f"{__version__}-{model.dtype}-{model.instruction_set}-{model.threads}-{BATCH_SIZES}"
-    note = file_state.mark(weights, "budget", variant)
+    note = file_state.note_path(weights, "budget", variant)
     try:
         return int(note.read_text())
     except (OSError, ValueError):  # not measured yet, or a half-written note, which is replaced
         log.debug("measuring the best size of a batch")
     size = choose_batch_size(lambda tokens: batch_seconds(model, tokens, min(limit, BATCH_ROW)))
-    file_state.write(note, str(size))
+    file_state.write_note(note, str(size))
     return size
 
 

@@ -76,7 +76,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     if options.tokenizer is not None:
         checkpoint = replace(stored, tokenizer=Path(options.tokenizer).expanduser())
     prepared = prepare(checkpoint, location.id, options)
-    scan = not file_state.remembered(checkpoint.weights)  # NaN in the embedding table; once for each state of the files
+    scan = not file_state.is_scanned(checkpoint.weights)  # NaN in the embedding table; once for each state of the files
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
@@ -99,7 +99,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         own_space = space if checkpoint is stored else fingerprint(stored, prepared.program)
         _check_compiled(model, stored.compiled, own_space)
     if scan:
-        file_state.remember(checkpoint.weights)
+        file_state.mark_scanned(checkpoint.weights)
     report = _self_check(location, options, checkpoint, prepared, model, text, cosine)
     max_batch_tokens = options.max_batch_tokens
     if max_batch_tokens is None:

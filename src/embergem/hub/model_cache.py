@@ -1,10 +1,9 @@
-"""The cache of downloaded models.
+"""embergem's cache of downloaded models.
 
-`$EMBERGEM_CACHE` (else `$XDG_CACHE_HOME/embergem`, else `~/.cache/embergem`) holds
-`models/<org>--<name>/<hash>/`, one directory a version, named by a hash over its files. A version is written beside its
-place and renamed into it, so it is there whole or not at all; `current` names the version in use. The manifest in it
-(`embergem.json`) has size and sha256 of every file: sizes are compared on every start, hashes by
-`embergem models verify`.
+`models/<org>--<name>/<hash>/` under the cache directory (`embergem.paths`) holds one version of a model, named by a
+hash over its files. A version is written to a temporary directory beside its final place and renamed, so a version is
+either complete or absent. The file `current` names the version in use. The manifest in it (`embergem.json`) has the
+size and the sha256 of every file. Sizes are compared at every start, hashes by `embergem models verify`.
 """
 
 import hashlib
@@ -28,8 +27,8 @@ _CURRENT = "current"
 _SCRATCH = ".new-"
 
 
-class KeptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file as it was when it was fetched; `path` is relative to the version's directory."""
+class CachedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file as it was when it was downloaded. `path` is relative to the version's directory."""
 
     path: str
     size: int
@@ -37,71 +36,72 @@ class KeptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a version is and where it came from: `source` is "hub" or "wheel", `revision` the hub commit."""
+    """The content and the origin of a version: `source` is "hub" or "wheel", `revision` is the hub commit."""
 
     id: str
     source: str
     revision: str | None
-    files: tuple[KeptFile, ...]
+    files: tuple[CachedFile, ...]
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files together."""
         return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A version in the cache."""
+class CachedModel:
+    """A version of a model in the cache."""
 
     path: Path
     manifest: Manifest
 
     @property
     def location(self) -> Location:
-        """Where it is, as the engine takes it."""
+        """The version as the engine takes it."""
         return Location(self.manifest.id, self.path, self.manifest.revision)
 
 
-def load(model: str) -> Kept | None:
-    """Find the current version of a model.
+def find(model: str) -> CachedModel | None:
+    """Return the current version of a model; None if the cache has none.
 
     Raises:
-        CorruptCheckpoint: There is one, but its manifest is missing or damaged.
+        CorruptCheckpoint: There is a version, but its manifest is missing or damaged.
     """
+    home = paths.model_directory(model)
     try:
-        version = (paths.model_directory(model) / _CURRENT).read_bytes().decode(errors="replace").strip()
+        version = (home / _CURRENT).read_bytes().decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CorruptCheckpoint(
-            f"the cached model in {paths.model_directory(model)} cannot be read: {error.strerror}"
-        ) from error
-    path = paths.model_directory(model) / Path(version).name
+        raise CorruptCheckpoint(f"The cached model in {home} cannot be read: {error.strerror}.") from error
+    path = home / Path(version).name
     try:
         manifest = msgspec.json.decode((path / paths.MODEL_MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptCheckpoint(f"the cached model in {path} is damaged: {paths.MODEL_MANIFEST}: {error}") from error
-    return Kept(path, manifest)
+        raise CorruptCheckpoint(f"The cached model in {path} is damaged: {paths.MODEL_MANIFEST}: {error}.") from error
+    return CachedModel(path, manifest)
 
 
-def present(model: str) -> bool:
-    """Return whether there is a version of the model, sound or not."""
+def exists(model: str) -> bool:
+    """Return whether the cache has a version of the model, intact or damaged."""
     return (paths.model_directory(model) / _CURRENT).exists()
 
 
-def models() -> list[str]:
+def list_models() -> list[str]:
     """Return the ids of all models that the cache has a version of."""
-    return sorted(
-        path.parent.name.replace("--", "/", 1) for path in (paths.cache_root() / "models").glob(f"*/{_CURRENT}")
-    )
+    found = (paths.cache_root() / "models").glob(f"*/{_CURRENT}")
+    return sorted(path.parent.name.replace("--", "/", 1) for path in found)
 
 
-def faults(kept: Kept, entry: Entry | None, *, full: bool) -> list[str]:
-    """Say what is wrong with a version: file sizes, pins of the catalog and, when `full`, the hash of every byte."""
+def find_faults(cached: CachedModel, entry: Entry | None, *, full: bool) -> list[str]:
+    """Describe what is wrong with a version: missing files, sizes and pinned hashes; with `full` the hash of each file.
+
+    `entry` is the model's entry in the catalog, which pins the hashes of some files.
+    """
     found = []
-    for file in kept.manifest.files:
-        path = kept.path / file.path
+    for file in cached.manifest.files:
+        path = cached.path / file.path
         pin = entry.pinned(file.path) if entry else None
         if not path.is_file():
             found.append(f"{file.path} is missing")
@@ -111,18 +111,18 @@ def faults(kept: Kept, entry: Entry | None, *, full: bool) -> list[str]:
             found.append(f"{file.path} has sha256 {digest} instead of {file.sha256}")
         elif pin and not pin.matches(file.sha256):
             found.append(f"{file.path} is not the version that this embergem expects ({pin.sha256})")
-    there = {file.path for file in kept.manifest.files}
+    there = {file.path for file in cached.manifest.files}
     found += [f"{pin.path} is missing" for pin in (entry.files if entry else ()) if pin.path not in there]
     return found
 
 
 @contextmanager
 def locked(model: str) -> Iterator[Path]:
-    """Hold the model's lock, against other processes as well; gives an empty directory to fetch into.
+    """Hold the lock of a model, also against other processes, and yield an empty directory to download into.
 
-    What an interrupted process left behind is cleared away.
+    Files that an interrupted process left behind are removed.
     """
-    # Imported here because it takes a while and only downloads need it; the library has no `__all__` to please mypy.
+    # Imported here because it takes a while and only downloads need it. The module has no `__all__`, which mypy wants.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     home = paths.model_directory(model)
@@ -136,15 +136,18 @@ def locked(model: str) -> Iterator[Path]:
         try:
             yield scratch
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)  # it may have been moved; a remainder is cleared next time
+            shutil.rmtree(scratch, ignore_errors=True)  # files that cannot be removed now are removed at the next lock
             if not any(home.iterdir()):
                 home.rmdir()
 
 
-def keep(fetched: Path, *, model: str, source: str, revision: str | None) -> Kept:
-    """Move a fetched directory, whose lock is held, to its place and make it current; drop other versions."""
+def store(fetched: Path, *, model: str, source: str, revision: str | None) -> CachedModel:
+    """Move a downloaded directory to its place, make it the current version, and delete other versions.
+
+    The caller holds the lock of the model.
+    """
     found = sorted(path for path in fetched.rglob("*") if path.is_file())
-    files = tuple(KeptFile(path.relative_to(fetched).as_posix(), path.stat().st_size, sha256(path)) for path in found)
+    files = tuple(CachedFile(path.relative_to(fetched).as_posix(), path.stat().st_size, sha256(path)) for path in found)
     manifest = Manifest(model, source, revision, files)
     (fetched / paths.MODEL_MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     fetched.chmod(0o755)
@@ -161,4 +164,4 @@ def keep(fetched: Path, *, model: str, source: str, revision: str | None) -> Kep
     for other in home.iterdir():
         if other.is_dir() and other != place:
             shutil.rmtree(other)
-    return Kept(place, manifest)
+    return CachedModel(place, manifest)

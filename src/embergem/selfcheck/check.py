@@ -60,7 +60,7 @@ def check(context: CheckContext) -> Report:
         findings += [] if seen.fault else [vectors.same_bits(seen, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
-        file_state.write(note, json.dumps({"vectors": vectors.digest(seen)}))
+        file_state.write_note(note, json.dumps({"vectors": vectors.digest(seen)}))
     return report
 
 
@@ -88,7 +88,7 @@ def _probe(context: CheckContext, seen: Observed) -> list[Finding]:
 def _note(context: CheckContext) -> Path:
     build = Path(_native.__file__).stat()
     variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {context.variant}"
-    return file_state.mark([("", path) for path in context.files], "selfcheck", variant)
+    return file_state.note_path([("", path) for path in context.files], "selfcheck", variant)
 
 
 def _read(note: Path) -> str | None:

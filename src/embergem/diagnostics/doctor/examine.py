@@ -19,6 +19,6 @@ def examine(names: Sequence[str] | None = None) -> Report:
         machine.cache_directory(paths.cache_root()),
         machine.hub(),
     ]
-    for name in names or model_cache.models():
+    for name in names or model_cache.list_models():
         checks += models.model(name)
     return Report(found, tuple(checks))

@@ -72,7 +72,7 @@ def cache_directory(root: Path) -> Finding:
             name, "error", f"{root} cannot be written: {error.strerror or error}",
             "Models are then fetched and checked anew at each start. Set EMBERGEM_CACHE to a directory of yours",
         )  # fmt: skip
-    models = model_cache.models()
+    models = model_cache.list_models()
     said = f"{root} has {len(models)} model{'s' * (len(models) != 1)} and {decimal(free)} free"
     if free < LEAST_DISK:
         return Finding(name, "warn", said, "Free some space, or set EMBERGEM_CACHE to another disk")

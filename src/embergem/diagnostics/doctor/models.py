@@ -36,9 +36,9 @@ def self_check(location: Location) -> list[Finding]:
 
 
 def _kept(model: str, entry: catalog.Entry | None) -> list[Finding]:
-    kept = model_cache.load(model)
+    kept = model_cache.find(model)
     if kept is None:
         return [Finding(model, "warn", "is not in the cache", f"Fetch it with `embergem models pull {model}`")]
-    if faults := model_cache.faults(kept, entry, full=False):
+    if faults := model_cache.find_faults(kept, entry, full=False):
         return [Finding(model, "error", "; ".join(faults), f"Fetch it again with `embergem models pull {model}`")]
     return self_check(kept.location)
