@@ -14,7 +14,7 @@ from types import TracebackType
 from embergem.engine import Engine
 from embergem.errors import EngineClosed, ModelLoading
 from embergem.registry.names import Names
-from embergem.registry.spec import Entry, Held, Spec, Status, cannot_load
+from embergem.registry.spec import Entry, LoadedModel, Spec, Status, cannot_load
 
 
 class Registry:
@@ -51,7 +51,7 @@ class Registry:
         self._closed = False
         for name, engine in (engines or {}).items():
             entry = self._names.add(name, Spec(load=cannot_load(name), lazy=True))
-            entry.held, entry.weight_bytes, entry.used = Held(engine), engine.weight_bytes, clock()
+            entry.held, entry.weight_bytes, entry.used = LoadedModel(name, engine), engine.weight_bytes, clock()
         if default is not None:
             self.default = default
 
@@ -96,24 +96,50 @@ class Registry:
 
     @contextmanager
     def use(self, name: str, *, wait: bool = True) -> Iterator[Engine]:
-        """Hold the engine called `name`: it is not closed before it is let go. An unloaded model is loaded for it.
+        """Keep the engine of a model open for a block; see `acquire` for arguments and errors."""
+        model = self.acquire(name, wait=wait)
+        try:
+            yield model.engine
+        finally:
+            self.release(model)
+
+    def acquire(self, name: str, *, wait: bool = True) -> LoadedModel:
+        """Return a model, loaded if it was not. Its engine stays open until the caller passes the model to `release`.
 
         Args:
             name: Name, alias or "default".
-            wait: Wait for a load; otherwise begin it and raise `ModelLoading`.
+            wait: Wait for a load; otherwise begin the load and raise `ModelLoading`.
 
         Raises:
-            UnknownModel: There is no such model; the message lists those there are.
-            ModelLoading: It is being loaded, and `wait` is False.
-            ModelFailed: It could not be loaded; `load` tries again.
+            UnknownModel: No model has this name; the message lists the names.
+            ModelLoading: The model is loading, and `wait` is False.
+            ModelFailed: The model could not be loaded; `load` tries again.
         """
-        held = self._hold(name, wait)
-        try:
-            yield held.engine
-        finally:
-            with self._changed:
-                held.users -= 1
-                self._changed.notify_all()
+        with self._changed:
+            while True:
+                entry = self._names.find(name)
+                if self._closed:
+                    raise _closed()
+                if entry.held is not None:
+                    entry.held.users += 1
+                    entry.used = self._clock()
+                    return entry.held
+                if entry.error is not None:
+                    raise entry.failure(entry.error)
+                if entry.loader is None:
+                    self._begin(entry)
+                if not wait:
+                    left = max(1.0, entry.began + entry.seconds - self._clock())
+                    raise ModelLoading(
+                        f"The model {entry.name!r} is loading. Try again in {left:.0f} s.", retry_after=left
+                    )
+                self._changed.wait()
+
+    def release(self, model: LoadedModel) -> None:
+        """Allow the engine of a model that was acquired to be closed."""
+        with self._changed:
+            model.users -= 1
+            self._changed.notify_all()
 
     def get(self, name: str, *, wait: bool = True) -> Engine:
         """Return the engine called `name`, as `use` does, without holding it: it may be closed by an unload."""
@@ -253,27 +279,6 @@ class Registry:
     ) -> None:
         self.close()
 
-    def _hold(self, name: str, wait: bool) -> Held:
-        with self._changed:
-            while True:
-                entry = self._names.find(name)
-                if self._closed:
-                    raise _closed()
-                if entry.held is not None:
-                    entry.held.users += 1
-                    entry.used = self._clock()
-                    return entry.held
-                if entry.error is not None:
-                    raise entry.failure(entry.error)
-                if entry.loader is None:
-                    self._begin(entry)
-                if not wait:
-                    left = max(1.0, entry.began + entry.seconds - self._clock())
-                    raise ModelLoading(
-                        f"the model {entry.name!r} is being loaded; ask again in {left:.0f} s", retry_after=left
-                    )
-                self._changed.wait()
-
     def _loading(self) -> bool:
         return any(entry.loader is not None for entry in self._names.entries.values())
 
@@ -313,7 +318,7 @@ class Registry:
         with self._changed:
             closed = self._closed
             if not closed:
-                old, entry.held, entry.weight_bytes = entry.held, Held(engine), engine.weight_bytes
+                old, entry.held, entry.weight_bytes = entry.held, LoadedModel(entry.name, engine), engine.weight_bytes
                 entry.used = self._clock()
                 entry.seconds = entry.used - entry.began
                 self._changed.notify_all()
@@ -343,7 +348,7 @@ class Registry:
         for held in gone:
             self._retire(held)
 
-    def _retire(self, held: Held | None) -> None:
+    def _retire(self, held: LoadedModel | None) -> None:
         """Close an engine that nobody can get any more, once those who hold it have let go."""
         if held is not None:
             with self._changed:

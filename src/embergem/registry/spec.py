@@ -54,9 +54,10 @@ class Spec:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
-    """A loaded engine and how many hold it."""
+class LoadedModel:
+    """A loaded model: its main name, its engine, and the number of users that keep the engine open."""
 
+    name: str
     engine: Engine
     users: int = 0
 
@@ -67,7 +68,7 @@ class Entry:
 
     name: str
     spec: Spec
-    held: Held | None = None
+    held: LoadedModel | None = None
     loader: Future[None] | None = None
     error: BaseException | None = None
     used: float = 0.0

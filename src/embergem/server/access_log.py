@@ -110,7 +110,7 @@ class AccessLogMiddleware:
                 request_id = value.decode("latin-1")
                 break
         if not 0 < len(request_id) <= MAX_ID or not request_id.isprintable():
-            request_id = new_request_id()
+            request_id = os.urandom(16).hex()
         client = scope.get("client")
         record = AccessRecord(request_id, client[0] if client else "-", scope["method"], scope["path"])
         scope[RECORD] = record
@@ -134,11 +134,6 @@ class AccessLogMiddleware:
             self.metrics.record_response(record)
             if self.settings.access_log != "off":
                 access.info(record.line(self.settings))
-
-
-def new_request_id() -> str:
-    """Return a random request id of 32 hex digits."""
-    return os.urandom(16).hex()
 
 
 def record_rejected(record: AccessRecord, metrics: Metrics, settings: Settings) -> None:

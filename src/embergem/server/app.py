@@ -4,11 +4,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embergem.config import Key, Settings
+from embergem.config import Settings
 from embergem.errors import EmbergemError
 from embergem.protocol import (
     EmbeddingsRequest,
@@ -26,7 +25,7 @@ from embergem.protocol import (
 )
 from embergem.registry import Registry
 from embergem.server.access_log import RECORD, AccessLogMiddleware
-from embergem.server.auth import authenticate
+from embergem.server.auth import require_admin
 from embergem.server.errors import handle_embergem_error, handle_http_error, handle_unexpected_error
 from embergem.server.openapi import RESPONSE_HEADERS, Operation
 from embergem.server.routes.chat import chat_completions, completions, responses
@@ -85,7 +84,7 @@ def create_app(registry: Registry, settings: Settings | None = None) -> ASGIApp:
 def build_app(state: ServerState) -> ASGIApp:
     """Build the ASGI application of a server."""
     starlette = Starlette(
-        routes=[_route(operation, state) for operation in OPERATIONS],
+        routes=[Route(one.path, Endpoint(one, state), methods=[one.method]) for one in OPERATIONS],
         exception_handlers={
             EmbergemError: handle_embergem_error,
             HTTPException: handle_http_error,
@@ -105,42 +104,35 @@ def build_app(state: ServerState) -> ASGIApp:
     return AccessLogMiddleware(app, state.metrics, state.settings)
 
 
-def _route(operation: Operation, state: ServerState) -> Route:
-    """Make the route of an operation: authenticate the client, apply its rate limits, and call the handler."""
+class Endpoint:
+    """An operation as an ASGI application: authenticates the client, applies its rate limits, and calls the handler.
 
-    async def endpoint(http: HttpRequest) -> ASGIApp:
-        context = RequestContext(http, state, http.scope[RECORD])
-        context.record.route = operation.path
-        if operation.access != "open":
-            context.key = authenticate(context, admin=operation.access == "admin")
-        key = context.key
-        if key is not None:
-            context.record.key = key.name
-            state.limiter.acquire(key)
-        try:
-            response = await operation.handler(context)
-        except BaseException:
-            if key is not None:
-                state.limiter.release(key)
-            raise
-        finally:
-            if context.body_bytes:
-                state.bodies.release(context)
-        return response if key is None else _LimitedResponse(response, state, key)
+    A key's concurrent requests include those whose response is being sent: a stream may take minutes.
+    """
 
-    return Route(operation.path, endpoint, methods=[operation.method])
-
-
-class _LimitedResponse:
-    """Sends a response, then releases the key's place among its concurrent requests: a stream may take minutes."""
-
-    def __init__(self, response: Response, state: ServerState, key: Key) -> None:
-        self._response = response
-        self._state = state
-        self._key = key
+    def __init__(self, operation: Operation, state: ServerState) -> None:
+        self.operation = operation
+        self.state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        state, operation = self.state, self.operation
+        context = RequestContext(HttpRequest(scope, receive, send), state, scope[RECORD])
+        context.record.route = operation.path
+        if operation.access != "open":
+            context.key = state.keys.identify(context.http.headers)
+        if operation.access == "admin":
+            require_admin(context)
+        if context.key is not None:
+            context.record.key = context.key.name
+            state.limiter.acquire(context.key)
         try:
-            await self._response(scope, receive, send)
+            try:
+                response = await operation.handler(context)
+            finally:
+                if context.body_bytes:
+                    state.bodies.release(context)
+            await response(scope, receive, send)
         finally:
-            self._state.limiter.release(self._key)
+            if context.key is not None:
+                state.limiter.release(context.key)

@@ -1,4 +1,4 @@
-"""Authentication and authorisation: the API key of a request, and the rules for admin operations.
+"""Authorisation of admin operations: an admin key, or on a server without keys a program on the same machine.
 
 A server without keys lets programs on the same machine use the admin operations. Web pages and clients behind a proxy
 can also reach a loopback address, so `require_local` checks the `Host` and `Origin` headers and the headers of proxies.
@@ -8,7 +8,6 @@ from ipaddress import ip_address
 
 from starlette.requests import Request as HttpRequest
 
-from embergem.config import Key
 from embergem.server.api_keys import Forbidden
 from embergem.server.state import RequestContext
 
@@ -25,25 +24,21 @@ class WrongMediaType(Forbidden):
     code = "unsupported_media_type"
 
 
-def authenticate(context: RequestContext, *, admin: bool) -> Key | None:
-    """Return the API key of a request; None on a server without keys.
+def require_admin(context: RequestContext) -> None:
+    """Reject a request for an admin operation unless its client is an admin.
 
     Raises:
-        Unauthorized: The server has keys, and the request has none or an unknown one.
-        Forbidden: The operation is for admins, and the client is none.
-        WrongMediaType: The operation is for admins, and the request does not have the content type of JSON. A browser
-            asks the server (CORS preflight) before it sends that content type for a page of another origin.
+        Forbidden: The API key is not an admin key; or the server has no keys and the client is not local.
+        WrongMediaType: The request does not have the content type of JSON. A browser asks the server (CORS preflight)
+            before it sends that content type for a page of another origin.
     """
-    http = context.http
-    key = context.state.keys.identify(http.headers)
-    if admin:
-        if key is None:
-            require_local(http, context.state.settings.host or LOOPBACK[0])
-        elif not key.admin:
-            raise Forbidden(f"The API key {key.name!r} is not an admin key. {CREATE_ADMIN_KEY}")
-        if http.method == "POST" and http.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            raise WrongMediaType("Send the header `Content-Type: application/json`.")
-    return key
+    http, key = context.http, context.key
+    if key is None:
+        require_local(http, context.state.settings.host or LOOPBACK[0])
+    elif not key.admin:
+        raise Forbidden(f"The API key {key.name!r} is not an admin key. {CREATE_ADMIN_KEY}")
+    if http.method == "POST" and http.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        raise WrongMediaType("Send the header `Content-Type: application/json`.")
 
 
 def require_local(http: HttpRequest, host: str) -> None:

@@ -7,6 +7,7 @@ read its response. One of its two parsers accepts headers of any size. It counts
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ import h11
 import msgspec
 
 from embergem.protocol import ErrorBody, ErrorResponse
-from embergem.server.access_log import RECORD, AccessRecord, new_request_id
+from embergem.server.access_log import RECORD, AccessRecord
 from embergem.server.errors import error_type
 
 log = logging.getLogger("embergem.server")
@@ -196,7 +197,7 @@ def limited_protocol(
             if self.responding():  # the error would become part of the response to the previous request
                 self.transport.close()
                 return
-            record = AccessRecord(new_request_id())
+            record = AccessRecord(os.urandom(16).hex())
             if self.cycle is not None and not self.cycle.response_complete and RECORD in self.cycle.scope:
                 record = self.cycle.scope[RECORD]
             record.code = code

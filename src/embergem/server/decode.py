@@ -55,11 +55,6 @@ class DecodedRequest(Generic[Text_co]):
     ids: list[list[int]] | None
     titles: list[str | None] | None
 
-    @property
-    def count(self) -> int:
-        """Return the number of inputs."""
-        return len(self.texts or self.ids or ())
-
 
 def decode_request(content: bytes, kind: type[Text], settings: Settings) -> DecodedRequest[Text]:
     """Decode the body of a request that has texts or token ids.

@@ -3,7 +3,6 @@
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -76,7 +75,6 @@ def quoted_list(names: Sequence[str]) -> str:
     return text if len(text) <= MAX_HEADER else text[: text.rindex(",", 0, MAX_HEADER)] + ",..."
 
 
-@lru_cache(maxsize=256)
 def quoted_text(text: str) -> str:
     r"""Write text as a JSON string in ASCII for a header; a long text ends in `...`.
 

@@ -4,6 +4,8 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
@@ -18,8 +20,8 @@ SHORT = 2048
 """Texts, and characters of texts and titles, that tokenize faster than a switch to another thread takes."""
 
 WATCH_AFTER = 0.005
-"""Seconds of waiting after which the connection is watched for a disconnect. Most results come before, and watching
-costs a task."""
+"""Seconds of waiting after which the connection is watched for a disconnect and the deadline is checked. Most results
+come before, and watching costs a task."""
 
 
 async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result:
@@ -34,9 +36,25 @@ async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result
     if request.texts is not None and len(request.texts) <= SHORT_TEXTS:
         characters = sum(map(len, request.texts)) + sum(map(len, filter(None, request.titles or ())))
     work = engine.submit(request) if characters <= SHORT else await asyncio.to_thread(engine.submit, request)
-    if work.done():
-        return work.result()
-    return await wait_while_connected(http, asyncio.wrap_future(work), request.deadline)
+    if not work.done():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        timer = loop.call_later(WATCH_AFTER, _wake, done)
+
+        def on_done(_: "Future[Result]") -> None:
+            with suppress(RuntimeError):  # the event loop was closed
+                loop.call_soon_threadsafe(_wake, done)
+
+        work.add_done_callback(on_done)
+        try:
+            await done
+            if not work.done():
+                return await wait_while_connected(http, asyncio.wrap_future(work), request.deadline)
+        finally:
+            timer.cancel()
+            if not work.done():
+                work.cancel()
+    return work.result()
 
 
 async def wait_while_connected(http: HttpRequest, work: Awaitable[T], deadline: float | None) -> T:
@@ -48,28 +66,23 @@ async def wait_while_connected(http: HttpRequest, work: Awaitable[T], deadline: 
         Cancelled: The client closed the connection.
         DeadlineExceeded: The deadline has passed.
     """
-    left = math.inf if deadline is None else deadline - time.monotonic()
     future = asyncio.ensure_future(work)
-    disconnect: asyncio.Future[None] | None = None
+    disconnect = asyncio.ensure_future(_disconnected(http))
     try:
-        await asyncio.wait((future,), timeout=min(left, WATCH_AFTER))
-        if not future.done() and left > WATCH_AFTER:
-            disconnect = asyncio.ensure_future(_disconnected(http))
-            either: set[asyncio.Future[Any]] = {future, disconnect}
-            timeout = None if deadline is None else deadline - time.monotonic()
-            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {future, disconnect}
+        timeout = None if deadline is None else deadline - time.monotonic()
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
-        if disconnect is not None and disconnect.done():
+        if disconnect.done():
             raise Cancelled("The client closed the connection.")
         raise DeadlineExceeded(
             "The request was not done before its deadline. Send fewer inputs, or allow more time with the header "
             "X-Request-Timeout."
         )
     finally:
+        disconnect.cancel()
         future.cancel()
-        if disconnect is not None:
-            disconnect.cancel()
 
 
 def request_deadline(http: HttpRequest, limit: float) -> float:
@@ -88,6 +101,11 @@ def request_deadline(http: HttpRequest, limit: float) -> float:
     if not 0 < seconds < math.inf:
         raise InvalidRequest(f"The header X-Request-Timeout is {given[:40]!r}, not a number of seconds above 0.")
     return time.monotonic() + min(seconds, limit)
+
+
+def _wake(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 async def _disconnected(http: HttpRequest) -> None:

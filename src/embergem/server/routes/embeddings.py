@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import msgspec
 from starlette.responses import Response
@@ -56,16 +57,17 @@ async def embeddings(context: RequestContext) -> Response:
             encoded = await asyncio.to_thread(encode_response, decoded.body, result)
         else:
             encoded = encode_response(decoded.body, result)
-        headers = response_headers(engine, prompt, decoded)
+        response = Response(encoded, media_type="application/json")
+        add_headers(response, engine, prompt, decoded)
         if decoded.ids is not None and (warning := missing_start(engine, decoded.ids)):
-            headers["x-embergem-warning"] = warning
+            response.headers["x-embergem-warning"] = warning
     record, truncated = context.record, result.truncated
     record.tokens, record.truncated, record.cached = result.tokens, len(truncated), len(result.cached)
     if truncated:
-        headers["x-embergem-truncated"] = quoted_list([str(index) for index in truncated])
+        response.headers["x-embergem-truncated"] = quoted_list([str(index) for index in truncated])
     if result.cached:
-        headers["x-embergem-cached"] = quoted_list([str(index) for index in result.cached])
-    return Response(encoded, headers=headers, media_type="application/json")
+        response.headers["x-embergem-cached"] = quoted_list([str(index) for index in result.cached])
+    return response
 
 
 @contextmanager
@@ -77,46 +79,55 @@ def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) ->
         ModelLoading: The model is not loaded yet; the load has begun.
     """
     state, record = context.state, context.record
-    record.texts, record.inputs = decoded.texts, decoded.count
+    record.texts, record.inputs = decoded.texts, len(decoded.texts or decoded.ids or ())
     name, task = decoded.body.model, None
     if ":" in name:
         name, task = split_task(name, state.model_names())
-    with state.registry.use(name, wait=False) as engine:
-        record.model = state.registry.main_name(name)
+    model = state.registry.acquire(name, wait=False)
+    try:
+        record.model = model.name
         default_tasks = (
             context.key.task if context.key else None,
-            state.default_tasks.get(record.model),
+            state.default_tasks.get(model.name),
             state.settings.task,
         )
-        prompt = choose_prompt(decoded, engine, task, default_tasks)
+        prompt = choose_prompt(decoded, model.engine, task, default_tasks)
         record.task = prompt.task or ""
-        yield engine, prompt
+        yield model.engine, prompt
+    finally:
+        state.registry.release(model)
 
 
 def encode_response(body: EmbeddingsRequest, result: Result) -> bytes:
     """Encode the vectors in input order, in the encoding of the request, as JSON row by row."""
     dtype, form = body.encoding_dtype or "float32", body.encoding_format or "float"
+    tokens = result.tokens
     rows = encode_each(
         Embedding(index, encode_vectors(result.vectors[index : index + 1], dtype, form)[0], len(row.ids), row.truncated)
         for index, row in enumerate(result.rows)
     )
-    return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(result.tokens, result.tokens)))
+    return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(tokens, tokens)))
 
 
-def response_headers(engine: Engine, prompt: PromptChoice, decoded: DecodedRequest[TextRequest]) -> dict[str, str]:
-    """Return the headers that describe a result: space, arithmetic, task, prompt and ignored fields."""
-    headers = {
-        "x-embergem-space": engine.fingerprint,
-        "x-embergem-dtype": engine.dtype,
-        "x-embergem-task": "none" if prompt.task is None else quoted_list([prompt.task]),
-        "x-embergem-prompt": "none",
-    }
+def add_headers(response: Response, engine: Engine, prompt: PromptChoice, decoded: DecodedRequest[TextRequest]) -> None:
+    """Add the headers that describe a result: space, arithmetic, task, prompt and ignored fields."""
+    template = None
     if decoded.texts is not None:
         template = prompt.prefix + "{content}" if prompt.task is None else engine.prompt(prompt.task) or "{content}"
-        headers["x-embergem-prompt"] = quoted_text(template)
+    response.raw_headers += _model_headers(engine.fingerprint, engine.dtype, prompt.task, template)
     if decoded.ignored:
-        headers["x-embergem-ignored"] = quoted_list(decoded.ignored)
-    return headers
+        response.headers["x-embergem-ignored"] = quoted_list(decoded.ignored)
+
+
+@lru_cache(maxsize=256)
+def _model_headers(fingerprint: str, dtype: str, task: str | None, template: str | None) -> list[tuple[bytes, bytes]]:
+    headers = {
+        "x-embergem-space": fingerprint,
+        "x-embergem-dtype": dtype,
+        "x-embergem-task": "none" if task is None else quoted_list([task]),
+        "x-embergem-prompt": "none" if template is None else quoted_text(template),
+    }
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def with_field(error: EmbergemError, decoded: DecodedRequest[TextRequest]) -> EmbergemError:

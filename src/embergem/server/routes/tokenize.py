@@ -13,7 +13,7 @@ from embergem.errors import EmbergemError
 from embergem.protocol import TokenizedInput, TokenizeRequest, TokenizeResponse
 from embergem.server.decode import decode_request
 from embergem.server.encode import encode_each
-from embergem.server.routes.embeddings import open_model, response_headers, with_field
+from embergem.server.routes.embeddings import add_headers, open_model, with_field
 from embergem.server.state import RequestContext
 from embergem.server.wait import request_deadline, wait_while_connected
 
@@ -43,8 +43,9 @@ async def tokenize(context: RequestContext) -> Response:
         except EmbergemError as error:
             raise with_field(error, decoded) from None
         context.charge(tokens)
-        headers = response_headers(engine, prompt, decoded)
-    return Response(encoded, headers=headers, media_type="application/json")
+        response = Response(encoded, media_type="application/json")
+        add_headers(response, engine, prompt, decoded)
+    return response
 
 
 def encode_tokens(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
