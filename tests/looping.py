@@ -1,4 +1,4 @@
-"""What the tests of the loop share: a stand-in for the executor, and requests whose answers tell whose they are."""
+"""Helpers of the loop tests: a fake executor whose vectors identify their rows, and requests for it."""
 
 import threading
 
@@ -16,7 +16,7 @@ def cut(vectors, dimensions):
 
 
 class Compute:
-    """Each vector is its row's length. A lane holds while its gate is shut."""
+    """A fake executor: each vector is the length of its row. A lane blocks while its gate is closed."""
 
     def __init__(self):
         self.gates = {lane: threading.Event() for lane in ("interactive", "bulk")}
@@ -48,7 +48,7 @@ def answer(future, timeout=None):
 
 
 def hold(compute, loop, lane="interactive", *lengths):
-    """Have a batch in work that does not end before its gate is opened."""
+    """Submit a request and return when its batch is running; the batch ends when its gate is opened."""
     compute.gates[lane].clear()
     compute.started[lane].clear()
     future = submit(loop, *(lengths or (10,)), lane=lane)

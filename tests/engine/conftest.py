@@ -1,4 +1,4 @@
-"""Loops over a stand-in for the executor."""
+"""Fixtures: loops that run a fake of the native executor."""
 
 import pytest
 from looping import Compute, cut

@@ -1,4 +1,4 @@
-"""The cache alone: bounds, order of leaving, names, and the file that outlives the process."""
+"""Tests of the vector cache: limits, eviction, keys, and the file."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ def vector(value):
     return np.full(4, value, dtype=np.float32)
 
 
-def test_the_least_recently_used_make_room():
+def test_the_least_recently_used_entry_is_evicted():
     cache = VectorCache(3 * (16 + ENTRY_OVERHEAD))
     cache.put((name, vector(number)) for number, name in enumerate([b"a", b"b", b"c"]))
     assert cache.get([b"a"])[b"a"][0] == 0
@@ -28,13 +28,13 @@ def test_the_least_recently_used_make_room():
     assert cache.used == cache.max_bytes
 
 
-def test_nothing_is_kept_that_is_larger_than_the_cache():
+def test_a_vector_larger_than_the_cache_is_not_kept():
     cache = VectorCache(100)
     cache.put([(b"a", vector(1))])
     assert (len(cache), cache.used) == (0, 0)
 
 
-def test_what_is_kept_is_a_copy():
+def test_the_cache_keeps_copies():
     cache, batch = VectorCache(2**16), np.ones((2, 4), dtype=np.float32)
     cache.put([(b"a", batch[0])])
     batch[:] = 7
@@ -49,11 +49,11 @@ def test_keys_depend_on_space_and_ids():
     assert row_keys(b"s", [Row(ids.copy(), 9)])[0] in keys
 
 
-def test_rows_on_disk_outlive_the_process(tmp_path):
+def test_vectors_on_disk_survive_a_restart(tmp_path):
     path = tmp_path / "sub" / "vectors.db"
     first = VectorCache(2**16, path)
     first.save([(b"a", vector(1)), (b"b", vector(2))])
-    assert first.get([b"a"]) == {}  # saving is one thing, keeping in memory another
+    assert first.get([b"a"]) == {}  # `save` writes the file only
     first.close()
     second = VectorCache(2**16, path)
     assert {name: row.tolist() for name, row in second.load([b"a", b"b", b"c"]).items()} == {
@@ -64,7 +64,7 @@ def test_rows_on_disk_outlive_the_process(tmp_path):
     second.close()
 
 
-def test_a_killed_process_leaves_whole_rows(tmp_path):
+def test_a_killed_process_leaves_complete_entries(tmp_path):
     path = tmp_path / "vectors.db"
     code = (
         "import os, signal, sys, pathlib, numpy as np\n"
@@ -84,7 +84,7 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
     cache.close()
 
 
-def test_the_oldest_rows_leave_a_full_disk(tmp_path):
+def test_a_full_disk_cache_evicts_the_oldest_entries(tmp_path):
     disk = DiskCache(tmp_path / "vectors.db", 100 * 16)
     for number in range(300):
         disk.put([(b"%d" % number, vector(number))])
@@ -94,7 +94,7 @@ def test_the_oldest_rows_leave_a_full_disk(tmp_path):
     disk.close()
 
 
-def test_a_row_is_read_while_others_are_written(tmp_path):
+def test_reading_does_not_wait_for_writing(tmp_path):
     disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.put([(b"a", vector(1))])
     with disk._write_lock:  # as through the whole of `put`
@@ -105,7 +105,7 @@ def test_a_row_is_read_while_others_are_written(tmp_path):
     disk.close()
 
 
-def test_a_write_deletes_few_rows_and_later_ones_the_rest(tmp_path):
+def test_a_write_evicts_few_entries_and_later_writes_the_others(tmp_path):
     path, many = tmp_path / "vectors.db", 5 * QUERY_KEYS
     names = [b"%d" % number for number in range(many)]
     with closing(DiskCache(path, 2**20)) as large:
@@ -120,7 +120,7 @@ def test_a_write_deletes_few_rows_and_later_ones_the_rest(tmp_path):
         assert small.get([b"new"])[b"new"].tolist() == [2] * 4
 
 
-def test_the_size_is_that_of_all_processes_and_of_files_that_did_not_note_it(tmp_path):
+def test_the_size_includes_other_processes_and_files_without_a_size_table(tmp_path):
     path = tmp_path / "vectors.db"
     with closing(DiskCache(path, 2**20)) as first, closing(DiskCache(path, 10 * 16)) as second:
         first.put((b"%d" % number, vector(number)) for number in range(8))
@@ -132,7 +132,7 @@ def test_the_size_is_that_of_all_processes_and_of_files_that_did_not_note_it(tmp
         assert list(old._connection.execute("SELECT bytes FROM size")) == [(160,)]
 
 
-def test_a_damaged_row_is_not_answered(tmp_path, caplog):
+def test_a_damaged_entry_is_not_returned(tmp_path, caplog):
     disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.put([(b"a", vector(1)), (b"b", vector(2))])
     disk._connection.execute("UPDATE vectors SET vector = zeroblob(16) WHERE key = ?", (b"a",))
@@ -150,7 +150,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
         VectorCache(2**16, path)
 
 
-def test_a_disk_that_fails_later_costs_only_time(tmp_path, caplog):
+def test_a_disk_cache_that_fails_later_is_only_logged(tmp_path, caplog):
     disk = DiskCache(tmp_path / "vectors.db", 2**20)
     disk.close()
     disk.put([(b"a", vector(1))])

@@ -1,4 +1,4 @@
-"""Callers that compute a few rows on their own threads, which Ctrl-C may interrupt anywhere."""
+"""Tests of batches on submitting threads, which Ctrl-C may interrupt at any line."""
 
 import contextlib
 import linecache
@@ -16,7 +16,7 @@ from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled
 
 
-def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
+def test_a_small_blocking_request_is_computed_on_the_submitting_thread(compute):
     threads = []
 
     def spied(*arguments):
@@ -32,7 +32,7 @@ def test_a_caller_that_waits_computes_a_few_rows_itself(compute):
         assert [thread is threading.current_thread() for thread in threads] == [True, False, False, False]
 
 
-def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
+def test_rows_queued_while_a_caller_computes_are_computed_by_the_lane(make, compute):
     loop = make()
     compute.gates["interactive"].clear()
     answers = []
@@ -49,7 +49,7 @@ def test_what_comes_while_a_caller_computes_is_done_by_the_loop(make, compute):
     assert compute.batches == [[3], [2]]
 
 
-def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
+def test_an_interrupted_caller_fails_the_requests_that_share_its_rows(make, compute):
     loop = make(cache=VectorCache(10**6))
     compute.fail = KeyboardInterrupt()
     compute.gates["interactive"].clear()
@@ -74,8 +74,8 @@ def test_an_interrupted_caller_leaves_nobody_waiting(make, compute):
     assert answer(submit(loop, 3, blocking=True)) == ([3], [])
 
 
-def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, compute):
-    """Ctrl-C reaches the caller's thread when the rows are settled, and the first of three requests is answered."""
+def test_an_interrupt_while_resolving_leaves_no_request_pending(make, compute):
+    """Ctrl-C interrupts the submitting thread after the batch, while it resolves the first of three requests."""
 
     def interrupted(vectors, dimensions):
         if threading.current_thread() is caller:
@@ -103,7 +103,7 @@ def test_an_interrupt_before_all_are_answered_leaves_nobody_waiting(make, comput
 
 
 class Interrupting:
-    """Raises KeyboardInterrupt on this thread before the `number`th line of these modules, as Ctrl-C may."""
+    """Raises KeyboardInterrupt on this thread before the `number`th executed line of these modules."""
 
     def __init__(self, number):
         self.left = number
@@ -119,7 +119,7 @@ class Interrupting:
         if frame.f_code.co_filename not in self.files:
             return None
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        # Leaving a `with` is a step of it, which Python does not interrupt before the lock is free, as tracing would.
+        # Python handles no signal between leaving a `with` block and releasing its lock; tracing would interrupt there.
         if event == "line" and not line.startswith("with "):
             self.left -= 1
             if not self.left:
@@ -128,7 +128,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_on(shared):
+def test_an_interrupt_at_any_line_leaves_no_request_pending(shared):
     joined = []
 
     def computed(ids, cu_seqlens, cancel, lane):
@@ -160,14 +160,14 @@ def test_wherever_an_interrupt_comes_the_others_are_answered_and_the_loop_goes_o
     assert number > 50
 
 
-def test_an_interrupt_after_the_batch_leaves_the_next_one_alone(make, compute):
+def test_an_interrupt_after_a_batch_does_not_affect_the_next_one(make, compute):
     later = []
 
     def interrupted(vectors, dimensions):
         compute.gates["interactive"].clear()
         compute.started["interactive"].clear()
         later.append(submit(loop, 4))
-        compute.started["interactive"].wait()  # the lane's thread has it in work
+        compute.started["interactive"].wait()  # the lane's thread is computing it
         raise KeyboardInterrupt
 
     loop = make(cut=interrupted)

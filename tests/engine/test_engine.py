@@ -1,4 +1,4 @@
-"""The engine around its model: cancelling, Matryoshka, limits, the cache."""
+"""Tests of `Engine` with tiny models: cancelling, Matryoshka, limits, the cache."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from embergem.loader import load
 from embergem.options import LoadOptions
 
 
-def test_a_run_is_stopped_at_a_step(tiny):
+def test_cancelling_stops_a_run_at_a_step(tiny):
     with load(LoadOptions(model=tiny)) as engine:
         future = engine.submit(Request(ids=[[5] * 128] * 2000))
         assert future.cancel()
         assert engine.embed(Request(texts=["a"])).vectors.shape == (1, 96)
 
 
-def test_the_cut_is_the_start_scaled_to_length_one():
+def test_cut_keeps_the_first_numbers_and_normalises():
     vectors = np.array([[3, 4, 12], [0, 0, 5]], dtype=np.float32)
     assert np.allclose(cut(vectors, 2, False), [[0.6, 0.8], [0, 0]])
     assert cut(vectors, 3, False) is vectors
@@ -28,7 +28,7 @@ def test_the_cut_is_the_start_scaled_to_length_one():
     assert np.allclose(cut(vectors, 2, True), expected)
 
 
-def test_sizes_of_a_model_that_takes_any(tiny):
+def test_dimensions_of_a_model_that_allows_a_range(tiny):
     with load(LoadOptions(model=tiny.parent / "qwen3")) as engine:
         assert list(engine.allowed_dimensions) == list(range(64, 31, -1))
         assert engine.embed(Request(texts=["a"], dimensions=37)).vectors.shape == (1, 37)
@@ -37,12 +37,12 @@ def test_sizes_of_a_model_that_takes_any(tiny):
     assert describe_sizes((768, 512, 256, 128)) == "768, 512, 256, 128"
 
 
-def test_positions_end_where_their_table_does(tiny):
+def test_the_limit_is_the_size_of_the_position_table(tiny):
     with load(LoadOptions(model=tiny.parent / "mpnet")) as engine:
         assert engine.limit == 128
 
 
-def test_a_cached_answer_is_there_at_once_and_has_the_same_bits(tiny):
+def test_a_cached_result_is_done_at_once_and_has_the_same_bits(tiny):
     cache = VectorCache(2**20)
     with load(LoadOptions(model=tiny), cache=cache) as engine:
         first = engine.embed(Request(texts=["a", "b", "a"]))
@@ -59,7 +59,7 @@ def test_a_cached_answer_is_there_at_once_and_has_the_same_bits(tiny):
         assert other.embed(Request(texts=["a"])).cached == []  # another space
 
 
-def test_what_is_refused_is_counted_by_code(tiny):
+def test_refused_requests_are_counted_by_error_code(tiny):
     with load(LoadOptions(model=tiny)) as engine:
         with pytest.raises(InvalidDimensions):
             engine.submit(Request(texts=["a"], dimensions=7))
@@ -70,15 +70,15 @@ def test_what_is_refused_is_counted_by_code(tiny):
         assert engine.stats().errors == {"invalid_dimensions": 1, "invalid_request": 1, "deadline_exceeded": 1}
 
 
-def test_bounds_are_at_least_one(tiny):
+def test_limits_below_one_are_refused(tiny):
     for bound in ("max_batch_tokens", "max_queue_tokens"):
         with pytest.raises(UnsupportedOption, match=f"{bound}=0"):
             load(LoadOptions(model=tiny, **{bound: 0}))
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
+def test_a_full_queue_refuses_with_retry_after(tiny):
     with load(LoadOptions(model=tiny, max_batch_tokens=64, max_queue_tokens=100)) as engine:
-        large = engine.submit(Request(ids=[[5] * 128] * 2000))  # larger than the bound, and nothing waits
+        large = engine.submit(Request(ids=[[5] * 128] * 2000))  # larger than the limit, but the queue is empty
         with pytest.raises(Overloaded, match="bulk lane") as refused:
             engine.submit(Request(ids=[[5] * 100], lane="bulk"))
         assert refused.value.retry_after >= 1
@@ -86,8 +86,8 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tiny):
         assert large.cancel()
 
 
-def test_a_bulk_batch_that_gives_way_has_the_same_bits(tiny):
-    """Queries of two models go first between the steps of a bulk request, which then goes on where it was."""
+def test_a_paused_bulk_batch_has_the_same_bits(tiny):
+    """Queries of two models pause a bulk request between its steps."""
     random = np.random.default_rng(3)
     rows = [random.integers(5, 500, length).tolist() for length in random.integers(1, 128, 150)]
     query = Request(ids=[[7, 8, 9]])

@@ -1,4 +1,4 @@
-"""The space fingerprint: what must not change it, and what must."""
+"""Tests of the space fingerprint: changes that must not change it, and changes that must."""
 
 import json
 import os
@@ -23,7 +23,7 @@ PINNED = {
     "gemma3_text": "87d1428dc8bdf577ca237d3d3b493d6eca8f4dc5b23c522974ec51c437187427",
     "bert_mean": "43aef0191f77f6c452ed4a54b052d0e41553a84d131d27c640060d86e7a87aea",
 }
-"""Fingerprints stand in people's indexes: if one of these changes, every index has to be made anew."""
+"""Users store fingerprints beside their indexes: if one of these changes, every index has to be rebuilt."""
 
 
 def of(directory):
@@ -31,14 +31,14 @@ def of(directory):
 
 
 def edit(file, change):
-    """Let `change` work on a JSON file."""
+    """Apply `change` to the content of a JSON file."""
     document = json.loads(file.read_text())
     change(document)
     file.write_text(json.dumps(document, indent=3, ensure_ascii=True))
 
 
 def edit_weights(file, change):
-    """Let `change` work on the tensors of a safetensors file."""
+    """Apply `change` to the tensors of a safetensors file."""
     tensors = {name: np.array(value) for name, value in load_file(file).items()}
     change(tensors)
     save_file(tensors, file)
@@ -52,7 +52,7 @@ def model(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_stays_what_it_was(name, model):
+def test_the_fingerprint_is_stable(name, model):
     assert of(DATA / name) == PINNED[name]
 
 
@@ -71,7 +71,7 @@ def test_the_layout_of_the_weights_does_not_matter(model):
     assert of(model) == PINNED["gemma3_text"]
 
 
-def test_what_has_no_part_in_a_vector_does_not_matter(model):
+def test_files_without_influence_on_vectors_do_not_matter(model):
     edit(model / "config.json", lambda config: config.update(transformers_version="99", torch_dtype="bfloat16"))
     edit(model / "tokenizer.json", lambda tokenizer: tokenizer.update(padding=None, version="2.0"))
     edit(model / "sentence_bert_config.json", lambda settings: settings.update(max_seq_length=64))
@@ -116,7 +116,7 @@ def test_tokenizer_head_and_config_matter(model, file, change):
     assert of(model) != PINNED["gemma3_text"]
 
 
-def test_is_remembered_for_one_state_of_the_files(model):
+def test_the_fingerprint_is_remembered_by_the_state_of_the_files(model):
     weights = model / "model.safetensors"
     edit_weights(weights, lambda tensors: None)  # as this library lays it out; from here on the size stays
     first, before = of(model), weights.stat()
@@ -130,7 +130,7 @@ def test_is_remembered_for_one_state_of_the_files(model):
     assert of(model) not in (first, "not a hash")
 
 
-def test_embedder_and_command_say_the_same(model):
+def test_embedder_and_command_agree(model):
     with Embedder(model) as embedder:
         assert embedder.fingerprint == PINNED["gemma3_text"]
     run = CliRunner().invoke
@@ -147,7 +147,7 @@ def test_damaged_files_are_refused_by_name(model):
         of(model)
 
 
-def test_a_tokenizer_of_ones_own_makes_a_space_of_its_own(model, tmp_path):
+def test_another_tokenizer_changes_the_space(model, tmp_path):
     own = Path(shutil.copy(model / "tokenizer.json", tmp_path / "tokenizer.json"))
     with load(LoadOptions(model=model, tokenizer=own)) as engine:
         assert engine.fingerprint == PINNED["gemma3_text"]

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged or made to harm: one clear error, nothing half-done, and the process goes on."""
+"""Tests of damaged and malicious checkpoints: one clear error, and the process continues."""
 
 import json
 import shutil
@@ -25,14 +25,14 @@ from embergem.options import LoadOptions
 
 @pytest.fixture
 def model(tmp_path, tiny, monkeypatch):
-    """A copy of the tiny model to damage, and a cache that remembers nothing."""
+    """A copy of the tiny model to damage, with an empty cache directory."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
     shutil.copytree(tiny, tmp_path / "model")
     return tmp_path / "model"
 
 
 def change(path, edit):
-    """Rewrite a safetensors file with its tensors edited in place."""
+    """Edit the tensors of a safetensors file."""
     tensors = dict(load_file(path))
     edit(tensors)
     save_file(tensors, path)
@@ -48,9 +48,9 @@ def poison(name, value=np.nan):
 
 @pytest.mark.parametrize("name", ["embed_tokens.weight", "layers.0.mlp.down_proj.weight", "norm.weight"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(model, name, value):
+def test_weights_that_are_not_finite_are_refused(model, name, value):
     change(model / "model.safetensors", poison(name, value))
-    for _ in range(2):  # a scan that failed is not remembered
+    for _ in range(2):  # a failed scan is not remembered
         with pytest.raises(MissingTensor, match=f"(?i){name}.*{value}"):
             Embedder(model)
 
@@ -65,7 +65,7 @@ def test_a_scan_is_remembered_until_the_file_changes(model):
         Embedder(model)
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(model, monkeypatch):
+def test_loading_works_without_a_writable_cache(model, monkeypatch):
     (model.parent / "file").write_text("")
     monkeypatch.setenv("EMBERGEM_CACHE", str(model.parent / "file"))
     assert Embedder(model).embed("a").shape == (1, 96)
@@ -84,7 +84,7 @@ def retype(tensors):
 
 
 @pytest.mark.parametrize(("edit", "words"), [(drop, "does not have it"), (reshape, r"\[3\]"), (retype, "I32")])
-def test_a_tensor_that_is_missing_or_wrong_is_named(model, edit, words):
+def test_the_error_names_a_missing_or_wrong_tensor(model, edit, words):
     change(model / "model.safetensors", edit)
     with pytest.raises(MissingTensor, match=rf"layers\.1\.self_attn\.q_norm\.weight.*{words}"):
         Embedder(model)
@@ -129,7 +129,7 @@ def huge_shape(data):
     ],
     ids=["empty", "7 bytes", "half", "cut", "longer", "huge header", "no json", "zip", "offsets", "shape"],
 )
-def test_a_corrupt_safetensors_file_is_named(model, damage):
+def test_the_error_names_a_corrupt_safetensors_file(model, damage):
     path = model / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors"):
@@ -169,14 +169,14 @@ def test_random_damage_never_ends_the_process(model):
         ("attn_logit_softcapping", 50.0, UnsupportedModel),
     ],
 )
-def test_a_config_that_does_not_fit(model, field, value, error):
+def test_a_config_that_contradicts_the_weights_is_refused(model, field, value, error):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {field: value}))
     with pytest.raises(error):
         Embedder(model)
 
 
-def test_too_little_memory_is_said_before_anything_is_done():
+def test_insufficient_memory_is_reported_before_loading():
     with pytest.raises(InsufficientMemory, match="MB"):
         golden("gemma3_text").native(memory_limit=1000)
 
@@ -189,8 +189,8 @@ def test_modules_json_that_points_outside(model):
         Embedder(model)
 
 
-def test_a_vector_that_is_not_finite_names_the_input_of_its_caller(tmp_path, monkeypatch):
-    """Numbers that are finite, and whose norm is not, in the row of one token; more inputs than a batch takes."""
+def test_a_vector_that_is_not_finite_names_the_input_of_the_request(tmp_path, monkeypatch):
+    """The embedding of one token has finite numbers with an infinite norm; there are more inputs than fit a batch."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
     directory = shutil.copytree(DATA / "bert_mean", tmp_path / "bert_mean")
     bad = 50

@@ -1,4 +1,4 @@
-"""The loop with a stand-in for the executor: who gets what, cancelling, failing, closing, sharing, deadlines."""
+"""Tests of the loop with a fake executor: results, cancelling, errors, closing, shared rows, deadlines."""
 
 import contextlib
 import gc
@@ -19,13 +19,13 @@ from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineCl
 from embergem.types import Request
 
 
-def test_each_request_gets_its_own(loop):
+def test_each_request_gets_its_own_vectors(loop):
     futures = [submit(loop, *range(1, n)) for n in range(2, 9)]
     for n, future in zip(range(2, 9), futures, strict=True):
         assert answer(future) == (list(range(1, n)), [])
 
 
-def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
+def test_an_error_fails_only_its_batch(loop, compute):
     compute.fail = NonFiniteOutput("bad")
     with pytest.raises(NonFiniteOutput):
         submit(loop, 3, 9, 9).result()
@@ -35,7 +35,7 @@ def test_a_failure_belongs_to_its_batch_and_the_loop_goes_on(loop, compute):
 
 
 class Spoiling(Compute):
-    """A batch with a row of 7 tokens is not finite."""
+    """Raises `NonFiniteOutput` for a batch that has a row of 7 tokens."""
 
     def __call__(self, ids, cu_seqlens, cancel, lane):
         vectors = super().__call__(ids, cu_seqlens, cancel, lane)
@@ -47,7 +47,7 @@ class Spoiling(Compute):
 
 
 @pytest.mark.parametrize("cache", [None, 2**16])
-def test_a_row_that_is_not_finite_fails_the_requests_it_belongs_to_and_no_other(cache):
+def test_a_row_that_is_not_finite_fails_only_its_requests(cache):
     compute = Spoiling()
     loop = Loop(compute, cut, 100, "test", cache=None if cache is None else VectorCache(cache))
     with contextlib.closing(loop):
@@ -73,7 +73,7 @@ def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
         assert compute.batches == [[1, 7, 3]]
 
 
-def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_was_in():
+def test_the_error_of_a_row_that_is_not_finite_has_the_input_index_of_the_request():
     compute = Spoiling()
     with contextlib.closing(Loop(compute, cut, 10, "test", cache=VectorCache(2**16))) as loop:
         with pytest.raises(NonFiniteOutput, match="Input 2 "):
@@ -87,7 +87,7 @@ def test_what_is_not_finite_is_counted_as_the_caller_counts_whatever_batch_it_wa
                 future.result()
 
 
-def test_a_row_that_nobody_waits_for_any_more_fails_nobody():
+def test_a_row_that_is_not_finite_and_has_no_request_fails_no_request():
     class Leaving(Spoiling):
         left = None
 
@@ -104,7 +104,7 @@ def test_a_row_that_nobody_waits_for_any_more_fails_nobody():
         assert answer(stays) == ([3, 4], [])
 
 
-def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
+def test_a_cancelled_request_is_not_computed(loop, compute):
     first = hold(compute, loop)
     second, third = submit(loop, 10), submit(loop, 4)
     assert second.cancel()
@@ -116,7 +116,7 @@ def test_a_cancelled_request_neither_runs_nor_holds_up_others(loop, compute):
         second.result()
 
 
-def test_a_large_request_is_bulk_and_a_small_one_does_not_wait_for_it(loop, compute):
+def test_a_large_request_is_bulk_and_does_not_delay_a_small_one(loop, compute):
     large = hold(compute, loop, "bulk", 10, 9, 8)
     assert answer(submit(loop, 3)) == ([3], [])
     assert not large.done()
@@ -124,7 +124,7 @@ def test_a_large_request_is_bulk_and_a_small_one_does_not_wait_for_it(loop, comp
     assert answer(large) == ([10, 9, 8], [])
 
 
-def test_closing_fails_what_waits(make, compute):
+def test_closing_fails_pending_requests(make, compute):
     loop = make()
     running, waiting = hold(compute, loop), submit(loop, 10)
     closer = threading.Thread(target=loop.close)
@@ -139,7 +139,7 @@ def test_closing_fails_what_waits(make, compute):
         submit(loop, 1)
 
 
-def test_draining_finishes_what_was_taken_and_takes_nothing_new(make, compute):
+def test_draining_completes_pending_requests_and_refuses_new_ones(make, compute):
     loop = make()
     taken = [hold(compute, loop), submit(loop, 10), submit(loop, 5, 6, 7)]
     closer = threading.Thread(target=loop.close, kwargs={"drain": True})
@@ -153,7 +153,7 @@ def test_draining_finishes_what_was_taken_and_takes_nothing_new(make, compute):
     assert [answer(future)[0] for future in taken] == [[10], [10], [5, 6, 7]]
 
 
-def test_a_passed_deadline_is_not_computed(make, compute):
+def test_a_request_past_its_deadline_is_not_computed(make, compute):
     now = [0.0]
     loop = make(clock=lambda: now[0])
     first = hold(compute, loop)
@@ -169,7 +169,7 @@ def test_a_passed_deadline_is_not_computed(make, compute):
         submit(loop, 1, deadline=6.0)
 
 
-def test_the_queue_is_bounded_by_tokens_lane_by_lane(make, compute):
+def test_each_lane_has_a_queue_limit_in_tokens(make, compute):
     loop = make(max_queue_tokens=20)
     hold(compute, loop)
     submit(loop, 10), submit(loop, 9)
@@ -181,7 +181,7 @@ def test_the_queue_is_bounded_by_tokens_lane_by_lane(make, compute):
     assert loop.stats().queue_tokens == {"interactive": 19, "bulk": 0}
 
 
-def test_one_tenant_does_not_lock_a_lane_for_the_others(make, compute):
+def test_a_tenant_that_fills_a_lane_does_not_lock_out_another(make, compute):
     loop = make(max_queue_tokens=20)
     hold(compute, loop, "bulk")
     greedy = submit(loop, *[10] * 20, tenant="greedy")
@@ -193,7 +193,7 @@ def test_one_tenant_does_not_lock_a_lane_for_the_others(make, compute):
     assert answer(greedy) == ([10] * 20, [])
 
 
-def test_who_admits_is_told_the_tokens_of_what_is_queued_and_of_nothing_else(make, compute):
+def test_admit_is_called_with_the_tokens_of_accepted_requests_only(make, compute):
     loop = make(max_queue_tokens=10)
     told = []
     hold(compute, loop)
@@ -211,7 +211,7 @@ def test_who_admits_is_told_the_tokens_of_what_is_queued_and_of_nothing_else(mak
     assert told == [9]
 
 
-def test_rows_that_are_known_are_answered_at_once(caching, compute):
+def test_cached_rows_are_resolved_at_once(caching, compute):
     assert answer(submit(caching, 3, 4, 3)) == ([3, 4, 3], [])
     assert compute.batches == [[3, 4]]
     known = submit(caching, 4, 3)
@@ -222,7 +222,7 @@ def test_rows_that_are_known_are_answered_at_once(caching, compute):
     assert (stats.cache_hits, stats.cache_misses, stats.computed_tokens) == (3, 4, 12)
 
 
-def test_rows_in_work_are_shared_and_one_cancel_does_not_cancel_the_other(caching, compute):
+def test_cancelling_a_request_does_not_cancel_shared_rows(caching, compute):
     first = hold(compute, caching, "interactive", 5)
     queued = submit(caching, 4, 3)
     second, third = submit(caching, 5, 4), submit(caching, 3)
@@ -234,14 +234,14 @@ def test_rows_in_work_are_shared_and_one_cancel_does_not_cancel_the_other(cachin
     assert sorted(row for batch in compute.batches for row in batch) == [3, 4, 5]
 
 
-def test_compute_that_nobody_waits_for_is_stopped(caching, compute):
+def test_a_batch_without_requests_is_stopped(caching, compute):
     first, second = hold(compute, caching, "interactive", 5), submit(caching, 5)
     assert first.cancel()
     [token] = compute.tokens
     assert not token.cancelled
     assert second.cancel()
     assert token.cancelled
-    third = submit(caching, 5)  # comes while the stopped batch is still on its way out
+    third = submit(caching, 5)  # submitted before the stopped batch has ended
     compute.fail = None
     compute.gates["interactive"].set()
     assert answer(third) == ([5], [])
@@ -257,7 +257,7 @@ def test_an_interactive_request_does_not_wait_for_the_same_row_in_bulk(caching, 
     assert compute.batches == [[5], [5, 4]]
 
 
-def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, compute):
+def test_a_shared_row_is_queued_again_when_its_first_request_expires(make, compute):
     now = [0.0]
     loop = make(cache=VectorCache(2**16), clock=lambda: now[0])
     hold(compute, loop)
@@ -269,8 +269,8 @@ def test_who_waits_for_a_shared_row_keeps_it_when_the_first_is_late(make, comput
     assert answer(patient) == ([7], [])
 
 
-def test_nothing_is_left_of_a_request_that_is_done(make):
-    """No cycle holds its vectors until the collector comes round."""
+def test_a_resolved_request_is_freed_without_the_garbage_collector(make):
+    """No reference cycle keeps its vectors in memory."""
     loop = make(cache=VectorCache(2**16))
     futures = [submit(loop, 3), submit(loop, 4), submit(loop, 3)]
     assert [answer(future)[0] for future in futures] == [[3], [4], [3]]
@@ -284,7 +284,7 @@ def test_nothing_is_left_of_a_request_that_is_done(make):
         gc.enable()
 
 
-def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
+def test_the_loop_keeps_nothing_of_a_resolved_request_with_a_far_deadline(make):
     loop = make(cache=VectorCache(2**16), clock=lambda: 0.0)
     left = []
     for length in range(1, 30):
@@ -298,7 +298,7 @@ def test_nothing_is_left_in_the_loop_of_a_request_whose_deadline_is_far(make):
 
 
 class Careless:
-    """Computes at once, yields in between, and fails or stops now and then, by a seed of its own."""
+    """Computes with random thread switches, errors and cancellations, from a fixed seed."""
 
     def __init__(self):
         self.random = random.Random(1)
@@ -314,8 +314,8 @@ class Careless:
 
 
 @pytest.mark.parametrize("cache", [None, 2**12])
-def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
-    """Four threads ask for the same few rows in both lanes, cancel some, and let some be late."""
+def test_random_use_resolves_each_request_once_with_its_own_vectors(cache):
+    """Four threads submit the same few rows in both lanes, cancel some requests, and give some a short deadline."""
     loop = Loop(Careless(), cut, 20, "test", large_tokens=30, cache=None if cache is None else VectorCache(cache))
     ended, errors = [], []
     threading.excepthook, before = lambda failure: errors.append(failure.exc_value), threading.excepthook
@@ -328,7 +328,7 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
             answered = []
             try:
                 future = submit(loop, *lengths, lane=lane, tenant=own.choice("ab"), deadline=deadline)
-            except DeadlineExceeded:  # a slow machine was late before it asked
+            except DeadlineExceeded:  # a slow machine passed the deadline before `submit`
                 continue
             future.add_done_callback(answered.append)
             if own.random() < 0.2:
@@ -347,7 +347,7 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
                 assert answer(future, timeout=60)[0] == lengths
                 right += 1
         assert right > len(ended) / 4
-        for lane in ("interactive", "bulk"):  # both threads live
+        for lane in ("interactive", "bulk"):  # both threads still run
             assert any(submit(loop, 1, lane=lane).exception(timeout=60) is None for _ in range(20))
         assert loop.stats().queue_tokens == {"interactive": 0, "bulk": 0}
     finally:
@@ -357,7 +357,7 @@ def test_whatever_happens_each_request_is_answered_once_and_with_its_own(cache):
     assert errors == []
 
 
-def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute):
+def test_a_row_dropped_at_its_deadline_is_computed_for_the_next_request(make, compute):
     now = [0.0]
     loop = make(cache=VectorCache(2**16), clock=lambda: now[0])
     compute.gates["interactive"].clear()
@@ -365,7 +365,7 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     compute.started["interactive"].wait()
     late = submit(loop, 3, deadline=1.0)
     now[0] = 2.0
-    submit(loop, 2, lane="bulk").result()  # its thread sees that the deadline has passed
+    submit(loop, 2, lane="bulk").result()  # the thread of this lane finds the expired row
     assert isinstance(late.exception(timeout=60), DeadlineExceeded)
     again = submit(loop, 3)
     compute.gates["interactive"].set()
@@ -373,7 +373,7 @@ def test_nobody_waits_for_a_row_that_was_dropped_with_its_deadline(make, compute
     assert answer(again, timeout=60)[0] == [3]
 
 
-def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(make, compute):
+def test_a_panic_of_native_code_fails_only_its_requests(make, compute):
     class PanicException(BaseException):
         __module__ = "pyo3_runtime"
 
@@ -387,8 +387,8 @@ def test_a_panic_of_native_code_is_an_error_of_its_callers_and_the_loop_goes_on(
         assert answer(submit(loop, 3, **options), timeout=30) == ([3], [])
 
 
-def test_a_row_without_tokens_that_comes_while_a_caller_computes_is_computed(make, compute):
-    """A static model reads an empty text as no tokens at all."""
+def test_a_row_without_tokens_queued_while_a_caller_computes_is_computed(make, compute):
+    """A static model makes no tokens of an empty text."""
     loop = make()
     compute.gates["interactive"].clear()
     caller = threading.Thread(target=lambda: submit(loop, 3, blocking=True))
@@ -400,7 +400,7 @@ def test_a_row_without_tokens_that_comes_while_a_caller_computes_is_computed(mak
     assert answer(empty, timeout=60) == ([0], [])
 
 
-def test_a_full_lane_refuses_no_request_whose_vectors_are_cached(make, compute):
+def test_a_full_lane_accepts_a_request_whose_vectors_are_cached(make, compute):
     loop = make(cache=VectorCache(2**16), max_queue_tokens=10)
     assert answer(submit(loop, 3)) == ([3], [])
     hold(compute, loop)
@@ -414,7 +414,7 @@ def test_a_full_lane_refuses_no_request_whose_vectors_are_cached(make, compute):
 
 def test_a_caller_that_writes_to_its_vectors_does_not_change_the_cache_file(make, tmp_path):
     def write(vectors, dimensions):
-        vectors[:] = 7  # as a caller may as soon as it has the result
+        vectors[:] = 7  # as the caller may do once it has the result
         return vectors
 
     with contextlib.closing(VectorCache(2**16, tmp_path / "vectors.db")) as cache:

@@ -1,4 +1,4 @@
-"""Packed weights on disk: mapped by a later start, made anew when damaged or outdated, bounded in size."""
+"""Tests of packed weights on disk: mapped by a later start, replaced when damaged or outdated, limited in size."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def vectors(directory, dtype="float32"):
 
 
 def only():
-    """The one file there is."""
+    """Return the only packed file."""
     (file,) = packed.list_files()
     return file
 
@@ -53,7 +53,7 @@ def test_a_later_start_has_the_same_bits(model, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["first byte", "last part", "contents", "tail", "cut", "empty"])
-def test_a_damaged_file_is_made_anew(model, place):
+def test_a_damaged_file_is_replaced(model, place):
     first = vectors(model)
     path = only().path
     sound = path.read_bytes()
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_made_anew(model, place):
     assert path.read_bytes() == sound
 
 
-def test_a_lying_list_of_parts_is_no_way_out_of_the_file(model):
+def test_a_forged_list_of_parts_cannot_read_outside_the_file(model):
     import zlib
 
     first = vectors(model)
@@ -85,7 +85,7 @@ def test_a_lying_list_of_parts_is_no_way_out_of_the_file(model):
         np.testing.assert_array_equal(vectors(model), first)
 
 
-def test_other_weights_are_packed_anew_and_the_old_ones_dropped(model):
+def test_changed_weights_replace_the_packed_file(model):
     vectors(model)
     before = only().path
     os.utime(model / "model.safetensors")
@@ -93,7 +93,7 @@ def test_other_weights_are_packed_anew_and_the_old_ones_dropped(model):
     assert only().path != before
 
 
-def test_each_arithmetic_and_instruction_set_has_its_own(tmp_path):
+def test_each_arithmetic_and_instruction_set_has_its_own_file(tmp_path):
     model = golden("gemma3_text")
     place = {"packed": str(tmp_path / "cache" / "packed"), "packed_limit": 10**9}
     for dtype in DTYPES:
@@ -104,7 +104,7 @@ def test_each_arithmetic_and_instruction_set_has_its_own(tmp_path):
     assert len(made_for) == len(packed.list_files())
 
 
-def test_the_longest_unused_goes_first(tmp_path, monkeypatch):
+def test_the_least_recently_used_file_is_deleted_first(tmp_path, monkeypatch):
     models = {}
     for name in "abc":
         models[name] = shutil.copytree(DATA / "bert_mean", tmp_path / name)
@@ -112,14 +112,14 @@ def test_the_longest_unused_goes_first(tmp_path, monkeypatch):
         size = only().size if name == "a" else size  # noqa: F821 - of the first round
     for age, file in enumerate(reversed(packed.list_files())):
         os.utime(file.path, (10**9 - age, 10**9 - age))
-    vectors(models["a"])  # which was the oldest, and is the newest now
+    vectors(models["a"])  # the oldest file becomes the most recently used
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", str(int(2.5 * size)))
     os.utime(models["c"] / "model.safetensors")
     vectors(models["c"])
     assert [file.weights[0].parent.name for file in packed.list_files()] == ["a", "c"]
 
 
-def test_nothing_is_kept_where_it_is_not_possible(model, monkeypatch):
+def test_loading_works_where_packed_files_cannot_be_kept(model, monkeypatch):
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "1KB")
     first = vectors(model)
     assert packed.list_files() == []
@@ -138,13 +138,13 @@ def test_the_limit_is_a_size(monkeypatch, text, size):
     assert packed.limit() == size
 
 
-def test_a_limit_that_is_no_size_is_refused(monkeypatch):
+def test_a_limit_that_is_not_a_size_is_refused(monkeypatch):
     monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "plenty")
     with pytest.raises(UnsupportedOption, match="'plenty' is not a size"):
         packed.limit()
 
 
-def test_the_command_lists_and_clears(model):
+def test_the_command_lists_and_clears_packed_files(model):
     run = CliRunner().invoke
     vectors(model)
     (row,) = json.loads(run(app, ["models", "packed", "--json"]).output)

@@ -1,4 +1,4 @@
-"""The scheduler alone, with a clock that stands still until it is told: order, budget, fair shares, deadlines."""
+"""Tests of the scheduler with a fake clock: order, token budget, fair shares, deadlines."""
 
 import weakref
 from collections import Counter
@@ -42,7 +42,7 @@ def drain(scheduler, lane):
 
 @given(requests, st.integers(1, 60))
 @seeded
-def test_every_row_once_in_the_order_of_its_tenant_and_within_the_budget(requests, budget):
+def test_each_row_is_batched_once_in_tenant_order_within_the_budget(requests, budget):
     scheduler = Scheduler(budget, clock=Clock())
     for name, (lane, tenant, sizes) in enumerate(requests):
         ask(scheduler, name, sizes, lane=lane, tenant=tenant)
@@ -62,8 +62,8 @@ def test_every_row_once_in_the_order_of_its_tenant_and_within_the_budget(request
 
 @given(st.lists(st.tuples(tenants, lengths), min_size=3, max_size=30), st.integers(1, 100))
 @seeded
-def test_tenants_that_wait_share_by_tokens(requests, budget):
-    """While two tenants both wait, neither is ahead of the other by more than its own last row."""
+def test_tenants_share_a_lane_by_tokens(requests, budget):
+    """While two tenants have queued rows, neither gets ahead of the other by more than one row."""
     scheduler = Scheduler(budget, clock=Clock())
     left, given = Counter(), Counter()
     for name, (tenant, sizes) in enumerate(requests):
@@ -79,7 +79,7 @@ def test_tenants_that_wait_share_by_tokens(requests, budget):
                     assert given[tenant] - given[other] <= 50
 
 
-def test_a_tenant_with_much_does_not_hold_up_one_with_little():
+def test_a_tenant_with_many_rows_does_not_delay_one_with_few():
     scheduler = Scheduler(100, clock=Clock())
     ask(scheduler, "much", [50] * 1000, tenant="a")
     scheduler.next_batch("interactive")
@@ -87,7 +87,7 @@ def test_a_tenant_with_much_does_not_hold_up_one_with_little():
     assert ("little", 0) in [item.owner for item in scheduler.next_batch("interactive")]
 
 
-def test_having_been_away_earns_nothing():
+def test_an_idle_tenant_gains_no_advantage():
     scheduler = Scheduler(10, clock=Clock())
     ask(scheduler, "a", [10] * 100, tenant="a")
     ask(scheduler, "b", [10], tenant="b")
@@ -98,12 +98,12 @@ def test_having_been_away_earns_nothing():
     assert served == {"a": 10, "b": 10}
 
 
-def test_nothing_is_kept_of_rows_that_were_taken_or_dropped_before_their_deadline():
-    """A server gives every request a deadline, minutes away: until then nothing of it may stay."""
+def test_rows_taken_or_removed_before_their_deadline_are_freed():
+    """A server gives every request a deadline minutes away; the request must be freed before that."""
     scheduler = Scheduler(10, clock=Clock())
     left = []
     for name in range(1000):
-        owner = set()  # what can be referred to weakly
+        owner = set()  # an object that allows weak references
         left.append(weakref.ref(owner))
         items = [NamedRow(tokens=5, owner=owner) for _ in range(2)]
         scheduler.add(items, Request(deadline=600.0 + name % 7))
@@ -113,13 +113,13 @@ def test_nothing_is_kept_of_rows_that_were_taken_or_dropped_before_their_deadlin
         else:
             scheduler.next_batch("interactive")
         del items
-        scheduler.next_batch("interactive")  # it meets what was dropped
+        scheduler.next_batch("interactive")  # skips the removed rows
     assert [reference for reference in left if reference() is not None] == []
     assert scheduler.next_deadline() is None
     assert len(scheduler._deadlines) == 0
 
 
-def test_a_deadline_far_away_does_not_keep_those_behind_it():
+def test_an_early_deadline_does_not_keep_entries_of_later_ones():
     scheduler = Scheduler(10, clock=Clock())
     ask(scheduler, "waits", [5], lane="bulk", deadline=1.0)
     for name in range(1000):
@@ -131,7 +131,7 @@ def test_a_deadline_far_away_does_not_keep_those_behind_it():
 
 @given(st.lists(st.tuples(tenants, lengths, st.booleans()), max_size=40), st.integers(20, 200))
 @seeded
-def test_only_who_has_a_share_of_a_full_lane_is_refused(requests, bound):
+def test_a_full_lane_refuses_only_tenants_above_their_share(requests, bound):
     scheduler = Scheduler(30, clock=Clock())
     waiting = Counter()
     for name, (tenant, sizes, then_take) in enumerate(requests):
@@ -150,7 +150,7 @@ def test_only_who_has_a_share_of_a_full_lane_is_refused(requests, bound):
         assert scheduler.queued_tokens("interactive") == waiting.total()
 
 
-def test_who_fills_a_lane_locks_out_only_itself():
+def test_a_tenant_that_fills_a_lane_locks_out_only_itself():
     scheduler = Scheduler(10, clock=Clock())
     ask(scheduler, "a", [100] * 50, tenant="a")
     assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="a")) > 0
@@ -174,7 +174,7 @@ actions = st.lists(
 
 @given(actions, st.integers(1, 80))
 @seeded
-def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, budget):
+def test_random_use_ends_each_row_once(actions, budget):
     clock = Clock()
     scheduler = Scheduler(budget, clock=clock)
     items, ended = [], Counter()
@@ -211,7 +211,7 @@ def test_whatever_happens_each_row_is_answered_late_or_dropped_once(actions, bud
     assert ended == Counter(item.owner for item in items)
 
 
-def test_what_the_clock_says():
+def test_deadlines_follow_the_clock():
     clock = Clock()
     scheduler = Scheduler(10, clock=clock)
     assert scheduler.next_deadline() is None
@@ -228,7 +228,7 @@ def test_what_the_clock_says():
 
 @given(requests, st.integers(1, 5))
 @seeded
-def test_the_number_of_rows_is_bounded_too(requests, most):
+def test_a_batch_has_at_most_max_batch_rows(requests, most):
     scheduler = Scheduler(60, most, clock=Clock())
     for name, (lane, tenant, sizes) in enumerate(requests):
         ask(scheduler, name, sizes, lane=lane, tenant=tenant)

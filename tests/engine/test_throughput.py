@@ -1,4 +1,4 @@
-"""The rate in the log: of the time that something was computed, a line every few seconds at most."""
+"""Tests of the throughput log: rates over busy time, and at most one line a period."""
 
 import logging
 
@@ -11,7 +11,7 @@ from embergem.errors import Cancelled
 
 @pytest.fixture
 def rig(caplog):
-    """Returns (run, lines, throughput): run(texts, tokens, seconds, idle=0) computes a batch on a made clock."""
+    """Return (run, lines, throughput): run(texts, tokens, seconds, idle=0) runs a batch with a fake clock."""
     caplog.set_level(logging.INFO, "embergem.engine.throughput")
     now = [100.0]
     throughput = ThroughputLog("m", clock=lambda: now[0])
@@ -31,7 +31,7 @@ def rig(caplog):
     return run, lambda: [record.getMessage() for record in caplog.records], throughput
 
 
-def test_the_first_batch_has_a_line_and_then_no_more_than_one_a_period(rig):
+def test_the_first_batch_is_logged_and_then_one_line_a_period(rig):
     run, lines, throughput = rig
     run(4, 100, 0.5)
     assert lines() == ["m: 4 texts, 100 tokens in 0.50 s: 8.0 texts/s, 200 tokens/s"]
@@ -46,7 +46,7 @@ def test_the_first_batch_has_a_line_and_then_no_more_than_one_a_period(rig):
     assert lines()[2:] == ["m: 1 texts, 10 tokens in 1.00 s: 1.0 texts/s, 10 tokens/s"]
 
 
-def test_idle_time_is_no_work(rig):
+def test_idle_time_is_not_counted(rig):
     run, lines, _ = rig
     run(1, 10, 0.1)
     run(1, 100, 1.0, idle=100.0)
@@ -66,12 +66,12 @@ def test_batches_that_overlap_count_their_time_once(caplog):
         throughput.wrap(inner)(np.zeros(10), np.zeros(2), None, "interactive")
         now[0] += 3
 
-    throughput._last_line = 0.0  # a line was written just now
+    throughput._last_line = 0.0  # pretend that a line was just written
     throughput.wrap(outer)(np.zeros(50), np.zeros(6), None, "bulk")
     assert caplog.messages == ["m: 6 texts, 60 tokens in 6.00 s: 1.0 texts/s, 10 tokens/s"]
 
 
-def test_what_was_given_up_is_not_counted(rig):
+def test_a_cancelled_batch_is_not_counted(rig):
     _, lines, throughput = rig
 
     def compute(*arguments):

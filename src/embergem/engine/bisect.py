@@ -4,8 +4,8 @@ A batch has rows of several requests. A request whose vectors are finite is not 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from embergem._native import CancelToken
@@ -14,8 +14,7 @@ from embergem.errors import NonFiniteOutput, without_panic
 from embergem.types import Lane, Vectors
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, eq=False):
     """The outcome of a batch.
 
     Attributes:
@@ -25,17 +24,16 @@ class Outcome:
 
     rows: Sequence[PendingRow] = ()
     vectors: Vectors | None = None
-    failed: list[tuple[Sequence[PendingRow], Exception]] = field(default_factory=list)
+    failed: list[tuple[Sequence[PendingRow], Exception]] = []
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """Rows that are computed together.
 
     Attributes:
         lane: Their lane.
         rows: The rows.
-        started_at: When the rows left the queue, in seconds of the loop's clock.
+        started_at: When the batch started, in seconds of the loop's clock.
         caller: The request on whose submitting thread the batch is computed; None on the lane's thread.
         cancel: Stops the batch at its next step.
         outcome: The outcome of a batch that a submitting thread computed and the lane's thread has to settle.
@@ -46,7 +44,7 @@ class Batch:
     rows: Sequence[PendingRow]
     started_at: float
     caller: PendingRequest | None = None
-    cancel: CancelToken = field(default_factory=CancelToken)
+    cancel: CancelToken = msgspec.field(default_factory=CancelToken)
     outcome: Outcome | None = None
     runs: int = 0
     tokens: int = 0

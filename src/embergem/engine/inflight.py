@@ -77,24 +77,23 @@ class InflightTable:
     def insert(
         self, pending: PendingRequest, joined: Sequence[tuple[PendingRow, int]], new: Sequence[PendingRow]
     ) -> None:
-        """Let a request wait for rows in flight, and queue its new rows; both as `match` returned them."""
+        """Let a request wait for rows in flight and for its new rows, both as `match` returned them.
+
+        Then queue the new rows, or `start` a batch with them.
+        """
         pending.awaited = [*new, *(row for row, _ in joined)]  # first, because `abandon` needs it after an interrupt
         pending.missing -= len(pending.cached)
         for row, index in joined:
             row.waiters.append((pending, index))
-        if new:
-            for row in new:
-                if row.key:
-                    self._rows.setdefault(row.key, []).append(row)
-            self._scheduler.add(new, pending.request)
+        for row in new:
+            if row.key:
+                self._rows.setdefault(row.key, []).append(row)
 
-    def take(self, lane: Lane, now: float, caller: PendingRequest | None = None) -> Batch | None:
-        """Start the next batch of a lane; return None if the lane has one already, or no row is queued.
+    def start(self, lane: Lane, rows: Sequence[PendingRow], now: float, caller: PendingRequest | None = None) -> Batch:
+        """Start a batch of rows that are not queued, in a lane that has no batch.
 
         `caller` is the request on whose submitting thread the batch will run; None if the lane's thread runs it.
         """
-        if lane in self.batches or not (rows := self._scheduler.next_batch(lane)):
-            return None
         batch = self.batches[lane] = Batch(lane, rows, now, caller)
         return batch
 

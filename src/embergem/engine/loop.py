@@ -118,10 +118,10 @@ class Loop:
                 if request.admit is not None:
                     request.admit(tokens)
                 self._table.insert(pending, joined, new)
-                small = request.blocking and lane == "interactive" and new_tokens <= CALLER_TOKENS
-                if small and new and not joined and self._scheduler.queued_rows(lane) == len(new):
-                    batch = self._table.take(lane, self._clock(), pending)
-                if new and batch is None:
+                if request.blocking and new and not joined and self._fits_caller(lane, len(new), new_tokens):
+                    batch = self._table.start(lane, new, self._clock(), pending)
+                elif new:
+                    self._scheduler.add(new, request)
                     self._wake[lane].notify()
                     if request.deadline is not None:
                         self._wake_sleepers(request.deadline)
@@ -159,6 +159,17 @@ class Loop:
         for thread in self._threads:
             thread.join()
         self._fail_rest()
+
+    def _fits_caller(self, lane: Lane, rows: int, tokens: int) -> bool:
+        """Return whether new rows are one small batch in an idle interactive lane."""
+        max_rows = self._scheduler.max_batch_rows
+        return (
+            lane == "interactive"
+            and tokens <= min(CALLER_TOKENS, self._scheduler.max_batch_tokens)
+            and (max_rows is None or rows <= max_rows)
+            and lane not in self._table.batches
+            and self._scheduler.queued_rows(lane) == 0
+        )
 
     def _overloaded(self, request: Request, tokens: int, excess: int) -> Overloaded:
         rate = self.counters.rate(request.lane) or self._scheduler.max_batch_tokens
@@ -207,8 +218,8 @@ class Loop:
                     if self._closed:
                         return None
                     if running is None:
-                        if batch := self._table.take(lane, self._clock()):
-                            return batch
+                        if rows := self._scheduler.next_batch(lane):
+                            return self._table.start(lane, rows, self._clock())
                         if self._draining:
                             return None
                     deadline = self._scheduler.next_deadline()

@@ -98,7 +98,8 @@ class Counters:
         with self._lock:
             stats, lane = self._stats, batch.lane
             stats.queue_rows[lane] += len(batch.rows)
-            stats.queue_seconds[lane] += sum(batch.started_at - row.queued_at for row in batch.rows)
+            if batch.caller is None:  # otherwise the rows were not queued
+                stats.queue_seconds[lane] += sum(batch.started_at - row.queued_at for row in batch.rows)
             stats.batches += batch.runs
             stats.computed_tokens += batch.tokens
             stats.compute_seconds[lane] += batch.seconds
