@@ -4,6 +4,7 @@ import pytest
 from looping import Compute, cut
 
 from embergem.engine.loop import Loop
+from embergem.engine.scheduler import Limits
 from embergem.engine.vector_cache import VectorCache
 
 
@@ -16,8 +17,9 @@ def compute():
 def make(compute):
     loops = []
 
-    def made(*, cut=cut, **options):
-        loops.append(Loop(compute, cut, 10, "test", large_tokens=10, **options))
+    def made(*, cut=cut, max_queue_tokens=None, **options):
+        limits = Limits(10, max_queue_tokens=max_queue_tokens)
+        loops.append(Loop(compute, cut, limits, "test", large_tokens=10, **options))
         return loops[-1]
 
     yield made

@@ -12,6 +12,7 @@ from looping import answer, cut, hold, submit
 from embergem.engine import bisect, inflight, pending
 from embergem.engine import loop as loop_module
 from embergem.engine.loop import Loop
+from embergem.engine.scheduler import Limits
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled
 
@@ -23,7 +24,7 @@ def test_a_small_blocking_request_is_computed_on_the_submitting_thread(compute):
         threads.append(threading.current_thread())
         return compute(*arguments)
 
-    with contextlib.closing(Loop(spied, cut, 10, "test", large_tokens=10)) as loop:
+    with contextlib.closing(Loop(spied, cut, Limits(10), "test", large_tokens=10)) as loop:
         done = submit(loop, 3, 2, blocking=True)
         assert done.done()
         assert answer(done) == ([3, 2], [])
@@ -142,7 +143,7 @@ def test_an_interrupt_at_any_line_leaves_no_request_pending(shared):
     while interrupted:
         number += 1
         joined.clear()
-        with contextlib.closing(Loop(computed, cut, 10, "test", cache=VectorCache(2**16))) as loop:
+        with contextlib.closing(Loop(computed, cut, Limits(10), "test", cache=VectorCache(2**16))) as loop:
             interrupted = False
             try:
                 with Interrupting(number):

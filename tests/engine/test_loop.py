@@ -14,6 +14,7 @@ import pytest
 from looping import Compute, answer, cut, hold, rows, submit
 
 from embergem.engine.loop import Loop
+from embergem.engine.scheduler import Limits
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, NonFiniteOutput, Overloaded
 from embergem.types import Request
@@ -49,7 +50,7 @@ class Spoiling(Compute):
 @pytest.mark.parametrize("cache", [None, 2**16])
 def test_a_row_that_is_not_finite_fails_only_its_requests(cache):
     compute = Spoiling()
-    loop = Loop(compute, cut, 100, "test", cache=None if cache is None else VectorCache(cache))
+    loop = Loop(compute, cut, Limits(100), "test", cache=None if cache is None else VectorCache(cache))
     with contextlib.closing(loop):
         hold(compute, loop)
         good = [submit(loop, 1, 2), submit(loop, 3), submit(loop, 4, 5)]
@@ -67,7 +68,7 @@ def test_a_row_that_is_not_finite_fails_only_its_requests(cache):
 
 def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
     compute = Spoiling()
-    with contextlib.closing(Loop(compute, cut, 100, "test")) as loop:
+    with contextlib.closing(Loop(compute, cut, Limits(100), "test")) as loop:
         with pytest.raises(NonFiniteOutput, match="Input 1 "):
             submit(loop, 1, 7, 3).result()
         assert compute.batches == [[1, 7, 3]]
@@ -75,7 +76,7 @@ def test_a_batch_of_one_request_that_is_not_finite_is_not_computed_twice():
 
 def test_the_error_of_a_row_that_is_not_finite_has_the_input_index_of_the_request():
     compute = Spoiling()
-    with contextlib.closing(Loop(compute, cut, 10, "test", cache=VectorCache(2**16))) as loop:
+    with contextlib.closing(Loop(compute, cut, Limits(10), "test", cache=VectorCache(2**16))) as loop:
         with pytest.raises(NonFiniteOutput, match="Input 2 "):
             submit(loop, 9, 8, 7, 3).result()
         assert answer(submit(loop, 9)) == ([9], [0])
@@ -97,7 +98,7 @@ def test_a_row_that_is_not_finite_and_has_no_request_fails_no_request():
             return super().__call__(*batch)
 
     compute = Leaving()
-    with contextlib.closing(Loop(compute, cut, 100, "test")) as loop:
+    with contextlib.closing(Loop(compute, cut, Limits(100), "test")) as loop:
         hold(compute, loop)
         compute.left, stays = submit(loop, 7), submit(loop, 3, 4)
         compute.gates["interactive"].set()
@@ -316,7 +317,9 @@ class Careless:
 @pytest.mark.parametrize("cache", [None, 2**12])
 def test_random_use_resolves_each_request_once_with_its_own_vectors(cache):
     """Four threads submit the same few rows in both lanes, cancel some requests, and give some a short deadline."""
-    loop = Loop(Careless(), cut, 20, "test", large_tokens=30, cache=None if cache is None else VectorCache(cache))
+    loop = Loop(
+        Careless(), cut, Limits(20), "test", large_tokens=30, cache=None if cache is None else VectorCache(cache)
+    )
     ended, errors = [], []
     threading.excepthook, before = lambda failure: errors.append(failure.exc_value), threading.excepthook
 

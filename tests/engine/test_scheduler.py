@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embergem.engine.scheduler import QueuedRow, Scheduler
+from embergem.engine.scheduler import Limits, QueuedRow, Scheduler
 from embergem.types import Request
 
 LANES = ("interactive", "bulk")
@@ -43,7 +43,7 @@ def drain(scheduler, lane):
 @given(requests, st.integers(1, 60))
 @seeded
 def test_each_row_is_batched_once_in_tenant_order_within_the_budget(requests, budget):
-    scheduler = Scheduler(budget, clock=Clock())
+    scheduler = Scheduler(Limits(budget), clock=Clock())
     for name, (lane, tenant, sizes) in enumerate(requests):
         ask(scheduler, name, sizes, lane=lane, tenant=tenant)
     for lane in LANES:
@@ -64,7 +64,7 @@ def test_each_row_is_batched_once_in_tenant_order_within_the_budget(requests, bu
 @seeded
 def test_tenants_share_a_lane_by_tokens(requests, budget):
     """While two tenants have queued rows, neither gets ahead of the other by more than one row."""
-    scheduler = Scheduler(budget, clock=Clock())
+    scheduler = Scheduler(Limits(budget), clock=Clock())
     left, given = Counter(), Counter()
     for name, (tenant, sizes) in enumerate(requests):
         ask(scheduler, (tenant, name), sizes, tenant=tenant)
@@ -80,7 +80,7 @@ def test_tenants_share_a_lane_by_tokens(requests, budget):
 
 
 def test_a_tenant_with_many_rows_does_not_delay_one_with_few():
-    scheduler = Scheduler(100, clock=Clock())
+    scheduler = Scheduler(Limits(100), clock=Clock())
     ask(scheduler, "much", [50] * 1000, tenant="a")
     scheduler.next_batch("interactive")
     ask(scheduler, "little", [50], tenant="b")
@@ -88,7 +88,7 @@ def test_a_tenant_with_many_rows_does_not_delay_one_with_few():
 
 
 def test_an_idle_tenant_gains_no_advantage():
-    scheduler = Scheduler(10, clock=Clock())
+    scheduler = Scheduler(Limits(10), clock=Clock())
     ask(scheduler, "a", [10] * 100, tenant="a")
     ask(scheduler, "b", [10], tenant="b")
     for _ in range(50):
@@ -100,7 +100,7 @@ def test_an_idle_tenant_gains_no_advantage():
 
 def test_rows_taken_or_removed_before_their_deadline_are_freed():
     """A server gives every request a deadline minutes away; the request must be freed before that."""
-    scheduler = Scheduler(10, clock=Clock())
+    scheduler = Scheduler(Limits(10), clock=Clock())
     left = []
     for name in range(1000):
         owner = set()  # an object that allows weak references
@@ -120,7 +120,7 @@ def test_rows_taken_or_removed_before_their_deadline_are_freed():
 
 
 def test_an_early_deadline_does_not_keep_entries_of_later_ones():
-    scheduler = Scheduler(10, clock=Clock())
+    scheduler = Scheduler(Limits(10), clock=Clock())
     ask(scheduler, "waits", [5], lane="bulk", deadline=1.0)
     for name in range(1000):
         ask(scheduler, name, [10], deadline=600.0)
@@ -132,11 +132,11 @@ def test_an_early_deadline_does_not_keep_entries_of_later_ones():
 @given(st.lists(st.tuples(tenants, lengths, st.booleans()), max_size=40), st.integers(20, 200))
 @seeded
 def test_a_full_lane_refuses_only_tenants_above_their_share(requests, bound):
-    scheduler = Scheduler(30, clock=Clock())
+    scheduler = Scheduler(Limits(30, max_queue_tokens=bound), clock=Clock())
     waiting = Counter()
     for name, (tenant, sizes, then_take) in enumerate(requests):
         tokens, mine = sum(sizes), waiting[tenant]
-        excess = scheduler.excess(tokens, bound, Request(tenant=tenant))
+        excess = scheduler.excess(tokens, Request(tenant=tenant))
         active = len({one for one in waiting if waiting[one]} | {tenant})
         fits = waiting.total() + tokens <= bound
         assert (excess == 0) == (fits or mine == 0 or mine + tokens <= bound / active)
@@ -151,14 +151,14 @@ def test_a_full_lane_refuses_only_tenants_above_their_share(requests, bound):
 
 
 def test_a_tenant_that_fills_a_lane_locks_out_only_itself():
-    scheduler = Scheduler(10, clock=Clock())
+    scheduler = Scheduler(Limits(10, max_queue_tokens=1000), clock=Clock())
     ask(scheduler, "a", [100] * 50, tenant="a")
-    assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="a")) > 0
+    assert scheduler.excess(100, Request(lane="interactive", tenant="a")) > 0
     for _ in range(5):
-        assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="b")) == 0
+        assert scheduler.excess(100, Request(lane="interactive", tenant="b")) == 0
         ask(scheduler, "b", [100], tenant="b")
-    assert scheduler.excess(100, 1000, Request(lane="interactive", tenant="b")) == 200
-    assert scheduler.excess(100, 1000, Request(lane="bulk", tenant="a")) == 0
+    assert scheduler.excess(100, Request(lane="interactive", tenant="b")) == 200
+    assert scheduler.excess(100, Request(lane="bulk", tenant="a")) == 0
 
 
 actions = st.lists(
@@ -176,7 +176,7 @@ actions = st.lists(
 @seeded
 def test_random_use_ends_each_row_once(actions, budget):
     clock = Clock()
-    scheduler = Scheduler(budget, clock=clock)
+    scheduler = Scheduler(Limits(budget), clock=clock)
     items, ended = [], Counter()
     deadlines = {}
 
@@ -213,7 +213,7 @@ def test_random_use_ends_each_row_once(actions, budget):
 
 def test_deadlines_follow_the_clock():
     clock = Clock()
-    scheduler = Scheduler(10, clock=clock)
+    scheduler = Scheduler(Limits(10), clock=clock)
     assert scheduler.next_deadline() is None
     ask(scheduler, "a", [3, 3], deadline=5.0)
     ask(scheduler, "b", [3])
@@ -229,7 +229,7 @@ def test_deadlines_follow_the_clock():
 @given(requests, st.integers(1, 5))
 @seeded
 def test_a_batch_has_at_most_max_batch_rows(requests, most):
-    scheduler = Scheduler(60, most, clock=Clock())
+    scheduler = Scheduler(Limits(60, most), clock=Clock())
     for name, (lane, tenant, sizes) in enumerate(requests):
         ask(scheduler, name, sizes, lane=lane, tenant=tenant)
     for lane in LANES:

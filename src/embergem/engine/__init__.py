@@ -1,4 +1,4 @@
-"""Requests in, vectors out: the scheduler, the loop that runs batches, and `Engine`, which ties them to a model."""
+"""The engine of a model: tokenizes requests, queues and batches their rows, runs the model, caches the vectors."""
 
 from embergem.engine.engine import Engine
 from embergem.types import Request, Result

@@ -13,6 +13,7 @@ from embergem._native import cut as native_cut
 from embergem.engine import finalizers, fork
 from embergem.engine.load import Loaded
 from embergem.engine.loop import Loop
+from embergem.engine.scheduler import Limits
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
 from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
@@ -71,10 +72,8 @@ class Engine:
         self._loop = Loop(
             self._throughput.wrap(model.run) if self._throughput else model.run,
             partial(cut, norm_first=prepared.norm_before_cut),
-            loaded.max_batch_tokens,
+            Limits(loaded.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
             loaded.name,
-            max_batch_rows=options.max_batch_rows,
-            max_queue_tokens=options.max_queue_tokens,
             cache=cache,
             # What the bits of a vector depend on besides its ids.
             space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),

@@ -175,6 +175,8 @@ class InflightTable:
         Returns:
             Rows of the request that are neither queued nor in a batch. The requests that wait for them have to fail.
         """
+        if not pending.awaited:
+            return []
         batch = self.batches.get(pending.request.lane)
         in_batches = {row for each in self.batches.values() for row in each.rows}
         lost = [row for row in pending.awaited if not row.queued and row not in in_batches]

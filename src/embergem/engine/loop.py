@@ -15,7 +15,7 @@ from embergem.engine import bisect
 from embergem.engine.bisect import Batch, Outcome
 from embergem.engine.inflight import InflightTable
 from embergem.engine.pending import Cut, PendingRequest, PendingRow, waiting_requests
-from embergem.engine.scheduler import Scheduler
+from embergem.engine.scheduler import Limits, Scheduler
 from embergem.engine.stats import Compute, Counters, Stats
 from embergem.engine.vector_cache import VectorCache, row_keys
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
@@ -38,11 +38,9 @@ class Loop:
     Args:
         compute: Computes a batch.
         cut: Cuts vectors to `Request.dimensions`.
-        max_batch_tokens: Most tokens of a batch.
+        limits: Limits of batches and queues.
         name: Name of the model, for the names of the threads.
         large_tokens: A request with more tokens is moved to the bulk lane.
-        max_batch_rows: Most rows of a batch; None sets no limit.
-        max_queue_tokens: Most tokens in the queue of a lane; None sets no limit. See `Scheduler.excess`.
         cache: Keeps vectors; None disables caching and the sharing of rows.
         space: Prefix of all cache keys: identifies everything that the bits of a vector depend on besides its ids.
         clock: Returns seconds; `Request.deadline` is a time of this clock.
@@ -52,12 +50,10 @@ class Loop:
         self,
         compute: Compute,
         cut: Cut,
-        max_batch_tokens: int,
+        limits: Limits,
         name: str,
         *,
         large_tokens: int = LARGE_TOKENS,
-        max_batch_rows: int | None = None,
-        max_queue_tokens: int | None = None,
         cache: VectorCache | None = None,
         space: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
@@ -66,11 +62,11 @@ class Loop:
         self._compute = compute
         self._cut = cut
         self._large_tokens = large_tokens
-        self._max_queue_tokens = max_queue_tokens
+        self._limits = limits
         self._cache = cache
         self._space = space
         self._clock = clock
-        self._scheduler: Scheduler[PendingRow] = Scheduler(max_batch_tokens, max_batch_rows, clock=clock)
+        self._scheduler: Scheduler[PendingRow] = Scheduler(limits, clock=clock)
         self._table = InflightTable(self._scheduler, cache)
         self._lock = threading.Lock()  # of all that follows, and of the scheduler and the table
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
@@ -112,8 +108,7 @@ class Loop:
                     raise EngineClosed("the engine was closed; load the model again")
                 joined, new = self._table.match(pending, keys, stored)
                 new_tokens = sum(row.tokens for row in new)
-                bound = self._max_queue_tokens
-                if new and bound is not None and (excess := self._scheduler.excess(new_tokens, bound, request)):
+                if new and (excess := self._scheduler.excess(new_tokens, request)):
                     raise self._overloaded(request, new_tokens, excess)
                 if request.admit is not None:
                     request.admit(tokens)
@@ -139,7 +134,7 @@ class Loop:
     def stats(self) -> Stats:
         """Return the counters, and the gauges of this moment."""
         stats = self.counters.snapshot()
-        stats.max_batch_tokens = self._scheduler.max_batch_tokens
+        stats.max_batch_tokens = self._limits.max_batch_tokens
         stats.cache_bytes = 0 if self._cache is None else self._cache.used
         stats.queue_tokens = {lane: self._scheduler.queued_tokens(lane) for lane in LANES}
         return stats
@@ -162,21 +157,21 @@ class Loop:
 
     def _fits_caller(self, lane: Lane, rows: int, tokens: int) -> bool:
         """Return whether new rows are one small batch in an idle interactive lane."""
-        max_rows = self._scheduler.max_batch_rows
+        max_rows = self._limits.max_batch_rows
         return (
             lane == "interactive"
-            and tokens <= min(CALLER_TOKENS, self._scheduler.max_batch_tokens)
+            and tokens <= min(CALLER_TOKENS, self._limits.max_batch_tokens)
             and (max_rows is None or rows <= max_rows)
             and lane not in self._table.batches
             and self._scheduler.queued_rows(lane) == 0
         )
 
     def _overloaded(self, request: Request, tokens: int, excess: int) -> Overloaded:
-        rate = self.counters.rate(request.lane) or self._scheduler.max_batch_tokens
+        rate = self.counters.rate(request.lane) or self._limits.max_batch_tokens
         seconds = max(1.0, math.ceil(excess / rate))
         return Overloaded(
             f"{self._scheduler.queued_tokens(request.lane)} tokens wait in the {request.lane} lane, and {tokens} more "
-            f"exceed the limit of {self._max_queue_tokens}; try again in {seconds:.0f} s",
+            f"exceed the limit of {self._limits.max_queue_tokens}; try again in {seconds:.0f} s",
             retry_after=seconds,
         )
 

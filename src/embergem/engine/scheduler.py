@@ -45,6 +45,20 @@ class QueuedRow(msgspec.Struct, eq=False, weakref=True, kw_only=True):
 RowT = TypeVar("RowT", bound=QueuedRow)
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """Limits of batches and queues.
+
+    Attributes:
+        max_batch_tokens: Most tokens of a batch; a longer row is a batch of its own.
+        max_batch_rows: Most rows of a batch; None sets no limit.
+        max_queue_tokens: Most tokens in the queue of a lane; None sets no limit. See `Scheduler.excess`.
+    """
+
+    max_batch_tokens: int
+    max_batch_rows: int | None = None
+    max_queue_tokens: int | None = None
+
+
 class _DeadlineGroup(msgspec.Struct, Generic[RowT], eq=False):
     """Rows that were queued together with one deadline; `queued` counts those that are still queued.
 
@@ -103,11 +117,11 @@ class _LaneQueue(Generic[RowT]):
         else:
             self.tenant_tokens.pop(row.tenant, None)  # already gone if all other rows of the tenant have no tokens
 
-    def pop_batch(self, max_tokens: int, max_rows: int | None) -> list[RowT]:
+    def pop_batch(self, limits: Limits) -> list[RowT]:
         """Remove and return the next rows that fit, but at least one if any is queued."""
         batch: list[RowT] = []
-        room = max_tokens
-        while self._heap and len(batch) != max_rows:
+        room = limits.max_batch_tokens
+        while self._heap and len(batch) != limits.max_batch_rows:
             queue = self._heap[0][2]
             rows = queue.rows
             while rows and not rows[0].queued:
@@ -136,20 +150,12 @@ class Scheduler(Generic[RowT]):
     """The queues of both lanes, and the deadlines of the rows in them.
 
     Args:
-        max_batch_tokens: Most tokens of a batch; a longer row is a batch of its own.
-        max_batch_rows: Most rows of a batch; None sets no limit.
+        limits: Limits of batches and of each lane's queue.
         clock: Returns seconds. Deadlines are times of this clock.
     """
 
-    def __init__(
-        self,
-        max_batch_tokens: int,
-        max_batch_rows: int | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.max_batch_tokens = max_batch_tokens
-        self.max_batch_rows = max_batch_rows
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
         self._clock = clock
         self._lanes: dict[Lane, _LaneQueue[RowT]] = {lane: _LaneQueue() for lane in LANES}
         self._deadlines: list[tuple[float, int, _DeadlineGroup[RowT]]] = []
@@ -171,16 +177,17 @@ class Scheduler(Generic[RowT]):
                 row.deadline_group = group
             heapq.heappush(self._deadlines, (request.deadline, next(self._entry_number), group))
 
-    def excess(self, tokens: int, bound: int, request: Request) -> int:
+    def excess(self, tokens: int, request: Request) -> int:
         """Return how many tokens must leave the lane before the request may queue `tokens` more; 0 if it may now.
 
-        A request is accepted if the lane then has at most `bound` tokens. In a full lane each tenant with queued rows,
-        and the tenant of the request, may have an equal share of `bound`; a tenant with nothing queued may always queue
-        one request. So a tenant that fills the lane only delays its own requests.
+        A request is accepted if the lane then has at most `max_queue_tokens`. In a full lane each tenant with queued
+        rows, and the tenant of the request, may have an equal share of this limit; a tenant with nothing queued may
+        always queue one request. So a tenant that fills the lane only delays its own requests.
         """
+        bound = self.limits.max_queue_tokens
         lane = self._lanes[request.lane]
         own = lane.tenant_tokens.get(request.tenant, 0)
-        if not own or lane.tokens + tokens <= bound:
+        if bound is None or not own or lane.tokens + tokens <= bound:
             return 0
         tenants = len(lane.tenant_tokens)
         if (own + tokens) * tenants <= bound:
@@ -210,7 +217,7 @@ class Scheduler(Generic[RowT]):
 
     def next_batch(self, lane: Lane) -> list[RowT]:
         """Take the next batch of a lane out of the queue; an empty list if the lane is empty. Call `expire` first."""
-        batch = self._lanes[lane].pop_batch(self.max_batch_tokens, self.max_batch_rows)
+        batch = self._lanes[lane].pop_batch(self.limits)
         for row in batch:
             if row.deadline_group is not None:
                 self._leave_deadline_group(row, row.deadline_group)
