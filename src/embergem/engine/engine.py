@@ -188,7 +188,7 @@ class Engine:
         self.close()
 
     @cached_property
-    def start(self) -> int | None:
+    def start_token(self) -> int | None:
         """The special token before every text; None unless the tokenizer adds tokens before and after a text."""
         ((ids, _),) = self._text.prepare([""])
         return int(ids[0]) if len(ids) > 1 else None

@@ -149,7 +149,7 @@ def missing_start(engine: Engine, ids: Sequence[Sequence[int]]) -> str | None:
 
     Such ids may be intended. But a vocabulary as large as Gemma's accepts the ids of any other without an error.
     """
-    start = engine.start
+    start = engine.start_token
     if start is None or any(row[0] == start for row in ids):
         return None
     return f"No row of token ids begins with {start}, the first token of this model's own tokenizer. {TIKTOKEN_HINT}"
