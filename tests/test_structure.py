@@ -52,7 +52,6 @@ KNOWN_SHARED = {}
 """File names that mean two things and are still to be changed. Only remove from it."""
 
 KNOWN_SMALL = {
-    "client/token_estimate.py",
     "diagnostics/doctor/examine.py",
     "diagnostics/doctor/models.py",
     "diagnostics/verify/probes.py",

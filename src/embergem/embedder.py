@@ -362,9 +362,9 @@ def open_backend(options: LoadOptions, *, location: "Location | None" = None) ->
                 f"Leave {field.name} out, or set it where the server is started.",
                 param=field.name,
             )
-    from embergem.client.remote import Remote
+    from embergem.client.remote import RemoteModel
 
-    return Remote(str(options.model))
+    return RemoteModel(str(options.model))
 
 
 def is_address(model: str | Path | None) -> bool:

@@ -208,7 +208,7 @@ class ErrorBody(msgspec.Struct):
     type: str = "server_error"
     param: str | None = None
     code: str | None = None
-    input_index: int | UnsetType = UNSET
+    input_index: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
 
 
 class ErrorResponse(msgspec.Struct):

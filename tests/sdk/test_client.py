@@ -13,7 +13,7 @@ import pytest
 
 from embergem import AsyncClient, AsyncEmbedder, Client, Embedder, TruncationWarning
 from embergem.client import transport
-from embergem.client.token_estimate import TokenGuess
+from embergem.client.token_estimate import TokenEstimate
 from embergem.errors import (
     EngineClosed,
     InputTooLong,
@@ -133,9 +133,9 @@ def test_large_inputs_travel_in_chunks(client, embedder, monkeypatch):
 
 def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, monkeypatch):
     monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 3000)
-    monkeypatch.setattr(client._remote, "_guess", TokenGuess(client.limit))
+    monkeypatch.setattr(client._remote, "_estimate", TokenEstimate(client.limit))
     sent = []
-    post = client._remote._http.post
+    post = client._remote._transport.post
 
     async def counted(path, content):
         answer = await post(path, content)
@@ -143,7 +143,7 @@ def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, mon
         sent.append((len(json.loads(content)["input"]), read))
         return answer
 
-    monkeypatch.setattr(client._remote._http, "post", counted)
+    monkeypatch.setattr(client._remote._transport, "post", counted)
     texts = [f"graphene is a lattice of carbon, number {number}, " * (1 + number % 2) for number in range(200)]
     vectors = client.embed(texts)
     assert np.array_equal(vectors, embedder.embed(texts))
@@ -181,21 +181,21 @@ def test_the_asynchronous_client_asks_in_parts_too(url, embedder, monkeypatch):
     asyncio.run(main())
 
 
-def test_tokens_are_guessed_rather_too_high():
-    guess = TokenGuess(limit=1000)
+def test_tokens_are_estimated_rather_too_high():
+    estimate = TokenEstimate(limit=1000)
 
     def learn(characters, tokens):
-        guess.learn(Request(texts=["x" * characters]), tokens)
-        return guess.per_character
+        estimate.learn(Request(texts=["x" * characters]), tokens)
+        return estimate.tokens_per_character
 
     assert learn(999, 5000) == 1  # too little to tell
     assert [learn(4000, 1000) for _ in range(4)] == [0.625, 0.4375, 0.34375, 0.296875]
     assert learn(2000, 1800) == 0.9  # up at once
-    assert list(guess.sizes(Request(texts=["x" * 10], titles=["y" * 10]))) == [18]
-    assert list(guess.sizes(Request(texts=["x" * 10_000], truncate=True))) == [1000]
-    assert list(guess.sizes(Request(ids=[[1] * 2000, [2]]))) == [2000, 1]
-    guess.learn(Request(ids=[[1] * 2000]), 2000)
-    assert guess.per_character == 0.9
+    assert list(estimate.sizes(Request(texts=["x" * 10], titles=["y" * 10]))) == [18]
+    assert list(estimate.sizes(Request(texts=["x" * 10_000], truncate=True))) == [1000]
+    assert list(estimate.sizes(Request(ids=[[1] * 2000, [2]]))) == [2000, 1]
+    estimate.learn(Request(ids=[[1] * 2000]), 2000)
+    assert estimate.tokens_per_character == 0.9
 
 
 def test_options_of_a_model_in_this_process_are_refused(url):
@@ -206,7 +206,7 @@ def test_options_of_a_model_in_this_process_are_refused(url):
 def test_nobody_there():
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:9"):
         Client("http://127.0.0.1:9", retries=0)
-    with pytest.raises(UnsupportedOption, match="no address"):
+    with pytest.raises(UnsupportedOption, match="is not the address of a server"):
         Client("http://exa mple:x")
 
 
@@ -309,10 +309,10 @@ def scripted(monkeypatch):
     """Makes a client whose server plays a script; pauses are noted, not slept."""
     pauses = []
 
-    async def pause(seconds):
+    async def sleep(seconds):
         pauses.append(seconds)
 
-    monkeypatch.setattr(transport, "pause", pause)
+    monkeypatch.setattr(transport, "sleep", sleep)
     clients = []
     with played(Scripted) as url:
 
@@ -362,6 +362,17 @@ def test_a_callers_mistake_is_not_sent_again(scripted):
     with pytest.raises(InvalidRequest, match="bad input"):
         client.embed("a")
     assert pauses == []
+
+
+def test_the_index_of_an_input_that_was_not_sent_is_not_believed(scripted):
+    script = [(400, {}, error("invalid_text", "bad input")) for _ in range(3)]
+    for (_, _, body), index in zip(script, (0, 5, -1), strict=True):
+        body["error"]["input_index"] = index
+    client, _ = scripted(*script)
+    for expected, kind in ((0, InvalidText), (None, InvalidText), (None, UnexpectedAnswer)):
+        with pytest.raises(kind, match="bad input") as caught:
+            client.embed("a")
+        assert caught.value.input_index == expected
 
 
 def test_a_body_that_is_too_large_is_halved(scripted):
@@ -415,7 +426,7 @@ def test_an_upstream_model_of_the_server_cannot_be_used(scripted, monkeypatch):
 
 def test_a_proxys_page_is_no_answer(scripted):
     client, _ = scripted((500, {}, b"<html>oops"))
-    with pytest.raises(UnexpectedAnswer, match="answered 500 and not as embergem does: '<html>oops'"):
+    with pytest.raises(UnexpectedAnswer, match="answered 500 with a body that is not embergem's: '<html>oops'"):
         client.embed("a")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from embergem import AsyncEmbedder, Client, Embedder
 from embergem.client import remote
-from embergem.client.token_estimate import TokenGuess
+from embergem.client.token_estimate import TokenEstimate
 from embergem.errors import (
     EmptyInput,
     InputTooLong,
@@ -32,9 +32,9 @@ def client(url):
 
 @pytest.fixture
 def small_parts(client, monkeypatch):
-    """The client sends requests of at most 50 tokens, and begins with its first guess."""
+    """The client sends requests of at most 50 tokens, and begins with its first estimate."""
     monkeypatch.setattr(remote, "PART_TOKENS", 50)
-    monkeypatch.setattr(client._remote, "_guess", TokenGuess(client.limit))
+    monkeypatch.setattr(client._remote, "_estimate", TokenEstimate(client.limit))
 
 
 def assert_points_to(error, index):

@@ -1,4 +1,4 @@
-"""An embergem server in the engine's place: the clients, and what they speak with it."""
+"""Clients of an embergem server: `Client` and `AsyncClient`, and the HTTP below them."""
 
 from embergem.client.client import AsyncClient as AsyncClient
 from embergem.client.client import Client as Client

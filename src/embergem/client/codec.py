@@ -1,4 +1,4 @@
-"""The HTTP API as a client sees it: what is sent, and answers checked before anything is believed."""
+"""Encodes requests to the HTTP API, and decodes and validates its answers."""
 
 import base64
 import binascii
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What a server says about a loaded model."""
+class ModelDescription:
+    """A loaded model as its server describes it; the fields are those of `protocol.Model`."""
 
     id: str
     dimensions: int
@@ -42,33 +42,41 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRow:
-    """How the server read one input: it does not say how many tokens a truncated input had."""
+class RemoteInput:
+    """One input as the server's model read it. Servers do not send the tokens before truncation."""
 
     length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer to one request; see `sdk.backend.Answer`. `tokens` is the number that the model read."""
+class RemoteResult:
+    """The result of one request; an `sdk.backend.EmbeddingResult`.
+
+    Attributes:
+        vectors: Float32 array (n, dimensions) in input order.
+        truncated: Indices of the truncated inputs.
+        tokens: Tokens that the model read, after truncation.
+    """
 
     vectors: Vectors
     truncated: Sequence[int]
     tokens: int
 
     @property
-    def rows(self) -> Sequence[ReadRow]:
-        """One an input."""
-        return [ReadRow()] * len(self.vectors)
+    def rows(self) -> Sequence[RemoteInput]:
+        """The inputs, in order."""
+        return [RemoteInput()] * len(self.vectors)
 
     @staticmethod
-    def joined(parts: "Sequence[Answered]") -> "Answered":
-        """Join the answers to the parts of a request, in order."""
+    def concatenate(parts: "Sequence[RemoteResult]") -> "RemoteResult":
+        """Join the results of the parts of a request, in order."""
         if len(parts) == 1:
             return parts[0]
         starts = np.cumsum([0, *(len(part.vectors) for part in parts)]).tolist()
-        cut = [start + index for start, part in zip(starts, parts, strict=False) for index in part.truncated]
-        return Answered(np.concatenate([part.vectors for part in parts]), cut, sum(part.tokens for part in parts))
+        truncated = [start + index for start, part in zip(starts, parts, strict=False) for index in part.truncated]
+        return RemoteResult(
+            np.concatenate([part.vectors for part in parts]), truncated, sum(part.tokens for part in parts)
+        )
 
 
 def embeddings_body(model: str, request: Request) -> bytes:
@@ -103,11 +111,11 @@ def parse_model(content: bytes) -> Model:
     return _decode(content, Model, "the description of an embergem model")
 
 
-def describe(model: Model) -> Description:
-    """Return what a loaded model's entry says.
+def describe(model: Model) -> ModelDescription:
+    """Return the description of a loaded model.
 
     Raises:
-        UnexpectedAnswer: The entry lacks a field that every loaded model has.
+        UnexpectedAnswer: A field is missing that every loaded model has.
     """
     if (
         model.dimensions is None
@@ -120,7 +128,7 @@ def describe(model: Model) -> Description:
             f"The server does not describe the model {model.id!r}: its status is {model.status!r}. Check the server's "
             "log, or name another model."
         )
-    return Description(
+    return ModelDescription(
         id=model.id,
         dimensions=model.dimensions,
         allowed_dimensions=tuple(model.allowed_dimensions),
@@ -136,55 +144,67 @@ def parse_model_names(content: bytes) -> list[str]:
     return [model.id for model in _decode(content, ModelList, "a list of models").data]
 
 
-def parse_vectors(content: bytes, count: int, dimensions: int) -> Answered:
-    """Parse the answer to a request of `count` inputs for vectors of this size.
+def parse_vectors(content: bytes, count: int, dimensions: int) -> RemoteResult:
+    """Parse the answer of `POST /v1/embeddings` to a request with `count` inputs.
 
     Raises:
-        UnexpectedAnswer: The answer does not hold exactly these vectors.
+        UnexpectedAnswer: The answer does not have exactly `count` finite vectors of size `dimensions`.
     """
     answer = _decode(content, EmbeddingsResponse, "embeddings as base64")
     data = answer.data
     if [item.index for item in data] != list(range(count)):
-        raise UnexpectedAnswer(f"the server answered {len(data)} vectors for {count} inputs, or in another order")
+        raise UnexpectedAnswer(f"The server answered {len(data)} vectors for {count} inputs, or in another order.")
     rows = [_vector_bytes(item, dimensions) for item in data]
     vectors = np.frombuffer(b"".join(rows), dtype="<f4").reshape(count, dimensions).astype(np.float32)
     if not np.isfinite(vectors).all():
-        raise UnexpectedAnswer("the server's answer holds a number that is not finite")
-    return Answered(vectors, [item.index for item in data if item.truncated], answer.usage.prompt_tokens)
+        raise UnexpectedAnswer("The server's answer has a number that is not finite.")
+    return RemoteResult(vectors, [item.index for item in data if item.truncated], answer.usage.prompt_tokens)
 
 
 def _vector_bytes(item: Embedding, dimensions: int) -> bytes:
     if not isinstance(item.embedding, str):
-        raise UnexpectedAnswer(f"vector {item.index} of the server's answer is a list, not base64")
+        raise UnexpectedAnswer(f"Vector {item.index} of the server's answer is a list, not base64.")
     try:
         row = base64.b64decode(item.embedding, validate=True)
     except binascii.Error as error:
-        raise UnexpectedAnswer(f"vector {item.index} of the server's answer is not base64: {error}") from None
+        raise UnexpectedAnswer(f"Vector {item.index} of the server's answer is not base64: {error}") from None
     if len(row) != 4 * dimensions:
         raise UnexpectedAnswer(
-            f"vector {item.index} of the server's answer has {len(row)} bytes; "
-            f"{dimensions} float32 are {4 * dimensions}"
+            f"Vector {item.index} of the server's answer has {len(row)} bytes; "
+            f"{dimensions} float32 are {4 * dimensions}."
         )
     return row
 
 
 def parse_counts(content: bytes, count: int) -> list[int]:
-    """Parse the answer of `POST /v1/tokenize`."""
+    """Parse the answer of `POST /v1/tokenize` to a request with `count` inputs: tokens of each before truncation."""
     data = _decode(content, TokenizeResponse, "token counts").data
     if [item.index for item in data] != list(range(count)):
-        raise UnexpectedAnswer(f"the server answered {len(data)} counts for {count} inputs, or in another order")
+        raise UnexpectedAnswer(f"The server answered {len(data)} counts for {count} inputs, or in another order.")
     return [item.count for item in data]
 
 
-def fail(status: int, content: bytes, url: str, retry_after: float | None) -> NoReturn:
-    """Raise the error of our own tree that an answer names, with its message and its `param`."""
+def raise_error(status: int, content: bytes, url: str, retry_after: float | None) -> NoReturn:
+    """Raise the error of `embergem.errors` that an answer without success stands for.
+
+    Args:
+        status: HTTP status of the answer.
+        content: Body of the answer.
+        url: Address of the request, for the message.
+        retry_after: Seconds in the header `Retry-After`, if any.
+
+    Raises:
+        EmbergemError: The class with the answer's `code`, with its message, `param` and `input_index`; for an unknown
+            code, a class that fits the status.
+        UnexpectedAnswer: The body is not an error of this API.
+    """
     try:
         error = msgspec.json.decode(content, type=ErrorResponse).error
     except msgspec.DecodeError:
         start = content[:200].decode(errors="replace")
-        raise UnexpectedAnswer(f"{url} answered {status} and not as embergem does: {start!r}") from None
-    known = {kind.code: kind for kind in _tree(EmbergemError) if kind is not EmbergemError}
-    kind = known.get(error.code or "") or _KINDS.get(
+        raise UnexpectedAnswer(f"{url} answered {status} with a body that is not embergem's: {start!r}") from None
+    classes = {kind.code: kind for kind in _subclasses(EmbergemError) if kind is not EmbergemError}
+    kind = classes.get(error.code or "") or _CLASSES.get(
         status, UnexpectedAnswer if status >= 500 else errors.InvalidRequest
     )
     index = None if error.input_index is UNSET else error.input_index
@@ -195,12 +215,12 @@ def fail(status: int, content: bytes, url: str, retry_after: float | None) -> No
     raise kind(message, param=error.param, input_index=index)
 
 
-_KINDS: dict[int, type[EmbergemError]] = {404: errors.UnknownModel}
+_CLASSES: dict[int, type[EmbergemError]] = {404: errors.UnknownModel}
 
 
-def _tree(kind: type[EmbergemError]) -> list[type[EmbergemError]]:
-    # Children first: where a class and its base share a code, the base must win.
-    return [found for child in kind.__subclasses__() for found in _tree(child)] + [kind]
+def _subclasses(kind: type[EmbergemError]) -> list[type[EmbergemError]]:
+    # Subclasses first: if a class and its base have the same code, the base must overwrite the subclass.
+    return [found for child in kind.__subclasses__() for found in _subclasses(child)] + [kind]
 
 
 def _decode(content: bytes, kind: type[T], what: str) -> T:
@@ -208,7 +228,7 @@ def _decode(content: bytes, kind: type[T], what: str) -> T:
         return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         start = content[:100].decode(errors="replace")
-        raise UnexpectedAnswer(f"the server's answer is not {what} ({error}): {start!r}") from None
+        raise UnexpectedAnswer(f"The server's answer is not {what} ({error}): {start!r}") from None
 
 
 def _encode(body: TextRequest) -> bytes:

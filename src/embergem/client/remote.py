@@ -1,4 +1,7 @@
-"""An embergem server as a backend: one asynchronous client on a thread of its own, for callers of both kinds."""
+"""`RemoteModel`: a model of a server as the backend of an embedder.
+
+One asynchronous HTTP client runs on a thread of its own. Blocking and asyncio callers wait for the same futures.
+"""
 
 import asyncio
 import os
@@ -10,8 +13,8 @@ from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 from embergem.client.codec import (
-    Answered,
-    Description,
+    ModelDescription,
+    RemoteResult,
     describe,
     embeddings_body,
     parse_counts,
@@ -19,8 +22,8 @@ from embergem.client.codec import (
     parse_vectors,
     tokenize_body,
 )
-from embergem.client.token_estimate import TokenGuess
-from embergem.client.transport import Http
+from embergem.client.token_estimate import TokenEstimate
+from embergem.client.transport import Transport
 from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
 from embergem.sdk.chunks import chunk_lengths, slice_request
 from embergem.types import Request
@@ -28,12 +31,12 @@ from embergem.types import Request
 T = TypeVar("T")
 
 PART_TOKENS = 16_384
-"""Tokens of one request to a server: a few of its batches, half a minute where EmbeddingGemma has two cores. So what
-has to be sent again is never much, and nobody's time for an answer runs out. No server says what it would like."""
+"""Tokens of one request to a server: a few batches, or half a minute for EmbeddingGemma on two cores. A part of this
+size does not reach the timeout, and sending it again costs little. Servers do not announce a size of their own."""
 
 
-class RemoteOptions(TypedDict, total=False):
-    """How a server is to be asked; see `Client`."""
+class ConnectionOptions(TypedDict, total=False):
+    """Keyword arguments of `Client` and `AsyncClient`."""
 
     model: str
     api_key: str | None
@@ -42,20 +45,20 @@ class RemoteOptions(TypedDict, total=False):
     connections: int
 
 
-class Remote:
-    """One model of a server. Safe from many threads and event loops; requests share pooled connections.
+class RemoteModel:
+    """One model of a server. Can be used from many threads and event loops; requests share pooled connections.
 
     Args:
         url: Address of the server, with or without "/v1".
-        model: Name it is served under.
-        api_key: Sent as a bearer token; None takes EMBERGEM_API_KEY from the environment, if it is set.
+        model: Name of the model at the server.
+        api_key: Sent as a bearer token; None is the environment variable EMBERGEM_API_KEY, if it is set.
         timeout: Seconds to wait for one answer.
         retries: Times that a request is sent again after 429, 502, 503, 504 or a broken connection.
-        connections: Requests that are on their way at a time, at most.
+        connections: Most requests at a time.
 
     Raises:
-        ServerUnreachable, UnexpectedAnswer: There is no such server.
-        UnknownModel: It does not serve `model`.
+        ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
+        UnknownModel: The server does not have `model`.
     """
 
     def __init__(
@@ -73,189 +76,197 @@ class Remote:
         self._closed = False
         self._closing = threading.Lock()
         key = api_key or os.environ.get("EMBERGEM_API_KEY")
-        self._http = Http(url, api_key=key, timeout=timeout, retries=retries, connections=connections)
+        self._transport = Transport(url, api_key=key, timeout=timeout, retries=retries, connections=connections)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="embergem client", daemon=True)
+        self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="embergem client", daemon=True)
         self._thread.start()
-        # For a client that is dropped unclosed; what it has on its way holds it.
-        self._ended = weakref.finalize(self, _end, self._loop, self._http, self._pid)
-        self._ended.atexit = False
+        # Closes a client that is garbage-collected without `close`. Requests in flight keep the client alive.
+        self._shut_down = weakref.finalize(self, _shut_down, self._loop, self._transport, self._pid)
+        self._shut_down.atexit = False
         try:
-            self._described = self.call(self._describe).result()
+            self._description = self.run(self._describe).result()
         except BaseException:
             self.close()
             raise
-        self._space = self._described.fingerprint
-        self._guess = TokenGuess(self._described.max_tokens)
+        self._fingerprint = self._description.fingerprint
+        self._estimate = TokenEstimate(self._description.max_tokens)
 
     @property
     def id(self) -> str:
         """Name of the model at the server."""
-        return self._described.id
+        return self._description.id
 
     @property
     def dtype(self) -> str:
-        """Arithmetic of the server."""
-        return self._described.dtype
+        """Arithmetic of the model."""
+        return self._description.dtype
 
     @property
     def dimensions(self) -> int:
-        """Full width of the vectors."""
-        return self._described.dimensions
+        """Full size of the vectors."""
+        return self._description.dimensions
 
     @property
     def allowed_dimensions(self) -> tuple[int, ...]:
-        """Sizes that can be asked for, largest first."""
-        return self._described.allowed_dimensions
+        """Sizes that a request can ask for, largest first."""
+        return self._description.allowed_dimensions
 
     @property
     def limit(self) -> int:
         """Most tokens of an input."""
-        return self._described.max_tokens
+        return self._description.max_tokens
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks of the model."""
-        return self._described.tasks
+        return self._description.tasks
 
     @property
     def fingerprint(self) -> str | None:
-        """Space of the vectors, where the server says it."""
-        return self._space
+        """Name of the vector space; None if the server has not sent it yet."""
+        return self._fingerprint
 
-    def submit(self, request: Request) -> Future[Answered]:
-        """Send a request; cancelling the future closes its connection, and the server stops its work."""
-        return self.call(lambda: self._embed(request))
+    def submit(self, request: Request) -> Future[RemoteResult]:
+        """Send a request. Cancelling the future closes the connection, and the server then stops its work."""
+        return self.run(lambda: self._embed(request))
 
     def lengths(self, request: Request) -> Sequence[int]:
-        """Let the server count."""
+        """Let the server count the tokens of each input before truncation."""
         content = tokenize_body(self._name, request)
 
         async def count() -> list[int]:
-            answer, _ = await self._http.post("/v1/tokenize", content)
+            answer, _ = await self._transport.post("/v1/tokenize", content)
             return parse_counts(answer, len(request))
 
-        return self.call(count).result()
+        return self.run(count).result()
 
     def get(self, path: str) -> bytes:
-        """Return the body at `path`."""
-        return self.call(lambda: self._http.get(path)).result()
+        """Return the body at `path` of the server."""
+        return self.run(lambda: self._transport.get(path)).result()
 
-    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run `work` on the client's thread.
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run the coroutine that `work` makes on the client's thread.
 
         Raises:
-            EngineClosed: After `close`; a call that is on its way then ends with it, too.
+            EngineClosed: The client was closed. Its closing ends a coroutine in work with the same error.
+            ForkedProcess: This process was forked from the one that made the client.
         """
         if self._pid != os.getpid():
             raise ForkedProcess(
-                f"this client belongs to process {self._pid}, from which this one was forked; make one of your own"
+                f"This client belongs to process {self._pid}, from which this process was forked. Make a client in "
+                "this process."
             )
-        with self._closing:  # what gets in has begun before the end does
+        with self._closing:  # so that `close` sees every coroutine that was scheduled
             if self._closed:
-                raise EngineClosed("the client was closed; make a new one")
+                raise EngineClosed("The client was closed. Make a new one.")
             return asyncio.run_coroutine_threadsafe(self._until_closed(work), self._loop)
 
     def close(self) -> None:
-        """Close the connections and end the thread; requests on their way fail with `EngineClosed`."""
+        """Close the connections and end the thread; requests in flight fail with `EngineClosed`."""
         with self._closing:
             if self._closed or self._pid != os.getpid():
                 return
             self._closed = True
-            ending = self._ended()
+            shutdown = self._shut_down()
         self._thread.join()
-        if ending is not None:
-            ending.result()
+        if shutdown is not None:
+            shutdown.result()
 
     async def _until_closed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             return await work()
         except asyncio.CancelledError:
             if self._closed:
-                raise EngineClosed("the client was closed before the request was done") from None
+                raise EngineClosed("The client was closed before the request was done.") from None
             raise
 
-    async def _describe(self) -> Description:
+    async def _describe(self) -> ModelDescription:
         path = f"/v1/models/{quote(self._name)}"
-        model = parse_model(await self._http.get(path))
+        model = parse_model(await self._transport.get(path))
         if model.status in ("unloaded", "loading"):
             # The server loads such a model for the first request that needs it.
-            await self._http.post("/v1/tokenize", tokenize_body(self._name, Request(texts=[""])))
-            model = parse_model(await self._http.get(path))
+            await self._transport.post("/v1/tokenize", tokenize_body(self._name, Request(texts=[""])))
+            model = parse_model(await self._transport.get(path))
         return describe(model)
 
-    async def _embed(self, request: Request) -> Answered:
-        """Send a request, in parts of about `PART_TOKENS`; how many these are is learned from part to part."""
-        parts: list[Answered] = []
+    async def _embed(self, request: Request) -> RemoteResult:
+        """Send a request in parts of about `PART_TOKENS`. Each answer improves the estimate for the next part."""
+        parts: list[RemoteResult] = []
         start = 0
         while start < len(request):
             rest = slice_request(request, slice(start, None))
-            count = next(chunk_lengths(self._guess.sizes(rest), PART_TOKENS))
-            try:
-                parts.append(await self._send(slice_request(rest, slice(count))))
-            except EmbergemError as error:
-                error.renumber_input(range(start, start + count))
-                raise
+            count = next(chunk_lengths(self._estimate.sizes(rest), PART_TOKENS))
+            parts.append(await self._send_slice(request, range(start, start + count)))
             start += count
-        return Answered.joined(parts)
+        return RemoteResult.concatenate(parts)
 
-    async def _send(self, request: Request) -> Answered:
-        wanted = request.dimensions or self.dimensions
+    async def _send_slice(self, request: Request, places: range) -> RemoteResult:
+        """Send the inputs of a request at `places`; an error has its `input_index` counted in the request."""
+        try:
+            return await self._send(slice_request(request, slice(places.start, places.stop)))
+        except EmbergemError as error:
+            error.renumber_input(places)
+            raise
+
+    async def _send(self, request: Request) -> RemoteResult:
+        dimensions = request.dimensions or self.dimensions
         content = embeddings_body(self._name, request)
         try:
-            answer, headers = await self._http.post("/v1/embeddings", content)
+            answer, headers = await self._transport.post("/v1/embeddings", content)
         except EmbergemError as error:
-            if error.status != 413 or len(request) == 1:
-                raise
-            return await self._in_halves(request)
+            if error.status == 413 and len(request) > 1:
+                return await self._send_halves(request)
+            if error.input_index is not None and error.input_index >= len(request):
+                error.input_index = None
+            raise
         self._check_space(headers.get("x-embergem-space"))
-        parsed = parse_vectors(answer, len(request), wanted)
-        if not parsed.truncated:
-            self._guess.learn(request, parsed.tokens)
-        return parsed
+        result = parse_vectors(answer, len(request), dimensions)
+        if not result.truncated:
+            self._estimate.learn(request, result.tokens)
+        return result
+
+    async def _send_halves(self, request: Request) -> RemoteResult:
+        """Send a request that is too large for the server as two."""
+        middle = len(request) // 2
+        halves = (range(middle), range(middle, len(request)))
+        return RemoteResult.concatenate([await self._send_slice(request, places) for places in halves])
 
     def _check_space(self, space: str | None) -> None:
-        """Refuse vectors of another space than those before; a server may exchange its model under a client."""
-        self._space = self._space or space  # where the description lacks it, the first answer tells it
-        if space is not None and space != self._space:
+        """Refuse vectors of another space than earlier ones: a server can exchange its model while a client is in use.
+
+        Raises:
+            UnexpectedAnswer: The space has changed.
+        """
+        self._fingerprint = self._fingerprint or space  # the description of a model need not have it
+        if space is not None and space != self._fingerprint:
             raise UnexpectedAnswer(
-                f"{self._http.url} now answers for {self._name!r} from another model: its vectors are of the space "
-                f"{space}, and those of this client were of {self._space}. They cannot be compared: make a new client, "
-                "and embed again what you keep"
+                f"{self._transport.url} now answers for {self._name!r} from another model: the new vectors are of the "
+                f"space {space}, and those of this client were of {self._fingerprint}. They cannot be compared. Make a "
+                "new client, and embed stored texts again."
             )
 
-    async def _in_halves(self, request: Request) -> Answered:
-        """Send what is too large for the server as two requests."""
-        middle = len(request) // 2
-        first = await self._send(slice_request(request, slice(middle)))
-        try:
-            second = await self._send(slice_request(request, slice(middle, None)))
-        except EmbergemError as error:
-            error.renumber_input(range(middle, len(request)))
-            raise
-        return Answered.joined([first, second])
 
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
     loop.close()
 
 
-def _end(loop: asyncio.AbstractEventLoop, http: Http, pid: int) -> Future[None] | None:
-    """Cancel what is on its way, close the connections and end the thread.
+def _shut_down(loop: asyncio.AbstractEventLoop, transport: Transport, pid: int) -> Future[None] | None:
+    """Cancel the requests in flight, close the connections and end the thread.
 
-    It waits for nothing, because it may be run as a finalizer; the future tells how it went. In a fork, where the
-    thread is not, there is none.
+    Returns:
+        A future of the shutdown, because a finalizer must not wait; None in a forked process, which has no such thread.
     """
 
-    async def end() -> None:
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
+    async def shut_down() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await http.close()
+            await transport.close()
         finally:
-            loop.call_soon(loop.stop)  # not at once: what waits for this task is to be told first
+            # Stop the loop only after the callbacks of this task, which set the result of the future.
+            loop.call_soon(loop.stop)
 
-    return asyncio.run_coroutine_threadsafe(end(), loop) if pid == os.getpid() else None
+    return asyncio.run_coroutine_threadsafe(shut_down(), loop) if pid == os.getpid() else None

@@ -1,4 +1,4 @@
-"""Requests to a server that are sent again when that can help, over connections that are kept."""
+"""HTTP requests to a server over pooled connections, sent again after temporary failures."""
 
 import asyncio
 import email.utils
@@ -6,17 +6,17 @@ import random
 import time
 from collections.abc import Mapping
 
-from embergem.client.codec import fail
+from embergem.client.codec import raise_error
 from embergem.errors import ServerUnreachable, UnsupportedOption
 
-AGAIN = frozenset({429, 502, 503, 504})
-"""Answers after which the same request may succeed. Embedding twice does no harm."""
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+"""Statuses after which a request is sent again. The requests change nothing at the server, so repeating is safe."""
 
-LONGEST_PAUSE = 60.0
-"""Seconds waited for one retry at most; a server that asks for more is told to the caller instead."""
+MAX_RETRY_AFTER = 60.0
+"""Most seconds that the transport waits on its own; if a server asks for more, the caller gets the error."""
 
 
-class Http:
+class Transport:
     """Sends requests from one event loop.
 
     Args:
@@ -24,7 +24,10 @@ class Http:
         api_key: Bearer token, if any.
         timeout: Seconds to wait for one answer.
         retries: Times that a request is sent again.
-        connections: Requests on their way at a time.
+        connections: Most requests at a time.
+
+    Raises:
+        UnsupportedOption: httpx2 is not installed, or `url` is not an address.
     """
 
     def __init__(self, url: str, *, api_key: str | None, timeout: float, retries: int, connections: int) -> None:
@@ -32,12 +35,12 @@ class Http:
             import httpx2
         except ImportError:
             raise UnsupportedOption(
-                f"speaking to {url} needs the package httpx2: pip install 'embergem[client]'"
+                f"A connection to {url} needs the package httpx2. Install it: pip install 'embergem[client]'"
             ) from None
         self.url = url.rstrip("/").removesuffix("/v1")
         self._retries = retries
-        self._broken = (httpx2.TransportError,)
-        self._places = asyncio.Semaphore(connections)
+        self._connection_errors = (httpx2.TransportError,)
+        self._slots = asyncio.Semaphore(connections)
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         try:
             self._client = httpx2.AsyncClient(
@@ -47,7 +50,9 @@ class Http:
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             )
         except (httpx2.InvalidURL, UnicodeError) as error:
-            raise UnsupportedOption(f"{url!r} is no address of a server: {error}") from None
+            raise UnsupportedOption(
+                f"{url!r} is not the address of a server: {error}. Give one such as http://localhost:1234."
+            ) from None
 
     async def get(self, path: str) -> bytes:
         """Return the body at `path`; raises as `post`."""
@@ -55,32 +60,32 @@ class Http:
         return content
 
     async def post(self, path: str, content: bytes) -> tuple[bytes, Mapping[str, str]]:
-        """Send a body; returns the answer's, and its headers.
+        """Send a body; returns the body and the headers of the answer.
 
         Raises:
-            EmbergemError: The one that the server names; see `client.codec.fail`.
-            ServerUnreachable: There is no answer.
+            EmbergemError: The error that the server answers; see `client.codec.raise_error`.
+            ServerUnreachable: The server does not answer.
         """
         return await self._send("POST", path, content)
 
     async def _send(self, method: str, path: str, content: bytes | None) -> tuple[bytes, Mapping[str, str]]:
-        async with self._places:
+        async with self._slots:
             for attempt in range(self._retries + 1):
                 last = attempt == self._retries
                 try:
                     response = await self._client.request(method, path, content=content)
-                except self._broken as error:
+                except self._connection_errors as error:
                     if last:
-                        what = str(error) or type(error).__name__
-                        raise ServerUnreachable(f"{self.url} gave no answer to {method} {path}: {what}") from None
-                    await pause(_backoff(attempt))
+                        reason = str(error) or type(error).__name__
+                        raise ServerUnreachable(f"{self.url} did not answer {method} {path}: {reason}") from None
+                    await sleep(_backoff(attempt))
                     continue
                 if response.is_success:
                     return response.content, response.headers
-                asked = retry_after(response.headers)
-                if last or response.status_code not in AGAIN or (asked or 0) > LONGEST_PAUSE:
-                    fail(response.status_code, response.content, f"{self.url}{path}", asked)
-                await pause(_backoff(attempt) if asked is None else asked)
+                wait = retry_after(response.headers)
+                if last or response.status_code not in RETRIED_STATUSES or (wait or 0) > MAX_RETRY_AFTER:
+                    raise_error(response.status_code, response.content, f"{self.url}{path}", wait)
+                await sleep(_backoff(attempt) if wait is None else wait)
         raise AssertionError("the last attempt returns or raises")
 
     async def close(self) -> None:
@@ -89,7 +94,7 @@ class Http:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, as a number or as a date; None if it does not say.
+    """Parse the header `Retry-After`, a number of seconds or a date; returns seconds, or None if there is none.
 
     >>> retry_after({"retry-after": "1.5"}), retry_after({"retry-after": "soon"}), retry_after({})
     (1.5, None, None)
@@ -105,11 +110,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(seconds, 0.0) if seconds < float("inf") else None
 
 
-async def pause(seconds: float) -> None:
-    """Wait before a retry. The slot of the request stays taken: a server that is busy is asked for less."""
+async def sleep(seconds: float) -> None:
+    """Wait before a retry. The request keeps its slot meanwhile, so that a busy server gets fewer requests."""
     await asyncio.sleep(seconds)
 
 
 def _backoff(attempt: int) -> float:
-    """Half a second, then twice as much each time, up to eight; a random part keeps clients apart."""
+    """Return the pause after failed attempt number `attempt`: half a second, doubled each time up to eight seconds.
+
+    A random factor keeps clients from retrying at the same time.
+    """
     return min(0.5 * 2.0**attempt, 8.0) * random.uniform(0.5, 1.0)

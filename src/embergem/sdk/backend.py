@@ -32,7 +32,7 @@ class EmbeddingResult(Protocol):
 
 
 class Backend(Protocol):
-    """Computes vectors for requests from any thread. `Engine` and `client.remote.Remote` are backends.
+    """Computes vectors for requests from any thread. `Engine` and `client.remote.RemoteModel` are backends.
 
     The properties are those of `sdk.base.EmbedderBase`, which documents them; `id` is its `model`.
     """

@@ -25,8 +25,9 @@ def input_list(texts: Texts) -> list[str] | list[Sequence[int]]:
     if isinstance(texts, str):
         return [texts]
     inputs = list(iterate_inputs(texts))
-    for index, value in enumerate(inputs):
-        check_input(index, value, isinstance(inputs[0], str))
+    if set(map(type, inputs)) not in ({str}, {list}):  # most calls need no check of each input
+        for index, value in enumerate(inputs):
+            check_input(index, value, isinstance(inputs[0], str))
     return cast("list[str] | list[Sequence[int]]", inputs)
 
 
