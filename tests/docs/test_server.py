@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from embergem.config import read
 
@@ -54,6 +55,30 @@ def test_every_error_in_the_table_exists_and_every_operation_is_described():
     for operation in OPERATIONS:
         name = operation.path.split("/{")[0].rsplit("/", 1)[1]
         assert name in page, operation.path
+
+
+def test_the_openai_client_of_the_page_runs(url, capsys):
+    (snippet,) = blocks("http.md", "python")
+    exec(compile(snippet.replace("http://localhost:1234", url), "http.md", "exec"), {})
+    assert int(capsys.readouterr().out) == 96
+
+
+def test_the_mounted_application_of_the_page_runs(minilm):
+    """Run the example, with the directory of the model in place of its hub id."""
+    (snippet,) = blocks("operations.md", "python")
+    names = {}
+    exec(
+        compile(snippet.replace("sentence-transformers/all-MiniLM-L6-v2", str(minilm)), "operations.md", "exec"), names
+    )
+    with TestClient(names["app"]) as client:
+        assert names["registry"].wait()
+        answer = client.post("/embed/v1/embeddings", json={"input": "What is graphene?", "model": "minilm"})
+        assert len(answer.json()["data"][0]["embedding"]) == 384
+        assert answer.headers["x-request-id"]
+        assert client.get("/embed/ready").json()["models"] == {"minilm": "loaded"}
+        assert "/v1/embeddings" in client.get("/embed/openapi.json").json()["paths"]
+        missing = client.get("/embed/nothing")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_settings(tmp_path):
