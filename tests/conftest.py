@@ -9,9 +9,8 @@ import pytest
 
 from embergem.embedder import Embedder
 from embergem.hub.resolve import resolve
-from embergem.loader import load
 from embergem.options import LoadOptions
-from embergem.registry import Registry
+from embergem.registry import Registry, Spec
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -85,9 +84,11 @@ def lee():
 @pytest.fixture(scope="session")
 def registry(tiny):
     """The models gemma3_text (the default) and bert_mean, loaded."""
-    engines = {name: load(LoadOptions(model=tiny.parent / name)) for name in ("gemma3_text", "bert_mean")}
-    with Registry(engines, default="gemma3_text") as loaded:
-        yield loaded
+    with Registry() as models:
+        for name in ("gemma3_text", "bert_mean"):
+            models.add(name, Spec.of(tiny.parent / name))
+            models.load(name)
+        yield models
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,6 @@ ENTRY_POINTS = {
 }
 """Modules that build `LoadOptions`, each with what they build it from."""
 
-KNOWN = {"engine/loop.py"}
-"""Modules that still spell out the options. Only remove from it."""
-
 
 def spelled_out(source):
     """Return the lines of the functions and calls in `source` that name more than `MOST` fields of `LoadOptions`."""
@@ -52,9 +49,8 @@ def test_only_entry_points_spell_out_the_options():
         for path in SOURCE.rglob("*.py")
         if (lines := spelled_out(path.read_text()))
     }
-    allowed = ENTRY_POINTS.keys() | KNOWN
-    assert {name: lines for name, lines in found.items() if name not in allowed} == {}, "pass LoadOptions whole"
-    assert allowed - found.keys() == set(), "remove these from ENTRY_POINTS or KNOWN"
+    assert {name: lines for name, lines in found.items() if name not in ENTRY_POINTS} == {}, "pass LoadOptions whole"
+    assert ENTRY_POINTS.keys() - found.keys() == set(), "remove these from ENTRY_POINTS"
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,6 @@ KNOWN_SMALL = {
     "diagnostics/verify/probes.py",
     "diagnostics/verify/report.py",
     "integrations/langchain.py",
-    "registry/names.py",
     "tasks.py",
 }
 """Modules under 60 lines that do not say yet why they are separate. Only remove from it."""

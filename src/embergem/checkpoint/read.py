@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def read_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
-    """Read the checkpoint at `location`. Of `options` only `allow_missing_dense` applies.
+    """Read the checkpoint at `location`. Of `options`, `allow_missing_dense` and `tokenizer` apply.
 
     Raises:
         CorruptCheckpoint: A file is missing, damaged or contradicts another; the message names it.
@@ -38,6 +38,8 @@ def read_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Chec
     checkpoint = _read(location, options)
     if location.dense_from is not None:
         checkpoint = _add_dense_layers(checkpoint, location.id, location.dense_from)
+    if options.tokenizer is not None:
+        checkpoint = replace(checkpoint, tokenizer=Path(options.tokenizer).expanduser())
     names = (location.id, *checkpoint.declared_names)
     return replace(checkpoint, hub_id=paths.hub_id(location.path), declared_names=names)
 

@@ -2,8 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,10 +70,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         ForkedProcess: This process was forked from one that had loaded a model.
     """
     fork.claim()
-    stored = read_checkpoint(location, options)
-    checkpoint = stored
-    if options.tokenizer is not None:
-        checkpoint = replace(stored, tokenizer=Path(options.tokenizer).expanduser())
+    checkpoint = read_checkpoint(location, options)
     prepared = prepare(checkpoint, location.id, options)
     scan = not file_state.is_scanned(checkpoint.weights)  # NaN in the embedding table; once for each state of the files
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
@@ -95,20 +91,18 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         model, cosine = load_as(options.dtype or DEFAULT_DTYPE, load_model, checkpoint.weights, location.id)
     text = reading.result()
     space = fingerprint(checkpoint, prepared.program)
-    if stored.compiled:
-        own_space = space if checkpoint is stored else fingerprint(stored, prepared.program)
-        _check_compiled(model, stored.compiled, own_space)
+    if checkpoint.compiled:
+        own_tokenizer = options.tokenizer is None
+        own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
+        _check_compiled(model, checkpoint.compiled, own_space)
     if scan:
         file_state.mark_scanned(checkpoint.weights)
     report = _self_check(location, options, checkpoint, prepared, model, text, cosine)
     max_batch_tokens = options.max_batch_tokens
-    if max_batch_tokens is None:
-        failed = bool(report.failures)  # such a model computes nothing, so its speed is not measured
-        max_batch_tokens = (
-            calibration.BATCH_SIZES[0]
-            if failed
-            else calibration.best_batch_size(model, checkpoint.weights, prepared.limit)
-        )
+    if max_batch_tokens is None and report.failures:  # the engine refuses all requests, so its speed does not matter
+        max_batch_tokens = calibration.BATCH_SIZES[0]
+    elif max_batch_tokens is None:
+        max_batch_tokens = calibration.best_batch_size(model, checkpoint.weights, prepared.limit)
     return Loaded(
         name=location.id,
         prepared=prepared,

@@ -1,7 +1,6 @@
-"""Several models by name: `Spec` says how each is made, `Registry` loads, exchanges and unloads them."""
+"""Several models by name: `Spec` describes how each is loaded, `Registry` loads, reloads and unloads them."""
 
-from embergem.registry.names import DEFAULT
+from embergem.registry.entries import DEFAULT, Spec, Status
 from embergem.registry.registry import Registry
-from embergem.registry.spec import Spec, Status
 
 __all__ = ["DEFAULT", "Registry", "Spec", "Status"]

@@ -1,30 +1,27 @@
-"""Several models under their names, each loaded when it is wanted and exchanged without dropping a request.
+"""Load, reload and unload several models by name without failing requests.
 
-A model is "unloaded", "loading", "loaded" or "failed". Whoever needs its engine holds it with `use`; an engine that was
-unloaded or exchanged meanwhile is closed when the last holder has let go and its requests are done.
+A model is "unloaded", "loading", "loaded" or "failed". A caller uses the engine of a model inside `Registry.use`. An
+engine that is unloaded or replaced meanwhile is closed after its last user left and its requests are finished.
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
 
 from embergem.engine import Engine
 from embergem.errors import EngineClosed, ModelLoading
-from embergem.registry.names import Names
-from embergem.registry.spec import Entry, LoadedModel, Spec, Status, cannot_load
+from embergem.registry.entries import Entry, EntryTable, LoadedModel, Spec, Status
 
 
 class Registry:
-    """Models by name and alias; "default" is one of them. Thread-safe; closing it closes all engines.
+    """Models by name and alias; "default" names one of them. Thread-safe. Closing the registry closes all engines.
 
     Args:
-        engines: Models that are loaded already; they cannot be loaded again once they were unloaded.
-        default: The name that "default" stands for; None is the first model.
-        max_bytes: Most bytes that the weights of loaded models may take together; the least recently used that nobody
-            holds are unloaded to make room. None is no bound.
+        max_bytes: Most bytes that the weights of loaded models take together. To stay below it, the registry unloads
+            the least recently used models that no caller uses. None sets no bound.
 
     Example:
         >>> from embergem.registry import Registry, Spec
@@ -36,62 +33,49 @@ class Registry:
         ('unloaded', 'loaded', 96)
     """
 
-    def __init__(
-        self,
-        engines: Mapping[str, Engine] | None = None,
-        default: str | None = None,
-        *,
-        max_bytes: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._changed = threading.Condition()
-        self._names = Names()
+    def __init__(self, *, max_bytes: int | None = None) -> None:
+        self._changed = threading.Condition()  # its lock protects all that follows
+        self._table = EntryTable()
         self._max_bytes = max_bytes
-        self._clock = clock
         self._closed = False
-        for name, engine in (engines or {}).items():
-            entry = self._names.add(name, Spec(load=cannot_load(name), lazy=True))
-            entry.held, entry.weight_bytes, entry.used = LoadedModel(name, engine), engine.weight_bytes, clock()
-        if default is not None:
-            self.default = default
 
     @property
     def default(self) -> str | None:
-        """The name that "default" stands for; None when there is no model."""
-        return self._names.default
+        """Name of the default model; None if there is no model. Assigning a name or an alias changes it."""
+        return self._table.default
 
     @default.setter
     def default(self, name: str) -> None:
         with self._changed:
-            self._names.default = self._names.find(name).name
+            self._table.default = self._table.find(name).name
 
     def add(self, name: str, spec: Spec) -> None:
-        """Serve another model; the first becomes the default.
+        """Add a model without loading it; the first one becomes the default.
 
         Raises:
-            UnsupportedOption: A name or alias is taken.
+            UnsupportedOption: Another model has the name or one of the aliases.
         """
         with self._changed:
-            self._names.add(name, spec)
+            self._table.add(name, spec)
 
     def start(self) -> None:
-        """Begin to load, beside each other, all models that are not lazy; returns at once."""
+        """Begin to load all models that are not lazy, in parallel, and return at once."""
         with self._changed:
-            for entry in self._names.entries.values():
+            for entry in self._table.entries.values():
                 if not entry.spec.lazy and entry.status == "unloaded":
-                    self._begin(entry)
+                    self._begin_load(entry)
 
     def wait(self) -> bool:
-        """Wait until nothing is being loaded; False when the registry was closed instead."""
+        """Wait until no model is loading; return False if the registry was closed instead."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._loading())
+            self._changed.wait_for(lambda: self._closed or not self._any_loading())
             return not self._closed
 
     def ready(self) -> bool:
-        """Whether every model that is not lazy can be asked."""
+        """Whether there is a model, and no model that is not lazy is loading or failed."""
         with self._changed:
-            return bool(self._names.entries) and not any(
-                entry.status in ("loading", "failed") for entry in self._names.entries.values() if not entry.spec.lazy
+            return bool(self._table.entries) and not any(
+                entry.status in ("loading", "failed") for entry in self._table.entries.values() if not entry.spec.lazy
             )
 
     @contextmanager
@@ -114,24 +98,25 @@ class Registry:
             UnknownModel: No model has this name; the message lists the names.
             ModelLoading: The model is loading, and `wait` is False.
             ModelFailed: The model could not be loaded; `load` tries again.
+            EngineClosed: The registry is closed.
         """
         with self._changed:
             while True:
-                entry = self._names.find(name)
+                entry = self._table.find(name)
                 if self._closed:
                     raise _closed()
-                if entry.held is not None:
-                    entry.held.users += 1
-                    entry.used = self._clock()
-                    return entry.held
+                if entry.loaded is not None:
+                    entry.loaded.users += 1
+                    entry.last_used = monotonic()
+                    return entry.loaded
                 if entry.error is not None:
                     raise entry.failure(entry.error)
-                if entry.loader is None:
-                    self._begin(entry)
+                if entry.loading is None:
+                    self._begin_load(entry)
                 if not wait:
-                    left = max(1.0, entry.began + entry.seconds - self._clock())
+                    seconds = max(1.0, entry.load_started + entry.load_seconds - monotonic())
                     raise ModelLoading(
-                        f"The model {entry.name!r} is loading. Try again in {left:.0f} s.", retry_after=left
+                        f"The model {entry.name!r} is loading. Try again in {seconds:.0f} s.", retry_after=seconds
                     )
                 self._changed.wait()
 
@@ -142,25 +127,25 @@ class Registry:
             self._changed.notify_all()
 
     def get(self, name: str, *, wait: bool = True) -> Engine:
-        """Return the engine called `name`, as `use` does, without holding it: it may be closed by an unload."""
+        """Return the engine of a model as `use` does. An unload or a reload may close it at any time afterwards."""
         with self.use(name, wait=wait) as engine:
             return engine
 
     def peek(self, name: str) -> Engine | None:
-        """Return the engine if it is loaded, without loading it and without counting as a use."""
+        """Return the engine of a model, or None if the model is not loaded. This is not counted as a use."""
         with self._changed:
-            held = self._names.find(name).held
-            return None if held is None else held.engine
+            loaded = self._table.find(name).loaded
+            return None if loaded is None else loaded.engine
 
     def names(self) -> list[str]:
         """Names of all models, loaded or not."""
         with self._changed:
-            return list(self._names.entries)
+            return list(self._table.entries)
 
     def aliases(self) -> dict[str, str]:
-        """Names that other names stand for."""
+        """Names of models by alias."""
         with self._changed:
-            return dict(self._names.aliases)
+            return dict(self._table.aliases)
 
     def main_name(self, name: str) -> str:
         """Return the model's own name for any of its names.
@@ -169,106 +154,115 @@ class Registry:
             UnknownModel: No model has this name.
         """
         with self._changed:
-            return self._names.find(name).name
+            return self._table.find(name).name
 
     def status(self, name: str) -> Status:
-        """Say how it is with a model."""
+        """Return the state of a model; a model that is being reloaded is "loaded"."""
         with self._changed:
-            return self._names.find(name).status
+            return self._table.find(name).status
 
     def reason(self, name: str) -> str | None:
-        """Say why a model could not be loaded; None if it has not failed."""
+        """Return the message of the error with which the load of a model failed; None if it did not fail."""
         with self._changed:
-            return self._names.find(name).reason
+            return self._table.find(name).reason
 
     def load(self, name: str) -> None:
-        """Load a model that is not loaded, also one that has failed, and wait for it.
+        """Load a model that is not loaded, also after a failed load, and wait for the end of the load.
 
         Raises:
-            ModelFailed: It could not be loaded.
+            ModelFailed: The model could not be loaded.
         """
         with self._changed:
-            entry = self._names.find(name)
-            if entry.loader is None:
+            entry = self._table.find(name)
+            if entry.loading is None:
                 entry.error = None
         with self.use(name):
             return
 
     def unload(self, name: str) -> None:
-        """Unload a model and free its weights; its requests are finished first. The next use loads it again.
+        """Unload a model after its requests are finished, and free its weights. The next use loads it again.
 
-        Nothing happens if it is unloaded already. The default stays what it is.
+        A model that is not loaded stays as it is. The default model does not change.
         """
         with self._changed:
-            entry = self._names.find(name)
-            self._await_loader(entry)
-            held, entry.held, entry.error = entry.held, None, None
-        self._retire(held)
+            entry = self._table.find(name)
+            self._wait_for_load(entry)
+            loaded, entry.loaded, entry.error = entry.loaded, None, None
+        self._close_when_unused(loaded)
 
     def reload(self, name: str) -> None:
-        """Load a model anew, as its files are now, and exchange it; requests in work finish on the old engine.
+        """Load a model again from its present files and replace its engine; the old one finishes its requests.
 
         If the load fails, the old engine stays.
 
         Raises:
-            ModelFailed: It could not be loaded.
+            ModelFailed: The model could not be loaded.
         """
         with self._changed:
-            entry = self._names.find(name)
-            self._await_loader(entry)
+            entry = self._table.find(name)
+            self._wait_for_load(entry)
             if self._closed:
                 raise _closed()
-            if entry.held is None:
+            if entry.loaded is None:
                 entry.error = None
-            loader = self._begin(entry)
-            self._changed.wait_for(lambda: self._closed or loader.done())
+            loading = self._begin_load(entry)
+            self._changed.wait_for(lambda: self._closed or loading.done())
             if self._closed:
                 raise _closed()
-        if (error := loader.exception()) is not None:
+        if (error := loading.exception()) is not None:
             raise entry.failure(error) from error
 
     def remove(self, name: str) -> None:
-        """Unload a model and forget it and its aliases. If it was the default, the first of the others is."""
+        """Unload a model and remove it with its aliases. If it was the default, the first remaining model is."""
         with self._changed:
-            entry = self._names.find(name)
-            self._await_loader(entry)
-            self._names.remove(entry)
-            held, entry.held = entry.held, None
-        self._retire(held)
+            entry = self._table.find(name)
+            self._wait_for_load(entry)
+            self._table.remove(entry)
+            loaded, entry.loaded = entry.loaded, None
+        self._close_when_unused(loaded)
 
     def sweep(self) -> float | None:
-        """Unload what has been idle for its `keep_alive` or has no room; return the seconds until more may be due."""
+        """Unload the models that were idle for their `keep_alive`, and those above `max_bytes`.
+
+        Returns:
+            Seconds until the `keep_alive` of another model may end; None if no loaded model has one.
+        """
         with self._changed:
-            now = self._clock()
-            due = {
-                entry.name: entry.used + entry.spec.keep_alive - now
-                for entry in self._names.entries.values()
-                if entry.held is not None and entry.spec.keep_alive is not None and not entry.busy
+            now = monotonic()
+            seconds_left = {
+                entry.name: entry.last_used + entry.spec.keep_alive - now
+                for entry in self._table.entries.values()
+                if entry.loaded is not None and entry.spec.keep_alive is not None and not entry.in_use
             }
-            idle = [self._names.entries[name] for name, left in due.items() if left <= 0]
-            gone = [entry.held for entry in idle]
+            idle = [self._table.entries[name] for name, seconds in seconds_left.items() if seconds <= 0]
+            unloaded = [entry.loaded for entry in idle]
             for entry in idle:
-                entry.held = None
-        for held in gone:
-            self._retire(held)
+                entry.loaded = None
+        for loaded in unloaded:
+            self._close_when_unused(loaded)
         self._make_room()
-        return min((left for left in due.values() if left > 0), default=None)
+        return min((seconds for seconds in seconds_left.values() if seconds > 0), default=None)
 
     def close(self, *, drain: bool = False, wait: bool = True) -> bool:
-        """Close every engine; with `drain` their requests are finished first.
+        """Close every engine. Callers that wait for a load get `EngineClosed`.
 
-        With `wait` what is being loaded is waited for; otherwise it is left to its thread, which gives it up when it
-        has it. Who waits for a load gets `EngineClosed`. Returns whether nothing is being loaded any more.
+        Args:
+            drain: Whether to finish the requests of the engines first.
+            wait: Whether to wait for loads in progress. Otherwise their threads close the engines when these are
+                loaded.
+
+        Returns:
+            Whether no load is in progress any more.
         """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             if wait:
-                self._changed.wait_for(lambda: not self._loading())
-            held = [entry.held for entry in self._names.entries.values() if entry.held is not None]
-            loading = self._loading()
-        for one in held:
-            one.engine.close(drain=drain)
+                self._changed.wait_for(lambda: not self._any_loading())
+            engines = [entry.loaded.engine for entry in self._table.entries.values() if entry.loaded is not None]
+            loading = self._any_loading()
+        for engine in engines:
+            engine.close(drain=drain)
         return not loading
 
     def __enter__(self) -> "Registry":
@@ -279,81 +273,91 @@ class Registry:
     ) -> None:
         self.close()
 
-    def _loading(self) -> bool:
-        return any(entry.loader is not None for entry in self._names.entries.values())
+    def _any_loading(self) -> bool:
+        return any(entry.loading is not None for entry in self._table.entries.values())
 
-    def _await_loader(self, entry: Entry) -> None:
-        """Wait until a model is not being loaded, or the registry is closed."""
-        self._changed.wait_for(lambda: self._closed or entry.loader is None)
+    def _wait_for_load(self, entry: Entry) -> None:
+        """Wait until no load of the model is in progress, or the registry is closed."""
+        self._changed.wait_for(lambda: self._closed or entry.loading is None)
 
-    def _begin(self, entry: Entry) -> Future[None]:
-        """Load a model, or load it anew, on a thread that does not keep the process alive: it may be a download."""
-        entry.began = self._clock()
-        loader: Future[None] = Future()
+    def _begin_load(self, entry: Entry) -> Future[None]:
+        """Begin to load or reload a model on a daemon thread, since a download must not keep the process alive."""
+        entry.load_started = monotonic()
+        loading: Future[None] = Future()
         name = f"embergem load {entry.name}"
-        threading.Thread(target=self._load, args=(entry, loader), name=name, daemon=True).start()
-        entry.loader = loader  # if there is a thread; it waits for the lock before it says that it is done
-        return loader
+        threading.Thread(target=self._load, args=(entry, loading), name=name, daemon=True).start()
+        # Only now, because `start` may fail. The thread needs the lock, which is held here, before it sets the result.
+        entry.loading = loading
+        return loading
 
-    def _load(self, entry: Entry, loader: Future[None]) -> None:
+    def _load(self, entry: Entry, loading: Future[None]) -> None:
         error: BaseException | None = None
         try:
-            self._make_room(entry, coming=entry.weight_bytes)
-            self._put(entry, entry.spec.load())
+            self._make_room(entry, additional=entry.weight_bytes)
+            self._replace_engine(entry, entry.spec.load())
             self._make_room(entry)
-        except BaseException as failed:  # a panic of native code is no Exception, and nobody else would tell of it
-            error = failed
+        except BaseException as failure:  # also a panic of native code, which is not an Exception
+            error = failure
         with self._changed:
-            entry.loader = None
-            if entry.held is None:  # else the engine before stays
+            entry.loading = None
+            if entry.loaded is None:  # after a failed reload the old engine stays, and the model has not failed
                 entry.error = error
             if error is None:
-                loader.set_result(None)
+                loading.set_result(None)
             else:
-                loader.set_exception(error)
+                loading.set_exception(error)
             self._changed.notify_all()
 
-    def _put(self, entry: Entry, engine: Engine) -> None:
-        """Give a model its new engine; what it had is closed when nobody has it any more."""
+    def _replace_engine(self, entry: Entry, engine: Engine) -> None:
+        """Give a model its new engine, and close the old one once no caller uses it."""
         with self._changed:
             closed = self._closed
             if not closed:
-                old, entry.held, entry.weight_bytes = entry.held, LoadedModel(entry.name, engine), engine.weight_bytes
-                entry.used = self._clock()
-                entry.seconds = entry.used - entry.began
+                old, entry.loaded, entry.weight_bytes = (
+                    entry.loaded,
+                    LoadedModel(entry.name, engine),
+                    engine.weight_bytes,
+                )
+                entry.last_used = monotonic()
+                entry.load_seconds = entry.last_used - entry.load_started
                 self._changed.notify_all()
         if closed:
             engine.close()
             raise _closed()
-        self._retire(old)
+        self._close_when_unused(old)
 
-    def _make_room(self, keep: Entry | None = None, *, coming: int = 0) -> None:
-        """Unload the least recently used until all fit, and so many bytes more, as far as sizes are known.
+    def _make_room(self, keep: Entry | None = None, *, additional: int = 0) -> None:
+        """Unload the least recently used models until the weights fit into `max_bytes`.
 
-        What is in use stays, so this is tried again by `sweep`. Neither `keep` nor else what was used last goes.
+        Models in use stay loaded, so `sweep` tries again.
+
+        Args:
+            keep: Model that stays loaded. None keeps the most recently used one.
+            additional: Bytes that are needed besides the loaded models.
         """
         if self._max_bytes is None:
             return
         with self._changed:
-            loaded = sorted(
-                (one for one in self._names.entries.values() if one.held is not None), key=lambda one: one.used
+            by_use = sorted(
+                (entry for entry in self._table.entries.values() if entry.loaded is not None),
+                key=lambda entry: entry.last_used,
             )
-            needed = coming + sum(one.weight_bytes for one in loaded) - self._max_bytes
-            gone = []
-            for other in loaded if keep is not None else loaded[:-1]:
-                if needed > 0 and other is not keep and not other.busy:
-                    needed -= other.weight_bytes
-                    gone.append(other.held)
-                    other.held = None
-        for held in gone:
-            self._retire(held)
+            excess = additional + sum(entry.weight_bytes for entry in by_use) - self._max_bytes
+            unloaded = []
+            for entry in by_use if keep is not None else by_use[:-1]:
+                if excess > 0 and entry is not keep and not entry.in_use:
+                    excess -= entry.weight_bytes
+                    unloaded.append(entry.loaded)
+                    entry.loaded = None
+        for loaded in unloaded:
+            self._close_when_unused(loaded)
 
-    def _retire(self, held: LoadedModel | None) -> None:
-        """Close an engine that nobody can get any more, once those who hold it have let go."""
-        if held is not None:
+    def _close_when_unused(self, loaded: LoadedModel | None) -> None:
+        """Wait until no caller uses an engine that its model no longer has, and close it after its requests."""
+        if loaded is not None:
             with self._changed:
-                self._changed.wait_for(lambda: held.users == 0)
-            held.engine.close(drain=True)
+                self._changed.wait_for(lambda: loaded.users == 0)
+            loaded.engine.close(drain=True)
 
 
 def _closed() -> EngineClosed:

@@ -1,0 +1,172 @@
+"""The models of a registry: how each is loaded (`Spec`), its present state (`Entry`), and the table of their names."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, Unpack
+
+from embergem.engine import Engine
+from embergem.errors import EmbergemError, ModelFailed, UnknownModel, UnsupportedOption
+from embergem.loader import load
+from embergem.options import LoadKeywords, LoadOptions
+
+Status = Literal["unloaded", "loading", "loaded", "failed"]
+
+DEFAULT = "default"
+"""Name that stands for the default model."""
+
+FIRST_LOAD_SECONDS = 10.0
+"""Estimate of the duration of a load that was not measured yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """How a model is loaded and kept.
+
+    Attributes:
+        load: Makes the engine of the model. It is called at each load.
+        aliases: Other names of the model.
+        lazy: Load the model at its first use instead of at the start.
+        keep_alive: Unload the model after so many seconds without use. None keeps it.
+    """
+
+    load: Callable[[], Engine]
+    aliases: tuple[str, ...] = ()
+    lazy: bool = False
+    keep_alive: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str | Path | None = None,
+        *,
+        aliases: Iterable[str] = (),
+        lazy: bool = False,
+        keep_alive: float | None = None,
+        **options: Unpack[LoadKeywords],
+    ) -> "Spec":
+        """Describe a model by its hub id, alias or path; `options` are those of `Embedder`."""
+        return cls(
+            load=partial(load, LoadOptions(model=model, **options)),
+            aliases=tuple(aliases),
+            lazy=lazy,
+            keep_alive=keep_alive,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class LoadedModel:
+    """A loaded model: its main name, its engine, and the number of users that keep the engine open."""
+
+    name: str
+    engine: Engine
+    users: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A model in a registry and its state. The registry's lock protects it.
+
+    Attributes:
+        name: Name of the model.
+        spec: How the model is loaded and kept.
+        loaded: The present engine; None if the model is not loaded.
+        loading: Future of a load or reload in progress; None if there is none.
+        error: Why the last load failed; None if it did not.
+        last_used: Time of the last use.
+        load_started: Time at which the last load began.
+        load_seconds: Duration of the last successful load, or an estimate.
+        weight_bytes: Memory of the weights when the model was last loaded; 0 before the first load.
+    """
+
+    name: str
+    spec: Spec
+    loaded: LoadedModel | None = None
+    loading: Future[None] | None = None
+    error: BaseException | None = None
+    last_used: float = 0.0
+    load_started: float = 0.0
+    load_seconds: float = FIRST_LOAD_SECONDS
+    weight_bytes: int = 0
+
+    @property
+    def status(self) -> Status:
+        """State of the model; a model that is being reloaded is "loaded"."""
+        if self.loaded is not None:
+            return "loaded"
+        if self.loading is not None:
+            return "loading"
+        return "unloaded" if self.error is None else "failed"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a caller uses the present engine."""
+        return self.loaded is not None and self.loaded.users > 0
+
+    @property
+    def reason(self) -> str | None:
+        """Message of the error with which the last load failed."""
+        return None if self.error is None else _message(self.error)
+
+    def failure(self, error: BaseException) -> ModelFailed:
+        """Return the error that a caller gets for a model whose load failed with `error`."""
+        return ModelFailed(f"the model {self.name!r} could not be loaded: {_message(error)}", param="model")
+
+
+def _message(error: BaseException) -> str:
+    """Return the message of an error of embergem; name the class of any other error."""
+    return error.message if isinstance(error, EmbergemError) else f"{type(error).__name__}: {error}"
+
+
+class EntryTable:
+    """The models of a registry by name and alias. It has no lock; the registry locks.
+
+    Attributes:
+        entries: The models by name, in the order in which they were added.
+        aliases: Names of models by alias.
+        default: Name of the default model; None if there is no model.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.aliases: dict[str, str] = {}
+        self.default: str | None = None
+
+    def add(self, name: str, spec: Spec) -> Entry:
+        """Add a model; the first one becomes the default.
+
+        Raises:
+            UnsupportedOption: Another model has the name or one of the aliases.
+        """
+        for wanted in (name, *spec.aliases):
+            if wanted == DEFAULT or wanted in self.entries or wanted in self.aliases:
+                raise UnsupportedOption(
+                    f"the name {wanted!r} is taken; give each model a name and aliases that no other model has"
+                )
+        entry = self.entries[name] = Entry(name, spec)
+        self.aliases |= dict.fromkeys(spec.aliases, name)
+        if self.default is None:
+            self.default = name
+        return entry
+
+    def find(self, name: str) -> Entry:
+        """Return the model with this name or alias; "default" is the default model.
+
+        Raises:
+            UnknownModel: No model has this name; the message lists the names.
+        """
+        own_name = self.default if name == DEFAULT else self.aliases.get(name, name)
+        entry = None if own_name is None else self.entries.get(own_name)
+        if entry is None:
+            known = ", ".join([DEFAULT, *self.entries, *self.aliases]) if self.entries else "no model"
+            raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        """Remove a model and its aliases. If it was the default, the first remaining model becomes the default."""
+        self.entries.pop(entry.name, None)
+        self.aliases = {alias: name for alias, name in self.aliases.items() if name != entry.name}
+        if self.default == entry.name:
+            self.default = next(iter(self.entries), None)
