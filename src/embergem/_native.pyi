@@ -95,7 +95,7 @@ class TextPipeline:
 class Note:
     """A result about files in a certain state, stored in a directory that the Rust SDK shares."""
 
-    def __new__(cls, directory: str, kind: str, files: Sequence[Path], variant: Sequence[str]) -> Note:
+    def __new__(cls, directory: Path, kind: str, files: Sequence[Path], variant: Sequence[str]) -> Note:
         """Name the result `kind` about exactly these `files`, unchanged since (path, size and time of change).
 
         `variant` lists everything else that the result depends on. Raises FileNotFoundError if a file cannot be read.
@@ -150,14 +150,14 @@ class Model:
     def dtype(self) -> str: ...
     @property
     def threads(self) -> int: ...
-    def batch_budget(self, files: Sequence[Path], limit: int, notes: str) -> int:
+    def batch_budget(self, files: Sequence[Path], limit: int, notes: Path) -> int:
         """Return how many tokens a batch should have at most on this machine.
 
         `limit` is the most tokens of one input. The budget is measured once for these weight `files` and remembered in
         the directory `notes`.
         """
 
-    def least_cosine(self, exact: Callable[[], Model], files: Sequence[Path], notes: str) -> float:
+    def least_cosine(self, exact: Callable[[], Model], files: Sequence[Path], notes: Path) -> float:
         """Return the least cosine of this model's vectors to those of the model that `exact` loads in float32.
 
         It is measured over fixed rows of ids, once for these weight `files`, and remembered in the directory `notes`;

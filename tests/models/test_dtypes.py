@@ -6,7 +6,7 @@ from goldens import TINY, golden, pack
 
 from embergem import Embedder
 from embergem._native import instruction_sets
-from embergem.engine import Request, calibration
+from embergem.engine import Request
 from embergem.errors import UnsupportedOption
 from embergem.loader import load
 from embergem.options import DTYPES, LoadOptions
@@ -95,14 +95,18 @@ def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
         assert engine.dtype == "int16"
         assert 0.9999 < engine.cosine < 1
         first = engine.cosine
-    monkeypatch.setattr(calibration.np.random, "default_rng", None)  # not needed again: it was remembered
+    [note] = (tmp_path / "exactness").iterdir()
+    assert float(note.read_text()) == first
+    note.write_text("0.99995")  # a later load reads it and measures nothing
     with load(LoadOptions(model=tiny, dtype="auto")) as engine:
-        assert engine.cosine == first
+        assert engine.cosine == 0.99995
 
 
 def test_auto_goes_back_to_floats_where_they_are_not(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
-    monkeypatch.setattr("embergem.engine.calibration.least_cosine", lambda *_: 0.99)
+    load(LoadOptions(model=tiny, dtype="auto")).close()
+    [note] = (tmp_path / "exactness").iterdir()
+    note.write_text("0.99")
     with load(LoadOptions(model=tiny, dtype="auto")) as engine, Embedder(tiny) as exact:
         assert (engine.dtype, engine.cosine) == ("float32", 1.0)
         assert np.array_equal(engine.embed(Request(texts=["a"])).vectors, exact.embed("a"))

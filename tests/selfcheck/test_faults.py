@@ -107,7 +107,7 @@ def test_rows_that_see_each_other_fail_batch_invariance(model, monkeypatch):
         vectors = sound.run(ids, cu_seqlens)
         return vectors + np.float32(1e-7) * vectors.mean(axis=0) if len(vectors) > 1 else vectors
 
-    assert failed(check(replace(sound, run=leaky, variant="leaky"))) == ["batch_invariance"]
+    assert failed(check(replace(sound, run=leaky, variant=("leaky",)))) == ["batch_invariance"]
 
 
 def test_a_table_of_equal_rows_fails_distinct(model):
@@ -128,7 +128,7 @@ def test_a_file_that_changes_unseen_fails_same_bits(model):
 
 @pytest.mark.parametrize(("cosine", "status"), [(0.9, "error"), (0.999, "warn"), (0.99995, "ok")])
 def test_a_dtype_far_from_float32_fails_exactness(model, monkeypatch, cosine, status):
-    found = check(replace(check_context(model, monkeypatch), dtype="int8", cosine=cosine, variant="int8"))
+    found = check(replace(check_context(model, monkeypatch), dtype="int8", cosine=cosine, variant=("int8",)))
     [finding] = [finding for finding in found.findings if finding.name == "exactness"]
     assert finding.status == status
     assert "int8" in finding.message
@@ -161,7 +161,7 @@ def test_a_cut_that_loses_the_closing_token_fails_truncation(model, monkeypatch)
                 for ids, length in rows
             ]
 
-    assert failed(check(replace(sound, text=Careless(), variant="careless"))) == ["truncation"]
+    assert failed(check(replace(sound, text=Careless(), variant=("careless",)))) == ["truncation"]
 
 
 def test_prompts_of_another_model_warn(model):

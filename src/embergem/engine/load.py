@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from embergem import _native, paths
-from embergem._native import Model, TextPipeline
+from embergem._native import Model, Note, TextPipeline
 from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Manifest
 from embergem.checkpoint.read import read_checkpoint
-from embergem.engine import calibration, fork
+from embergem.engine import fork
 from embergem.engine.calibration import cosines, load_as
 from embergem.engine.prepare import Prepared, prepare, text_pipeline
 from embergem.errors import CorruptCheckpoint
-from embergem.hub import file_state
 from embergem.options import DEFAULT_DTYPE, DEFAULTS, LoadOptions
 from embergem.program.program import Program
 from embergem.selfcheck import CheckContext, Report
@@ -72,7 +71,9 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     fork.claim()
     checkpoint = read_checkpoint(location, options)
     prepared = prepare(checkpoint, location.id, options)
-    scan = not file_state.is_scanned(checkpoint.weights)  # NaN in the embedding table; once for each state of the files
+    weights = [path for _, path in checkpoint.weights]
+    scanned = Note(paths.cache_root(), "scanned", weights, [])
+    scan = scanned.read() is None  # NaN in the embedding table; once for each state of the files
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
@@ -96,13 +97,13 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
         _check_compiled(model, checkpoint.compiled, own_space)
     if scan:
-        file_state.mark_scanned(checkpoint.weights)
+        scanned.write("")
     report = _self_check(location, options, checkpoint, prepared, model, text, cosine)
     max_batch_tokens = options.max_batch_tokens
     if max_batch_tokens is None and report.failures:  # the engine refuses all requests, so its speed does not matter
-        max_batch_tokens = calibration.BATCH_SIZES[0]
+        max_batch_tokens = 1
     elif max_batch_tokens is None:
-        max_batch_tokens = calibration.best_batch_size(model, checkpoint.weights, prepared.limit)
+        max_batch_tokens = model.batch_budget(weights, prepared.limit, paths.cache_root())
     return Loaded(
         name=location.id,
         prepared=prepared,
@@ -181,7 +182,13 @@ def _self_check(
         name=location.id,
         hub_id=checkpoint.hub_id,
         files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
-        variant=f"{prepared.program.key} {model.dtype} {model.instruction_set} {prepared.limit} {checkpoint.prompts}",
+        variant=(
+            prepared.program.key,
+            model.dtype,
+            model.instruction_set,
+            str(prepared.limit),
+            checkpoint.prompts or "",
+        ),
         window=options.window,
         dense_optional=options.allow_missing_dense,
     )

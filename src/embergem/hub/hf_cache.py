@@ -16,7 +16,6 @@ from embergem.checkpoint.model2vec import is_model2vec
 from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry, parse_modules
 from embergem.checkpoint.read import INDEX_FILE
 from embergem.errors import DownloadError
-from embergem.hub import file_state
 from embergem.hub.options import HubOptions
 from embergem.hub.select import missing_files
 from embergem.progress import DownloadProgress
@@ -102,15 +101,17 @@ def check_pins(root: Path, entry: Entry | None) -> None:
         file = root / pin.path
         if not file.is_file():
             continue  # the files that the model requires were checked before
-        note = file_state.note_path([("", file)], "pinned", pin.sha256)
-        if note.exists():
+        from embergem._native import Note  # imported here because `embergem --help` does without native code
+
+        note = Note(paths.cache_root(), "pinned", [file], [pin.sha256])
+        if note.read() is not None:
             continue
         if not pin.matches(digest := sha256(file)):
             raise DownloadError(
                 f"{file} has sha256 {digest} instead of {pin.sha256}, so these are not the expected bytes. Remove "
                 f"{root} to download the model again, or name that directory as the model to use it as it is."
             )
-        file_state.write_note(note, "")
+        note.write("")
 
 
 def _home(model: str, options: HubOptions) -> Path:

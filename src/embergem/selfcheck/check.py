@@ -3,13 +3,11 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from embergem import _native
-from embergem._native import __version__
-from embergem.hub import file_state
+from embergem import paths
+from embergem._native import BUILDS, Note, __version__
 from embergem.selfcheck import published, settings, texts, vectors
 from embergem.selfcheck.context import CheckContext, Observed, observe
 from embergem.selfcheck.report import Finding, Report
@@ -60,7 +58,7 @@ def check(context: CheckContext) -> Report:
         findings += [] if seen.fault else [vectors.same_bits(seen, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
-        file_state.write_note(note, json.dumps({"vectors": vectors.digest(seen)}))
+        note.write(json.dumps({"vectors": vectors.digest(seen)}))
     return report
 
 
@@ -85,15 +83,14 @@ def _probe(context: CheckContext, seen: Observed) -> list[Finding]:
     return [first] if first.status == "error" else [first, *(probe(context, seen) for probe in OF_VECTORS)]
 
 
-def _note(context: CheckContext) -> Path:
-    build = Path(_native.__file__).stat()
-    variant = f"{__version__} {build.st_size} {build.st_mtime_ns} {context.variant}"
-    return file_state.note_path([("", path) for path in context.files], "selfcheck", variant)
+def _note(context: CheckContext) -> Note:
+    """Return the note of a passed check; the Rust SDK has the same (`crates/embergem/src/selfcheck`)."""
+    return Note(paths.cache_root(), "selfcheck", context.files, [__version__, *BUILDS, *context.variant])
 
 
-def _read(note: Path) -> str | None:
+def _read(note: Note) -> str | None:
     try:
-        return str(json.loads(note.read_text())["vectors"])
-    except (OSError, ValueError, KeyError, TypeError):  # not checked yet, or half a note: the check is made anew
+        return str(json.loads(note.read() or "{}")["vectors"])
+    except (ValueError, KeyError, TypeError):  # not checked yet, or a damaged note: the whole check runs
         log.debug("the whole self-check runs")
         return None

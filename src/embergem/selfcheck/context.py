@@ -30,7 +30,7 @@ class CheckContext:
     from. `name` is what it is called here, `hub_id` the id that its files were fetched under; None where they are the
     caller's own. `cosine` is the least cosine of its vectors to float32, as measured. `window` is a window that the
     caller chose over the checkpoint's, `dense_optional` the caller's leave to go without dense layers. `files` are all
-    the files that it was made of, `variant` names everything else that its vectors depend on.
+    the files that it was made of, `variant` lists everything else that its vectors depend on.
     """
 
     run: Run
@@ -44,7 +44,7 @@ class CheckContext:
     entry: Entry | None
     kin: Entry | None
     files: Sequence[Path]
-    variant: str
+    variant: Sequence[str]
     name: str
     hub_id: str | None = None
     window: int | None = None
