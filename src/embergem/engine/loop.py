@@ -27,6 +27,10 @@ LARGE_TOKENS = 1024
 CALLER_TOKENS = 256
 """Most tokens that a submitting thread computes itself; Ctrl-C has no effect during that time."""
 
+LONGEST_SLEEP = 60.0
+"""Seconds after which a lane's thread wakes without work. A request with a later deadline need not wake the thread of
+the other lane, which costs as much as the rest of a small request."""
+
 
 class Loop:
     """Runs requests on two threads of its own until it is closed. Thread-safe.
@@ -217,9 +221,10 @@ class Loop:
                             return self._table.start(lane, rows, self._clock())
                         if self._draining:
                             return None
-                    deadline = self._scheduler.next_deadline()
-                    self._wakes_at[lane] = math.inf if deadline is None else deadline
-                    self._wake[lane].wait(None if deadline is None else max(0.0, deadline - self._clock()))
+                    now, deadline = self._clock(), self._scheduler.next_deadline()
+                    wakes_at = now + LONGEST_SLEEP if deadline is None else min(deadline, now + LONGEST_SLEEP)
+                    self._wakes_at[lane] = wakes_at
+                    self._wake[lane].wait(max(0.0, wakes_at - now))
                     self._wakes_at[lane] = 0.0
                     continue
             self._fail(late, _deadline_exceeded())
