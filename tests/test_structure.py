@@ -56,8 +56,6 @@ KNOWN_SMALL = {
     "diagnostics/doctor/models.py",
     "diagnostics/verify/probes.py",
     "diagnostics/verify/report.py",
-    "integrations/langchain.py",
-    "tasks.py",
 }
 """Modules under 60 lines that do not say yet why they are separate. Only remove from it."""
 

@@ -1,39 +1,39 @@
-"""Every error embergem raises on purpose, in one tree.
+"""All exceptions and warnings of embergem.
 
-EmbergemError                     the base; carries the HTTP status and the OpenAI error code it is answered with
-├── InvalidRequest  (ValueError)  400  the caller's input cannot be embedded as it stands
-│   ├── EmptyInput                     no input at all, or a token list without a token
-│   ├── InvalidText                    a string that is not valid Unicode text (a lone surrogate)
-│   ├── InvalidType (TypeError)        an input, title or token id of the wrong Python type
-│   ├── TokenOutOfRange                a token id outside the model's table
-│   ├── InputTooLong                   more tokens than the model reads, and no permission to cut
-│   ├── InvalidTask                    a task, or a title, that this model or this input cannot take
-│   ├── InvalidDimensions              a vector size that this model was not trained for
-│   └── UnsupportedOption              an option that has no meaning here; refused rather than ignored
-├── UnknownModel    (ValueError)  404  a model name nobody knows
-├── InvalidConfig   (ValueError)  500  a setting, or a file of settings, that cannot be used
-├── LoadError       (ValueError)  500  a model that cannot be loaded
-│   ├── DownloadError                  no source had the files, or the bytes were not the expected ones
-│   ├── GatedModel                     the hub asks for an accepted licence first
-│   ├── CorruptCheckpoint              a file that is damaged, incomplete or not what it claims to be
-│   ├── MissingTensor                  a tensor the model needs is absent, misshapen or holds NaN
-│   └── UnsupportedModel               an architecture, head module or setting that embergem does not have
-├── InsufficientMemory (MemoryError) 507  the model does not fit into the memory that is free
-├── NonFiniteOutput               500  a kernel produced NaN or infinity; nothing was returned
+EmbergemError                     base class; has the HTTP status and the error code that the server answers with
+├── InvalidRequest  (ValueError)  400  the request cannot be embedded
+│   ├── EmptyInput                     there is no input, or a list of token ids is empty
+│   ├── InvalidText                    a string is not valid Unicode (it has a lone surrogate)
+│   ├── InvalidType (TypeError)        an input, title or token id has the wrong Python type
+│   ├── TokenOutOfRange                a token id is outside the model's embedding table
+│   ├── InputTooLong                   an input has more tokens than the model reads, and truncation is not allowed
+│   ├── InvalidTask                    the model or the input cannot be used with this task or title
+│   ├── InvalidDimensions              the model was not trained for this vector size
+│   └── UnsupportedOption              an option is not supported here; it is refused rather than ignored
+├── UnknownModel    (ValueError)  404  no model has this name
+├── InvalidConfig   (ValueError)  500  a setting or a configuration file is invalid
+├── LoadError       (ValueError)  500  a model cannot be loaded
+│   ├── DownloadError                  no source has the files, or their bytes are not the expected ones
+│   ├── GatedModel                     the hub requires that a licence is accepted first
+│   ├── CorruptCheckpoint              a file is damaged, incomplete or of another kind than its name says
+│   ├── MissingTensor                  a tensor is missing, has the wrong shape, or has values that are not finite
+│   └── UnsupportedModel               the architecture, a head module or a setting is not supported
+├── InsufficientMemory (MemoryError) 507  the model does not fit into the free memory
+├── NonFiniteOutput               500  a vector has NaN or infinity; no vectors are returned
 ├── Cancelled                     499  the request was cancelled before it was done
-├── DeadlineExceeded              504  the request's deadline passed before it was done
-├── EngineClosed                  503  the engine was closed
+├── DeadlineExceeded              504  the deadline of the request passed before it was done
+├── EngineClosed                  503  the engine or client was closed
 ├── NotReady                      503  the model failed its self-check and does not answer
 ├── ModelFailed                   503  a served model could not be loaded; the message has the reason
-├── ForkedProcess (RuntimeError)  500  a fork of a process that had loaded a model: its threads stayed behind
-├── ServerUnreachable             502  a client could not reach the server, or lost it
-├── UnexpectedAnswer              502  a server answered with something other than its API
-└── TryLater                           it can be had, but not now; carries `retry_after`, in seconds
-    ├── Overloaded                429  more tokens wait than the queue takes
-    └── ModelLoading              503  the model is being loaded
+├── ForkedProcess (RuntimeError)  500  this process was forked from one that had loaded a model
+├── ServerUnreachable             502  a client cannot reach the server, or the connection broke
+├── UnexpectedAnswer              502  a server answered with something other than this API
+└── TryLater                           a temporary failure; `retry_after` has the seconds to wait
+    ├── Overloaded                429  the queue is full
+    └── ModelLoading              503  the model is still being loaded
 
-Warnings: `TruncationWarning` (an input was cut, with permission), `IgnoredOptionWarning` (an argument that has no
-meaning on this engine).
+Warnings: `TruncationWarning` (an input was truncated, as the caller allowed), `IgnoredOptionWarning` (an argument has
+no effect in this engine).
 """
 
 from collections.abc import Sequence
@@ -103,20 +103,20 @@ def _input_prefix(index: int) -> str:
 
 
 class InvalidRequest(EmbergemError, ValueError):
-    """The caller's input cannot be embedded as it stands."""
+    """The request cannot be embedded; the subclass and the message say why."""
 
     status = 400
     code = "invalid_request"
 
 
 class EmptyInput(InvalidRequest):
-    """There is nothing to embed: no input at all, or a token list without a token."""
+    """There is no input, or a list of token ids is empty."""
 
     code = "empty_input"
 
 
 class InvalidText(InvalidRequest):
-    """A string is not valid Unicode text."""
+    """A string is not valid Unicode: it has a lone surrogate."""
 
     code = "invalid_text"
 
@@ -126,44 +126,44 @@ class InvalidType(InvalidRequest, TypeError):
 
 
 class TokenOutOfRange(InvalidRequest):
-    """A token id lies outside the model's embedding table."""
+    """A token id is outside the model's embedding table."""
 
     code = "token_out_of_range"
 
 
 class InputTooLong(InvalidRequest):
-    """An input has more tokens than the model reads and the caller gave no permission to cut it."""
+    """An input has more tokens than the model reads, and the request does not allow truncation."""
 
     code = "context_length_exceeded"
 
 
 class InvalidTask(InvalidRequest):
-    """The task or title cannot be used with this model or this input."""
+    """The model or the input cannot be used with this task or title."""
 
     code = "invalid_task"
 
 
 class InvalidDimensions(InvalidRequest):
-    """The requested vector size is not one the model was trained for."""
+    """The model was not trained for the requested vector size."""
 
     code = "invalid_dimensions"
 
 
 class UnsupportedOption(InvalidRequest):
-    """An option has no meaning here and is refused rather than ignored."""
+    """An option is not supported here. It is refused rather than ignored."""
 
     code = "unsupported_option"
 
 
 class UnknownModel(EmbergemError, ValueError):
-    """No model is known by this name."""
+    """No model has this name."""
 
     status = 404
     code = "model_not_found"
 
 
 class InvalidConfig(EmbergemError, ValueError):
-    """A setting, or a file of settings, cannot be used."""
+    """A setting or a configuration file is invalid."""
 
     code = "invalid_config"
 
@@ -175,48 +175,48 @@ class LoadError(EmbergemError, ValueError):
 
 
 class DownloadError(LoadError):
-    """No source had the files, or the bytes were not the expected ones."""
+    """No source has the files of the model, or their bytes are not the expected ones."""
 
     code = "download_failed"
 
 
 class GatedModel(LoadError):
-    """The hub asks for an accepted licence before it hands out the files."""
+    """The hub requires that a licence is accepted before it sends the files."""
 
     code = "gated_model"
 
 
 class CorruptCheckpoint(LoadError):
-    """A file is damaged, incomplete or not what it claims to be."""
+    """A file is damaged, incomplete or of another kind than its name says."""
 
     code = "corrupt_checkpoint"
 
 
 class MissingTensor(LoadError):
-    """A tensor that the model needs is absent, misshapen or holds values that are not finite."""
+    """A tensor that the model needs is missing, has the wrong shape, or has values that are not finite."""
 
     code = "missing_tensor"
 
 
 class UnsupportedModel(LoadError):
-    """The architecture, a head module or a setting is one that embergem does not have."""
+    """The architecture, a head module or a setting of the model is not supported."""
 
     code = "unsupported_model"
 
 
 class InsufficientMemory(EmbergemError, MemoryError):
-    """The model does not fit into the memory that is free."""
+    """The model does not fit into the free memory."""
 
     status = 507
     code = "insufficient_memory"
 
 
 class NonFiniteOutput(EmbergemError):
-    """A vector held NaN or infinity; nothing was returned."""
+    """A vector has NaN or infinity. No vectors were returned."""
 
     code = "non_finite_output"
     row: int | None = None
-    """Set by the native module: the first such row of what it computed, which need not be what a caller asked for."""
+    """Index of the first such vector in the native batch, which other requests can share. The native module sets it."""
 
 
 class Cancelled(EmbergemError):
@@ -234,28 +234,32 @@ class NotReady(EmbergemError):
 
 
 class EngineClosed(EmbergemError):
-    """The engine was closed."""
+    """The engine or client was closed."""
 
     status = 503
     code = "engine_closed"
 
 
 class DeadlineExceeded(EmbergemError):
-    """The request's deadline passed before it was done; what was left of it is not computed."""
+    """The deadline of the request passed before it was done; its remaining rows are not computed."""
 
     status = 504
     code = "deadline_exceeded"
 
 
 class ModelFailed(EmbergemError):
-    """A model that is served could not be loaded; the message says why."""
+    """A served model could not be loaded; the message has the reason."""
 
     status = 503
     code = "model_failed"
 
 
 class TryLater(EmbergemError):
-    """What was asked for can be had, but not now; `retry_after` says in how many seconds it is worth asking again."""
+    """A temporary failure.
+
+    Attributes:
+        retry_after: Seconds after which the request can succeed.
+    """
 
     status = 503
 
@@ -267,53 +271,53 @@ class TryLater(EmbergemError):
 
 
 class Overloaded(TryLater):
-    """More tokens wait than the queue takes."""
+    """The queue of the lane is full."""
 
     status = 429
     code = "overloaded"
 
 
 class ModelLoading(TryLater):
-    """The model is being loaded."""
+    """The model is still being loaded."""
 
     code = "model_loading"
 
 
 class ForkedProcess(EmbergemError, RuntimeError):
-    """This process was forked from one that had loaded a model; the threads that compute stayed there."""
+    """This process was forked from one that had loaded a model. A fork does not have the threads that compute."""
 
     code = "forked_process"
 
 
 class ServerUnreachable(EmbergemError):
-    """A client could not reach the server, or the connection broke, and retries did not help."""
+    """A client cannot reach the server, or the connection broke; retries did not help."""
 
     status = 502
     code = "server_unreachable"
 
 
 class UnexpectedAnswer(EmbergemError):
-    """A server answered with something other than what its API promises."""
+    """A server answered with something other than this API."""
 
     status = 502
     code = "unexpected_answer"
 
 
 def without_panic(error: BaseException) -> BaseException:
-    """Return a panic of native code as an error of ours, and any other error as it is.
+    """Return a panic of native code as an `EmbergemError`, and any other error unchanged.
 
-    PyO3's `PanicException` is no `Exception`: whoever is told would not catch it, and a thread of ours would end.
+    PyO3's `PanicException` is not an `Exception`: callers would not catch it, and it would end a worker thread.
     """
     if type(error).__module__ != "pyo3_runtime":
         return error
-    panic = EmbergemError(f"native code panicked, which is a bug of embergem: {error}")
+    panic = EmbergemError(f"Native code panicked, which is a bug of embergem: {error}. Please report it.")
     panic.__cause__ = error
     return panic
 
 
 class TruncationWarning(UserWarning):
-    """An input was cut to the model's limit, with the caller's permission."""
+    """An input was truncated to the model's limit, as the caller allowed."""
 
 
 class IgnoredOptionWarning(UserWarning):
-    """An argument has no meaning on this engine and was not used."""
+    """An argument has no effect in this engine and was ignored."""

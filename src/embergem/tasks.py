@@ -1,12 +1,15 @@
-"""Task names. The templates behind them live in crates/text, one copy for all languages."""
+"""`Task`: the names of prompts. The templates are in crates/text, for Python and Rust.
+
+Separate because it is public and has no dependencies.
+"""
 
 from enum import StrEnum
 
 
 class Task(StrEnum):
-    """What a text is embedded for; the model's template for it is put around the text.
+    """The purpose of an embedding; the model's prompt for it is put around the text.
 
-    Code blocks are embedded as documents; only the question asked about code is `CODE_RETRIEVAL`.
+    Embed code as `DOCUMENT`, and questions about code as `CODE_RETRIEVAL`.
 
     >>> Task("query") is Task.QUERY
     True

@@ -118,9 +118,9 @@ def test_llama_index_never_takes_another_model(tiny, tmp_path, embedder):
     given = EmbergemEmbedding(embedder)
     with pytest.raises(TypeError, match="was given gemma3_text loaded"):
         pickle.dumps(given)
-    with pytest.raises(UnsupportedOption, match="model_name='gemma3_text' chooses no model"):
+    with pytest.raises(UnsupportedOption, match="model_name='gemma3_text' is only a label"):
         EmbergemEmbedding.from_dict(given.to_dict())
-    with pytest.raises(UnsupportedOption, match="dtype: the model is loaded already"):
+    with pytest.raises(UnsupportedOption, match="dtype: this model is loaded already"):
         EmbergemEmbedding(embedder, dtype="int16")
     moved = shutil.copytree(tiny, tmp_path / "moved")
     pickled = pickle.dumps(EmbergemEmbedding(str(moved)))
@@ -300,7 +300,7 @@ def test_arrow(embedder):
     order = "SELECT text FROM facts ORDER BY array_cosine_similarity(embedding, $1::FLOAT[96]) DESC"
     found = [text for (text,) in connection.execute(order, [query]).fetchall()]
     assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
-    with pytest.raises(ValueError, match="row 1 of the column 'text' has no text"):
+    with pytest.raises(ValueError, match="Row 1 of the column 'text' is null"):
         embed_column(embedder, pa.table({"text": ["a", None]}), "text")
     with pytest.raises(ValueError, match=r"\(n, d\) is needed"):
         to_arrow(vectors[0])

@@ -1,6 +1,7 @@
-"""embergem in the libraries people use already; each module needs the extra of its name and is imported by its user.
+"""Classes that make embergem the embedding model of other libraries, one module a library.
 
-Each puts the right prompt on each side by itself: the query's on what is looked for, the document's on what is stored.
+Each module needs the extra of its name (`pip install 'embergem[chroma]'`) and is imported explicitly. The classes embed
+queries with the model's query prompt and stored texts with its document prompt.
 """
 
 from pathlib import Path
@@ -9,24 +10,27 @@ from embergem.embedder import Embedder
 from embergem.tasks import Task
 
 Model = Embedder | str | Path | None
-"""A loaded model, or what `Embedder` takes to load one: hub id, alias, directory, server address, None."""
+"""An `Embedder`, or the argument `model` of one: hub id, alias, directory, server address, or None."""
 
 
-def loaded(model: Model) -> Embedder:
-    """Return the embedder that a user's `model` means."""
+def to_embedder(model: Model) -> Embedder:
+    """Return `model` itself if it is an embedder, else load it."""
     return model if isinstance(model, Embedder) else Embedder(model)
 
 
 def task_or_none(embedder: Embedder, task: str | None) -> str | None:
-    """Return `task`, or None for a model that has no prompt for it.
+    """Return `task`, or None if the model has no prompt for it.
 
-    A name that is no `Task` at all goes on to a model with prompts, which refuses it where it has none of that name.
+    A name that is not a `Task` is returned if the model has any prompts: the model then refuses a task that it does not
+    have.
     """
     if task in embedder.tasks:
         return task
     return None if not embedder.tasks or task in list(Task) else task
 
 
-def missing(package: str, extra: str) -> ImportError:
-    """The error for a library that is not installed."""
-    return ImportError(f"this needs {package}: pip install 'embergem[{extra}]'", name=package)
+def missing_package(package: str, extra: str) -> ImportError:
+    """Return the error for a library that is not installed."""
+    return ImportError(
+        f"This module needs the package {package}. Install it: pip install 'embergem[{extra}]'", name=package
+    )

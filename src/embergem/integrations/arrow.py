@@ -1,4 +1,4 @@
-"""Arrow: vectors as a `FixedSizeList<float32>`, which polars, pandas, DuckDB and Parquet take without copying."""
+"""Arrow: vectors as a `FixedSizeList<float32>`, which polars, pandas, DuckDB and Parquet read without a copy."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
-from embergem.integrations import missing, task_or_none
+from embergem.integrations import missing_package, task_or_none
 from embergem.sdk.inputs import Title
 
 try:
     import pyarrow as pa
 except ImportError as error:
-    raise missing("pyarrow", "arrow") from error
+    raise missing_package("pyarrow", "arrow") from error
 
 
 def to_arrow(vectors: NDArray[Any]) -> Any:
-    """Return vectors (n, d) as an Arrow array of n fixed-size lists of d, without copying the numbers.
+    """Return vectors (n, d) as an Arrow array of n fixed-size lists of d numbers, without a copy of the numbers.
 
-    float32, float16, int8 and uint8 (packed bits) keep their type.
+    The number type stays: float32, float16, int8 or uint8 (packed bits).
 
     Raises:
-        ValueError: The array does not have two dimensions.
+        ValueError: `vectors` does not have two dimensions.
 
     Example:
         >>> import numpy as np
@@ -30,7 +30,7 @@ def to_arrow(vectors: NDArray[Any]) -> Any:
         FixedSizeListType(fixed_size_list<item: float>[3])
     """
     if vectors.ndim != 2:
-        raise ValueError(f"vectors have shape {vectors.shape}; (n, d) is needed")
+        raise ValueError(f"vectors has the shape {vectors.shape}. Give an array (n, d).")
     numbers = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1])
 
@@ -46,20 +46,21 @@ def embed_column(
     dimensions: int | None = None,
     truncate: bool = False,
 ) -> Any:
-    """Return an Arrow table with the vectors of a text column beside it.
+    """Return an Arrow table with a new column: the vectors of a text column.
 
     Args:
-        embedder: The model.
-        table: A pyarrow table, or a frame that speaks Arrow: polars, pandas, a DuckDB relation.
-        column: Name of the column of texts; none may be missing.
+        embedder: Computes the vectors.
+        table: A pyarrow table, a pandas frame, or an object with the Arrow C stream interface, such as a polars frame
+            or a DuckDB relation.
+        column: Name of the text column. It must have no nulls.
         into: Name of the new column.
-        task: Prompt of the texts; the document's unless said otherwise, none for models without that prompt.
-        title: One title for all texts, or one each.
-        dimensions: Cut vectors to this size; None is the model's own.
-        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+        task: Task whose prompt is put around the texts. It is left out for a model without that prompt.
+        title: One title for all texts, or one for each.
+        dimensions: Cut vectors to this size; None is the full size.
+        truncate: Cut texts above the token limit, with a `TruncationWarning`, instead of refusing them.
 
     Raises:
-        ValueError: A text is missing; the message says which.
+        ValueError: The column has a null; the message has its row.
 
     Example:
         >>> import pyarrow as pa
@@ -72,7 +73,7 @@ def embed_column(
     table = _table(table)
     texts = table.column(column).to_pylist()
     if None in texts:
-        raise ValueError(f"row {texts.index(None)} of the column {column!r} has no text; fill or drop it first")
+        raise ValueError(f"Row {texts.index(None)} of the column {column!r} is null. Fill or drop it first.")
     task = task_or_none(embedder, task)
     vectors = embedder.embed(texts, task=task, title=title, dimensions=dimensions, truncate=truncate)
     return table.append_column(into, to_arrow(vectors))

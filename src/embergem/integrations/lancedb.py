@@ -1,4 +1,4 @@
-"""LanceDB: importing this registers "embergem" as an embedding function for tables."""
+"""LanceDB: importing this module registers "embergem" as an embedding function for tables."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 
 from embergem import catalog
 from embergem.embedder import Embedder
-from embergem.integrations import missing
+from embergem.integrations import missing_package
 
 try:
     from lancedb.embeddings import TextEmbeddingFunction, register
 except ImportError as error:
-    raise missing("lancedb", "lancedb") from error
+    raise missing_package("lancedb", "lancedb") from error
 
 
 @lru_cache(maxsize=8)
@@ -22,14 +22,14 @@ def _embedder(model: str | None) -> Embedder:
 
 @register("embergem")
 class EmbergemFunction(TextEmbeddingFunction):
-    """LanceDB's registry function on embergem: source columns get the document prompt, searches the query's.
+    """Embedding function that embeds source columns and searches with the model's prompts for each.
 
-    A table remembers the model's name, also that of the default model, and finds it again when it is opened.
+    A table stores the name of the model, also that of the default model, and loads it when it is opened.
 
     Fields:
         model: Hub id, alias, directory or server address; None is the default model.
-        dimensions: Cut vectors to this size; None is the model's own.
-        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+        dimensions: Cut vectors to this size; None is the full size.
+        truncate: Cut texts above the token limit, with a `TruncationWarning`, instead of refusing them.
 
     Example:
         >>> import embergem.integrations.lancedb
@@ -44,20 +44,20 @@ class EmbergemFunction(TextEmbeddingFunction):
     truncate: bool = False
 
     def safe_model_dump(self) -> dict[str, Any]:
-        """Return what a table stores: with the model's name where none was given, too, since the default may change."""
+        """Return the configuration that a table stores. It always names the model, because the default may change."""
         given: dict[str, Any] = super().safe_model_dump()
         return {**given, "model": given.get("model") or catalog.DEFAULT}
 
     def ndims(self) -> int:
-        """Width of the vectors."""
+        """Return the size of the vectors."""
         return self.dimensions or _embedder(self.model).dimensions
 
     def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
-        """Embed what a table stores."""
+        """Embed texts of a source column."""
         embedder = _embedder(self.model)
         return list(embedder.embed_documents(list(texts), dimensions=self.dimensions, truncate=self.truncate))
 
     def compute_query_embeddings(self, query: str, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
-        """Embed what is looked for."""
+        """Embed the query of a search."""
         embedder = _embedder(self.model)
         return list(embedder.embed_query(query, dimensions=self.dimensions, truncate=self.truncate))

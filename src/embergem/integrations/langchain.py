@@ -1,21 +1,24 @@
-"""LangChain: `EmbergemEmbeddings` is an `Embeddings` for vector stores and retrievers."""
+"""LangChain: `EmbergemEmbeddings` is an `Embeddings` for vector stores and retrievers.
+
+Separate because each library has a module and an extra of its own.
+"""
 
 from embergem.async_embedder import AsyncEmbedder
-from embergem.integrations import Model, loaded, missing
+from embergem.integrations import Model, missing_package, to_embedder
 
 try:
     from langchain_core.embeddings import Embeddings
 except ImportError as error:
-    raise missing("langchain-core", "langchain") from error
+    raise missing_package("langchain-core", "langchain") from error
 
 
 class EmbergemEmbeddings(Embeddings):
-    """LangChain's `Embeddings` on embergem: queries and documents get the model's own prompts.
+    """LangChain's `Embeddings`: embeds queries and documents with the model's prompts for each.
 
     Args:
-        model: As for `Embedder`, or one that is loaded.
-        dimensions: Cut vectors to this size; None is the model's own.
-        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+        model: As for `Embedder`, or an `Embedder`.
+        dimensions: Cut vectors to this size; None is the full size.
+        truncate: Cut texts above the token limit, with a `TruncationWarning`, instead of refusing them.
 
     Example:
         >>> from embergem.integrations.langchain import EmbergemEmbeddings
@@ -25,33 +28,33 @@ class EmbergemEmbeddings(Embeddings):
     """
 
     def __init__(self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False) -> None:
-        self.embedder = loaded(model)
+        self.embedder = to_embedder(model)
         self.dimensions = dimensions
         self.truncate = truncate
-        self._awaited = AsyncEmbedder.sharing(self.embedder)
+        self._async_embedder = AsyncEmbedder.sharing(self.embedder)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts that will be searched."""
+        """Embed documents."""
         if not texts:
             return []
         return self.embedder.embed_documents(texts, dimensions=self.dimensions, truncate=self.truncate, output="list")
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed what is looked for."""
+        """Embed a query."""
         [vector] = self.embedder.embed_query(text, dimensions=self.dimensions, truncate=self.truncate, output="list")
         return vector
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts that will be searched, without holding the event loop."""
+        """Embed documents without blocking the event loop."""
         if not texts:
             return []
-        return await self._awaited.embed_documents(
+        return await self._async_embedder.embed_documents(
             texts, dimensions=self.dimensions, truncate=self.truncate, output="list"
         )
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Embed what is looked for, without holding the event loop."""
-        [vector] = await self._awaited.embed_query(
+        """Embed a query without blocking the event loop."""
+        [vector] = await self._async_embedder.embed_query(
             text, dimensions=self.dimensions, truncate=self.truncate, output="list"
         )
         return vector

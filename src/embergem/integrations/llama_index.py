@@ -1,4 +1,4 @@
-"""LlamaIndex: `EmbergemEmbedding` is a `BaseEmbedding`."""
+"""LlamaIndex: `EmbergemEmbedding` is a `BaseEmbedding`, which can be pickled and serialised."""
 
 from pathlib import Path
 from typing import Any
@@ -7,34 +7,33 @@ from embergem import catalog
 from embergem.async_embedder import AsyncEmbedder
 from embergem.embedder import Embedder
 from embergem.errors import UnsupportedOption
-from embergem.integrations import Model, missing
+from embergem.integrations import Model, missing_package
 from embergem.options import LoadKeywords
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import Field, PrivateAttr
 except ImportError as error:
-    raise missing("llama-index-core", "llama-index") from error
+    raise missing_package("llama-index-core", "llama-index") from error
 
 
 class EmbergemEmbedding(BaseEmbedding):
-    """LlamaIndex's `BaseEmbedding` on embergem: queries and texts get the model's own prompts.
+    """LlamaIndex's `BaseEmbedding`: embeds queries and texts with the model's prompts for each.
 
-    It can be pickled and written to a dict, as an `IngestionPipeline` with workers or a saved one does: the model is
-    then loaded again, from `model` and with the same options (but for a token given as `literal:…`). One that was given
-    a loaded `Embedder` cannot.
+    It can be pickled and converted to a dict, as an `IngestionPipeline` does for its workers or when it is saved. The
+    copy loads the model again from `model` with the same options, without a token given as `literal:…`. An object made
+    from an `Embedder` cannot be pickled.
 
     Args:
-        model: As for `Embedder`, or one that is loaded.
-        dimensions: Cut vectors to this size; None is the model's own.
-        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
-        options: How the model is to be loaded (`dtype`, `threads` and the other arguments of `Embedder`), and the
-            fields of `BaseEmbedding`, such as `embed_batch_size`. `model_name` is what LlamaIndex shows; it chooses
-            nothing.
+        model: As for `Embedder`, or an `Embedder`.
+        dimensions: Cut vectors to this size; None is the full size.
+        truncate: Cut texts above the token limit, with a `TruncationWarning`, instead of refusing them.
+        options: Options for loading the model (`dtype`, `threads` and the other arguments of `Embedder`), and fields of
+            `BaseEmbedding`, such as `embed_batch_size`. `model_name` is only the name that LlamaIndex shows.
 
     Raises:
-        UnsupportedOption: A `model_name` without a model, or options for a model that is loaded.
-        UnknownModel, LoadError, InsufficientMemory: The model cannot be had; see `embergem.errors`.
+        UnsupportedOption: There is a `model_name` but no `model`, or there are options beside an `Embedder`.
+        UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded; see `embergem.errors`.
 
     Example:
         >>> from embergem.integrations.llama_index import EmbergemEmbedding
@@ -48,7 +47,7 @@ class EmbergemEmbedding(BaseEmbedding):
     dimensions: int | None = None
     truncate: bool = False
     _embedder: Embedder = PrivateAttr()
-    _awaited: AsyncEmbedder = PrivateAttr()
+    _async_embedder: AsyncEmbedder = PrivateAttr()
 
     def __init__(
         self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False, **options: Any
@@ -58,41 +57,43 @@ class EmbergemEmbedding(BaseEmbedding):
         }
         if isinstance(model, Embedder):
             if load:
-                raise UnsupportedOption(f"{', '.join(load)}: the model is loaded already; give its name to choose them")
+                raise UnsupportedOption(
+                    f"{', '.join(load)}: this model is loaded already. Give its name instead, with these options."
+                )
             source, embedder = None, model
         else:
             if model is None and "model_name" in options:
                 raise UnsupportedOption(
-                    f"model_name={options['model_name']!r} chooses no model, and there is no other argument that does: "
-                    "give model=, a hub id, directory or address",
+                    f"model_name={options['model_name']!r} is only a label, and there is no argument model. "
+                    "Give model=, a hub id, directory or address.",
                     param="model",
                 )
             source = catalog.DEFAULT if model is None else str(model)
             embedder = Embedder(source, **load)
-        named = {"model_name": embedder.model, "embed_batch_size": 256} | options
-        written = {name: str(value) if isinstance(value, Path) else value for name, value in load.items()}
-        # A token that was given itself is not written anywhere: where this is loaded again, it is given again.
+        fields = {"model_name": embedder.model, "embed_batch_size": 256} | options
+        stored = {name: str(value) if isinstance(value, Path) else value for name, value in load.items()}
+        # A literal token is not stored, so that it does not leak into files and pickles.
         if str(load.get("token_source")).startswith("literal:"):
-            del written["token_source"]
-        super().__init__(model=source, load_options=written, dimensions=dimensions, truncate=truncate, **named)
+            del stored["token_source"]
+        super().__init__(model=source, load_options=stored, dimensions=dimensions, truncate=truncate, **fields)
         self._embedder = embedder
-        self._awaited = AsyncEmbedder.sharing(embedder)
+        self._async_embedder = AsyncEmbedder.sharing(embedder)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.model is None:
             raise TypeError(
-                f"this embedding was given {self.model_name} loaded, so it cannot be loaded again elsewhere; make it "
-                "with a hub id, a directory or an address, and it can be pickled"
+                f"This embedding was made from an open Embedder ({self.model_name}), so a copy could not load the "
+                "model. Make it with a hub id, a directory or an address."
             )
         fields = type(self).model_fields.items()
         return {name: getattr(self, name) for name, field in fields if not field.exclude}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # LlamaIndex's own goes on without a model that cannot be loaded
+        self.__init__(**state)  # type: ignore[misc]  # that of the base class hides errors of loading
 
     @classmethod
     def class_name(cls) -> str:
-        """Name under which LlamaIndex serialises it."""
+        """Return the name under which LlamaIndex serialises this class."""
         return "EmbergemEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
@@ -100,7 +101,7 @@ class EmbergemEmbedding(BaseEmbedding):
         return vector
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        [vector] = await self._awaited.embed_query(
+        [vector] = await self._async_embedder.embed_query(
             query, dimensions=self.dimensions, truncate=self.truncate, output="list"
         )
         return vector
@@ -115,6 +116,6 @@ class EmbergemEmbedding(BaseEmbedding):
         return self._embedder.embed_documents(texts, dimensions=self.dimensions, truncate=self.truncate, output="list")
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await self._awaited.embed_documents(
+        return await self._async_embedder.embed_documents(
             texts, dimensions=self.dimensions, truncate=self.truncate, output="list"
         )

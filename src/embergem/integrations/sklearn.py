@@ -1,4 +1,4 @@
-"""scikit-learn: `EmbergemVectorizer` turns texts into features, in a `Pipeline` as alone."""
+"""scikit-learn: `EmbergemVectorizer` turns texts into features, alone or in a `Pipeline`."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,30 +8,30 @@ from typing import Any, Self
 import numpy as np
 
 from embergem.embedder import Embedder
-from embergem.integrations import missing, task_or_none
+from embergem.integrations import missing_package, task_or_none
 from embergem.types import Vectors
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
 except ImportError as error:
-    raise missing("scikit-learn", "sklearn") from error
+    raise missing_package("scikit-learn", "sklearn") from error
 
 
 @lru_cache(maxsize=4)
-def _embedder(model: str | None, dtype: str | None) -> Embedder:
-    """Clones of an estimator, of which cross-validation makes many, share the model."""
+def _load(model: str | None, dtype: str | None) -> Embedder:
+    """Load a model once for all clones of an estimator; cross-validation makes many."""
     return Embedder(model, dtype=dtype)
 
 
 class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Texts to vectors as scikit-learn's transformer. Nothing is learned by `fit`; the model is loaded at first use.
+    """Transformer from texts to vectors. `fit` learns nothing; the model is loaded at its first use.
 
     Args:
         model: Hub id, alias, directory or server address; None is the default model.
-        task: Prompt for the texts: "classification" (the default here) or "clustering", say; models without that
-            prompt take texts as they are. None is no prompt.
-        dimensions: Cut vectors to this size; None is the model's own.
-        truncate: Cut texts over the limit, with a `TruncationWarning`, instead of refusing them.
+        task: Task whose prompt is put around the texts, such as "classification" or "clustering". It is left out for a
+            model without that prompt. None is no prompt.
+        dimensions: Cut vectors to this size; None is the full size.
+        truncate: Cut texts above the token limit, with a `TruncationWarning`, instead of refusing them.
         dtype: As for `Embedder`.
 
     Example:
@@ -56,23 +56,23 @@ class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.dtype = dtype
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
-        """Do nothing but load the model."""
-        self.n_features_out_ = self.dimensions or self._loaded().dimensions
+        """Load the model."""
+        self.n_features_out_ = self.dimensions or self._embedder().dimensions
         return self
 
     def transform(self, X: Iterable[str]) -> Vectors:  # noqa: N803 - scikit-learn's name
         """Return float32 (n, dimensions) for n texts."""
-        embedder = self._loaded()
+        embedder = self._embedder()
         task = task_or_none(embedder, self.task)
         return embedder.embed(list(X), task=task, dimensions=self.dimensions, truncate=self.truncate)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, Any]:
-        """Names of the columns."""
-        width = self.dimensions or self._loaded().dimensions
+        """Return the names of the features."""
+        width = self.dimensions or self._embedder().dimensions
         return np.array([f"embergem{index}" for index in range(width)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def _loaded(self) -> Embedder:
-        return _embedder(None if self.model is None else str(self.model), self.dtype)
+    def _embedder(self) -> Embedder:
+        return _load(None if self.model is None else str(self.model), self.dtype)
