@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embergem.cli.app import app
-from embergem.diagnostics.doctor import machine, models
+from embergem.diagnostics.doctor import checks
 from embergem.diagnostics.doctor.report import Cpu, Memory
 from embergem.diagnostics.doctor.system import cpu, memory, quota, system
 from embergem.hub import model_cache
@@ -62,7 +62,7 @@ def test_a_container_bounds_memory_and_time(tmp_path):
 def test_a_machine_without_these_files_is_described_all_the_same(tmp_path):
     found = system(tmp_path, tmp_path)
     assert found.memory.total_bytes == 0
-    assert machine.memory(found.memory).status == "warn"
+    assert checks.check_memory(found.memory).status == "warn"
 
 
 @pytest.mark.parametrize(
@@ -74,29 +74,29 @@ def test_a_machine_without_these_files_is_described_all_the_same(tmp_path):
     ],
 )
 def test_instruction_sets(changes, status, word):
-    found = machine.instruction_sets(processor(**changes))
+    found = checks.check_instruction_sets(processor(**changes))
     assert found.status == status
     assert word in str(found)
 
 
 def test_more_threads_than_the_container_has_time_for():
-    assert machine.threads(processor(), None).status == "ok"
-    found = machine.threads(processor(), 2.5)
+    assert checks.check_threads(processor(), None).status == "ok"
+    found = checks.check_threads(processor(), 2.5)
     assert found.status == "warn"
     assert "--threads 2" in found.suggestion
 
 
 def test_little_memory():
-    assert machine.memory(Memory(8 << 30, 4 << 30)).status == "ok"
-    found = machine.memory(Memory(8 << 30, 1 << 20))
+    assert checks.check_memory(Memory(8 << 30, 4 << 30)).status == "ok"
+    found = checks.check_memory(Memory(8 << 30, 1 << 20))
     assert found.status == "warn"
     assert "1.0 MB of 8.6 GB" in found.message
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):
-    assert machine.cache_directory(tmp_path / "new").status != "error"
+    assert checks.check_cache(tmp_path / "new").status != "error"
     (tmp_path / "file").write_text("")
-    found = machine.cache_directory(tmp_path / "file")
+    found = checks.check_cache(tmp_path / "file")
     assert found.status == "error"
     assert "EMBERGEM_CACHE" in found.suggestion
 
@@ -128,7 +128,7 @@ class TestHub:
     @pytest.mark.parametrize(("status", "found"), [(200, "ok"), (404, "ok"), (502, "warn")])
     def test_it_answers_or_not(self, hub, status, found):
         hub.status = status
-        assert machine.hub().status == found
+        assert checks.check_hub().status == found
 
     def test_nobody_is_there(self, monkeypatch):
         with socket.socket() as taken:
@@ -136,17 +136,17 @@ class TestHub:
             port = taken.getsockname()[1]
         monkeypatch.delenv("HF_HUB_OFFLINE")
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-        found = machine.hub(timeout=2)
+        found = checks.check_hub(timeout=2)
         assert found.status == "warn"
         assert "HF_ENDPOINT" in found.suggestion
 
     def test_it_may_not_be_asked(self):
-        assert "HF_HUB_OFFLINE" in machine.hub().message
+        assert "HF_HUB_OFFLINE" in checks.check_hub().message
 
 
 class TestModels:
     def test_a_sound_one(self, tiny):
-        found = models.model(str(tiny))
+        found = checks.check_model(str(tiny))
         assert {check.status for check in found} == {"ok"}
         assert found[0].name == "gemma3_text loaded"
         assert "96 dimensions, 128 tokens" in found[0].message
@@ -154,26 +154,26 @@ class TestModels:
     def test_one_that_cannot_be_loaded(self, tiny, tmp_path):
         broken = shutil.copytree(tiny, tmp_path / "broken")
         (broken / "model.safetensors").write_bytes(b"")
-        [found] = models.model(str(broken))
+        [found] = checks.check_model(str(broken))
         assert found.status == "error"
         assert "empty" in found.message
 
     def test_one_that_is_not_here(self):
-        [found] = models.model("minilm")
+        [found] = checks.check_model("minilm")
         assert found.status == "warn"
         assert "models pull" in found.suggestion
 
     def test_one_that_nobody_knows(self):
-        [found] = models.model("no-such-model")
+        [found] = checks.check_model("no-such-model")
         assert found.status == "error"
 
     def test_a_damaged_one_in_the_cache(self, tiny, tmp_path):
         with model_cache.locked("acme/tiny") as scratch:
             fetched = shutil.copytree(tiny, scratch / "hub")
             kept = model_cache.store(fetched, model="acme/tiny", source="hub", revision=None)
-        assert {check.status for check in models.model("acme/tiny")} == {"ok"}
+        assert {check.status for check in checks.check_model("acme/tiny")} == {"ok"}
         (kept.path / "tokenizer.json").unlink()
-        [found] = models.model("acme/tiny")
+        [found] = checks.check_model("acme/tiny")
         assert found.status == "error"
         assert "tokenizer.json is missing" in found.message
 

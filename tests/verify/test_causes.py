@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from embergem.checkpoint.checkpoint import Location
 from embergem.cli.app import app as commands
 from embergem.diagnostics.verify import verify
-from embergem.diagnostics.verify.other import Server
-from embergem.diagnostics.verify.ours import Ours
-from embergem.diagnostics.verify.probes import probes
+from embergem.diagnostics.verify.local import LocalModel
+from embergem.diagnostics.verify.peers import ServerPeer
+from embergem.diagnostics.verify.probes import make_probes
 from embergem.models.head import Dense, Normalize, Pooling
 from embergem.ops import WeightLookup
 from embergem.server.run import bind
@@ -40,7 +40,7 @@ class Faults:
     """How a server is broken; without any it is right."""
 
     golden: Golden
-    ours: Ours
+    local: LocalModel
     text: object = staticmethod(lambda text: text)
     ids: object = staticmethod(lambda ids: ids)
     vector: object = staticmethod(lambda vector: vector)
@@ -49,7 +49,7 @@ class Faults:
     encode: bool = False
 
     def embed(self, texts):
-        rows = [self.ids(row) for row in self.ours.rows([self.text(text) for text in texts])]
+        rows = [self.ids(row) for row in self.local.rows([self.text(text) for text in texts])]
         vectors = [self.vector(specified(self.golden, tuple(row.tolist()))) for row in rows]
         return rows, (self.together(vectors) if len(vectors) > 1 else vectors)
 
@@ -103,17 +103,17 @@ def serving(faults):
 
 @pytest.fixture(scope="module")
 def right(tiny):
-    return Faults(golden("gemma3_text"), Ours(Location("tiny", tiny)))
+    return Faults(golden("gemma3_text"), LocalModel(Location("tiny", tiny)))
 
 
 ENOUGH = {"empty", "short", "capitals", "scripts", "past the window", "long"}
 
 
 def judged(faults, names=ENOUGH):
-    ours = faults.ours
-    texts = [probe for probe in probes(ours.text, ours.limit, ours.radius) if probe.name in names]
+    local = faults.local
+    probes = [probe for probe in make_probes(local.text, local.limit, local.radius) if probe.name in names]
     with serving(faults) as url:
-        return verify(ours, Server(url), texts, ["int16"])
+        return verify(local, ServerPeer(url), probes, ["int16"])
 
 
 def model(faults, *, config=None, head=None):

@@ -43,19 +43,19 @@ def verify(
     import msgspec
 
     from embergem.diagnostics.verify import verify
-    from embergem.diagnostics.verify.other import LIBRARY, Library, Server
-    from embergem.diagnostics.verify.ours import Ours
-    from embergem.diagnostics.verify.probes import probes
+    from embergem.diagnostics.verify.local import LocalModel
+    from embergem.diagnostics.verify.peers import LIBRARY, LibraryPeer, Peer, ServerPeer
+    from embergem.diagnostics.verify.probes import make_probes
     from embergem.hub.resolve import resolve
 
-    ours = Ours(resolve(LoadOptions(model=model)))
-    texts = probes(ours.text, ours.limit, ours.radius)
-    other: Library | Server
+    local = LocalModel(resolve(LoadOptions(model=model)))
+    probes = make_probes(local.text, local.limit, local.radius)
+    peer: Peer
     if against == LIBRARY:
-        other = Library(ours.location.path, [probe.text for probe in texts], python)
+        peer = LibraryPeer(local.location.path, [probe.text for probe in probes], python)
     else:
-        other = Server(against, name, api_key)
-    verdict = verify(ours, other, texts, [dtype for dtype in DTYPES if dtype not in ("float32", "auto")])
+        peer = ServerPeer(against, name, api_key)
+    verdict = verify(local, peer, probes, [dtype for dtype in DTYPES if dtype not in ("float32", "auto")])
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
     else:

@@ -1,1 +1,1 @@
-"""Tools that look at a machine, a model or another server and say what is wrong."""
+"""Tools that examine a machine, a model or another embedding engine, and report what is wrong or how fast it is."""

@@ -1,6 +1,6 @@
-"""A look at the machine and the models on it, with advice."""
+"""Examines this machine and the models on it, and gives advice: `embergem doctor`."""
 
-from embergem.diagnostics.doctor.examine import examine
+from embergem.diagnostics.doctor.checks import examine
 from embergem.diagnostics.doctor.report import Report
 
 __all__ = ["Report", "examine"]

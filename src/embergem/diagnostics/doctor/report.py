@@ -1,4 +1,4 @@
-"""The report of `embergem doctor`: what the machine is, and what was found, each with advice."""
+"""The report of `embergem doctor`: facts about the machine, and findings with advice."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from embergem.selfcheck import Finding
 
 
 class Cpu(msgspec.Struct, frozen=True):
-    """The processor: what it calls itself, its cores, and which vector instructions it has."""
+    """The processor: its name, its cores, its vector instructions, and the instruction sets that embergem uses."""
 
     brand: str
     logical_cores: int
@@ -21,21 +21,21 @@ class Cpu(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes there are, and bytes that this process may still take (its control group counts)."""
+    """Bytes of memory in total, and bytes that this process can still allocate, within its control group."""
 
     total_bytes: int
     available_bytes: int
 
 
 class Build(msgspec.Struct, frozen=True):
-    """What is installed."""
+    """The versions of embergem and of Python."""
 
     version: str
     python: str
 
 
 class System(msgspec.Struct, frozen=True):
-    """The machine."""
+    """Facts about the machine."""
 
     os: str
     kernel: str
@@ -48,13 +48,13 @@ class System(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything; `worst` is the status that the exit code follows."""
+    """Facts about the machine and the findings of all checks. The exit code depends on `worst`."""
 
     system: System
     checks: tuple[Finding, ...]
 
     @property
     def worst(self) -> str:
-        """Return "error", "warn" or "ok": the worst of all checks."""
+        """The worst status of all checks: "error", "warn" or "ok"."""
         found = {check.status for check in self.checks}
         return next(status for status in ("error", "warn", "ok") if status in found or status == "ok")

@@ -1,4 +1,4 @@
-"""Facts about the machine, read from where the system keeps them."""
+"""Reads facts about the machine from /proc and from the control group."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def system(proc: Path = PROC, cgroup: Path = CGROUP) -> System:
-    """Look at the machine; `proc` and `cgroup` are where its files are."""
+    """Return the facts about the machine; `proc` and `cgroup` are the directories to read them from."""
     return System(
         os=platform.system(),
         kernel=platform.release(),
@@ -26,7 +26,7 @@ def system(proc: Path = PROC, cgroup: Path = CGROUP) -> System:
 
 
 def cpu(proc: Path = PROC) -> Cpu:
-    """Read /proc/cpuinfo, where there is one."""
+    """Read /proc/cpuinfo; without that file, ask Python for the cores."""
     blocks = [_fields(block) for block in _text(proc / "cpuinfo").split("\n\n") if block.strip()]
     first = blocks[0] if blocks else {}
     flags = set(first.get("flags", "").split())
@@ -47,24 +47,24 @@ def cpu(proc: Path = PROC) -> Cpu:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quota(cgroup: Path = CGROUP) -> float | None:
-    """Cores' worth of time that the control group allows, `None` where it sets no bound."""
+    """Return the processor time that the control group allows, in cores; None without a limit."""
     allowed, _, period = _text(cgroup / "cpu.max").strip().partition(" ")
     return int(allowed) / int(period) if allowed.isdigit() and period.isdigit() else None
 
 
 def memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
-    """Read /proc/meminfo and the bound of the control group."""
+    """Read /proc/meminfo and the memory limit of the control group. Both sizes are 0 if the system gives none."""
     fields = _fields(_text(proc / "meminfo"))
     total, available = (_kib(fields.get(name, "")) for name in ("MemTotal", "MemAvailable"))
-    bound, used = (_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
-    if bound.isdigit() and used.isdigit():
-        total = min(total, int(bound)) if total else int(bound)
-        available = min(available, max(int(bound) - int(used), 0))
+    limit, used = (_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
+    if limit.isdigit() and used.isdigit():
+        total = min(total, int(limit)) if total else int(limit)
+        available = min(available, max(int(limit) - int(used), 0))
     return Memory(total_bytes=total, available_bytes=available)
 
 

@@ -1,6 +1,5 @@
-"""Holds this engine against another one, and names why they differ."""
+"""Compares this engine with another one and names the cause of a difference: `embergem verify`."""
 
-from embergem.diagnostics.verify.diagnose import verify
-from embergem.diagnostics.verify.report import Verdict
+from embergem.diagnostics.verify.compare import Verdict, verify
 
 __all__ = ["Verdict", "verify"]

@@ -1,4 +1,7 @@
-"""The texts that both sides embed."""
+"""The texts that both engines embed.
+
+Separate because the command makes the texts before the other engine is started with them.
+"""
 
 from dataclasses import dataclass
 
@@ -7,22 +10,22 @@ from embergem._native import TextPipeline
 _SENTENCE = (
     "Graphene is a single layer of carbon atoms, and nobody had expected it to be stable; 石墨烯 was a surprise. "
 )
-LONG = 600
-"""Tokens that are past the window and past the usual silent cut at 512."""
-LONGEST = 2000
+LONG_TOKENS = 600
+"""More tokens than the window has, and more than 512, where servers often truncate silently."""
+LONGEST_TOKENS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A text and what it is there to find out."""
+    """A text, and the name of the property that it tests."""
 
     name: str
     text: str
 
 
-def probes(text: TextPipeline, limit: int, reach: int | None) -> list[Probe]:
-    """Make the texts for a model: `reach` is how far its window sees, `limit` the most tokens it reads."""
-    found = [
+def make_probes(text: TextPipeline, limit: int, radius: int | None) -> list[Probe]:
+    """Make the texts for a model that reads at most `limit` tokens and whose window reaches `radius` tokens."""
+    probes = [
         Probe("empty", ""),
         Probe("short", "What is graphene?"),
         Probe("word", "a"),
@@ -33,25 +36,25 @@ def probes(text: TextPipeline, limit: int, reach: int | None) -> list[Probe]:
         Probe("spaces", "  two  spaces\tand a tab "),
         Probe("prompt", "task: search result | query: What is graphene?"),
     ]
-    targets = {"sentences": min(60, limit - 8)}
-    if reach is not None:
-        targets["past the window"] = min(reach + reach // 2 + 8, limit - 8)
-    targets |= {"long": min(LONG, limit - 8), "longest": min(LONGEST, limit - 8)}
-    done: set[int] = set()
-    for name, target in targets.items():
-        if target > 0 and target not in done:
-            found.append(Probe(name, of_length(text, target)))
-            done.add(target)
-    return found
+    lengths = {"sentences": min(60, limit - 8)}
+    if radius is not None:
+        lengths["past the window"] = min(radius + radius // 2 + 8, limit - 8)
+    lengths |= {"long": min(LONG_TOKENS, limit - 8), "longest": min(LONGEST_TOKENS, limit - 8)}
+    used: set[int] = set()
+    for name, length in lengths.items():
+        if length > 0 and length not in used:
+            probes.append(Probe(name, text_of_length(text, length)))
+            used.add(length)
+    return probes
 
 
-def of_length(text: TextPipeline, target: int) -> str:
-    """Return sentences of about `target` tokens, and not more."""
-    [(_, each)] = text.prepare([_SENTENCE * 4], truncate=True)
-    words = (_SENTENCE * (4 * target // max(each, 1) + 4)).split(" ")
+def text_of_length(text: TextPipeline, tokens: int) -> str:
+    """Return sentences that have as many tokens as possible, and at most `tokens`."""
+    [(_, sample)] = text.prepare([_SENTENCE * 4], truncate=True)
+    words = (_SENTENCE * (4 * tokens // max(sample, 1) + 4)).split(" ")
     low, high = 1, len(words)
     while low < high:
         middle = (low + high + 1) // 2
         [(_, length)] = text.prepare([" ".join(words[:middle])], truncate=True)
-        low, high = (middle, high) if length <= target else (low, middle - 1)
+        low, high = (middle, high) if length <= tokens else (low, middle - 1)
     return " ".join(words[:low])

@@ -1,4 +1,4 @@
-"""This side: a model that can be run as it is, and with one thing about it changed."""
+"""`LocalModel`: a model on this machine that computes vectors with its own program or with a changed one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,56 +14,67 @@ from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
 from embergem.models import architecture
 from embergem.program.program import Program
-from embergem.selfcheck.context import Vectors
-from embergem.types import Ids, pack
+from embergem.types import Ids, Vectors, pack
 
-BATCH = 4096
+BATCH_TOKENS = 4096
 """Tokens of one native call."""
 
 
-class Ours:
-    """A checkpoint, its text pipeline, and the executor for it and for altered programs of it."""
+class LocalModel:
+    """A checkpoint, its text pipeline, and the native models for its program and for changed programs.
+
+    Args:
+        location: The files of the model. A compiled model is refused, because its head cannot be changed.
+        threads: Threads to compute with; None uses one for each core.
+    """
 
     def __init__(self, location: Location, threads: int | None = None) -> None:
         checkpoint = read_checkpoint(location)
         if checkpoint.compiled:
             raise UnsupportedOption(
-                f"{location.id} is compiled, and what could be wrong with it is tried on the original; name that",
+                f"{location.id} is compiled, and `embergem verify` needs the original model to try faults. Name the "
+                "original model.",
                 param="model",
             )
         self.location = location
-        self.kind = architecture(checkpoint.config)
+        self.architecture = architecture(checkpoint.config)
         self.head = checkpoint.head
         prepared = prepare(checkpoint, location.id)
         self.limit = prepared.limit
-        self.radius: int | None = getattr(self.kind.config, "radius", None)
+        self.radius: int | None = getattr(self.architecture.config, "radius", None)
         self.program = prepared.program
         self._source = self.program.to_json()
         self.text = text_pipeline(checkpoint, prepared)
         files = checkpoint.files
 
-        @lru_cache(maxsize=2)  # each holds packed weights
+        @lru_cache(maxsize=2)  # each entry holds packed weights
         def load(program: str, dtype: str) -> Model:
             return Model.load(program, files, threads=threads, dtype=dtype, scan=False)
 
         self._load = load
 
     def rows(self, texts: Sequence[str], task: str | None = None) -> list[Ids]:
-        """Ids of texts, cut to the limit."""
+        """Return the token ids of each text, truncated to the limit of the model."""
         return [ids for ids, _ in self.text.prepare(texts, task=task, truncate=True)]
 
     def vectors(self, rows: Sequence[Ids], program: str | None = None, dtype: str = "float32") -> Vectors:
-        """Vectors of rows of ids, by the model's program or another of the same weights, as JSON."""
+        """Return the vectors of rows of ids, shape `(len(rows), dimensions)`.
+
+        Args:
+            rows: Token ids of each row.
+            program: A program over the same weights, as JSON; None is the program of the model.
+            dtype: Arithmetic of the large products.
+        """
         model = self._load(program or self._source, dtype)
         batches: list[list[Ids]] = [[]]
         for row in rows:
-            if batches[-1] and sum(map(len, batches[-1])) + len(row) > BATCH:
+            if batches[-1] and sum(map(len, batches[-1])) + len(row) > BATCH_TOKENS:
                 batches.append([])
             batches[-1].append(row)
         return np.concatenate([model.run(*pack(batch)) for batch in batches])
 
-    def altered(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Program:
-        """Return the program with the parameters of every attention step changed."""
+    def with_attention(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Program:
+        """Return the program with `change` applied to the parameters of every attention step."""
         steps = tuple(
             replace(step, parameters=change(dict(step.parameters))) if step.op == "attention" else step
             for step in self.program.steps
