@@ -74,8 +74,3 @@ def find_cycle(graph):
                 path.append(successor)
                 pending.append(iter(sorted(graph.get(successor, ()))))
     return None
-
-
-def without(graph, edges):
-    """Return a graph that lacks these edges, given as pairs (from, to)."""
-    return {node: {other for other in others if (node, other) not in edges} for node, others in graph.items()}
