@@ -36,7 +36,8 @@ Warnings: `TruncationWarning` (an input was truncated, as the caller allowed), `
 no effect in this engine).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -87,6 +88,27 @@ class EmbergemError(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r})"
+
+
+@contextmanager
+def renumbered_inputs(places: Sequence[int]) -> Iterator[None]:
+    """Context for work on a part of a call: `input_index` of an error becomes the place in the call.
+
+    Args:
+        places: Places in the call of the part's inputs.
+
+    >>> try:
+    ...     with renumbered_inputs(range(512, 768)):
+    ...         raise InputTooLong("has 900 tokens.", input_index=3)
+    ... except InputTooLong as error:
+    ...     print(error)
+    Input 515 has 900 tokens.
+    """
+    try:
+        yield
+    except EmbergemError as error:
+        error.renumber_input(places)
+        raise
 
 
 def without_input_prefix(message: str, input_index: int) -> str:

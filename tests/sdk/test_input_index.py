@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from embergem import AsyncEmbedder, Client, Embedder
+from embergem import AsyncEmbedder, Client, Embedder, EmbeddingModelBuilder, EmbeddingRequest, Runner, Which
 from embergem.client import remote
 from embergem.client.token_estimate import TokenEstimate
 from embergem.errors import (
@@ -150,6 +150,22 @@ def test_the_server_answers_with_the_index(http):
     assert list(answer) == ["message", "type", "param", "code", "input_index"]
     answer = http.post("/v1/embeddings", json={"input": "a", "task": "sing"}).json()["error"]
     assert list(answer) == ["message", "type", "param", "code"]
+
+
+def test_requests_of_texts_and_token_ids(tiny):
+    request = EmbeddingRequest.builder().add_prompt("a").add_tokens([5]).add_prompt(LONG).build()
+    with Runner(Which.Embedding(tiny)) as runner, pytest.raises(InputTooLong) as caught:
+        runner.send_embedding_request(request)
+    assert_points_to(caught.value, 2)
+
+    async def main():
+        request = EmbeddingRequest.builder().add_prompt("a").add_tokens([5]).add_tokens([5, 5000])
+        async with await EmbeddingModelBuilder(str(tiny)).build() as model:
+            with pytest.raises(TokenOutOfRange) as caught:
+                await model.generate_embeddings(request)
+            assert_points_to(caught.value, 2)
+
+    asyncio.run(main())
 
 
 def test_errors_survive_pickling_and_keep_their_input():

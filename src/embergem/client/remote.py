@@ -24,7 +24,7 @@ from embergem.client.codec import (
 )
 from embergem.client.token_estimate import TokenEstimate
 from embergem.client.transport import Transport
-from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer
+from embergem.errors import EmbergemError, EngineClosed, ForkedProcess, UnexpectedAnswer, renumbered_inputs
 from embergem.sdk.chunks import chunk_lengths, slice_request
 from embergem.types import Request
 
@@ -202,11 +202,8 @@ class RemoteModel:
 
     async def _send_slice(self, request: Request, places: range) -> RemoteResult:
         """Send the inputs of a request at `places`; an error has its `input_index` counted in the request."""
-        try:
+        with renumbered_inputs(places):
             return await self._send(slice_request(request, slice(places.start, places.stop)))
-        except EmbergemError as error:
-            error.renumber_input(places)
-            raise
 
     async def _send(self, request: Request) -> RemoteResult:
         dimensions = request.dimensions or self.dimensions

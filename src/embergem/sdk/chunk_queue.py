@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from embergem.errors import EmbergemError
+from embergem.errors import EmbergemError, renumbered_inputs
 from embergem.sdk.backend import Backend, EmbeddingResult
 from embergem.sdk.chunks import split_request
 from embergem.types import Request
@@ -34,7 +34,7 @@ class PendingChunk(NamedTuple):
         try:
             result: EmbeddingResult = self.future.result()
             return result
-        except EmbergemError as error:
+        except EmbergemError as error:  # `renumbered_inputs` would take 2 µs, which counts in a call with one text
             error.renumber_input(self.places)
             raise
         finally:
@@ -46,12 +46,9 @@ class PendingChunk(NamedTuple):
         Raises:
             EmbergemError: With `input_index` counted in the call.
         """
-        try:
+        with renumbered_inputs(self.places):
             result: EmbeddingResult = await asyncio.wrap_future(self.future)
             return result
-        except EmbergemError as error:
-            error.renumber_input(self.places)
-            raise
 
 
 class PendingChunks:
@@ -68,11 +65,8 @@ class PendingChunks:
         Raises:
             InvalidRequest: With `input_index` counted in the call.
         """
-        try:
+        with renumbered_inputs(range(start, start + len(request))):
             future = self._backend.submit(request)
-        except EmbergemError as error:
-            error.renumber_input(range(start, start + len(request)))
-            raise
         self._chunks.append(PendingChunk(start, len(request), future))
         if self._left:  # The task that this thread tokenizes for was cancelled, and has left the context.
             self._cancel()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from embergem.async_embedder import run_in_thread
 from embergem.compat.arguments import refused_method
-from embergem.compat.mistralrs.models import ManagedModels, gather
+from embergem.compat.mistralrs.models import ManagedModels
 from embergem.compat.mistralrs.requests import (
     EmbeddingArchitecture,
     EmbeddingRequest,
@@ -23,10 +23,11 @@ from embergem.compat.mistralrs.requests import (
     arithmetic,
 )
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
-from embergem.errors import EmptyInput, UnsupportedOption
+from embergem.errors import EmptyInput, UnsupportedOption, renumbered_inputs
 from embergem.hub.options import revised
 from embergem.loader import load
 from embergem.options import LoadOptions
+from embergem.sdk.results import ResultCollector
 from embergem.tasks import Task
 from embergem.types import Vectors
 
@@ -332,16 +333,26 @@ class EmbeddingModel(ManagedModels):
     async def _embed(self, request: EmbeddingRequest, model_id: str | None) -> Vectors:
         submitted = await run_in_thread(partial(self._submit, request, model_id), undo=_cancel)
         try:
-            answers = [(places, await asyncio.wrap_future(future)) for places, future in submitted.parts]
-            return gather(answers, submitted.limit)
+            collector = ResultCollector(submitted.limit)
+            for places, future in submitted.parts:
+                with renumbered_inputs(places):
+                    collector.add(places, await asyncio.wrap_future(future))
+            return collector.vectors()
         finally:
             _cancel(submitted)
 
     def _submit(self, request: EmbeddingRequest, model_id: str | None) -> "_Submitted":
         with self._use(model_id) as engine:
             task, dimensions = self._choices[self._name(model_id)]
-            parts = [(places, engine.submit(part)) for places, part in request.requests(task, dimensions)]
-            return _Submitted(parts, engine.limit)
+            submitted = _Submitted([], engine.limit)
+            try:
+                for places, part in request.requests(task, dimensions):
+                    with renumbered_inputs(places):
+                        submitted.parts.append((places, engine.submit(part)))
+            except BaseException:
+                _cancel(submitted)
+                raise
+            return submitted
 
 
 class _Submitted(NamedTuple):

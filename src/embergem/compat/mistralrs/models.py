@@ -1,6 +1,6 @@
 """`ManagedModels`: loaded models behind one object, chosen by `model_id=`; base of `Runner` and `EmbeddingModel`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
@@ -8,9 +8,6 @@ from typing import Self
 from embergem.engine import Engine
 from embergem.errors import UnknownModel, UnsupportedOption
 from embergem.registry import DEFAULT, Registry, Spec
-from embergem.sdk.backend import EmbeddingResult
-from embergem.sdk.results import ResultCollector
-from embergem.types import Vectors
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
 
@@ -142,11 +139,3 @@ class ManagedModels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def gather(parts: Sequence[tuple[Sequence[int], EmbeddingResult]], limit: int) -> Vectors:
-    """Put the vectors of the parts of a request in the order of its inputs; warns of those that were cut."""
-    collector = ResultCollector(limit)
-    for places, answer in parts:
-        collector.add(places, answer)
-    return collector.vectors()

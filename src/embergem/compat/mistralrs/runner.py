@@ -8,13 +8,14 @@ import inspect
 from functools import partial
 
 from embergem.compat.arguments import check_arguments
-from embergem.compat.mistralrs.models import ManagedModels, gather
+from embergem.compat.mistralrs.models import ManagedModels
 from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmetic, check_selector
 from embergem.compat.mistralrs.tables import RUNNER
-from embergem.errors import UnsupportedOption
+from embergem.errors import UnsupportedOption, renumbered_inputs
 from embergem.hub.options import revised
 from embergem.loader import load
 from embergem.options import LoadOptions
+from embergem.sdk.results import ResultCollector
 
 
 class Runner(ManagedModels):
@@ -104,8 +105,11 @@ class Runner(ManagedModels):
         if not isinstance(request, EmbeddingRequest):
             raise TypeError(f"request must be an EmbeddingRequest, not {type(request).__name__}")
         with self._use(model_id) as engine:
-            answers = [(places, engine.embed(part)) for places, part in request.requests()]
-            vectors: list[list[float]] = gather(answers, engine.limit).tolist()
+            collector = ResultCollector(engine.limit)
+            for places, part in request.requests():
+                with renumbered_inputs(places):
+                    collector.add(places, engine.embed(part))
+            vectors: list[list[float]] = collector.vectors().tolist()
         return vectors
 
     def unload_model(self, model_id: str) -> None:
