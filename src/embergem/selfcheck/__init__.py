@@ -1,4 +1,4 @@
-"""What a model proves about itself before it answers."""
+"""The self-check: probes that a model must pass before it answers requests."""
 
 from embergem.selfcheck.check import check
 from embergem.selfcheck.context import CheckContext, kin

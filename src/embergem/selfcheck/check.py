@@ -1,4 +1,8 @@
-"""The whole check once for each state of the files, build, instruction set and dtype; a short one at later starts."""
+"""Run the probes: all of them at the first load, a short check at later loads.
+
+A passed check is stored for the state of the files, the build, the instruction set and the dtype. The Rust SDK
+(`crates/embergem/src/selfcheck`) runs the same probes on the same texts and reads and writes the same notes.
+"""
 
 import json
 import logging
@@ -10,23 +14,11 @@ from embergem import paths
 from embergem._native import BUILDS, Note, __version__
 from embergem.selfcheck import published, settings, texts, vectors
 from embergem.selfcheck.context import CheckContext, Observed, observe
-from embergem.selfcheck.report import Finding, Report
+from embergem.selfcheck.report import PROBES, Finding, Report
 from embergem.selfcheck.texts import tokens
 from embergem.types import Ids
 
 log = logging.getLogger(__name__)
-
-SHORT = ("a", "graphene is a layer of carbon")
-WHOLE = (
-    "",
-    "What is graphene?",
-    "def f(x):\n    return x ** 2",
-    "Ünïcödé, 東京 and 🦆!",
-    "Русский язык; हिन्दी; العربية; ไทย",
-    "nul\0byte",
-)
-PAST_THE_WINDOW = 40
-"""Tokens that the long row has beyond what a window reaches."""
 
 OF_VECTORS: tuple[Callable[[CheckContext, Observed], Finding], ...] = (
     vectors.norms,
@@ -45,16 +37,16 @@ ONLY_WHOLE: tuple[Callable[[CheckContext], Finding], ...] = (texts.truncation, p
 
 
 def check(context: CheckContext) -> Report:
-    """Check a model. What passed is remembered; a model that failed is checked whole again each time."""
-    note = _note(context)
-    before = _read(note)
+    """Check a model. A check that passed is stored; a model that failed is checked whole again at each load."""
+    note = Note(paths.cache_root(), "selfcheck", context.files, [__version__, *BUILDS, *context.variant])
+    before = _digest(note)
     findings = [probe(context) for probe in OF_MODEL]
-    seen = observe(context, distinct_rows(context, SHORT), alone=1)
+    seen = observe(context, distinct_rows(context, PROBES.short_texts), alone=1)
     if before is None:
-        findings += _probe(context, observe(context, rows(context), alone=2))
+        findings += _of_vectors(context, observe(context, rows(context), alone=2))
         findings += [] if seen.fault else [probe(context) for probe in ONLY_WHOLE]
     else:
-        findings += _probe(context, seen)
+        findings += _of_vectors(context, seen)
         findings += [] if seen.fault else [vectors.same_bits(seen, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
@@ -63,34 +55,33 @@ def check(context: CheckContext) -> Report:
 
 
 def rows(context: CheckContext) -> list[Ids]:
-    """The rows of the whole check: one that goes past the window, then many kinds of text."""
-    short = distinct_rows(context, WHOLE)
-    reach = getattr(context.config, "radius", None) or 64
-    length = min(reach + PAST_THE_WINDOW, context.limit)
+    """Return the rows of the whole check: one that is longer than the window, then rows of many kinds of text."""
+    short = distinct_rows(context, PROBES.whole_texts)
+    reach = getattr(context.config, "radius", None) or PROBES.default_reach
+    length = min(reach + PROBES.tokens_past_window, context.limit)
     body = np.concatenate([row[1:-1] for row in short])
     long = np.concatenate([short[-1][:1], np.resize(body, max(length - 2, 1)), short[-1][-1:]])
     return [long.astype(np.uint32), *short]
 
 
 def distinct_rows(context: CheckContext, texts: Sequence[str]) -> list[Ids]:
-    """Ids of texts, each row of ids once: a small vocabulary may not tell all texts apart. Empty rows are left out."""
+    """Return the different rows of ids that `texts` have, without empty rows.
+
+    Two texts may have the same ids in a small vocabulary.
+    """
     found = {tuple(ids.tolist()): ids for ids in (tokens(context, text) for text in texts) if len(ids)}
     return list(found.values())
 
 
-def _probe(context: CheckContext, seen: Observed) -> list[Finding]:
+def _of_vectors(context: CheckContext, seen: Observed) -> list[Finding]:
     first = vectors.finite(context, seen)
     return [first] if first.status == "error" else [first, *(probe(context, seen) for probe in OF_VECTORS)]
 
 
-def _note(context: CheckContext) -> Note:
-    """Return the note of a passed check; the Rust SDK has the same (`crates/embergem/src/selfcheck`)."""
-    return Note(paths.cache_root(), "selfcheck", context.files, [__version__, *BUILDS, *context.variant])
-
-
-def _read(note: Note) -> str | None:
+def _digest(note: Note) -> str | None:
+    """Return the digest of the vectors of a passed check, or None if there is none or the note is damaged."""
     try:
         return str(json.loads(note.read() or "{}")["vectors"])
-    except (ValueError, KeyError, TypeError):  # not checked yet, or a damaged note: the whole check runs
+    except (ValueError, KeyError, TypeError):
         log.debug("the whole self-check runs")
         return None

@@ -1,4 +1,4 @@
-"""What is checked: a model before it is handed to anybody, with what is known about it."""
+"""The input of the self-check: a loaded model, what is known about it, and its vectors for the rows of the check."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,23 @@ Run = Callable[[Ids, Ids], Vectors]
 class CheckContext:
     """A model under check.
 
-    `config` is its family's config and `head` what comes after pooling; a compiled model has neither, only its program.
-    `entry` is what the catalog says about a model of this name, `kin` about the model that it is or was fine-tuned
-    from. `name` is what it is called here, `hub_id` the id that its files were fetched under; None where they are the
-    caller's own. `cosine` is the least cosine of its vectors to float32, as measured. `window` is a window that the
-    caller chose over the checkpoint's, `dense_optional` the caller's leave to go without dense layers. `files` are all
-    the files that it was made of, `variant` lists everything else that its vectors depend on.
+    Attributes:
+        run: Computes vectors.
+        text: The tokenizer and the prompts.
+        model_type: `model_type` of config.json, in its canonical spelling.
+        config: The family's config; None for a compiled model.
+        head: The modules after the transformer; None for a compiled model.
+        limit: Most tokens of one input.
+        dtype: Arithmetic of the large products.
+        cosine: Least cosine of the vectors to those in float32, as measured.
+        entry: What the catalog says about a model of this name.
+        kin: What the catalog says about the model that this one is, or was fine-tuned from.
+        files: All files that the model was loaded from.
+        variant: Everything else that the vectors depend on.
+        name: Name of the model.
+        hub_id: Id that the files were downloaded under; None for a directory of the caller.
+        window: Window that the caller chose instead of the checkpoint's.
+        dense_optional: The caller permits missing dense layers.
     """
 
     run: Run
@@ -59,7 +70,10 @@ class CheckContext:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rows of tokens with their vectors in one batch and each alone; `fault` says why there are none."""
+    """Rows of ids, their vectors in one batch, and the vectors of the first rows alone.
+
+    `fault` is the error of a run that gave no vectors.
+    """
 
     rows: Sequence[Ids]
     together: Vectors
@@ -68,10 +82,10 @@ class Observed:
 
 
 def kin(model_type: str, config: Any, entry: Entry | None, said: Sequence[str] = ()) -> Entry | None:
-    """Find the model that a checkpoint is, or was made from.
+    """Return the catalog entry of the model that a checkpoint is, or was fine-tuned from.
 
-    That is its `entry`; or what its files say, the names `said`, if it has the shape of that one, since a model may be
-    rebuilt after it was named; or the one that has its shape, where a shape tells models apart.
+    It is `entry`, if that is given. Otherwise it is the model that the files name (`said`), if the checkpoint has its
+    shape: a model may have changed since it was named. Otherwise it is the model whose shape no other model has.
     """
     if entry is not None:
         return entry
@@ -86,7 +100,7 @@ def kin(model_type: str, config: Any, entry: Entry | None, said: Sequence[str] =
 
 
 def relatives(context: CheckContext) -> Iterator[Entry]:
-    """Models of the same family, shape and pooling as one that nothing names."""
+    """Yield the catalog entries that have the family, the shape and the pooling of a model that nothing names."""
     pooling = next((module.mode for module in context.head or () if isinstance(module, Pooling)), None)
     for known in catalog.CATALOG:
         alike = known.layers is not None and known.family == context.model_type and known.pooling == pooling
@@ -103,7 +117,7 @@ def matches(config: Any, entry: Entry) -> bool:
 
 
 def observe(context: CheckContext, rows: Sequence[Ids], alone: int) -> Observed:
-    """Run rows in one batch, and the first `alone` of them each on its own."""
+    """Run rows in one batch, and the first `alone` of them each in a batch of its own."""
     none = np.empty((0, 0), np.float32)
     try:
         together = context.run(*pack(rows))

@@ -1,58 +1,49 @@
-"""The similarities that a model card publishes, computed with the weights at hand."""
+"""The probe of published similarities: a model card gives them, and the loaded weights must reproduce them."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embergem.catalog import Entry
 from embergem.checkpoint.files import sha256
-from embergem.selfcheck.context import CheckContext, Vectors
-from embergem.selfcheck.report import Finding
+from embergem.selfcheck.context import CheckContext
+from embergem.selfcheck.report import Finding, finding
 from embergem.selfcheck.settings import lacks_dense_layers
 from embergem.selfcheck.texts import tokens
 from embergem.types import pack
 
 
 def golden(context: CheckContext) -> Finding:
-    """The model gives the similarities that were published for it, where it has the published weights."""
-    name, entry = "golden", context.entry
+    """The model gives the similarities that were published for it, if it has the published weights."""
+    entry = context.entry
     if entry is None or entry.golden is None:
-        return Finding(name, "ok", "no similarities are published for this model")
+        return finding("golden", "unpublished")
     if lacks_dense_layers(context) and context.dense_optional:
-        return Finding(name, "ok", "without its dense layers the model has similarities of its own")
+        return finding("golden", "without_dense")
     published = np.array(entry.golden.similarities)
     queries = _embed(context, entry.golden.queries, entry.golden.query_task)
     documents = _embed(context, entry.golden.documents, entry.golden.document_task)
     off = float(np.abs(queries @ documents.T - published).max())
+    values = {"source": entry.golden.source, "difference": f"{off:.4f}", "model": entry.id, "name": context.name}
     if off <= entry.golden.tolerance + sway(context.cosine):
-        return Finding(name, "ok", f"similarities are those published ({entry.golden.source}), within {off:.4f}")
-    message = f"similarities differ by {off:.4f} from those published ({entry.golden.source})"
-    if context.hub_id is None and not _pinned(context, entry):
-        return Finding(
-            name, "warn", message,
-            f"Right for a fine-tune or a quantised copy: give it a name other than {context.name}, and it is not "
-            f"compared. Otherwise these are not the weights of {entry.id}; fetch them with "
-            f"`embergem models pull {entry.id}`",
-        )  # fmt: skip
-    return Finding(
-        name, "error", message,
-        f"These are not the weights of {entry.id}, or something about it is misread: window, dense layers, prompt. "
-        f"Fetch it again with `embergem models pull {entry.id}`; a fine-tune is loaded from a directory of its own",
-    )  # fmt: skip
+        return finding("golden", "same", **values)
+    renamed = context.hub_id is None and not _pinned(context, entry)
+    return finding("golden", "renamed" if renamed else "different", **values)
 
 
 def sway(cosine: float) -> float:
-    """Return how far a similarity can move when each of its two vectors turns by arccos(`cosine`).
+    """Return how far the cosine of two vectors can change when each vector turns by the angle arccos(`cosine`).
 
-    The angle between them changes by twice that at most, and a cosine by 2 sin((a + b) / 2) sin(|a - b| / 2) from the
-    angle a to b, which is then never more than 2 sin(arccos(`cosine`)).
+    The angle between the vectors changes from a to b, by at most twice that angle. The cosine then changes by
+    2 sin((a + b) / 2) sin(|a - b| / 2), which is at most 2 sin(arccos(`cosine`)).
     """
     return 2 * math.sqrt(max(0.0, 1 - cosine**2))
 
 
 def _pinned(context: CheckContext, entry: Entry) -> bool:
-    """Whether the weights are, to the byte, those that the catalog pins."""
+    """Return whether the weights have the bytes that the catalog pins."""
     pins = [pin for pin in entry.files if pin.path.endswith(".safetensors")]
     return bool(pins) and all(
         any(
@@ -63,7 +54,7 @@ def _pinned(context: CheckContext, entry: Entry) -> bool:
     )
 
 
-def _embed(context: CheckContext, texts: Sequence[str], task: str | None) -> Vectors:
-    vectors = context.run(*pack([tokens(context, text, task) for text in texts]))
-    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def _embed(context: CheckContext, texts: Sequence[str], task: str | None) -> NDArray[np.float64]:
+    vectors = context.run(*pack([tokens(context, text, task) for text in texts])).astype(np.float64)
+    unit: NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
     return unit

@@ -1,115 +1,86 @@
-"""Probes of the way from text to tokens."""
+"""Probes of the steps from text to tokens."""
 
 import numpy as np
 
 from embergem._native import prompt_sets
 from embergem.selfcheck.context import CheckContext, relatives
-from embergem.selfcheck.report import Finding
+from embergem.selfcheck.report import PROBES, Finding, finding
 from embergem.types import Ids
-
-_TOKENIZER = "The tokenizer.json is another model's, or its post_processor was lost on the way (a conversion, an old \
-transformers). Take tokenizer.json from the original model"
 
 
 def special_tokens(context: CheckContext) -> Finding:
-    """Every text begins and ends with the tokens that the model was trained with."""
-    name, kin = "special_tokens", context.kin
-    opened, closed = "opening" in context.special_tokens, "closing" in context.special_tokens
-    if not (opened or closed):
-        return Finding(name, "ok", "the family has no special tokens around a text")
-    texts = ["a", "the layers of graphene, 東京"]
+    """Every text begins and ends with the special tokens that the model was trained with."""
+    kin, roles = context.kin, context.special_tokens
+    if not roles:
+        return finding("special_tokens", "none")
+    texts = PROBES.special_token_texts
     rows = [tokens(context, text) for text in texts]
-    firsts, lasts = {int(row[0]) for row in rows}, {int(row[-1]) for row in rows}
-    least = 1 + int(opened) + int(closed)
-    if any(len(row) < least for row in rows):
-        return Finding(name, "error", f"the text {texts[0]!r} has only {len(rows[0])} tokens", _TOKENIZER)
-    for asked, found, wanted, what in (
-        (opened, firsts, kin.opening if kin else None, "begins"),
-        (closed, lasts, kin.closing if kin else None, "ends"),
+    if any(len(row) <= len(roles) for row in rows):
+        return finding("special_tokens", "short", text=texts[0], tokens=len(rows[0]))
+    for role, ids, wanted in (
+        ("opening", {int(row[0]) for row in rows}, kin.opening if kin else None),
+        ("closing", {int(row[-1]) for row in rows}, kin.closing if kin else None),
     ):
-        if wanted is not None and found != {wanted}:
-            message = f"a text {what} with token {in_words(found)} instead of the special token {wanted}"
-            return Finding(name, "error", message, _TOKENIZER)
-        if asked and len(found) > 1:
-            message = f"texts {what[:-1]} with different tokens ({in_words(found)}), so no special token stands there"
-            return Finding(name, "error", message, _TOKENIZER)
-    return Finding(name, "ok", "special tokens are in their places")
+        found = " or ".join(map(str, sorted(ids)))
+        if wanted is not None and ids != {wanted}:
+            return finding("special_tokens", role, found=found, wanted=wanted)
+        if role in roles and len(ids) > 1:
+            return finding("special_tokens", f"different_{role}", found=found)
+    return finding("special_tokens", "present")
 
 
 def truncation(context: CheckContext) -> Finding:
-    """A text that is cut keeps its closing token and has exactly the limit."""
+    """A text that is cut has exactly the limit and keeps its closing token."""
+    limit = context.limit
     if "closing" not in context.special_tokens:
-        return Finding("truncation", "ok", "the family has no closing token that a cut could lose")
-    text = "graphene " * min(context.limit + 8, 1 << 16)
-    [(row, length)] = context.text.prepare([text], truncate=True)
-    plain = tokens(context, "a")
-    if length <= context.limit:
-        return Finding("truncation", "ok", "no text that can be made here is too long")
-    if len(row) != context.limit or row[-1] != plain[-1]:
-        return Finding(
-            "truncation", "error", f"a text cut to the limit of {context.limit} has {len(row)} tokens and ends in "
-            f"{int(row[-1])} instead of {int(plain[-1])}", _TOKENIZER,
-        )  # fmt: skip
-    return Finding("truncation", "ok", f"a text of {length} tokens is cut to {len(row)} and keeps its closing token")
+        return finding("truncation", "none")
+    [(row, length)] = context.text.prepare([PROBES.repeated_text * min(limit + 8, 1 << 16)], truncate=True)
+    closing = tokens(context, PROBES.short_texts[0])[-1]
+    if length <= limit:
+        return finding("truncation", "untested")
+    if len(row) != limit or row[-1] != closing:
+        return finding("truncation", "lost", limit=limit, tokens=len(row), found=row[-1], wanted=closing)
+    return finding("truncation", "kept", length=length, tokens=len(row))
 
 
 def prompts(context: CheckContext) -> Finding:
-    """The prompts that the model was trained with are known by their tasks, and are those of its kind."""
-    name, kin = "prompts", context.kin
-    if context.text.tasks and (kin is None or kin.prompts is None):
-        return Finding(name, "ok", f"tasks: {', '.join(context.text.tasks)}")
+    """The tasks of the model have the prompts that it was trained with."""
+    kin, tasks = context.kin, context.text.tasks
+    if tasks and (kin is None or kin.prompts is None):
+        return finding("prompts", "own", tasks=", ".join(tasks))
     if kin is None:
-        return _unknown(context)
+        return _undeclared(context)
     if kin.prompts is None:
-        return Finding(name, "ok", f"{kin.id} has no prompts")
+        return finding("prompts", "promptless", model=kin.id)
     different = []
     for task, pattern in prompt_sets()[kin.prompts].items():
         if not task[0].islower():
-            continue  # a name that only the checkpoint's own list may have
-        wanted = tokens(context, pattern.format(title="none", content="graphene"))
-        if not np.array_equal(wanted, tokens(context, "graphene", task)):
+            continue  # a checkpoint that declares prompts does not get these names from the set
+        wanted = tokens(context, pattern.format(title="none", content=PROBES.prompted_text))
+        if not np.array_equal(wanted, tokens(context, PROBES.prompted_text, task)):
             different.append(task)
-    if different:
-        return Finding(
-            name, "warn", f"the checkpoint has prompts of its own for {', '.join(different)}",
-            f"Right for a fine-tune that was trained so; otherwise take config_sentence_transformers.json of {kin.id}",
-        )  # fmt: skip
-    return Finding(name, "ok", f"the prompts are those of {kin.id}")
+    outcome = "different" if different else "same"
+    return finding("prompts", outcome, tasks=", ".join(different), model=kin.id)
 
 
-def _unknown(context: CheckContext) -> Finding:
-    """What is to be said of a model without prompts whose name is not known."""
+def _undeclared(context: CheckContext) -> Finding:
+    """Report a model without prompts that nothing names: models of its shape may have prompts."""
     prompted = [entry.id for entry in relatives(context) if entry.prompts]
     if not prompted:
-        return Finding("prompts", "ok", "the model declares no prompts")
+        return finding("prompts", "undeclared")
     directories = " or ".join(model.rpartition("/")[2] for model in prompted)
-    return Finding(
-        "prompts", "warn",
-        f"the model declares no prompts, and models of its shape were trained with some: {', '.join(prompted)}",
-        f"If it is one of these or made from one, load it from a directory called {directories}, or write its prompts "
-        "into config_sentence_transformers.json; its tasks are known then. If it was trained without prompts, all is "
-        "well",
-    )  # fmt: skip
+    return finding("prompts", "relatives", models=", ".join(prompted), directories=directories)
 
 
 def limit(context: CheckContext) -> Finding:
     """The limit is the one that the model was published with."""
-    name, kin = "limit", context.kin
+    kin = context.kin
     if kin is None or context.limit == kin.limit:
-        return Finding(name, "ok", f"inputs have up to {context.limit} tokens")
-    return Finding(
-        name, "warn", f"inputs are limited to {context.limit} tokens; {kin.id} reads {kin.limit}",
-        "max_seq_length in sentence_bert_config.json or model_max_length in tokenizer_config.json says so; change it "
-        "there if it was not meant",
-    )  # fmt: skip
+        return finding("limit", "same", limit=context.limit)
+    return finding("limit", "different", limit=context.limit, model=kin.id, published=kin.limit)
 
 
 def tokens(context: CheckContext, text: str, task: str | None = None) -> Ids:
-    """Ids of one text, cut to the limit."""
+    """Return the ids of one text, cut to the limit."""
     [(ids, _)] = context.text.prepare([text], task=task, truncate=True)
     return ids
-
-
-def in_words(ids: set[int]) -> str:
-    """List ids."""
-    return " or ".join(str(number) for number in sorted(ids))
