@@ -110,7 +110,7 @@ class LoadOptions:
             why = " (its largest number is 65,504, and activations of Gemma models exceed that)"
             raise UnsupportedOption(
                 f"dtype={self.dtype!r} is not available{why if self.dtype == 'float16' else ''}. Choose one of: "
-                + ", ".join(DTYPES),
+                f"{', '.join(DTYPES)}.",
                 param="dtype",
             )
         if self.device not in (None, "cpu"):
@@ -122,14 +122,14 @@ class LoadOptions:
         for name in ("threads", "max_batch_tokens", "max_batch_rows", "max_queue_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UnsupportedOption(f"{name}={value} is not possible; give 1 or more, or None", param=name)
+                raise UnsupportedOption(f"{name}={value} is not possible. Give 1 or more, or None.", param=name)
         if self.window is not None and self.window < 2:
             raise UnsupportedOption(
-                f"window={self.window} leaves no neighbouring token to attend to; give 2 or more", param="window"
+                f"window={self.window} leaves no neighbouring token to attend to. Give 2 or more.", param="window"
             )
         if self.revision is not None and (not self.revision.strip() or ".." in self.revision):
             raise UnsupportedOption(
-                f"revision={self.revision!r} is not a branch, tag or commit; leave it out to use the default branch",
+                f"revision={self.revision!r} is not a branch, tag or commit. Leave it out to use the default branch.",
                 param="revision",
             )
         if self.token_source is not None:
@@ -147,6 +147,6 @@ def _check_token_source(source: str) -> None:
         return
     raise UnsupportedOption(
         f'token_source begins with {kind[:7]!r}, which is not a source of access tokens. Use "cache" (HF_TOKEN, or '
-        'the token that `hf auth login` stored), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE"',
+        'the token that `hf auth login` stored), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".',
         param="token_source",
     )

@@ -62,7 +62,7 @@ class TestNames:
             resolve(LoadOptions(model="embeddinggema-300m"))
 
     def test_a_file_is_not_a_model(self, model):
-        with pytest.raises(UnknownModel, match="is a file; name its directory"):
+        with pytest.raises(UnknownModel, match=r"is a file\. Name its directory"):
             resolve(LoadOptions(model=model / "model.safetensors"))
 
 

@@ -113,7 +113,7 @@ def test_a_cut_is_told_on_stderr(run):
         (["-m", "TINY", "-f", "no-such-file"], None, 1, "no-such-file: No such file"),
         (["-m", "TINY"], b"", 3, "no line to embed"),
         (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
-        (["-m", "no-such-model", "x"], None, 4, "no model is called 'no-such-model'"),
+        (["-m", "no-such-model", "x"], None, 4, "No model is called 'no-such-model'"),
         (["-m", "TINY", "--format", "xml"], None, 2, "xml"),
         (["--no-such-option"], None, 2, "--no-such-option"),
     ],
@@ -196,7 +196,7 @@ def test_serve_refuses_an_address_in_use(tiny, url):
 def test_serve_refuses_two_models_of_one_name(tiny):
     result = command("serve", "-p", "0", "-m", str(tiny), "-m", str(tiny))
     assert result.returncode == 3
-    assert b"two models are called 'gemma3_text'" in result.stderr
+    assert b"Two models are called 'gemma3_text'" in result.stderr
 
 
 def test_a_program_can_be_looked_at(tiny):

@@ -136,7 +136,7 @@ def test_wrong_types():
         Runner("google/embeddinggemma-300m")
     with pytest.raises(TypeError):
         Runner(Which.Embedding("x"), no_such_argument=1)
-    with pytest.raises(ValueError, match="no model is called"):
+    with pytest.raises(ValueError, match="No model is called"):
         Runner(Which.Embedding("nonsense"))
 
 

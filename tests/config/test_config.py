@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from embergem.config import EmbeddingEntry, UpstreamEntry, read
+from embergem.config import EmbeddingEntry, UpstreamEntry, read_config
 from embergem.errors import InvalidConfig
 from embergem.options import LoadOptions
 
@@ -50,7 +50,7 @@ def test_selectors_are_taken_as_they_stand(write):
             "llama": {"Plain": {"model_id": "meta/llama"}, "upstream": "http://localhost:8000/v1"},
         },
     )
-    gemma, qwen, llama = read(file, {}, {}).models
+    gemma, qwen, llama = read_config(file, {}, {}).models
     assert gemma == EmbeddingEntry(
         name="embed-gemma", options=LoadOptions(model="google/embeddinggemma-300m", arch="embeddinggemma")
     )
@@ -60,7 +60,7 @@ def test_selectors_are_taken_as_they_stand(write):
 
 def test_toml_has_models_settings_and_keys(write):
     write("keys.toml", f'[[keys]]\nname = "theirs"\nsha256 = "{"b" * 64}"\nadmin = true\n')
-    config = read(write("server.toml", TOML % ("a" * 64)), {}, {})
+    config = read_config(write("server.toml", TOML % ("a" * 64)), {}, {})
     gemma, chat = config.models
     assert (gemma.options.dtype, gemma.aliases, gemma.lazy, gemma.keep_alive) == (
         "bfloat16",
@@ -76,23 +76,23 @@ def test_toml_has_models_settings_and_keys(write):
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(write):
     file = write("server.toml", '[server]\nport = 1\ntask = "file"\nstrict = true\n')
     environment = {"EMBERGEM_PORT": "2", "EMBERGEM_TASK": "environment", "EMBERGEM_CORS": "https://a,https://b"}
-    settings = read(file, environment, {"port": 3, "task": None}).settings
+    settings = read_config(file, environment, {"port": 3, "task": None}).settings
     assert (settings.port, settings.task, settings.strict) == (3, "environment", True)
     assert settings.cors == ("https://a", "https://b")
-    assert read(None, {"EMBERGEM_TASK": ""}, {}).settings.task is None
+    assert read_config(None, {"EMBERGEM_TASK": ""}, {}).settings.task is None
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.toml", "[server]\nprot = 1\n", r"a.toml: server.prot is unknown; there is: host, port"),
+        ("a.toml", "[server]\nprot = 1\n", r"a.toml: server.prot is unknown. Known settings: host, port"),
         ("a.toml", "[server]\nport = 'x'\n", r"a.toml: server.port is 'x': Expected `int`"),
         ("a.toml", "[server]\nport = 70000\n", r"a.toml: server.port is 70000: .*65535"),
         ("a.toml", "[sever]\n", r"a.toml: 'sever' is unknown"),
         ("a.toml", "[server\n", r"a.toml is not valid TOML"),
         ("a.toml", "[[keys]]\nname = 'a'\n", r"a.toml: keys: .*sha256"),
         ("a.toml", "[[keys]]\nname = 'a b'\nsha256 = '" + "a" * 64 + "'", r"a.toml: keys: .*name"),
-        ("a.toml", ("[[keys]]\nname = 'a'\nsha256 = '" + "a" * 64 + "'\n") * 2, r"two API keys are called 'a'"),
+        ("a.toml", ("[[keys]]\nname = 'a'\nsha256 = '" + "a" * 64 + "'\n") * 2, r"Two API keys are called 'a'"),
         ("a.toml", "[models.x]\nupstream = 'localhost:1'\n", r"a.toml: x.upstream: 'localhost:1' is not an http"),
         ("a.json", "{", r"a.json is not valid JSON"),
         ("a.json", "{}", r"a.json: it must be an object such as"),
@@ -112,24 +112,24 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(write):
 )
 def test_errors_name_the_file_and_the_setting(write, name, content, words):
     with pytest.raises(InvalidConfig, match=words):
-        read(write(name, content), {}, {})
+        read_config(write(name, content), {}, {})
 
 
 @pytest.mark.parametrize("content", ["", "keys = []\n"])
 def test_keys_that_are_none_are_no_open_server(write, content):
     file = write("keys.toml", content)
     for place, flags in ((None, {"keys": str(file)}), (write("server.toml", '[server]\nkeys = "keys.toml"\n'), {})):
-        with pytest.raises(InvalidConfig, match=r"keys\.toml has no API key, .* `embergem keys new"):
-            read(place, {}, flags)
+        with pytest.raises(InvalidConfig, match=r"keys\.toml has no API key.* `embergem keys new"):
+            read_config(place, {}, flags)
     with pytest.raises(InvalidConfig, match=r"empty\.toml has no API key"):
-        read(write("empty.toml", "keys = []\n"), {}, {})
-    assert read(write("open.toml", "[server]\n"), {}, {}).keys == ()
+        read_config(write("empty.toml", "keys = []\n"), {}, {})
+    assert read_config(write("open.toml", "[server]\n"), {}, {}).keys == ()
 
 
 def test_errors_name_the_variable_and_the_flag(tmp_path):
     with pytest.raises(InvalidConfig, match="EMBERGEM_PORT is 'x'"):
-        read(None, {"EMBERGEM_PORT": "x"}, {})
+        read_config(None, {"EMBERGEM_PORT": "x"}, {})
     with pytest.raises(InvalidConfig, match="--access-log is 'loud'"):
-        read(None, {}, {"access_log": "loud"})
+        read_config(None, {}, {"access_log": "loud"})
     with pytest.raises(InvalidConfig, match=r"none\.toml cannot be read: No such file"):
-        read(tmp_path / "none.toml", {}, {})
+        read_config(tmp_path / "none.toml", {}, {})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from embergem.config import read
+from embergem.config import read_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -85,11 +85,11 @@ def test_settings(tmp_path):
     (settings,) = blocks("operations.md", "toml")
     (tmp_path / "keys.toml").write_text(f'[[keys]]\nname = "mine"\nsha256 = "{"0" * 64}"\n')
     (tmp_path / "server.toml").write_text(settings)
-    config = read(tmp_path / "server.toml", {}, {})
+    config = read_config(tmp_path / "server.toml", {}, {})
     assert [model.name for model in config.models] == ["gemma", "minilm", "llama"]
     (selectors,) = blocks("operations.md", "json")
     (tmp_path / "models.json").write_text(selectors)
-    assert [model.name for model in read(tmp_path / "models.json", {}, {}).models] == ["embed-gemma", "llama"]
+    assert [model.name for model in read_config(tmp_path / "models.json", {}, {}).models] == ["embed-gemma", "llama"]
 
 
 def test_every_setting_is_described():

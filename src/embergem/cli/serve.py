@@ -11,7 +11,7 @@ import typer
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.cli.options import DENSE, FAMILY, HUB, Dtype, Threads, complete_model, complete_task, with_load_options
-from embergem.config import Config, EmbeddingEntry, Key, read
+from embergem.config import Config, EmbeddingEntry, Key, read_config
 from embergem.errors import UnsupportedOption
 from embergem.hub.options import HubOptions, revised
 from embergem.hub.resolve import identify
@@ -90,19 +90,19 @@ def serve(
         "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level,
     }  # fmt: skip
 
-    def read_config() -> Config:
-        return read(config, os.environ, flags)
+    def configuration() -> Config:
+        return read_config(config, os.environ, flags)
 
     def read_keys() -> Iterable[Key]:
-        return read_config().keys
+        return configuration().keys
 
-    whole = read_config()
+    whole = configuration()
     named = [named_entry(replace(options, model=name)) for name in model or ()]
     if not named and not whole.models:
         named = [named_entry(options)]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UnsupportedOption(f"two models are called {twice!r}; rename one of the directories")
+        raise UnsupportedOption(f"Two models are called {twice!r}. Rename one of the directories.")
     if not serve(whole.settings, (*named, *whole.models), keys=read_keys):
         # A download or a load was abandoned. Python would wait for the threads of the libraries that run it, and their
         # native code must not return into an interpreter that is shutting down.

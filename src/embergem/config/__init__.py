@@ -1,7 +1,7 @@
-"""Validated settings: from a file, the environment and flags."""
+"""The configuration of a server: settings, models and API keys, validated, from files, the environment and flags."""
 
 from embergem.config.models import EmbeddingEntry, Entry, UpstreamEntry
-from embergem.config.read import Config, read, read_keys
+from embergem.config.read import Config, read_config, read_keys
 from embergem.config.settings import Key, Settings
 
-__all__ = ["Config", "EmbeddingEntry", "Entry", "Key", "Settings", "UpstreamEntry", "read", "read_keys"]
+__all__ = ["Config", "EmbeddingEntry", "Entry", "Key", "Settings", "UpstreamEntry", "read_config", "read_keys"]

@@ -124,7 +124,7 @@ class EmbeddingFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
 
-def entry(name: str, given: Any, place: str) -> Entry:
+def read_entry(name: str, given: Any, place: str) -> Entry:
     """Read one entry.
 
     Args:
@@ -135,24 +135,24 @@ def entry(name: str, given: Any, place: str) -> Entry:
     Raises:
         InvalidConfig: Naming the field.
 
-    >>> entry("gemma", {"Embedding": {"model_id": "org/gemma", "dtype": "int16"}}, "models.json: gemma").options.dtype
-    'int16'
+    >>> read_entry("gemma", {"Embedding": {"model_id": "org/gemma"}}, "models.json: gemma").options.model
+    'org/gemma'
     """
     if not isinstance(given, dict):
-        raise InvalidConfig(f'{place}: it must be an object such as {{"Embedding": {{"model_id": "org/name"}}}}')
+        raise InvalidConfig(f'{place}: it must be an object such as {{"Embedding": {{"model_id": "org/name"}}}}.')
     kinds = [kind for kind in ("Embedding", *_OTHER_KINDS) if kind in given]
     if len(kinds) > 1:
-        raise InvalidConfig(f"{place}: it is {' and '.join(kinds)} at once; keep one of them")
+        raise InvalidConfig(f"{place}: it is {' and '.join(kinds)} at once. Keep one of them.")
     fields = {field: value for field, value in given.items() if field not in kinds}
     if kinds:
         inner = given[kinds[0]]
         if not isinstance(inner, dict):
-            raise InvalidConfig(f"{place}.{kinds[0]}: it must be an object of fields")
+            raise InvalidConfig(f"{place}.{kinds[0]}: it must be an object of fields.")
         place = f"{place}.{kinds[0]}"
         if kinds[0] != "Embedding" and "upstream" not in fields:
             raise InvalidConfig(
                 f"{place}: embergem computes embeddings and does not run other models. Serve it elsewhere and add "
-                '"upstream": "http://ADDRESS/v1", and embergem forwards requests for it'
+                '"upstream": "http://ADDRESS/v1", and embergem forwards requests for it.'
             )
         if "upstream" in fields:  # the other server loads the model, so only its name is used here
             fields.setdefault("upstream_model", inner.get("model_id"))
@@ -164,7 +164,7 @@ def entry(name: str, given: Any, place: str) -> Entry:
     fields = {field: value for field, value in fields.items() if value is not None}
     for field, why in _WITHOUT_MEANING.items():
         if field in fields:
-            raise InvalidConfig(f"{place}.{field}: it has no meaning here: {why}")
+            raise InvalidConfig(f"{place}.{field}: it has no meaning here: {why}.")
     if "dtype" in fields:
         fields["dtype"] = _DTYPES.get(fields["dtype"], fields["dtype"])
     try:
@@ -176,5 +176,5 @@ def entry(name: str, given: Any, place: str) -> Entry:
     except UnsupportedOption as error:
         raise InvalidConfig(f"{place}: {error.message}") from None
     if not upstream.upstream.startswith(("http://", "https://")):
-        raise InvalidConfig(f"{place}.upstream: {upstream.upstream!r} is not an http:// or https:// address")
+        raise InvalidConfig(f"{place}.upstream: {upstream.upstream!r} is not an http:// or https:// address.")
     return upstream

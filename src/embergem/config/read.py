@@ -1,4 +1,7 @@
-"""Settings from a file, the environment and flags; each error names the setting and where it was given."""
+"""Read the configuration of a server from a file, the environment and flags.
+
+Each error names the setting, and the file, variable or flag that sets it.
+"""
 
 import json
 import tomllib
@@ -9,7 +12,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct
 
-from embergem.config.models import Entry, entry
+from embergem.config.models import Entry, read_entry
 from embergem.config.settings import Key, Settings
 from embergem.errors import InvalidConfig
 
@@ -17,23 +20,32 @@ PREFIX = "EMBERGEM_"
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """All that a server needs to know; `keys_file` is read again on SIGHUP, with the keys of the file itself."""
+    """The configuration of a server.
+
+    Attributes:
+        settings: Settings of the server.
+        models: Models of the configuration file.
+        keys: API keys of the configuration file and of the file that `settings.keys` names.
+    """
 
     settings: Settings
     models: tuple[Entry, ...] = ()
     keys: tuple[Key, ...] = ()
 
 
-def read(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
-    """Put settings together: a flag wins over the environment (`EMBERGEM_PORT`), that over the file.
+def read_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
+    """Combine settings. A flag has priority over the environment (`EMBERGEM_PORT`), and the environment over the file.
 
-    `flags` that are None were not given. A `.json` file holds models in the selector form; a `.toml` file holds tables
-    `[server]`, `[models.NAME]` and `[[keys]]`.
+    Args:
+        file: A `.json` file with models in the selector form, or a `.toml` file with the tables `[server]`,
+            `[models.NAME]` and `[[keys]]`. None reads no file.
+        environ: Environment variables.
+        flags: Values of command line flags by setting; None stands for a flag that was not given.
 
     Raises:
         InvalidConfig: Naming the setting and the file, variable or flag.
 
-    >>> read(None, {"EMBERGEM_PORT": "8080", "EMBERGEM_STRICT": "true"}, {"port": None}).settings.port
+    >>> read_config(None, {"EMBERGEM_PORT": "8080", "EMBERGEM_STRICT": "true"}, {"port": None}).settings.port
     8080
     """
     tables = _tables(file) if file else {}
@@ -45,8 +57,8 @@ def read(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
             layers.append((variable, name, value.split(",") if name == "cors" else value, False))
     layers += [("--" + name.replace("_", "-"), name, value, True) for name, value in flags.items() if value is not None]
     settings = Settings(**{name: _value(place, name, value, strict) for place, name, value, strict in layers})
-    models = tuple(entry(name, given, f"{file}: {name}") for name, given in tables.get("models", {}).items())
-    _names_differ(models, file)
+    models = tuple(read_entry(name, given, f"{file}: {name}") for name, given in tables.get("models", {}).items())
+    _require_unique_names(models, file)
     keys = _keys(tables.get("keys", []), str(file))
     place = file
     if settings.keys is not None:
@@ -56,20 +68,20 @@ def read(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         keys += read_keys(place)
     if not keys and (settings.keys is not None or "keys" in tables):
         raise InvalidConfig(
-            f"{place} has no API key, and without one the server would be open "
-            "to everybody; make one with `embergem keys new NAME --file FILE`, or leave the setting `keys` away"
+            f"{place} has no API key. The server does not start, because without keys it would accept every request. "
+            "Make a key with `embergem keys new NAME --file FILE`, or remove the setting `keys`."
         )
     names = [key.name for key in keys]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidConfig(f"two API keys are called {twice!r}; give each a name of its own")
+        raise InvalidConfig(f"Two API keys are called {twice!r}. Give each key a name of its own.")
     return Config(settings=settings, models=models, keys=keys)
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
-    """Read a file of keys: TOML with a table `[[keys]]` for each."""
+    """Read a file of API keys: TOML with one table `[[keys]]` for each key."""
     tables = _toml(file)
     if unknown := set(tables) - {"keys"}:
-        raise InvalidConfig(f"{file}: {unknown.pop()!r} is unknown; a file of keys has tables [[keys]]")
+        raise InvalidConfig(f"{file}: {unknown.pop()!r} is unknown. A file of keys has tables [[keys]].")
     return _keys(tables.get("keys", []), str(file))
 
 
@@ -77,10 +89,10 @@ def _tables(file: Path) -> dict[str, Any]:
     if file.suffix == ".toml":
         tables = _toml(file)
         if unknown := set(tables) - {"server", "models", "keys"}:
-            raise InvalidConfig(f"{file}: {unknown.pop()!r} is unknown; there is: server, models, keys")
+            raise InvalidConfig(f"{file}: {unknown.pop()!r} is unknown. Known tables: server, models, keys.")
         for name in ("server", "models"):
             if not isinstance(tables.get(name, {}), dict):
-                raise InvalidConfig(f"{file}: {name} must be a table [{name}]")
+                raise InvalidConfig(f"{file}: {name} must be a table [{name}].")
         return tables
     try:
         models = json.loads(_text(file))
@@ -103,13 +115,13 @@ def _text(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InvalidConfig(f"{file} cannot be read: {reason}") from None
+        raise InvalidConfig(f"{file} cannot be read: {reason}.") from None
 
 
 def _value(place: str, name: str, value: Any, strict: bool) -> Any:
     field = next((field for field in msgspec.structs.fields(Settings) if field.name == name), None)
     if field is None:
-        raise InvalidConfig(f"{place} is unknown; there is: {', '.join(Settings.__struct_fields__)}")
+        raise InvalidConfig(f"{place} is unknown. Known settings: {', '.join(Settings.__struct_fields__)}.")
     if not strict and value == "" and type(None) in get_args(field.type):
         return None
     try:
@@ -125,10 +137,10 @@ def _keys(given: Any, place: str) -> tuple[Key, ...]:
         raise InvalidConfig(f"{place}: keys: {str(error).replace('`$', '`keys')}") from None
 
 
-def _names_differ(models: tuple[Entry, ...], file: Path | None) -> None:
+def _require_unique_names(models: tuple[Entry, ...], file: Path | None) -> None:
     seen: dict[str, str] = {"default": "the default model"}
     for model in models:
         for name in (model.name, *model.aliases):
             if name in seen:
-                raise InvalidConfig(f"{file}: {model.name}: the name {name!r} already stands for {seen[name]}")
+                raise InvalidConfig(f"{file}: {model.name}: the name {name!r} already stands for {seen[name]}.")
             seen[name] = model.name

@@ -1,4 +1,4 @@
-"""How a server behaves, and who may use it."""
+"""The settings of a server, and its API keys."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -13,33 +13,34 @@ Lane = Literal["interactive", "bulk"]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a server behaves.
+    """Settings of a server.
 
     Attributes:
         host: Address to bind to; None is 127.0.0.1.
-        port: 0 takes a free one.
+        port: Port to bind to; 0 takes a free one.
         log_level: critical, error, warning, info or debug.
-        access_log: One line an answer on standard error, as text or JSON, or none.
-        log_inputs: Put the texts of requests into the access log.
-        default_model: Name that "default" stands for; None is the first.
+        access_log: Log one line for each response to standard error, as text or JSON; "off" logs none.
+        log_inputs: Write the texts of requests into the access log.
+        default_model: Name of the default model; None is the first model.
         dtype, threads: For models that set none; see `LoadOptions`.
-        strict: Refuse fields that are not known instead of ignoring them.
-        task: Task of texts that come without one, for the models that have it.
+        strict: Refuse unknown fields in requests instead of ignoring them.
+        task: Task of texts in requests that name none, for the models that have it.
         keys: File of API keys.
-        cors: Origins whose web pages may ask, such as "https://app.example"; "*" is any.
-        max_body: Bytes of a body; 50 MiB is about twelve million tokens of plain text.
-        max_inputs: Inputs of one request; OpenAI takes 2,048.
-        max_header_bytes: Bytes of a request's line and headers.
-        max_connections: Connections at once; the longest idle one makes room, and where none is idle it is a 503.
-        max_batch_tokens: Tokens of a batch; None is what the engine thinks best.
-        max_queue_tokens: Tokens that may wait for one model and lane; more are answered 429.
-        cache_bytes: Memory for vectors that were computed before, for all models together; 0 is none.
-        cache_path: File that keeps them beyond a restart.
-        memory_budget: Bytes that models may take together; the least used is unloaded above it.
-        receive_timeout: Seconds from the first byte of a request to its last.
-        request_timeout: Seconds that an answer may take; a client may ask for less.
-        idle_timeout: Seconds that a connection is kept open without a request.
-        drain_timeout: Seconds that requests in work have after SIGTERM.
+        cors: Origins of web pages that may send requests, such as "https://app.example"; "*" is any.
+        max_body: Most bytes of a request body; 50 MiB are about twelve million tokens of plain text.
+        max_inputs: Most inputs of one request; 2,048 is the limit of OpenAI.
+        max_header_bytes: Most bytes of the request line and the headers.
+        max_connections: Most open connections. A further one closes the connection that was idle for longest; if none
+            is idle, it is answered 503.
+        max_batch_tokens: Most tokens of a batch; None measures the best size.
+        max_queue_tokens: Most tokens that wait in one lane of a model; further requests are answered 429.
+        cache_bytes: Memory for a cache of vectors, shared by all models; 0 turns it off.
+        cache_path: File that keeps the cached vectors after a restart.
+        memory_budget: Most bytes of the weights of all models; above it, the least recently used model is unloaded.
+        receive_timeout: Most seconds from the first byte of a request to its last.
+        request_timeout: Most seconds from a request to its response; a client may ask for less.
+        idle_timeout: Seconds after which a connection without a request is closed.
+        drain_timeout: Most seconds that requests in progress get after SIGTERM.
     """
 
     host: str | None = None
@@ -84,15 +85,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An API key, as its hash, and what its owner may do.
+    """An API key, stored as its hash, and the rights of its owner.
 
     Attributes:
-        name: Whose it is; shown in logs and metrics.
-        sha256: Of the key, in hex; `embergem keys new` makes both.
+        name: Name of the owner, shown in logs and metrics.
+        sha256: Hash of the key in hex; `embergem keys new` makes a key and its hash.
         admin: Whether it may load and unload models.
-        requests_per_minute, tokens_per_minute, concurrency: Its limits.
-        task: Task of texts that come without one.
-        lane: "bulk" gives way to everybody who is "interactive".
+        requests_per_minute: Most requests a minute; None sets no limit.
+        tokens_per_minute: Most tokens a minute; None sets no limit.
+        concurrency: Most requests at the same time; None sets no limit.
+        task: Task of texts in requests that name none.
+        lane: Priority of the requests: "interactive", or "bulk", which is lower.
     """
 
     name: Annotated[str, Meta(pattern=r"^[\w.@-]{1,64}$")]

@@ -145,16 +145,16 @@ def _check_compiled(model: Model, manifest: Manifest, fingerprint: str) -> None:
     """
     if fingerprint != manifest.fingerprint:
         raise CorruptCheckpoint(
-            f"the weights, program or tokenizer of the compiled model changed since it was compiled (fingerprint "
-            f"{fingerprint[:16]}… instead of {manifest.fingerprint[:16]}…). Compile it again"
+            f"The weights, program or tokenizer of the compiled model changed since it was compiled (fingerprint "
+            f"{fingerprint[:16]}… instead of {manifest.fingerprint[:16]}…). Compile it again."
         )
     vectors = model.run(*pack(manifest.golden.ids))
     least = float(np.min(cosines(vectors, np.array(manifest.golden.vectors))))
     bound = LEAST_COSINE_FLOAT32 if model.dtype == "float32" else LEAST_COSINE_OTHER
     if not least >= bound:  # also true for NaN
         raise CorruptCheckpoint(
-            f"the compiled model does not give the vectors that are stored with it (least cosine {least:.6f}): one of "
-            "its files is damaged or belongs to another model. Compile it again"
+            f"The compiled model does not give the vectors that are stored with it (least cosine {least:.6f}): one of "
+            "its files is damaged or belongs to another model. Compile it again."
         )
 
 

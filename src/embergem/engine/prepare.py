@@ -71,7 +71,7 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         require_arch(model_type, arch)
         if options.window is not None:
             raise UnsupportedOption(
-                "the window of a compiled model is part of its program; leave out window", param="window"
+                "The window of a compiled model is part of its program. Leave out window.", param="window"
             )
         return Prepared(
             model_type=model_type,

