@@ -18,7 +18,7 @@ from models_page import PAGE, page
 from random_gemma import assets
 
 from embergem.checkpoint.checkpoint import Location
-from embergem.diagnostics.verify.ours import Ours
+from embergem.diagnostics.verify.local import LocalModel
 from embergem.errors import EmbergemError
 from embergem.hub.resolve import resolve
 from embergem.models import families
@@ -58,7 +58,7 @@ def difference(stored: Path, model: Path) -> float:
     inputs = json.loads((stored / "inputs.json").read_text())
     expected = np.load(stored / "expected.npz")["vectors"].astype(np.float64)
     rows = [np.array(ids, dtype=np.uint32) for ids in inputs["ids"]]
-    found = Ours(Location(model.name, model)).vectors(rows).astype(np.float64)
+    found = LocalModel(Location(model.name, model)).vectors(rows).astype(np.float64)
     return float(np.abs(found - expected).max())
 
 
