@@ -1,5 +1,6 @@
 """What `import embergem` offers: the names, each documented, each with examples that run."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -13,6 +14,106 @@ import pytest
 import embergem
 
 ROOT = Path(__file__).parents[1]
+
+PUBLIC = {
+    "embergem": [
+        "AsyncClient",
+        "AsyncEmbedder",
+        "Client",
+        "Embedder",
+        "EmbeddingArchitecture",
+        "EmbeddingModel",
+        "EmbeddingModelBuilder",
+        "EmbeddingRequest",
+        "EmbergemError",
+        "ModelDType",
+        "MultiModelBuilder",
+        "Ranked",
+        "Runner",
+        "Task",
+        "TruncationWarning",
+        "Which",
+        "__version__",
+        "errors",
+    ],
+    "embergem.errors": [
+        "Cancelled",
+        "CorruptCheckpoint",
+        "DeadlineExceeded",
+        "DownloadError",
+        "EmbergemError",
+        "EmptyInput",
+        "EngineClosed",
+        "ForkedProcess",
+        "GatedModel",
+        "IgnoredOptionWarning",
+        "InputTooLong",
+        "InsufficientMemory",
+        "InvalidConfig",
+        "InvalidDimensions",
+        "InvalidRequest",
+        "InvalidTask",
+        "InvalidText",
+        "InvalidType",
+        "LoadError",
+        "MissingTensor",
+        "ModelFailed",
+        "ModelLoading",
+        "NonFiniteOutput",
+        "NotReady",
+        "Overloaded",
+        "ServerUnreachable",
+        "TokenOutOfRange",
+        "TruncationWarning",
+        "TryLater",
+        "UnexpectedAnswer",
+        "UnknownModel",
+        "UnsupportedModel",
+        "UnsupportedOption",
+    ],
+    "embergem.client": ["AsyncClient", "Client"],
+    "embergem.sentence_transformers": ["SentenceTransformer"],
+    "embergem.server.app": ["create_app"],
+    "embergem.integrations.arrow": ["embed_column", "to_arrow"],
+    "embergem.integrations.chroma": ["EmbergemEmbeddingFunction"],
+    "embergem.integrations.lancedb": ["EmbergemFunction"],
+    "embergem.integrations.langchain": ["EmbergemEmbeddings"],
+    "embergem.integrations.llama_index": ["EmbergemEmbedding"],
+    "embergem.integrations.sklearn": ["EmbergemVectorizer"],
+}
+"""Import paths that programs of users have. They stay when a module moves."""
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_import_paths(module):
+    path = ROOT.joinpath("src", *module.split(".")).with_suffix(".py")
+    if module.startswith("embergem.integrations."):
+        # The libraries of the integrations are in an environment of their own, so the source has to do.
+        defined = {
+            node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        }
+    else:
+        defined = set(dir(importlib.import_module(module)))
+    assert set(PUBLIC[module]) <= defined
+
+
+def test_the_lists_of_public_names_are_complete():
+    assert PUBLIC["embergem"] == embergem.__all__
+    found = {
+        name
+        for name, value in vars(embergem.errors).items()
+        if inspect.isclass(value) and issubclass(value, embergem.EmbergemError | Warning)
+    }
+    assert found == set(PUBLIC["embergem.errors"])
+    integrations = {
+        f"embergem.integrations.{path.stem}" for path in (ROOT / "src/embergem/integrations").glob("[a-z]*.py")
+    }
+    assert integrations == {module for module in PUBLIC if module.startswith("embergem.integrations.")}
+
+
+def test_a_client_is_an_embedder():
+    assert issubclass(embergem.Client, embergem.Embedder)
+    assert issubclass(embergem.AsyncClient, embergem.AsyncEmbedder)
 
 
 def test_names_are_sorted_and_there():

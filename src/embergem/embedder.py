@@ -230,7 +230,8 @@ class Embedder(EmbedderBase):
             One vector a text: (dimensions,) float32, or the form that `output` names.
 
         Raises:
-            InvalidRequest: The next input is invalid; vectors of the texts before it have been yielded.
+            InvalidRequest: An input is invalid. The error is raised when its chunk is read, before the vectors of up to
+                three earlier chunks.
 
         Example:
             >>> from embergem import Embedder
@@ -322,10 +323,16 @@ def to_backend(model: str | Path | Backend | None, **options: Unpack[LoadKeyword
 
     Raises:
         UnsupportedOption: An option is given for a backend that is open already.
+        TypeError: `model` is neither a name nor a backend.
         EmbergemError: As `open_backend`.
     """
     if model is None or isinstance(model, str | Path):
         return open_backend(LoadOptions(model=model, **options))
+    if not callable(getattr(model, "submit", None)):
+        raise TypeError(
+            f"model is of type {type(model).__name__}. Give a hub id, an alias, a directory, an address, or an open "
+            "backend such as an Engine."
+        )
     if options:
         name = next(iter(options))
         raise UnsupportedOption(

@@ -126,6 +126,15 @@ def test_bad_options(tiny, options, error, words):
         Embedder(**{"model": tiny} | options)
 
 
+def test_an_open_backend_is_used_as_it_is(embedder):
+    other = Embedder(embedder._backend)
+    assert np.array_equal(other.embed("a"), embedder.embed("a"))
+    with pytest.raises(UnsupportedOption, match="dtype is an option for loading a model, and this Engine is open"):
+        Embedder(embedder._backend, dtype="int8")
+    with pytest.raises(TypeError, match="model is of type int"):
+        Embedder(5)
+
+
 def test_many_threads(embedder):
     texts = [f"text {number}" for number in range(200)]
     expected = embedder.embed(texts)
