@@ -1,4 +1,4 @@
-"""A server on a free port, for as long as a test wants it."""
+"""A server on a free port, for the time of a test."""
 
 import threading
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ QUIET = Settings(log_level="critical", access_log="off")
 
 @contextmanager
 def running(registry, settings=QUIET, keys=()):
-    """Serve loaded models; yields the address."""
+    """Serve the models of a registry; yields the address."""
     with serving(ServerState(registry, settings, KeyStore(keys))) as address:
         yield address
 
@@ -22,25 +22,25 @@ def running(registry, settings=QUIET, keys=()):
 @contextmanager
 def configured(*entries, settings=QUIET, keys=()):
     """Serve the models of a configuration; yields the address and the registry."""
-    service = build_state(settings, entries, keys)
+    state = build_state(settings, entries, keys)
     try:
-        with serving(service) as address:
-            yield address, service.registry
+        with serving(state) as address:
+            yield address, state.registry
     finally:
-        service.registry.close()
+        state.registry.close()
 
 
 @contextmanager
-def serving(service):
-    """Serve a service; yields the address."""
+def serving(state):
+    """Run a server on a thread; yields the address."""
     with bind("127.0.0.1", 0) as listener:
-        made = make_server(service)
-        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        server = make_server(state)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        while not made.started and thread.is_alive():
+        while not server.started and thread.is_alive():
             thread.join(0.002)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            made.should_exit = True
+            server.should_exit = True
             thread.join()

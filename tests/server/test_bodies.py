@@ -1,4 +1,4 @@
-"""What bodies may hold, what is built of them, and where: never more than was asked, never in the others' way."""
+"""Decoding bodies within limits, and computing without blocking the event loop."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from embergem.server.wait import compute
     ],
     ids=["fields", "large fields", "rows", "texts", "lists among texts", "lists as texts", "ids"],
 )
-def test_nothing_is_built_before_it_is_known_how_much(content, words):
+def test_limits_are_checked_before_entries_are_built(content, words):
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest, match=words):
@@ -51,7 +51,7 @@ FIELDS = st.sampled_from([*EmbeddingsRequest.__struct_fields__, "dimension", "in
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.binary(max_size=60) | st.dictionaries(FIELDS, JSON, max_size=6).map(lambda body: json.dumps(body).encode()))
-def test_any_body_is_read_or_refused(body):
+def test_any_body_is_decoded_or_refused(body):
     try:
         request, _ = decode_body(body, EmbeddingsRequest)
         texts, ids = decode_input(request.input, 9)
@@ -64,7 +64,7 @@ def test_any_body_is_read_or_refused(body):
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(FIELDS, JSON, max_size=4))
-def test_any_body_is_answered_and_never_with_a_fault_of_ours(http, body):
+def test_no_body_gives_an_internal_error(http, body):
     content = json.dumps({"input": "a", **body}).encode()
     found = http.post("/v1/embeddings", content=content)
     assert found.status_code in (200, 400, 404), (body, found.text)

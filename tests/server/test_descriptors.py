@@ -17,7 +17,7 @@ resource = pytest.importorskip("resource", reason="this system has no limits of 
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, ""),
     ],
 )
-def test_the_soft_limit_is_raised_as_far_as_it_must_and_can_be(monkeypatch, caplog, limits, set_to, words):
+def test_the_soft_limit_is_raised_as_far_as_needed_and_allowed(monkeypatch, caplog, limits, set_to, words):
     done = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, given: done.append(given))
@@ -27,7 +27,7 @@ def test_the_soft_limit_is_raised_as_far_as_it_must_and_can_be(monkeypatch, capl
     assert bool(caplog.text) == bool(words)
 
 
-def test_a_system_that_refuses_is_told_about(monkeypatch, caplog):
+def test_a_refused_limit_is_logged(monkeypatch, caplog):
     def refuse(*_):
         raise ValueError("not allowed to raise maximum limit")
 

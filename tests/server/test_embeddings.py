@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` and its neighbours, over a real socket."""
+"""`POST /v1/embeddings` and the operations that need no configuration, over a real socket."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ def expected(embedder):
     return embedder.embed(TEXTS)
 
 
-def test_answers_have_openais_shape(http, expected):
+def test_a_response_has_the_form_of_openais_api(http, expected):
     answer = post(http, input=TEXTS, model="default").json()
     assert answer["object"] == "list"
     assert answer["model"] == "default"
@@ -49,12 +49,12 @@ def test_the_four_forms_of_input(http, embedder):
     assert np.array_equal(vectors(post(http, input=[ids, [7]])), embedder.embed([ids, [7]]))
 
 
-def test_ids_match_the_published_library(http):
+def test_token_ids_give_the_vectors_of_the_published_library(http):
     checkpoint = golden("gemma3_text")
     assert np.abs(vectors(post(http, input=checkpoint.ids)) - checkpoint.vectors).max() < 1e-6
 
 
-def test_base64_holds_the_same_bits(http, expected):
+def test_base64_has_the_same_bits_as_float(http, expected):
     data = post(http, input=TEXTS, encoding_format="base64").json()["data"]
     found = np.stack([np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4") for item in data])
     assert np.array_equal(found, expected)
@@ -67,7 +67,7 @@ def test_dimensions_task_and_title(http, embedder):
     assert np.array_equal(found, embedder.embed(["a", "b"], task="document", title=["T", None]))
 
 
-def test_a_cut_is_asked_for_and_told(http):
+def test_truncation_needs_permission_and_is_reported(http):
     long = "graphene " * 500
     assert post(http, input=[long]).json()["error"]["code"] == "context_length_exceeded"
     answer = post(http, input=["a", long], truncate_sequence=True)
@@ -75,7 +75,7 @@ def test_a_cut_is_asked_for_and_told(http):
     assert answer.json()["usage"]["prompt_tokens"] > 128
 
 
-def test_the_official_client(url, expected):
+def test_openais_client(url, expected):
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="EMPTY")
     answer = client.embeddings.create(model="default", input=TEXTS)
     assert np.array_equal(np.array([item.embedding for item in answer.data], dtype=np.float32), expected)
@@ -91,8 +91,8 @@ def test_the_official_client(url, expected):
     assert refused.value.param == "dimensions"
 
 
-def test_the_official_asynchronous_client(url, expected):
-    async def ask():
+def test_openais_asynchronous_client(url, expected):
+    async def embed_all():
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="EMPTY") as client:
             answers = await asyncio.gather(
                 *(client.embeddings.create(model="default", input=text) for text in TEXTS), return_exceptions=True
@@ -101,11 +101,11 @@ def test_the_official_asynchronous_client(url, expected):
                 await client.embeddings.create(model="default", input="a", dimensions=7)
             return answers
 
-    found = [answer.data[0].embedding for answer in asyncio.run(ask())]
+    found = [answer.data[0].embedding for answer in asyncio.run(embed_all())]
     assert np.array_equal(np.array(found, dtype=np.float32), expected)
 
 
-def test_models_by_name(http):
+def test_models_are_selected_by_name(http):
     assert len(vectors(post(http, input="a", model="bert_mean"))[0]) == 64
     assert post(http, input="a", model="gemma3_text").json()["model"] == "gemma3_text"
     described = http.get("/v1/models/gemma3_text").json()
@@ -165,7 +165,7 @@ def test_health_and_ready(http):
         ({"input": "a", "dimension": 64}, 400, "invalid_request", "dimension", "Did you mean 'dimensions'"),
     ],
 )
-def test_bad_requests_name_the_value_and_the_way_out(http, body, status, code, param, words):
+def test_errors_name_the_field_and_the_value(http, body, status, code, param, words):
     answer = post(http, **body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param), error
@@ -175,36 +175,36 @@ def test_bad_requests_name_the_value_and_the_way_out(http, body, status, code, p
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'"text"', b"[" * 100_000, b'{"input": NaN}'])
-def test_bodies_that_are_not_the_json_we_want(http, body):
+def test_a_body_that_is_not_a_json_object_is_refused(http, body):
     answer = http.post("/v1/embeddings", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_lone_surrogates(http):
+def test_a_lone_surrogate_is_refused(http):
     answer = http.post("/v1/embeddings", content=rb'{"input": "a\ud800b"}')
     assert answer.status_code == 400
 
 
-def test_bodies_that_are_too_large(http):
+def test_a_body_over_the_limit_is_refused(http):
     answer = http.post("/v1/embeddings", content=b"x" * (51 * 2**20))
     assert answer.json()["error"]["code"] == "body_too_large"
     assert answer.status_code == 413
 
 
-def test_unknown_paths_and_methods(http):
+def test_unknown_paths_and_methods_are_refused(http):
     assert http.get("/v2/nothing").json()["error"]["code"] == "not_found"
     answer = http.get("/v1/embeddings")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
 
 
-def test_request_ids(http):
+def test_every_response_has_a_request_id(http):
     assert http.get("/health", headers={"x-request-id": "mine"}).headers["x-request-id"] == "mine"
     assert len(http.get("/health").headers["x-request-id"]) == 32
 
 
-def test_many_clients_at_once_get_their_own_vectors(http, embedder):
+def test_concurrent_clients_get_their_own_vectors(http, embedder):
     texts = [f"text {number}" for number in range(60)]
     expected = embedder.embed(texts)
     with ThreadPoolExecutor(12) as pool:
@@ -213,7 +213,7 @@ def test_many_clients_at_once_get_their_own_vectors(http, embedder):
     assert np.array_equal(found, expected)
 
 
-def test_a_client_that_hangs_up_does_no_harm(http, url):
+def test_the_server_goes_on_after_clients_disconnect(http, url):
     body = json.dumps({"input": ["graphene " * 40] * 200}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     host, port = url.removeprefix("http://").split(":")

@@ -1,4 +1,4 @@
-"""What `/v1/embeddings` has beyond OpenAI's fields, and what it says about its answers."""
+"""The fields and headers of `/v1/embeddings` that OpenAI's API does not have."""
 
 import base64
 import json
@@ -30,26 +30,26 @@ def vectors(answer):
     return np.array([item["embedding"] for item in answer.json()["data"]], dtype=np.float32)
 
 
-def said(answer):
-    """What the headers say: (task, prompt)."""
+def task_and_prompt(answer):
+    """Return the task and the prompt in the headers of a response."""
     return answer.headers["x-embergem-task"], json.loads(answer.headers["x-embergem-prompt"])
 
 
-def test_every_answer_says_how_it_came_about(http):
+def test_headers_describe_space_arithmetic_task_and_prompt(http):
     answer = post(http)
-    assert said(answer) == ("none", "{content}")
+    assert task_and_prompt(answer) == ("none", "{content}")
     assert answer.headers["x-embergem-dtype"] == "float32"
     space = answer.headers["x-embergem-space"]
     assert space == http.get("/v1/models/default").json()["fingerprint"]
     assert re.fullmatch("[0-9a-f]{64}", space)
     assert space != post(http, model="bert_mean").headers["x-embergem-space"]
     assert "x-embergem-truncated" not in answer.headers
-    assert said(post(http, task="query")) == ("query", QUERY)
-    assert said(post(http, task="document")) == ("document", "title: {title} | text: {content}")
+    assert task_and_prompt(post(http, task="query")) == ("query", QUERY)
+    assert task_and_prompt(post(http, task="document")) == ("document", "title: {title} | text: {content}")
     assert post(http, input=[5]).headers["x-embergem-prompt"] == "none"
 
 
-def test_each_item_says_what_was_read(http):
+def test_each_item_has_its_tokens_and_whether_it_was_truncated(http):
     long = "graphene " * 500
     data = post(http, input=["a", long], truncate_sequence=True).json()["data"]
     assert [item["truncated"] for item in data] == [False, True]
@@ -60,15 +60,15 @@ def test_each_item_says_what_was_read(http):
 def test_a_prompt_is_put_before_each_text(http, embedder):
     answer = post(http, prompt="größe: ")
     assert np.array_equal(vectors(answer), embedder.embed([f"größe: {text}" for text in TEXTS]))
-    assert said(answer) == ("none", "größe: {content}")
+    assert task_and_prompt(answer) == ("none", "größe: {content}")
 
 
-def test_a_model_name_carries_a_task(http, embedder):
+def test_a_model_name_may_end_in_a_task(http, embedder):
     expected = embedder.embed(TEXTS, task="clustering")
     for name in ("default:clustering", "gemma3_text:clustering"):
         answer = post(http, model=name)
         assert np.array_equal(vectors(answer), expected)
-        assert said(answer)[0] == "clustering"
+        assert task_and_prompt(answer)[0] == "clustering"
         assert answer.json()["model"] == name
     assert np.array_equal(vectors(post(http, model="default:clustering", task="clustering")), expected)
 
@@ -84,19 +84,19 @@ def test_a_model_name_carries_a_task(http, embedder):
         ({"model": "default:query", "input": [5, 6]}, 400, "check_embedding_ctx_length=False"),
     ],
 )
-def test_names_that_ask_for_what_cannot_be(http, body, status, words):
+def test_a_task_in_the_model_name_that_cannot_be_applied_is_refused(http, body, status, words):
     answer = http.post("/v1/embeddings", json={"input": TEXTS, **body})
     assert answer.status_code == status
     assert words in answer.json()["error"]["message"]
 
 
-def test_a_model_is_described_by_each_of_its_names(http):
+def test_models_are_described_by_names_with_a_task(http):
     assert http.get("/v1/models/default:query").json()["task"] == "query"
     assert http.get("/v1/models/default").json()["task"] is None
     assert http.get("/v1/models/default:sing").status_code == 404
 
 
-def test_foreign_ids_are_told(http):
+def test_token_ids_of_another_vocabulary_give_an_error_or_a_warning(http):
     refused = http.post("/v1/embeddings", json={"input": [9906, 1917]}).json()["error"]
     assert "tiktoken" in refused["message"]
     assert "tiktoken" not in http.post("/v1/embeddings", json={"input": [10**9]}).json()["error"]["message"]
@@ -104,13 +104,13 @@ def test_foreign_ids_are_told(http):
     assert "x-embergem-warning" not in post(http, input=[[2, 8, 1], [9]]).headers
 
 
-def test_unknown_fields_are_named(http):
+def test_ignored_fields_are_named_in_a_header(http):
     answer = post(http, keep_alive=5, größe="x")
     assert answer.headers["x-embergem-ignored"] == "keep_alive,gr%C3%B6%C3%9Fe"
 
 
-def test_headers_stay_short(http):
-    """Some clients refuse a head of 8,000 bytes."""
+def test_long_headers_are_cut(http):
+    """Some clients refuse headers of 8,000 bytes."""
     fields = {"🦆" * 100: 5, "é" * 300: 5}
     answer = post(http, prompt="größe 🦆 " * 500, truncate_sequence=True, **fields)
     prompt, ignored = answer.headers["x-embergem-prompt"], answer.headers["x-embergem-ignored"]
@@ -122,37 +122,37 @@ def test_headers_stay_short(http):
     assert ignored.endswith(",...")
 
 
-def test_a_large_answer_is_written_beside_the_event_loop(http, monkeypatch):
+def test_a_large_response_is_encoded_on_another_thread(http, monkeypatch):
     threads = []
 
-    def watched(body, result):
+    def recorded(body, result):
         threads.append(threading.current_thread())
         return encode_response(body, result)
 
-    monkeypatch.setattr(embeddings, "encode_response", watched)
+    monkeypatch.setattr(embeddings, "encode_response", recorded)
     small = post(http)
     monkeypatch.setattr(embeddings, "LARGE_RESPONSE", 96)
     assert post(http).json()["data"] == small.json()["data"]
-    loop, beside = threads
-    assert loop is not beside
+    event_loop, other = threads
+    assert event_loop is not other
 
 
-def test_a_strict_server_refuses_unknown_fields_and_a_default_task_is_applied_where_it_can_be(registry, embedder):
+def test_strict_refuses_unknown_fields_and_a_default_task_applies_where_possible(registry, embedder):
     with running(registry, Settings(strict=True, task="query")) as url, httpx.Client(base_url=url) as http:
         refused = http.post("/v1/embeddings", json={"input": "a", "keep_alive": 5}).json()["error"]
         assert (refused["param"], refused["code"]) == ("keep_alive", "invalid_request")
         assert "truncate_sequence" in refused["message"]
         answer = post(http)
-        assert said(answer) == ("query", QUERY)
+        assert task_and_prompt(answer) == ("query", QUERY)
         assert np.array_equal(vectors(answer), embedder.embed(TEXTS, task="query"))
-        assert said(post(http, task="clustering"))[0] == "clustering"
-        assert said(post(http, prompt="")) == ("none", "{content}")
-        assert said(post(http, model="bert_mean")) == ("none", "{content}")
+        assert task_and_prompt(post(http, task="clustering"))[0] == "clustering"
+        assert task_and_prompt(post(http, prompt="")) == ("none", "{content}")
+        assert task_and_prompt(post(http, model="bert_mean")) == ("none", "{content}")
         assert post(http, input=[2, 5, 1]).headers["x-embergem-task"] == "none"
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("float16", "<f2"), ("int8", "i1"), ("binary", "u1")])
-def test_smaller_answers(http, embedder, dtype, kind):
+def test_smaller_encodings(http, embedder, dtype, kind):
     expected = convert(embedder.embed(TEXTS), dtype)
     numbers = post(http, encoding_dtype=dtype).json()["data"]
     assert np.array_equal([item["embedding"] for item in numbers], expected)
@@ -169,6 +169,6 @@ def test_int8_keeps_cosines(embedder):
     assert encode_vectors(np.zeros((1, 3), np.float32), "int8", "float") == [[0, 0, 0]]
 
 
-def test_float16_refuses_what_it_has_no_room_for():
+def test_a_number_too_large_for_float16_is_refused():
     with pytest.raises(ValueError, match="largest float16 is 65504"):
         encode_vectors(np.array([[1e6]], np.float32), "float16", "float")

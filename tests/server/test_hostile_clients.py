@@ -1,4 +1,4 @@
-"""Clients that are slow, large, broken or gone."""
+"""Clients that are slow, send too much, break the protocol, or disconnect."""
 
 import json
 import logging
@@ -27,13 +27,13 @@ REQUEST = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
 
 @pytest.fixture(params=[H11Protocol, HttpToolsProtocol])
 def parser(request, monkeypatch):
-    """Either of uvicorn's parsers, for the servers of a test."""
+    """Run the test with each of uvicorn's two parsers."""
     monkeypatch.setattr(run, "_protocol", lambda: request.param)
 
 
 @contextmanager
 def listening(registry, **settings):
-    """Host and port of a server."""
+    """Serve with these settings; yields host and port."""
     with running(registry, Settings(**QUIET, **settings)) as url:
         yield place(url)
 
@@ -45,13 +45,13 @@ def place(url):
 
 @pytest.fixture
 def address(parser, registry):
-    """Host and port of an impatient server."""
+    """Host and port of a server with short time limits."""
     with running(registry, QUICK) as url:
         yield place(url)
 
 
-def everything(connection):
-    """All that comes until the server hangs up: (status, headers, body)."""
+def read_to_end(connection):
+    """Read a response until the server closes the connection; return (status, headers, body)."""
     connection.settimeout(10)
     received = b""
     while part := connection.recv(65536):
@@ -61,44 +61,44 @@ def everything(connection):
     return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), content
 
 
-def answer(connection):
-    """All that comes until the server hangs up: (status, error code)."""
-    status, _, content = everything(connection)
+def read_error(connection):
+    """Read an error until the server closes the connection; return (status, error code)."""
+    status, _, content = read_to_end(connection)
     return status, json.loads(content)["error"]["code"]
 
 
-def one_answer(connection):
-    """Status of the next answer on a connection that stays open."""
+def read_status(connection):
+    """Read a response on a connection that stays open; return its status."""
     connection.settimeout(10)
     received = b""
-    while not received.endswith(b"}"):  # the end of the body: head and body may come apart
+    while not received.endswith(b"}"):  # the end of the body, which may arrive after the headers
         received += connection.recv(1 << 16)
     return int(received.split()[1])
 
 
-def asked(connection):
-    """Status of the answer to a whole request."""
+def send_request(connection):
+    """Send a complete request; return the status of the response."""
     connection.sendall(REQUEST)
-    return one_answer(connection)
+    return read_status(connection)
 
 
-def hung_up(connection):
-    """Whether the server ends the connection, without a word."""
+def closed(connection):
+    """Return whether the server closes the connection without a response."""
     connection.settimeout(10)
     return connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"])
-def test_a_request_that_does_not_end(address, sent):
+def test_an_incomplete_request_times_out(address, sent):
     with socket.create_connection(address) as connection:
         connection.sendall(sent)
         if sent:
-            assert answer(connection) == (408, "request_timeout")
+            assert read_error(connection) == (408, "request_timeout")
         else:
-            assert hung_up(connection)
+            assert closed(connection)
 
 
-def test_a_byte_at_a_time_does_not_put_the_deadline_off(address):
+def test_a_slow_client_does_not_extend_the_deadline(address):
     with socket.create_connection(address) as connection:
         connection.settimeout(0.02)
         for number in range(500):
@@ -108,53 +108,53 @@ def test_a_byte_at_a_time_does_not_put_the_deadline_off(address):
                 break
             except TimeoutError:
                 continue
-        assert answer(connection)[0] == 408
+        assert read_error(connection)[0] == 408
 
 
 def flood(connection):
-    """Send headers until the server has had enough."""
+    """Send headers until the server closes the connection."""
     for _ in range(10_000):
         connection.sendall(b"x-padding: " + b"y" * 1000 + b"\r\n")
 
 
-def test_headers_without_end(address):
+def test_headers_over_the_limit_are_refused(address):
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             flood(connection)
 
 
-def test_what_is_no_http(address):
+def test_a_client_that_does_not_speak_http_gets_an_error(address):
     with socket.create_connection(address) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-        assert answer(connection) == (400, "invalid_http")
+        assert read_error(connection) == (400, "invalid_http")
 
 
-def test_a_body_of_a_gigabyte_is_refused_unread(address):
+def test_a_declared_body_over_the_limit_is_refused_unread(address):
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"Content-Length: 1073741824\r\n\r\n" + b"x" * 1000)
-        assert answer(connection) == (413, "body_too_large")
+        assert read_error(connection) == (413, "body_too_large")
 
 
-def test_a_body_of_unknown_length_is_refused_when_it_is_too_large(address):
+def test_a_chunked_body_over_the_limit_is_refused(address):
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
         connection.sendall(b"8001\r\n" + b"x" * 0x8001 + b"\r\n")
-        assert answer(connection) == (413, "body_too_large")
+        assert read_error(connection) == (413, "body_too_large")
 
 
-def test_a_connection_lives_on_between_requests(address):
+def test_a_connection_stays_open_between_requests(address):
     with socket.create_connection(address) as connection:
         for _ in range(2):
-            assert asked(connection) == 200
+            assert send_request(connection) == 200
             connection.settimeout(0.4)  # longer than a request may take to arrive
             with pytest.raises(TimeoutError):
                 connection.recv(1)
             connection.settimeout(10)
 
 
-def test_two_requests_at_once_on_one_connection(address):
+def test_pipelined_requests_are_answered(address):
     last = REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close")
     with socket.create_connection(address) as connection:
         connection.sendall(REQUEST + last)
@@ -165,54 +165,54 @@ def test_two_requests_at_once_on_one_connection(address):
     assert received.count(b"HTTP/1.1 200") == 2
 
 
-def test_a_body_that_was_not_read_is_no_head(parser, registry):
-    """A refusal that needs no body comes before it, and what then comes of it is passed over."""
+def test_an_unread_body_is_not_taken_for_headers(parser, registry):
+    """The server may refuse a request before its body arrives. It then skips the body."""
     refused = HEAD + b"X-Request-Timeout: soon\r\nContent-Length: 300000\r\n\r\n"
     with listening(registry, idle_timeout=0.3) as address, socket.create_connection(address) as connection:
         for _ in range(2):
             connection.sendall(refused)
-            assert one_answer(connection) == 400
+            assert read_status(connection) == 400
             connection.sendall(b"x" * 300_000 + REQUEST)
-            assert one_answer(connection) == 200
+            assert read_status(connection) == 200
         connection.sendall(refused)
-        assert one_answer(connection) == 400
+        assert read_status(connection) == 400
         connection.sendall(b"x" * 300_000)
-        assert hung_up(connection)  # idle for too long, as any other
+        assert closed(connection)  # after the idle timeout, like any other connection
 
 
-def test_a_head_after_a_body_that_was_not_read_has_its_limit(address):
+def test_headers_after_an_unread_body_have_a_limit(address):
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"X-Request-Timeout: soon\r\nContent-Length: 9000\r\n\r\n")
-        assert one_answer(connection) == 400
+        assert read_status(connection) == 400
         connection.sendall(b"x" * 9000 + HEAD)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             flood(connection)
 
 
-def test_what_is_refused_before_it_is_a_request_has_an_id(address):
+def test_rejected_requests_have_a_request_id(address):
     with socket.create_connection(address) as connection:
         connection.sendall(b"no HTTP\r\n\r\n")
-        status, headers, _ = everything(connection)
+        status, headers, _ = read_to_end(connection)
         assert (status, len(headers["x-request-id"])) == (400, 32)
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"X-Request-Id: mine\r\nContent-Length: 100\r\n\r\n{")
-        status, headers, _ = everything(connection)
+        status, headers, _ = read_to_end(connection)
         assert (status, headers["x-request-id"]) == (408, "mine")
 
 
-def test_idle_connections_make_room_the_longest_first(parser, registry):
+def test_the_connection_that_is_idle_longest_is_closed_first(parser, registry):
     with listening(registry, max_connections=2) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
         with first, second, socket.create_connection(address) as third:
-            assert asked(third) == 200
-            assert hung_up(first)
+            assert send_request(third) == 200
+            assert closed(first)
             with socket.create_connection(address) as fourth:
-                assert asked(fourth) == 200
-                assert hung_up(second)
-                assert asked(third) == 200
+                assert send_request(fourth) == 200
+                assert closed(second)
+                assert send_request(third) == 200
 
 
-def test_connections_at_work_are_the_limit(parser, registry):
+def test_busy_connections_are_not_closed_for_new_ones(parser, registry):
     expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
     with listening(registry, max_connections=2) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
@@ -222,34 +222,34 @@ def test_connections_at_work_are_the_limit(parser, registry):
                 connection.settimeout(10)
                 assert b"100 Continue" in connection.recv(1000)
             with socket.create_connection(address) as third:
-                status, headers, content = everything(third)
+                status, headers, content = read_to_end(third)
             error = json.loads(content)["error"]
             assert (status, error["code"], error["type"]) == (503, "too_many_connections", "server_error")
             assert int(headers["retry-after"]) >= 1
             assert len(headers["x-request-id"]) == 32
             first.sendall(b'{"input": "a"}')
-            assert one_answer(first) == 200
+            assert read_status(first) == 200
             with socket.create_connection(address) as fourth:
-                assert asked(fourth) == 200
+                assert send_request(fourth) == 200
 
 
-def test_who_sends_a_head_bit_by_bit_keeps_nobody_out(parser, registry):
+def test_slow_headers_do_not_keep_a_connection_from_being_closed(parser, registry):
     with listening(registry, max_connections=3) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
         with first, second, socket.create_connection(address) as third:
             for connection in (first, second, first):
                 connection.sendall(HEAD if connection is second else b"POST /v1/embeddings HTTP/1.1\r\nX-Slow: ")
-            assert asked(third) == 200  # so the server has read what was sent before
+            assert send_request(third) == 200  # so the server has read what the others sent
             with socket.create_connection(address) as fourth:
-                assert asked(fourth) == 200
-                assert hung_up(first)
-                assert asked(third) == 200
-                second.sendall(REQUEST.removeprefix(HEAD))  # whoever goes on has an answer
-                assert one_answer(second) == 200
+                assert send_request(fourth) == 200
+                assert closed(first)
+                assert send_request(third) == 200
+                second.sendall(REQUEST.removeprefix(HEAD))  # a slow client that completes its request gets a response
+                assert read_status(second) == 200
 
 
 def pieces(random):
-    """Six requests in one stream of bytes, cut anywhere, with the statuses of their answers."""
+    """Return six requests as one stream of bytes, cut at random places, and the statuses of their responses."""
     soon = HEAD + b"X-Request-Timeout: soon\r\n"
     some = [
         (REQUEST, 200),
@@ -265,7 +265,7 @@ def pieces(random):
     return [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])], [status for _, status in chosen]
 
 
-def test_requests_on_one_connection_are_answered_in_order_however_they_are_cut(parser, registry):
+def test_requests_on_one_connection_are_answered_in_order(parser, registry):
     with listening(registry, max_header_bytes=4096) as address:
         for seed in range(30):
             parts, expected = pieces(Random(seed))
@@ -282,8 +282,8 @@ def test_requests_on_one_connection_are_answered_in_order_however_they_are_cut(p
             assert found == expected, seed
 
 
-class Heard(logging.Handler):
-    """Waits for a message of the log."""
+class LogWaiter(logging.Handler):
+    """Sets an event when a log message has the given words."""
 
     def __init__(self, words):
         super().__init__()
@@ -294,42 +294,42 @@ class Heard(logging.Handler):
             self.event.set()
 
 
-def test_who_does_not_read_the_answer_is_given_up(parser, registry, monkeypatch):
+def test_a_client_that_does_not_read_its_response_is_disconnected(parser, registry, monkeypatch):
     monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.3)
-    heard = Heard("has not read its response")
-    monkeypatch.setattr(connections.log, "handlers", [heard])
+    waiter = LogWaiter("has not read its response")
+    monkeypatch.setattr(connections.log, "handlers", [waiter])
     content = json.dumps({"input": ["a"] * 2048}).encode()
     request = HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content
     with listening(registry) as address, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(address)
         connection.sendall(request * 8)
-        assert heard.event.wait(30)
+        assert waiter.event.wait(30)
 
 
-def test_the_bodies_in_memory_have_a_limit_together(parser, registry, monkeypatch):
-    """What is counted is beyond the first 64 KiB of each, so a small request passes beside the large ones."""
+def test_all_bodies_together_have_a_memory_limit(parser, registry, monkeypatch):
+    """The first 64 KiB of each body do not count, so small requests pass beside large ones."""
     monkeypatch.setattr(body, "LARGE_BODIES", 1)
-    service = ServerState(registry, Settings(**QUIET, max_body=1 << 17))
+    state = ServerState(registry, Settings(**QUIET, max_body=1 << 17))
     whole = HEAD + b"Content-Length: 131072\r\n\r\n" + b" " * 131072
 
     def until(held):
         end = time.monotonic() + 20
-        while service.bodies.bytes != held:
-            assert time.monotonic() < end, service.bodies.bytes
+        while state.bodies.bytes != held:
+            assert time.monotonic() < end, state.bodies.bytes
 
-    with serving(service) as url:
+    with serving(state) as url:
         slow = [socket.create_connection(place(url)) for _ in range(2)]
         for count, connection in enumerate(slow, 1):
             connection.sendall(whole[:-1])
             until(count * 65535)
         with socket.create_connection(place(url)) as connection:
             connection.sendall(whole)
-            assert one_answer(connection) == 503
-            assert asked(connection) == 200
+            assert read_status(connection) == 503
+            assert send_request(connection) == 200
         for connection in slow:
             connection.close()
         until(0)
         with socket.create_connection(place(url)) as connection:
             connection.sendall(whole)
-            assert one_answer(connection) == 400
+            assert read_status(connection) == 400

@@ -1,4 +1,4 @@
-"""Who may ask: keys, what they may do, and their limits."""
+"""API keys: authentication, admin rights, default tasks and rate limits."""
 
 import json
 import logging
@@ -30,9 +30,9 @@ def key(name="search", secret="s3cret", **fields):
 
 @pytest.fixture
 def guarded(registry):
-    """Address of a server with an everyday key, a limited one and an admin's."""
+    """Address of a server with three keys: an ordinary one, one with a rate limit, and an admin key."""
     keys = [
-        key("search", "everyday", task="query"),
+        key("search", "ordinary", task="query"),
         key("limited", "limited", requests_per_minute=1),
         key("root", "admin", admin=True),
     ]
@@ -40,24 +40,24 @@ def guarded(registry):
         yield address
 
 
-def ask(url, secret=None, path="/v1/embeddings", **headers):
+def embed(url, secret=None, path="/v1/embeddings", **headers):
     if secret:
         headers["authorization"] = f"Bearer {secret}"
     return httpx.post(url + path, json={"input": "a"}, headers=headers)
 
 
-def test_a_key_is_needed_and_its_task_is_applied(guarded):
-    assert ask(guarded).status_code == 401
-    assert ask(guarded).headers["www-authenticate"] == "Bearer"
-    refused = ask(guarded, "wrong").json()["error"]
+def test_a_key_is_required_and_its_task_is_applied(guarded):
+    assert embed(guarded).status_code == 401
+    assert embed(guarded).headers["www-authenticate"] == "Bearer"
+    refused = embed(guarded, "wrong").json()["error"]
     assert (refused["type"], refused["code"]) == ("authentication_error", "invalid_api_key")
-    assert ask(guarded, "everyday").headers["x-embergem-task"] == "query"
-    assert ask(guarded, **{"x-api-key": "everyday"}).status_code == 200
+    assert embed(guarded, "ordinary").headers["x-embergem-task"] == "query"
+    assert embed(guarded, **{"x-api-key": "ordinary"}).status_code == 200
     assert httpx.get(f"{guarded}/health").status_code == httpx.get(f"{guarded}/docs").status_code == 200
     assert httpx.get(f"{guarded}/metrics").status_code == 401
 
 
-def test_the_official_client_raises_its_own_classes(guarded):
+def test_openais_client_raises_its_own_errors(guarded):
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{guarded}/v1", api_key="wrong").embeddings.create(model="default", input="a")
     client = openai.OpenAI(base_url=f"{guarded}/v1", api_key="limited", max_retries=0)
@@ -68,40 +68,40 @@ def test_the_official_client_raises_its_own_classes(guarded):
     assert refused.value.code == "rate_limit_exceeded"
 
 
-def test_the_ring_finds_keys_by_their_hash():
-    ring = KeyStore([key("a", "one"), key("b", "two")])
-    assert ring.identify({"authorization": "Bearer two"}).name == "b"
-    assert ring.identify({"authorization": "bearer  one "}).name == "a"
+def test_the_store_finds_keys_by_their_hash():
+    store = KeyStore([key("a", "one"), key("b", "two")])
+    assert store.identify({"authorization": "Bearer two"}).name == "b"
+    assert store.identify({"authorization": "bearer  one "}).name == "a"
     for headers in ({}, {"authorization": "Basic one"}, {"authorization": "Bearer " + hash_key("one")}):
         with pytest.raises(Unauthorized):
-            ring.identify(headers)
+            store.identify(headers)
     assert KeyStore().identify({"authorization": "Bearer EMPTY"}) is None
 
 
-def test_a_server_that_had_keys_is_never_open_again():
-    ring = KeyStore()
-    assert ring.open
-    ring.replace([key()])
-    ring.replace([])
-    assert not ring.open
+def test_a_server_that_had_keys_never_becomes_open():
+    store = KeyStore()
+    assert store.open
+    store.replace([key()])
+    store.replace([])
+    assert not store.open
     with pytest.raises(Unauthorized):
-        ring.identify({})
+        store.identify({})
 
 
 @pytest.mark.parametrize("content", ["[[keys]\n", "", "keys = []\n"])
-def test_keys_that_cannot_be_read_again_stay(caplog, tmp_path, registry, content):
-    """A file that is being written is empty for a moment; that must not open the server."""
-    service = ServerState(registry, QUIET, KeyStore([key()]))
+def test_keys_stay_in_force_if_the_file_cannot_be_used(caplog, tmp_path, registry, content):
+    """A file is empty for a moment while it is written; that must not open the server."""
+    state = ServerState(registry, QUIET, KeyStore([key()]))
     (tmp_path / "keys.toml").write_text(content)
     with caplog.at_level(logging.ERROR):
-        reload_keys(service, lambda: read_keys(tmp_path / "keys.toml"))
+        reload_keys(state, lambda: read_keys(tmp_path / "keys.toml"))
     assert "previous keys stay in force" in caplog.text
-    assert service.keys.identify({"x-api-key": "s3cret"}).name == "search"
+    assert state.keys.identify({"x-api-key": "s3cret"}).name == "search"
     with pytest.raises(Unauthorized):
-        service.keys.identify({})
+        state.keys.identify({})
 
 
-def test_a_default_task_that_no_model_has_is_logged(caplog, registry):
+def test_an_unknown_default_task_is_logged(caplog, registry):
     keys = KeyStore([key("a", task="qurey"), key("b", task="query")])
     with caplog.at_level(logging.WARNING):
         warn_unknown_tasks(ServerState(registry, Settings(task="documnet"), keys))
@@ -120,7 +120,7 @@ class Clock:
         return self.now
 
 
-def test_requests_a_minute():
+def test_requests_a_minute_are_limited():
     clock = Clock()
     limiter, limited = RateLimiter(clock), key(requests_per_minute=2)
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_requests_a_minute():
     limiter.acquire(limited)
 
 
-def test_tokens_a_minute_are_a_debt():
+def test_a_key_without_tokens_waits_until_its_debt_is_paid_back():
     clock = Clock()
     limiter, limited = RateLimiter(clock), key(tokens_per_minute=60)
     limiter.acquire(limited)
@@ -145,7 +145,7 @@ def test_tokens_a_minute_are_a_debt():
     limiter.acquire(limited)
 
 
-def test_of_requests_at_once_one_overdraws_the_minute():
+def test_only_one_of_concurrent_requests_overdraws_the_minute():
     limiter, limited = RateLimiter(Clock()), key(tokens_per_minute=60)
     for _ in range(5):
         limiter.acquire(limited)
@@ -155,7 +155,7 @@ def test_of_requests_at_once_one_overdraws_the_minute():
             limiter.charge(limited, 1)
 
 
-def test_requests_at_once_and_limits_that_change():
+def test_concurrent_requests_are_limited_and_limits_may_change():
     limiter = RateLimiter(Clock())
     limiter.acquire(key(concurrency=1))
     with pytest.raises(RateLimited, match="1 requests running"):
@@ -168,18 +168,18 @@ def test_requests_at_once_and_limits_that_change():
 
 @pytest.fixture
 def spending(registry):
-    """A server whose key has ten tokens a minute, on a clock that stands still; yields its address and service."""
+    """A server whose key has ten tokens a minute, on a clock that stands still; yields address and accounts."""
     keys = KeyStore([key("spender", "spender", tokens_per_minute=10)])
-    service = ServerState(registry, QUIET, keys, limiter=RateLimiter(Clock()))
-    with serving(service) as address:
-        yield address, service.limiter._accounts
+    state = ServerState(registry, QUIET, keys, limiter=RateLimiter(Clock()))
+    with serving(state) as address:
+        yield address, state.limiter._accounts
 
 
 def post(url, body, path="/v1/embeddings", secret="spender"):
     return httpx.post(url + path, json=body, headers={"authorization": f"Bearer {secret}"}, timeout=60)
 
 
-def test_who_hangs_up_has_paid(spending, registry):
+def test_tokens_are_charged_even_if_the_client_disconnects(spending, registry):
     url, accounts = spending
     engine = registry.get("default")
     before = engine.stats().requests
@@ -199,20 +199,20 @@ def test_who_hangs_up_has_paid(spending, registry):
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
-def test_what_is_refused_costs_nothing(spending):
+def test_a_refused_request_costs_no_tokens(spending):
     url, accounts = spending
     for body in ({"input": "graphene " * 5000}, {"input": "a", "dimensions": 5}, {"input": []}):
         assert post(url, body).status_code == 400
     assert accounts["spender"].tokens.level == 10
 
 
-def test_counting_tokens_costs_them(spending):
+def test_tokenizing_costs_tokens(spending):
     url, _ = spending
     assert post(url, {"input": "graphene " * 20}, "/v1/tokenize").status_code == 200
     assert post(url, {"input": "a"}, "/v1/tokenize").status_code == 429
 
 
-def test_a_new_key_is_shown_once_and_kept_as_a_hash(tmp_path):
+def test_a_new_key_is_printed_once_and_stored_as_a_hash(tmp_path):
     file = tmp_path / "keys.toml"
     made = [
         CliRunner().invoke(app, ["keys", "new", name, "-f", str(file), *options])

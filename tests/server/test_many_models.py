@@ -1,4 +1,4 @@
-"""Several models by configuration: their names, loading and unloading under requests, default tasks."""
+"""Several models from a configuration: names, default tasks, and loading and unloading during requests."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def models():
         yield url, registry
 
 
-def test_models_load_in_the_background_and_lazy_ones_when_they_are_asked_for(models):
+def test_lazy_models_load_at_their_first_request(models):
     url, registry = models
     assert httpx.get(f"{url}/ready").json() == {"status": "ready", "models": {"gemma": "loaded", "bert": "unloaded"}}
     described = httpx.get(f"{url}/v1/models/bert").json()
@@ -53,7 +53,7 @@ def test_models_load_in_the_background_and_lazy_ones_when_they_are_asked_for(mod
     assert httpx.get(f"{url}/v1/models/bert").json()["dimensions"] == 64
 
 
-def test_a_model_is_reached_by_each_name_and_has_its_own_task(models, embedder):
+def test_a_model_answers_to_each_of_its_names_with_its_default_task(models, embedder):
     url, _ = models
     expected = embedder.embed(["a"], task="query")
     for name in ("gemma", "g", DEFAULT, GEMMA.options.model, "g:query"):
@@ -65,7 +65,7 @@ def test_a_model_is_reached_by_each_name_and_has_its_own_task(models, embedder):
     assert httpx.get(f"{url}/v1/models/g").json()["root"] == "gemma"
 
 
-def test_an_admin_unloads_and_loads(models):
+def test_models_are_loaded_and_unloaded_by_request(models):
     url, registry = models
 
     def ask(action, name):
@@ -83,13 +83,13 @@ def test_an_admin_unloads_and_loads(models):
     assert registry.default == "gemma"
 
 
-def test_an_admin_is_not_a_web_page(models):
+def test_an_admin_request_needs_the_content_type_of_json(models):
     url, _ = models
     answer = httpx.post(f"{url}/v1/models/status", content=b'{"model_id": "gemma"}')
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
 
 
-def test_no_request_is_dropped_by_a_reload(models):
+def test_a_reload_drops_no_request(models):
     url, _ = models
     stop, found = threading.Event(), []
 
@@ -111,7 +111,7 @@ def test_no_request_is_dropped_by_a_reload(models):
     assert found[0][0] == 200
 
 
-def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
+def test_a_model_that_fails_its_self_check_is_not_ready(tmp_path):
     bare = shutil.copytree(DATA / "gemma3_text", tmp_path / "bare")
     chain = json.loads((bare / "modules.json").read_text())
     (bare / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))
@@ -133,7 +133,7 @@ def test_a_model_that_fails_its_self_check_is_not_ready_and_says_why(tmp_path):
         assert ready.status_code == 200, ready.json()
 
 
-def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
+def test_a_gguf_file_takes_missing_dense_layers_from_another_model(tmp_path):
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
     entry = EmbeddingEntry(
@@ -146,7 +146,7 @@ def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path)
     assert np.abs(np.array(answer["data"][0]["embedding"]) - stored.vectors[0]).max() < 1e-6
 
 
-def test_a_model_that_cannot_be_loaded_says_why(tmp_path):
+def test_a_failed_load_is_reported_with_its_reason(tmp_path):
     (tmp_path / "config.json").write_text("{")
     broken = EmbeddingEntry(name="broken", options=LoadOptions(model=str(tmp_path)))
     with configured(GEMMA, broken) as (url, registry):
@@ -171,7 +171,7 @@ def test_only_an_admin_key_manages_models():
         assert post(url, "/v1/models/status", ask, authorization="Bearer root").json()["status"] == "loaded"
 
 
-def test_a_server_that_others_reach_has_no_admin_without_keys():
+def test_a_server_on_a_public_address_has_no_admin_without_keys():
     settings = Settings(log_level="critical", access_log="off", host="0.0.0.0")
     with configured(GEMMA, settings=settings) as (url, _):
         assert post(url, "/v1/models/status", {"model_id": "gemma"}).status_code == 403
@@ -180,14 +180,14 @@ def test_a_server_that_others_reach_has_no_admin_without_keys():
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ({"origin": "https://app.example"}, "a web page of 'https://app.example'"),  # which CORS lets ask, here
+        ({"origin": "https://app.example"}, "a web page of 'https://app.example'"),  # although CORS allows it here
         ({"origin": "null"}, "a web page of 'null'"),
         ({"host": "rebound.example:80"}, "Host header is 'rebound.example:80'"),
         ({"host": "localhost.evil.example"}, "the Host header is"),
         ({"x-forwarded-for": "203.0.113.5"}, "through a proxy"),
     ],
 )
-def test_without_keys_an_admin_is_a_program_on_this_machine(registry, headers, why):
+def test_without_keys_only_local_programs_manage_models(registry, headers, why):
     settings = Settings(log_level="critical", access_log="off", cors=("*",))
     with running(registry, settings) as url:
         refused = post(url, "/v1/models/status", {"model_id": "default"}, **headers)
@@ -198,14 +198,14 @@ def test_without_keys_an_admin_is_a_program_on_this_machine(registry, headers, w
         assert post(url, "/v1/embeddings", {"input": "a"}, **headers).status_code == 200
 
 
-def test_an_admin_without_a_key_is_asked_from_this_machine():
-    def asked(peer, host="localhost:1234"):
+def test_without_keys_an_admin_has_a_loopback_address():
+    def request(peer, host="localhost:1234"):
         return HttpRequest({"type": "http", "client": (peer, 5), "headers": [(b"host", host.encode())]})
 
     for peer, host in (("127.0.0.1", "localhost:1234"), ("::1", "[::1]:1234"), ("127.0.0.1", "127.0.0.1")):
-        require_local(asked(peer, host), "127.0.0.1")
+        require_local(request(peer, host), "127.0.0.1")
     with pytest.raises(Forbidden, match=r"comes from 192\.0\.2\.7"):
-        require_local(asked("192.0.2.7"), "127.0.0.1")
+        require_local(request("192.0.2.7"), "127.0.0.1")
 
 
 def test_a_model_of_another_family_than_declared_is_refused():
@@ -215,19 +215,19 @@ def test_a_model_of_another_family_than_declared_is_refused():
 
 
 @pytest.mark.parametrize(("model", "arch"), [("xlm_roberta", "roberta"), ("nomic_bert", "nomicbert")])
-def test_a_family_goes_by_each_of_its_names(model, arch):
+def test_a_family_is_accepted_by_each_of_its_names(model, arch):
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model), arch=arch))
     model_spec(entry, QUIET, None).load().close()
 
 
 @pytest.mark.parametrize(("model", "words"), [("gemma3_text", 'no task "qurey". It has: .*query'), ("bert_mean", "")])
-def test_a_model_whose_own_task_it_does_not_have_is_not_served_without_it(model, words):
+def test_a_model_without_its_configured_task_fails_to_load(model, words):
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model)), task="qurey")
     with pytest.raises(InvalidTask, match=f"says task = 'qurey', but this model .*{words}"):
         model_spec(entry, QUIET, None).load()
 
 
-def test_another_tokenizer_is_used():
+def test_a_configured_tokenizer_replaces_the_models_own():
     entry = EmbeddingEntry(
         name="x", options=LoadOptions(model=GEMMA.options.model, tokenizer=str(DATA / "bert_mean" / "tokenizer.json"))
     )
@@ -237,14 +237,14 @@ def test_another_tokenizer_is_used():
         assert other.fingerprint != own.fingerprint
 
 
-def test_a_known_text_is_told(models):
+def test_cached_inputs_are_reported(models):
     url, _ = models
     body = {"input": ["known", "known", "new " * 3]}
     post(url, "/v1/embeddings", {"input": "known"})
     assert post(url, "/v1/embeddings", body).headers["x-embergem-cached"].startswith("0,1")
 
 
-def test_a_deadline_is_kept(models):
+def test_a_request_timeout_is_kept(models):
     url, _ = models
     body = {"input": [f"graphene {number} " * 9 for number in range(1000)]}
     answer = post(url, "/v1/embeddings", body, **{"x-request-timeout": "0.01"})
@@ -253,11 +253,11 @@ def test_a_deadline_is_kept(models):
     assert (refused.status_code, "'soon'" in refused.text) == (400, True)
 
 
-def test_a_full_queue_says_when_to_come_back(models, monkeypatch):
+def test_an_overloaded_engine_gives_retry_after(models, monkeypatch):
     url, registry = models
 
     def full(request):
-        raise Overloaded("too much waits", retry_after=2.1)
+        raise Overloaded("The queue is full.", retry_after=2.1)
 
     monkeypatch.setattr(registry.get("gemma"), "submit", full)
     answer = post(url, "/v1/embeddings", {"input": "a", "model": "gemma"})
@@ -265,13 +265,13 @@ def test_a_full_queue_says_when_to_come_back(models, monkeypatch):
     assert answer.headers["retry-after"] == "3"
 
 
-def test_the_default_can_be_named():
-    service = build_state(Settings(default_model="bert"), (GEMMA, BERT), ())
-    assert (service.registry.default, service.registry.main_name("default")) == ("bert", "bert")
-    assert service.model_names()[:3] == ["default", "gemma", "bert"]
+def test_the_default_model_can_be_configured():
+    state = build_state(Settings(default_model="bert"), (GEMMA, BERT), ())
+    assert (state.registry.default, state.registry.main_name("default")) == ("bert", "bert")
+    assert state.model_names()[:3] == ["default", "gemma", "bert"]
 
 
-def test_a_client_of_a_lazy_model_has_it_loaded(models):
+def test_a_client_waits_for_a_lazy_model(models):
     url, registry = models
     registry.wait()
     registry.unload("bert")

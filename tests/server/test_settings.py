@@ -1,4 +1,4 @@
-"""Settings that only a running server shows: cache, memory, idle models, full queues, lanes of keys."""
+"""Settings with an effect on a running server: cache, memory budget, idle models, full queues, lanes of keys."""
 
 import threading
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def quiet(**changes):
     return msgspec.structs.replace(QUIET, **changes)
 
 
-def ask(url, texts="a", model="default", **headers):
+def embed(url, texts="a", model="default", **headers):
     return httpx.post(f"{url}/v1/embeddings", json={"input": texts, "model": model}, headers=headers, timeout=60)
 
 
@@ -33,66 +33,66 @@ def served(*entries, **changes):
         yield url, registry
 
 
-def test_what_was_computed_outlives_the_server(tmp_path):
+def test_the_cache_file_outlives_the_server(tmp_path):
     answers = []
     for texts in (["a", "b"], ["b", "c"]):
         with served(GEMMA, cache_path=str(tmp_path / "vectors"), cache_bytes=0) as (url, _):
-            answers.append(ask(url, texts))
+            answers.append(embed(url, texts))
     before, after = answers
     assert "x-embergem-cached" not in before.headers
     assert after.headers["x-embergem-cached"] == "0"
     assert before.json()["data"][1]["embedding"] == after.json()["data"][0]["embedding"]
 
 
-def test_models_share_the_memory_that_there_is():
+def test_models_share_the_memory_budget():
     with served(GEMMA, BERT, memory_budget=1) as (url, registry):
-        assert ask(url, model="bert").status_code == 503  # its load has begun
+        assert embed(url, model="bert").status_code == 503  # its load has begun
         registry.wait()
         assert httpx.get(f"{url}/ready").json()["models"] == {"gemma": "unloaded", "bert": "loaded"}
-        assert ask(url, model="bert").status_code == 200
+        assert embed(url, model="bert").status_code == 200
 
 
-def test_an_idle_model_goes_and_comes_back():
-    service = build_state(QUIET, [msgspec.structs.replace(GEMMA, keep_alive=0.01)], ())
-    with service.registry as registry:
+def test_an_idle_model_is_unloaded_and_loaded_again():
+    state = build_state(QUIET, [msgspec.structs.replace(GEMMA, keep_alive=0.01)], ())
+    with state.registry as registry:
         registry.load("gemma")  # so that the first sweep finds it
-        with serving(service) as url:
+        with serving(state) as url:
             while httpx.get(f"{url}/ready").json()["models"] == {"gemma": "loaded"}:
                 pass
-            while (answer := ask(url)).status_code == 503:
+            while (answer := embed(url)).status_code == 503:
                 assert answer.json()["error"]["code"] == "model_loading"
                 registry.wait()
             assert answer.status_code == 200
 
 
-class Held:
-    """Stands before an engine's executor, and lets nothing pass before it is opened."""
+class Gate:
+    """Replaces the native call of an engine, and blocks it until the gate is open."""
 
     def __init__(self, engine):
-        self.begun, self.opened = threading.Event(), threading.Event()
+        self.reached, self.open = threading.Event(), threading.Event()
         self.compute, engine._loop._compute = engine._loop._compute, self
 
     def __call__(self, *arguments):
-        self.begun.set()
-        self.opened.wait()
+        self.reached.set()
+        self.open.wait()
         return self.compute(*arguments)
 
 
-def test_a_full_queue_is_told_with_when_to_come_back():
+def test_a_full_queue_gives_retry_after():
     with served(GEMMA, max_queue_tokens=10, cache_bytes=0) as (url, registry):
-        held = Held(registry.get("gemma"))
+        gate = Gate(registry.get("gemma"))
         answers = []
         try:
-            threads = [threading.Thread(target=lambda: answers.append(ask(url, "graphene")))]
+            threads = [threading.Thread(target=lambda: answers.append(embed(url, "graphene")))]
             threads[0].start()
-            assert held.begun.wait(60)
-            threads.append(threading.Thread(target=lambda: answers.append(ask(url, ["graphene"] * 9))))
+            assert gate.reached.wait(60)
+            threads.append(threading.Thread(target=lambda: answers.append(embed(url, ["graphene"] * 9))))
             threads[1].start()
             while not registry.get("gemma").stats().queue_tokens["interactive"]:
                 assert threads[1].is_alive()
-            refused = ask(url, ["graphene"] * 9)
+            refused = embed(url, ["graphene"] * 9)
         finally:
-            held.opened.set()
+            gate.open.set()
             for thread in threads:
                 thread.join()
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
@@ -101,10 +101,10 @@ def test_a_full_queue_is_told_with_when_to_come_back():
 
 
 @pytest.mark.parametrize("lane", ["interactive", "bulk"])
-def test_a_key_has_its_lane(registry, lane):
+def test_requests_of_a_key_use_its_lane(registry, lane):
     engine = registry.get("default")
     before = engine.stats().queue_rows
     with running(registry, QUIET, [Key(name="mine", sha256=hash_key("mine"), lane=lane)]) as url:
-        assert ask(url, ["a", "b"], authorization="Bearer mine").status_code == 200
+        assert embed(url, ["a", "b"], authorization="Bearer mine").status_code == 200
     after = engine.stats().queue_rows
     assert {name: after[name] - before[name] for name in after} == {"interactive": 0, "bulk": 0} | {lane: 2}

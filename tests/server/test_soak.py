@@ -1,4 +1,4 @@
-"""A seeded moment of `make soak`."""
+"""Two seconds of `make soak`, with a seed."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from soak import TEXTS, Soak
 
 
-def test_mixed_load_fails_nobody_and_mixes_nothing_up(url, embedder):
+def test_mixed_load_gives_every_client_its_own_vectors(url, embedder):
     host, port = url.removeprefix("http://").split(":")
     load = Soak(host, int(port), embedder.embed(TEXTS), 1, time.monotonic() + 2)
 

@@ -1,4 +1,4 @@
-"""Models of other servers: requests go on, answers come back, streams stream."""
+"""Models of upstream servers: requests are forwarded, and responses and streams are returned."""
 
 import asyncio
 import threading
@@ -23,13 +23,13 @@ from embergem.server.upstream import Upstream
 
 
 class Other:
-    """A server of chat models that remembers what it was asked."""
+    """An upstream server of chat models that records its requests."""
 
     def __init__(self):
         self.seen = []
-        self.go_on = threading.Event()
+        self.continue_stream = threading.Event()
         self.waiting = 0
-        self.left = threading.Event()
+        self.disconnected = threading.Event()
 
     async def chat(self, request):
         body = await request.json()
@@ -42,18 +42,18 @@ class Other:
         return StreamingResponse(self.parts(), media_type="text/event-stream")
 
     async def silent(self, request):
-        """Say nothing until the other side hangs up."""
+        """Send no response until the client disconnects."""
         await request.body()
         self.waiting += 1
         while not await request.is_disconnected():
             await asyncio.sleep(0.001)
         self.waiting -= 1
-        self.left.set()
+        self.disconnected.set()
         return JSONResponse({})
 
     async def parts(self):
         yield b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "hel"}}]}\n\n'
-        while not self.go_on.is_set():  # the second half comes only after the first was seen
+        while not self.continue_stream.is_set():  # the test reads the first half before the second is sent
             await asyncio.sleep(0.001)
         yield b'data: {"id": "1", "choices": [{"index": 0, "delta": {"content": "lo"}}]}\n\ndata: [DONE]\n\n'
 
@@ -93,7 +93,7 @@ def url(other):
     patch.undo()
 
 
-def test_a_chat_goes_on_under_the_name_that_is_known_there(url, other):
+def test_a_chat_is_forwarded_with_the_upstream_name_of_the_model(url, other):
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="ours")
     answer = client.chat.completions.create(model="l", messages=[{"role": "user", "content": "hi"}])
     assert answer.choices[0].message.content == "hello"
@@ -102,16 +102,16 @@ def test_a_chat_goes_on_under_the_name_that_is_known_there(url, other):
     assert headers["authorization"] == "Bearer their-key"
 
 
-def test_streams_stream(url, other):
-    other.go_on.clear()
+def test_a_stream_is_returned_as_it_arrives(url, other):
+    other.continue_stream.clear()
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="ours")
     stream = client.chat.completions.create(model="llama", messages=[], stream=True)
     first = next(iter(stream)).choices[0].delta.content
-    other.go_on.set()
+    other.continue_stream.set()
     assert first + "".join(part.choices[0].delta.content for part in stream) == "hello"
 
 
-def test_embeddings_of_another_server(url, other):
+def test_embeddings_of_an_upstream_model_are_forwarded(url, other):
     answer = httpx.post(f"{url}/v1/embeddings", json={"model": "llama", "input": "a", "inputs": "theirs"})
     assert answer.status_code == 200
     assert answer.headers["x-embergem-upstream"] == "llama"
@@ -119,7 +119,7 @@ def test_embeddings_of_another_server(url, other):
     assert len(httpx.post(f"{url}/v1/embeddings", json={"input": "a"}).json()["data"]) == 1
 
 
-def test_errors_come_back_as_they_are(url):
+def test_errors_of_the_upstream_server_are_returned(url):
     answer = httpx.post(f"{url}/v1/chat/completions", json={"model": "llama", "max_tokens": 0})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "c")
 
@@ -133,7 +133,7 @@ def test_errors_come_back_as_they_are(url):
         ("completions", {"model": 5}, 400, "JSON object"),
     ],
 )
-def test_what_cannot_be_sent_on(url, path, body, status, words):
+def test_requests_that_cannot_be_forwarded_are_refused(url, path, body, status, words):
     answer = httpx.post(f"{url}/v1/{path}", json=body)
     assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
 
@@ -143,12 +143,12 @@ def test_what_cannot_be_sent_on(url, path, body, status, words):
     "content",
     [b'{"model": "llama", "user": "\xff"}', b'{"model": "llama", "\xff": 5}', b'{"model": "llama", "user": 1e}'],
 )
-def test_what_is_no_json_is_the_callers_mistake(url, path, content):
+def test_a_body_that_is_not_json_is_not_forwarded(url, path, content):
     answer = httpx.post(f"{url}/v1/{path}", content=content)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
-def test_what_is_not_looked_at_passes_as_it_came(url, other):
+def test_unread_fields_and_headers_are_forwarded_unchanged(url, other):
     content = b'{"model": "llama", "messages": [], "big": 1e999, "long": 12345678901234567890123, "none": null}'
     headers = {"x-request-id": "größe".encode("latin-1"), "accept-language": "größe".encode("latin-1")}
     assert httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers).status_code == 200
@@ -156,34 +156,34 @@ def test_what_is_not_looked_at_passes_as_it_came(url, other):
     assert body == {"model": "meta/llama", "messages": [], "big": float("inf"), "long": 12345678901234567890123}
     assert (seen["x-request-id"], seen["accept-language"]) == ("größe", "größe")
     httpx.post(f"{url}/v1/chat/completions", content=content, headers={"x-request-id": "x" * 200})
-    assert len(other.seen[-1][2]["x-request-id"]) == 32  # the one that stands in our log
+    assert len(other.seen[-1][2]["x-request-id"]) == 32  # the id in the access log
 
 
-def test_an_answer_of_another_server_has_a_deadline(url, other):
+def test_an_upstream_response_has_a_deadline(url, other):
     late = httpx.post(f"{url}/v1/completions", json={"model": "llama"}, headers={"x-request-timeout": "0.1"})
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
     bad = httpx.post(f"{url}/v1/completions", json={"model": "llama"}, headers={"x-request-timeout": "soon"})
     assert bad.status_code == 400
 
 
-def test_a_client_that_hangs_up_frees_the_other_server(url, other):
-    async def ask():
+def test_a_disconnect_of_the_client_ends_the_upstream_request(url, other):
+    async def send_requests():
         async with httpx.AsyncClient(timeout=60) as client:
             asked = asyncio.create_task(client.post(f"{url}/v1/completions", json={"model": "llama"}))
             while not other.waiting:
                 await asyncio.sleep(0.001)
-            other.left.clear()
+            other.disconnected.clear()
             asked.cancel()
             await asyncio.wait([asked])
 
-    asyncio.run(asyncio.wait_for(ask(), 30))
-    assert other.left.wait(30)
+    asyncio.run(asyncio.wait_for(send_requests(), 30))
+    assert other.disconnected.wait(30)
 
 
-def test_requests_that_wait_do_not_hold_up_others(url, other):
-    """As many as come: who limits connections is the server they come in through."""
+def test_waiting_requests_do_not_block_others(url, other):
+    """The number of connections to the upstream server has no limit; client connections have one."""
 
-    async def ask():
+    async def send_requests():
         async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
             asked = [
                 asyncio.create_task(client.post(f"{url}/v1/completions", json={"model": "llama"})) for _ in range(120)
@@ -196,25 +196,25 @@ def test_requests_that_wait_do_not_hold_up_others(url, other):
             await asyncio.wait(asked)
             return answer.status_code
 
-    assert asyncio.run(asyncio.wait_for(ask(), 30)) == 200
+    assert asyncio.run(asyncio.wait_for(send_requests(), 30)) == 200
 
 
-def test_the_models_of_others_are_listed(url):
+def test_upstream_models_are_listed(url):
     described = httpx.get(f"{url}/v1/models/l").json()
     assert (described["status"], described["root"], described["owned_by"]) == ("upstream", "llama", "upstream")
 
 
-def test_a_key_that_is_not_there_is_told_at_the_start(monkeypatch):
+def test_a_missing_upstream_key_is_an_error_at_the_start(monkeypatch):
     monkeypatch.delenv("OTHER_KEY", raising=False)
     entry = UpstreamEntry(name="llama", upstream="http://localhost/v1", upstream_key_env="OTHER_KEY")
     with pytest.raises(UnsupportedOption, match="OTHER_KEY is not set"):
         Upstream(entry, QUIET.request_timeout)
 
 
-def test_a_stream_runs_until_its_last_part(other):
-    """A key with one request at once has no second one while the answer to the first is on its way."""
+def test_a_stream_counts_as_running_until_its_last_part(other):
+    """A key with `concurrency=1` cannot start a second request while the first response is being sent."""
     limited = Key(name="one", sha256=hash_key("one"), concurrency=1)
-    other.go_on.clear()
+    other.continue_stream.clear()
     with (
         other.running() as address,
         configured(UpstreamEntry(name="llama", upstream=address), keys=[limited]) as (url, _),
@@ -226,7 +226,7 @@ def test_a_stream_runs_until_its_last_part(other):
             assert b"hel" in next(parts)
             second = httpx.post(f"{url}/v1/chat/completions", json=ask, headers=headers, timeout=60)
             assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-            other.go_on.set()
+            other.continue_stream.set()
             assert b"[DONE]" in b"".join(parts)
         while httpx.get(f"{url}/v1/models", headers=headers).status_code == 429:
-            pass  # its end is noted just after its last part is sent
+            pass  # the server releases the key after the client has the last part

@@ -1,4 +1,4 @@
-"""What the server says about itself: OpenAPI, its page, metrics, the access log."""
+"""Monitoring and documentation: OpenAPI, `/docs`, metrics, the access log, tokenizing, CORS."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ def logged(caplog):
         yield lambda: [record.message for record in caplog.records if record.name == "embergem.access"]
 
 
-def test_the_document_has_every_operation_and_no_loose_end(http):
+def test_the_openapi_document_has_every_operation_and_schema(http):
     api = http.get("/openapi.json").json()
     assert api["openapi"] == "3.1.0"
     found = {(method.upper(), path) for path, methods in api["paths"].items() for method in methods}
@@ -36,7 +36,7 @@ def test_the_document_has_every_operation_and_no_loose_end(http):
         assert (operation.handler.__doc__ or "").strip().split("\n")[0].endswith(".")
 
 
-def test_the_page_needs_nothing_from_elsewhere(http):
+def test_the_docs_page_loads_no_other_files(http):
     answer = http.get("/docs")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert "<script" not in answer.text
@@ -44,7 +44,7 @@ def test_the_page_needs_nothing_from_elsewhere(http):
     assert "encoding_dtype" in answer.text
 
 
-def test_metrics_count_what_was_asked(registry):
+def test_metrics_count_requests(registry):
     engine = registry.peek("gemma3_text")
     with running(registry, Settings(log_level="error", access_log="off")) as url, httpx.Client(base_url=url) as http:
         http.post("/v1/embeddings", json={"input": ["a", "graphene " * 500], "truncate_sequence": True})
@@ -65,8 +65,8 @@ def test_metrics_count_what_was_asked(registry):
     assert samples["embergem_tokens_total", "gemma3_text"] > 128
     assert samples["embergem_http_request_seconds_count", "/v1/embeddings"] == 2
     assert samples["embergem_model_loaded", "bert_mean"] == 1
-    told = (engine.dtype, engine.fingerprint, engine.instruction_set, "gemma3_text")
-    assert samples["embergem_model_info", *sorted(told)] == 1
+    labels = (engine.dtype, engine.fingerprint, engine.instruction_set, "gemma3_text")
+    assert samples["embergem_model_info", *sorted(labels)] == 1
     assert samples["embergem_engine_rows_total", "gemma3_text"] >= 2
     assert samples["embergem_queue_tokens", "gemma3_text", "interactive"] == 0
     assert samples["process_resident_memory_bytes",] > 0
@@ -93,7 +93,7 @@ def test_the_access_log_as_json(registry, logged):
     assert (second["status"], second["code"]) == (400, "invalid_task")
 
 
-def test_what_is_refused_before_it_is_a_request_is_logged_and_counted(registry, logged):
+def test_a_rejected_connection_is_logged_and_counted(registry, logged):
     with running(registry, Settings(log_level="critical")) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
@@ -105,7 +105,7 @@ def test_what_is_refused_before_it_is_a_request_is_logged_and_counted(registry, 
     assert re.search(r'embergem_http_requests_total\{code="invalid_http",.*status="400"\} 1.0', page)
 
 
-def test_tokens_are_counted_and_shown(http):
+def test_tokenize_returns_ids_and_counts(http):
     answer = http.post("/v1/tokenize", json={"input": ["a", "graphene " * 500], "task": "query"}).json()
     assert (answer["max_tokens"], answer["model"]) == (128, "default")
     short, long = answer["data"]
@@ -123,7 +123,7 @@ def test_tokenizing_has_a_deadline(http):
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
-def test_pages_of_other_origins_may_ask_only_where_listed(registry, http):
+def test_cors_allows_only_the_configured_origins(registry, http):
     headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
     assert "access-control-allow-origin" not in http.options("/v1/embeddings", headers=headers).headers
     with running(registry, Settings(log_level="error", access_log="off", cors=("https://app.example",))) as url:
