@@ -1,9 +1,9 @@
-"""What the server costs over its engine, through real sockets: wrk for throughput, hey for latency.
+"""Compare the server with its engine in process: throughput with wrk, latency with hey, through real sockets.
 
     python benchmarks/server.py [--json FILE] [minilm] [gemma]
 
-Needs wrk and hey (Debian packages of these names). The load generator, the server and the engine share the machine, as
-they would not in production.
+Needs wrk and hey (Debian packages of these names). The load generator, the server and the engine share the machine;
+in production the load generator would run on another one.
 """
 
 import csv
@@ -56,7 +56,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What clients got: requests a second of all of them, and milliseconds of one."""
+    """A result of wrk: requests a second of all clients, and milliseconds of one request."""
 
     rate: float
     p50_ms: float
@@ -80,7 +80,7 @@ def wrk(url: str, bodies: list[str], clients: int = CLIENTS, seconds: int = SECO
 
 
 def hey(url: str, body: str, count: int, rate: int) -> list[float]:
-    """Milliseconds of each of `count` requests of one client, at most `rate` a second."""
+    """Return the milliseconds of each of `count` requests of one client, at most `rate` a second."""
     command = ["hey", "-n", str(count), "-c", "1", "-q", str(rate), "-m", "POST", "-T", "application/json", "-o", "csv",
                "-d", body, f"{url}/v1/embeddings"]  # fmt: skip
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -91,17 +91,17 @@ def hey(url: str, body: str, count: int, rate: int) -> list[float]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of sorted `values` do not exceed."""
+    """Return the value that a `share` of the sorted `values` does not exceed."""
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
 def body(text: str) -> str:
-    """A request for one text, in base64."""
+    """Return the body of a request for one text, answered in base64."""
     return json.dumps({"input": text, "encoding_format": "base64"})
 
 
 def all_at_once(engine: Engine, seconds: float = SECONDS) -> float:
-    """Texts a second of all texts in one call."""
+    """Return the texts a second of calls with all texts."""
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         engine.embed(Request(texts=TEXTS))
@@ -110,7 +110,7 @@ def all_at_once(engine: Engine, seconds: float = SECONDS) -> float:
 
 
 def one_by_one(engine: Engine, count: int, rate: int) -> list[float]:
-    """Milliseconds of each of `count` queries, asked at the rate that hey asks."""
+    """Return the milliseconds of each of `count` queries in process, at the same rate as hey."""
     times = []
     for _ in range(count):
         start = time.perf_counter()
@@ -121,7 +121,7 @@ def one_by_one(engine: Engine, count: int, rate: int) -> list[float]:
 
 
 def measure(model: str, count: int, rate: int) -> dict[str, float]:
-    """All figures of one model. Engine and server take turns, and of `ROUNDS` the best counts: noise only slows."""
+    """Measure all figures of one model. Engine and server take turns, and the best of `ROUNDS` counts."""
     bodies = [body(text) for text in TEXTS]
     os.environ["EMBERGEM_CACHE_BYTES"] = "0"
     with load(LoadOptions(model=model)) as engine, served("-m", model, "--access-log", "off") as (url, _):
@@ -153,7 +153,7 @@ def measure(model: str, count: int, rate: int) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure each model that was asked for, or both."""
+    """Measure the models that the arguments name, or both."""
     for tool in ("wrk", "hey"):
         if shutil.which(tool) is None:
             raise SystemExit(f"{tool} is not installed: apt-get install wrk hey")

@@ -50,7 +50,7 @@ class CallRecorder:
 
     def _on_event(self, frame, event, arg):
         name = threading.current_thread().name
-        self._blocked[name] = event == "c_call" and arg.__name__ == "acquire"
+        self._blocked[name] = event == "c_call" and getattr(arg, "__name__", "") == "acquire"
         if not self.recording:
             return
         if event == "c_call" and getattr(arg, "__qualname__", "") == "Model.run":
