@@ -1,4 +1,4 @@
-"""Needs the environment of `make test-integrations`; in any other there is nothing here to collect."""
+"""Collect nothing outside the environment of `make test-integrations`."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Each integration with the real library: the right prompt on each side, the vectors of the embedder."""
+"""Each integration with its library: queries and documents have their prompts and the vectors of the embedder."""
 
 import asyncio
 import doctest
@@ -36,7 +36,7 @@ def test_examples_run(path, tiny):
 
 @pytest.mark.parametrize("name", ["clustering", "matryoshka"])
 @pytest.mark.parametrize("model", ["minilm", "tiny", "query_only"])
-def test_examples_with_a_picture_run(name, model, request, tmp_path):
+def test_examples_that_draw_run(name, model, request, tmp_path):
     picture = tmp_path / "picture.png"
     script, directory = ROOT / f"examples/python/{name}.py", request.getfixturevalue(model)
     command = [sys.executable, str(script), str(directory), str(picture)]
@@ -87,12 +87,12 @@ def test_llama_index(embedder):
     assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
 
 
-def test_llama_index_finds_its_model_again(tiny, embedder):
+def test_a_copy_of_llama_index_loads_the_model_again(tiny, embedder):
     from embergem.integrations.llama_index import EmbergemEmbedding
 
     first = EmbergemEmbedding(str(tiny), truncate=True, embed_batch_size=7, dtype="int16", threads=1)
     expected = first.get_text_embedding("x")
-    assert expected != embedder.embed_documents("x")[0].tolist()  # the dtype shows
+    assert expected != embedder.embed_documents("x")[0].tolist()  # the dtype is in use
     copies = (
         pickle.loads(pickle.dumps(first)),
         EmbergemEmbedding.from_dict(first.to_dict()),
@@ -111,7 +111,7 @@ def test_llama_index_finds_its_model_again(tiny, embedder):
     assert pickle.loads(pickle.dumps(EmbergemEmbedding())).model == "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def test_llama_index_never_takes_another_model(tiny, tmp_path, embedder):
+def test_llama_index_refuses_ambiguous_models(tiny, tmp_path, embedder):
     from embergem.errors import UnknownModel, UnsupportedOption
     from embergem.integrations.llama_index import EmbergemEmbedding
 
@@ -141,7 +141,7 @@ def test_chroma(tiny, embedder, tmp_path):
     collection.add(ids=["0", "1", "2"], documents=TEXTS)
     stored = collection.get(ids=["0", "1", "2"], include=["embeddings"])["embeddings"]
     assert np.abs(stored - embedder.embed_documents(TEXTS)).max() < 1e-6
-    again = client.get_collection("facts")  # finds the model by what it stored
+    again = client.get_collection("facts")  # loads the model from the stored configuration
     assert again.query(query_texts=["carbon"], n_results=3)["documents"] == [
         [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
     ]
@@ -160,9 +160,9 @@ def test_chroma_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, monk
     assert function.get_config() == {"model": once, "dimensions": None, "truncate": False}
     client = chromadb.PersistentClient(str(tmp_path), chromadb.Settings(anonymized_telemetry=False))
     client.create_collection("facts", embedding_function=function).add(ids=["0"], documents=TEXTS[:1])
-    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # as a later version may have it
+    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # the default of a later version
     assert client.get_collection("facts").query(query_texts=["carbon"])["documents"] == [TEXTS[:1]]
-    older = {**function.get_config(), "model": None}  # as versions before this one stored it
+    older = {**function.get_config(), "model": None}  # the configuration of an early version
     assert EmbergemEmbeddingFunction.build_from_config(older).model == once
     function.validate_config_update(older, function.get_config())
     with pytest.raises(ValueError, match=f"made with model='{once}', not '{tiny}'"):
@@ -195,7 +195,7 @@ def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, mon
     from lancedb.embeddings import get_registry
     from lancedb.pydantic import LanceModel, Vector
 
-    import embergem.integrations.lancedb  # registers
+    import embergem.integrations.lancedb  # registers the function
     from embergem import catalog
 
     function = get_registry().get("embergem").create()
@@ -205,7 +205,7 @@ def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, mon
         vector: Vector(function.ndims()) = function.VectorField()
 
     lancedb.connect(tmp_path).create_table("facts", schema=Fact).add([{"text": TEXTS[0]}])
-    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # as a later version may have it
+    monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # the default of a later version
     embergem.integrations.lancedb._embedder.cache_clear()
     table = lancedb.connect(tmp_path).open_table("facts")
     assert [row["text"] for row in table.search("carbon").limit(1).to_list()] == TEXTS[:1]
@@ -233,7 +233,7 @@ def test_sklearn(tiny, embedder):
 
 
 @pytest.mark.parametrize(("library", "places"), [("sklearn", 4), ("lancedb", 8)])
-def test_models_that_others_pushed_out_are_freed(library, places, tiny, tmp_path):
+def test_models_evicted_from_the_cache_are_freed(library, places, tiny, tmp_path):
     cached = importlib.import_module(f"embergem.integrations.{library}")._embedder
     options = ["float32"] if library == "sklearn" else []
     cached.cache_clear()

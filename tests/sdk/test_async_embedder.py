@@ -1,4 +1,4 @@
-"""`AsyncEmbedder`: the results of `Embedder`, without holding the event loop."""
+"""`AsyncEmbedder` returns the results of `Embedder` and does not block the event loop."""
 
 import asyncio
 import inspect
@@ -96,7 +96,7 @@ def test_a_cancelled_task_ends_its_work(shared):
     assert asyncio.run(main()).shape == (1, 96)
 
 
-def test_what_a_cancelled_load_made_is_undone():
+def test_a_cancelled_load_closes_the_model():
     undone = []
 
     async def main():

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: a real server gives the bits of the model in this process; faults are our errors."""
+"""`Client` and `AsyncClient`: the bits of a real server, and errors for the answers of a scripted one."""
 
 import asyncio
 import inspect
@@ -63,7 +63,7 @@ def test_a_server_gives_the_same_bits_by_the_same_methods(url, client, embedder)
                 remote.embed("a")
 
 
-def test_the_asynchronous_client_does_too(url, embedder):
+def test_the_asynchronous_client_gives_the_same_bits(url, embedder):
     async def main():
         async with await AsyncClient.connect(url) as client:
             query, many, names = await asyncio.gather(client.embed_query("a"), client.embed(TEXTS), client.models())
@@ -114,7 +114,7 @@ def test_errors_are_those_of_the_model_itself(client, embedder, arguments, error
             target.embed(**arguments)
 
 
-def test_cuts_are_told(client, embedder):
+def test_truncated_inputs_are_named(client, embedder):
     with pytest.warns(TruncationWarning, match="1 of 3 inputs.*limit of 128 tokens: indices 1") as caught:
         vectors = client.embed(["a", LONG, "b"], truncate=True)
     assert caught[0].filename == __file__
@@ -122,7 +122,7 @@ def test_cuts_are_told(client, embedder):
         assert np.array_equal(vectors, embedder.embed(["a", LONG, "b"], truncate=True))
 
 
-def test_large_inputs_travel_in_chunks(client, embedder, monkeypatch):
+def test_large_calls_are_sent_in_chunks(client, embedder, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_INPUTS", 7)
     sent = []
     send = client._remote.submit
@@ -131,7 +131,7 @@ def test_large_inputs_travel_in_chunks(client, embedder, monkeypatch):
     assert sent == [7] * 8 + [4]
 
 
-def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, monkeypatch):
+def test_requests_have_a_bounded_number_of_tokens(url, client, embedder, monkeypatch):
     monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 3000)
     monkeypatch.setattr(client._remote, "_estimate", TokenEstimate(client.limit))
     sent = []
@@ -149,7 +149,7 @@ def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, mon
     assert np.array_equal(vectors, embedder.embed(texts))
     assert sum(count for count, _ in sent) == 200
     assert all(tokens <= 3000 for _, tokens in sent)
-    assert max(count for count, _ in sent) > sent[0][0], "what answers say is learned"
+    assert max(count for count, _ in sent) > sent[0][0], "the estimate follows the answers"
 
     with pytest.raises(InputTooLong, match="Input 150 has") as caught:
         client.embed([*texts[:150], LONG])
@@ -167,7 +167,7 @@ def test_a_server_is_asked_in_parts_of_so_many_tokens(url, client, embedder, mon
     assert all(tokens > 300 - 90 for _, tokens in sent[:-1]), "ids are counted"
 
 
-def test_the_asynchronous_client_asks_in_parts_too(url, embedder, monkeypatch):
+def test_requests_of_the_asynchronous_client_are_bounded_too(url, embedder, monkeypatch):
     monkeypatch.setattr("embergem.client.remote.PART_TOKENS", 50)
 
     async def main():
@@ -181,16 +181,16 @@ def test_the_asynchronous_client_asks_in_parts_too(url, embedder, monkeypatch):
     asyncio.run(main())
 
 
-def test_tokens_are_estimated_rather_too_high():
+def test_the_estimate_of_tokens_tends_to_be_high():
     estimate = TokenEstimate(limit=1000)
 
     def learn(characters, tokens):
         estimate.learn(Request(texts=["x" * characters]), tokens)
         return estimate.tokens_per_character
 
-    assert learn(999, 5000) == 1  # too little to tell
+    assert learn(999, 5000) == 1  # too few characters
     assert [learn(4000, 1000) for _ in range(4)] == [0.625, 0.4375, 0.34375, 0.296875]
-    assert learn(2000, 1800) == 0.9  # up at once
+    assert learn(2000, 1800) == 0.9  # raised at once
     assert list(estimate.sizes(Request(texts=["x" * 10], titles=["y" * 10]))) == [18]
     assert list(estimate.sizes(Request(texts=["x" * 10_000], truncate=True))) == [1000]
     assert list(estimate.sizes(Request(ids=[[1] * 2000, [2]]))) == [2000, 1]
@@ -203,7 +203,7 @@ def test_options_of_a_model_in_this_process_are_refused(url):
         Embedder(url, threads=2)
 
 
-def test_nobody_there():
+def test_no_server_at_the_address():
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:9"):
         Client("http://127.0.0.1:9", retries=0)
     with pytest.raises(UnsupportedOption, match="is not the address of a server"):
@@ -217,7 +217,7 @@ def test_the_arguments_of_both_clients_are_the_same():
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_closing_is_what_calls_on_their_way_are_told(kind):
+def test_closing_ends_requests_in_flight(kind):
     seen, release = threading.Event(), threading.Event()
 
     class Slow(Scripted):
@@ -236,7 +236,7 @@ def test_closing_is_what_calls_on_their_way_are_told(kind):
         with pytest.raises(EngineClosed, match="closed before the request was done"):
             await call
 
-    with played(Slow) as url:
+    with serving_stub(Slow) as url:
         try:
             asyncio.run(main())
         finally:
@@ -244,8 +244,8 @@ def test_closing_is_what_calls_on_their_way_are_told(kind):
 
 
 @contextmanager
-def played(handler):
-    """A server that answers as `handler` does; yields its address."""
+def serving_stub(handler):
+    """Run a server with this request handler; yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -306,7 +306,7 @@ class Scripted(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Makes a client whose server plays a script; pauses are noted, not slept."""
+    """Return a function that makes a client of a server with scripted answers. Pauses are recorded, not slept."""
     pauses = []
 
     async def sleep(seconds):
@@ -314,7 +314,7 @@ def scripted(monkeypatch):
 
     monkeypatch.setattr(transport, "sleep", sleep)
     clients = []
-    with played(Scripted) as url:
+    with serving_stub(Scripted) as url:
 
         def make(*script, **options):
             Scripted.script, Scripted.seen = list(script), []
@@ -330,7 +330,7 @@ def error(code, message="no"):
     return {"error": {"message": message, "type": "t", "param": None, "code": code}}
 
 
-def test_what_fails_for_a_while_is_sent_again_when_the_server_says(scripted):
+def test_temporary_failures_are_retried_at_the_time_in_retry_after(scripted):
     busy = error("overloaded")
     script = [(429, {"retry-after": "3"}, busy), (503, {}, busy), (None, {}, b""), (200, {}, GOOD)]
     client, pauses = scripted(*script, api_key="secret")
@@ -349,7 +349,7 @@ def test_retries_end(scripted):
     assert len(pauses) == 2
 
 
-def test_a_pause_longer_than_a_minute_is_the_callers_to_take(scripted):
+def test_a_retry_after_above_a_minute_is_an_error(scripted):
     client, pauses = scripted((429, {"retry-after": "3600"}, error("overloaded", "later")))
     with pytest.raises(Overloaded, match="later") as caught:
         client.embed("a")
@@ -357,14 +357,14 @@ def test_a_pause_longer_than_a_minute_is_the_callers_to_take(scripted):
     assert pauses == []
 
 
-def test_a_callers_mistake_is_not_sent_again(scripted):
+def test_an_invalid_request_is_not_sent_again(scripted):
     client, pauses = scripted((400, {}, error("new_code_of_a_newer_server", "bad input")))
     with pytest.raises(InvalidRequest, match="bad input"):
         client.embed("a")
     assert pauses == []
 
 
-def test_the_index_of_an_input_that_was_not_sent_is_not_believed(scripted):
+def test_an_index_outside_the_request_is_dropped(scripted):
     script = [(400, {}, error("invalid_text", "bad input")) for _ in range(3)]
     for (_, _, body), index in zip(script, (0, 5, -1), strict=True):
         body["error"]["input_index"] = index
@@ -385,14 +385,14 @@ SPACE, OTHER = "a" * 64, "b" * 64
 
 
 @pytest.mark.parametrize("told", [SPACE, None])
-def test_a_server_that_changes_its_model_is_noticed(scripted, monkeypatch, told):
+def test_another_vector_space_is_an_error(scripted, monkeypatch, told):
     monkeypatch.setitem(DESCRIPTION, "fingerprint", told)
     answers = [(200, {"x-embergem-space": space}, GOOD) for space in (SPACE, OTHER)]
     client, _ = scripted(answers[0], (200, {}, GOOD), *answers)
     assert client.fingerprint == told
     client.embed("a")
     assert client.fingerprint == SPACE
-    client.embed(["b"])  # one that does not say
+    client.embed(["b"])  # an answer without a space
     client.embed("c")
     with pytest.raises(UnexpectedAnswer, match=f"space {OTHER}, and those of this client were of {SPACE}"):
         client.embed("d")
@@ -411,7 +411,7 @@ def test_a_server_that_changes_its_model_is_noticed(scripted, monkeypatch, told)
         (embeddings((0, "AADAfwAAAAA=")), "not finite"),
     ],
 )
-def test_an_answer_is_checked(scripted, body, words):
+def test_invalid_answers_are_errors(scripted, body, words):
     client, _ = scripted((200, {}, body))
     with pytest.raises(UnexpectedAnswer, match=words):
         client.embed("a")
@@ -424,13 +424,13 @@ def test_an_upstream_model_of_the_server_cannot_be_used(scripted, monkeypatch):
         scripted()
 
 
-def test_a_proxys_page_is_no_answer(scripted):
+def test_an_error_page_of_a_proxy(scripted):
     client, _ = scripted((500, {}, b"<html>oops"))
     with pytest.raises(UnexpectedAnswer, match="answered 500 with a body that is not embergem's: '<html>oops'"):
         client.embed("a")
 
 
-def test_dates_say_when_to_try_again():
+def test_retry_after_as_a_date():
     assert transport.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert transport.retry_after({"retry-after": "-4"}) == 0
     assert transport.retry_after({"retry-after": "inf"}) is None

@@ -1,4 +1,4 @@
-"""What is dropped unclosed ends its threads, and with them goes the model."""
+"""Models and clients that are garbage-collected without `close` end their threads and free their memory."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from embergem.sentence_transformers import SentenceTransformer
 
 @pytest.fixture
 def started():
-    """Returns the threads of engines and clients that were started since."""
+    """Return a function that lists the threads of engines and clients that were started since the fixture."""
     before = set(threading.enumerate())
 
     def since():
@@ -51,7 +51,7 @@ def test_models(make, tiny, started):
     assert ended(threads)
 
 
-def test_one_that_worked(tiny, started):
+def test_models_that_were_used(tiny, started):
     embedder = Embedder(tiny)
     assert embedder.embed(["a", "graphene " * 10] * 50).shape == (100, 96)
     threads = started()
@@ -59,7 +59,7 @@ def test_one_that_worked(tiny, started):
     assert ended(threads)
 
 
-def test_not_before_its_work_is_done(tiny, started):
+def test_requests_in_flight_keep_the_model(tiny, started):
     embedder = Embedder(tiny)
     future = embedder._backend.submit(Request(texts=[f"text {number}" for number in range(500)]))
     threads = started()
@@ -71,7 +71,7 @@ def test_not_before_its_work_is_done(tiny, started):
     assert ended(threads)
 
 
-def test_a_model_whose_prompt_is_not_there(tiny, started):
+def test_a_model_whose_constructor_failed(tiny, started):
     with pytest.raises(InvalidTask, match="nonsense") as caught:
         SentenceTransformer(tiny, default_prompt_name="nonsense")
     assert ended(started())

@@ -1,4 +1,4 @@
-"""The everyday Python API on the tiny EmbeddingGemma."""
+"""`Embedder` on the tiny EmbeddingGemma."""
 
 import threading
 import warnings
@@ -71,7 +71,7 @@ def test_similarity_is_the_cosine(embedder):
         embedder.similarity([[0, 0]], [[1, 2]])
 
 
-def test_a_cut_is_one_warning_with_indices_lengths_and_limit(embedder):
+def test_truncation_is_one_warning_with_indices_lengths_and_limit(embedder):
     texts = ["short", "graphene " * 300, "a", "b " * 300]
     with pytest.warns(TruncationWarning, match="2 of 4 inputs.*limit of 128 tokens: indices 1, 3 of") as caught:
         vectors = embedder.embed(texts, truncate=True)
@@ -126,7 +126,7 @@ def test_bad_options(tiny, options, error, words):
         Embedder(**{"model": tiny} | options)
 
 
-def test_an_open_backend_is_used_as_it_is(embedder):
+def test_an_open_backend(embedder):
     other = Embedder(embedder._backend)
     assert np.array_equal(other.embed("a"), embedder.embed("a"))
     with pytest.raises(UnsupportedOption, match="dtype is an option for loading a model, and this Engine is open"):
@@ -151,7 +151,7 @@ def test_many_threads(embedder):
         assert all(pool.map(work, range(8)))
 
 
-def test_the_space_has_a_name(tiny, embedder):
+def test_fingerprint(tiny, embedder):
     assert len(bytes.fromhex(embedder.fingerprint)) == 32
     with Embedder(tiny, threads=1) as same, Embedder(tiny.parent / "bert_mean") as other:
         assert same.fingerprint == embedder.fingerprint

@@ -1,11 +1,11 @@
-"""A forked process says so instead of waiting for threads that it does not have."""
+"""Calls in a forked process raise `ForkedProcess` instead of waiting for threads that it does not have."""
 
 import subprocess
 import sys
 
 CHILD = """
 import os, sys, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks of processes with threads
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python, for a fork of a process with threads
 from embergem import Embedder
 from embergem.errors import ForkedProcess
 
@@ -44,9 +44,9 @@ def run(code, tiny):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
-def test_a_model_does_not_pass_a_fork(tiny):
+def test_a_model_cannot_be_used_after_a_fork(tiny):
     assert run(CHILD, tiny) == "3 (1, 96)"
 
 
-def test_models_loaded_after_the_fork_work_on_both_sides(tiny):
+def test_models_loaded_after_the_fork_work_in_both_processes(tiny):
     assert run(BEFORE, tiny) == "96 (1, 96)"

@@ -1,4 +1,4 @@
-"""`input_index` counts in the caller's own call, however the call was split on its way, and the message shows it."""
+"""`input_index` of an error counts in the caller's call, however the call was split, and the message shows it."""
 
 import asyncio
 import pickle
@@ -51,7 +51,7 @@ def assert_points_to(error, index):
         (5, InvalidType),
     ],
 )
-def test_a_bad_text_in_a_later_piece(embedder, bad, kind):
+def test_a_bad_text_in_a_later_chunk(embedder, bad, kind):
     texts = ["a"] * 600
     texts[577] = bad
     with pytest.raises(kind) as caught:
@@ -81,7 +81,7 @@ def test_a_title_that_is_not_unicode(embedder):
         ([5, True], InvalidType),
     ],
 )
-def test_bad_token_ids_in_a_later_piece(embedder, bad, kind):
+def test_bad_token_ids_in_a_later_chunk(embedder, bad, kind):
     rows = [[5, 6]] * 600
     rows[577] = bad
     with pytest.raises(kind) as caught:

@@ -1,4 +1,4 @@
-"""How a model is to be loaded can be said in every style, and each gives what `Embedder` gives."""
+"""Each Python interface takes the options of loading, with the same result as `Embedder`."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ def test_dtypes_by_member_and_by_name(style, tiny, embedder):
         style(tiny, dtype="float17")
 
 
-def test_the_shim_insists_on_a_family_too(tiny):
+def test_sentence_transformer_takes_arch(tiny):
     assert shim(tiny, arch="embeddinggemma").shape == (2, 96)
     with pytest.raises(UnsupportedModel, match="leave out arch"):
         shim(tiny, arch="bert")

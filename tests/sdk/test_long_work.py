@@ -1,4 +1,4 @@
-"""Many texts: chunks, streams, progress, and what happens when one is refused."""
+"""Calls with many texts: chunks, streams, progress bars and rankings."""
 
 import itertools
 import warnings
@@ -21,14 +21,14 @@ def small_chunks(monkeypatch):
         monkeypatch.setattr(module, "CHUNK_SIZE", 60)
 
 
-def test_chunks_hold_the_bounds_and_lose_nothing(small_chunks):
+def test_chunks_are_bounded_and_complete(small_chunks):
     sizes = [5] * 20 + [100] + [30, 30, 1]
     runs = list(chunks.chunk_lengths(sizes))
     assert runs == [8, 8, 4, 1, 2, 1]
     assert sum(runs) == len(sizes)
 
 
-def test_chunks_change_nothing(embedder, small_chunks):
+def test_chunks_do_not_change_vectors(embedder, small_chunks):
     texts = TEXTS[:50]
     titles = [f"title {number}" if number % 3 else None for number in range(50)]
     whole = np.concatenate(
@@ -39,7 +39,7 @@ def test_chunks_change_nothing(embedder, small_chunks):
     assert np.array_equal(embedder.embed(ids), np.concatenate([embedder.embed([row]) for row in ids]))
 
 
-def test_cuts_in_several_chunks_are_one_warning(embedder, small_chunks):
+def test_truncation_in_several_chunks_is_one_warning(embedder, small_chunks):
     texts = [LONG, *TEXTS[:20], LONG]
     with pytest.warns(TruncationWarning, match="2 of 22 inputs.*indices 0, 21 of") as caught:
         embedder.embed(texts, truncate=True)
@@ -57,7 +57,7 @@ def test_a_stream_yields_every_vector_in_order(embedder):
     assert caught[0].filename == __file__
 
 
-def test_a_stream_reads_no_further_than_a_few_chunks_ahead(embedder):
+def test_a_stream_reads_a_bounded_number_of_chunks_ahead(embedder):
     read = 0
 
     def endless():
@@ -91,7 +91,7 @@ def test_leaving_a_call_cancels_its_chunks(embedder):
     assert left._chunks[-1].future.done()
 
 
-def test_progress_is_for_terminals_or_on_demand(embedder, capsys):
+def test_a_progress_bar_needs_a_terminal_or_progress_true(embedder, capsys):
     embedder.embed(TEXTS)
     assert capsys.readouterr().err == ""
     embedder.embed(TEXTS[:3], progress=True)
@@ -117,7 +117,7 @@ def test_rank_orders_by_the_cosine_of_both_sides(embedder):
         embedder.rank("a", [[5]])
 
 
-def test_tokens_are_counted_past_the_limit(embedder):
+def test_tokens_above_the_limit_are_counted(embedder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         counts = embedder.count_tokens(["", LONG, "x"])

@@ -1,4 +1,4 @@
-"""The forms of vectors, and the cosine between them."""
+"""The output forms of vectors, and the cosine between vectors of any form."""
 
 import numpy as np
 import pytest

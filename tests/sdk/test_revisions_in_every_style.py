@@ -1,4 +1,4 @@
-"""Two revisions of one model, from a cache of the hub's library, in every style: other vectors, other names."""
+"""Two revisions of one model have different vectors and names in each interface."""
 
 import asyncio
 from dataclasses import replace
@@ -25,7 +25,7 @@ TEXTS = ["What is graphene?", "a lattice of carbon"]
 
 @pytest.fixture(scope="module")
 def hf(tmp_path_factory):
-    """The cache: v1 is the older commit, main the newer."""
+    """Make a cache of huggingface_hub with two commits: v1 and the newer main."""
     directory = tmp_path_factory.mktemp("revisions")
     first, second = hubcache.two_versions(directory)
     hubcache.put(directory / "hf", first, OLD, "v1")
@@ -40,7 +40,7 @@ def offline(monkeypatch):
 
 @pytest.fixture(scope="module")
 def expected(hf):
-    """Vectors and fingerprint of each revision, by the directory of its snapshot."""
+    """Return the vectors and the fingerprint of each revision, computed from its snapshot directory."""
     found = {}
     for name, commit in (("v1", OLD), (None, NEW)):
         with Embedder(hf / "models--acme--tiny" / "snapshots" / commit) as embedder:
@@ -84,7 +84,7 @@ def shim(hf, revision):
 
 
 @pytest.mark.parametrize("style", [awaited, selector, builder, shim])
-def test_each_style_has_the_vectors_of_the_revision(hf, expected, style):
+def test_vectors_are_those_of_the_revision(hf, expected, style):
     for revision, (vectors, _) in expected.items():
         assert np.array_equal(style(hf, revision), vectors)
 
@@ -132,7 +132,7 @@ def test_a_server_has_both_revisions(hf, expected):
             assert answer.headers["x-embergem-space"] == expected[revision][1]
 
 
-def test_an_entry_of_the_command_line(hf, tiny):
+def test_an_argument_of_the_command_line(hf, tiny):
     options = LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf)
     entry = named_entry(options)
     assert entry == EmbeddingEntry(name=f"{MODEL}@v1", options=options)
@@ -156,7 +156,7 @@ def test_commands_take_a_revision(hf, expected, tmp_path, tiny):
     assert isinstance(refused.exception, UnsupportedOption)
 
 
-def test_a_server_elsewhere_has_its_own_revision():
+def test_a_revision_beside_an_address_is_refused():
     for option in ({"revision": "v1"}, {"hf_cache_path": "x"}, {"token_source": "literal:hf_secret"}):
         with pytest.raises(
             UnsupportedOption, match=f"{next(iter(option))}.* applies to models that are loaded into this process"
