@@ -44,9 +44,9 @@ def require_admin(context: RequestContext) -> None:
 def require_local(http: HttpRequest, host: str) -> None:
     """Reject a request that does not come from a program on this machine.
 
-    `host` is the address that the server listens on. A host name that an attacker points to this machine (DNS
-    rebinding) shows in the `Host` header. A web page shows in the `Origin` header, even where CORS allows the page. A
-    proxy on this machine shows in the headers that most proxies add; docs/operations.md describes the rest.
+    `host` is the address that the server listens on. The `Host` header reveals a host name that an attacker points to
+    this machine (DNS rebinding). The `Origin` header reveals a web page, even if CORS allows the page. Headers that
+    most proxies add reveal a proxy on this machine; docs/operations.md says what to do about other proxies.
 
     Raises:
         Forbidden: The message says which check failed.

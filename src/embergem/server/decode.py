@@ -271,7 +271,7 @@ def _explain(message: str, fields: dict[str, Raw]) -> InvalidRequest:
 
 
 def _at_fault(message: str, value: Raw) -> str:
-    """Return which entry of a list is at fault; for a small list also its value."""
+    """Describe the list entry at fault: its index, and for a small list also its value."""
     path = _path(message)
     if len(memoryview(value)) > SMALL:
         return f"{path}: {message.split(' - at')[0]}"

@@ -22,10 +22,9 @@ MAX_HEADER = 1000
 """Characters of a list or a text in a header. Some clients refuse headers of 8,000 characters."""
 
 
-def json_response(content: msgspec.Struct | bytes, status: int = 200) -> Response:
-    """Return a JSON response; `content` is a struct, or JSON already."""
-    encoded = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    return Response(encoded, status_code=status, media_type="application/json")
+def json_response(content: msgspec.Struct, status: int = 200) -> Response:
+    """Return a response with a struct as JSON."""
+    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
 
 
 def encode_vectors(vectors: Vectors, dtype: Dtype, encoding: Encoding) -> list[Any]:

@@ -1,4 +1,4 @@
-"""HTML pages. The page of `/docs` shows the OpenAPI document, without scripts and without files of other servers."""
+"""The HTML page of `/docs`. It shows the OpenAPI document, has no scripts, and loads nothing from other servers."""
 
 import json
 from html import escape

@@ -42,7 +42,7 @@ async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result
         timer = loop.call_later(WATCH_AFTER, _wake, done)
 
         def on_done(_: "Future[Result]") -> None:
-            with suppress(RuntimeError):  # the event loop was closed
+            with suppress(RuntimeError):  # at shutdown the event loop may be closed already
                 loop.call_soon_threadsafe(_wake, done)
 
         work.add_done_callback(on_done)
