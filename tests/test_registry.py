@@ -104,7 +104,7 @@ def test_names_aliases_and_the_default(registry):
     assert registry.get("default").name == "b0"
     registry.default = "first"
     assert registry.default == "a"
-    with pytest.raises(UnknownModel, match="There is: default, a, b, c, first, one"):
+    with pytest.raises(UnknownModel, match="Known names: default, a, b, c, first, one"):
         registry.get("nonsense")
     with pytest.raises(UnknownModel):
         registry.default = "nonsense"
@@ -165,7 +165,7 @@ def test_a_panic_while_loading_is_a_load_that_failed(registry, makers):
     assert makers["c"].begun.wait(10)
     makers["c"].gate.set()
     waiting.join(10)
-    assert failed == ["the model 'c' could not be loaded: PanicException: index out of bounds"]
+    assert failed == ["The model 'c' could not be loaded: PanicException: index out of bounds"]
     assert registry.status("c") == "failed"
     with pytest.raises(ModelFailed, match="index out of bounds"):
         registry.reload("c")
@@ -237,7 +237,7 @@ def test_a_removed_model_is_forgotten(registry):
     registry.remove("b")
     registry.remove("c")
     assert registry.default is None
-    with pytest.raises(UnknownModel, match="There is: no model"):
+    with pytest.raises(UnknownModel, match="Known names: none"):
         registry.get("default")
 
 

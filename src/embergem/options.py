@@ -115,7 +115,7 @@ class LoadOptions:
             )
         if self.device not in (None, "cpu"):
             raise UnsupportedOption(
-                f"device={self.device!r} is not available; embergem computes on the CPU. Leave out device, or set it "
+                f"device={self.device!r} is not available: embergem computes on the CPU. Leave out device, or set it "
                 'to "cpu".',
                 param="device",
             )

@@ -111,7 +111,7 @@ def test_a_cut_is_told_on_stderr(run):
         (["-m", "TINY", "graphene " * 500], None, 3, "truncate"),
         (["-m", "TINY", "x", "-f", "y"], None, 3, "both as arguments and with --file"),
         (["-m", "TINY", "-f", "no-such-file"], None, 1, "no-such-file: No such file"),
-        (["-m", "TINY"], b"", 3, "no line to embed"),
+        (["-m", "TINY"], b"", 3, "stdin is empty"),
         (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
         (["-m", "no-such-model", "x"], None, 4, "No model is called 'no-such-model'"),
         (["-m", "TINY", "--format", "xml"], None, 2, "xml"),

@@ -69,7 +69,7 @@ def embed(
 
     form = format or _format(output)
     if form is Format.NPY and output is None and sys.stdout.isatty():
-        raise UnsupportedOption("a NumPy file cannot be shown on a terminal; name a file with --output, or use a pipe")
+        raise UnsupportedOption("A NumPy file cannot be shown on a terminal. Name a file with --output, or use a pipe.")
     inputs = _read(texts or [], file)
     with Embedder(open_backend(options)) as embedder, _warnings_on_stderr():
         vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
@@ -89,22 +89,22 @@ def _format(output: Path | None) -> Format:
 
 def _read(texts: Sequence[str], file: Path | None) -> list[str]:
     if texts and file is not None:
-        raise UnsupportedOption("texts are given both as arguments and with --file; use only one of the two")
+        raise UnsupportedOption("Texts are given both as arguments and with --file. Use only one of the two.")
     if texts:
         return list(texts)
     if file is None and sys.stdin.isatty():
-        raise EmptyInput("no texts to embed: give texts as arguments, a file with --file, or lines on stdin")
+        raise EmptyInput("There are no texts to embed. Give texts as arguments, a file with --file, or lines on stdin.")
     source = "stdin" if file is None or str(file) == "-" else str(file)
     data = sys.stdin.buffer.read() if source == "stdin" else Path(source).read_bytes()
     try:
         # Only newlines end a line; the other separators of str.splitlines belong to the text.
         lines = data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise InvalidText(f"{source} is not valid UTF-8 at byte {error.start}; convert it first") from None
+        raise InvalidText(f"{source} is not valid UTF-8 at byte {error.start}. Convert it to UTF-8 first.") from None
     if lines[-1] == "":
         lines.pop()
     if not lines:
-        raise EmptyInput(f"{source} has no line to embed")
+        raise EmptyInput(f"{source} is empty. Write one text on each line.")
     return [line.removesuffix("\r") for line in lines]
 
 

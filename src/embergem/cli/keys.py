@@ -49,7 +49,7 @@ def new(
         typer.echo(f"{secret}\n\nAppend this to the file of API keys:\n\n{entry}")
         return
     if file.exists() and name in [key.name for key in read_keys(file)]:
-        raise InvalidConfig(f"{file} already has a key called {name!r}; choose another name")
+        raise InvalidConfig(f"{file} already has a key called {name!r}. Choose another name.")
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
         out.write(("\n" if out.tell() else "") + entry)
     typer.echo(secret)

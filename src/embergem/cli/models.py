@@ -155,7 +155,7 @@ def _verify(model: str) -> list[str]:
 def _named(name: str | None) -> tuple[str, Entry | None]:
     found = identify(name)
     if isinstance(found, Location):
-        raise UnknownModel(f"{found.path} is a directory; name a model of the catalog or the cache")
+        raise UnknownModel(f"{found.path} is a directory. Name a model of the catalog or the cache.")
     return found
 
 

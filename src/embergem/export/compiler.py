@@ -122,7 +122,7 @@ def stored_dtype(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype 
         return None if dtype is None else DTYPES[dtype]
     why = " (it overflows in Gemma models)" if dtype == "float16" else ""
     raise UnsupportedOption(
-        f"weights cannot be written as dtype={dtype!r}{why}. Choose {', '.join(choices)}, or leave dtype out",
+        f"Weights cannot be written as dtype={dtype!r}{why}. Choose {', '.join(choices)}, or leave dtype out.",
         param="dtype",
     )
 
@@ -178,14 +178,14 @@ def _entry(prefix: str, file: Path, into: Path) -> compiled.WeightFile:
 
 def _require_room(into: Path, source: Path, *, rewritten: bool) -> None:
     if into.exists() and not into.is_dir():
-        raise InvalidRequest(f"{into} is a file; name a directory", param="output")
+        raise InvalidRequest(f"{into} is a file. Name a directory.", param="output")
     same = into.exists() and into.resolve() == source.resolve()
     if same and rewritten:
         raise InvalidRequest(
-            f"{into} is the directory of the original weights; name another directory for the rounded ones",
+            f"{into} is the directory of the original weights. Name another directory for the rounded ones.",
             param="output",
         )
     if into.is_dir() and not same and any(into.iterdir()) and not compiled.is_compiled(into):
         raise InvalidRequest(
-            f"{into} is not empty; name a new directory, or one that an earlier compilation wrote", param="output"
+            f"{into} is not empty. Name a new directory, or one that an earlier compilation wrote.", param="output"
         )

@@ -45,9 +45,9 @@ def convert_gguf(options: LoadOptions, into: Path, dtype: str | None = None) -> 
     """
     location = resolve(options)
     if gguf.find_gguf(location.path) is None:
-        raise UnsupportedModel(f"{location.path} is not a GGUF file; only GGUF files need a conversion")
+        raise UnsupportedModel(f"{location.path} is not a GGUF file. Only GGUF files need a conversion.")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InvalidRequest(f"{into} is not empty; name a new directory", param="output")
+        raise InvalidRequest(f"{into} is not empty. Name a new directory.", param="output")
     stored = (
         stored_dtype(dtype or "float32", ("float32", "bfloat16")) or "F32"
     )  # the dtypes that sentence-transformers reads

@@ -112,7 +112,7 @@ class Entry:
 
     def failure(self, error: BaseException) -> ModelFailed:
         """Return the error that a caller gets for a model whose load failed with `error`."""
-        return ModelFailed(f"the model {self.name!r} could not be loaded: {_message(error)}", param="model")
+        return ModelFailed(f"The model {self.name!r} could not be loaded: {_message(error)}", param="model")
 
 
 def _message(error: BaseException) -> str:
@@ -143,7 +143,7 @@ class EntryTable:
         for wanted in (name, *spec.aliases):
             if wanted == DEFAULT or wanted in self.entries or wanted in self.aliases:
                 raise UnsupportedOption(
-                    f"the name {wanted!r} is taken; give each model a name and aliases that no other model has"
+                    f"The name {wanted!r} is taken. Give each model a name and aliases that no other model has."
                 )
         entry = self.entries[name] = Entry(name, spec)
         self.aliases |= dict.fromkeys(spec.aliases, name)
@@ -160,8 +160,8 @@ class EntryTable:
         own_name = self.default if name == DEFAULT else self.aliases.get(name, name)
         entry = None if own_name is None else self.entries.get(own_name)
         if entry is None:
-            known = ", ".join([DEFAULT, *self.entries, *self.aliases]) if self.entries else "no model"
-            raise UnknownModel(f"the model {name!r} is not served here. There is: {known}", param="model")
+            known = ", ".join([DEFAULT, *self.entries, *self.aliases]) if self.entries else "none"
+            raise UnknownModel(f"The model {name!r} is not served here. Known names: {known}.", param="model")
         return entry
 
     def remove(self, entry: Entry) -> None:

@@ -361,4 +361,4 @@ class Registry:
 
 
 def _closed() -> EngineClosed:
-    return EngineClosed("the models were closed")
+    return EngineClosed("The registry of the models is closed.")
