@@ -117,7 +117,7 @@ def test_integers_are_half_a_unit_off_at_most(tmp_path, dtype, shape):
 def test_integers_need_scales_that_fit(tmp_path, scales):
     tensors = {"x": np.ones((4, 90), np.int8)} | ({} if scales is None else {"x.scales": scales})
     save_file(tensors, tmp_path / "x.safetensors")
-    with pytest.raises(LoadError, match="I8 without scales that fit it"):
+    with pytest.raises(LoadError, match="I8 without a tensor of matching scales"):
         Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1)
 
 
@@ -180,7 +180,7 @@ def edit(**fields):
         (edit(tokenizer="../tokenizer.json"), CorruptCheckpoint, "lies outside"),
         (edit(program="/etc/passwd"), CorruptCheckpoint, "lies outside"),
         (edit(program="elsewhere/program.json"), CorruptCheckpoint, "lies outside"),
-        (edit(weights=[]), LoadError, "does not have it"),
+        (edit(weights=[]), LoadError, "does not contain it"),
         (lambda root: (root / "tokenizer.json").unlink(), CorruptCheckpoint, "is missing"),
         (lambda root: (root / "program.json").write_text("{}"), CorruptCheckpoint, "program"),
         (lambda root: (root / "program.json").write_text("[" * 100_000), CorruptCheckpoint, "program"),
