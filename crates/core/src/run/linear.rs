@@ -64,7 +64,7 @@ impl Run<'_> {
         let (ints, scales) = (self.arena[storage].as_mut_ptr(), self.arena[storage + 1].as_mut_ptr());
         let scratch = Scratch::new(ints, 0, scales, 0);
         if pairs > 0 {
-            by_rows(pool, threads, rows, |rows| {
+            by_rows(pool, threads, (rows, weight.shape().k), |rows| {
                 quantise(kernels, product, weight, rows.clone(), rows.start, scratch);
             });
         }
