@@ -170,6 +170,17 @@ def test_a_request_past_its_deadline_is_not_computed(make, compute):
         submit(loop, 1, deadline=6.0)
 
 
+def test_a_deadline_passes_while_the_lane_computes(loop, compute):
+    """The thread of the other lane sleeps until the earliest deadline, and wakes up for an earlier one."""
+    hold(compute, loop)
+    far = submit(loop, 4, deadline=time.monotonic() + 600)
+    near = submit(loop, 5, deadline=time.monotonic() + 0.01)
+    assert isinstance(near.exception(timeout=60), DeadlineExceeded)
+    assert not far.done()
+    compute.gates["interactive"].set()
+    assert answer(far) == ([4], [])
+
+
 def test_each_lane_has_a_queue_limit_in_tokens(make, compute):
     loop = make(max_queue_tokens=20)
     hold(compute, loop)

@@ -23,7 +23,7 @@ import msgspec
 from embergem.types import LANES, Lane, Request
 
 
-class QueuedRow(msgspec.Struct, eq=False, weakref=True, kw_only=True):
+class QueuedRow(msgspec.Struct, eq=False, kw_only=True):
     """A row for the scheduler, which sets all fields but `tokens`. A subclass holds the data of the row.
 
     Attributes:
