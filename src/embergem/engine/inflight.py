@@ -79,7 +79,7 @@ class InflightTable:
     ) -> None:
         """Let a request wait for rows in flight and for its new rows, both as `match` returned them.
 
-        Then queue the new rows, or `start` a batch with them.
+        Then queue the new rows, or put a batch of them into `batches`.
         """
         pending.awaited = [*new, *(row for row, _ in joined)]  # first, because `abandon` needs it after an interrupt
         pending.missing -= len(pending.cached)
@@ -88,14 +88,6 @@ class InflightTable:
         for row in new:
             if row.key:
                 self._rows.setdefault(row.key, []).append(row)
-
-    def start(self, lane: Lane, rows: Sequence[PendingRow], now: float, caller: PendingRequest | None = None) -> Batch:
-        """Start a batch of rows that are not queued, in a lane that has no batch.
-
-        `caller` is the request on whose submitting thread the batch will run; None if the lane's thread runs it.
-        """
-        batch = self.batches[lane] = Batch(lane, rows, now, caller)
-        return batch
 
     def drop_expired(self, rows: Sequence[PendingRow], now: float) -> tuple[list[PendingRequest], bool]:
         """Drop rows that the scheduler found expired.

@@ -118,7 +118,7 @@ class Loop:
                     request.admit(tokens)
                 self._table.insert(pending, joined, new)
                 if request.blocking and new and not joined and self._fits_caller(lane, len(new), new_tokens):
-                    batch = self._table.start(lane, new, self._clock(), pending)
+                    batch = self._table.batches[lane] = Batch(lane, new, self._clock(), pending)
                 elif new:
                     self._scheduler.add(new, request)
                     self._wake[lane].notify()
@@ -218,7 +218,8 @@ class Loop:
                         return None
                     if running is None:
                         if rows := self._scheduler.next_batch(lane):
-                            return self._table.start(lane, rows, self._clock())
+                            batch = self._table.batches[lane] = Batch(lane, rows, self._clock())
+                            return batch
                         if self._draining:
                             return None
                     now, deadline = self._clock(), self._scheduler.next_deadline()
