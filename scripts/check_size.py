@@ -1,4 +1,4 @@
-"""Hold modules to their size: print those over 300 lines and the total; fail over 500."""
+"""Check the sizes of modules: print those over 300 lines and the total; fail if a module has more than 500 lines."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Entries of the catalog for models of the tests."""
+"""Makes catalog entries for models of tests."""
 
 from embergem.catalog import Entry
 
@@ -14,5 +14,5 @@ UNREAD = {
 
 
 def entry(name, family, dimensions, **fields):
-    """An entry; what most tests don't read need not be given."""
+    """Return an entry; fields that most tests do not read have defaults."""
     return Entry(id=name, family=family, dimensions=dimensions, **UNREAD | fields)

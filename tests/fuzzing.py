@@ -1,7 +1,7 @@
-"""What the readers of files are fed by `make fuzz` and, for a moment, by every test run.
+"""Fuzz targets for the readers of files: `make fuzz` runs them for long, and `test_fuzz.py` for a moment.
 
-Each target takes any bytes as a file of its kind. It may refuse them with an error of embergem's own; anything else
-that is raised is a fault, and so is a process that dies, hangs or grows.
+A target reads any bytes as a file of its kind. It may refuse them with an `EmbergemError`. Any other exception is a
+fault, and so is a process that crashes, hangs or needs much memory.
 """
 
 import json
@@ -25,24 +25,24 @@ from embergem.options import LoadOptions
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="embergem-fuzz-"))
 TINY = SCRATCH / "tiny"
-WHOLE = SCRATCH / "compiled"
-LONE = SCRATCH / "lone.gguf"
+COMPILED = SCRATCH / "compiled"
+GGUF = SCRATCH / "lone.gguf"
 
 
 def prepare():
-    """Lay out the directories that single files are swapped in."""
+    """Make the directories in which the targets replace single files."""
     shutil.copytree(DATA / "bert_mean", TINY)
-    compile_model(LoadOptions(model=TINY), WHOLE)
+    compile_model(LoadOptions(model=TINY), COMPILED)
     shutil.copy(TINY / "tokenizer.json", SCRATCH)
 
 
 def clean():
-    """Remove them."""
+    """Remove the directories."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 def safetensors(data):
-    """A weight file, by the header's reader and by the native one."""
+    """Read a safetensors file: its header in Python, all of it in native code."""
     file = SCRATCH / "some.safetensors"
     file.write_bytes(data)
     with suppress(EmbergemError):
@@ -55,39 +55,39 @@ def safetensors(data):
 
 
 def gguf_file(data):
-    """A GGUF file, with its settings and its tensors."""
-    LONE.write_bytes(data)
+    """Read a GGUF file: its metadata and its tensors."""
+    GGUF.write_bytes(data)
     with suppress(EmbergemError):
-        tensors = Tensors([("", str(LONE))])
+        tensors = Tensors([("", str(GGUF))])
         json.loads(tensors.metadata)
         for name, shape, _ in tensors.list:
             tensors.rows(name, 0, shape[0])
-        gguf.read_gguf(LONE, Location("lone", LONE), LoadOptions(allow_missing_dense=True))
+        gguf.read_gguf(GGUF, Location("lone", GGUF), LoadOptions(allow_missing_dense=True))
 
 
 def modules(data):
-    """A modules.json."""
+    """Read a modules.json."""
     _read_with(TINY, "modules.json", data)
 
 
 def config(data):
-    """A config.json."""
+    """Read a config.json."""
     _read_with(TINY, "config.json", data)
 
 
 def manifest(data):
-    """An compiled.json."""
-    _read_with(WHOLE, compiled.MANIFEST, data)
+    """Read a compiled.json."""
+    _read_with(COMPILED, compiled.MANIFEST, data)
 
 
 def program(data):
-    """A program.json, by the executor."""
+    """Load a program.json into the native executor."""
     with suppress(EmbergemError, UnicodeDecodeError):
         Model.load(data.decode(), [("", str(TINY / "model.safetensors"))])
 
 
 def tokenizer(data):
-    """A tokenizer.json."""
+    """Read a tokenizer.json and tokenize a text."""
     file = SCRATCH / "some.json"
     file.write_bytes(data)
     with suppress(EmbergemError):
@@ -101,7 +101,7 @@ def _read_with(root, name, data):
 
 
 def seeds():
-    """Return the bytes that each target begins with."""
+    """Return {target: valid files that the fuzzer starts from}."""
     small = {"general.architecture": "bert", "bert.context_length": 8, "bert.pooling_type": 1}
     blocks = np.zeros((2, 32), dtype=np.float32)
     return {
@@ -110,7 +110,7 @@ def seeds():
         + [ggufs.of_bert("bert_mean")[:60_000]],
         modules: [(TINY / "modules.json").read_bytes()],
         config: [(TINY / "config.json").read_bytes()],
-        manifest: [(WHOLE / compiled.MANIFEST).read_bytes()[:4000], (WHOLE / compiled.MANIFEST).read_bytes()],
-        program: [(WHOLE / "program.json").read_bytes()],
+        manifest: [(COMPILED / compiled.MANIFEST).read_bytes()[:4000], (COMPILED / compiled.MANIFEST).read_bytes()],
+        program: [(COMPILED / "program.json").read_bytes()],
         tokenizer: [(TINY / "tokenizer.json").read_bytes()],
     }

@@ -1,4 +1,4 @@
-"""Writes GGUF files for tests: the format's own layout, from a golden checkpoint or from pieces."""
+"""Writes GGUF files for tests, from a golden checkpoint or from given tensors."""
 
 import json
 import struct

@@ -35,8 +35,12 @@ TINY = {path.parent.name: path.parent for root in ROOTS for path in sorted(root.
 
 PREFIXES = ("", "language_model.")
 _EXPECTED = ("expected.npz", "inputs.json")
-NOT_MODEL = shutil.ignore_patterns(*_EXPECTED)
-"""What `shutil.copytree` leaves out of a golden so that only the model's files are copied."""
+"""Files beside a golden's model: its inputs and the expected vectors."""
+
+
+def copy_model(name, directory):
+    """Copy the model files of a golden, without inputs and expected vectors, and return the directory."""
+    return shutil.copytree(DATA / name, directory, ignore=shutil.ignore_patterns(*_EXPECTED))
 
 
 def files_of(directory):

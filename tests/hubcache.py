@@ -1,9 +1,9 @@
-"""A cache of the hub's library as that library lays it out, with two revisions of one model whose weights differ."""
+"""Makes a cache in the layout of `huggingface_hub`, with two revisions of a model whose weights differ."""
 
 import hashlib
 import shutil
 
-from goldens import DATA, NOT_MODEL
+from goldens import copy_model
 from safetensors.numpy import load_file, save_file
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -11,8 +11,8 @@ MODEL = "acme/tiny"
 
 
 def two_versions(directory):
-    """Directories of a tiny BERT, and of one whose words have the vectors of other words."""
-    first = shutil.copytree(DATA / "bert_mean", directory / "first", ignore=NOT_MODEL)
+    """Return the directories of a tiny BERT, and of a copy in which the vectors of words are permuted."""
+    first = copy_model("bert_mean", directory / "first")
     second = shutil.copytree(first, directory / "second")
     tensors = load_file(second / "model.safetensors")
     [words] = [name for name in tensors if name.endswith("word_embeddings.weight")]
@@ -21,7 +21,7 @@ def two_versions(directory):
 
 
 def put(cache, directory, commit, *refs, model=MODEL):
-    """Put a directory into the cache as a commit that `refs` name; returns the snapshot."""
+    """Store a directory in the cache as a commit that `refs` point to, and return the snapshot's directory."""
     home = cache / f"models--{model.replace('/', '--')}"
     snapshot = home / "snapshots" / commit
     for path in directory.rglob("*"):

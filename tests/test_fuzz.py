@@ -1,4 +1,4 @@
-"""A short, seeded sample of what `make fuzz` does for as long as one likes."""
+"""Runs the fuzz targets on a few damaged files, with a fixed seed; `make fuzz` runs them for longer."""
 
 import fuzzing
 import numpy as np
@@ -17,7 +17,7 @@ def files():
 
 
 def damaged(data, random):
-    """Return `data` with a few bytes changed, swapped for something nasty, left out or cut off."""
+    """Return `data` with bytes changed, replaced by an interesting value, removed, or cut off at the end."""
     data = bytearray(data)
     for _ in range(random.integers(1, 4)):
         place = int(random.integers(max(1, len(data))))
@@ -37,12 +37,11 @@ def damaged(data, random):
 def test_damaged_files_are_refused_or_read(name):
     target, random = getattr(fuzzing, name), np.random.default_rng(len(name))
     seeds = fuzzing.seeds()[target]
-    kept = sorted((fuzzing.DATA.parent / "fuzz" / name).glob("*"))
-    for found in kept:  # what once was a fault
-        target(found.read_bytes())
-    refused = 0
+    for crasher in sorted((fuzzing.DATA.parent / "fuzz" / name).glob("*")):  # files that were a fault before
+        target(crasher.read_bytes())
+    runs = 0
     for seed in seeds:
         for _ in range(ROUNDS):
             target(damaged(seed, random))
-            refused += 1
-    assert refused == ROUNDS * len(seeds)
+            runs += 1
+    assert runs == ROUNDS * len(seeds)

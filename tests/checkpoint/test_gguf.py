@@ -1,4 +1,4 @@
-"""GGUF: every format of block against the published reader, whole models against their goldens, hostile files."""
+"""GGUF: blocks against the published reader, models against their goldens, and malformed files."""
 
 import hashlib
 import shutil
@@ -25,7 +25,7 @@ BLOCKS = np.load(DATA.parent / "gguf" / "blocks.npz")  # written by scripts/gguf
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """Writes a file with the tokenizer of a golden beside it."""
+    """Writes a GGUF file beside the tokenizer of a golden, and returns its path."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
 
     def write(data, name="gemma3_text"):
@@ -43,7 +43,7 @@ def difference(path, name, **options):
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"])
-def test_blocks_are_read_as_the_published_reader_reads_them(tmp_path, name):
+def test_blocks_equal_those_of_the_published_reader(tmp_path, name):
     values = BLOCKS[f"{name}.values"] if name != "F32" else np.arange(64, dtype=np.float32)
     content = BLOCKS[f"{name}.bytes"].tobytes() if name != "F32" else values.tobytes()
     rows = values.reshape(2, -1)
@@ -73,7 +73,7 @@ def test_bert(model, name):
     assert difference(model(ggufs.of_bert(name), name), name) < 1e-6
 
 
-def test_a_file_a_directory_and_nothing_else(model):
+def test_a_gguf_file_or_its_directory_is_a_model(model):
     path = model(ggufs.of_gemma())
     assert resolve(LoadOptions(model=path)) == Location("model", path)
     assert difference(path.parent, "gemma3_text") < 1e-6
@@ -94,15 +94,15 @@ def test_the_tokenizer_of_a_cached_embeddinggemma_is_used_if_the_file_has_none(m
         fetched = scratch / "hub"
         fetched.mkdir()
         shutil.move(path.with_name("tokenizer.json"), fetched)
-        kept = model_cache.store(fetched, model=known.id, source="hub", revision=None)
-    assert resolve(LoadOptions(model=path)).tokenizer == kept.path / "tokenizer.json"
+        cached = model_cache.store(fetched, model=known.id, source="hub", revision=None)
+    assert resolve(LoadOptions(model=path)).tokenizer == cached.path / "tokenizer.json"
     assert difference(path, "gemma3_text") < 1e-6
     monkeypatch.setattr(catalog, "CATALOG", (entry(known.id, "gemma3_text", 32),))
     with pytest.raises(CorruptCheckpoint, match="is missing"):
         Embedder(path)
 
 
-def test_without_its_dense_layers(model):
+def test_missing_dense_layers_are_refused_unless_allowed_or_replaced(model):
     path = model(ggufs.of_gemma(dense=None))
     with pytest.raises(UnsupportedModel, match=r"--dense-from google/embeddinggemma-300m.*--allow-missing-dense"):
         Embedder(path)
@@ -117,7 +117,7 @@ def test_without_its_dense_layers(model):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: ggufs.of_gemma(architecture="gemma3", pooling_type=None), "is a chat model"),
         (lambda: ggufs.of_gemma(architecture="llama"), "'llama'"),
@@ -126,8 +126,8 @@ def test_without_its_dense_layers(model):
         (lambda: ggufs.of_bert("bert_mean", **{"attention.causal": True}), r"attention\.causal"),
     ],
 )
-def test_models_that_are_not_read(model, make, words):
-    with pytest.raises(UnsupportedModel, match=words):
+def test_unsupported_models_are_refused(model, make, message):
+    with pytest.raises(UnsupportedModel, match=message):
         Embedder(model(make()))
 
 
@@ -170,20 +170,20 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused_by_name(tmp_path, name):
-    data, words = HOSTILE[name]
+    data, message = HOSTILE[name]
     (tmp_path / "bad.gguf").write_bytes(data)
-    with pytest.raises(CorruptCheckpoint, match=rf"bad\.gguf is not a valid GGUF file: .*({words})"):
+    with pytest.raises(CorruptCheckpoint, match=rf"bad\.gguf is not a valid GGUF file: .*({message})"):
         Tensors([("", str(tmp_path / "bad.gguf"))])
 
 
-def test_an_unknown_way_of_storing_is_named_when_it_is_needed(model):
+def test_an_unknown_tensor_type_is_refused_when_the_tensor_is_read(model):
     stored = ggufs.of_gemma()
     place = stored.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
     with pytest.raises(LoadError, match=r"norm\.weight: its element type is GGUF's number 39"):
         Embedder(model(stored[:place] + struct.pack("<I", 39) + stored[place + 4 :]))
 
 
-def test_random_damage_is_an_error_or_harmless(model):
+def test_random_damage_is_refused_or_has_no_effect(model):
     whole = ggufs.of_gemma()
     head = whole.index(b"dense_3.weight")
     random = np.random.default_rng(0)

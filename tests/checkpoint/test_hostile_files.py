@@ -1,4 +1,4 @@
-"""Directories and safetensors files made to hurt: each is refused by name, within little memory and time."""
+"""Malicious directories and safetensors files: each is refused by name, with little memory and time."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_safetensors(tmp_path, name):
         Tensors([("", str(tmp_path / "bad.safetensors"))])
 
 
-def test_little_memory_is_enough_to_refuse_them_all(tmp_path):
+def test_refusing_needs_little_memory(tmp_path):
     huge = {f"huge {n}": ggufs.file({}, {"t": ((2**n,), 0, b"")}) for n in (40, 60)}
     for number, data in enumerate([*HOSTILE.values(), *(entry[0] for entry in GGUFS.values()), *huge.values()]):
         (tmp_path / str(number)).write_bytes(data)
@@ -91,7 +91,7 @@ print(refused)
 @pytest.mark.parametrize(
     "name", ["header past the end", "no header", "nested bomb", "negative size", "header that is a list"]
 )
-def test_the_reader_of_headers_refuses_them_too(tmp_path, name):
+def test_tensor_shapes_refuses_malformed_headers(tmp_path, name):
     (tmp_path / "bad.safetensors").write_bytes(HOSTILE[name])
     with pytest.raises(CorruptCheckpoint, match=r"bad\.safetensors"):
         tensor_shapes(tmp_path / "bad.safetensors")
@@ -129,10 +129,10 @@ def ring(root):
 
 @pytest.mark.parametrize("name", ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"])
 @pytest.mark.parametrize("damage", [pipe, sparse, circle])
-def test_settings_that_are_not_ordinary_files(model, name, damage):
+def test_settings_that_are_not_regular_files(model, name, damage):
     damage(model, name)
     if damage is circle and name == "sentence_bert_config.json":
-        assert read_checkpoint(Location("x", model)).limit > 0  # reads as absent
+        assert read_checkpoint(Location("x", model)).limit > 0  # a directory is read like a missing file
         return
     with pytest.raises(CorruptCheckpoint, match=Path(name).name):
         read_checkpoint(Location("x", model))
@@ -153,7 +153,7 @@ def test_settings_that_are_not_ordinary_files(model, name, damage):
     ],
     ids=["up", "absolute", "up later", "drive", "zero byte", "ring of links", "link out", "long name", "deep"],
 )
-def test_paths_of_modules(model, change):
+def test_module_paths_that_leave_the_directory_are_refused(model, change):
     change(model, "modules.json")
     with pytest.raises(LoadError, match=r"modules\.json|config\.json"):
         read_checkpoint(Location("x", model))

@@ -1,4 +1,4 @@
-"""modules.json and the configs of the head: both formats, and everything that must be refused."""
+"""modules.json and the configs of the head: both formats, and what is refused."""
 
 import json
 
@@ -18,7 +18,7 @@ NEW_TYPES = {
 
 
 def write(root, *modules, types=OLD_TYPES.format):
-    """modules.json with (kind, path, config) rows."""
+    """Write modules.json and the configs of modules, given as (kind, path, config)."""
     rows = []
     for index, (kind, path, config) in enumerate(modules):
         rows.append({"idx": index, "name": str(index), "path": path, "type": types(kind)})
@@ -67,7 +67,7 @@ def test_the_new_format(tmp_path, mode, ours):
     assert read_modules(tmp_path).head == (Pooling(ours), Dense("2_Dense", 8, 4, False, None), Normalize())
 
 
-def test_what_is_left_out_means_what_sentence_transformers_makes_of_it(tmp_path):
+def test_missing_settings_have_the_defaults_of_sentence_transformers(tmp_path):
     with_pooling(tmp_path, {"word_embedding_dimension": 8}, ("Dense", "2_Dense", {"in_features": 8, "out_features": 4}))
     assert read_modules(tmp_path).head == (Pooling("mean"), Dense("2_Dense", 8, 4, True, "tanh"))
 
@@ -96,7 +96,7 @@ def test_the_transformer_may_have_a_directory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (OLD_MEAN | {"pooling_mode_cls_token": True}, "['cls', 'mean'] together"),
         ({"word_embedding_dimension": 8, "pooling_mode_mean_sqrt_len_tokens": True}, "'mean_sqrt_len_tokens'"),
@@ -108,15 +108,15 @@ def test_the_transformer_may_have_a_directory(tmp_path):
         ({"embedding_dimension": 8, "pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
     ],
 )
-def test_pooling_that_embergem_does_not_have(tmp_path, config, said):
+def test_unsupported_pooling_is_refused(tmp_path, config, message):
     with pytest.raises(UnsupportedModel) as error:
         read_modules(with_pooling(tmp_path, config))
-    assert said in error.value.message
+    assert message in error.value.message
     assert "1_Pooling/config.json" in error.value.message
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (DENSE | {"activation_function": "torch.nn.modules.activation.Mish"}, "torch.nn.modules.activation.Mish"),
         (DENSE | {"activation_function": "evil.module.Tanh"}, "evil.module.Tanh"),
@@ -125,15 +125,15 @@ def test_pooling_that_embergem_does_not_have(tmp_path, config, said):
         (DENSE | {"module_input_name": "token_embeddings"}, "token_embeddings"),
     ],
 )
-def test_dense_that_embergem_does_not_have(tmp_path, config, said):
+def test_unsupported_dense_settings_are_refused(tmp_path, config, message):
     with pytest.raises(UnsupportedModel) as error:
         read_modules(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
-    assert said in error.value.message
+    assert message in error.value.message
     assert "2_Dense/config.json" in error.value.message
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (DENSE | {"in_features": 9}, "in_features is 9, but the module before it gives 8"),
         (DENSE | {"out_features": 0}, "out_features"),
@@ -142,14 +142,14 @@ def test_dense_that_embergem_does_not_have(tmp_path, config, said):
         ([], "found list"),
     ],
 )
-def test_dense_that_contradicts_itself(tmp_path, config, said):
+def test_contradicting_dense_settings_are_refused(tmp_path, config, message):
     with pytest.raises(CorruptCheckpoint) as error:
         read_modules(with_pooling(tmp_path, OLD_MEAN, ("Dense", "2_Dense", config)))
-    assert said in error.value.message
+    assert message in error.value.message
     assert "2_Dense/config.json" in error.value.message
 
 
-def test_normalize_of_something_else_is_refused(tmp_path):
+def test_normalize_of_another_value_is_refused(tmp_path):
     with_pooling(tmp_path, OLD_MEAN, ("Normalize", "2_Normalize", {"module_input_name": "token_embeddings"}))
     with pytest.raises(UnsupportedModel, match="token_embeddings"):
         read_modules(tmp_path)
@@ -167,7 +167,7 @@ def test_an_unknown_module_is_an_error(tmp_path, kind):
         read_modules(tmp_path)
 
 
-def test_code_that_comes_with_a_model_is_refused_whatever_its_name(tmp_path):
+def test_code_of_a_model_is_refused_even_under_a_known_class_name(tmp_path):
     with_pooling(tmp_path, OLD_MEAN, ("Normalize", "2", None))
     text = (tmp_path / "modules.json").read_text()
     (tmp_path / "modules.json").write_text(
@@ -187,7 +187,7 @@ def test_code_that_comes_with_a_model_is_refused_whatever_its_name(tmp_path):
         ["Transformer", "Pooling", "Pooling"],
     ],
 )
-def test_orders_that_make_no_embedding(kinds):
+def test_orders_without_an_embedding_are_refused(kinds):
     rows = json.dumps([{"type": OLD_TYPES.format(kind), "path": f"{i}"} for i, kind in enumerate(kinds)]).encode()
     with pytest.raises(UnsupportedModel, match="Pooling"):
         parse_modules(rows, "modules.json")
@@ -213,7 +213,7 @@ def test_a_link_out_of_the_directory_is_refused(tmp_path):
         read_modules(root)
 
 
-def test_a_link_to_itself_is_an_error_and_no_hang(tmp_path):
+def test_a_link_to_itself_is_an_error(tmp_path):
     with_pooling(tmp_path, None)
     (tmp_path / "1_Pooling").symlink_to("1_Pooling")
     with pytest.raises(CorruptCheckpoint, match="1_Pooling"):
@@ -227,18 +227,18 @@ def test_a_link_to_itself_is_an_error_and_no_hang(tmp_path):
         '[{"type": "sentence_transformers.models.Transformer", "path": null}]', "[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_is_not_a_list_of_modules(tmp_path, text):
+def test_a_file_without_a_list_of_modules_is_refused(tmp_path, text):
     (tmp_path / "modules.json").write_text(text)
     with pytest.raises(CorruptCheckpoint, match=r"modules\.json"):
         read_modules(tmp_path)
 
 
-def test_bytes_that_are_not_text(tmp_path):
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "modules.json").write_bytes(b"\xff\x00\xfe[")
     with pytest.raises(CorruptCheckpoint, match=r"modules\.json is not valid JSON"):
         read_modules(tmp_path)
 
 
-def test_no_modules_json_says_what_is_missing(tmp_path):
+def test_a_missing_modules_json_says_what_to_do(tmp_path):
     with pytest.raises(CorruptCheckpoint, match="Load this model with sentence-transformers and save it"):
         read_modules(tmp_path)

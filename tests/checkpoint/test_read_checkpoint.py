@@ -1,4 +1,4 @@
-"""From a directory to a Checkpoint, and what is said of a damaged one."""
+"""`read_checkpoint`: directories as sentence-transformers saves them, and damaged ones."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ def read_at(directory):
 
 
 def edit(file, **changes):
-    """Set keys of a JSON file; None takes a key away."""
+    """Set keys of a JSON file; None removes a key."""
     values = json.loads(file.read_text()) if file.exists() else {}
     values = {key: value for key, value in (values | changes).items() if value is not None}
     file.write_text(json.dumps(values))
@@ -59,7 +59,7 @@ def test_dense_layers_of_another_model(model):
     assert not any(isinstance(module, Dense) for module in read_at(model).head)
 
 
-def test_dense_layers_where_there_is_nothing_to_fill(model):
+def test_dense_layers_of_another_model_that_do_not_fit_are_refused(model):
     other = DATA / "gemma3_text"
     with pytest.raises(UnsupportedOption, match=r"dense_from=.*tiny has 2 dense layers of its own"):
         read_checkpoint(Location("tiny", model, dense_from=other))
@@ -123,7 +123,7 @@ def test_a_damaged_json_file_is_named(model, name, data):
     assert str(model / name) in error.value.message
 
 
-def test_a_directory_in_the_place_of_a_file(model):
+def test_a_directory_instead_of_a_file_is_refused(model):
     (model / "config.json").unlink()
     (model / "config.json").mkdir()
     with pytest.raises(CorruptCheckpoint, match=r"config\.json cannot be read: Is a directory"):
@@ -152,7 +152,7 @@ def test_shards_come_from_the_index(model):
 
 
 @pytest.mark.parametrize(
-    ("weight_map", "said"),
+    ("weight_map", "message"),
     [
         ({"a": "model-00009-of-00009.safetensors"}, "model-00009-of-00009.safetensors is missing"),
         ({"a": "../model.safetensors"}, "'../model.safetensors'"),
@@ -163,14 +163,14 @@ def test_shards_come_from_the_index(model):
         ([], "weight_map"),
     ],
 )
-def test_an_index_that_lies(model, weight_map, said):
+def test_a_wrong_index_is_refused(model, weight_map, message):
     index(model, weight_map)
     with pytest.raises(CorruptCheckpoint) as error:
         read_at(model)
-    assert said in error.value.message
+    assert message in error.value.message
 
 
-def test_without_max_seq_length_the_smaller_of_tokenizer_and_positions_holds(model):
+def test_without_max_seq_length_the_smaller_of_tokenizer_and_positions_is_the_limit(model):
     assert read_at(model).limit_declared
     edit(model / "sentence_bert_config.json", max_seq_length=None)
     assert read_at(model).limit == 160  # max_position_embeddings
@@ -183,7 +183,7 @@ def test_without_max_seq_length_the_smaller_of_tokenizer_and_positions_holds(mod
     assert read_at(model).limit == 160
 
 
-def test_a_limit_that_nothing_gives(model):
+def test_a_checkpoint_without_a_limit_is_refused(model):
     (model / "sentence_bert_config.json").unlink()
     edit(model / "config.json", max_position_embeddings=None)
     with pytest.raises(CorruptCheckpoint, match="how many tokens"):
@@ -191,13 +191,13 @@ def test_a_limit_that_nothing_gives(model):
 
 
 @pytest.mark.parametrize("value", [0, -1, "128", True, 1.5])
-def test_a_limit_that_is_none(model, value):
+def test_an_invalid_limit_is_refused(model, value):
     edit(model / "sentence_bert_config.json", max_seq_length=value)
     with pytest.raises(CorruptCheckpoint, match="max_seq_length should be a whole number above 0"):
         read_at(model)
 
 
-def test_a_limit_past_the_position_table_ends_there_and_says_so(tmp_path, caplog):
+def test_a_limit_past_the_position_table_is_lowered_with_a_warning(tmp_path, caplog):
     directory = tmp_path / "bert"
     shutil.copytree(DATA / "bert_mean", directory)
     positions = json.loads((directory / "config.json").read_text())["max_position_embeddings"]
@@ -206,12 +206,12 @@ def test_a_limit_past_the_position_table_ends_there_and_says_so(tmp_path, caplog
     assert f"max_seq_length is {positions + 1}" in caplog.text
 
 
-def test_computed_positions_have_no_table_to_run_past(model):
+def test_rotary_positions_do_not_lower_the_limit(model):
     edit(model / "sentence_bert_config.json", max_seq_length=500)
     assert read_at(model).limit == 500
 
 
-def test_lower_casing_that_the_tokenizer_does_not_do(model):
+def test_do_lower_case_without_a_lowercasing_tokenizer_is_refused(model):
     edit(model / "sentence_bert_config.json", do_lower_case=True)
     with pytest.raises(UnsupportedModel, match="do_lower_case"):
         read_at(model)

@@ -1,4 +1,4 @@
-"""`embergem doctor`: each check finds its fault and says what to do."""
+"""`embergem doctor`: each check reports a fault and gives advice."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def processor(**changes):
     return msgspec.structs.replace(base, **changes)
 
 
-def test_the_processor_is_read_from_where_the_system_says(tmp_path):
+def test_facts_about_the_processor_are_read_from_cpuinfo(tmp_path):
     (tmp_path / "cpuinfo").write_text("".join(CPUINFO.format(number=n, core=n // 2) for n in range(4)))
     found = cpu(tmp_path)
     assert (found.brand, found.logical_cores, found.physical_cores) == ("Test CPU", 4, 2)
@@ -46,7 +46,7 @@ def test_the_processor_is_read_from_where_the_system_says(tmp_path):
     assert "portable" in found.instruction_sets
 
 
-def test_a_container_bounds_memory_and_time(tmp_path):
+def test_a_control_group_limits_memory_and_time(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal:  8000000 kB\nMemAvailable:  4000000 kB\n")
     assert memory(tmp_path, tmp_path) == Memory(8000000 * 1024, 4000000 * 1024)
     (tmp_path / "memory.max").write_text("1000000\n")
@@ -59,7 +59,7 @@ def test_a_container_bounds_memory_and_time(tmp_path):
     assert quota(tmp_path) == 1.5
 
 
-def test_a_machine_without_these_files_is_described_all_the_same(tmp_path):
+def test_a_machine_without_proc_has_a_report(tmp_path):
     found = system(tmp_path, tmp_path)
     assert found.memory.total_bytes == 0
     assert checks.check_memory(found.memory).status == "warn"
@@ -79,7 +79,7 @@ def test_instruction_sets(changes, status, word):
     assert word in str(found)
 
 
-def test_more_threads_than_the_container_has_time_for():
+def test_more_threads_than_the_control_group_has_time_for():
     assert checks.check_threads(processor(), None).status == "ok"
     found = checks.check_threads(processor(), 2.5)
     assert found.status == "warn"
@@ -93,7 +93,7 @@ def test_little_memory():
     assert "1.0 MB of 8.6 GB" in found.message
 
 
-def test_a_cache_that_cannot_be_written(tmp_path):
+def test_an_unwritable_cache_is_an_error(tmp_path):
     assert checks.check_cache(tmp_path / "new").status != "error"
     (tmp_path / "file").write_text("")
     found = checks.check_cache(tmp_path / "file")
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written(tmp_path):
 class TestHub:
     @pytest.fixture
     def hub(self, monkeypatch):
-        """A hub that answers HEAD with the status it is told."""
+        """A hub that responds to HEAD with `status`."""
 
         class Handler(BaseHTTPRequestHandler):
             status = 200
@@ -126,11 +126,11 @@ class TestHub:
             thread.join()
 
     @pytest.mark.parametrize(("status", "found"), [(200, "ok"), (404, "ok"), (502, "warn")])
-    def test_it_answers_or_not(self, hub, status, found):
+    def test_the_status_of_the_response(self, hub, status, found):
         hub.status = status
         assert checks.check_hub().status == found
 
-    def test_nobody_is_there(self, monkeypatch):
+    def test_a_hub_that_refuses_connections(self, monkeypatch):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
@@ -140,45 +140,45 @@ class TestHub:
         assert found.status == "warn"
         assert "HF_ENDPOINT" in found.suggestion
 
-    def test_it_may_not_be_asked(self):
+    def test_offline_mode(self):
         assert "HF_HUB_OFFLINE" in checks.check_hub().message
 
 
 class TestModels:
-    def test_a_sound_one(self, tiny):
+    def test_a_good_model(self, tiny):
         found = checks.check_model(str(tiny))
         assert {check.status for check in found} == {"ok"}
         assert found[0].name == "gemma3_text loaded"
         assert "96 dimensions, 128 tokens" in found[0].message
 
-    def test_one_that_cannot_be_loaded(self, tiny, tmp_path):
+    def test_a_model_that_cannot_be_loaded(self, tiny, tmp_path):
         broken = shutil.copytree(tiny, tmp_path / "broken")
         (broken / "model.safetensors").write_bytes(b"")
         [found] = checks.check_model(str(broken))
         assert found.status == "error"
         assert "empty" in found.message
 
-    def test_one_that_is_not_here(self):
+    def test_a_model_that_is_not_in_the_cache(self):
         [found] = checks.check_model("minilm")
         assert found.status == "warn"
         assert "models pull" in found.suggestion
 
-    def test_one_that_nobody_knows(self):
+    def test_an_unknown_model(self):
         [found] = checks.check_model("no-such-model")
         assert found.status == "error"
 
-    def test_a_damaged_one_in_the_cache(self, tiny, tmp_path):
+    def test_a_damaged_model_in_the_cache(self, tiny, tmp_path):
         with model_cache.locked("acme/tiny") as scratch:
             fetched = shutil.copytree(tiny, scratch / "hub")
-            kept = model_cache.store(fetched, model="acme/tiny", source="hub", revision=None)
+            cached = model_cache.store(fetched, model="acme/tiny", source="hub", revision=None)
         assert {check.status for check in checks.check_model("acme/tiny")} == {"ok"}
-        (kept.path / "tokenizer.json").unlink()
+        (cached.path / "tokenizer.json").unlink()
         [found] = checks.check_model("acme/tiny")
         assert found.status == "error"
         assert "tokenizer.json is missing" in found.message
 
 
-def test_json_has_the_shape_that_tools_expect(tiny):
+def test_the_fields_of_the_json_report(tiny):
     result = CliRunner().invoke(app, ["doctor", str(tiny), "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
@@ -190,7 +190,7 @@ def test_json_has_the_shape_that_tools_expect(tiny):
     assert {"instruction_sets", "threads", "memory", "cache", "hub"} <= {check["name"] for check in report["checks"]}
 
 
-def test_an_error_sets_the_exit_code_and_stands_beside_its_advice(tiny, tmp_path):
+def test_an_error_sets_the_exit_code_and_is_printed_with_its_advice(tiny, tmp_path):
     broken = shutil.copytree(tiny, tmp_path / "broken")
     chain = json.loads((broken / "modules.json").read_text())
     (broken / "modules.json").write_text(json.dumps([part for part in chain if not part["type"].endswith("Dense")]))

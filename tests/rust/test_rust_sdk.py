@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+from fakehub import COMMIT, FakeHub
 from goldens import DATA
 from test_rust_programs import GOLDENS
 
@@ -19,9 +19,6 @@ from embergem.export.compiler import compile_model
 from embergem.models import architecture
 from embergem.options import LoadOptions
 from embergem.program.build import build
-
-sys.path.insert(0, str(DATA.parents[1] / "checkpoint"))
-from fakehub import COMMIT, FakeHub
 
 ROOT = DATA.parents[2]
 TEXTS = ["What is graphene?", "", "a", "iron and carbon " * 7, "Ünïcödé ✓ 漢字"]

@@ -1,11 +1,13 @@
-"""`verify` against servers that are broken on purpose, one per cause; what they answer is made by the specification."""
+"""`verify` against servers with one fault each. The NumPy specification computes the vectors of these servers."""
 
 import base64
 import json
+import os
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from typer.testing import CliRunner
 
+import embergem
 from embergem.checkpoint.checkpoint import Location
 from embergem.cli.app import app as commands
 from embergem.diagnostics.verify import verify
@@ -28,16 +31,16 @@ from embergem.server.run import bind
 
 
 def specified(model, ids, known={}):  # noqa: B006 - many servers answer from the same model
-    """The vector of a row by the specification, computed once."""
+    """Return the vector of a row by the specification; each is computed once."""
     found = known.get((id(model), ids))
     if found is None:
-        found = known[id(model), ids] = (model.reference([ids])[0], model)  # which also keeps the id from being reused
+        found = known[id(model), ids] = (model.reference([ids])[0], model)  # holding the model keeps its id unique
     return found[0]
 
 
 @dataclass(frozen=True)
 class Faults:
-    """How a server is broken; without any it is right."""
+    """The faults of a server. Without arguments it is correct."""
 
     golden: Golden
     local: LocalModel
@@ -55,7 +58,7 @@ class Faults:
 
 
 class Rounded(Golden):
-    """Weights kept as bfloat16 are."""
+    """A golden whose weights are rounded to bfloat16."""
 
     def weights(self):
         exact = super().weights().lookup
@@ -69,7 +72,7 @@ class Rounded(Golden):
 
 @contextmanager
 def serving(faults):
-    """Address of a server with these faults."""
+    """Run a server with these faults and yield its address."""
 
     async def embeddings(http):
         body = await http.json()
@@ -90,7 +93,7 @@ def serving(faults):
 
     routes = [Route("/v1/embeddings", embeddings, methods=["POST"]), Route("/v1/models", models)]
     with bind("127.0.0.1", 0) as listener:
-        listener.listen()  # or the first request may come before the server does it
+        listener.listen()  # so that a request before the server thread starts is accepted
         server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -102,14 +105,14 @@ def serving(faults):
 
 
 @pytest.fixture(scope="module")
-def right(tiny):
+def correct(tiny):
     return Faults(golden("gemma3_text"), LocalModel(Location("tiny", tiny)))
 
 
 ENOUGH = {"empty", "short", "capitals", "scripts", "past the window", "long"}
 
 
-def judged(faults, names=ENOUGH):
+def verdict_on(faults, names=ENOUGH):
     local = faults.local
     probes = [probe for probe in make_probes(local.text, local.limit, local.radius) if probe.name in names]
     with serving(faults) as url:
@@ -117,7 +120,7 @@ def judged(faults, names=ENOUGH):
 
 
 def model(faults, *, config=None, head=None):
-    """The faults with another model behind them."""
+    """Return the faults with a changed config or head."""
     broken = faults.golden
     if config:
         described = broken.architecture
@@ -135,32 +138,32 @@ def cut(size):
 
 
 CAUSES = {
-    "dense": lambda right: model(right, head=without(Dense)),
-    "window": lambda right: model(right, config={"radius": 16}),
-    "window off": lambda right: model(right, config={"radius": 1000}),
-    "window halved": lambda right: model(right, config={"radius": 4}),
-    "window exclusive": lambda right: model(right, config={"radius": 7}),
-    "pooling": lambda right: model(
-        right, head=lambda head: tuple(Pooling("cls") if isinstance(part, Pooling) else part for part in head)
+    "dense": lambda correct: model(correct, head=without(Dense)),
+    "window": lambda correct: model(correct, config={"radius": 16}),
+    "window off": lambda correct: model(correct, config={"radius": 1000}),
+    "window halved": lambda correct: model(correct, config={"radius": 4}),
+    "window exclusive": lambda correct: model(correct, config={"radius": 7}),
+    "pooling": lambda correct: model(
+        correct, head=lambda head: tuple(Pooling("cls") if isinstance(part, Pooling) else part for part in head)
     ),
-    "normalisation": lambda right: model(right, head=without(Normalize)),
-    "prompt": lambda right: replace(right, text=lambda text: f"title: none | text: {text}"),
-    "prompt of another model": lambda right: replace(right, text=lambda text: f"passage: {text}"),
-    "truncation": lambda right: replace(right, ids=cut(32)),
-    "truncation at its own size": lambda right: replace(right, ids=cut(77)),
-    "truncation careless": lambda right: replace(right, ids=lambda ids: ids[:64]),
-    "tokenizer": lambda right: replace(right, ids=lambda ids: ids[:-1]),
-    "tokenizer doubles": lambda right: replace(right, ids=lambda ids: np.concatenate([ids[:1], ids])),
-    "tokenizer lower case": lambda right: replace(right, text=str.lower),
-    "dtype": lambda right: replace(right, vector=lambda vector: vector.astype(np.float16)),
-    "dtype of weights": lambda right: replace(right, golden=Rounded(**vars(right.golden))),
-    "dtype overflow": lambda right: replace(right, vector=lambda vector: np.full_like(vector, np.nan)),
-    "dimensions": lambda right: replace(right, vector=lambda vector: vector[:64] / np.linalg.norm(vector[:64])),
-    "batch": lambda right: replace(right, together=lambda vectors: [v + 0.05 * vectors[-1] for v in vectors]),
+    "normalisation": lambda correct: model(correct, head=without(Normalize)),
+    "prompt": lambda correct: replace(correct, text=lambda text: f"title: none | text: {text}"),
+    "prompt of another model": lambda correct: replace(correct, text=lambda text: f"passage: {text}"),
+    "truncation": lambda correct: replace(correct, ids=cut(32)),
+    "truncation at its own size": lambda correct: replace(correct, ids=cut(77)),
+    "truncation careless": lambda correct: replace(correct, ids=lambda ids: ids[:64]),
+    "tokenizer": lambda correct: replace(correct, ids=lambda ids: ids[:-1]),
+    "tokenizer doubles": lambda correct: replace(correct, ids=lambda ids: np.concatenate([ids[:1], ids])),
+    "tokenizer lower case": lambda correct: replace(correct, text=str.lower),
+    "dtype": lambda correct: replace(correct, vector=lambda vector: vector.astype(np.float16)),
+    "dtype of weights": lambda correct: replace(correct, golden=Rounded(**vars(correct.golden))),
+    "dtype overflow": lambda correct: replace(correct, vector=lambda vector: np.full_like(vector, np.nan)),
+    "dimensions": lambda correct: replace(correct, vector=lambda vector: vector[:64] / np.linalg.norm(vector[:64])),
+    "batch": lambda correct: replace(correct, together=lambda vectors: [v + 0.05 * vectors[-1] for v in vectors]),
 }
 
 
-WORDS = {
+DESCRIPTIONS = {
     "window": "a window of 16 tokens each way: the stored window is taken as the reach",
     "window off": "without a sliding window",
     "window halved": "halved",
@@ -176,59 +179,59 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_the_cause_is_named(right, name):
-    found = judged(CAUSES[name](right))
+def test_the_cause_is_named(correct, name):
+    found = verdict_on(CAUSES[name](correct))
     assert not found.agrees
     assert found.cause == name.split()[0], (found.cause, found.explanation)
-    assert WORDS.get(name, "") in found.explanation
+    assert DESCRIPTIONS.get(name, "") in found.explanation
 
 
-def test_a_right_server_agrees(right):
-    found = judged(replace(right, encode=True))
+def test_a_correct_server_agrees(correct):
+    found = verdict_on(replace(correct, encode=True))
     assert found.agrees
     assert found.cause is None
     assert all(row.cosine > 0.999999 and row.tokens == row.tokens_there for row in found.rows)
 
 
-def test_a_causal_mask_is_found(right, monkeypatch):
+def test_a_causal_mask_is_found(correct, monkeypatch):
     from embergem.ops.reference import Reference
 
     attention = Reference.attention
     monkeypatch.setattr(Reference, "attention", lambda *a, **options: attention(*a, **options | {"causal": True}))
-    found = judged(replace(right, golden=replace(right.golden)))
+    found = verdict_on(replace(correct, golden=replace(correct.golden)))
     assert found.cause == "attention"
     assert "causal" in found.explanation
 
 
-def test_two_faults_at_once_are_both_named(right):
-    found = judged(replace(model(right, head=without(Dense)), ids=cut(32)))
+def test_two_faults_are_both_named(correct):
+    found = verdict_on(replace(model(correct, head=without(Dense)), ids=cut(32)))
     assert found.cause == "dense and truncation"
 
 
-def test_what_no_fault_explains_is_said_to_be_unknown(right):
-    found = judged(replace(right, vector=lambda vector: np.roll(vector, 1)))
+def test_a_difference_that_no_fault_explains_is_unknown(correct):
+    found = verdict_on(replace(correct, vector=lambda vector: np.roll(vector, 1)))
     assert found.cause == "unknown"
     assert "no fault that was tried" in found.explanation
 
 
-def test_another_vocabulary_shows_in_the_counts(right):
-    found = judged(replace(right, ids=lambda ids: np.repeat((ids * 7) % 1000, 2)[:100]))
+def test_other_token_counts_mean_another_tokenizer(correct):
+    found = verdict_on(replace(correct, ids=lambda ids: np.repeat((ids * 7) % 1000, 2)[:100]))
     assert found.cause == "tokenizer"
     assert "counts" in found.explanation
 
 
-def test_a_refusal_is_a_note(right):
-    found = judged(replace(right, text=lambda text: text or None, counts=False))
+def test_a_refusal_is_a_note(correct):
+    found = verdict_on(replace(correct, text=lambda text: text or None, counts=False))
     assert found.agrees
     assert "empty: refused (status 400" in found.notes[0]
 
 
-def test_the_command_prints_and_exits_by_what_it_found(right, tiny):
-    with serving(right) as url:
+def test_the_command_prints_the_verdict_and_sets_the_exit_code(correct, tiny):
+    with serving(correct) as url:
         good = CliRunner().invoke(commands, ["verify", str(tiny), "--against", url])
     assert good.exit_code == 0, good.output
     assert "They agree" in good.output
-    with serving(CAUSES["dense"](right)) as url:
+    with serving(CAUSES["dense"](correct)) as url:
         bad = CliRunner().invoke(commands, ["verify", str(tiny), "--against", f"{url}/v1/", "--json"])
     assert bad.exit_code == 1
     assert json.loads(bad.output)["cause"] == "dense"
@@ -247,9 +250,10 @@ class SentenceTransformer:
 
 
 @pytest.mark.parametrize(("step", "code"), [(1, 0), (-1, 1)])
-def test_the_library_runs_in_an_interpreter_of_its_own(tiny, tmp_path, monkeypatch, step, code):
+def test_the_library_runs_in_another_interpreter(tiny, tmp_path, monkeypatch, step, code):
     (tmp_path / "sentence_transformers.py").write_text(LIBRARY.format(step=step))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    package = Path(embergem.__file__).parents[1]  # the same embergem, also if it is not installed
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{package}")
     command = ["verify", str(tiny), "--against", "sentence-transformers", "--python", sys.executable]
     assert CliRunner().invoke(commands, command).exit_code == code
 

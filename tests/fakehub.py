@@ -1,4 +1,4 @@
-"""A small stand-in for the Hugging Face hub: the routes that huggingface_hub asks for, on a free port."""
+"""A stand-in for the Hugging Face hub: an HTTP server with the routes that `huggingface_hub` uses."""
 
 import hashlib
 import json
@@ -14,16 +14,22 @@ def git_id(data):
 
 
 class FakeHub:
-    """`repos` maps an id to {path: bytes}; `gated` ids need the token; `served` overrides what a path is served as.
+    """A hub on a free port of this machine.
 
-    `revisions` maps an id to {branch or tag: (commit, {path: bytes})}, besides the default branch.
+    Attributes:
+        repos: {model id: {path: bytes}}, the default branch.
+        revisions: {model id: {branch or tag: (commit, {path: bytes})}}, in addition to the default branch.
+        gated: Ids of models whose files need the token.
+        served: {path: bytes} that is sent in place of the declared content.
+        hold: (part of a path, event that is set when a matching file is requested, event that the response waits for).
+        requests: (method, path, headers) of each request.
     """
 
     def __init__(self):
         self.repos, self.gated, self.served, self.revisions = {}, set(), {}, {}
         self.token = "hf_right"
         self.requests = []
-        self.hold = None  # (part of a path, event that says it was asked for, event that lets it go on)
+        self.hold = None
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -76,7 +82,7 @@ class FakeHub:
         return self._send(request, self.served.get(name, data), hashlib.sha256(data).hexdigest(), body, commit)
 
     def _at(self, model, revision):
-        """Commit and files of a revision; None where there is none."""
+        """Return the commit and the files of a revision; None if there is none."""
         if unquote(revision) in ("", "main", COMMIT):
             return COMMIT, self.repos.get(model, {})
         named = self.revisions.get(model, {})
@@ -93,7 +99,7 @@ class FakeHub:
         return {"id": model, "modelId": model, "sha": commit, "siblings": siblings}
 
     def _send(self, request, data, etag, body, commit=COMMIT):
-        if span := request.headers.get("Range"):  # "bytes=first-last", as the Rust library asks
+        if span := request.headers.get("Range"):  # "bytes=first-last", as the Rust library requests
             first, _, last = span.removeprefix("bytes=").partition("-")
             size, data = len(data), data[int(first) : int(last or len(data)) + 1]
             request.send_response(206)

@@ -1,4 +1,4 @@
-"""`embergem models`."""
+"""The command `embergem models`."""
 
 import json
 
@@ -15,7 +15,7 @@ from embergem.options import LoadOptions
 
 @pytest.fixture
 def run(forged, cache_home):
-    """Run a command on a catalog of one model, whose wheel is there."""
+    """Runs a command with a catalog of one model that is available as a wheel."""
     _, files, write = forged
     write(files)
 
@@ -54,7 +54,7 @@ def test_path_prints_the_path_and_nothing_else(run):
     assert printed == f"{resolve(LoadOptions(model='tiny')).path}\n"
 
 
-def test_pull_says_where_it_is(run):
+def test_pull_prints_the_directory(run):
     result = run("pull", "tiny")
     assert str(model_cache.find("example/tiny").path) in result.stdout
     assert result.exit_code == 0
