@@ -48,9 +48,8 @@ def convert_gguf(options: LoadOptions, into: Path, dtype: str | None = None) -> 
         raise UnsupportedModel(f"{location.path} is not a GGUF file. Only GGUF files need a conversion.")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InvalidRequest(f"{into} is not empty. Name a new directory.", param="output")
-    stored = (
-        stored_dtype(dtype or "float32", ("float32", "bfloat16")) or "F32"
-    )  # the dtypes that sentence-transformers reads
+    # sentence-transformers reads these two dtypes.
+    stored = stored_dtype(dtype or "float32", ("float32", "bfloat16")) or "F32"
     checkpoint = read_checkpoint(location, options)
     ready = prepare(checkpoint, location.id, options)
     config = dict(checkpoint.config)
@@ -65,9 +64,8 @@ def convert_gguf(options: LoadOptions, into: Path, dtype: str | None = None) -> 
     _json(into / "sentence_bert_config.json", {"max_seq_length": ready.limit, "do_lower_case": False})
     _json(into / PROMPTS_FILE, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
     shutil.copyfile(checkpoint.tokenizer, into / "tokenizer.json")
-    require_self_check(
-        LoadOptions(model=into, allow_missing_dense=options.allow_missing_dense)
-    )  # the written files must load
+    # The written files must load.
+    require_self_check(LoadOptions(model=into, allow_missing_dense=options.allow_missing_dense))
 
 
 def _by_directory(
