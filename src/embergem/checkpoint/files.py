@@ -40,7 +40,7 @@ def read_bytes(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         found = path.stat()
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading a pipe would never end
             raise CorruptCheckpoint(
-                f"{path} is not a regular file, so the model in this directory is not complete. Put the file itself there."
+                f"{path} is not a regular file, so the model in this directory is not complete. Replace it by the file."
             )
         if found.st_size > limit:
             raise CorruptCheckpoint(
