@@ -40,7 +40,7 @@ _EXPECTED = ("expected.npz", "inputs.json")
 
 def copy_model(name, directory):
     """Copy the model files of a golden, without inputs and expected vectors, and return the directory."""
-    return shutil.copytree(DATA / name, directory, ignore=shutil.ignore_patterns(*_EXPECTED))
+    return shutil.copytree(TINY[name], directory, ignore=shutil.ignore_patterns(*_EXPECTED))
 
 
 def files_of(directory):

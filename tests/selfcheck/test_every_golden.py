@@ -1,10 +1,9 @@
 """The self-check of every golden: it passes, and it finds lost special tokens where the family declares them."""
 
 import json
-import shutil
 
 import pytest
-from goldens import NOT_MODEL, TINY
+from goldens import TINY, copy_model
 
 from embergem.loader import load
 from embergem.models import find
@@ -28,7 +27,7 @@ def test_it_passes(name):
 
 @pytest.mark.parametrize("name", TINY)
 def test_lost_special_tokens_are_found(name, tmp_path):
-    model = shutil.copytree(TINY[name], tmp_path / name, ignore=NOT_MODEL)
+    model = copy_model(name, tmp_path / name)
     tokenizer = json.loads((model / "tokenizer.json").read_text())
     (model / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
     found, family = report(model)
