@@ -23,7 +23,7 @@ LAYERS = [
     {"selfcheck"},
     {"engine"},
     {"loader"},
-    {"registry", "sdk", "config", "diagnostics", "export", "client", "embedder", "async_embedder"},
+    {"registry", "sdk", "config", "diagnostics", "export", "client", "embedder", "async_embedder", "open_backend"},
     {"compat", "sentence_transformers"},
     {"integrations"},
     {"server"},

@@ -1,4 +1,4 @@
-"""A fast, exact embedding engine. Each name below is loaded, with what it needs, when it is first used."""
+"""A fast, exact embedding engine. Each public name imports its module at first use."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

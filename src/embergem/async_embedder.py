@@ -10,7 +10,8 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.embedder import Embedder, to_backend
+from embergem.embedder import Embedder
+from embergem.open_backend import to_backend
 from embergem.options import LoadKeywords
 from embergem.progress import embedding_progress
 from embergem.sdk.backend import Backend

@@ -116,7 +116,7 @@ def test_llama_index_refuses_ambiguous_models(tiny, tmp_path, embedder):
     from embergem.integrations.llama_index import EmbergemEmbedding
 
     given = EmbergemEmbedding(embedder)
-    with pytest.raises(TypeError, match="was given gemma3_text loaded"):
+    with pytest.raises(TypeError, match=r"made from an open Embedder \(gemma3_text\)"):
         pickle.dumps(given)
     with pytest.raises(UnsupportedOption, match="model_name='gemma3_text' is only a label"):
         EmbergemEmbedding.from_dict(given.to_dict())
@@ -145,7 +145,7 @@ def test_chroma(tiny, embedder, tmp_path):
     assert again.query(query_texts=["carbon"], n_results=3)["documents"] == [
         [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
     ]
-    with pytest.raises(ValueError, match="made with dimensions=None, not 5"):
+    with pytest.raises(ValueError, match="vectors of dimensions=None, which cannot be compared with those of 5"):
         function.validate_config_update(function.get_config(), {**function.get_config(), "dimensions": 5})
 
 
@@ -165,7 +165,7 @@ def test_chroma_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, monk
     older = {**function.get_config(), "model": None}  # the configuration of an early version
     assert EmbergemEmbeddingFunction.build_from_config(older).model == once
     function.validate_config_update(older, function.get_config())
-    with pytest.raises(ValueError, match=f"made with model='{once}', not '{tiny}'"):
+    with pytest.raises(ValueError, match=f"vectors of model='{once}', which cannot be compared with those of '{tiny}'"):
         function.validate_config_update(older, {**older, "model": str(tiny)})
 
 
@@ -206,7 +206,7 @@ def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, mon
 
     lancedb.connect(tmp_path).create_table("facts", schema=Fact).add([{"text": TEXTS[0]}])
     monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # the default of a later version
-    embergem.integrations.lancedb._embedder.cache_clear()
+    embergem.integrations.lancedb._load.cache_clear()
     table = lancedb.connect(tmp_path).open_table("facts")
     assert [row["text"] for row in table.search("carbon").limit(1).to_list()] == TEXTS[:1]
 
@@ -222,7 +222,7 @@ def test_sklearn(tiny, embedder):
     vectorizer = EmbergemVectorizer(tiny)
     assert np.array_equal(vectorizer.fit_transform(TEXTS), embedder.embed(TEXTS, task="classification"))
     copy = pickle.loads(pickle.dumps(clone(vectorizer)))
-    assert copy._loaded() is vectorizer._loaded()
+    assert copy._embedder() is vectorizer._embedder()
     assert len(vectorizer.get_feature_names_out()) == 96
     texts = [f"the fruit {number} is sweet" for number in range(9)] + [f"metal {number} is hard" for number in range(9)]
     labels = [0] * 9 + [1] * 9
@@ -234,7 +234,7 @@ def test_sklearn(tiny, embedder):
 
 @pytest.mark.parametrize(("library", "places"), [("sklearn", 4), ("lancedb", 8)])
 def test_models_evicted_from_the_cache_are_freed(library, places, tiny, tmp_path):
-    cached = importlib.import_module(f"embergem.integrations.{library}")._embedder
+    cached = importlib.import_module(f"embergem.integrations.{library}")._load
     options = ["float32"] if library == "sklearn" else []
     cached.cache_clear()
     before = set(threading.enumerate())
@@ -302,5 +302,5 @@ def test_arrow(embedder):
     assert found == [ranked.text for ranked in embedder.rank("carbon", TEXTS)]
     with pytest.raises(ValueError, match="Row 1 of the column 'text' is null"):
         embed_column(embedder, pa.table({"text": ["a", None]}), "text")
-    with pytest.raises(ValueError, match=r"\(n, d\) is needed"):
+    with pytest.raises(ValueError, match=r"Give an array \(n, d\)"):
         to_arrow(vectors[0])

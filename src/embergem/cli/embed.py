@@ -65,7 +65,8 @@ def embed(
 
     cat questions.txt | embergem embed --task query -m google/embeddinggemma-300m > questions.jsonl
     """
-    from embergem.embedder import Embedder, open_backend
+    from embergem.embedder import Embedder
+    from embergem.open_backend import open_backend
 
     form = format or _format(output)
     if form is Format.NPY and output is None and sys.stdout.isatty():

@@ -16,7 +16,7 @@ except ImportError as error:
 
 
 @lru_cache(maxsize=8)
-def _embedder(model: str | None) -> Embedder:
+def _load(model: str | None) -> Embedder:
     return Embedder(model)
 
 
@@ -50,14 +50,14 @@ class EmbergemFunction(TextEmbeddingFunction):
 
     def ndims(self) -> int:
         """Return the size of the vectors."""
-        return self.dimensions or _embedder(self.model).dimensions
+        return self.dimensions or _load(self.model).dimensions
 
     def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
         """Embed texts of a source column."""
-        embedder = _embedder(self.model)
+        embedder = _load(self.model)
         return list(embedder.embed_documents(list(texts), dimensions=self.dimensions, truncate=self.truncate))
 
     def compute_query_embeddings(self, query: str, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
         """Embed the query of a search."""
-        embedder = _embedder(self.model)
+        embedder = _load(self.model)
         return list(embedder.embed_query(query, dimensions=self.dimensions, truncate=self.truncate))

@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike
 
 from embergem.compat.arguments import check_arguments
 from embergem.compat.sentence_transformers.tables import CONSTRUCTOR, CONSTRUCTOR_DEFAULTS
-from embergem.embedder import Embedder, is_address, open_backend
+from embergem.embedder import Embedder
 from embergem.engine import Engine
 from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
 from embergem.hub.resolve import resolve
+from embergem.open_backend import is_address, open_backend
 from embergem.options import LoadOptions
 from embergem.sdk.results import caller_stacklevel
 from embergem.types import Vectors
