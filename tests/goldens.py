@@ -33,7 +33,6 @@ if more := os.environ.get("MORE_TEST_FAMILIES"):
 TINY = {path.parent.name: path.parent for root in ROOTS for path in sorted(root.glob("*/config.json"))}
 """The directory of each golden that has its model files beside it. The others are vectors of models kept elsewhere."""
 
-PREFIXES = ("", "language_model.")
 _EXPECTED = ("expected.npz", "inputs.json")
 """Files beside a golden's model: its inputs and the expected vectors."""
 
@@ -85,7 +84,8 @@ class Golden:
         tensors = self.tensors()
 
         def lookup(name, shape):
-            found = next(tensors[prefix + name] for prefix in PREFIXES if prefix + name in tensors)
+            prefixes = ("", "language_model.", *self.architecture.family.prefixes)
+            found = next(tensors[prefix + name] for prefix in prefixes if prefix + name in tensors)
             assert found.shape == shape, (name, found.shape, shape)
             return found
 

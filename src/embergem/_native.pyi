@@ -186,8 +186,11 @@ class Model:
 class Tensors:
     """The tensors of safetensors and GGUF files, mapped; names are those of embergem's model files."""
 
-    def __new__(cls, files: Sequence[tuple[str, str]]) -> Tensors:
-        """Map the `files`, as (name prefix, path), and check their layout."""
+    def __new__(cls, files: Sequence[tuple[str, str]], *, prefixes: Sequence[str] = ()) -> Tensors:
+        """Map the `files`, given as (name prefix, path), and check their layout.
+
+        `prefixes` are tried in front of names that are looked up, besides those that are tried for every model.
+        """
     @property
     def metadata(self) -> str:
         """What a GGUF file says about the model, as JSON; `{}` for safetensors. Long arrays are `{"array": length}`."""

@@ -42,6 +42,7 @@ FAMILY = Family(
     spellings=(("toy_text", "toy"),),
     arch=("toyembedding",),
     special_tokens=("opening", "closing"),
+    prefixes=("toy_model.",),
     fields=("vocab_size", "width", "layers"),
     inert=(Inert("dropout", (0.0,), "sets activations to zero"),),
 )
@@ -130,7 +131,7 @@ def directory(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     head = read_checkpoint_of(golden).head
     vectors = architecture(config).vectors(head, Reference(), WeightLookup(weight), Batch(*pack(ids)))
-    save_file(tensors, golden / "model.safetensors")
+    save_file({f"toy_model.{name}": value for name, value in tensors.items()}, golden / "model.safetensors")
     (golden / "inputs.json").write_text(json.dumps({"ids": ids, "texts": []}))
     np.savez(golden / "expected.npz", vectors=vectors)
     yield tmp_path

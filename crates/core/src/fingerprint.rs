@@ -44,7 +44,8 @@ pub fn fingerprint<E: From<Error>>(
         return Ok(known);
     }
     let program = Program::parse(program)?;
-    let tensors = hash_tensors(&program, &Checkpoint::open(files.iter().copied())?)?;
+    let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
+    let tensors = hash_tensors(&program, &checkpoint)?;
     let mut all = Sha256::new();
     all.update(format!("{FORMAT}\n"));
     for sha in tensors {

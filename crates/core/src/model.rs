@@ -75,7 +75,7 @@ impl Model {
         let paths = files.iter().map(|(_, path)| *path);
         let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256_hex(text)]);
         // After the state of the files was taken: one that is exchanged from now on is noticed at the end.
-        let checkpoint = Checkpoint::open(files.iter().copied())?;
+        let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
         if !packs.found() {
             let available = options.memory_limit.or_else(memory::available);
             require_memory(&program, options.precision, available)?;

@@ -25,6 +25,9 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// The vectors.
     pub output: Operand,
+    /// What may stand before the names of tensors in a checkpoint of the model's family.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
 }
 
 impl Program {

@@ -14,11 +14,14 @@ pub struct Tensors {
 #[pymethods]
 impl Tensors {
     #[new]
-    fn new(py: Python<'_>, files: Vec<(String, PathBuf)>) -> PyResult<Self> {
+    #[pyo3(signature = (files, *, prefixes=Vec::new()))]
+    fn new(py: Python<'_>, files: Vec<(String, PathBuf)>, prefixes: Vec<String>) -> PyResult<Self> {
         let files = files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
         let tensors = py.detach(|| embergem_core::Tensors::open(files));
         tensors
-            .map(|tensors| Self { tensors })
+            .map(|tensors| Self {
+                tensors: tensors.with_prefixes(&prefixes),
+            })
             .map_err(|error| to_python(py, &error))
     }
 

@@ -129,7 +129,7 @@ def stored_dtype(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype 
 
 def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[OutputTensor]:
     """Yield every tensor that the program reads: matrices as `dtype` (integers with scales), vectors as float32."""
-    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
+    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights], prefixes=program.prefixes)
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     for name, source in sorted(sources.items()):
         kind = dtype if len(source.shape) == 2 else "F32"

@@ -72,7 +72,7 @@ def _by_directory(
     checkpoint: Checkpoint, program: Program, dtype: Dtype, folded: bool
 ) -> dict[str, list[OutputTensor]]:
     """Return the tensors of each file that sentence-transformers reads, by the directory of the file."""
-    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights])
+    found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights], prefixes=program.prefixes)
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     dense = [module.weights for module in checkpoint.head if isinstance(module, Dense)]
     files: dict[str, list[OutputTensor]] = {}

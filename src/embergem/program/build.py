@@ -36,4 +36,5 @@ def build(architecture: Architecture, head: Sequence[Module]) -> Program:
         buffers=tuple(placed.buffers),
         steps=steps,
         output=placed.places[output.index],
+        prefixes=architecture.family.prefixes,
     )

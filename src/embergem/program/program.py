@@ -56,6 +56,8 @@ class Program:
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     output: Operand
+    prefixes: tuple[str, ...] = ()
+    """What tensor names of a checkpoint may begin with, besides the prefixes that are tried for every model."""
 
     @property
     def dimensions(self) -> int:
@@ -65,6 +67,8 @@ class Program:
     def to_json(self) -> str:
         """Serialise for the native executor; the same program gives the same text."""
         document = {"format": FORMAT, **asdict(self)}
+        if not self.prefixes:
+            del document["prefixes"]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -13,7 +13,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Prefixes that training tools put in front of the model's own tensor names.
+/// Prefixes that are tried for every model: those that training tools put in front of a model's own tensor names, and
+/// those of families in programs that were compiled before a program named the prefixes of its family.
 const PREFIXES: [&str; 8] = [
     "",
     "model.",
@@ -31,6 +32,7 @@ pub struct Checkpoint {
     /// Metadata of the GGUF file among the files; an empty object if there is none.
     pub metadata: serde_json::Value,
     tensors: HashMap<String, Entry>,
+    prefixes: Vec<String>,
 }
 
 struct Entry {
@@ -55,6 +57,13 @@ impl Checkpoint {
             checkpoint.add(prefix, path)?;
         }
         Ok(checkpoint)
+    }
+
+    /// Also tries `prefixes` in front of the names that are looked up: those of the model's family.
+    #[must_use]
+    pub fn with_prefixes(mut self, prefixes: &[String]) -> Self {
+        self.prefixes = prefixes.to_vec();
+        self
     }
 
     fn add(&mut self, prefix: &str, path: &Path) -> Result<()> {
@@ -100,7 +109,7 @@ impl Checkpoint {
         all.filter_map(|(name, entry)| Some((name.as_str(), entry.tensor.as_ref().ok()?)))
     }
 
-    /// Finds the tensor `name`, with or without one of the usual prefixes, and checks its shape.
+    /// Finds the tensor `name`, with or without a prefix, and checks its shape.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the tensor is absent, or has another shape or an unsupported element type.
@@ -119,7 +128,7 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    /// Finds the tensor `name`, with or without one of the usual prefixes, whatever its shape.
+    /// Finds the tensor `name`, with or without a prefix, whatever its shape.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the tensor is absent or has an unsupported element type.
@@ -128,8 +137,10 @@ impl Checkpoint {
             name: name.into(),
             reason,
         };
+        let own = self.prefixes.iter().map(String::as_str);
         let entry = PREFIXES
-            .iter()
+            .into_iter()
+            .chain(own)
             .find_map(|prefix| self.tensors.get(&format!("{prefix}{name}")))
             .ok_or_else(|| {
                 error(

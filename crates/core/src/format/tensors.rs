@@ -18,6 +18,14 @@ impl Tensors {
         Checkpoint::open(files).map(|checkpoint| Self { checkpoint })
     }
 
+    /// Also tries `prefixes` in front of the names that are looked up.
+    #[must_use]
+    pub fn with_prefixes(self, prefixes: &[String]) -> Self {
+        Self {
+            checkpoint: self.checkpoint.with_prefixes(prefixes),
+        }
+    }
+
     /// Returns the metadata of a GGUF file as JSON, `{}` for safetensors. Long arrays are `{"array": length}`.
     pub fn metadata(&self) -> String {
         self.checkpoint.metadata.to_string()
