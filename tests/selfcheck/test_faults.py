@@ -21,7 +21,7 @@ from embergem.errors import NotReady, UnsupportedOption
 from embergem.loader import load
 from embergem.options import LoadOptions
 from embergem.selfcheck import check
-from embergem.selfcheck.check import OF_MODEL, OF_VECTORS, ONLY_WHOLE
+from embergem.selfcheck.check import MODEL_PROBES, VECTOR_PROBES, WHOLE_PROBES
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
@@ -71,16 +71,16 @@ def warned(found):
 
 def check_context(path, monkeypatch):
     """The context that the engine hands to the check."""
-    seen = []
-    monkeypatch.setattr("embergem.engine.load.self_check", lambda context: seen.append(context) or check(context))
+    observed = []
+    monkeypatch.setattr("embergem.engine.load.self_check", lambda context: observed.append(context) or check(context))
     load(LoadOptions(model=path), location=Location("fine-tune", path)).close()
-    return seen[0]
+    return observed[0]
 
 
 def test_a_sound_model_passes_every_probe_and_is_checked_whole_once(model):
     first, second = report(model), report(model)
     assert not failed(first) + warned(first) + failed(second) + warned(second)
-    names = {probe.__name__ for probe in (*OF_MODEL, *OF_VECTORS, *ONLY_WHOLE)} | {"finite"}
+    names = {probe.__name__ for probe in (*MODEL_PROBES, *VECTOR_PROBES, *WHOLE_PROBES)} | {"finite"}
     assert first.whole
     assert {finding.name for finding in first.findings} == names
     assert not second.whole

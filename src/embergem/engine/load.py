@@ -178,7 +178,7 @@ def _self_check(
         dtype=model.dtype,
         cosine=cosine,
         entry=prepared.entry,
-        kin=prepared.kin,
+        base=prepared.base,
         name=location.id,
         hub_id=checkpoint.hub_id,
         files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),

@@ -13,7 +13,7 @@ from embergem.models import architecture, canonical_model_type, require_arch
 from embergem.options import ANY_ARCH, DEFAULTS, LoadOptions
 from embergem.program.build import build
 from embergem.program.program import Program
-from embergem.selfcheck import kin
+from embergem.selfcheck import base_model
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Prepared:
         norm_before_cut: A layer norm without weights comes before a cut of the vectors.
         config: The family's parsed config.json; None for a compiled model.
         entry: What the catalog has about this model.
-        kin: What the catalog has about this model or the one that it was fine-tuned from; see `selfcheck.kin`.
+        base: What the catalog has about this model or the one that it was fine-tuned from; see `selfcheck.base_model`.
     """
 
     model_type: str
@@ -44,7 +44,7 @@ class Prepared:
     norm_before_cut: bool
     config: Any = None
     entry: catalog.Entry | None = None
-    kin: catalog.Entry | None = None
+    base: catalog.Entry | None = None
 
     @cached_property
     def program(self) -> Program:
@@ -85,7 +85,7 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         )
     kind = architecture(checkpoint.config, arch=arch, window=options.window)
     entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
-    related = kin(kind.model_type, kind.config, entry, checkpoint.declared_names)
+    related = base_model(kind.model_type, kind.config, entry, checkpoint.declared_names)
     limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]
     return Prepared(
         model_type=kind.model_type,
@@ -98,7 +98,7 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         norm_before_cut=entry.norm_before_cut if entry else catalog.shared(kind.model_type, "norm_before_cut") is True,
         config=kind.config,
         entry=entry,
-        kin=related,
+        base=related,
     )
 
 

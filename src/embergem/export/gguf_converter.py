@@ -54,8 +54,8 @@ def convert_gguf(options: LoadOptions, into: Path, dtype: str | None = None) -> 
     ready = prepare(checkpoint, location.id, options)
     config = dict(checkpoint.config)
     folded = config.pop("norms_folded", False)
-    if ready.kin is not None:
-        config["_name_or_path"] = ready.kin.id  # the model is recognised by this name, and with it its prompts
+    if ready.base is not None:
+        config["_name_or_path"] = ready.base.id  # the model is recognised by this name, and with it its prompts
     into.mkdir(parents=True, exist_ok=True)
     for directory, tensors in _by_directory(checkpoint, ready.program, stored, folded).items():
         write_safetensors(into / directory / WEIGHTS_FILE, tensors)

@@ -13,19 +13,19 @@ import numpy as np
 from embergem import paths
 from embergem._native import BUILDS, Note, __version__
 from embergem.selfcheck import published, settings, texts, vectors
-from embergem.selfcheck.context import CheckContext, Observed, observe
+from embergem.selfcheck.context import CheckContext, Observation, observe
 from embergem.selfcheck.report import PROBES, Finding, Report
 from embergem.selfcheck.texts import tokens
 from embergem.types import Ids
 
 log = logging.getLogger(__name__)
 
-OF_VECTORS: tuple[Callable[[CheckContext, Observed], Finding], ...] = (
+VECTOR_PROBES: tuple[Callable[[CheckContext, Observation], Finding], ...] = (
     vectors.norms,
     vectors.batch_invariance,
     vectors.distinct,
 )
-OF_MODEL: tuple[Callable[[CheckContext], Finding], ...] = (
+MODEL_PROBES: tuple[Callable[[CheckContext], Finding], ...] = (
     settings.config,
     settings.dense_layers,
     texts.limit,
@@ -33,24 +33,24 @@ OF_MODEL: tuple[Callable[[CheckContext], Finding], ...] = (
     texts.prompts,
     vectors.exactness,
 )
-ONLY_WHOLE: tuple[Callable[[CheckContext], Finding], ...] = (texts.truncation, published.golden)
+WHOLE_PROBES: tuple[Callable[[CheckContext], Finding], ...] = (texts.truncation, published.golden)
 
 
 def check(context: CheckContext) -> Report:
     """Check a model. A check that passed is stored; a model that failed is checked whole again at each load."""
     note = Note(paths.cache_root(), "selfcheck", context.files, [__version__, *BUILDS, *context.variant])
     before = _digest(note)
-    findings = [probe(context) for probe in OF_MODEL]
-    seen = observe(context, distinct_rows(context, PROBES.short_texts), alone=1)
+    findings = [probe(context) for probe in MODEL_PROBES]
+    observed = observe(context, distinct_rows(context, PROBES.short_texts), alone=1)
     if before is None:
-        findings += _of_vectors(context, observe(context, rows(context), alone=2))
-        findings += [] if seen.fault else [probe(context) for probe in ONLY_WHOLE]
+        findings += _probe_vectors(context, observe(context, rows(context), alone=2))
+        findings += [] if observed.fault else [probe(context) for probe in WHOLE_PROBES]
     else:
-        findings += _of_vectors(context, seen)
-        findings += [] if seen.fault else [vectors.same_bits(seen, before)]
+        findings += _probe_vectors(context, observed)
+        findings += [] if observed.fault else [vectors.same_bits(observed, before)]
     report = Report(tuple(findings), whole=before is None)
     if before is None and not report.failures:
-        note.write(json.dumps({"vectors": vectors.digest(seen)}))
+        note.write(json.dumps({"vectors": vectors.digest(observed)}))
     return report
 
 
@@ -73,9 +73,9 @@ def distinct_rows(context: CheckContext, texts: Sequence[str]) -> list[Ids]:
     return list(found.values())
 
 
-def _of_vectors(context: CheckContext, seen: Observed) -> list[Finding]:
-    first = vectors.finite(context, seen)
-    return [first] if first.status == "error" else [first, *(probe(context, seen) for probe in OF_VECTORS)]
+def _probe_vectors(context: CheckContext, observed: Observation) -> list[Finding]:
+    first = vectors.finite(context, observed)
+    return [first] if first.status == "error" else [first, *(probe(context, observed) for probe in VECTOR_PROBES)]
 
 
 def _digest(note: Note) -> str | None:

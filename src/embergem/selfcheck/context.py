@@ -35,7 +35,7 @@ class CheckContext:
         dtype: Arithmetic of the large products.
         cosine: Least cosine of the vectors to those in float32, as measured.
         entry: What the catalog says about a model of this name.
-        kin: What the catalog says about the model that this one is, or was fine-tuned from.
+        base: What the catalog says about the model that this one is, or was fine-tuned from.
         files: All files that the model was loaded from.
         variant: Everything else that the vectors depend on.
         name: Name of the model.
@@ -53,7 +53,7 @@ class CheckContext:
     dtype: str
     cosine: float
     entry: Entry | None
-    kin: Entry | None
+    base: Entry | None
     files: Sequence[Path]
     variant: Sequence[str]
     name: str
@@ -69,7 +69,7 @@ class CheckContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observation:
     """Rows of ids, their vectors in one batch, and the vectors of the first rows alone.
 
     `fault` is the error of a run that gave no vectors.
@@ -81,34 +81,34 @@ class Observed:
     fault: str | None = None
 
 
-def kin(model_type: str, config: Any, entry: Entry | None, said: Sequence[str] = ()) -> Entry | None:
+def base_model(model_type: str, config: Any, entry: Entry | None, declared_names: Sequence[str] = ()) -> Entry | None:
     """Return the catalog entry of the model that a checkpoint is, or was fine-tuned from.
 
-    It is `entry`, if that is given. Otherwise it is the model that the files name (`said`), if the checkpoint has its
-    shape: a model may have changed since it was named. Otherwise it is the model whose shape no other model has.
+    That is `entry` if it is given; otherwise the entry of a name in `declared_names`, if the config has the shape of
+    that entry, because a model may change after it was named; otherwise the entry whose shape no other model has.
     """
     if entry is not None:
         return entry
-    for name in said:
+    for name in declared_names:
         named = catalog.meant(name, model_type)
-        if named is not None and (named.shape or named.layers) and matches(config, named):
+        if named is not None and (named.shape or named.layers) and has_shape(config, named):
             return named
     for known in catalog.CATALOG:
-        if known.shape and known.family == model_type and matches(config, known):
+        if known.shape and known.family == model_type and has_shape(config, known):
             return known
     return None
 
 
-def relatives(context: CheckContext) -> Iterator[Entry]:
+def similar_models(context: CheckContext) -> Iterator[Entry]:
     """Yield the catalog entries that have the family, the shape and the pooling of a model that nothing names."""
     pooling = next((module.mode for module in context.head or () if isinstance(module, Pooling)), None)
     for known in catalog.CATALOG:
         alike = known.layers is not None and known.family == context.model_type and known.pooling == pooling
-        if alike and matches(context.config, known):
+        if alike and has_shape(context.config, known):
             yield known
 
 
-def matches(config: Any, entry: Entry) -> bool:
+def has_shape(config: Any, entry: Entry) -> bool:
     """Return whether a family's config has the shape of an entry."""
     wanted = dict(entry.shape)
     if entry.layers:
@@ -116,12 +116,12 @@ def matches(config: Any, entry: Entry) -> bool:
     return all(getattr(config, name, None) == value for name, value in wanted.items())
 
 
-def observe(context: CheckContext, rows: Sequence[Ids], alone: int) -> Observed:
+def observe(context: CheckContext, rows: Sequence[Ids], alone: int) -> Observation:
     """Run rows in one batch, and the first `alone` of them each in a batch of its own."""
     none = np.empty((0, 0), np.float32)
     try:
         together = context.run(*pack(rows))
         single = np.concatenate([context.run(*pack([row])) for row in rows[:alone]])
     except NonFiniteOutput as error:
-        return Observed(rows, none, none, error.message)
-    return Observed(rows, together, single)
+        return Observation(rows, none, none, error.message)
+    return Observation(rows, together, single)

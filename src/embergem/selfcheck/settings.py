@@ -28,27 +28,27 @@ def lacks_dense_layers(context: CheckContext) -> bool:
 
 def _count(context: CheckContext) -> tuple[int, int]:
     """Return how many dense layers there are, and how many this kind of model has."""
-    wanted = context.kin.dense if context.kin else None
+    wanted = context.base.dense if context.base else None
     found = sum(isinstance(module, Dense) for module in context.head or ())
     return found, (catalog.shared(context.model_type, "dense") or 0) if wanted is None else wanted
 
 
 def config(context: CheckContext) -> Finding:
     """The values of config.json are those of the model in the catalog that it is, or was fine-tuned from."""
-    kin, have, window = context.kin, context.config, context.window
-    if kin is None or not kin.config or have is None:
+    base, have, window = context.base, context.config, context.window
+    if base is None or not base.config or have is None:
         return finding("config", "unknown")
-    different = {key: value for key, value in sorted(kin.config.items()) if getattr(have, key, None) != value}
+    different = {key: value for key, value in sorted(base.config.items()) if getattr(have, key, None) != value}
     if window is not None:
         different.pop("radius", None)
     if "radius" in different:
         return finding(
-            "config", "window", reach=have.radius, published=different["radius"], model=kin.id, window=kin.window
+            "config", "window", reach=have.radius, published=different["radius"], model=base.id, window=base.window
         )
     if different:
         values = [
             f"{key} is {json.dumps(getattr(have, key, None))} instead of {json.dumps(value)}"
             for key, value in different.items()
         ]
-        return finding("config", "different", values=", ".join(values), model=kin.id)
-    return finding("config", "same" if window is None else "chosen", model=kin.id, window=window)
+        return finding("config", "different", values=", ".join(values), model=base.id)
+    return finding("config", "same" if window is None else "chosen", model=base.id, window=window)

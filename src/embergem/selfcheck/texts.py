@@ -3,14 +3,14 @@
 import numpy as np
 
 from embergem._native import prompt_sets
-from embergem.selfcheck.context import CheckContext, relatives
+from embergem.selfcheck.context import CheckContext, similar_models
 from embergem.selfcheck.report import PROBES, Finding, finding
 from embergem.types import Ids
 
 
 def special_tokens(context: CheckContext) -> Finding:
     """Every text begins and ends with the special tokens that the model was trained with."""
-    kin, roles = context.kin, context.special_tokens
+    base, roles = context.base, context.special_tokens
     if not roles:
         return finding("special_tokens", "none")
     texts = PROBES.special_token_texts
@@ -18,8 +18,8 @@ def special_tokens(context: CheckContext) -> Finding:
     if any(len(row) <= len(roles) for row in rows):
         return finding("special_tokens", "short", text=texts[0], tokens=len(rows[0]))
     for role, ids, wanted in (
-        ("opening", {int(row[0]) for row in rows}, kin.opening if kin else None),
-        ("closing", {int(row[-1]) for row in rows}, kin.closing if kin else None),
+        ("opening", {int(row[0]) for row in rows}, base.opening if base else None),
+        ("closing", {int(row[-1]) for row in rows}, base.closing if base else None),
     ):
         found = " or ".join(map(str, sorted(ids)))
         if wanted is not None and ids != {wanted}:
@@ -45,39 +45,39 @@ def truncation(context: CheckContext) -> Finding:
 
 def prompts(context: CheckContext) -> Finding:
     """The tasks of the model have the prompts that it was trained with."""
-    kin, tasks = context.kin, context.text.tasks
-    if tasks and (kin is None or kin.prompts is None):
+    base, tasks = context.base, context.text.tasks
+    if tasks and (base is None or base.prompts is None):
         return finding("prompts", "own", tasks=", ".join(tasks))
-    if kin is None:
+    if base is None:
         return _undeclared(context)
-    if kin.prompts is None:
-        return finding("prompts", "promptless", model=kin.id)
+    if base.prompts is None:
+        return finding("prompts", "promptless", model=base.id)
     different = []
-    for task, pattern in prompt_sets()[kin.prompts].items():
+    for task, pattern in prompt_sets()[base.prompts].items():
         if not task[0].islower():
             continue  # a checkpoint that declares prompts does not get these names from the set
         wanted = tokens(context, pattern.format(title="none", content=PROBES.prompted_text))
         if not np.array_equal(wanted, tokens(context, PROBES.prompted_text, task)):
             different.append(task)
     outcome = "different" if different else "same"
-    return finding("prompts", outcome, tasks=", ".join(different), model=kin.id)
+    return finding("prompts", outcome, tasks=", ".join(different), model=base.id)
 
 
 def _undeclared(context: CheckContext) -> Finding:
     """Report a model without prompts that nothing names: models of its shape may have prompts."""
-    prompted = [entry.id for entry in relatives(context) if entry.prompts]
+    prompted = [entry.id for entry in similar_models(context) if entry.prompts]
     if not prompted:
         return finding("prompts", "undeclared")
     directories = " or ".join(model.rpartition("/")[2] for model in prompted)
-    return finding("prompts", "relatives", models=", ".join(prompted), directories=directories)
+    return finding("prompts", "similar_models", models=", ".join(prompted), directories=directories)
 
 
 def limit(context: CheckContext) -> Finding:
     """The limit is the one that the model was published with."""
-    kin = context.kin
-    if kin is None or context.limit == kin.limit:
+    base = context.base
+    if base is None or context.limit == base.limit:
         return finding("limit", "same", limit=context.limit)
-    return finding("limit", "different", limit=context.limit, model=kin.id, published=kin.limit)
+    return finding("limit", "different", limit=context.limit, model=base.id, published=base.limit)
 
 
 def tokens(context: CheckContext, text: str, task: str | None = None) -> Ids:

@@ -5,22 +5,22 @@ import hashlib
 import numpy as np
 
 from embergem.models.head import Normalize
-from embergem.selfcheck.context import CheckContext, Observed
+from embergem.selfcheck.context import CheckContext, Observation
 from embergem.selfcheck.report import PROBES, Finding, finding
 
 
-def finite(context: CheckContext, seen: Observed) -> Finding:
+def finite(context: CheckContext, observed: Observation) -> Finding:
     """No vector contains NaN or infinity."""
-    if seen.fault:
-        return finding("finite", "failed", reason=seen.fault)
-    if not (np.isfinite(seen.together).all() and np.isfinite(seen.alone).all()):
+    if observed.fault:
+        return finding("finite", "failed", reason=observed.fault)
+    if not (np.isfinite(observed.together).all() and np.isfinite(observed.alone).all()):
         return finding("finite", "not_finite")
-    return finding("finite", "finite", vectors=len(seen.rows))
+    return finding("finite", "finite", vectors=len(observed.rows))
 
 
-def norms(context: CheckContext, seen: Observed) -> Finding:
+def norms(context: CheckContext, observed: Observation) -> Finding:
     """Vectors have length 1 if the head ends in normalisation, and no vector is all zeros."""
-    lengths = np.linalg.norm(seen.together.astype(np.float64), axis=1)
+    lengths = np.linalg.norm(observed.together.astype(np.float64), axis=1)
     if any(isinstance(module, Normalize) for module in context.head or ()):
         worst = float(lengths[np.abs(lengths - 1).argmax()])
         if abs(worst - 1) > PROBES.norm_tolerance:
@@ -28,24 +28,24 @@ def norms(context: CheckContext, seen: Observed) -> Finding:
         return finding("norms", "one", difference=f"{abs(worst - 1):.7f}")
     if not (lengths > 0).all():
         return finding("norms", "zero")
-    if context.kin is not None and context.kin.dense:
+    if context.base is not None and context.base.dense:
         least, most = f"{lengths.min():.4f}", f"{lengths.max():.4f}"
-        return finding("norms", "not_normalised", least=least, most=most, model=context.kin.id)
+        return finding("norms", "not_normalised", least=least, most=most, model=context.base.id)
     return finding("norms", "any")
 
 
-def batch_invariance(context: CheckContext, seen: Observed) -> Finding:
+def batch_invariance(context: CheckContext, observed: Observation) -> Finding:
     """The vector of a text has the same bits alone and in a batch."""
-    alone = len(seen.alone)
-    if np.array_equal(seen.alone, seen.together[:alone]):
+    alone = len(observed.alone)
+    if np.array_equal(observed.alone, observed.together[:alone]):
         return finding("batch_invariance", "same")
-    difference = float(np.abs(seen.alone - seen.together[:alone]).max())
+    difference = float(np.abs(observed.alone - observed.together[:alone]).max())
     return finding("batch_invariance", "different", difference=f"{difference:.9f}")
 
 
-def distinct(context: CheckContext, seen: Observed) -> Finding:
+def distinct(context: CheckContext, observed: Observation) -> Finding:
     """Different texts have different vectors."""
-    vectors = seen.together.astype(np.float64)
+    vectors = observed.together.astype(np.float64)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
     highest = float((unit @ unit.T)[np.triu_indices(len(unit), 1)].max(initial=-1.0))
     if highest > PROBES.equal_cosine:
@@ -53,14 +53,14 @@ def distinct(context: CheckContext, seen: Observed) -> Finding:
     return finding("distinct", "distinct", cosine=f"{highest:.4f}")
 
 
-def same_bits(seen: Observed, before: str) -> Finding:
+def same_bits(observed: Observation, before: str) -> Finding:
     """Vectors have the same bits as those of the whole check, whose digest is `before`."""
-    return finding("same_bits", "same" if digest(seen) == before else "different")
+    return finding("same_bits", "same" if digest(observed) == before else "different")
 
 
-def digest(seen: Observed) -> str:
+def digest(observed: Observation) -> str:
     """Return the sha256 of the vectors, in hex."""
-    return hashlib.sha256(np.ascontiguousarray(seen.together).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(observed.together).tobytes()).hexdigest()
 
 
 def exactness(context: CheckContext) -> Finding:
