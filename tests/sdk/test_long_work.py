@@ -9,6 +9,7 @@ import pytest
 from embergem import TruncationWarning
 from embergem.errors import InvalidRequest, TokenOutOfRange
 from embergem.sdk import chunk_queue, chunks, stream
+from embergem.types import Request
 
 TEXTS = [f"text {number}" for number in range(700)]
 LONG = "graphene " * 300
@@ -26,6 +27,21 @@ def test_chunks_are_bounded_and_complete(small_chunks):
     runs = list(chunks.chunk_lengths(sizes))
     assert runs == [8, 8, 4, 1, 2, 1]
     assert sum(runs) == len(sizes)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["x" * 100], ["x"] * 8, ["x"] * 9, ["x" * 30] * 2, ["x" * 30, "x" * 31], ["x" * 61, "x"], ["", ""]],
+    ids=lambda texts: f"{len(texts)} texts",
+)
+def test_a_request_that_is_one_chunk_is_not_split(texts, small_chunks):
+    request = Request(texts=texts)
+    split = list(chunks.split_request(request))
+    assert chunks.is_one_chunk(request) == (len(split) == 1)
+    if len(split) == 1:
+        assert split[0][1] is request
+    else:
+        assert {part.lane for _, part in split} == {"bulk"}
 
 
 def test_chunks_do_not_change_vectors(embedder, small_chunks):
