@@ -165,24 +165,25 @@ def worktree(commit: str) -> Iterator[Path]:
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, commit], cwd=ROOT, check=True)
         try:
             equal = subprocess.run(["git", "diff", "--quiet", commit, "--", *RUST], cwd=ROOT).returncode == 0
-            module = tree / "src" / "embergem" / "_native.abi3.so"
-            if equal:
-                shutil.copy(next((ROOT / "src" / "embergem").glob("_native*.so")), module)
-            else:
-                build_native(tree, module)
+            own = next((ROOT / "src" / "embergem").glob("_native*.so"))
+            shutil.copy(own if equal else built(tree), tree / "src" / "embergem" / "_native.abi3.so")
             yield tree
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
-def build_native(tree: Path, module: Path) -> None:
-    """Build the native module of a worktree; the build directory is kept for the next run."""
-    print(f"the Rust sources differ; building the native module of {tree}", file=sys.stderr, flush=True)
+def built(tree: Path) -> Path:
+    """Build the native module of a worktree, unless a run before has built the one of the same commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
     target = ROOT / "target" / "overhead"
-    build = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", target, "-p", "embergem-python",
-             "--features", "pyo3/extension-module"]  # fmt: skip
-    subprocess.run(build, cwd=tree, check=True)
-    shutil.copy(target / "release" / "lib_native.so", module)
+    module = target / f"{commit.strip()}.so"
+    if not module.exists():
+        print(f"the Rust sources differ; building the native module of {commit.strip()}", file=sys.stderr, flush=True)
+        build = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", target, "-p", "embergem-python",
+                 "--features", "pyo3/extension-module"]  # fmt: skip
+        subprocess.run(build, cwd=tree, check=True)
+        shutil.copy(target / "release" / "lib_native.so", module)
+    return module
 
 
 @contextmanager
