@@ -1,4 +1,4 @@
-"""Types of the native module; `tests/test_native_stub.py` holds it against the module itself."""
+"""Types of the native module (crates/python). `tests/test_native_stub.py` compares this file with the module."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,38 +11,39 @@ BUILDS: tuple[str, str]
 """Hashes of the sources of crates/core and crates/text: a result that another build stored on disk is not used."""
 
 def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np.float32]:
-    """Keep the first `size` numbers of each row of (n, d) and scale it to length 1 again: (n, size).
+    """Truncate each row of `vectors`, shape (n, d), to its first `size` values and scale it to length 1: (n, size).
 
-    With `norm_first` the mean of the whole row is taken off first.
+    With `norm_first` the mean of the whole row is subtracted first.
     """
 
 def instruction_sets() -> list[str]:
-    """Names of the kernels that this machine can run."""
+    """Return the names of the instruction sets that this machine can run, slowest first."""
 
 def packed_limit(text: str) -> int | None:
-    """Return the bytes that a size such as "2GB" names; None if it is none."""
+    """Parse a size such as "2GB" to bytes; return None for any other text."""
 
 def kept_packed(directory: str) -> list[tuple[Path, int, float, tuple[list[Path], list[str]] | None]]:
-    """List the files of packed weights in a directory, the longest unused first.
+    """List the files of packed weights in a directory, least recently used first.
 
-    Each with its bytes, when it was used last (seconds since 1970), the weight files it was made from, and its
-    arithmetic, kernels and program; None for those two where the file is damaged.
+    Each entry is (path, size in bytes, time of the last use in seconds since 1970, content). The content is None for a
+    damaged file, else (weight files from which it was made, [precision, instruction set, hash of the program]).
     """
 
 def fingerprint(
     program: str, files: Sequence[tuple[str, str]], tokenizer_json: str, *, notes: str | None = None
 ) -> str:
-    """Name the space that a model's vectors are in: a sha256 in hex, equal where equal ids give equal vectors.
+    """Return the fingerprint of a model's vector space, a SHA-256 digest in hexadecimal.
 
-    It covers the tensors that `program` (JSON) reads from the safetensors `files` (name prefix, path), the tokenizer,
-    and the program's key. In the directory `notes` it is remembered by path, size and time of change of the files.
+    Two models have the same fingerprint if equal ids give equal vectors. The digest covers the tensors that `program`
+    (JSON) reads from the weight `files`, given as (name prefix, path), the tokenizer, and the key of the program. With
+    `notes`, a directory, the result is stored there under the path, size and modification time of the files.
     """
 
 def prompt_sets() -> dict[str, dict[str, str]]:
-    """The prompts that ship with embergem: set -> task -> pattern, with places for {title} and {content}."""
+    """Return the built-in prompt sets: set -> task -> pattern with {content} and, if it takes a title, {title}."""
 
 class TextPipeline:
-    """Prompts, tokenizer and limit of one model (crates/text). Thread-safe; releases the GIL."""
+    """Prompts, tokenizer and limit of one model (crates/text). It is thread-safe and releases the GIL."""
 
     def __new__(
         cls,
@@ -54,23 +55,29 @@ class TextPipeline:
         builtin_prompts: str | None = None,
         bare: bool = False,
     ) -> TextPipeline:
-        """Read `tokenizer_json` (a path).
+        """Read a tokenizer and the prompts of a model.
 
-        `limit`: most tokens a row may have. `vocab_size`: rows of the embedding table. `prompts`: the text of
-        config_sentence_transformers.json. `builtin_prompts`: a set shipped in crates/text, such as "embeddinggemma",
-        which fills what the checkpoint's own prompts don't name. `bare`: no special tokens, and unknown ones are left
-        out (Model2Vec), so that a row may be empty.
+        Args:
+            tokenizer_json: Path of the file.
+            limit: Most tokens of an input.
+            vocab_size: Rows of the embedding table.
+            prompts: Content of config_sentence_transformers.json.
+            builtin_prompts: Name of a prompt set of crates/text, such as "embeddinggemma", for tasks that `prompts`
+                does not name.
+            bare: Add no special tokens and remove unknown ones (Model2Vec). A row may then be empty.
         """
 
     @property
     def tasks(self) -> list[str]:
-        """Names accepted as `task`, sorted; empty for a model without prompts."""
+        """The names that `task` accepts, sorted; empty for a model without prompts."""
 
     def pattern(self, task: str) -> str | None:
-        """Return the prompt of `task` with `{content}` and, where it takes one, `{title}`; raise InvalidTask."""
+        """Return the prompt of `task` with `{content}` and, if it takes one, `{title}`. Raises InvalidTask."""
 
     @property
-    def max_chars_per_token(self) -> int | None: ...
+    def max_chars_per_token(self) -> int | None:
+        """The most characters that one token can cover; None if the tokenizer has no such bound."""
+
     def prepare(
         self,
         texts: Sequence[str],
@@ -79,18 +86,18 @@ class TextPipeline:
         titles: Sequence[str | None] | None = None,
         truncate: bool = False,
     ) -> list[tuple[NDArray[np.uint32], int]]:
-        """Apply the prompt, tokenize, check the limit: (ids, tokens before the cut) per text."""
+        """Apply the prompt, tokenize and check the limit. Return (ids, tokens before truncation) for each text."""
 
     def prepare_ids(
         self, rows: Sequence[Sequence[int]], *, truncate: bool = False
     ) -> list[tuple[NDArray[np.uint32], int]]:
-        """Check ids given verbatim: range, emptiness, limit."""
+        """Check token ids of the caller; return (ids, tokens before truncation) for each row."""
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
-        """All ids of `text` as it stands, with the special tokens around them if `special`."""
+        """Return all ids of `text` without a prompt and without truncation, with the special tokens if `special`."""
 
     def detokenize(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text that `ids` spell, without special tokens if `skip_special`."""
+        """Return the text of `ids`, without special tokens if `skip_special`."""
 
 class Note:
     """A result about files in a certain state, stored in a directory that the Rust SDK shares."""
@@ -108,7 +115,7 @@ class Note:
         """Store `text`. If the directory cannot be written, nothing is stored, and the work is done again next time."""
 
 class CancelToken:
-    """A flag that stops a run at its next step boundary."""
+    """A flag that stops a run before its next step."""
 
     def __new__(cls) -> CancelToken: ...
     def cancel(self) -> None: ...
@@ -116,7 +123,7 @@ class CancelToken:
     def cancelled(self) -> bool: ...
 
 class Model:
-    """A program with its weights, ready to run (crates/core). Thread-safe; releases the GIL."""
+    """A loaded model: a program with its weights (crates/core). It is thread-safe and releases the GIL."""
 
     @staticmethod
     def load(
@@ -131,13 +138,20 @@ class Model:
         packed_limit: int = 0,
         instruction_set: str | None = None,
     ) -> Model:
-        """Map the safetensors `files` as (name prefix, path) and run the weights section of `program` (JSON).
+        """Map the weight files and pack the weights of a program.
 
-        `threads`: None is one a core. `dtype`: arithmetic of the large products, "float32" or "int16".
-        `memory_limit` (bytes): refuse to load what needs more than this; None is what the machine has left. `scan`
-        reads the embedding table, too, for values that are not finite. Packed weights are kept in the directory
-        `packed`, in files of at most `packed_limit` bytes together, and mapped from there by later loads.
-        `instruction_set` names the kernels, for tests: "portable", "avx2", "avx512", "avx512-vnni".
+        Args:
+            program: The program as JSON.
+            files: Weight files as (name prefix, path).
+            threads: Most threads of a run; None is one for each core.
+            dtype: Arithmetic of the matrix products over tokens: "float32", "bfloat16", "int16" or "int8".
+            memory_limit: Most bytes of packed weights; None is the memory that the system reports as available.
+            scan: Also read the embedding table and refuse values that are not finite.
+            packed: Directory of packed weights, from which later loads map them.
+            packed_limit: Most bytes of all files in that directory.
+            instruction_set: Kernels to use, for tests; one of `instruction_sets()`. None is the fastest.
+
+        Raises UnsupportedModel, CorruptCheckpoint, MissingTensor, InsufficientMemory or UnsupportedOption.
         """
 
     @property
@@ -171,36 +185,38 @@ class Model:
         cancel: CancelToken | None = None,
         lane: str = "interactive",
     ) -> NDArray[np.float32]:
-        """One call over packed rows: (sum of lengths,) ids, (n + 1,) offsets -> (n, dimensions) float32.
+        """Compute the vectors of packed rows.
 
-        Runs of the "bulk" lane let interactive ones go first between two steps, whichever model these are of.
-        `NonFiniteOutput.row` is the first row that is not finite.
+        `ids` has shape (sum of lengths,), `cu_seqlens` (n + 1,) the offsets of the n rows. The result has shape
+        (n, dimensions). `lane` is "interactive" or "bulk": between two steps bulk runs let interactive runs of any
+        model go first. Raises InvalidRequest for an invalid batch, Cancelled, and NonFiniteOutput, whose `row` is the
+        first row that is not finite.
         """
 
     def profile(self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32]) -> list[float]:
-        """Seconds that each step of the program takes for a batch."""
+        """Run a batch step by step and return the seconds of each step."""
 
     def peak(self, seconds: float) -> float:
-        """Floating point operations a second that the model's threads can do at most, measured for so long."""
+        """Measure the peak floating point operations per second of the model's threads, for about `seconds`."""
 
 class Tensors:
-    """The tensors of safetensors and GGUF files, mapped; names are those of embergem's model files."""
+    """The tensors of safetensors and GGUF files, mapped into memory. GGUF tensors have the names of the checkpoint."""
 
     def __new__(cls, files: Sequence[tuple[str, str]], *, prefixes: Sequence[str] = ()) -> Tensors:
         """Map the `files`, given as (name prefix, path), and check their layout.
 
-        `prefixes` are tried in front of names that are looked up, besides those that are tried for every model.
+        Lookups try `prefixes` in front of a name, besides those that they try for every model.
         """
     @property
     def metadata(self) -> str:
-        """What a GGUF file says about the model, as JSON; `{}` for safetensors. Long arrays are `{"array": length}`."""
+        """The metadata of a GGUF file as JSON, `{}` for safetensors. Long arrays are `{"array": length}`."""
 
     @property
     def list(self) -> list[tuple[str, list[int], str]]:
-        """Name, shape (rows first) and element type of each, in name order."""
+        """Name, shape (rows first) and element type of each tensor, in name order."""
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows start..stop of a tensor as float32, (stop - start, product of the other sizes).
+        """Return rows start..stop of a tensor as float32, shape (stop - start, product of the other sizes).
 
-        `name` may leave out prefixes such as `model.`; a vector is read whole.
+        `name` may omit prefixes such as `model.`. A tensor of one dimension can only be read whole.
         """

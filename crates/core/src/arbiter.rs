@@ -1,27 +1,28 @@
-//! Who may use the compute pool: one run at a time, and between any two steps it is asked whether another goes first.
-//! Which one that is, its [`Book`] says.
+//! Access to the compute pool: one run computes at a time, and between two steps a waiting run may go first.
+//!
+//! [`schedule`] decides which run is next; this module makes threads wait for its decisions.
 
 mod schedule;
 
-use self::schedule::Book;
+use self::schedule::Schedule;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// How urgent a run is.
+/// Priority class of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lane {
-    /// Somebody waits for it.
+    /// A person or a service waits for the result.
     #[default]
     Interactive,
-    /// It has time.
+    /// Throughput matters, latency does not.
     Bulk,
 }
 
-/// Hands out turns.
+/// Grants the pool to one run at a time.
 pub struct Arbiter {
-    book: Mutex<Book>,
-    /// How many wait: looked at between steps without the lock.
+    schedule: Mutex<Schedule>,
+    /// Number of waiting runs. Read between steps without the lock, so that a step without contention costs nothing.
     waiting: AtomicUsize,
     changed: Condvar,
     start: Instant,
@@ -30,7 +31,7 @@ pub struct Arbiter {
 impl Arbiter {
     pub(crate) fn new() -> Self {
         Self {
-            book: Mutex::default(),
+            schedule: Mutex::default(),
             waiting: AtomicUsize::new(0),
             changed: Condvar::new(),
             start: Instant::now(),
@@ -43,23 +44,23 @@ impl Arbiter {
         Turn { arbiter: self, lane }
     }
 
-    fn wait<'a>(&'a self, mut book: MutexGuard<'a, Book>, lane: Lane) {
-        let ticket = book.queue(lane, self.now());
+    fn wait<'a>(&'a self, mut schedule: MutexGuard<'a, Schedule>, lane: Lane) {
+        let ticket = schedule.enqueue(lane, self.now());
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        while !book.begin(ticket, self.now()) {
-            book = self.changed.wait(book).unwrap_or_else(PoisonError::into_inner);
+        while !schedule.try_start(ticket, self.now()) {
+            schedule = self.changed.wait(schedule).unwrap_or_else(PoisonError::into_inner);
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether somebody of this lane waits for a turn.
+    /// Returns whether a run of this lane waits for its turn.
     #[cfg(test)]
-    pub fn is_waited_for(&self, lane: Lane) -> bool {
-        self.lock().waits(lane)
+    pub fn has_waiting(&self, lane: Lane) -> bool {
+        self.lock().has_waiting(lane)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> f64 {
@@ -67,36 +68,37 @@ impl Arbiter {
     }
 }
 
-/// The right to compute; it ends when it is dropped.
+/// The permission to compute. It ends when this value is dropped.
 pub struct Turn<'a> {
     arbiter: &'a Arbiter,
     lane: Lane,
 }
 
 impl Turn<'_> {
-    /// Whether [`Turn::pause`] would let another go first.
-    pub fn is_wanted(&self) -> bool {
-        self.arbiter.waiting.load(Ordering::Relaxed) > 0 && self.arbiter.lock().gives_way(self.arbiter.now())
+    /// Returns whether [`Turn::pause`] would let another run go first.
+    pub fn should_yield(&self) -> bool {
+        self.arbiter.waiting.load(Ordering::Relaxed) > 0 && self.arbiter.lock().should_yield(self.arbiter.now())
     }
 
-    /// To be called between two steps: lets others go first when it is their turn, and waits for the next of its own.
+    /// Lets other runs go first if it is their turn, then waits for the next turn of this run. Call it between two
+    /// steps.
     pub fn pause(&self) {
         if self.arbiter.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut book = self.arbiter.lock();
+        let mut schedule = self.arbiter.lock();
         let now = self.arbiter.now();
-        if book.gives_way(now) {
-            book.end(now);
+        if schedule.should_yield(now) {
+            schedule.stop(now);
             self.arbiter.changed.notify_all();
-            self.arbiter.wait(book, self.lane);
+            self.arbiter.wait(schedule, self.lane);
         }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.arbiter.lock().end(self.arbiter.now());
+        self.arbiter.lock().stop(self.arbiter.now());
         self.arbiter.changed.notify_all();
     }
 }
@@ -107,21 +109,21 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn one_at_a_time() {
+    fn one_run_computes_at_a_time() {
         let arbiter = Arbiter::new();
-        let inside = AtomicUsize::new(0);
+        let computing = AtomicUsize::new(0);
         let steps = AtomicUsize::new(0);
         thread::scope(|scope| {
             for lane in [Lane::Interactive, Lane::Bulk, Lane::Bulk, Lane::Interactive] {
-                let (arbiter, inside, steps) = (&arbiter, &inside, &steps);
+                let (arbiter, computing, steps) = (&arbiter, &computing, &steps);
                 scope.spawn(move || {
                     for _ in 0..50 {
                         let turn = arbiter.enter(lane);
                         for _ in 0..20 {
-                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            assert_eq!(computing.fetch_add(1, Ordering::SeqCst), 0);
                             thread::yield_now();
                             steps.fetch_add(1, Ordering::Relaxed);
-                            inside.fetch_sub(1, Ordering::SeqCst);
+                            computing.fetch_sub(1, Ordering::SeqCst);
                             turn.pause();
                         }
                     }

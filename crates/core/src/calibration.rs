@@ -1,6 +1,6 @@
-//! Measurements of a loaded model: how many tokens a batch should have, and how near its arithmetic comes to float32.
+//! Measurements of a loaded model: the token budget of a batch, and the cosine of its vectors to those of float32.
 //!
-//! Both results are remembered in a directory of [`Memo`]s, which the Python package and the Rust SDK share.
+//! Both results are stored as [`Memo`]s in a directory that the Python package and the Rust SDK share.
 
 use crate::error::Result;
 use crate::memo::Memo;
@@ -13,9 +13,10 @@ use std::time::Instant;
 /// Batch sizes to try, in tokens, smallest first. Below the first size the rows of a large model do not go through its
 /// layers in blocks, which costs a sixteenth of the rate; see `run/row_blocks.rs`.
 pub const BATCH_BUDGETS: [usize; 3] = [1024, 2048, 4096];
-/// Share of the best rate that is good enough for a smaller batch.
-const GOOD_ENOUGH: f64 = 0.97;
-/// Seconds of one batch after which no larger size is tried: such a batch already reads its weights rarely enough.
+/// A smaller batch is preferred if it reaches this share of the best rate.
+const SUFFICIENT_RATE: f64 = 0.97;
+/// If a batch takes longer than this, in seconds, no larger size is measured: reading the weights is then a small part
+/// of the time.
 const LONG_BATCH: f64 = 0.5;
 /// Tokens of each row in a measured batch.
 const ROW: usize = 128;
@@ -23,11 +24,11 @@ const ROW: usize = 128;
 const COMPARED_ROWS: [usize; 6] = [3, 17, 40, 64, 90, 128];
 
 impl Model {
-    /// Returns how many tokens a batch of this model should have at most, on this machine.
+    /// Returns the most tokens that a batch of this model should have on this machine.
     ///
     /// A larger batch reads the weights less often, but the requests behind it wait longer. The budget is therefore the
-    /// smallest of [`BATCH_BUDGETS`] whose rate comes near the best. `limit` is the most tokens of one input. The result
-    /// is remembered in the directory `notes` for exactly these `files`.
+    /// smallest of [`BATCH_BUDGETS`] whose rate is close to the best. `limit` is the most tokens of one input. The
+    /// result is remembered in the directory `notes` for exactly these `files`.
     ///
     /// # Errors
     /// Those of [`Model::start`] and [`crate::Run::vectors`].
@@ -107,13 +108,13 @@ impl Model {
     }
 }
 
-/// Cosine of two vectors, summed in f64; 0 for a vector of zeros.
+/// Returns the cosine of two vectors, summed in f64; 0 if one of them is zero.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(1e-300)
 }
 
-/// Reads a number that was noted about these files, or measures and notes it.
+/// Returns a number that is stored for these files, or measures and stores it.
 fn remembered<'a, T: std::str::FromStr + ToString, E>(
     notes: Option<&Path>,
     kind: &str,
@@ -121,19 +122,20 @@ fn remembered<'a, T: std::str::FromStr + ToString, E>(
     variant: &[&str],
     measure: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    let note = notes.and_then(|directory| Memo::new(directory, kind, files, variant));
-    let known = note.as_ref().and_then(Memo::read);
+    let memo = notes.and_then(|directory| Memo::new(directory, kind, files, variant));
+    let known = memo.as_ref().and_then(Memo::read);
     if let Some(known) = known.and_then(|text| text.parse().ok()) {
         return Ok(known);
     }
     let found = measure()?;
-    if let Some(note) = note {
-        note.write(&found.to_string());
+    if let Some(memo) = memo {
+        memo.write(&found.to_string());
     }
     Ok(found)
 }
 
-/// The smallest budget whose rate is near the best; `seconds` says how long a batch of so many tokens takes.
+/// Returns the smallest budget whose rate is close to the best. `seconds` measures a batch of the given number of
+/// tokens.
 fn choose(mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<usize> {
     let mut rates = Vec::new();
     for size in BATCH_BUDGETS {
@@ -144,11 +146,11 @@ fn choose(mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<usize> {
         }
     }
     let best = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let enough = rates.iter().find(|(_, rate)| *rate >= GOOD_ENOUGH * best);
+    let enough = rates.iter().find(|(_, rate)| *rate >= SUFFICIENT_RATE * best);
     Ok(enough.map_or(BATCH_BUDGETS[0], |(size, _)| *size))
 }
 
-/// Fixed ids that are spread over the vocabulary (multiplicative hashing by the golden ratio).
+/// Returns `count` fixed ids that are spread over the vocabulary, by multiplicative hashing with the golden ratio.
 fn spread(vocabulary: usize, count: usize) -> Vec<u32> {
     (1..=count as u32)
         .map(|number| number.wrapping_mul(2_654_435_769) % vocabulary as u32)
@@ -192,9 +194,9 @@ mod tests {
         let measure =
             |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok::<f64, ()>(value)).unwrap();
         assert_eq!((measure(0.1 + 0.2), measure(9.0)), (0.1 + 0.2, 0.1 + 0.2));
-        let note = Memo::new(&directory, "exactness", [file], &["v"]).unwrap();
-        note.write("half a num");
-        assert_eq!(measure(5.0), 5.0, "a damaged note is written anew");
+        let memo = Memo::new(&directory, "exactness", [file], &["v"]).unwrap();
+        memo.write("half a num");
+        assert_eq!(measure(5.0), 5.0, "a damaged entry is measured again");
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,20 +1,20 @@
-//! The one error type of this crate.
+//! The error type of this crate.
 
 use std::path::PathBuf;
 
-/// What can go wrong between a checkpoint on disk and a vector.
+/// Failures between a checkpoint on disk and a vector.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be read: {source}")]
     Io {
         /// The file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A safetensors or GGUF file is damaged, cut off or lies about its own layout.
+    /// A safetensors or GGUF file is damaged or truncated, or its header is inconsistent.
     #[error("{path} is not a valid {} file: {reason}. Download it again.", if path.extension().is_some_and(|end| end == "gguf") { "GGUF" } else { "safetensors" })]
     Corrupt {
         /// The file.
@@ -22,42 +22,42 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file was exchanged while it was read.
+    /// A file was replaced while it was read.
     #[error("{0} changed while it was loaded. Load the model again.")]
     Changed(PathBuf),
-    /// A tensor is absent, has another shape or element type, or holds NaN or infinity.
+    /// A tensor is absent, has another shape or element type, or contains NaN or infinity.
     #[error("tensor {name}: {reason}")]
     Tensor {
-        /// Name as the model asks for it.
+        /// Name by which the model looks the tensor up.
         name: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The program is not one that this executor can run.
+    /// This executor cannot run the program.
     #[error("program: {0}")]
     Program(String),
-    /// The batch does not fit the model: ids outside the table, offsets that do not ascend.
+    /// The batch does not fit the model: ids outside the table, or offsets that do not ascend.
     #[error("batch: {0}")]
     Batch(String),
-    /// The weights do not fit into the memory that is free.
+    /// The weights do not fit into the available memory.
     #[error(
-        "loading needs about {needed_mb} MB of memory and {available_mb} MB are free. Close other programs, or use a \
-         smaller model."
+        "loading needs about {needed_mb} MB of memory, and {available_mb} MB are available. Close other programs, or \
+         use a smaller model."
     )]
     Memory {
         /// Estimated need.
         needed_mb: u64,
-        /// What the system says is free.
+        /// Memory that the system reports as available, or the caller's limit.
         available_mb: u64,
     },
-    /// A vector came out as NaN or infinity.
-    #[error("the vector of row {row} is not finite; nothing was returned")]
+    /// A vector contains NaN or infinity.
+    #[error("the vector of row {row} contains NaN or infinity, so the batch has no result")]
     NonFinite {
         /// First such row of the batch.
         row: usize,
     },
     /// The run was cancelled.
-    #[error("cancelled")]
+    #[error("the run was cancelled")]
     Cancelled,
 }
 

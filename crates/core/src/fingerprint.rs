@@ -1,10 +1,16 @@
-//! The name of a space of vectors: equal where the same tokens give the same vectors, on every machine and for every
-//! layout of the files.
+//! The fingerprint of a vector space: equal if equal tokens give equal vectors, on every machine and for every layout
+//! of the files.
 //!
-//! It is a sha256 over one line for each tensor that the program reads (in name order: the sha256 of its name without
-//! prefixes, its shape, stored element type, bytes and the scales beside them), over the tokenizer, and over the
-//! program's key, which stands for the config fields that enter the arithmetic and for the head. What nothing reads (the
-//! vision tower of a multimodal checkpoint) does not count, nor do prompts, limits and the arithmetic chosen at load.
+//! The fingerprint is a SHA-256 digest over
+//! - one line for each tensor that the program reads, in name order. The line has the digest of the tensor's name
+//!   without
+//!   prefixes, its shape, its stored element type, its bytes and its scales;
+//! - the tokenizer;
+//! - the program's key, which stands for the head and for the config fields that enter the arithmetic.
+//!
+//! Tensors that the program does not read (the vision tower of a multimodal checkpoint), prompts, limits and the
+//! precision chosen at load do not enter it. People store fingerprints beside their vectors: the format must not
+//! change.
 
 use crate::error::Error;
 use crate::format::checkpoint::Checkpoint;
@@ -20,27 +26,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// The first line of what is hashed; another way of hashing must have another.
+/// First line of the hashed text. A change of the format must change it.
 const FORMAT: &str = "embergem-space/1";
 
-/// A sha256.
-pub type Sha = [u8; 32];
+/// A SHA-256 digest.
+pub type Sha256Digest = [u8; 32];
 
-/// Names the space of a model: its program (JSON), its weight files with their name prefixes, and its tokenizer, whose
-/// own digest `digest` computes.
+/// Computes the fingerprint of a model's vector space, in hexadecimal.
 ///
-/// What was found is noted in the directory `notes` by path, size and time of change of all files, and then read from
-/// there: the weights are hashed once.
+/// `program` is JSON, `files` are the weight files as (name prefix, path), and `tokenizer_digest` computes the digest
+/// of the file `tokenizer`. With `cache_directory` the result is stored there under the state of all files, so that the
+/// weights are hashed once.
+///
+/// # Errors
+/// [`Error::Program`] for an invalid program, those of [`Checkpoint::open`] and [`Checkpoint::tensor`], and those of
+/// `tokenizer_digest`.
 pub fn fingerprint<E: From<Error>>(
     program: &str,
     files: &[(&str, &Path)],
     tokenizer: &Path,
-    digest: impl FnOnce() -> Result<Sha, E>,
-    notes: Option<&Path>,
+    tokenizer_digest: impl FnOnce() -> Result<Sha256Digest, E>,
+    cache_directory: Option<&Path>,
 ) -> Result<String, E> {
     let paths = files.iter().map(|(_, path)| *path).chain([tokenizer]);
-    let note = notes.and_then(|directory| Memo::new(directory, "fingerprint", paths, &[FORMAT, program]));
-    if let Some(known) = note.as_ref().and_then(Memo::read).filter(|known| is_sha(known)) {
+    let memo = cache_directory.and_then(|directory| Memo::new(directory, "fingerprint", paths, &[FORMAT, program]));
+    if let Some(known) = memo.as_ref().and_then(Memo::read).filter(|text| is_digest(text)) {
         return Ok(known);
     }
     let program = Program::parse(program)?;
@@ -48,21 +58,27 @@ pub fn fingerprint<E: From<Error>>(
     let tensors = hash_tensors(&program, &checkpoint)?;
     let mut all = Sha256::new();
     all.update(format!("{FORMAT}\n"));
-    for sha in tensors {
-        all.update(format!("tensor {}\n", hex(&sha)));
+    for digest in tensors {
+        all.update(format!("tensor {}\n", hex(&digest)));
     }
-    all.update(format!("tokenizer {}\nmodel {}\n", hex(&digest()?), program.key));
+    all.update(format!(
+        "tokenizer {}\nmodel {}\n",
+        hex(&tokenizer_digest()?),
+        program.key
+    ));
     let found = hex(&all.finalize());
-    if let Some(note) = note {
-        note.write(&found);
+    if let Some(memo) = memo {
+        memo.write(&found);
     }
     Ok(found)
 }
 
-/// A sha256 for each tensor that the program reads, in name order. The largest is begun first: in most models the
-/// embedding table is more than half of the bytes. Threads of their own do it: on the compute pool no model would compute
-/// for as long as the largest takes.
-fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, Error> {
+/// Computes the digest of each tensor that the program reads, in name order.
+///
+/// The largest tensor is hashed first, because the embedding table has more than half of the bytes of most models. The
+/// work has threads of its own: on the compute pool it would keep all models from computing until the largest tensor is
+/// hashed.
+fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha256Digest>, Error> {
     let sources = program.weights.iter().flat_map(|weight| &weight.sources);
     let shapes: BTreeMap<&str, &[usize]> = sources.map(|s| (s.tensor.as_str(), s.shape.as_slice())).collect();
     let tensors = shapes
@@ -71,13 +87,13 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
         .collect::<Result<Vec<_>, Error>>()?;
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|number| Reverse(tensors[*number].1.stored_bytes()[0].len()));
-    let shas = Mutex::new(vec![Sha::default(); tensors.len()]);
+    let digests = Mutex::new(vec![Sha256Digest::default(); tensors.len()]);
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (name, tensor) = tensors[number];
-            let sha = hash_tensor(name, tensor);
-            shas.lock().unwrap_or_else(PoisonError::into_inner)[number] = sha;
+            let digest = hash_tensor(name, tensor);
+            digests.lock().unwrap_or_else(PoisonError::into_inner)[number] = digest;
         }
     };
     thread::scope(|scope| {
@@ -87,19 +103,20 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha>, 
         }
         work();
     });
-    Ok(shas.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(digests.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn hash_tensor(name: &str, tensor: &Tensor) -> Sha {
-    let head = serde_json::json!([name, tensor.shape, tensor.element_name()]);
+fn hash_tensor(name: &str, tensor: &Tensor) -> Sha256Digest {
+    let header = serde_json::json!([name, tensor.shape, tensor.element_name()]);
     let mut hash = Sha256::new();
-    hash.update(format!("{head}\n"));
+    hash.update(format!("{header}\n"));
     for bytes in tensor.stored_bytes() {
         hash.update(bytes);
     }
     hash.finalize().into()
 }
 
-fn is_sha(text: &str) -> bool {
+/// Returns whether a stored result is a digest in hexadecimal: a damaged cache file is computed again.
+fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

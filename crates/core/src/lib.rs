@@ -1,8 +1,8 @@
-//! The compute half of embergem: a model's program, its mapped weights, and the kernels that run it.
+//! The compute half of embergem: programs, mapped weights, and the kernels that run them.
 //!
-//! [`Model::load`] takes a program (JSON, traced from a Python model file) and safetensors files; [`Model::start`] checks
-//! a packed batch and begins a [`Run`], which goes through the program's steps on the process's one compute [`Pool`].
-//! No Python and no text in here.
+//! [`Model::load`] takes a program (JSON, traced from a Python model definition) and weight files. [`Model::start`]
+//! checks a packed batch and begins a [`Run`], which executes the program's steps on the compute [`Pool`] of the
+//! process. This crate contains no Python and no text processing.
 
 mod aligned;
 mod arbiter;
@@ -30,18 +30,18 @@ mod weights;
 pub use arbiter::{Arbiter, Lane};
 pub use calibration::{BATCH_BUDGETS, cosine};
 pub use error::{Error, Result};
-pub use fingerprint::{Sha, fingerprint};
+pub use fingerprint::{Sha256Digest, fingerprint};
 pub use format::tensors::Tensors;
-pub use matryoshka::cut;
+pub use matryoshka::truncate_dimensions;
 pub use memo::Memo;
 pub use model::{Model, Options};
-pub use packed::directory::{Kept, kept as kept_packed};
-pub use packed::{BUILD, PackedCache, packed_limit};
+pub use packed::directory::{PackedFile, packed_files};
+pub use packed::{BUILD, PackedCache, parse_size};
 pub use pool::Pool;
 pub use precision::Precision;
 pub use run::{Progress, Run};
 
-/// Names of the kernels that this machine can run, the slowest first; see [`Options::kernels`].
+/// Returns the names of the instruction sets that this machine can run, slowest first. See [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {
     kernels::Kernels::all().iter().map(|kernels| kernels.name).collect()
 }

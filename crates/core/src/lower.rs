@@ -1,18 +1,20 @@
-//! Lowers a program's steps to kernels: finds and packs the weights, and checks once everything that the kernels later
-//! take for granted (buffers, columns, widths, overlaps), so that no index is checked in a hot loop.
+//! Lowers the steps of a program to kernels: finds and packs the weights and checks the operands.
+//!
+//! Kernels rely on the buffers, columns, widths and overlaps of their operands. They are checked here once, so that no
+//! index is checked in a hot loop.
 
 mod operands;
 
-use self::operands::{Written, axis_of, overlaps, same_width};
+use self::operands::{WrittenColumns, axis_of, require_no_overlap, require_same_width};
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::table::Table;
 use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::Finish;
 use crate::kernels::norm::Residual;
-use crate::kernels::panels::{Shape, in_order_of_panels};
+use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, norm, pooling};
-use crate::packed::Packs;
+use crate::packed::PackedMatrices;
 use crate::packed::weight::PackedWeight;
 use crate::precision::Precision;
 use crate::program::*;
@@ -20,89 +22,96 @@ use crate::weights::{floats, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
-/// Widest buffer that is taken for meant: products of it with a batch's rows are far from overflowing.
-const WIDEST: usize = 1 << 20;
+/// Widest buffer of a valid program. Its product with the rows of a batch cannot overflow.
+const MAX_WIDTH: usize = 1 << 20;
 
-/// A step that is ready to run.
+/// A checked step with its weights, ready to run.
 pub struct Lowered {
-    /// What it does.
+    /// The operation.
     pub op: Op,
-    /// Where the result goes.
+    /// The columns that the result is written to.
     pub out: Operand,
-    /// What it reads.
+    /// The columns that the operation reads.
     pub inputs: Vec<Operand>,
-    /// What a row of the result is.
+    /// What one row of the result belongs to.
     pub axis: Axis,
 }
 
 /// An operation with its weights.
 pub enum Op {
-    /// Lookup.
+    /// Embedding lookup.
     Embed {
-        /// The table, mapped.
+        /// The table, in its mapped file.
         table: Table,
-        /// Position rows and the row of place 0.
+        /// Position table, and its row for position 0.
         positions: Option<(Vec<f32>, usize)>,
-        /// Added to every row.
+        /// Token type embedding, added to every row.
         types: Option<Vec<f32>>,
-        /// Multiplies the table's row.
+        /// Factor of the table's row.
         scale: f32,
     },
     /// RMS or layer norm.
     Norm {
-        /// Statistics.
+        /// Which statistics normalise a group.
         kind: norm::Kind,
-        /// Added to the mean square or variance.
+        /// Added to the mean square or the variance.
         eps: f32,
-        /// Features normalised together.
+        /// Number of adjacent features that are normalised together.
         group: usize,
-        /// Where the second input enters.
+        /// Where the second input is added.
         residual: Option<Residual>,
-        /// One a feature of a group.
+        /// One value for each feature of a group.
         weight: Option<Vec<f32>>,
-        /// One a feature of a group.
+        /// One value for each feature of a group.
         bias: Option<Vec<f32>>,
     },
     /// Matrix product.
     Linear {
         /// Packed weights.
         weight: PackedWeight,
-        /// One a packed column.
+        /// One value for each packed column.
         bias: Option<Vec<f32>>,
-        /// What becomes of the sums.
+        /// What happens to the sums.
         finish: Finish,
     },
     /// Rotary embedding.
     Rope(RopeParameters),
-    /// Attention; the bias is by bucket and head.
+    /// Attention, and its bias by (relative position bucket, head).
     Attention(AttentionParameters, Option<Vec<f32>>),
-    /// Element by element.
+    /// Elementwise operation.
     Elementwise(Operation),
-    /// Tokens to one vector a text.
+    /// Pooling of tokens to one vector for each text.
     Pool(pooling::Kind),
-    /// To length 1.
+    /// Scaling to length 1.
     Normalise,
 }
 
 /// Lowers all steps of `program`.
+///
+/// # Errors
+/// [`Error::Program`] with the number of the step that is invalid, [`Error::Tensor`] for weights that the checkpoint
+/// does not have.
 pub fn lower(
     program: &Program,
     checkpoint: &Checkpoint,
     kernels: &Kernels,
     precision: Precision,
-    packs: &mut Packs,
+    matrices: &mut PackedMatrices,
 ) -> Result<Vec<Lowered>> {
-    if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > WIDEST) {
-        return Err(Error::Program(format!("a buffer of width {}", buffer.width)));
+    if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > MAX_WIDTH) {
+        return Err(Error::Program(format!(
+            "a buffer of width {}; at most {MAX_WIDTH} is allowed",
+            buffer.width
+        )));
     }
     let context = Context {
         program,
         checkpoint,
         kernels,
         precision,
-        packs: RefCell::new(packs),
+        matrices: RefCell::new(matrices),
     };
-    let mut written = Written::default();
+    let mut written = WrittenColumns::default();
     let steps = program.steps.iter().enumerate().map(|(number, step)| {
         written
             .require(&step.inputs)
@@ -123,7 +132,7 @@ struct Context<'a> {
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
     precision: Precision,
-    packs: RefCell<&'a mut Packs>,
+    matrices: RefCell<&'a mut PackedMatrices>,
 }
 
 impl Context<'_> {
@@ -132,7 +141,7 @@ impl Context<'_> {
         for input in &step.inputs {
             let axis_of_input = axis_of(self.program, input)?;
             ensure(axis_of_input == axis || step.op == "pool", || {
-                format!("reads {axis_of_input:?}, writes {axis:?}")
+                format!("it reads {axis_of_input:?} and writes {axis:?}")
             })?;
         }
         let op = match step.op.as_str() {
@@ -141,26 +150,30 @@ impl Context<'_> {
             "linear" => self.linear(step, axis)?,
             "rope" => self.rope(step, axis)?,
             "attention" => self.attention(step)?,
-            "add" | "mul" | "glu" | "activation" | "scale" => self.elementwise(step)?,
+            "add" | "glu" | "activation" | "scale" => self.elementwise(step)?,
             "pool" => {
-                self.arity(step, 1, &[])?;
+                self.require_arity(step, 1, &[])?;
                 let PoolParameters { kind } = parameters(step)?;
                 ensure(
                     axis_of(self.program, &step.inputs[0])? == Axis::Tokens && axis == Axis::Rows,
-                    || "pools tokens to rows".into(),
+                    || "it must pool tokens to rows".into(),
                 )?;
-                same_width(step)?;
+                require_same_width(step)?;
                 Op::Pool(kind)
             }
             "normalise" => {
-                self.arity(step, 1, &[])?;
+                self.require_arity(step, 1, &[])?;
                 let NoParameters {} = parameters(step)?;
-                same_width(step)?;
+                require_same_width(step)?;
                 Op::Normalise
             }
-            other => return Err(Error::Program(format!("no operation is called {other:?}"))),
+            other => {
+                return Err(Error::Program(format!(
+                    "no operation is called {other:?}. The program needs a newer version of embergem"
+                )));
+            }
         };
-        overlaps(step, &op)?;
+        require_no_overlap(step, &op)?;
         Ok(Lowered {
             op,
             out: step.out,
@@ -170,17 +183,17 @@ impl Context<'_> {
     }
 
     fn embed(&self, step: &Step) -> Result<Op> {
-        self.arity(step, 0, &["table", "positions", "types"])?;
+        self.require_arity(step, 0, &["table", "positions", "types"])?;
         let p: EmbedParameters = parameters(step)?;
         ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
-            "embeds tokens".into()
+            "the result of a lookup must have one row for each token".into()
         })?;
         let table = table(
             self.checkpoint,
             self.weight(step, "table")?.ok_or_else(|| missing("table"))?,
         )?;
         ensure(table.width == step.out.width, || {
-            format!("a table of width {}", table.width)
+            format!("a table of width {} for {} columns", table.width, step.out.width)
         })?;
         let rows = |role: &str| -> Result<Option<Vec<f32>>> {
             let Some(spec) = self.weight(step, role)? else {
@@ -210,13 +223,20 @@ impl Context<'_> {
             None => None,
             Some("before") => Some(Residual::Before),
             Some("after") => Some(Residual::After),
-            Some(other) => return Err(Error::Program(format!("a residual {other:?}"))),
+            Some(other) => {
+                return Err(Error::Program(format!(
+                    "a residual {other:?}; it must be before or after"
+                )));
+            }
         };
-        self.arity(step, 1 + usize::from(residual.is_some()), &["weight", "bias"])?;
-        same_width(step)?;
-        let whole = p.group > 0 && step.out.width.is_multiple_of(p.group);
-        ensure(whole, || {
-            format!("groups of {} in {} features", p.group, step.out.width)
+        self.require_arity(step, 1 + usize::from(residual.is_some()), &["weight", "bias"])?;
+        require_same_width(step)?;
+        let divides = p.group > 0 && step.out.width.is_multiple_of(p.group);
+        ensure(divides, || {
+            format!(
+                "groups of {} features do not divide {} features",
+                p.group, step.out.width
+            )
         })?;
         let (weight, bias) = (
             self.vector(step, "weight", p.group)?,
@@ -233,10 +253,10 @@ impl Context<'_> {
     }
 
     fn linear(&self, step: &Step, axis: Axis) -> Result<Op> {
-        self.arity(step, 1, &["weight", "bias"])?;
+        self.require_arity(step, 1, &["weight", "bias"])?;
         let LinearParameters { activation, gate } = parameters(step)?;
         ensure(activation.is_none() || gate.is_none(), || {
-            "an activation and a gate".into()
+            "a product cannot have both an activation and a gate".into()
         })?;
         let spec = self.weight(step, "weight")?.ok_or_else(|| missing("weight"))?;
         let shape = Shape {
@@ -246,15 +266,15 @@ impl Context<'_> {
         };
         let rows = shape
             .rows()
-            .ok_or_else(|| Error::Program("a product too wide".into()))?;
-        // What comes after pooling is a small part of the work: it stays exact.
+            .ok_or_else(|| Error::Program("the weight of a product has too many rows".into()))?;
+        // The products after pooling are a small part of the work, so they are always computed in float32.
         let precision = if axis == Axis::Tokens {
             self.precision
         } else {
             Precision::Float32
         };
-        let packs = &mut self.packs.borrow_mut();
-        let weight = PackedWeight::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, packs)?;
+        let matrices = &mut self.matrices.borrow_mut();
+        let weight = PackedWeight::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, matrices)?;
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),
@@ -264,29 +284,31 @@ impl Context<'_> {
             weight,
             bias: self
                 .vector(step, "bias", rows)?
-                .map(|bias| in_order_of_panels(&bias, shape, self.kernels.lanes)),
+                .map(|bias| in_panel_order(&bias, shape, self.kernels.lanes)),
             finish,
         })
     }
 
     fn rope(&self, step: &Step, axis: Axis) -> Result<Op> {
-        self.arity(step, 1, &[])?;
-        ensure(axis == Axis::Tokens, || "turns tokens, which have places".into())?;
-        same_width(step)?;
+        self.require_arity(step, 1, &[])?;
+        ensure(axis == Axis::Tokens, || {
+            "only tokens have positions to rotate by".into()
+        })?;
+        require_same_width(step)?;
         let p: RopeParameters = parameters(step)?;
-        let fits =
-            p.dim > 0 && p.dim.is_multiple_of(2) && p.dim <= p.head_dim && step.out.width.is_multiple_of(p.head_dim);
+        let even = p.head_dim > 0 && p.head_dim.is_multiple_of(2);
+        let fits = even && p.dim == p.head_dim && step.out.width.is_multiple_of(p.head_dim);
         ensure(fits && p.theta > 0.0, || {
-            format!("{p:?} on {} features", step.out.width)
+            format!("{p:?} does not fit {} features", step.out.width)
         })?;
         Ok(Op::Rope(p))
     }
 
     fn attention(&self, step: &Step) -> Result<Op> {
-        self.arity(step, 3, &["bias"])?;
+        self.require_arity(step, 3, &["bias"])?;
         let p: AttentionParameters = parameters(step)?;
         ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
-            "attends over tokens".into()
+            "the result of attention must have one row for each token".into()
         })?;
         let counts = p.heads > 0 && p.kv_heads > 0 && p.head_dim > 0 && p.heads.is_multiple_of(p.kv_heads);
         let (q, kv) = (p.heads.checked_mul(p.head_dim), p.kv_heads.checked_mul(p.head_dim));
@@ -307,7 +329,7 @@ impl Context<'_> {
                     .copied()
                     .unwrap_or(0);
                 ensure(buckets >= 4 && buckets.is_multiple_of(4), || {
-                    format!("{buckets} relative position buckets")
+                    format!("{buckets} relative position buckets; a multiple of 4 is needed")
                 })?;
                 Some(floats(self.checkpoint, spec, &[buckets, p.heads])?)
             }
@@ -316,13 +338,13 @@ impl Context<'_> {
     }
 
     fn elementwise(&self, step: &Step) -> Result<Op> {
-        let two = matches!(step.op.as_str(), "add" | "mul" | "glu");
-        self.arity(
+        let two = matches!(step.op.as_str(), "add" | "glu");
+        self.require_arity(
             step,
             1 + usize::from(two),
             if step.op == "scale" { &["by"] } else { &[] },
         )?;
-        same_width(step)?;
+        require_same_width(step)?;
         let operation = match step.op.as_str() {
             "glu" => Operation::Glu(parameters::<ActivationParameters>(step)?.kind),
             "activation" => Operation::Activate(parameters::<ActivationParameters>(step)?.kind),
@@ -331,26 +353,30 @@ impl Context<'_> {
                 let by = match (by, self.vector(step, "by", 1)?) {
                     (Some(by), None) => by,
                     (None, Some(by)) => by[0],
-                    _ => return Err(Error::Program("scale needs a number or a weight".into())),
+                    _ => return Err(Error::Program("it needs either a number or a weight".into())),
                 };
                 Operation::Scale(by)
             }
-            name => {
+            _ => {
                 let NoParameters {} = parameters(step)?;
-                if name == "add" { Operation::Add } else { Operation::Mul }
+                Operation::Add
             }
         };
         Ok(Op::Elementwise(operation))
     }
 
-    fn arity(&self, step: &Step, inputs: usize, roles: &[&str]) -> Result<()> {
+    /// Checks the number of inputs and the roles of the weights.
+    fn require_arity(&self, step: &Step, inputs: usize, roles: &[&str]) -> Result<()> {
         ensure(step.inputs.len() == inputs, || {
-            format!("{} inputs, not {inputs}", step.inputs.len())
+            format!("it has {} inputs, not {inputs}", step.inputs.len())
         })?;
         let unknown = step.weights.keys().find(|role| !roles.contains(&role.as_str()));
-        ensure(unknown.is_none(), || format!("a weight in the role {unknown:?}"))
+        ensure(unknown.is_none(), || {
+            format!("a weight in the role {unknown:?}; the roles are {roles:?}")
+        })
     }
 
+    /// Returns the weight in a role, if the step has one.
     fn weight(&self, step: &Step, role: &str) -> Result<Option<&WeightSpec>> {
         let Some(&number) = step.weights.get(role) else {
             return Ok(None);
@@ -361,6 +387,7 @@ impl Context<'_> {
         }
     }
 
+    /// Reads the weight in a role as `len` values, if the step has one.
     fn vector(&self, step: &Step, role: &str, len: usize) -> Result<Option<Vec<f32>>> {
         self.weight(step, role)?
             .map(|spec| floats(self.checkpoint, spec, &[len]))

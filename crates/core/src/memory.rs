@@ -1,10 +1,10 @@
-//! How much memory this process may still take.
+//! How much memory this process may still allocate.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that are free to this process: what the system has available, or less where a control group (a container)
-/// sets a limit. `None` where the system doesn't say.
+/// Returns the bytes that this process may still allocate: the system's available memory, or less if a control group (a
+/// container) has a limit. `None` on systems that do not publish these numbers.
 pub fn available() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
     match (system, control_group(Path::new("/sys/fs/cgroup"))) {
@@ -13,6 +13,7 @@ pub fn available() -> Option<u64> {
     }
 }
 
+/// Parses the line `MemAvailable` of /proc/meminfo.
 fn meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim()
@@ -23,7 +24,8 @@ fn meminfo(text: &str) -> Option<u64> {
         .map(|kb| kb * 1024)
 }
 
-/// Limit less use, version 2 layout; cached file pages count as free, since the kernel drops them first.
+/// Returns the limit minus the use of a control group (version 2). Cached file pages count as free, because the kernel
+/// evicts them first.
 fn control_group(root: &Path) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(root.join(name)).ok()?.trim().parse::<u64>().ok();
     let limit = number("memory.max")?;
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_kernel_writes() {
+    fn the_formats_of_the_kernel_are_parsed() {
         assert_eq!(
             meminfo("MemTotal: 10 kB\nMemAvailable:   24567 kB\n"),
             Some(24567 * 1024)

@@ -1,4 +1,4 @@
-//! A model: a lowered program, ready to run batches.
+//! A loaded model: a lowered program with its weights.
 
 use crate::aligned::Aligned;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, lower};
 use crate::memory;
-use crate::packed::{PackedCache, Packs};
+use crate::packed::{PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
@@ -20,26 +20,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How a model is to be loaded.
+/// Options of [`Model::load`].
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// Most threads of the compute pool that a run uses; all of them by default.
+    /// Most threads of the compute pool that a run uses. `None` is all of them.
     pub threads: Option<usize>,
-    /// Most bytes that packed weights may take; by default what the system says is free.
+    /// Most bytes that packed weights may take. `None` is the memory that the system reports as available.
     pub memory_limit: Option<u64>,
-    /// Read embedding tables, too, and refuse NaN in them; everything else is always checked.
+    /// Also read the embedding tables and refuse values that are not finite. All other weights are always checked.
     pub scan: bool,
-    /// Arithmetic of the large products.
+    /// Arithmetic of the matrix products over tokens.
     pub precision: Precision,
-    /// Where packed weights are kept for the next start; `None` packs at every start.
+    /// Cache of packed weights. `None` packs them at every start.
     pub packed: Option<PackedCache<'a>>,
-    /// Kernels by name, for tests; by default the fastest that the machine has.
+    /// Name of the instruction set, for tests. `None` is the fastest that the machine has.
     pub kernels: Option<&'a str>,
 }
 
-/// A lowered program with its weights. Runs may go on at the same time in several threads.
+/// A lowered program with its weights. Several threads may run it at the same time.
 pub struct Model {
-    /// Identifies what the program was traced from.
+    /// Hash of what the program was traced from: the head and the config fields that enter the arithmetic.
     pub key: String,
     pub(crate) steps: Vec<Lowered>,
     pub(crate) buffers: Vec<Buffer>,
@@ -47,18 +47,24 @@ pub struct Model {
     pub(crate) kernels: &'static Kernels,
     pub(crate) threads: usize,
     precision: Precision,
-    /// Rows of the smallest embedding table: ids below it are valid.
+    /// Rows of the smallest embedding table. Valid ids are below this number.
     pub vocabulary: usize,
-    /// Places that every position table covers; `None` without such a table.
-    pub places: Option<usize>,
-    /// Fewest tokens of a text: none for a program that only averages rows of a table, else one.
-    pub least_tokens: usize,
+    /// Most tokens of a text, from the position tables; `None` without such a table.
+    pub max_tokens: Option<usize>,
+    /// Fewest tokens of a text: 0 for a program that only averages rows of a table, else 1.
+    pub min_tokens: usize,
+    /// Rotary tables by (bits of theta, head size).
     angles: Mutex<HashMap<(u64, usize), Arc<Angles>>>,
+    /// Buffers of finished runs.
     spare: Mutex<Vec<Vec<Aligned>>>,
 }
 
 impl Model {
-    /// Parses `program`, maps `files` (name prefix and path) and packs the weights.
+    /// Parses `program` (JSON), maps `files`, given as (name prefix, path), and packs the weights.
+    ///
+    /// # Errors
+    /// [`Error::Program`] for a program that cannot run, [`Error::Memory`] if the weights do not fit, and
+    /// [`Error::Io`], [`Error::Corrupt`], [`Error::Changed`] or [`Error::Tensor`] for the files.
     pub fn load<'a>(
         program: &str,
         files: impl IntoIterator<Item = (&'a str, &'a Path)>,
@@ -69,23 +75,26 @@ impl Model {
         let kernels = match options.kernels {
             None => Kernels::best(),
             Some(name) => Kernels::named(name)
-                .ok_or_else(|| Error::Program(format!("this machine has no instruction set {name:?}")))?,
+                .ok_or_else(|| Error::Program(format!("this machine does not have the instruction set {name:?}")))?,
         };
         let precision = format!("{:?}", options.precision);
         let paths = files.iter().map(|(_, path)| *path);
-        let mut packs = Packs::open(options.packed, paths, &[&precision, kernels.name, &sha256_hex(text)]);
-        // After the state of the files was taken: one that is exchanged from now on is noticed at the end.
+        let mut matrices = PackedMatrices::open(options.packed, paths, &[&precision, kernels.name, &sha256_hex(text)]);
+        // The files are opened after their state was read, so `finish` notices a file that is replaced from now on.
         let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
-        if !packs.found() {
+        if !matrices.is_stored() {
             let available = options.memory_limit.or_else(memory::available);
             require_memory(&program, options.precision, available)?;
         }
-        let steps = lower(&program, &checkpoint, kernels, options.precision, &mut packs)?;
-        packs.finish(files.iter().map(|(_, path)| *path))?;
-        let (vocabulary, places) = limits(&steps)?;
-        let averages = |step: &Lowered| step.axis == Axis::Rows || matches!(step.op, Op::Embed { .. });
-        let means = |step: &Lowered| !matches!(step.op, Op::Pool(kind) if kind != Kind::Mean);
-        let least_tokens = usize::from(!steps.iter().all(|step| averages(step) && means(step)));
+        let steps = lower(&program, &checkpoint, kernels, options.precision, &mut matrices)?;
+        matrices.finish(files.iter().map(|(_, path)| *path))?;
+        let (vocabulary, max_tokens) = limits(&steps)?;
+        let only_averages = steps.iter().all(|step| match step.op {
+            Op::Pool(kind) => kind == Kind::Mean,
+            Op::Embed { .. } => true,
+            _ => step.axis == Axis::Rows,
+        });
+        let min_tokens = usize::from(!only_averages);
         if options.scan {
             for step in &steps {
                 if let Op::Embed { table, .. } = &step.op {
@@ -102,7 +111,9 @@ impl Model {
                     .is_some_and(|end| end <= buffer.width)
         });
         if !inside || output.width == 0 {
-            return Err(Error::Program(format!("the output {output:?} is not made of rows")));
+            return Err(Error::Program(format!(
+                "the output {output:?} must be columns of a buffer with one row for each text"
+            )));
         }
         Ok(Self {
             key: program.key,
@@ -113,42 +124,42 @@ impl Model {
             precision: options.precision,
             threads: options.threads.unwrap_or(usize::MAX).clamp(1, Pool::global().threads()),
             vocabulary,
-            places,
-            least_tokens,
+            max_tokens,
+            min_tokens,
             angles: Mutex::default(),
             spare: Mutex::default(),
         })
     }
 
-    /// Width of the vectors.
+    /// Returns the dimensions of the vectors.
     pub fn dimensions(&self) -> usize {
         self.output.width
     }
 
-    /// Name of the kernels in use.
+    /// Returns the name of the instruction set in use.
     pub fn instruction_set(&self) -> &'static str {
         self.kernels.name
     }
 
-    /// Arithmetic of the large products.
+    /// Returns the arithmetic of the matrix products over tokens.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Threads that a run uses at most.
+    /// Returns the most threads that a run uses.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Measures how many floating point operations a second the model's threads can do at most: fused multiply-adds in
-    /// registers, for about `duration`.
+    /// Measures the peak floating point operations per second of the model's threads, for about `duration`. It executes
+    /// fused multiply-adds on registers.
     pub fn peak(&self, duration: Duration) -> f64 {
         const ROUNDS: usize = 20_000;
         let rounds = AtomicUsize::new(0);
         let start = Instant::now();
         Pool::global().run(self.threads, self.threads, &|_, _| {
             while start.elapsed() < duration {
-                // SAFETY: the model's kernels are those of this machine.
+                // SAFETY: `kernels` was returned by `Kernels::best` or `Kernels::named`, so the processor has its set.
                 std::hint::black_box(unsafe { (self.kernels.peak)(ROUNDS) });
                 rounds.fetch_add(ROUNDS, Ordering::Relaxed);
             }
@@ -162,31 +173,33 @@ impl Model {
         spare.pop().unwrap_or_default()
     }
 
-    /// Keeps the buffers of a finished run for the next one: fresh pages from the system cost time.
+    /// Keeps the buffers of a finished run for the next one, because new pages from the system cost time.
     pub(crate) fn return_buffers(&self, arena: Vec<Aligned>) {
-        const SPARES: usize = 2;
+        const MAX_SPARE: usize = 2;
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARES {
+        if spare.len() < MAX_SPARE {
             spare.push(arena);
         }
     }
 
-    /// The rotary table for `theta` and `dim` covering `places`; made once, grown by doubling.
-    pub(crate) fn angles(&self, theta: f64, dim: usize, places: usize) -> Arc<Angles> {
+    /// Returns the rotary table for `theta` and heads of `head_dim` features that covers positions below `positions`.
+    ///
+    /// The table is computed once. If a longer text comes, a table of at least twice the size replaces it.
+    pub(crate) fn angles(&self, theta: f64, head_dim: usize, positions: usize) -> Arc<Angles> {
         let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables
-            .get(&(theta.to_bits(), dim))
-            .filter(|table| table.places >= places);
+            .get(&(theta.to_bits(), head_dim))
+            .filter(|table| table.positions >= positions);
         if let Some(table) = table {
             return Arc::clone(table);
         }
-        let table = Arc::new(Angles::new(theta, dim, places.next_power_of_two().max(256)));
-        tables.insert((theta.to_bits(), dim), Arc::clone(&table));
+        let table = Arc::new(Angles::new(theta, head_dim, positions.next_power_of_two().max(256)));
+        tables.insert((theta.to_bits(), head_dim), Arc::clone(&table));
         table
     }
 }
 
-/// Refuses to start packing what cannot fit. Tables stay mapped and don't count.
+/// Refuses weights that do not fit into memory before they are packed. Embedding tables stay mapped and do not count.
 fn require_memory(program: &Program, precision: Precision, available: Option<u64>) -> Result<()> {
     let tables: HashSet<usize> = program
         .steps
@@ -218,22 +231,22 @@ fn require_memory(program: &Program, precision: Precision, available: Option<u64
     }
 }
 
-/// Ids and places that every lookup of the program covers.
+/// Returns the number of ids, and of positions if there is a position table, that every lookup of the program covers.
 fn limits(steps: &[Lowered]) -> Result<(usize, Option<usize>)> {
     let mut vocabulary = None;
-    let mut places = None;
+    let mut max_tokens = None;
     for step in steps {
         if let Op::Embed { table, positions, .. } = &step.op {
             vocabulary = Some(vocabulary.map_or(table.rows, |rows: usize| rows.min(table.rows)));
             if let Some((values, offset)) = positions {
                 let covered = (values.len() / table.width).saturating_sub(*offset);
-                places = Some(places.map_or(covered, |places: usize| places.min(covered)));
+                max_tokens = Some(max_tokens.map_or(covered, |tokens: usize| tokens.min(covered)));
             }
         }
     }
     match vocabulary {
-        Some(rows) => Ok((rows, places)),
-        None => Err(Error::Program("it reads no ids".into())),
+        Some(rows) => Ok((rows, max_tokens)),
+        None => Err(Error::Program("it has no embedding lookup, so it reads no ids".into())),
     }
 }
 
@@ -243,7 +256,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_sliced_tensor_counts_once() {
+    fn slices_of_a_tensor_count_once() {
         let rows =
             |from, to| json!({"sources": [{"tensor": "qkv", "shape": [3000, 1000], "rows": [from, to]}], "add": 0.0});
         let program = json!({

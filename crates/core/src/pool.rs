@@ -1,9 +1,9 @@
-//! The one compute pool of the process: fork and join over numbered tasks, asleep when idle.
+//! The compute pool of the process: fork and join over numbered tasks, with threads that sleep when idle.
 //!
-//! Work comes in jobs of independent tasks; the caller works too, and helpers join while there is something left. A
-//! helper that the system wakes late finds the job closed and is not waited for, so a busy machine costs no more than
-//! the help that did not come. One job runs at a time, a single step of a program; which run goes next is the arbiter's to
-//! say.
+//! A job is a set of independent tasks, usually one step of a program. The calling thread works on it too, and helper
+//! threads join while tasks are left. The caller waits only for helpers that have joined: a helper that the system
+//! wakes late finds the job closed, so a busy machine only loses that helper's work. One job runs at a time. The
+//! [`Arbiter`] decides which run goes next.
 
 use crate::arbiter::{Arbiter, Lane};
 use std::cell::UnsafeCell;
@@ -13,44 +13,51 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-/// The helpers that have joined the open job.
+/// Bits of the state: how many helpers have joined the open job.
 const JOINED: u64 = 0xffff;
-/// Set while helpers may join.
+/// Bit of the state: helpers may join.
 const OPEN: u64 = 0x1_0000;
-/// One job further.
+/// Added to the state for each job: the bits above `OPEN` count jobs.
 const EPOCH: u64 = 0x2_0000;
-/// How often an idle helper looks for work before it goes to sleep; some tens of microseconds.
+/// Iterations of an idle helper's spin loop before it sleeps: some tens of microseconds.
 const SPINS: u32 = 2_000;
 
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
+/// The open job.
 struct Job {
     run: *const Task<'static>,
     tasks: usize,
+    /// Most helpers that may join.
     helpers: u64,
 }
 
+/// State shared by the callers and the helper threads.
 struct Shared {
-    /// Epoch, open flag and joined helpers in one word, so that joining and closing cannot cross.
+    /// Job counter, open flag and number of joined helpers in one word, so that joining and closing a job are atomic.
     state: AtomicU64,
-    /// Written only while no helper is joined and the flag is down.
+    /// Written only while the open flag is clear and no helper is joined.
     job: UnsafeCell<Job>,
+    /// The next task to take.
     next: AtomicUsize,
-    /// A helper's task panicked.
+    /// A task panicked on a helper.
     failed: AtomicBool,
+    /// Number of sleeping helpers.
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
     /// Held by the caller whose job runs.
-    turn: Mutex<()>,
+    caller: Mutex<()>,
 }
 
-// SAFETY: `job` is written under `turn` while no helper can read it, and read only by helpers that have joined.
+// SAFETY: `job` is written only by the holder of `caller`, while the open flag is clear and no helper is joined; it is
+// read only by helpers that have joined.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `job` is only followed between joining and leaving, while its owner waits in `Pool::run`.
+// SAFETY: the pointer in `job` is dereferenced only by joined helpers, and `Pool::run` keeps its target alive until no
+// helper is joined.
 unsafe impl Send for Shared {}
 
-/// A set of helper threads.
+/// A set of compute threads.
 pub struct Pool {
     shared: Arc<Shared>,
     threads: usize,
@@ -58,13 +65,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The pool of this process, with as many threads as cores that the process may use.
+    /// Returns the pool of this process. It has one thread for each core that the process may use.
     pub fn global() -> &'static Self {
         static POOL: OnceLock<Pool> = OnceLock::new();
         POOL.get_or_init(|| Self::new(thread::available_parallelism().map_or(1, usize::from)))
     }
 
-    /// A pool of `threads` threads, the caller's among them. Its helpers live as long as the process.
+    /// Creates a pool of `threads` threads, including the caller's. The helper threads live as long as the process.
+    ///
+    /// If the system refuses to start a thread, the pool is smaller; see [`Pool::threads`].
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -78,7 +87,7 @@ impl Pool {
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
-            turn: Mutex::new(()),
+            caller: Mutex::new(()),
         });
         let mut started = 1;
         for worker in 1..threads.min(JOINED as usize) {
@@ -87,7 +96,7 @@ impl Pool {
                 .name(format!("embergem-{worker}"))
                 .spawn(move || help(&shared, worker));
             if spawned.is_err() {
-                break; // The system refuses more threads: the pool is smaller, and says so in `threads`.
+                break;
             }
             started += 1;
         }
@@ -98,29 +107,31 @@ impl Pool {
         }
     }
 
-    /// Who decides which run computes.
+    /// Returns the arbiter that decides which run computes.
     pub fn arbiter(&self) -> &Arbiter {
         &self.arbiter
     }
 
-    /// Threads, the caller's among them.
+    /// Returns the number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
     /// Calls `run(task, worker)` once for each task below `tasks`, on at most `threads` threads, and returns when all
-    /// are done. `worker` is below [`Pool::threads`] and differs between calls that run at the same time. Panics if a
-    /// task did.
+    /// are done. `worker` is below [`Pool::threads`], and no two concurrent calls get the same one.
+    ///
+    /// # Panics
+    /// If a task panics.
     pub fn run(&self, threads: usize, tasks: usize, run: &(dyn Fn(usize, usize) + Sync)) {
-        let _turn = lock(&self.shared.turn);
+        let _caller = lock(&self.shared.caller);
         let helpers = threads.min(self.threads).min(tasks).saturating_sub(1);
         if helpers == 0 {
             (0..tasks).for_each(|task| run(task, 0));
             return;
         }
         let shared = &*self.shared;
-        // SAFETY: the reference outlives the job, since this function returns only after every joined helper has left;
-        // the flag is down and nobody is joined, so nobody reads `job` now.
+        // SAFETY: `run` outlives its use, because this function returns only after every joined helper has left the
+        // job. No helper reads `job` now: the lock is held, the open flag is clear and no helper is joined.
         unsafe {
             let run = std::mem::transmute::<*const Task<'_>, *const Task<'static>>(run);
             *shared.job.get() = Job {
@@ -137,16 +148,17 @@ impl Pool {
             let _sleep = lock(&shared.sleep);
             shared.wake.notify_all();
         }
-        // Closes the job and waits for who joined, also when a task panics: helpers hold a pointer into this frame.
+        // Closes the job and waits until no helper is joined. It is a destructor because that must happen after a panic
+        // too: helpers hold a pointer into this stack frame.
         struct Close<'a>(&'a Shared);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
                 self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
-                let mut looks = 0u32;
+                let mut spins = 0u32;
                 while self.0.state.load(Ordering::Acquire) & JOINED != 0 {
-                    looks += 1;
-                    if looks < SPINS {
+                    spins += 1;
+                    if spins < SPINS {
                         hint::spin_loop()
                     } else {
                         thread::yield_now()
@@ -169,11 +181,12 @@ impl Pool {
         );
     }
 
-    /// Like [`Pool::run`] on all threads, for long work: in jobs of `each` tasks a thread, between which other runs go
-    /// first when it is their turn. It counts as bulk, since what computes now has somebody waiting for it.
-    pub fn run_in_turns(&self, tasks: usize, each: usize, run: &(dyn Fn(usize, usize) + Sync)) {
+    /// Like [`Pool::run`] on all threads, for long work. It is divided into jobs of `tasks_per_thread` tasks for each
+    /// thread. Between two jobs other runs go first when it is their turn. The work is in the bulk lane, because
+    /// requests may be waiting for runs that compute at the same time.
+    pub fn run_in_turns(&self, tasks: usize, tasks_per_thread: usize, run: &(dyn Fn(usize, usize) + Sync)) {
         let turn = self.arbiter.enter(Lane::Bulk);
-        let job = each.max(1).saturating_mul(self.threads);
+        let job = tasks_per_thread.max(1).saturating_mul(self.threads);
         for first in (0..tasks).step_by(job) {
             if first > 0 {
                 turn.pause();
@@ -189,38 +202,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Panics where `work` ends without having waited for its turn on the pool of this process.
+/// Runs `work` and panics if it ends without having waited for its turn on the pool of this process.
 #[cfg(test)]
 pub(crate) fn require_turns(work: impl FnOnce() + Send) {
     let arbiter = Pool::global().arbiter();
     let turn = arbiter.enter(Lane::Interactive);
     thread::scope(|scope| {
         let worker = scope.spawn(work);
-        while !arbiter.is_waited_for(Lane::Bulk) {
-            assert!(!worker.is_finished(), "it took no turn");
+        while !arbiter.has_waiting(Lane::Bulk) {
+            assert!(!worker.is_finished(), "the work did not wait for a turn");
             thread::yield_now();
         }
         drop(turn);
     });
 }
 
-/// The life of a helper thread.
+/// Body of a helper thread.
 fn help(shared: &Shared, worker: usize) {
     let mut seen = 0;
     loop {
         let state = wait(shared, seen);
         seen = state & !(OPEN | JOINED);
         if join(shared, seen) {
-            // SAFETY: joined, so the job stays in place until `fetch_sub` below.
+            // SAFETY: this helper has joined, so no caller writes `job` until the `fetch_sub` below.
             let job = unsafe { &*shared.job.get() };
-            // A helper that died joined would be waited for without end: the panic is told to the caller instead.
+            // The caller waits for this helper, so a panic must not end the thread. `failed` makes the caller panic.
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
                 loop {
                     let task = shared.next.fetch_add(1, Ordering::Relaxed);
                     if task >= job.tasks {
                         break;
                     }
-                    // SAFETY: as above; the caller of `run` waits for this helper.
+                    // SAFETY: the caller keeps the target of `run` alive in `Pool::run` until this helper leaves the
+                    // job.
                     unsafe { (*job.run)(task, worker) };
                 }
             }));
@@ -232,14 +246,14 @@ fn help(shared: &Shared, worker: usize) {
     }
 }
 
-/// Waits for a job other than `seen`: looks a while, then sleeps.
+/// Waits for a job other than `seen` and returns the state: spins for a while, then sleeps.
 fn wait(shared: &Shared, seen: u64) -> u64 {
-    let news = |order| {
+    let new_job = |order| {
         let state = shared.state.load(order);
         (state & !(OPEN | JOINED) != seen).then_some(state)
     };
     for _ in 0..SPINS {
-        if let Some(state) = news(Ordering::Acquire) {
+        if let Some(state) = new_job(Ordering::Acquire) {
             return state;
         }
         hint::spin_loop();
@@ -247,7 +261,7 @@ fn wait(shared: &Shared, seen: u64) -> u64 {
     let mut sleep = lock(&shared.sleep);
     shared.sleepers.fetch_add(1, Ordering::SeqCst);
     let state = loop {
-        if let Some(state) = news(Ordering::SeqCst) {
+        if let Some(state) = new_job(Ordering::SeqCst) {
             break state;
         }
         sleep = shared.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +270,7 @@ fn wait(shared: &Shared, seen: u64) -> u64 {
     state
 }
 
-/// Joins job `epoch` if it is still open and wants another helper.
+/// Joins job `epoch` if it is still open and has room for another helper; returns whether this helper joined.
 fn join(shared: &Shared, epoch: u64) -> bool {
     let mut state = shared.state.load(Ordering::Acquire);
     loop {
@@ -271,7 +285,7 @@ fn join(shared: &Shared, epoch: u64) -> bool {
             Err(now) => state = now,
         }
     }
-    // SAFETY: joined, so the job stays in place.
+    // SAFETY: this helper has joined, so no caller writes `job` until the helper leaves.
     let wanted = unsafe { (*shared.job.get()).helpers };
     if (state & JOINED) < wanted {
         return true;
@@ -303,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn long_work_gives_way_and_loses_no_task() {
-        for (threads, tasks, each) in [(1, 0, 4), (1, 9, 4), (3, 100, 0), (3, 100, 7), (2, 5, usize::MAX)] {
+    fn long_work_lets_others_go_first_and_runs_every_task() {
+        for (threads, tasks, tasks_per_thread) in [(1, 0, 4), (1, 9, 4), (3, 100, 0), (3, 100, 7), (2, 5, usize::MAX)] {
             let pool = Pool::new(threads);
             let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-            pool.run_in_turns(tasks, each, &|task, _| {
+            pool.run_in_turns(tasks, tasks_per_thread, &|task, _| {
                 counts[task].fetch_add(1, Ordering::Relaxed);
             });
             assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
@@ -321,11 +335,11 @@ mod tests {
                         let _turn = pool.arbiter().enter(Lane::Interactive);
                         served.store(true, Ordering::Relaxed);
                     });
-                    while !pool.arbiter().is_waited_for(Lane::Interactive) {
+                    while !pool.arbiter().has_waiting(Lane::Interactive) {
                         thread::yield_now();
                     }
                 }
-                4.. => assert!(served.load(Ordering::Relaxed), "the second job came before the query"),
+                4.. => assert!(served.load(Ordering::Relaxed), "the second job ran before the query"),
                 _ => {}
             });
         });
@@ -356,7 +370,7 @@ mod tests {
             pool.run(1, 3, &|task, _| assert_ne!(task, 1));
         }));
         assert!(caught.is_err());
-        // On a helper: the caller's own task waits for it, so that it is the helper's that panics.
+        // The caller's own task waits until the helper has begun its task, so that the panic happens on the helper.
         let begun = AtomicBool::new(false);
         let caught = panic::catch_unwind(AssertUnwindSafe(|| {
             pool.run(2, 2, &|_, worker| {

@@ -1,4 +1,4 @@
-//! The program as it comes from Python: parsed here, checked in `lower`.
+//! The program format: what Python traced from a model definition. This module parses it, `lower` checks it.
 
 use crate::error::{Error, Result};
 use crate::kernels::{norm, pooling};
@@ -6,37 +6,41 @@ use crate::simd::math::Activation;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The version of the format that this executor reads.
+/// Version of the format that this executor reads.
 pub const FORMAT: &str = "embergem-program/1";
 
-/// Steps over buffers, and the weights they need.
+/// Steps over buffers, and the weights that the steps need.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
     /// Must be [`FORMAT`].
     pub format: String,
-    /// Identifies what the program was traced from.
+    /// Hash of what the program was traced from: the head and the config fields that enter the arithmetic.
     pub key: String,
-    /// Each made from checkpoint tensors at load.
+    /// Weights, each made from checkpoint tensors at load.
     pub weights: Vec<WeightSpec>,
-    /// Storage.
+    /// Memory for intermediate values.
     pub buffers: Vec<Buffer>,
-    /// In order.
+    /// Operations in the order of execution.
     pub steps: Vec<Step>,
-    /// The vectors.
+    /// The columns that have the vectors after the last step.
     pub output: Operand,
-    /// What may stand before the names of tensors in a checkpoint of the model's family.
+    /// Prefixes of tensor names in checkpoints of the model's family.
     #[serde(default)]
     pub prefixes: Vec<String>,
 }
 
 impl Program {
-    /// Reads a program and checks its format.
+    /// Parses a program and checks its format version.
+    ///
+    /// # Errors
+    /// [`Error::Program`] for invalid JSON and for another version.
     pub fn parse(json: &str) -> Result<Self> {
         let program: Self = serde_json::from_str(json).map_err(|error| Error::Program(error.to_string()))?;
         if program.format != FORMAT {
             return Err(Error::Program(format!(
-                "its format is {:?}; this build reads {FORMAT:?}",
+                "its format is {:?}, and this version of embergem reads {FORMAT:?}. Compile the model again with this \
+                 version.",
                 program.format
             )));
         }
@@ -44,13 +48,13 @@ impl Program {
     }
 }
 
-/// A weight: its sources one below the other, plus `add`.
+/// A weight: the rows of its sources stacked in order, plus the constant `add`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightSpec {
-    /// At least one.
+    /// Sources; at least one.
     pub sources: Vec<Source>,
-    /// Added to every element.
+    /// Constant that is added to every element.
     pub add: f32,
 }
 
@@ -62,55 +66,55 @@ pub struct Source {
     pub tensor: String,
     /// The shape it must have.
     pub shape: Vec<usize>,
-    /// Rows i..j.
+    /// Rows from..to; all rows if absent.
     pub rows: Option<(usize, usize)>,
 }
 
-/// What a buffer has one row for.
+/// What one row of a buffer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
-    /// A token.
+    /// One row for each token.
     Tokens,
-    /// A text of the batch.
+    /// One row for each text of the batch.
     Rows,
 }
 
-/// Storage for values.
+/// Memory for intermediate values.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Buffer {
-    /// Floats of a row.
+    /// Values of one row.
     pub width: usize,
-    /// What a row is.
+    /// What one row belongs to.
     pub axis: Axis,
 }
 
-/// Columns of a buffer.
+/// A range of columns of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operand {
-    /// Which buffer.
+    /// Index of the buffer.
     pub buffer: usize,
     /// First column.
     pub column: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
 }
 
-/// One operation.
+/// One operation of the program.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Name in the operation vocabulary.
+    /// Name of the operation.
     pub op: String,
-    /// Where the result goes.
+    /// The columns that the result is written to.
     pub out: Operand,
-    /// What it reads.
+    /// The columns that the operation reads.
     pub inputs: Vec<Operand>,
-    /// Weights by role.
+    /// Indices of weights by role, such as "bias".
     pub weights: BTreeMap<String, usize>,
-    /// Read according to `op`.
+    /// Parameters of the operation; their fields depend on `op`.
     pub parameters: serde_json::Value,
 }
 
@@ -118,9 +122,9 @@ pub struct Step {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedParameters {
-    /// Row of the position table for place 0.
+    /// Row of the position table for position 0.
     pub offset: usize,
-    /// Multiplies the table's row.
+    /// Factor of the table's row.
     #[serde(default = "one")]
     pub by: f32,
 }
@@ -129,13 +133,13 @@ pub struct EmbedParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NormParameters {
-    /// Statistics.
+    /// Which statistics normalise a group.
     pub kind: norm::Kind,
-    /// Added to the mean square or variance.
+    /// Added to the mean square or the variance.
     pub eps: f32,
-    /// Features normalised together.
+    /// Number of adjacent features that are normalised together.
     pub group: usize,
-    /// Where the second input is added: "before" or "after".
+    /// Where the second input is added: "before" or "after" the norm; absent without a second input.
     pub residual: Option<String>,
 }
 
@@ -143,9 +147,10 @@ pub struct NormParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinearParameters {
-    /// Applied to each output.
+    /// Activation of each output.
     pub activation: Option<Activation>,
-    /// The weight is two matrices, one on the other: the result is this of the first product, times the second.
+    /// If present, the weight is two stacked matrices, and the result is this activation of the first product times the
+    /// second product.
     pub gate: Option<Activation>,
 }
 
@@ -153,7 +158,7 @@ pub struct LinearParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationParameters {
-    /// Which.
+    /// The activation.
     pub kind: Activation,
 }
 
@@ -165,7 +170,7 @@ pub struct RopeParameters {
     pub head_dim: usize,
     /// Base of the frequencies.
     pub theta: f64,
-    /// Features that turn.
+    /// Features of a head that are rotated: all of them, so it equals `head_dim`.
     pub dim: usize,
 }
 
@@ -173,17 +178,17 @@ pub struct RopeParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionParameters {
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Multiplies the scores.
+    /// Factor of the scores.
     pub scale: f32,
-    /// No later keys.
+    /// A query attends only to keys at its own position or before it.
     pub causal: bool,
-    /// Keys at most this far away.
+    /// A query attends only to keys at most this many positions away.
     pub radius: Option<usize>,
 }
 
@@ -191,7 +196,7 @@ pub struct AttentionParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleParameters {
-    /// The number; absent where a weight gives it.
+    /// The factor; absent if a weight has it.
     pub by: Option<f32>,
 }
 
@@ -199,11 +204,11 @@ pub struct ScaleParameters {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolParameters {
-    /// How.
+    /// How tokens become one vector.
     pub kind: pooling::Kind,
 }
 
-/// Parameters of operations that have none.
+/// Parameters of operations without parameters: an empty object.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParameters {}

@@ -1,30 +1,31 @@
-//! Where packed weights stand: in memory of their own, or in a mapped file of an earlier load.
+//! Memory of packed weights: allocated, or a part of a mapped file.
 
 use crate::aligned::Aligned;
 use memmap2::Mmap;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// Floats, or other words of 32 bits, that begin on a cache line and don't change any more.
+/// Immutable 32-bit words, as f32, aligned to 64 bytes.
 pub enum Storage {
-    /// In memory.
+    /// Allocated memory.
     Owned(Aligned),
-    /// Bytes of a mapped file.
+    /// A range of bytes of a mapped file.
     Mapped(Arc<Mmap>, Range<usize>),
 }
 
 impl Storage {
-    /// The part `range` (bytes) of a map; `None` if it is not inside, not aligned or not whole words.
+    /// Returns the bytes `range` of a map as storage; `None` if the range is not inside the map, not aligned to 64
+    /// bytes, or not a whole number of words.
     pub fn mapped(map: &Arc<Mmap>, range: Range<usize>) -> Option<Self> {
         let bytes = map.get(range.clone())?;
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(64) && bytes.len().is_multiple_of(4);
         aligned.then(|| Self::Mapped(Arc::clone(map), range))
     }
 
-    /// The bytes, as a file keeps them.
+    /// Returns the words as bytes, in the order in which a file stores them.
     pub fn bytes(&self) -> &[u8] {
         let words: &[f32] = self;
-        // SAFETY: any initialised memory may be read as bytes.
+        // SAFETY: the pointer and the length in bytes are those of an initialised slice, and u8 has no alignment.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
     }
 }
@@ -37,7 +38,8 @@ impl Deref for Storage {
             Self::Owned(words) => words,
             Self::Mapped(map, range) => {
                 let bytes = &map[range.clone()];
-                // SAFETY: `mapped` checked alignment and length; any bits are a float.
+                // SAFETY: `Storage::mapped` checked that the bytes are aligned and a whole number of words. Every bit
+                // pattern is a valid f32.
                 unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 4) }
             }
         }

@@ -1,10 +1,9 @@
-//! The weights section: checkpoint tensors to what the kernels read.
+//! The weights section of a program: checkpoint tensors to the tables, vectors and rows that the kernels read.
 
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::table::{Table, require_finite};
 use crate::format::tensor::Tensor;
-use crate::kernels::panels::Shape;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
@@ -29,7 +28,11 @@ pub fn table(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Table> {
     Table::new(tensor, checkpoint.tensor(tensor, shape)?.clone())
 }
 
-/// A small weight (a norm, a bias, a position table) as floats; the shape is checked to be `shape`.
+/// Reads a small weight (a norm, a bias, a position table) as f32 values and checks that its shape is `shape`.
+///
+/// # Errors
+/// [`Error::Program`] if the sources of the weight do not have the shape, [`Error::Tensor`] if a tensor is absent, has
+/// another shape, or contains a value that is not finite.
 pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Result<Vec<f32>> {
     let parts = parts(checkpoint, spec, shape)?;
     let mut values = vec![0.0; shape.iter().product()];
@@ -44,35 +47,39 @@ pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Re
     Ok(values)
 }
 
-/// The rows of a linear layer's weight, wherever in the checkpoint they are.
+/// The rows of a weight matrix, which may come from several tensors.
 pub struct Rows<'a> {
     parts: Vec<Part<'a>>,
     add: f32,
 }
 
 impl Rows<'_> {
-    /// Reads row `n` into `line` of one row's length.
-    pub fn read(&self, mut n: usize, line: &mut [f32]) -> Result<()> {
+    /// Writes row `number` to `values`, which has the length of one row.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the row contains a value that is not finite.
+    pub fn read(&self, mut number: usize, values: &mut [f32]) -> Result<()> {
         for part in &self.parts {
-            if n < part.rows.len() {
-                part.tensor.read((part.rows.start + n) * line.len(), line);
-                require_finite(part.name, line)?;
-                line.iter_mut().for_each(|value| *value += self.add);
+            if number < part.rows.len() {
+                part.tensor.read((part.rows.start + number) * values.len(), values);
+                require_finite(part.name, values)?;
+                values.iter_mut().for_each(|value| *value += self.add);
                 return Ok(());
             }
-            n -= part.rows.len();
+            number -= part.rows.len();
         }
-        Err(Error::Program(format!("row {n} past the end of a weight")))
+        Err(Error::Program(format!("row {number} past the end of a weight")))
     }
 }
 
-/// Finds the rows of a linear layer's weight and checks that they have the shape.
-pub fn rows_of<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: Shape) -> Result<Rows<'a>> {
-    let rows = shape
-        .rows()
-        .ok_or_else(|| Error::Program("a product too wide".into()))?;
+/// Finds the rows of a weight matrix and checks that they have the shape (rows, k).
+///
+/// # Errors
+/// [`Error::Program`] if the sources of the weight do not have the shape, [`Error::Tensor`] if a tensor is absent or
+/// has another shape.
+pub fn rows_of<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, rows: usize, k: usize) -> Result<Rows<'a>> {
     Ok(Rows {
-        parts: parts(checkpoint, spec, &[rows, shape.k])?,
+        parts: parts(checkpoint, spec, &[rows, k])?,
         add: spec.add,
     })
 }
@@ -84,34 +91,36 @@ struct Part<'a> {
     rows: Range<usize>,
 }
 
-/// Finds the sources of a weight and checks that stacked they have `shape`. Every source exists in a mapped file with
-/// the size it claims, which bounds what is allocated for them.
+/// Finds the sources of a weight and checks that they have `shape` when stacked.
+///
+/// Every source has the size that the program says and lies in a mapped file, so the size of the files bounds what is
+/// allocated for the weight.
 fn parts<'a>(checkpoint: &'a Checkpoint, spec: &'a WeightSpec, shape: &[usize]) -> Result<Vec<Part<'a>>> {
     if spec.sources.is_empty() {
         return Err(Error::Program("a weight without a source".into()));
     }
     let mut parts = Vec::new();
-    let mut stacked = 0usize;
+    let mut stacked_rows = 0usize;
     for source in &spec.sources {
         let tensor = checkpoint.tensor(&source.tensor, &source.shape)?;
         let (from, to) = source.rows.unwrap_or((0, *source.shape.first().unwrap_or(&0)));
         let fits = from < to && to <= source.shape.first().copied().unwrap_or(0);
         if !fits || source.shape.get(1..) != shape.get(1..) {
             return Err(Error::Program(format!(
-                "rows {from}..{to} of {} in a weight of shape {shape:?}",
-                source.tensor
+                "rows {from}..{to} of {} (shape {:?}) do not fit a weight of shape {shape:?}",
+                source.tensor, source.shape
             )));
         }
-        stacked += to - from;
+        stacked_rows += to - from;
         parts.push(Part {
             name: &source.tensor,
             tensor,
             rows: from..to,
         });
     }
-    if Some(&stacked) != shape.first() {
+    if Some(&stacked_rows) != shape.first() {
         return Err(Error::Program(format!(
-            "sources with {stacked} rows in a weight of shape {shape:?}"
+            "the sources of a weight of shape {shape:?} have {stacked_rows} rows"
         )));
     }
     Ok(parts)

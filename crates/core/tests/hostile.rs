@@ -1,8 +1,8 @@
-//! Programs, batches and files that lie: each is refused with a reason before any kernel runs.
+//! Invalid programs, batches and files: each is refused with a reason before any kernel runs.
 
 mod common;
 
-use common::{PLACES, TempFile, VOCABULARY, checkpoint, load, program, vectors};
+use common::{MAX_TOKENS, TempFile, VOCABULARY, checkpoint, load, program, vectors};
 use embergem_core::{Error, Model, Options, Pool, Precision, instruction_sets};
 use serde_json::{Value, json};
 use std::sync::atomic::AtomicBool;
@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicBool;
 const IDS: [u32; 10] = [1, 2, 3, 10, 0, 5, 5, 5, 9, 4];
 const OFFSETS: [u32; 4] = [0, 1, 7, 10];
 
-/// Loads the program with the value at `place` replaced.
-fn changed(file: &TempFile, place: &str, value: Value) -> Result<Model, Error> {
+/// Loads the program with the value at the JSON pointer `path` replaced.
+fn load_changed(file: &TempFile, path: &str, value: Value) -> Result<Model, Error> {
     let mut program = program();
     *program
-        .pointer_mut(place)
-        .unwrap_or_else(|| panic!("the program has no {place}")) = value;
+        .pointer_mut(path)
+        .unwrap_or_else(|| panic!("the program has no {path}")) = value;
     load(&program, &file.0, Options::default())
 }
 
@@ -23,7 +23,7 @@ fn changed(file: &TempFile, place: &str, value: Value) -> Result<Model, Error> {
 fn every_operation_agrees_on_every_instruction_set() {
     let file = TempFile::new("every", &checkpoint());
     for precision in [Precision::Float32, Precision::Int16] {
-        let of = |kernels| {
+        let vectors_of = |kernels| {
             let options = Options {
                 kernels: Some(kernels),
                 precision,
@@ -32,19 +32,22 @@ fn every_operation_agrees_on_every_instruction_set() {
             };
             vectors(&load(&program(), &file.0, options).unwrap(), &IDS, &OFFSETS).unwrap()
         };
-        let expected = of("portable");
+        let expected = vectors_of("portable");
         assert_eq!(expected.len(), 3 * 12);
         for name in instruction_sets() {
             let tolerance = if precision == Precision::Float32 { 1e-5 } else { 1e-3 };
-            let close = expected.iter().zip(of(name)).all(|(a, b)| (a - b).abs() < tolerance);
-            assert!(close, "{name}, {precision:?}: {:?}, not {expected:?}", of(name));
+            let close = expected
+                .iter()
+                .zip(vectors_of(name))
+                .all(|(a, b)| (a - b).abs() < tolerance);
+            assert!(close, "{name}, {precision:?}: {:?}, not {expected:?}", vectors_of(name));
         }
     }
 }
 
 #[test]
-fn lying_programs_are_refused() {
-    let file = TempFile::new("lying", &checkpoint());
+fn programs_with_invalid_numbers_are_refused() {
+    let file = TempFile::new("numbers", &checkpoint());
     let huge = [
         json!(u64::MAX),
         json!(1u64 << 63),
@@ -72,39 +75,39 @@ fn lying_programs_are_refused() {
         "/output/width",
         "/output/buffer",
     ];
-    for place in numbers {
+    for path in numbers {
         for value in huge
             .iter()
             .cloned()
             .chain([json!(0), json!(-1), json!(1.5), json!(null)])
         {
-            // Some places hold a zero that is right.
-            if program().pointer(place) == Some(&value) {
+            // Some paths have a valid zero.
+            if program().pointer(path) == Some(&value) {
                 continue;
             }
-            let refused = changed(&file, place, value.clone()).err();
+            let refused = load_changed(&file, path, value.clone()).err();
             assert!(
                 matches!(
                     refused,
                     Some(Error::Program(_) | Error::Tensor { .. } | Error::Memory { .. })
                 ),
-                "{place} = {value}: {refused:?}"
+                "{path} = {value}: {refused:?}"
             );
         }
     }
 }
 
 #[test]
-fn each_way_of_lying_has_its_reason() {
+fn the_reason_of_a_refusal_is_named() {
     let file = TempFile::new("reasons", &checkpoint());
-    for (place, value, reason) in [
+    for (path, value, reason) in [
         ("/format", json!("embergem-program/9"), "its format is"),
         ("/steps/0/op", json!("exec"), "no operation is called"),
         ("/steps", json!([]), "never written"),
         ("/buffers/1/width", json!(11), "does not lie inside"),
         ("/buffers/0/width", json!(1 << 21), "a buffer of width"),
-        ("/buffers/0/axis", json!("rows"), "embeds tokens"),
-        ("/steps/14/inputs/0/buffer", json!(3), "reads"),
+        ("/buffers/0/axis", json!("rows"), "one row for each token"),
+        ("/steps/13/inputs/0/buffer", json!(3), "reads"),
         (
             "/steps/8/out",
             json!({"buffer": 1, "column": 0, "width": 12}),
@@ -112,15 +115,15 @@ fn each_way_of_lying_has_its_reason() {
         ),
         ("/steps/4/out/column", json!(13), "overlaps"),
         (
-            "/steps/15",
+            "/steps/14",
             json!({
                 "op": "rope",
                 "out": {"buffer": 3, "column": 1, "width": 12},
                 "inputs": [{"buffer": 3, "column": 1, "width": 12}],
                 "weights": {},
-                "parameters": {"head_dim": 3, "theta": 100.0, "dim": 2},
+                "parameters": {"head_dim": 6, "theta": 100.0, "dim": 6},
             }),
-            "which have places",
+            "only tokens have positions",
         ),
         (
             "/steps/5/out",
@@ -129,42 +132,43 @@ fn each_way_of_lying_has_its_reason() {
         ),
         ("/steps/5/parameters/kv_heads", json!(3), "does not fit"),
         ("/steps/5/parameters/scale", json!(-1.0), "does not fit"),
+        ("/steps/4/parameters/dim", json!(4), "does not fit"),
         ("/steps/1/weights/other", json!(0), "in the role"),
-        ("/steps/9/inputs", json!([]), "0 inputs, not 2"),
+        ("/steps/9/inputs", json!([]), "it has 0 inputs, not 2"),
         ("/steps/6/parameters/residual", json!("beside"), "a residual"),
         ("/weights/2/sources", json!([]), "without a source"),
         ("/weights/3/sources/0/rows", json!([3, 2]), "rows 3..2"),
         ("/weights/3/sources/0/rows", json!([0, 13]), "rows 0..13"),
         ("/weights/7/sources/0/tensor", json!("gate"), "its shape is"),
         ("/weights/0/add", json!(1.0), "cannot have a constant added"),
-        // Columns that only an earlier batch can have left there.
+        // These columns contain values of an earlier batch at most.
         ("/steps/7/inputs/0", json!({"buffer": 2, "column": 0, "width": 12}), ""),
         ("/steps/0/out/buffer", json!(2), "never written"),
         ("/output/column", json!(0), "never written"),
     ] {
-        // A role that is not there yet cannot be replaced.
+        // A JSON pointer can only replace a value that exists, and this role does not.
         let mut program = program();
-        match program.pointer_mut(place) {
+        match program.pointer_mut(path) {
             Some(slot) => *slot = value.clone(),
             None => program["steps"][1]["weights"]["other"] = value.clone(),
         }
         match load(&program, &file.0, Options::default()) {
-            Ok(_) => assert!(reason.is_empty(), "{place} = {value} was taken"),
+            Ok(_) => assert!(reason.is_empty(), "{path} = {value} was accepted"),
             Err(error) => assert!(
                 !reason.is_empty() && error.to_string().contains(reason),
-                "{place} = {value}: {error}"
+                "{path} = {value}: {error}"
             ),
         }
     }
 }
 
 #[test]
-fn lying_batches_are_refused() {
+fn invalid_batches_are_refused() {
     let file = TempFile::new("batches", &checkpoint());
     let model = load(&program(), &file.0, Options::default()).unwrap();
     assert_eq!(model.vocabulary, VOCABULARY);
-    assert_eq!(model.places, Some(PLACES));
-    let long = [1; PLACES + 1];
+    assert_eq!(model.max_tokens, Some(MAX_TOKENS));
+    let long = [1; MAX_TOKENS + 1];
     let cases: [(&[u32], &[u32]); 12] = [
         (&[], &[]),
         (&[], &[0]),
@@ -177,7 +181,7 @@ fn lying_batches_are_refused() {
         (&[1, 2], &[0, u32::MAX, 2]),
         (&[1, 2], &[0, 1, 1, 2]),
         (&[1, VOCABULARY as u32], &[0, 2]),
-        (&long, &[0, PLACES as u32 + 1]),
+        (&long, &[0, MAX_TOKENS as u32 + 1]),
     ];
     for (ids, offsets) in cases {
         let refused = model.start(ids, offsets).err();
@@ -186,29 +190,34 @@ fn lying_batches_are_refused() {
             "{ids:?}, {offsets:?}: {refused:?}"
         );
     }
-    assert_eq!(vectors(&model, &long[..PLACES], &[0, PLACES as u32]).unwrap().len(), 12);
+    assert_eq!(
+        vectors(&model, &long[..MAX_TOKENS], &[0, MAX_TOKENS as u32])
+            .unwrap()
+            .len(),
+        12
+    );
 }
 
 #[test]
-fn a_run_that_was_stopped_has_no_vectors() {
+fn a_stopped_run_has_no_vectors() {
     let file = TempFile::new("stopped", &checkpoint());
     let model = load(&program(), &file.0, Options::default()).unwrap();
     vectors(&model, &IDS, &OFFSETS).unwrap();
-    // Its buffers are those of the batch before, which hold vectors.
+    // The run reuses the buffers of the earlier batch, which contain vectors.
     let mut run = model.start(&IDS, &OFFSETS).unwrap();
     run.advance(Pool::global(), &AtomicBool::new(true));
     assert!(matches!(run.vectors(), Err(Error::Cancelled)));
 }
 
 #[test]
-fn what_is_not_finite_fails_the_batch() {
+fn a_vector_that_is_not_finite_fails_the_batch() {
     let file = TempFile::new("finite", &checkpoint());
     for by in [json!(1e38), json!(-1e38)] {
-        // Scaled twice it overflows.
+        // The second scaling overflows.
         let mut program = program();
-        program["steps"][13]["parameters"]["by"] = by.clone();
-        let again = program["steps"][13].clone();
-        program["steps"].as_array_mut().unwrap().insert(14, again);
+        program["steps"][12]["parameters"]["by"] = by.clone();
+        let again = program["steps"][12].clone();
+        program["steps"].as_array_mut().unwrap().insert(13, again);
         let model = load(&program, &file.0, Options::default()).unwrap();
         let refused = vectors(&model, &IDS, &OFFSETS);
         assert!(matches!(refused, Err(Error::NonFinite { row: 0 })), "{by}: {refused:?}");
@@ -248,16 +257,16 @@ fn damaged_files_are_refused() {
     }
 }
 
-/// Places of all numbers, words and lists of a program.
-fn places(value: &Value, at: String, found: &mut Vec<String>) {
+/// Collects the JSON pointers of all values of a program.
+fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => map
             .iter()
-            .for_each(|(key, value)| places(value, format!("{at}/{key}"), found)),
+            .for_each(|(key, value)| pointers(value, format!("{at}/{key}"), found)),
         Value::Array(list) => list
             .iter()
             .enumerate()
-            .for_each(|(i, value)| places(value, format!("{at}/{i}"), found)),
+            .for_each(|(i, value)| pointers(value, format!("{at}/{i}"), found)),
         _ => {}
     }
     if !at.is_empty() {
@@ -270,7 +279,7 @@ fn programs_changed_at_random_are_refused_or_run() {
     let file = TempFile::new("random", &checkpoint());
     let original = program();
     let mut all = Vec::new();
-    places(&original, String::new(), &mut all);
+    pointers(&original, String::new(), &mut all);
     let mut state = 1u64;
     let mut below = |end: usize| {
         state = state
@@ -282,7 +291,7 @@ fn programs_changed_at_random_are_refused_or_run() {
     for _ in 0..4_000 {
         let mut program = original.clone();
         for _ in 0..=below(4) / 3 {
-            let place = &all[below(all.len())];
+            let path = &all[below(all.len())];
             let value = match below(12) {
                 0 => json!(1u64 << below(64)),
                 1 => json!(u64::MAX),
@@ -290,14 +299,14 @@ fn programs_changed_at_random_are_refused_or_run() {
                 3 => json!([]),
                 4 => json!(-1.5),
                 5..8 => json!(below(30)),
-                // What stands elsewhere under the same name is of the right kind.
+                // A value with the same name elsewhere in the program has the right type.
                 _ => {
-                    let name = place.rsplit('/').next().unwrap_or_default();
-                    let like: Vec<&String> = all.iter().filter(|other| other.ends_with(name)).collect();
-                    original.pointer(like[below(like.len())]).unwrap().clone()
+                    let name = path.rsplit('/').next().unwrap_or_default();
+                    let same_name: Vec<&String> = all.iter().filter(|other| other.ends_with(name)).collect();
+                    original.pointer(same_name[below(same_name.len())]).unwrap().clone()
                 }
             };
-            if let Some(slot) = program.pointer_mut(place) {
+            if let Some(slot) = program.pointer_mut(path) {
                 *slot = value;
             }
         }
@@ -321,6 +330,6 @@ fn programs_changed_at_random_are_refused_or_run() {
     }
     assert!(
         refused > 1_000 && run > 100,
-        "{refused} refused, {run} run: the changes test nothing"
+        "{refused} refused, {run} run: the changes must produce both"
     );
 }

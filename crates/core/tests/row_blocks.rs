@@ -1,15 +1,15 @@
-//! Batches so large that blocks of rows go through several steps at once.
+//! Batches that are large enough to run in row blocks.
 
 mod common;
 
-use common::{PLACES, TempFile, VOCABULARY, checkpoint, load, program, vectors};
+use common::{MAX_TOKENS, TempFile, VOCABULARY, checkpoint, load, program, vectors};
 use embergem_core::{Options, Precision};
 
 #[test]
 fn a_row_has_the_same_bits_in_a_block_as_alone() {
     let file = TempFile::new("sections", &checkpoint());
-    // 48 rows of a block, eight blocks a thread.
-    let least = |threads: usize| 48 * 8 * threads;
+    // A block has 48 rows, and each thread needs eight blocks.
+    let min_rows = |threads: usize| 48 * 8 * threads;
     for (_, precision) in Precision::NAMES {
         for threads in [1, 2] {
             let options = Options {
@@ -18,14 +18,15 @@ fn a_row_has_the_same_bits_in_a_block_as_alone() {
                 ..Options::default()
             };
             let model = load(&program(), &file.0, options).unwrap();
-            let texts: Vec<Vec<u32>> = (0..least(threads) / PLACES * 2)
+            let texts: Vec<Vec<u32>> = (0..min_rows(threads) / MAX_TOKENS * 2)
                 .map(|text| {
-                    let ids = 0..PLACES - text % 4;
-                    ids.map(|place| ((text * 5 + place * 3) % VOCABULARY) as u32).collect()
+                    let ids = 0..MAX_TOKENS - text % 4;
+                    ids.map(|position| ((text * 5 + position * 3) % VOCABULARY) as u32)
+                        .collect()
                 })
                 .collect();
             let ids = texts.concat();
-            assert!(ids.len() > least(threads), "{} rows are no section", ids.len());
+            assert!(ids.len() > min_rows(threads), "{} rows do not run in blocks", ids.len());
             let mut ends = vec![0];
             for text in &texts {
                 ends.push(ends[ends.len() - 1] + text.len() as u32);

@@ -7,7 +7,7 @@ use crate::resolve::Location;
 use crate::settings::Settings;
 use crate::source::Source;
 use embergem_core::{Lane, Model, Options, Pool, Precision, Progress};
-use embergem_text::{Pipeline, Row, in_order};
+use embergem_text::{Pipeline, Row, map_in_parallel};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
@@ -145,7 +145,7 @@ impl Engine {
             EmbeddingRequestInput::Tokens(_) => 0,
         });
         let truncate = request.truncate_sequence;
-        let rows = in_order(inputs.len(), bytes.sum(), |index| match &inputs[index] {
+        let rows = map_in_parallel(inputs.len(), bytes.sum(), |index| match &inputs[index] {
             EmbeddingRequestInput::Prompt(text) => self.text.prepare_one(index, text, prompt, None, truncate),
             EmbeddingRequestInput::Document { title, text } => {
                 self.text.prepare_one(index, text, prompt, Some(title), truncate)
@@ -191,7 +191,7 @@ impl Engine {
         if size == self.info.dimensions {
             return vectors;
         }
-        embergem_core::cut(&vectors, self.info.dimensions, size, self.norm_before_cut)
+        embergem_core::truncate_dimensions(&vectors, self.info.dimensions, size, self.norm_before_cut)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::resolve::cache_root;
 use crate::source::Source;
-use embergem_core::{Memo, PackedCache, packed_limit};
+use embergem_core::{Memo, PackedCache, parse_size};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ impl Kept {
     pub fn of(source: &Source) -> Result<Self> {
         let text = env::var(VARIABLE).ok().filter(|text| !text.is_empty());
         let text = text.as_deref().unwrap_or(DEFAULT);
-        let limit = packed_limit(text).ok_or_else(|| {
+        let limit = parse_size(text).ok_or_else(|| {
             Error::Management(format!(
                 "{VARIABLE}={text:?} is not a size; give one such as \"2GB\", or \"0\" to keep nothing"
             ))

@@ -1,9 +1,10 @@
-//! `fingerprint`: the name of a model's space as Python sees it.
+//! The function `fingerprint` for Python.
 
 use crate::{model, text};
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
 
+/// An error of either crate.
 enum Failure {
     Core(embergem_core::Error),
     Text(embergem_text::Error),
@@ -15,7 +16,7 @@ impl From<embergem_core::Error> for Failure {
     }
 }
 
-/// The fingerprint of a model's space, in hex.
+/// Returns the fingerprint of a model's vector space, in hexadecimal.
 #[pyfunction]
 #[pyo3(signature = (program, files, tokenizer_json, *, notes=None))]
 pub fn fingerprint(

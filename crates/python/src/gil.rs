@@ -1,11 +1,12 @@
-//! When to let other Python threads run.
+//! When to release the GIL.
 
 use pyo3::prelude::*;
 
-/// Work on so many bytes takes less than a millisecond.
-const FEW: usize = 4096;
+/// Work on at most this many bytes takes less than a millisecond.
+const SHORT_WORK: usize = 4096;
 
-/// Runs work on `bytes` without the GIL, unless it is soon done: beside a busy thread it takes 5 ms to get it back.
-pub fn released<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> T + Send) -> T {
-    if bytes <= FEW { work() } else { py.detach(work) }
+/// Runs `work` on `bytes` bytes and releases the GIL for it, unless the work is short. If another thread is busy, it
+/// takes 5 ms to acquire the GIL again.
+pub fn without_gil<T: Send>(py: Python<'_>, bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    if bytes <= SHORT_WORK { work() } else { py.detach(work) }
 }

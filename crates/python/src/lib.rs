@@ -1,4 +1,5 @@
-//! The Python module `embergem._native`. Converts arguments, releases the GIL, maps errors; nothing else.
+//! The Python module `embergem._native`. It converts arguments, releases the GIL and maps errors, and has no logic of
+//! its own.
 
 use pyo3::prelude::*;
 
@@ -13,7 +14,7 @@ mod tensors;
 mod text;
 mod token_ids;
 
-/// The native half of embergem.
+/// The native part of embergem.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -1,10 +1,10 @@
-//! Matryoshka cuts as Python sees them.
+//! Matryoshka truncation for Python.
 
-use crate::gil::released;
+use crate::gil::without_gil;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-/// The first `size` numbers of each vector, scaled to length 1 again.
+/// Returns the first `size` values of each vector, scaled to length 1.
 #[pyfunction]
 pub fn cut<'py>(
     py: Python<'py>,
@@ -14,8 +14,8 @@ pub fn cut<'py>(
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let (rows, width) = (vectors.shape()[0], vectors.shape()[1]);
     let vectors = vectors.as_slice()?;
-    let kept = released(py, size_of_val(vectors), || {
-        embergem_core::cut(vectors, width, size, norm_first)
+    let truncated = without_gil(py, size_of_val(vectors), || {
+        embergem_core::truncate_dimensions(vectors, width, size, norm_first)
     });
-    PyArray1::from_vec(py, kept).reshape([rows, size.min(width)])
+    PyArray1::from_vec(py, truncated).reshape([rows, size.min(width)])
 }

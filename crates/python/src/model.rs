@@ -1,7 +1,7 @@
-//! `Model` and `CancelToken`: the executor as Python sees it.
+//! The classes `Model` and `CancelToken`: the executor for Python.
 
 use crate::errors::raise;
-use embergem_core::{Error, Kept, Lane, Options, PackedCache, Pool, Precision, Progress};
+use embergem_core::{Error, Lane, Options, PackedCache, PackedFile, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A flag that stops a run at its next step boundary.
+/// A flag that stops a run before its next step.
 #[pyclass(frozen, module = "embergem._native")]
 #[derive(Default)]
 pub struct CancelToken {
@@ -23,7 +23,7 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Stop the run that this token was given to; nothing happens if it is already over.
+    /// Stop the run that has this token. A finished run is not affected.
     fn cancel(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
@@ -34,35 +34,36 @@ impl CancelToken {
     }
 }
 
-/// Names of the kernels that this machine can run.
+/// Returns the names of the instruction sets that this machine can run.
 #[pyfunction]
 pub fn instruction_sets() -> Vec<&'static str> {
     embergem_core::instruction_sets()
 }
 
-/// Bytes that a size such as "2GB" names; None if it is none.
+/// Returns the bytes of a size such as "2GB"; None for any other text.
 #[pyfunction]
 pub fn packed_limit(text: &str) -> Option<u64> {
-    embergem_core::packed_limit(text)
+    embergem_core::parse_size(text)
 }
 
-type KeptRow = (PathBuf, u64, f64, Option<(Vec<PathBuf>, Vec<String>)>);
+/// Path, bytes, last use in seconds since 1970, and, unless the file is damaged, weight files and variant.
+type PackedFileRow = (PathBuf, u64, f64, Option<(Vec<PathBuf>, Vec<String>)>);
 
-/// The files of packed weights in a directory, the longest unused first.
+/// Returns the files of packed weights in a directory, least recently used first.
 #[pyfunction]
-pub fn kept_packed(py: Python<'_>, directory: PathBuf) -> Vec<KeptRow> {
-    let row = |kept: Kept| {
-        let used = kept.used.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let contents = kept.contents.map(|contents| {
+pub fn kept_packed(py: Python<'_>, directory: PathBuf) -> Vec<PackedFileRow> {
+    let row = |file: PackedFile| {
+        let used = file.used.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let contents = file.contents.map(|contents| {
             let files = contents.files.into_iter().map(|file| file.path).collect();
             (files, contents.variant)
         });
-        (kept.path, kept.bytes, used.as_secs_f64(), contents)
+        (file.path, file.bytes, used.as_secs_f64(), contents)
     };
-    py.detach(|| embergem_core::kept_packed(&directory).into_iter().map(row).collect())
+    py.detach(|| embergem_core::packed_files(&directory).into_iter().map(row).collect())
 }
 
-/// A program with its weights, ready to run.
+/// A loaded model: a program with its weights.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Model {
     model: embergem_core::Model,
@@ -71,7 +72,10 @@ pub struct Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword that Python has")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one argument for each keyword of the Python method"
+    )]
     #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, packed=None, packed_limit=0, instruction_set=None))]
     fn load(
         py: Python<'_>,
@@ -87,7 +91,7 @@ impl Model {
     ) -> PyResult<Self> {
         let Some((_, precision)) = Precision::NAMES.into_iter().find(|(name, _)| *name == dtype) else {
             let names = Precision::NAMES.map(|(name, _)| name).join(", ");
-            let message = format!("dtype={dtype:?} is not one that the executor has: {names}");
+            let message = format!("dtype={dtype:?} does not exist; it must be one of {names}");
             return Err(raise(py, "UnsupportedOption", message));
         };
         let options = Options {
@@ -131,14 +135,14 @@ impl Model {
         self.model.vocabulary
     }
 
-    /// Tokens that a batch should have at most on this machine, measured once for these files.
+    /// Return the most tokens that a batch should have on this machine, measured once for these files.
     fn batch_budget(&self, py: Python<'_>, files: Vec<PathBuf>, limit: usize, notes: PathBuf) -> PyResult<usize> {
         let files = || files.iter().map(PathBuf::as_path);
         let found = py.detach(|| self.model.batch_budget(files(), limit, Some(&notes)));
         found.map_err(|error| to_python(py, &error))
     }
 
-    /// Least cosine to the model that `exact` loads in float32, measured once for these files.
+    /// Return the least cosine to the model that `exact` loads in float32, measured once for these files.
     fn least_cosine(&self, py: Python<'_>, exact: Py<PyAny>, files: Vec<PathBuf>, notes: PathBuf) -> PyResult<f64> {
         let files = || files.iter().map(PathBuf::as_path);
         let run = |ids: &[u32], cu_seqlens: &[u32]| {
@@ -154,7 +158,7 @@ impl Model {
         })
     }
 
-    /// Seconds that each step of the program takes for a batch.
+    /// Return the seconds of each step of the program for a batch.
     fn profile(
         &self,
         py: Python<'_>,
@@ -167,7 +171,7 @@ impl Model {
         Ok(times.iter().map(Duration::as_secs_f64).collect())
     }
 
-    /// Floating point operations a second at most, measured for `seconds`.
+    /// Measure the peak floating point operations per second for `seconds`.
     fn peak(&self, py: Python<'_>, seconds: f64) -> f64 {
         py.detach(|| self.model.peak(Duration::from_secs_f64(seconds.clamp(0.0, 60.0))))
     }
@@ -185,7 +189,7 @@ impl Model {
             "interactive" => Lane::Interactive,
             "bulk" => Lane::Bulk,
             _ => {
-                let message = format!("lane={lane:?} is none of: interactive, bulk");
+                let message = format!("lane={lane:?} does not exist; it must be interactive or bulk");
                 return Err(raise(py, "UnsupportedOption", message));
             }
         };
@@ -214,7 +218,7 @@ impl Model {
     }
 }
 
-/// Why a measurement failed that needs a second model, which Python loads.
+/// The error of a measurement that needs a second model, which Python loads.
 enum Failure {
     Core(Error),
     Python(PyErr),
@@ -232,6 +236,7 @@ impl From<PyErr> for Failure {
     }
 }
 
+/// Returns the Python exception for an error.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Io { .. } | Error::Corrupt { .. } | Error::Changed(_) => "CorruptCheckpoint",
@@ -244,7 +249,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     };
     let raised = raise(py, class, error.to_string());
     if let Error::NonFinite { row } = error {
-        // Callers count within their own requests, of which this batch may have had several.
+        // The caller maps the row of the batch to the input of a request.
         if let Err(other) = raised.value(py).setattr("row", row) {
             return other;
         }

@@ -1,13 +1,13 @@
-//! `Note`: what was found out about files, as Python sees it.
+//! The class `Note`: cached results about files, for Python.
 
 use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// A result that was found out about files in a certain state.
+/// The cache entry of a result that belongs to one state of some files.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Note {
-    note: embergem_core::Memo,
+    memo: embergem_core::Memo,
 }
 
 #[pymethods]
@@ -15,18 +15,21 @@ impl Note {
     #[new]
     fn new(directory: PathBuf, kind: &str, files: Vec<PathBuf>, variant: Vec<String>) -> PyResult<Self> {
         let variant: Vec<&str> = variant.iter().map(String::as_str).collect();
-        let note = embergem_core::Memo::new(&directory, kind, files.iter().map(Path::new), &variant);
-        note.map(|note| Self { note })
-            .ok_or_else(|| PyFileNotFoundError::new_err(format!("one of {files:?} cannot be read")))
+        let memo = embergem_core::Memo::new(&directory, kind, files.iter().map(Path::new), &variant);
+        memo.map(|memo| Self { memo }).ok_or_else(|| {
+            PyFileNotFoundError::new_err(format!(
+                "the metadata of one of {files:?} cannot be read. Check that the files exist."
+            ))
+        })
     }
 
-    /// The text that was noted; None if there is none.
+    /// Return the stored text; None if there is none.
     fn read(&self) -> Option<String> {
-        self.note.read()
+        self.memo.read()
     }
 
-    /// Note `text`. If the directory cannot be written, nothing is noted, and the work is done again next time.
+    /// Store `text`. A failed write is ignored: the next process computes the result again.
     fn write(&self, text: &str) {
-        self.note.write(text);
+        self.memo.write(text);
     }
 }

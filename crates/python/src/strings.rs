@@ -1,4 +1,4 @@
-//! Lists of Python strings, checked one by one.
+//! Conversion of lists of Python strings, with an error for the first invalid item.
 
 use crate::errors::raise_for_input;
 use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyString};
 
-/// The strings of `list`; nothing is copied. `what` says what one of them is, for errors.
+/// Returns the strings of `list` without copying them. `what` is the noun for an item in errors.
 pub fn strings(list: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<PyBackedStr>> {
     items(list, what)?
         .map(|item| {
@@ -28,7 +28,8 @@ pub fn optional_strings(list: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Opt
 
 type Item<'py> = PyResult<(usize, Bound<'py, PyAny>)>;
 
-/// A string is itself a sequence of strings: taken for a list it would be embedded letter by letter.
+/// Iterates over a list with indices. A string is refused, because it is itself a sequence of strings and would be
+/// embedded letter by letter.
 fn items<'py>(list: &Bound<'py, PyAny>, what: &str) -> PyResult<impl Iterator<Item = Item<'py>>> {
     if list.is_instance_of::<PyString>() || list.is_instance_of::<PyBytes>() {
         let kind = list.get_type().name()?;

@@ -1,11 +1,11 @@
-//! `Tensors`: weight files as Python sees it.
+//! The class `Tensors`: weight files for Python.
 
 use crate::model::to_python;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 
-/// The tensors of safetensors and GGUF files, mapped.
+/// The tensors of safetensors and GGUF files, mapped into memory.
 #[pyclass(frozen, module = "embergem._native")]
 pub struct Tensors {
     tensors: embergem_core::Tensors,

@@ -1,17 +1,17 @@
-//! `TextPipeline`: prompts, tokenizer and limit as Python sees them.
+//! The class `TextPipeline`: prompts, tokenizer and limit for Python.
 
 use crate::errors::{raise, raise_for_input};
-use crate::gil::released;
+use crate::gil::without_gil;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, in_order};
+use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, map_in_parallel};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The prompts that ship with embergem: set -> task -> pattern.
+/// Returns the built-in prompt sets: set -> task -> pattern.
 #[pyfunction]
 pub fn prompt_sets(py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<String, String>>> {
     embergem_text::prompt_sets().map_err(|reason| raise(py, "EmbergemError", reason))
@@ -55,7 +55,7 @@ impl TextPipeline {
         self.pipeline.tasks().collect()
     }
 
-    /// The prompt of a task as a pattern with `{content}` and, where it takes one, `{title}`.
+    /// Returns the prompt of a task as a pattern with `{content}` and, if it takes one, `{title}`.
     fn pattern(&self, py: Python<'_>, task: &str) -> PyResult<Option<String>> {
         let prompt = self.pipeline.prompt(Some(task), false);
         let prompt = prompt.map_err(|error| to_python(py, &error))?;
@@ -81,11 +81,15 @@ impl TextPipeline {
         if let Some(titles) = &titles
             && titles.len() != texts.len()
         {
-            let message = format!("{} titles for {} texts; give one a text", titles.len(), texts.len());
+            let message = format!(
+                "{} titles for {} texts. Give one title for each text, or None.",
+                titles.len(),
+                texts.len()
+            );
             return Err(raise(py, "InvalidRequest", message));
         }
         let title = |index: usize| titles.as_ref().and_then(|titles| titles[index].as_deref());
-        // A lone surrogate in a task becomes a replacement character: the task is unknown then, and named as such.
+        // A lone surrogate in a task becomes a replacement character, so the task is unknown, and the error names it.
         let task = task.map(|task| task.to_string_lossy().into_owned());
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let bytes = bytes
@@ -95,15 +99,15 @@ impl TextPipeline {
                 .flatten()
                 .map(|title| title.len())
                 .sum::<usize>();
-        let rows = released(py, bytes, || {
+        let rows = without_gil(py, bytes, || {
             if texts.is_empty() {
                 return Err(Error::Empty(
-                    "there are no texts. Give at least one; it may be empty.".to_owned(),
+                    "there are no texts. Give at least one text; it may be an empty string.".to_owned(),
                 ));
             }
             let titled = (0..texts.len()).any(|index| title(index).is_some());
             let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
-            in_order(texts.len(), bytes, |index| {
+            map_in_parallel(texts.len(), bytes, |index| {
                 self.pipeline
                     .prepare_one(index, &texts[index], prompt, title(index), truncate)
             })
@@ -117,10 +121,10 @@ impl TextPipeline {
             to_python(py, &self.pipeline.out_of_range(index, position, id))
         })?;
         let bytes = rows.iter().map(|row| 8 * row.len()).sum();
-        let rows = released(py, bytes, || {
+        let rows = without_gil(py, bytes, || {
             if rows.is_empty() {
                 return Err(Error::Empty(
-                    "there are no lists of token ids. Give at least one.".to_owned(),
+                    "there are no lists of token ids. Give at least one list.".to_owned(),
                 ));
             }
             let rows = rows.iter().enumerate();
@@ -133,7 +137,7 @@ impl TextPipeline {
     #[pyo3(signature = (text, *, special=true))]
     fn tokenize(&self, py: Python<'_>, text: &Bound<'_, PyString>, special: bool) -> PyResult<Vec<u32>> {
         let texts = strings(PyTuple::new(py, [text])?.as_any(), "text")?;
-        let ids = released(py, texts[0].len(), || self.pipeline.tokenize(&texts[0], special));
+        let ids = without_gil(py, texts[0].len(), || self.pipeline.tokenize(&texts[0], special));
         ids.map_err(|error| to_python(py, &error))
     }
 
@@ -153,6 +157,7 @@ fn to_rows(py: Python<'_>, rows: Result<Vec<Row>, Error>) -> PyResult<Rows<'_>> 
     Ok(rows.map(|row| (PyArray1::from_vec(py, row.ids), row.length)).collect())
 }
 
+/// Returns the Python exception for an error.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Input { index, problem } => return input_error(py, *index, problem),

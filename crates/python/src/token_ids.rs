@@ -1,4 +1,4 @@
-//! Lists of token ids, from Python lists or NumPy arrays.
+//! Conversion of lists of token ids from Python lists and NumPy arrays.
 
 use crate::errors::raise_for_input;
 use numpy::{PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};

@@ -1,7 +1,8 @@
-//! A BPE model, its vocabulary and its merges read side by side and straight into what the library wants.
+//! Reader of BPE models. It parses vocabulary and merges in parallel and directly into the types of the `tokenizers`
+//! library.
 //!
-//! The library's own reader first makes a tree of all merges, since older files write them otherwise; with Gemma's
-//! half a million that takes longer than everything else.
+//! The library's own reader first builds a JSON tree of all merges, because older files have another format. With the
+//! half a million merges of Gemma that takes longer than everything else.
 
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -25,22 +26,24 @@ struct File<'a> {
     merges: &'a RawValue,
 }
 
-/// A model, and what its vocabulary says about lengths.
-pub(crate) struct Read {
+/// A BPE model, and properties of its vocabulary.
+pub(crate) struct BpeModel {
     pub model: BPE,
     /// Most characters of a piece.
-    pub longest: usize,
-    /// Every byte is a token, `<0x00>` to `<0xFF>`.
-    pub all_bytes: bool,
+    pub max_chars: usize,
+    /// Whether every byte is a token, `<0x00>` to `<0xFF>`.
+    pub has_all_bytes: bool,
 }
 
-/// Reads the model part of a tokenizer.json. `Err` holds the reason.
-pub(crate) fn read(json: &str) -> Result<Read, String> {
+/// Reads the model of a tokenizer.json. `Err` is the reason why it cannot be read.
+pub(crate) fn read(json: &str) -> Result<BpeModel, String> {
     let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let ((vocab, longest, all_bytes), merges) = thread::scope(|scope| {
-        let beside = scope.spawn(|| merges(file.merges.get()));
+    let ((vocab, max_chars, has_all_bytes), merges) = thread::scope(|scope| {
+        let merges_thread = scope.spawn(|| merges(file.merges.get()));
         let vocab = vocabulary(file.vocab.get());
-        let merges = beside.join().map_err(|_| "its merges cannot be read".to_owned())?;
+        let merges = merges_thread
+            .join()
+            .map_err(|_| "the merges cannot be read".to_owned())?;
         Ok::<_, String>((vocab?, merges?))
     })?;
     let mut builder = BPE::builder()
@@ -60,30 +63,31 @@ pub(crate) fn read(json: &str) -> Result<Read, String> {
     if let Some(suffix) = file.end_of_word_suffix {
         builder = builder.end_of_word_suffix(suffix);
     }
-    Ok(Read {
+    Ok(BpeModel {
         model: builder.build().map_err(|error| error.to_string())?,
-        longest,
-        all_bytes,
+        max_chars,
+        has_all_bytes,
     })
 }
 
+/// Reads the vocabulary and its properties; see [`BpeModel`].
 fn vocabulary(json: &str) -> Result<(Vocab, usize, bool), String> {
     let vocab: Vocab = serde_json::from_str(json).map_err(|error| format!("vocab: {error}"))?;
-    let longest = vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0);
-    let all_bytes = (0..=255u8).all(|byte| vocab.contains_key(&format!("<0x{byte:02X}>")));
-    Ok((vocab, longest, all_bytes))
+    let max_chars = vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0);
+    let has_all_bytes = (0..=255u8).all(|byte| vocab.contains_key(&format!("<0x{byte:02X}>")));
+    Ok((vocab, max_chars, has_all_bytes))
 }
 
 fn merges(json: &str) -> Result<Merges, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let merges = All.deserialize(&mut deserializer);
+    let merges = MergeList.deserialize(&mut deserializer);
     merges.map_err(|error| format!("merges: {error}"))
 }
 
-/// All merges, each written as ["a", "b"] or as "a b".
-struct All;
+/// Deserializer of a list of merges, each written as ["a", "b"] or as "a b".
+struct MergeList;
 
-impl<'de> DeserializeSeed<'de> for All {
+impl<'de> DeserializeSeed<'de> for MergeList {
     type Value = Merges;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Merges, D::Error> {
@@ -91,7 +95,7 @@ impl<'de> DeserializeSeed<'de> for All {
     }
 }
 
-impl<'de> Visitor<'de> for All {
+impl<'de> Visitor<'de> for MergeList {
     type Value = Merges;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,17 +104,17 @@ impl<'de> Visitor<'de> for All {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Merges, A::Error> {
         let mut merges = Merges::new();
-        while let Some(merge) = items.next_element_seed(One)? {
+        while let Some(merge) = items.next_element_seed(OneMerge)? {
             merges.extend(merge);
         }
         Ok(merges)
     }
 }
 
-/// One merge; none for the line that older files begin with.
-struct One;
+/// Deserializer of one merge; `None` for the version line at the beginning of older files.
+struct OneMerge;
 
-impl<'de> DeserializeSeed<'de> for One {
+impl<'de> DeserializeSeed<'de> for OneMerge {
     type Value = Option<(String, String)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -118,7 +122,7 @@ impl<'de> DeserializeSeed<'de> for One {
     }
 }
 
-impl<'de> Visitor<'de> for One {
+impl<'de> Visitor<'de> for OneMerge {
     type Value = Option<(String, String)>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_what_the_library_reads() {
+    fn valid_models_are_read_as_by_the_library() {
         for changes in [
             json!({}),
             json!({"merges": ["#version: 0.2", "a b"]}),
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_the_library_refuses() {
+    fn models_that_the_library_refuses_are_refused() {
         for (changes, reason) in [
             (json!({"merges": ["a b c"]}), "not two pieces"),
             (json!({"merges": ["ab"]}), "not two pieces"),
@@ -206,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_lengths() {
+    fn the_longest_piece_is_measured_in_characters() {
         let found = read(&model(&json!({"vocab": {"a": 0, "b": 1, "ab": 2, "äöü": 3}}))).unwrap();
-        assert_eq!((found.longest, found.all_bytes), (3, false));
+        assert_eq!((found.max_chars, found.has_all_bytes), (3, false));
     }
 }

@@ -1,5 +1,5 @@
-//! What a tokenizer.json says, as one hash: equal for files that differ only in layout, in the order of keys, or in what
-//! another version of the library writes beside them.
+//! The digest of a tokenizer.json, which does not depend on its layout, the order of its keys, or the version of the
+//! library that wrote it.
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -10,14 +10,15 @@ use std::fmt;
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-/// The sha256 of the canonical form of a tokenizer.json.
+/// Returns the SHA-256 digest of the canonical form of a tokenizer.json.
 ///
-/// Left out is what embergem does not read (`version`, `padding`, and of `truncation` all but a cut on the left), and
-/// options of the model that are off or null, which older files don't have. A merge may be written as "a b" or as a pair.
+/// The canonical form omits what embergem does not read (`version`, `padding`, and `truncation` unless it truncates on
+/// the left) and model options that are false or null, which older files do not have. A merge may be written as "a b"
+/// or as a pair. People store fingerprints that contain this digest: the canonical form must not change.
 pub(crate) fn digest(json: &str) -> Result<[u8; 32], serde_json::Error> {
     let mut file: Object<'_> = serde_json::from_str(json)?;
-    for unread in ["version", "padding"] {
-        file.remove(unread);
+    for ignored in ["version", "padding"] {
+        file.remove(ignored);
     }
     let truncation = file.remove("truncation");
     let mut canonical = Vec::new();
@@ -33,14 +34,16 @@ pub(crate) fn digest(json: &str) -> Result<[u8; 32], serde_json::Error> {
         }
     }
     if let Some(truncation) = truncation {
-        let cut: Option<Object<'_>> = serde_json::from_str(truncation.get())?;
-        if cut.is_some_and(|cut| cut.get("direction").is_some_and(|side| side.get() == "\"Left\"")) {
+        let truncation: Option<Object<'_>> = serde_json::from_str(truncation.get())?;
+        if truncation.is_some_and(|truncation| truncation.get("direction").is_some_and(|side| side.get() == "\"Left\""))
+        {
             canonical.extend(b"cut on the left\n");
         }
     }
     Ok(Sha256::digest(&canonical).into())
 }
 
+/// Writes the canonical form of the model.
 fn write_model(model: &RawValue, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let model: Object<'_> = serde_json::from_str(model.get())?;
     for (key, value) in model {
@@ -79,11 +82,12 @@ impl Merge {
     }
 }
 
+/// Writes the canonical form of any JSON value.
 fn write(value: &RawValue, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     Canonical(out).deserialize(&mut serde_json::Deserializer::from_str(value.get()))
 }
 
-/// Writes any JSON value without white space, with its keys in order and without those that are null; no tree is built.
+/// Serializer of the canonical form: no white space, keys in order, no keys with the value null. It builds no tree.
 struct Canonical<'a>(&'a mut Vec<u8>);
 
 impl<'de> DeserializeSeed<'de> for Canonical<'_> {
@@ -173,7 +177,7 @@ mod tests {
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], "unk": 0.5}}"#;
 
     #[test]
-    fn layout_and_options_that_are_off_do_not_count() {
+    fn layout_and_options_that_are_off_do_not_change_the_digest() {
         let same = r#"{"added_tokens":[{"content":"<s>","id":0}],"padding":{"length":3},"truncation":{"direction":"Right"},
             "model":{"merges":[["a","b"]],"vocab":{"b":1,"ab":2,"a":0},"dropout":null,"byte_fallback":false,"type":"BPE",
             "unk":5e-1},"normalizer":{"by":"\u2581","type":"Replace"},
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_ids_counts() {
+    fn a_change_that_changes_ids_changes_the_digest() {
         for (from, to) in [
             ("\"b\": 1", "\"b\": 3"),
             ("\"ab\": 2", "\"abc\": 2"),
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused() {
+    fn invalid_json_is_refused() {
         assert!(digest("{\"model\": ").is_err());
         assert!(digest("[]").is_err());
     }

@@ -1,8 +1,8 @@
-//! The one error type of this crate.
+//! The error types of this crate.
 
 use std::path::PathBuf;
 
-/// What can go wrong between a string and its token ids.
+/// Failures between a text and its token ids.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,7 +26,7 @@ pub enum Error {
     /// One input of the request cannot be used.
     #[error("Input {index} {problem}")]
     Input {
-        /// Place of the input in the request, from 0. A caller that split a larger request adds the part's start.
+        /// Index of the input in the request, from 0. A caller that splits a larger request adds the start of the part.
         index: usize,
         /// What is wrong with it.
         problem: InputError,

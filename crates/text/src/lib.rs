@@ -1,8 +1,8 @@
-//! The text half of embergem: from a string, a task and a title to the token ids that a model reads.
+//! The text half of embergem: from a text, a task and a title to the token ids that a model reads.
 //!
 //! [`Pipeline::load`] reads a tokenizer.json and the model's prompts. [`Pipeline::prompt`] chooses the template of a
-//! request once; [`Pipeline::prepare_one`] then turns one text into a [`Row`], and may be called from any number of
-//! threads. [`Pipeline::check_ids`] is the way of ids that the caller made. No tensors and no Python in here.
+//! request once. [`Pipeline::prepare_one`] then tokenizes one text; any number of threads may call it.
+//! [`Pipeline::check_ids`] checks token ids that the caller made. This crate contains no tensors and no Python.
 
 mod bpe;
 mod digest;
@@ -15,7 +15,7 @@ mod token_length;
 mod tokenizer;
 
 pub use error::{Error, InputError, Result};
-pub use parallel::in_order;
+pub use parallel::map_in_parallel;
 pub use pipeline::{Options, Pipeline, Row};
 pub use prompts::sets as prompt_sets;
 pub use template::Template;
@@ -23,10 +23,11 @@ pub use template::Template;
 /// Name of this build: a hash of this crate's sources.
 pub const BUILD: &str = env!("EMBERGEM_BUILD");
 
-/// What a tokenizer.json says, as a sha256: the same for files that make the same ids, however they are written.
+/// Returns the SHA-256 digest of the canonical form of a tokenizer.json. Files that produce the same ids have the same
+/// digest, whatever their layout.
 ///
 /// # Errors
-/// [`Error::Corrupt`] for a file that cannot be read.
+/// [`Error::Corrupt`] for a file that cannot be read or is not JSON.
 pub fn tokenizer_digest(path: &std::path::Path) -> Result<[u8; 32]> {
     let corrupt = |reason| Error::Corrupt {
         path: path.to_owned(),

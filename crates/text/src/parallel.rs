@@ -1,24 +1,28 @@
-//! Work on many inputs at once, with the outcome of doing them one after the other.
+//! Work on many inputs in parallel, with the same result as one after the other.
+//!
+//! The threads are started for one call. Tokenizing does not use the compute pool, because a forward pass holds the
+//! pool's threads for its whole duration, and a request that arrives meanwhile would wait for its token ids.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Bytes of text that are worth a thread of their own: it costs less to start than they cost to tokenize.
-const BYTES_A_THREAD: usize = 4096;
+/// Bytes of text for one thread. To tokenize them takes longer than to start the thread.
+const BYTES_PER_THREAD: usize = 4096;
 
-/// Calls `work(index)` for each index below `count`, on as many threads as `bytes` of text are worth, and collects the
-/// results in order.
+/// Calls `work(index)` for each index below `count` and returns the results in order. `bytes` is the length of all
+/// texts; it decides the number of threads.
 ///
-/// The first error in index order is the one returned, however the threads were timed: indices are handed out in
-/// order and only those behind an error are skipped.
-pub fn in_order<T: Send, E: Send>(
+/// # Errors
+/// The error with the lowest index, whatever the timing of the threads: indices are taken in order, and only indices
+/// above a failed one are skipped.
+pub fn map_in_parallel<T: Send, E: Send>(
     count: usize,
     bytes: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let useful = bytes.div_ceil(BYTES_A_THREAD).min(count);
-    // `available_parallelism` reads files of the control group, which takes 14 µs: twice as long as to tokenize a query.
+    let useful = bytes.div_ceil(BYTES_PER_THREAD).min(count);
+    // `available_parallelism` reads files of the control group. That takes 14 µs, twice as long as tokenizing a query.
     let threads = if useful < 2 {
         1
     } else {
@@ -30,8 +34,8 @@ pub fn in_order<T: Send, E: Send>(
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(usize::MAX);
     let done = Mutex::new(Vec::with_capacity(count));
-    let turn = || {
-        let mut mine = Vec::new();
+    let worker = || {
+        let mut results = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count || index > failed.load(Ordering::Relaxed) {
@@ -41,17 +45,17 @@ pub fn in_order<T: Send, E: Send>(
             if result.is_err() {
                 failed.fetch_min(index, Ordering::Relaxed);
             }
-            mine.push((index, result));
+            results.push((index, result));
         }
-        done.lock().unwrap_or_else(|broken| broken.into_inner()).extend(mine);
+        done.lock().unwrap_or_else(PoisonError::into_inner).extend(results);
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(turn);
+            scope.spawn(worker);
         }
-        turn();
+        worker();
     });
-    let mut results = done.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let mut results = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_unstable_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
 }

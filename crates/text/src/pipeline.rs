@@ -1,23 +1,23 @@
-//! Prompts, tokenizer and limit of one model, put together.
+//! Prompts, tokenizer and limit of one model.
 
 use crate::prompts::Prompts;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, InputError, Result, Template};
 use std::path::Path;
 
-/// What a model says about its texts besides its tokenizer.
+/// Options of [`Pipeline::load`]: what a model declares about its texts besides its tokenizer.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// Most tokens that a row may have.
+    /// Most tokens of an input.
     pub limit: usize,
-    /// Rows of the embedding table, which need not be the size of the tokenizer's vocabulary.
+    /// Rows of the embedding table. The tokenizer's vocabulary may have another size.
     pub vocab_size: u32,
-    /// Text of config_sentence_transformers.json.
+    /// Content of config_sentence_transformers.json.
     pub prompts: Option<&'a str>,
-    /// A set of templates shipped here, which fills what the checkpoint does not name.
+    /// Name of a built-in prompt set, for tasks that the checkpoint's own prompts do not name.
     pub builtin_prompts: Option<&'a str>,
-    /// The model averages the tokens it knows (Model2Vec): no special tokens, and unknown ones are left out, so that a
-    /// row may be empty.
+    /// Whether the model averages the tokens of its table (Model2Vec): there are no special tokens, and unknown tokens
+    /// are removed, so that a row may be empty.
     pub bare: bool,
 }
 
@@ -26,11 +26,11 @@ pub struct Options<'a> {
 pub struct Row {
     /// The ids that the model reads.
     pub ids: Vec<u32>,
-    /// Tokens that the input had before any cut, special ones included.
+    /// Tokens of the input before truncation, special ones included.
     pub length: usize,
 }
 
-/// Text to rows of one model. Shared freely between threads.
+/// Tokenizes the inputs of one model. Threads may share it.
 pub struct Pipeline {
     tokenizer: Tokenizer,
     prompts: Prompts,
@@ -50,55 +50,56 @@ impl Pipeline {
             reason,
         };
         let json = std::fs::read_to_string(tokenizer).map_err(|error| corrupt(error.to_string()))?;
-        let read = Tokenizer::new(&json).and_then(|read| if options.bare { read.bare(&json) } else { Ok(read) });
-        let read = read.map_err(corrupt)?;
+        let tokenizer_read =
+            Tokenizer::new(&json).and_then(|read| if options.bare { read.bare(&json) } else { Ok(read) });
+        let tokenizer_read = tokenizer_read.map_err(corrupt)?;
         let prompts = Prompts::new(options.prompts, options.builtin_prompts).map_err(|reason| Error::Corrupt {
             path: tokenizer.with_file_name("config_sentence_transformers.json"),
             reason,
         })?;
-        if options.limit <= read.special() || options.vocab_size == 0 {
+        if options.limit <= tokenizer_read.special() || options.vocab_size == 0 {
             return Err(Error::Unsupported(format!(
-                "a limit of {} tokens and a table of {} leave no room for a text beside its {} special tokens. Set \
-                 max_seq_length in sentence_bert_config.json.",
+                "a limit of {} tokens with a table of {} rows leaves no room for a text beside its {} special tokens. \
+                 Set max_seq_length in sentence_bert_config.json to a larger number.",
                 options.limit,
                 options.vocab_size,
-                read.special()
+                tokenizer_read.special()
             )));
         }
         Ok(Self {
-            tokenizer: read,
+            tokenizer: tokenizer_read,
             prompts,
             limit: options.limit,
             vocab_size: options.vocab_size,
         })
     }
 
-    /// Names accepted as a task, sorted; none for a model without prompts.
+    /// Returns the accepted task names, sorted; none for a model without prompts.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         self.prompts.names()
     }
 
-    /// Most characters that one token can stand for, where the tokenizer bounds that.
+    /// Returns the most characters that one token can cover; `None` if the tokenizer has no bound.
     pub fn max_chars_per_token(&self) -> Option<usize> {
         self.tokenizer.max_chars_per_token
     }
 
-    /// The template of a request: `None` takes texts as they are. `titled` says whether any text has a title.
+    /// Returns the template of a task; `None` if texts are used unchanged. `titled` says whether any text has a title.
     ///
     /// # Errors
-    /// [`Error::Task`] for a task or a title that this model cannot take.
+    /// [`Error::Task`] for a task or a title that this model does not support.
     pub fn prompt(&self, task: Option<&str>, titled: bool) -> Result<Option<&Template>> {
         self.prompts.choose(task, titled)
     }
 
-    /// Tokenizes one text; `index` is its place in the request, for errors.
+    /// Tokenizes one text; `index` is its index in the request, for errors.
     ///
     /// Truncation keeps the special tokens, as sentence-transformers does. Without `truncate`, a text whose characters
     /// alone show that it is too long is refused before it is tokenized.
     ///
     /// # Errors
-    /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text that spells a token
-    /// which the table does not have; with [`InputError::Tokenize`] where the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text with a token that has
+    /// no row in the table; with [`InputError::Tokenize`] if the tokenizer fails.
     pub fn prepare_one(
         &self,
         index: usize,
@@ -110,7 +111,7 @@ impl Pipeline {
         let prompted = prompt.map(|template| template.render(text, title));
         let text = prompted.as_deref().unwrap_or(text);
         if !truncate {
-            self.refuse_unread(index, text)?;
+            self.refuse_by_length(index, text)?;
         }
         let encoded = self.tokenizer.encode(text, self.limit);
         let (ids, length) = encoded.map_err(|reason| at(index, InputError::Tokenize(reason)))?;
@@ -119,7 +120,10 @@ impl Pipeline {
         }
         if let Some(id) = ids.iter().copied().find(|id| *id >= self.vocab_size) {
             let problem = InputError::OutOfRange {
-                what: format!("spells the token {:?}, whose id {id}", self.tokenizer.token(id)),
+                what: format!(
+                    "contains the token {:?}, whose id {id}",
+                    self.tokenizer.token(id).unwrap_or_default()
+                ),
                 size: self.vocab_size,
                 advice: "Remove these characters from the text.",
             };
@@ -132,7 +136,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::Empty`], with [`InputError::OutOfRange`], or with [`InputError::TooLong`]
-    /// unless `truncate` allows to keep only the first ids.
+    /// unless `truncate` is set, which keeps the first ids.
     pub fn check_ids(&self, index: usize, ids: &[i64], truncate: bool) -> Result<Row> {
         if ids.is_empty() {
             return Err(at(index, InputError::Empty));
@@ -156,26 +160,26 @@ impl Pipeline {
         })
     }
 
-    /// All ids of `text` as it stands, with the special tokens around them if `special`.
+    /// Returns all ids of `text` without a prompt and without truncation, with the special tokens if `special`.
     ///
     /// # Errors
-    /// [`Error::Input`] with [`InputError::Tokenize`] where the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::Tokenize`] if the tokenizer fails.
     pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let ids = self.tokenizer.ids(text);
         let ids = ids.map_err(|reason| at(0, InputError::Tokenize(reason)))?;
         Ok(if special { self.tokenizer.surround(&ids) } else { ids })
     }
 
-    /// The text that `ids` spell, without special tokens if `skip_special`.
+    /// Returns the text of `ids`, without special tokens if `skip_special`.
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::OutOfRange`] for an id that the tokenizer does not have, or with
-    /// [`InputError::Tokenize`] where the tokenizer fails.
+    /// [`InputError::Tokenize`] if the tokenizer fails.
     pub fn detokenize(&self, ids: &[i64], skip_special: bool) -> Result<String> {
         let mut known = Vec::with_capacity(ids.len());
         for (position, id) in ids.iter().enumerate() {
             match u32::try_from(*id) {
-                Ok(number) if self.tokenizer.known(number).is_some() => known.push(number),
+                Ok(number) if self.tokenizer.token(number).is_some() => known.push(number),
                 _ => return Err(self.out_of_range(0, position, id)),
             }
         }
@@ -183,7 +187,7 @@ impl Pipeline {
         text.map_err(|reason| at(0, InputError::Tokenize(reason)))
     }
 
-    /// The error for an `id` that has no row in the table; `id` is anything that prints as a number.
+    /// Returns the error for an `id` that has no row in the table. `id` may be a number of any type or its text.
     pub fn out_of_range(&self, index: usize, position: usize, id: impl std::fmt::Display) -> Error {
         let problem = InputError::OutOfRange {
             what: format!("has the token id {id} at position {position}, which"),
@@ -193,20 +197,21 @@ impl Pipeline {
         at(index, problem)
     }
 
-    fn refuse_unread(&self, index: usize, text: &str) -> Result<()> {
+    /// Refuses a text that must have too many tokens because of its number of characters, before it is tokenized.
+    fn refuse_by_length(&self, index: usize, text: &str) -> Result<()> {
         let Some(bound) = self.tokenizer.max_chars_per_token else {
             return Ok(());
         };
-        // Counting characters reads the text, so only one that could be too long is counted.
+        // Counting characters reads the whole text, so a text whose bytes already fit is not counted.
         let room = self.limit - self.tokenizer.special();
         if text.len().div_ceil(bound) <= room {
             return Ok(());
         }
-        let least = text.chars().count().div_ceil(bound);
-        if least <= room {
+        let min_tokens = text.chars().count().div_ceil(bound);
+        if min_tokens <= room {
             return Ok(());
         }
-        Err(self.too_long(index, least + self.tokenizer.special(), true))
+        Err(self.too_long(index, min_tokens + self.tokenizer.special(), true))
     }
 
     fn too_long(&self, index: usize, length: usize, at_least: bool) -> Error {
@@ -219,6 +224,7 @@ impl Pipeline {
     }
 }
 
+/// Returns the error of the input `index`.
 fn at(index: usize, problem: InputError) -> Error {
     Error::Input { index, problem }
 }

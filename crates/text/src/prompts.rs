@@ -1,18 +1,19 @@
-//! Which tasks a model has, and the template behind each: the checkpoint's own prompts first, then a built-in set.
+//! The tasks of a model and their templates: the checkpoint's own prompts first, then those of a built-in set.
 
 use crate::template::Template;
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Every template, alias and name that ships with embergem, as data: one copy for all languages.
+/// All built-in templates, aliases and names. Python and Rust read this one copy.
 const DATA: &str = include_str!("prompts.json");
 
 #[derive(Deserialize)]
 struct Data {
+    /// Alias -> task.
     aliases: BTreeMap<String, String>,
-    /// Task -> the prompt names that checkpoints use for it, the most telling first.
-    meanings: BTreeMap<String, Vec<String>>,
+    /// Task -> names that checkpoints use for its prompt, the most specific first.
+    prompt_names: BTreeMap<String, Vec<String>>,
     /// Set -> task -> pattern.
     sets: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -22,20 +23,20 @@ struct Config {
     prompts: Option<BTreeMap<String, String>>,
 }
 
-/// The prompts of one model by every name they answer to.
+/// The templates of one model by task name and alias.
 #[derive(Debug)]
 pub(crate) struct Prompts {
     templates: BTreeMap<String, Template>,
 }
 
 impl Prompts {
-    /// Reads `config`, the text of config_sentence_transformers.json, and lets the set `builtin` fill what it leaves
-    /// open. `Err` holds the reason.
+    /// Reads `config`, the content of config_sentence_transformers.json, and takes the prompts that it does not have
+    /// from the built-in set `builtin`. `Err` is the reason why it cannot be read.
     ///
-    /// A file whose every prompt is empty, as sentence-transformers saves it for a model without prompts, declares
-    /// nothing. Beside prompts that do say something an empty one is meant: that task takes the text as it is. A
-    /// model with prompts always has `query` and `document`: the one that nobody names takes the text as it is, which
-    /// is what sentence-transformers' `encode_query` and `encode_document` do.
+    /// If all prompts of the file are empty, as sentence-transformers saves them for a model without prompts, the file
+    /// declares no prompts. An empty prompt beside others is intended: that task uses the text unchanged. A model with
+    /// prompts always has the tasks `query` and `document`. If neither file nor set has one of them, that task uses the
+    /// text unchanged, like `encode_query` and `encode_document` of sentence-transformers.
     pub fn new(config: Option<&str>, builtin: Option<&str>) -> std::result::Result<Self, String> {
         let data: Data = serde_json::from_str(DATA).map_err(|error| format!("prompts.json: {error}"))?;
         let mut own = match config {
@@ -52,21 +53,22 @@ impl Prompts {
             None => BTreeMap::new(),
             Some(name) => builtin_set(&data, name)?,
         };
-        // A stored document prompt is the built-in one with its title filled in: it keeps the place for a title.
+        // A checkpoint stores a document prompt with the default title filled in. The built-in template with that text
+        // has a title.
         let titled: Vec<&Template> = set.values().filter(|template| template.takes_title()).collect();
         let own_template = |prefix: &String| {
             let same = titled.iter().find(|template| template.render("", None) == *prefix);
             same.map_or_else(|| Template::prefix(prefix), |template| (*template).clone())
         };
         let mut templates: BTreeMap<String, Template> = BTreeMap::new();
-        for (task, names) in &data.meanings {
+        for (task, names) in &data.prompt_names {
             let stored = names.iter().find_map(|name| own.get(name)).map(own_template);
             if let Some(template) = stored.or_else(|| set.get(task).cloned()) {
                 templates.insert(task.clone(), template);
             }
         }
         if own.is_empty() {
-            // A set may have more names than there are tasks; a checkpoint that names its own knows better.
+            // A set may have names beyond the tasks. They are not added to a checkpoint that has prompts of its own.
             for (name, template) in &set {
                 templates.entry(name.clone()).or_insert_with(|| template.clone());
             }
@@ -84,31 +86,33 @@ impl Prompts {
         Ok(Self { templates })
     }
 
-    /// Names accepted as a task, sorted.
+    /// Returns the accepted task names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.templates.keys().map(String::as_str)
     }
 
-    /// The template of `task`, or `None` when the text is to be taken as it is.
+    /// Returns the template of `task`; `None` if texts are used unchanged.
+    ///
+    /// # Errors
+    /// [`Error::Task`] for an unknown task, and for a title that the task does not take.
     pub fn choose(&self, task: Option<&str>, titled: bool) -> Result<Option<&Template>> {
         let Some(task) = task else {
             return match titled {
                 false => Ok(None),
                 true if self.templates.is_empty() => Err(Error::Task(
-                    "this model declares no prompts, so a title has no place in its input. Put the title into the \
-                     text, or leave it away."
+                    "this model declares no prompts, so it takes no title. Put the title into the text, or omit it."
                         .to_owned(),
                 )),
                 true => Err(Error::Task(format!(
-                    "a title says what a document is called, but no task was given. Add a task that takes a title: {}.",
+                    "a title was given without a task. Add a task that takes a title: {}.",
                     self.list(|template| template.takes_title())
                 ))),
             };
         };
         if self.templates.is_empty() {
             return Err(Error::Task(format!(
-                "this model declares no prompts, so task {task:?} has no meaning for it. Leave the task away: the text \
-                 is embedded as given."
+                "this model declares no prompts, so it has no task {task:?}. Omit the task: the text is then embedded \
+                 unchanged."
             )));
         }
         let Some(template) = self.templates.get(task) else {
@@ -119,7 +123,7 @@ impl Prompts {
         };
         if titled && !template.takes_title() {
             return Err(Error::Task(format!(
-                "task {task:?} takes no title. Tasks that do: {}.",
+                "task {task:?} takes no title. Tasks that take one: {}.",
                 self.list(|template| template.takes_title())
             )));
         }
@@ -130,26 +134,27 @@ impl Prompts {
         let names = self.templates.iter().filter(|(_, template)| wanted(template));
         let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
-            return "none of this model's".to_owned();
+            return "none of this model".to_owned();
         }
         names.join(", ")
     }
 }
 
-/// The sets of prompts that ship with embergem: set -> task -> pattern, with places for `{title}` and `{content}`.
+/// Returns the built-in prompt sets: set -> task -> pattern with `{title}` and `{content}`.
 ///
 /// # Errors
-/// The reason why the data in this build cannot be read.
+/// The reason why the data of this build cannot be read.
 pub fn sets() -> std::result::Result<BTreeMap<String, BTreeMap<String, String>>, String> {
     let data: Data = serde_json::from_str(DATA).map_err(|error| format!("prompts.json: {error}"))?;
     Ok(data.sets)
 }
 
+/// Returns the templates of a built-in set.
 fn builtin_set(data: &Data, name: &str) -> std::result::Result<BTreeMap<String, Template>, String> {
     let Some(set) = data.sets.get(name) else {
         let known: Vec<&str> = data.sets.keys().map(String::as_str).collect();
         return Err(format!(
-            "no built-in prompt set {name:?}; there is: {}",
+            "there is no built-in prompt set {name:?}. The sets are: {}",
             known.join(", ")
         ));
     };
@@ -190,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_prompt_beside_others_is_meant() {
+    fn an_empty_prompt_beside_others_leaves_the_text_unchanged() {
         let prompts = prompts(r#"{"query": "find: ", "document": ""}"#, GEMMA);
         assert_eq!(render(&prompts, "query"), "find: x");
         assert_eq!(render(&prompts, "retrieval_document"), "x");
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_with_a_query_prompt_alone_takes_documents_as_given() {
+    fn a_model_with_a_query_prompt_alone_leaves_documents_unchanged() {
         let prompts = prompts(r#"{"query": "find: "}"#, None);
         let names: Vec<&str> = prompts.names().collect();
         assert_eq!(names, ["document", "query", "retrieval_document", "retrieval_query"]);
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_checkpoint_win_and_also_speak_for_the_tasks() {
+    fn prompts_of_the_checkpoint_come_first_and_serve_the_tasks() {
         let prompts = prompts(
             r#"{"STS": "alike: ", "Retrieval-query": "r: ", "passage": "p: ", "Odd": "o: "}"#,
             GEMMA,
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_document_prompt_keeps_the_place_for_a_title() {
+    fn a_stored_document_prompt_takes_a_title() {
         let stored = r#"{"document": "title: none | text: ", "Retrieval-document": "title: none | text: "}"#;
         let prompts = prompts(stored, GEMMA);
         for task in ["document", "retrieval_document", "Retrieval-document"] {
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_an_error_that_lists_what_there_is() {
+    fn an_unknown_task_or_title_is_an_error_that_lists_the_tasks() {
         let gemma = prompts("{}", GEMMA);
         let message = |prompts: &Prompts, task, titled| prompts.choose(task, titled).unwrap_err().to_string();
         assert!(message(&gemma, Some("Query"), false).contains("classification, clustering, code_retrieval, document"));
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_speak_as_their_models_were_trained() {
+    fn built_in_sets_have_the_prompts_of_training() {
         for (set, task, read) in [
             ("e5", "query", "query: x"),
             ("e5", "document", "passage: x"),
@@ -280,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_or_an_unknown_set_says_so() {
+    fn a_damaged_file_or_an_unknown_set_is_an_error() {
         assert!(
             Prompts::new(Some("{\"prompts\": {\"query\": 3}}"), None)
                 .unwrap_err()

@@ -1,11 +1,11 @@
-//! One prompt template: what stands before the text, and where a title goes.
+//! A prompt template: the text before the input, and the position of a title.
 
-/// What a document without a title is called, as EmbeddingGemma was trained.
+/// Title of a document without a title. EmbeddingGemma was trained with it.
 const NO_TITLE: &str = "none";
 const TITLE: &str = "{title}";
 const CONTENT: &str = "{content}";
 
-/// What is put before a text. Braces in a text or a title are never read as places to fill.
+/// A prefix of a text, with an optional title. Braces in a text or a title have no meaning.
 ///
 /// ```
 /// use embergem_text::Template;
@@ -17,12 +17,12 @@ const CONTENT: &str = "{content}";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     before: String,
-    /// What stands between the title and the text, in a template that takes a title.
+    /// The text between title and content; `None` for a template without a title.
     after_title: Option<String>,
 }
 
 impl Template {
-    /// A template without a title: `prefix`, then the text.
+    /// Creates a template without a title: `prefix`, then the text.
     pub fn prefix(prefix: impl Into<String>) -> Self {
         let before = prefix.into();
         Self {
@@ -31,7 +31,8 @@ impl Template {
         }
     }
 
-    /// Reads `... {content}` or `... {title} ... {content}`; `None` for a pattern that does not end in its content.
+    /// Parses `... {content}` or `... {title} ... {content}`. Returns `None` for a pattern that does not end in
+    /// `{content}`.
     pub fn parse(pattern: &str) -> Option<Self> {
         let head = pattern.strip_suffix(CONTENT)?;
         Some(match head.split_once(TITLE) {
@@ -43,12 +44,12 @@ impl Template {
         })
     }
 
-    /// Whether a title has a place in it.
+    /// Returns whether the template has a title.
     pub fn takes_title(&self) -> bool {
         self.after_title.is_some()
     }
 
-    /// The pattern that `parse` reads, with `{title}` and `{content}` where they go.
+    /// Returns the pattern, which [`Template::parse`] reads.
     pub fn pattern(&self) -> String {
         match &self.after_title {
             None => [&self.before, CONTENT].concat(),
@@ -56,12 +57,13 @@ impl Template {
         }
     }
 
-    /// Whether it leaves the text as it is.
+    /// Returns whether the template leaves the text unchanged.
     pub fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after_title.is_none()
     }
 
-    /// The prompted text. No title, or an empty one, is written `none`; without a place for it a title is left out.
+    /// Returns the text with its prompt. A missing or empty title becomes `none`. A template without a title ignores
+    /// it.
     pub fn render(&self, text: &str, title: Option<&str>) -> String {
         let title = title.filter(|title| !title.is_empty()).unwrap_or(NO_TITLE);
         match &self.after_title {
@@ -83,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_what_was_read() {
+    fn a_pattern_survives_parsing() {
         for pattern in ["{content}", "query: {content}", "title: {title} | text: {content}"] {
             assert_eq!(Template::parse(pattern).unwrap().pattern(), pattern);
         }
     }
 
     #[test]
-    fn a_prefix_has_no_place_for_a_title() {
+    fn a_prefix_takes_no_title() {
         let template = Template::prefix("passage: ");
         assert!(!template.takes_title());
         assert_eq!(template.render("x", None), "passage: x");

@@ -1,22 +1,23 @@
-//! How many characters one token can stand for at most, where the tokenizer has such a bound.
+//! The most characters that one token can cover, for tokenizers that have such a bound.
 //!
-//! With a bound of 31 a text of a million characters has more than 32,258 tokens: it can be refused unread. The bound
-//! must hold for every text, so anything not known to keep it has none: WordPiece and Unigram write a run of unknown
-//! characters as one token, and normalizers with Unicode forms or regular expressions can drop characters.
+//! With a bound of 31 a text of a million characters has at least 32,258 tokens, so it can be refused before it is
+//! tokenized. The bound must hold for every text. A tokenizer with a part for which that is not proven has no bound:
+//! WordPiece and Unigram encode a sequence of unknown characters as one token, and normalizers with Unicode forms or
+//! regular expressions may remove characters.
 
-use crate::bpe::Read;
+use crate::bpe::BpeModel;
 use serde_json::Value;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
-/// Most characters of the given text that one token can cover, or `None` where that is not known.
+/// Returns the most characters of the input text that one token can cover; `None` if there is no known bound.
 pub(crate) fn max_chars_per_token(
-    bpe: &Read,
+    bpe: &BpeModel,
     normalizer: Option<&NormalizerWrapper>,
     pre_tokenizer: Option<&PreTokenizerWrapper>,
     added: &[AddedToken],
 ) -> Option<usize> {
-    // With every byte as a token no character is unknown, so none is dropped and no unknowns are fused.
-    let all_bytes = bpe.model.byte_fallback && bpe.all_bytes;
+    // If every byte is a token, no character is unknown, so none is removed and none are fused.
+    let all_bytes = bpe.model.byte_fallback && bpe.has_all_bytes;
     let affixes = bpe.model.continuing_subword_prefix.is_some() || bpe.model.end_of_word_suffix.is_some();
     let strips = |token: &AddedToken| token.lstrip || token.rstrip || token.normalized;
     if !all_bytes
@@ -28,10 +29,10 @@ pub(crate) fn max_chars_per_token(
         return None;
     }
     let added = added.iter().map(|token| token.content.chars().count());
-    added.chain([bpe.longest]).max()
+    added.chain([bpe.max_chars]).max()
 }
 
-/// Whether the normalizer never makes a text shorter.
+/// Returns whether the normalizer never makes a text shorter.
 fn keeps_length(part: &Value) -> bool {
     match part["type"].as_str() {
         Some("Replace") => match (part["pattern"]["String"].as_str(), part["content"].as_str()) {
@@ -46,6 +47,7 @@ fn keeps_length(part: &Value) -> bool {
     }
 }
 
+/// Returns whether the pre-tokenizer only splits the text and removes nothing.
 fn only_splits(part: &PreTokenizerWrapper) -> bool {
     let part = serde_json::to_value(part).unwrap_or_default();
     part["type"] == "Split" && part["behavior"] != "Removed"

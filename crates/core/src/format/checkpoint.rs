@@ -119,8 +119,8 @@ impl Checkpoint {
             return Err(Error::Tensor {
                 name: name.into(),
                 reason: format!(
-                    "its shape is {:?}, and config.json requires {shape:?}. The weights and config.json are of different \
-                     models: download both again.",
+                    "its shape is {:?}, and config.json requires {shape:?}. The weights and config.json belong to \
+                     different models: download both again.",
                     tensor.shape
                 ),
             });

@@ -1,8 +1,8 @@
 //! Conversion of GGUF's quantised block formats to f32.
 //!
-//! Each block has its own scale, and a row is a whole number of blocks. Each product and each sum is rounded separately,
-//! in the order in which ggml's specification of the format writes them, so that the values equal those of the published
-//! reader (the Python package `gguf`) to the bit.
+//! Each block has its own scale, and a row is a whole number of blocks. Each product and each sum is rounded
+//! separately, in the order in which ggml's specification of the format writes them, so that the values equal those of
+//! the published reader (the Python package `gguf`) to the bit.
 
 use super::half::half_to_f32;
 
@@ -111,7 +111,8 @@ fn half_at(block: &[u8], at: usize) -> f32 {
     half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
-/// Returns the 4 bits of value `i` of 32: the lower halves of 16 bytes hold values 0 to 15, the upper halves the others.
+/// Returns the 4 bits of value `i` of 32: the lower halves of 16 bytes hold values 0 to 15, the upper halves the
+/// others.
 fn nibble(bytes: &[u8], i: usize) -> u8 {
     (bytes[i % 16] >> (4 * (i / 16))) & 15
 }
@@ -128,13 +129,14 @@ fn scaled_block(scale: f32, shift: f32, minimum: f32, value: impl Fn(usize) -> u
     }
 }
 
-/// Returns the 4 bits of value `i` of group `group`. Two groups share 32 bytes: one has the lower halves, one the upper.
+/// Returns the 4 bits of value `i` of group `group`. Two groups share 32 bytes: one has the lower halves, one the
+/// upper.
 fn group_nibble(bytes: &[u8], group: usize, i: usize) -> u8 {
     (bytes[32 * (group / 2) + i] >> (4 * (group % 2))) & 15
 }
 
-/// Converts one block of Q4_K or Q5_K: a scale and a minimum (binary16), 12 bytes with eight 6-bit scales and eight 6-bit
-/// minima, then the values.
+/// Converts one block of Q4_K or Q5_K: a scale and a minimum (binary16), 12 bytes with eight 6-bit scales and eight
+/// 6-bit minima, then the values.
 fn q4k_q5k_block(block: &[u8], value: impl Fn(usize, usize) -> u8, out: &mut [f32]) {
     let (scale, minimum, packed) = (half_at(block, 0), half_at(block, 2), &block[4..16]);
     for (group, out) in out.chunks_exact_mut(32).enumerate() {
@@ -154,8 +156,8 @@ fn q4k_q5k_block(block: &[u8], value: impl Fn(usize, usize) -> u8, out: &mut [f3
     }
 }
 
-/// Converts one block of Q6_K: the lower 4 bits (128 bytes), the upper 2 bits (64 bytes), 16 group scales, and a scale of
-/// the whole block (binary16).
+/// Converts one block of Q6_K: the lower 4 bits (128 bytes), the upper 2 bits (64 bytes), 16 group scales, and a scale
+/// of the whole block (binary16).
 fn q6k_block(block: &[u8], out: &mut [f32]) {
     let (low, high, scales, scale) = (&block[..128], &block[128..192], &block[192..208], half_at(block, 208));
     for (part, out) in out.chunks_exact_mut(32).enumerate() {

@@ -1,7 +1,7 @@
 //! Parser of GGUF files: metadata and the offsets of tensors. The file is not trusted.
 //!
-//! Every length is checked against the rest of the file before memory is allocated for it, so a small file cannot cause a
-//! large allocation. Long arrays (a tokenizer's vocabulary) are skipped, and only their length is kept.
+//! Every length is checked against the rest of the file before memory is allocated for it, so a small file cannot cause
+//! a large allocation. Long arrays (a tokenizer's vocabulary) are skipped, and only their length is kept.
 //!
 //! Source of the format: docs/gguf.md of <https://github.com/ggml-org/ggml>.
 
@@ -122,8 +122,8 @@ impl<'a> Gguf<'a> {
     }
 }
 
-/// Turns offsets into the data section, which begins at `data`, into offsets into the file, and checks them: each tensor
-/// must be aligned and lie inside the file of `size` bytes, and no two may overlap.
+/// Turns offsets into the data section, which begins at `data`, into offsets into the file, and checks them: each
+/// tensor must be aligned and lie inside the file of `size` bytes, and no two may overlap.
 fn locate(infos: &mut [TensorInfo<'_>], data: usize, alignment: usize, size: usize) -> Result<(), String> {
     for info in infos.iter_mut() {
         let (offset, name) = (info.start, info.name);

@@ -1,7 +1,7 @@
 //! Matrices of integers with scales, as `embergem compile --dtype int8` and `--dtype int16` store them.
 //!
-//! Tensor `X` has the integers (`I8` or `I16`), one row an output channel. Tensor `X.scales` has f32 factors: for int8 one
-//! for every 32 values of a row, for int16 one for each row. A value is its integer times its scale.
+//! Tensor `X` has the integers (`I8` or `I16`), one row an output channel. Tensor `X.scales` has f32 factors: for int8
+//! one for every 32 values of a row, for int16 one for each row. A value is its integer times its scale.
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 

@@ -41,11 +41,12 @@ impl Tensors {
         list
     }
 
-    /// Returns rows `from..to` of a tensor as f32, and the values of one row. `name` may omit prefixes such as `model.`.
+    /// Returns rows `from..to` of a tensor as f32, and the values of one row. `name` may omit prefixes such as
+    /// `model.`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the tensor is absent, cannot be read, or does not have these rows. A tensor of one dimension
-    /// can only be read whole.
+    /// [`Error::Tensor`] if the tensor is absent, cannot be read, or does not have these rows. A tensor of one
+    /// dimension can only be read whole.
     pub fn rows(&self, name: &str, from: usize, to: usize) -> Result<(Vec<f32>, usize)> {
         let error = |reason: String| Error::Tensor {
             name: name.into(),

@@ -1,100 +1,104 @@
-//! Attention within each text: keys and values are packed once, then tiles of queries go through scores, softmax and
-//! weighted sum. Tiles start at the text's own first token, so a text gets the same bits in any batch.
+//! Attention within each text, in f32.
+//!
+//! Keys and values are packed once. Then each tile of queries computes its scores, their softmax, and the weighted sum
+//! of the values. Tiles begin at the text's first token, so a text gets the same bits in any batch.
 
 use super::Matrix;
-use super::gemm::multiply_plain;
-use super::loops::each;
+use super::gemm::multiply_unfinished;
+use super::loops::for_each_vector;
 use crate::simd::Simd;
-use crate::simd::math::{ABREAST, exp2_negative};
+use crate::simd::math::{INTERLEAVED, exp2_negative};
 use crate::simd::tile::{self, VECTORS};
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-/// Queries of a tile; whole register tiles on every instruction set.
-pub const TILE: usize = 24;
+/// Queries of a tile: a multiple of the rows of a register tile on every instruction set.
+pub const TILE_QUERIES: usize = 24;
 
-/// One attention step.
+/// Arguments of an attention step.
 pub struct Attention<'a> {
-    /// Query rows: `heads` times `head_dim`.
+    /// Query rows of `heads` · `head_dim` values.
     pub q: Matrix,
-    /// Key rows: `kv_heads` times `head_dim`.
+    /// Key rows of `kv_heads` · `head_dim` values.
     pub k: Matrix,
-    /// Value rows: `kv_heads` times `head_dim`.
+    /// Value rows of `kv_heads` · `head_dim` values.
     pub v: Matrix,
-    /// Output rows: `heads` times `head_dim`.
+    /// Output rows of `heads` · `head_dim` values.
     pub out: Matrix,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    /// Number of key and value heads. Each belongs to `heads / kv_heads` query heads.
     pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Multiplies the scores.
+    /// Factor of the scores.
     pub scale: f32,
-    /// A query sees no later key.
+    /// A query attends only to keys at its own position or before it.
     pub causal: bool,
-    /// A query sees keys at most this far away.
+    /// A query attends only to keys at most this many positions away.
     pub radius: Option<usize>,
-    /// Added to the scores: for each head `2 · span - 1` numbers, by key place minus query place plus `span - 1`.
+    /// Added to the scores.
     pub bias: Option<Bias<'a>>,
-    /// Where packed keys and values go; see [`packed_len`].
+    /// Memory for packed keys and values; see [`packed_len`].
     pub packed: Matrix,
 }
 
-/// Relative position biases, spread out by distance.
+/// Biases by the distance of key and query.
 #[derive(Clone, Copy)]
 pub struct Bias<'a> {
-    /// `heads` rows of `2 · span - 1` numbers.
+    /// For each head `2 · span - 1` values. The value for a key and a query has the index key - query + span - 1.
     pub values: &'a [f32],
-    /// Largest distance plus one.
+    /// Largest distance plus 1.
     pub span: usize,
 }
 
-/// The tokens of one text, and where its packed keys and values begin.
+/// The tokens of one text, and the offset of its packed keys and values.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// First token.
+    /// Index of the first token in the batch.
     pub start: usize,
-    /// Tokens.
+    /// Number of tokens.
     pub len: usize,
-    /// Float offset into `packed`.
+    /// Offset into `packed`, in f32 values.
     pub packed: usize,
 }
 
-/// Some queries of one text.
+/// A tile of queries of one text.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile {
+pub struct QueryTile {
     /// The text.
     pub span: Span,
-    /// First query, counted from the text's first token; at most [`TILE`] from here on.
+    /// Position of the first query in the text. The tile has at most [`TILE_QUERIES`] queries from there on.
     pub first: usize,
 }
 
-/// Floats that one text's packed keys and values take, over all heads.
+/// Returns the f32 values that one text's packed keys and values take, over all heads.
 pub fn packed_len(len: usize, kv_heads: usize, head_dim: usize, panel: usize) -> usize {
     len.next_multiple_of(panel) * (head_dim + head_dim.next_multiple_of(panel)) * kv_heads
 }
 
-/// Floats of scratch that a tile needs for texts of up to `len` tokens.
+/// Returns the f32 values of scratch memory that a tile needs for texts of up to `len` tokens.
 pub fn scratch_len(len: usize, _head_dim: usize, panel: usize) -> usize {
-    TILE * (len.next_multiple_of(panel) + 1)
+    TILE_QUERIES * (len.next_multiple_of(panel) + 1)
 }
 
-/// Where a head's packed keys (panels of keys, feature major) and values (panels of features, key major) are.
-struct Place {
+/// Addresses of one head's packed keys (panels of keys, feature major) and values (panels of features, key major).
+struct PackedHead {
     keys: *mut f32,
     values: *mut f32,
+    /// Number of keys, rounded up to whole panels.
     padded: usize,
 }
 
-fn place(args: &Attention<'_>, span: Span, kv_head: usize, panel: usize) -> Place {
+fn packed_head(args: &Attention<'_>, span: Span, kv_head: usize, panel: usize) -> PackedHead {
     let padded = span.len.next_multiple_of(panel);
     let keys = padded * args.head_dim;
     let both = keys + padded * args.head_dim.next_multiple_of(panel);
-    // SAFETY: `packed` was sized with `packed_len` for every text, and heads follow each other inside that.
+    // SAFETY: the executor sized `packed` by `packed_len` for all texts. The heads of a text follow each other inside
+    // its part.
     unsafe {
         let start = args.packed.data.add(span.packed + kv_head * both);
-        Place {
+        PackedHead {
             keys: start,
             values: start.add(keys),
             padded,
@@ -102,19 +106,22 @@ fn place(args: &Attention<'_>, span: Span, kv_head: usize, panel: usize) -> Plac
     }
 }
 
-/// Packs the keys and values of one text and head; places past the end are zero.
+/// Packs the keys and values of one text and head. Elements past the end of the text are zero.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// `k` and `v` must cover the text with all heads, and `packed` must have been sized by [`packed_len`] for all texts.
+/// No other thread may access the packed memory of this text and head, and the processor must have the instruction set
+/// of `V`.
 #[inline(always)]
 pub unsafe fn pack<V: Simd>(args: &Attention<'_>, span: Span, kv_head: usize) {
     let panel = VECTORS * V::LANES;
-    let place = place(args, span, kv_head, panel);
+    let packed = packed_head(args, span, kv_head, panel);
     let d = args.head_dim;
-    // SAFETY: the caller vouches for the text's rows; `place` has room for `padded` keys and values.
+    // SAFETY: k and v cover the text's rows by this function's contract: the row index stays below the end of the text,
+    // and past the end no lane is loaded. `packed` has room for `padded` keys and values.
     unsafe {
-        for key in 0..place.padded {
-            let column = place.keys.add(key / panel * panel * d + key % panel);
+        for key in 0..packed.padded {
+            let column = packed.keys.add(key / panel * panel * d + key % panel);
             let row = args.k.row(span.start + key.min(span.len - 1)).add(kv_head * d);
             for i in 0..d {
                 *column.add(i * panel) = if key < span.len { *row.add(i) } else { 0.0 };
@@ -122,8 +129,8 @@ pub unsafe fn pack<V: Simd>(args: &Attention<'_>, span: Span, kv_head: usize) {
         }
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
-            let chunk = place.values.add(first * place.padded);
-            for key in 0..place.padded {
+            let chunk = packed.values.add(first * packed.padded);
+            for key in 0..packed.padded {
                 let row = args.v.row(span.start + key.min(span.len - 1)).add(kv_head * d + first);
                 for v in 0..VECTORS {
                     let lanes = features.saturating_sub(v * V::LANES).min(V::LANES);
@@ -135,79 +142,81 @@ pub unsafe fn pack<V: Simd>(args: &Attention<'_>, span: Span, kv_head: usize) {
     }
 }
 
-/// Attends for one tile of queries and one query head. `scratch` is at least [`scratch_len`] floats.
+/// Computes attention for one tile of queries and one query head. `scratch` has at least [`scratch_len`] values.
 ///
 /// # Safety
-/// See [`super::Kernels`]; the text must have been packed.
+/// `q` and `out` must cover the text with all heads, and the text must have been packed for the instruction set of `V`,
+/// which the processor must have. No other thread may access these rows and this head of `out`.
 #[inline(always)]
-pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: Tile, head: usize, scratch: &mut [f32]) {
+pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: QueryTile, head: usize, scratch: &mut [f32]) {
     let panel = VECTORS * V::LANES;
     let kv_head = head / (args.heads / args.kv_heads);
     let span = tile.span;
-    let place = place(args, span, kv_head, panel);
+    let packed = packed_head(args, span, kv_head, panel);
     let d = args.head_dim;
-    let queries = tile.first..(tile.first + TILE).min(span.len);
-    let keys = seen(args, span.len, &queries, panel);
+    let queries = tile.first..(tile.first + TILE_QUERIES).min(span.len);
+    let keys = visible_panels(args, span.len, &queries, panel);
     let stride = keys.len();
-    let (scores, factors) = scratch.split_at_mut(TILE * stride);
-    let (scores, factors) = (scores.as_mut_ptr(), factors[..TILE].as_mut_ptr());
+    let (scores, factors) = scratch.split_at_mut(TILE_QUERIES * stride);
+    let (scores, factors) = (scores.as_mut_ptr(), factors[..TILE_QUERIES].as_mut_ptr());
 
-    // SAFETY: the caller vouches for the text's rows; scores holds `TILE` rows of `stride`, and keys and values are
-    // packed up to `padded`, which is at least the end of `keys`.
+    // SAFETY: q and out cover the text's rows, and keys and values are packed, by this function's contract. `scores`
+    // has `TILE_QUERIES` rows of `stride`, `factors` as many values, and `padded` is at least the end of `keys`.
     unsafe {
         for key in keys.clone().step_by(panel) {
             for query in queries.clone().step_by(V::TILE) {
-                let product = tile::Tile {
+                let tile = tile::Tile {
                     k: d,
                     x: args.q.row(span.start + query).add(head * d),
                     x_stride: args.q.stride,
-                    b: place.keys.add(key * d),
-                    prefetch: place.keys.wrapping_add((key + panel) * d),
+                    b: packed.keys.add(key * d),
+                    prefetch: packed.keys.wrapping_add((key + panel) * d),
                     out: scores.add((query - queries.start) * stride + key - keys.start),
                     out_stride: stride,
                     columns: panel,
                 };
-                multiply_plain::<V>(V::TILE.min(queries.end - query), &product, None);
+                multiply_unfinished::<V>(V::TILE.min(queries.end - query), &tile, None);
             }
         }
         for (number, query) in queries.clone().enumerate() {
             let row = std::slice::from_raw_parts_mut(scores.add(number * stride), stride);
-            let (sum, _) = weigh::<V>(args, head, span, query, &keys, row);
+            let (sum, _) = softmax_weights::<V>(args, head, span, query, &keys, row);
             *factors.add(number) = 1.0 / sum;
         }
         for first in (0..d).step_by(panel) {
             let features = panel.min(d - first);
             for query in queries.clone().step_by(V::TILE) {
-                let product = tile::Tile {
+                let tile = tile::Tile {
                     k: stride,
                     x: scores.add((query - queries.start) * stride),
                     x_stride: stride,
-                    b: place.values.add(first * place.padded + keys.start * panel),
-                    prefetch: place
+                    b: packed.values.add(first * packed.padded + keys.start * panel),
+                    prefetch: packed
                         .values
-                        .wrapping_add((first + panel) * place.padded + keys.start * panel),
+                        .wrapping_add((first + panel) * packed.padded + keys.start * panel),
                     out: args.out.row(span.start + query).add(head * d + first),
                     out_stride: args.out.stride,
                     columns: features,
                 };
                 let factors = factors.add(query - queries.start);
-                multiply_plain::<V>(V::TILE.min(queries.end - query), &product, Some(factors));
+                multiply_unfinished::<V>(V::TILE.min(queries.end - query), &tile, Some(factors));
             }
         }
     }
 }
 
-/// The keys that some of the queries see, in whole panels.
-pub(super) fn seen(args: &Attention<'_>, len: usize, queries: &Range<usize>, panel: usize) -> Range<usize> {
+/// Returns the keys that at least one of the queries attends to, rounded to whole panels.
+pub(super) fn visible_panels(args: &Attention<'_>, len: usize, queries: &Range<usize>, panel: usize) -> Range<usize> {
     let first = visible(args, len, queries.start).start;
     let last = visible(args, len, queries.end - 1).end;
     first / panel * panel..last.next_multiple_of(panel)
 }
 
-/// A query's scores to the weights of a softmax before they are divided by their sum, the largest of them 1; there are as
-/// many as `keys`. Returns their sum and the sum of their squares.
+/// Replaces a query's scores by the weights of their softmax, not yet divided by their sum: the largest weight is 1.
+///
+/// `scores` has one value for each of `keys`. Returns the sum of the weights and the sum of their squares.
 #[inline(always)]
-pub(super) fn weigh<V: Simd>(
+pub(super) fn softmax_weights<V: Simd>(
     args: &Attention<'_>,
     head: usize,
     span: Span,
@@ -216,15 +225,15 @@ pub(super) fn weigh<V: Simd>(
     scores: &mut [f32],
 ) -> (f32, f32) {
     let visible = visible(args, span.len, query);
-    let places = visible.start - keys.start..visible.end - keys.start;
+    let visible_scores = visible.start - keys.start..visible.end - keys.start;
     if let Some(bias) = args.bias {
-        add_bias(args, bias, head, query, visible, &mut scores[places.clone()]);
+        add_bias(args, bias, head, query, visible, &mut scores[visible_scores.clone()]);
     }
     let scale = if args.bias.is_some() { 1.0 } else { args.scale };
-    exponentials::<V>(scores, places, scale * LOG2_E)
+    exponentials::<V>(scores, visible_scores, scale * LOG2_E)
 }
 
-/// The keys that a query sees.
+/// Returns the keys that a query attends to.
 fn visible(args: &Attention<'_>, len: usize, query: usize) -> Range<usize> {
     let radius = args.radius.unwrap_or(len);
     let end = if args.causal {
@@ -235,7 +244,7 @@ fn visible(args: &Attention<'_>, len: usize, query: usize) -> Range<usize> {
     query.saturating_sub(radius)..end
 }
 
-/// scores · scale + bias, where there is one.
+/// Replaces the scores by score · scale + bias.
 fn add_bias(args: &Attention<'_>, bias: Bias<'_>, head: usize, query: usize, keys: Range<usize>, scores: &mut [f32]) {
     let of_head = &bias.values[head * (2 * bias.span - 1)..];
     for (key, score) in keys.zip(scores) {
@@ -243,19 +252,20 @@ fn add_bias(args: &Attention<'_>, bias: Bias<'_>, head: usize, query: usize, key
     }
 }
 
-/// 2 to the power of `scale` times how far each score in `seen` lies below their largest; the others become 0. Returns
-/// their sum and the sum of their squares.
+/// Replaces each score in `visible` by 2^(scale · (score - largest score)), and all others by 0.
+///
+/// Returns the sum of the new values and the sum of their squares.
 #[inline(always)]
-fn exponentials<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) -> (f32, f32) {
-    row[..seen.start].fill(0.0);
-    row[seen.end..].fill(0.0);
-    let n = seen.len();
-    let p = row[seen].as_mut_ptr();
-    // SAFETY: p points to the n scores of `seen`.
+fn exponentials<V: Simd>(row: &mut [f32], visible: Range<usize>, scale: f32) -> (f32, f32) {
+    row[..visible.start].fill(0.0);
+    row[visible.end..].fill(0.0);
+    let n = visible.len();
+    let p = row[visible].as_mut_ptr();
+    // SAFETY: p points to the n scores of `visible`, and every load and store below stays inside them.
     unsafe {
         let mut largest = V::splat(f32::NEG_INFINITY);
         let mut tail = f32::NEG_INFINITY;
-        each!(V, n, |i, lanes| {
+        for_each_vector!(V, n, |i, lanes| {
             if lanes == V::LANES {
                 largest = largest.max(V::load(p.add(i)));
             } else {
@@ -264,9 +274,9 @@ fn exponentials<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) -> (f3
         });
         let shift = V::splat(-largest.largest().max(tail) * scale);
         let scale = V::splat(scale);
-        let (mut sums, mut squares) = ([V::splat(0.0); ABREAST], [V::splat(0.0); ABREAST]);
+        let (mut sums, mut squares) = ([V::splat(0.0); INTERLEAVED], [V::splat(0.0); INTERLEAVED]);
         let mut at = 0;
-        while at + ABREAST * V::LANES <= n {
+        while at + INTERLEAVED * V::LANES <= n {
             let mut x = sums;
             for (v, x) in x.iter_mut().enumerate() {
                 *x = V::load(p.add(at + v * V::LANES)).fma(scale, shift);
@@ -276,40 +286,46 @@ fn exponentials<V: Simd>(row: &mut [f32], seen: Range<usize>, scale: f32) -> (f3
                 sums[v] = sums[v].add(e);
                 squares[v] = e.fma(e, squares[v]);
             }
-            at += ABREAST * V::LANES;
+            at += INTERLEAVED * V::LANES;
         }
-        each!(V, n - at, |i, lanes| {
+        for_each_vector!(V, n - at, |i, lanes| {
             let [e] = exp2_negative([V::load_first(p.add(at + i), lanes).fma(scale, shift)]);
             e.store_first(p.add(at + i), lanes);
-            let e = V::load_first(p.add(at + i), lanes); // zeros behind the last
+            let e = V::load_first(p.add(at + i), lanes); // lanes past the end are zero
             sums[0] = sums[0].add(e);
             squares[0] = e.fma(e, squares[0]);
         });
-        let all = |of: [V; ABREAST]| of[0].add(of[1]).add(of[2].add(of[3])).sum();
+        let all = |of: [V; INTERLEAVED]| of[0].add(of[1]).add(of[2].add(of[3])).sum();
         (all(sums), all(squares))
     }
 }
 
-/// Spreads a table of relative position buckets (buckets, heads) over the distances of texts of up to `span` tokens.
+/// Returns the values of [`Bias`] for texts of up to `span` tokens, from a table of relative position buckets (buckets,
+/// heads).
 ///
-/// The buckets are T5's, in both directions: half of them for keys behind the query; near distances exact, far ones
-/// logarithmic up to 128. Source: Raffel et al. 2020, section 2.1, as MPNet uses it.
-pub fn spread_bias(buckets: &[f32], heads: usize, span: usize) -> Vec<f32> {
+/// The buckets are those of T5 in both directions: half of them for keys after the query. Small distances have a bucket
+/// each, larger ones share buckets on a logarithmic scale up to 128. Source: Raffel et al. 2020, section 2.1, as MPNet
+/// uses it.
+pub fn bias_by_distance(buckets: &[f32], heads: usize, span: usize) -> Vec<f32> {
     let side = buckets.len() / heads / 2;
     let exact = side / 2;
     let bucket = |distance: isize| {
-        let near = distance.unsigned_abs();
-        let place = if near < exact {
-            near
+        let absolute = distance.unsigned_abs();
+        let index = if absolute < exact {
+            absolute
         } else {
-            let growth = (near as f32 / exact as f32).ln() / (128.0 / exact as f32).ln() * (side - exact) as f32;
+            let growth = (absolute as f32 / exact as f32).ln() / (128.0 / exact as f32).ln() * (side - exact) as f32;
             (exact + growth as usize).min(side - 1)
         };
-        place + if distance > 0 { side } else { 0 }
+        index + if distance > 0 { side } else { 0 }
     };
     let last = span as isize - 1;
-    let of_distance: Vec<usize> = (-last..=last).map(bucket).collect();
+    let buckets_by_distance: Vec<usize> = (-last..=last).map(bucket).collect();
     (0..heads)
-        .flat_map(|head| of_distance.iter().map(move |bucket| buckets[bucket * heads + head]))
+        .flat_map(|head| {
+            buckets_by_distance
+                .iter()
+                .map(move |bucket| buckets[bucket * heads + head])
+        })
         .collect()
 }

@@ -1,12 +1,13 @@
-//! How fast the kernels are, one thread, against the multiply-adds that the same thread can do: for whoever works on
-//! them. `cargo test --release -p embergem-core benchmark -- --ignored --nocapture`
+//! Speed of the kernels on one thread, as a share of the peak rate of fused multiply-adds of that thread.
+//!
+//! `cargo test --release -p embergem-core benchmark -- --ignored --nocapture`
 
 #![allow(
     clippy::undocumented_unsafe_blocks,
-    reason = "one comment stands for all calls of kernels"
+    reason = "the comment in `benchmark` states the condition for all calls of kernels"
 )]
 
-use super::attention::{self, Attention, Span, Tile};
+use super::attention::{self, Attention, QueryTile, Span};
 use super::gemm::{self, Finish};
 use super::norm::{self, Norm, Residual};
 use super::panels::Shape;
@@ -15,11 +16,11 @@ use crate::aligned::Aligned;
 use crate::simd::math::Activation;
 use std::time::Instant;
 
-/// Texts of a batch have about so many tokens.
+/// Rows of every product: about the tokens of a small batch.
 const ROWS: usize = 96;
 
-/// Least seconds of many runs: noise only ever slows.
-fn least(mut run: impl FnMut()) -> f64 {
+/// Returns the shortest duration of many runs, in seconds: noise only makes a run slower.
+fn fastest(mut run: impl FnMut()) -> f64 {
     let one = |run: &mut dyn FnMut()| {
         let start = Instant::now();
         run();
@@ -47,19 +48,20 @@ fn matrix(values: &mut [f32], stride: usize) -> Matrix {
 
 fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<(), std::convert::Infallible> + Sync {
     let values = numbers(4096);
-    move |row, line| {
-        (0..k).for_each(|i| line[i] = values[(row * 31 + i) % 4096]);
+    move |row, out| {
+        (0..k).for_each(|i| out[i] = values[(row * 31 + i) % 4096]);
         Ok(())
     }
 }
 
 #[test]
-#[ignore = "measures, and passes whatever it finds"]
+#[ignore = "a measurement, which cannot fail"]
 fn benchmark() {
     let kernels = Kernels::best();
     let rounds = 2000;
-    // SAFETY: here and below, the kernels are those of this machine and the operands have the sizes that the arguments say.
-    let seconds = least(|| unsafe {
+    // SAFETY, here and in the functions that this test calls: the operands have the sizes that the arguments say, and
+    // `Kernels::best` returned the kernels, so this machine has the instruction set.
+    let seconds = fastest(|| unsafe {
         std::hint::black_box((kernels.peak)(rounds));
     });
     let peak = (rounds * peak::operations(kernels.lanes)) as f64 / seconds;
@@ -94,7 +96,7 @@ fn benchmark() {
         let name = format!("{k} to {out}{}", if gated { " gated" } else { "" });
         show(
             &format!("float32 {name}"),
-            least(|| unsafe { (kernels.gemm)(&args, 0..ROWS, 0..weight.panels()) }),
+            fastest(|| unsafe { (kernels.gemm)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
         let Ok(weight) = bfloat16::Packed::new(shape, kernels.lanes, read(k));
@@ -107,7 +109,7 @@ fn benchmark() {
         };
         show(
             &format!("bfloat16 {name}"),
-            least(|| unsafe { (kernels.gemm_bfloat16)(&args, 0..ROWS, 0..weight.panels()) }),
+            fastest(|| unsafe { (kernels.gemm_bfloat16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
         let Ok(weight) = int16::Packed::new(shape, kernels.lanes, read(k));
@@ -117,11 +119,11 @@ fn benchmark() {
             k,
             out: matrix(&mut ints, int16::pairs(k)),
             scales: matrix(&mut scales, 1),
-            largest_norm: int16::row_norm(k),
+            max_norm: int16::max_row_norm(k),
         };
         show(
             &format!("int16 quantise {k}"),
-            least(|| unsafe { (kernels.quantise)(&quantise, 0..ROWS) }),
+            fastest(|| unsafe { (kernels.quantise)(&quantise, 0..ROWS) }),
             operations,
         );
         let args = int16::Gemm {
@@ -134,7 +136,7 @@ fn benchmark() {
         };
         show(
             &format!("int16 {name}"),
-            least(|| unsafe { (kernels.gemm_int16)(&args, 0..ROWS, 0..weight.panels()) }),
+            fastest(|| unsafe { (kernels.gemm_int16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
         let Ok(weight) = int8::Packed::new(shape, kernels.lanes, read(k));
@@ -148,12 +150,12 @@ fn benchmark() {
         };
         show(
             &format!("int8 {name}"),
-            least(|| unsafe { (kernels.gemm_int8)(&args, 0..ROWS, 0..weight.panels()) }),
+            fastest(|| unsafe { (kernels.gemm_int8)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
     }
     for (heads, kv_heads, d) in [(3, 1, 256), (12, 12, 64), (12, 12, 32)] {
-        attend(kernels, (heads, kv_heads, d), &show);
+        attention_rates(kernels, (heads, kv_heads, d), &show);
     }
     let (mut a, mut b, mut c) = (numbers(ROWS * 768), numbers(ROWS * 768), numbers(ROWS * 768));
     let weight = numbers(768);
@@ -169,12 +171,12 @@ fn benchmark() {
             weight: Some(&weight),
             bias: None,
         };
-        show("norm", least(|| unsafe { (kernels.norm)(&args, 0..ROWS) }), 0);
+        show("norm", fastest(|| unsafe { (kernels.norm)(&args, 0..ROWS) }), 0);
     }
 }
 
-/// Attention within one text of 257 tokens.
-fn attend(kernels: &Kernels, (heads, kv_heads, d): (usize, usize, usize), show: &dyn Fn(&str, f64, usize)) {
+/// Measures attention within one text of 257 tokens.
+fn attention_rates(kernels: &Kernels, (heads, kv_heads, d): (usize, usize, usize), show: &dyn Fn(&str, f64, usize)) {
     let len = 257;
     let (mut q, mut k) = (numbers(len * heads * d), numbers(len * kv_heads * d));
     let (mut v, mut out) = (numbers(len * kv_heads * d), numbers(len * heads * d));
@@ -204,15 +206,15 @@ fn attend(kernels: &Kernels, (heads, kv_heads, d): (usize, usize, usize), show: 
         let name = format!("{name}, {heads} heads of {d}");
         show(
             &format!("attention pack{name}"),
-            least(|| unsafe { (0..kv_heads).for_each(|head| (of.pack)(&args, span, head)) }),
+            fastest(|| unsafe { (0..kv_heads).for_each(|head| (of.pack)(&args, span, head)) }),
             operations,
         );
         show(
             &format!("attention{name}"),
-            least(|| unsafe {
+            fastest(|| unsafe {
                 for head in 0..heads {
-                    for first in (0..len).step_by(attention::TILE) {
-                        (of.tile)(&args, Tile { span, first }, head, &mut scratch);
+                    for first in (0..len).step_by(attention::TILE_QUERIES) {
+                        (of.tile)(&args, QueryTile { span, first }, head, &mut scratch);
                     }
                 }
             }),

@@ -1,54 +1,54 @@
-//! Sums, products, scales, activations and gated activations, element by element.
+//! Elementwise operations: sums, scaling, activations and gated activations.
 
 use super::Matrix;
-use super::loops::each;
+use super::loops::for_each_vector;
 use crate::simd::Simd;
 use crate::simd::math::Activation;
 use std::ops::Range;
 
-/// What to compute of a and b.
+/// What to compute from the elements a and b.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     /// a + b
     Add,
-    /// a · b
-    Mul,
     /// activation(a) · b
     Glu(Activation),
     /// activation(a)
     Activate(Activation),
-    /// a times a number
+    /// a · number
     Scale(f32),
 }
 
-/// One operation.
+/// Arguments of an elementwise operation.
 pub struct Elementwise {
     /// What to compute.
     pub operation: Operation,
     /// First operand.
     pub a: Matrix,
-    /// Second operand; the first one again where there is none.
+    /// Second operand. For operations with one operand it is the same matrix as `a`.
     pub b: Matrix,
-    /// Result; may be either operand.
+    /// Result. It may be the same matrix as either operand.
     pub out: Matrix,
-    /// Features.
+    /// Features of a row.
     pub width: usize,
 }
 
 /// Computes the given rows.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// `a`, `b` and `out` must cover the rows with `width` columns; `out` may be equal to an operand but not overlap it
+/// otherwise. No other thread may access these rows of `out`, and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn elementwise<V: Simd>(args: &Elementwise, rows: Range<usize>) {
-    // One loop for each operation: a macro, for the reason that `loops` gives.
+    // A macro, because a closure would be compiled without the kernel's instruction set (see `loops`).
     macro_rules! map {
         (|$a:ident, $b:ident| $value:expr) => {
             for row in rows {
-                // SAFETY: the caller vouches for the row.
+                // SAFETY: all operands cover the row with `width` columns by this function's contract, and
+                // `for_each_vector` accesses no element past the width.
                 unsafe {
                     let (a, b, out) = (args.a.row(row), args.b.row(row), args.out.row(row));
-                    each!(V, args.width, |i, n| {
+                    for_each_vector!(V, args.width, |i, n| {
                         let ($a, $b) = (V::load_first(a.add(i), n), V::load_first(b.add(i), n));
                         $value.store_first(out.add(i), n);
                     });
@@ -58,7 +58,6 @@ pub unsafe fn elementwise<V: Simd>(args: &Elementwise, rows: Range<usize>) {
     }
     match args.operation {
         Operation::Add => map!(|a, b| a.add(b)),
-        Operation::Mul => map!(|a, b| a.mul(b)),
         Operation::Scale(by) => map!(|a, _b| a.mul(V::splat(by))),
         Operation::Glu(Activation::GeluTanh) => map!(|a, b| Activation::GeluTanh.apply(a).mul(b)),
         Operation::Glu(Activation::GeluErf) => map!(|a, b| Activation::GeluErf.apply(a).mul(b)),

@@ -1,7 +1,7 @@
-//! Matrix product with packed weights: out = x · weightᵀ (+ bias), through an activation or a gate where there is one.
+//! Matrix product in f32: out = finish(x · weightᵀ + bias), with packed weights.
 //!
-//! Weights are packed once at load into [`panels`]. Each output is one chain of fused multiply-adds over K in ascending
-//! order, so its bits don't depend on how many rows there are or on how they are divided among threads.
+//! Weights are packed into [`panels`] once, when a model is loaded. Each output is one chain of fused multiply-adds
+//! over K in ascending order, so its bits depend neither on the number of rows nor on how threads divide them.
 
 use super::Matrix;
 use super::panels::{self, Format};
@@ -10,7 +10,7 @@ use crate::simd::math::Activation;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
-/// Panels of floats, K major.
+/// The layout of f32 panels: K major.
 pub struct Floats;
 
 impl Format for Floats {
@@ -18,45 +18,46 @@ impl Format for Floats {
         VECTORS * lanes * k
     }
 
-    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         for (values, value) in panel.chunks_exact_mut(VECTORS * lanes).zip(row) {
-            values[place] = *value;
+            values[column] = *value;
         }
     }
 }
 
-/// A weight matrix of floats.
+/// A packed weight matrix of f32.
 pub type Packed = panels::Packed<Floats>;
 
-/// What becomes of the sums.
+/// What happens to the sums of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Finish {
-    /// They are the result.
+    /// The sums are the result.
     Keep,
-    /// Each goes through it.
+    /// The result is the activation of each sum.
     Activate(Activation),
-    /// The first matrix's go through it and are multiplied by the second's.
+    /// The result is the activation of the first matrix's sums times the second matrix's sums.
     Gate(Activation),
 }
 
-/// One product, with weights packed as `W`.
+/// Arguments of a product with weights packed as `W`.
 pub struct Gemm<'a, W = Packed> {
-    /// Input rows of `weight.shape.k` floats.
+    /// Input rows of `weight.shape.k` values.
     pub x: Matrix,
-    /// Output rows of `weight.shape.out` floats.
+    /// Output rows of `weight.shape.out` values.
     pub out: Matrix,
-    /// The weights, packed for the instruction set that runs.
+    /// Weights, packed for the instruction set that runs.
     pub weight: &'a W,
-    /// One a column of each panel; see [`panels::in_order_of_panels`].
+    /// One value for each column of each panel; see [`panels::in_panel_order`].
     pub bias: Option<&'a [f32]>,
-    /// Applied last.
+    /// What happens to the sums.
     pub finish: Finish,
 }
 
 /// Computes the given rows and panels.
 ///
 /// # Safety
-/// See [`super::Kernels`]; `x` and `out` must not overlap.
+/// `x` and `out` must cover the rows with the widths of the weight and must not overlap. No other thread may access
+/// these rows and columns of `out`, and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
@@ -66,8 +67,8 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
-            // SAFETY: rows and columns lie inside the operands by the caller's contract, and the panel inside the packed
-            // weights by construction. What is only fetched ahead may be anywhere.
+            // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
+            // weight has k rows. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
                 let product = Tile {
                     k: shape.k,
@@ -85,11 +86,11 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     }
 }
 
-/// `by_rows!(V, rows, |ROWS| body)` runs `body` with the constant `ROWS`, 1 to `V::TILE`: a tile's sums stay in registers
-/// only where their number is known.
-macro_rules! by_rows {
+/// `with_const_rows!(V, rows, |ROWS| body)` runs `body` with the constant `ROWS` equal to `rows`, which is 1 to
+/// `V::TILE`. The sums of a tile stay in registers only if their number is known at compile time.
+macro_rules! with_const_rows {
     ($vector:ty, $rows:expr, |$count:ident| $body:expr) => {
-        by_rows!(@ $vector, $rows, $count, $body, [12 11 10 9 8 7], [6 5 4 3 2])
+        with_const_rows!(@ $vector, $rows, $count, $body, [12 11 10 9 8 7], [6 5 4 3 2])
     };
     (@ $vector:ty, $rows:expr, $count:ident, $body:expr, [$($large:literal)*], [$($small:literal)*]) => {
         match $rows {
@@ -108,36 +109,48 @@ macro_rules! by_rows {
         }
     };
 }
-pub(super) use by_rows;
+pub(super) use with_const_rows;
 
-/// Most rows of a register tile of any instruction set.
-pub(super) const MOST_ROWS: usize = 12;
+/// Most rows of a register tile on any instruction set.
+pub(super) const MAX_TILE_ROWS: usize = 12;
 
-/// The sums of a tile, out of the registers: what follows is compiled once, not for each number of rows.
-pub(super) type Sums<V> = [[V; VECTORS]; MOST_ROWS];
+/// The sums of a tile in memory. Code that works on them is compiled once, not for each number of rows.
+pub(super) type Sums<V> = [[V; VECTORS]; MAX_TILE_ROWS];
 
-/// Runs a tile of 1 to `V::TILE` rows.
+/// Computes a tile of 1 to `V::TILE` rows and writes the finished sums.
+///
+/// # Safety
+/// `tile` must describe `rows` rows of x and out and `k` rows of b; `bias` must have one panel's width. No other thread
+/// may access these rows and columns of out, and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn multiply<V: Simd>(rows: usize, tile: &Tile, bias: Option<&[f32]>, finish: Finish) {
-    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
-    // SAFETY: the caller vouches for the tile.
+    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MAX_TILE_ROWS];
+    // SAFETY: the tile covers `rows` rows of x and out and k rows of b, and the bias one panel, by this function's
+    // contract.
     unsafe {
-        by_rows!(V, rows, |ROWS| {
+        with_const_rows!(V, rows, |ROWS| {
             let mut registers = [[V::splat(0.0); VECTORS]; ROWS];
             V::tile_f32::<ROWS>(&mut registers, tile);
             sums[..ROWS].copy_from_slice(&registers);
         });
-        store(&mut sums[..rows], tile, bias, finish);
+        finish_and_store(&mut sums[..rows], tile, bias, finish);
     }
 }
 
-/// Runs a tile of 1 to `V::TILE` rows and writes its sums as they are, or times a factor for each row, straight from the
-/// registers: short products, as attention has them, would spend a third of their time on the way of [`multiply`].
+/// Computes a tile of 1 to `V::TILE` rows and writes its sums from the registers, unchanged or times a factor for each
+/// row.
+///
+/// Attention has short products, which would spend a third of their time on the memory copy of [`multiply`].
+///
+/// # Safety
+/// `tile` must describe `rows` rows of x and out and `k` rows of b; `factors` must be valid for `rows` reads. No other
+/// thread may access these rows and columns of out, and the processor must have the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, factors: Option<*const f32>) {
-    // SAFETY: the caller vouches for the tile, and for as many factors as rows.
+pub(super) unsafe fn multiply_unfinished<V: Simd>(rows: usize, tile: &Tile, factors: Option<*const f32>) {
+    // SAFETY: the tile covers `rows` rows of x and out and k rows of b, and there are `rows` factors, by this
+    // function's contract.
     unsafe {
-        by_rows!(V, rows, |ROWS| {
+        with_const_rows!(V, rows, |ROWS| {
             let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
             V::tile_f32::<ROWS>(&mut sums, tile);
             if let Some(factors) = factors {
@@ -146,7 +159,7 @@ pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, factors: 
                     *sums = [sums[0].mul(factor), sums[1].mul(factor)];
                 }
             }
-            put(&sums, tile);
+            store(&sums, tile);
         });
     }
 }
@@ -154,10 +167,10 @@ pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, factors: 
 /// Writes the sums of a tile.
 ///
 /// # Safety
-/// The tile must cover as many rows of `columns` floats.
+/// The output of `tile` must have a row of `columns` values for each row of `sums`.
 #[inline(always)]
-pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Tile) {
-    // SAFETY: the caller vouches for the rows.
+pub(super) unsafe fn store<V: Simd>(sums: &[[V; VECTORS]], tile: &Tile) {
+    // SAFETY: the output has a row of `columns` values for each row of sums by this function's contract.
     unsafe {
         for (r, [first, second]) in sums.iter().enumerate() {
             let out = tile.out.add(r * tile.out_stride);
@@ -174,14 +187,19 @@ pub(super) unsafe fn put<V: Simd>(sums: &[[V; VECTORS]], tile: &Tile) {
     }
 }
 
-/// Adds the bias to the sums of a tile, finishes them and writes them out.
+/// Adds the bias to the sums of a tile, applies the finish and writes the results.
 ///
 /// # Safety
-/// The tile must cover as many rows of `columns` floats, the bias one panel's width.
+/// The output of `tile` must have a row of `columns` values for each row of `sums`; `bias` must have one panel's width.
 #[inline(always)]
-pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Tile, bias: Option<&[f32]>, finish: Finish) {
+pub(super) unsafe fn finish_and_store<V: Simd>(
+    sums: &mut [[V; VECTORS]],
+    tile: &Tile,
+    bias: Option<&[f32]>,
+    finish: Finish,
+) {
     let rows = sums.len();
-    // SAFETY: the caller vouches for rows and bias.
+    // SAFETY: the output has a row for each row of sums, and the bias one panel's width, by this function's contract.
     unsafe {
         if let Some(bias) = bias {
             let bias = [V::load(bias.as_ptr()), V::load(bias[V::LANES..].as_ptr())];
@@ -189,13 +207,13 @@ pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Tile, bias
                 *row = [row[0].add(bias[0]), row[1].add(bias[1])];
             }
         }
-        let mut gates = [V::splat(0.0); MOST_ROWS];
+        let mut gates = [V::splat(0.0); MAX_TILE_ROWS];
         let activated = match finish {
             Finish::Keep => None,
             Finish::Activate(activation) => Some((activation, sums.as_flattened_mut())),
             Finish::Gate(activation) => {
-                for (gate, [of_row, _]) in gates.iter_mut().zip(sums.iter()) {
-                    *gate = *of_row;
+                for (gate, [first, _]) in gates.iter_mut().zip(sums.iter()) {
+                    *gate = *first;
                 }
                 Some((activation, &mut gates[..rows]))
             }
@@ -209,7 +227,7 @@ pub(super) unsafe fn store<V: Simd>(sums: &mut [[V; VECTORS]], tile: &Tile, bias
                 gates[r].mul(*second).store_first(out, tile.columns.min(V::LANES));
             }
         } else {
-            put(sums, tile);
+            store(sums, tile);
         }
     }
 }

@@ -1,51 +1,56 @@
-//! Matrix product of 16-bit integers, near lossless: rows and weights are scaled to integers, multiplied exactly into
-//! 32 bits, and scaled back.
+//! Matrix product of 16-bit integers. Rows and weights are scaled to integers, multiplied exactly with 32-bit sums, and
+//! scaled back. The loss is very small.
 //!
-//! No sum can overflow, whatever the input. By the inequality of Cauchy and Schwarz a sum of products, and any part of
-//! it, is at most ‖row‖ · ‖channel‖. So each channel of the weight is scaled to a norm of at most [`WEIGHT_NORM`], each
-//! row to the norm that leaves, and both to 16 bits; what peaks (activations of real models do, at 20 to 50 times their
-//! mean) keeps more bits that way than by a bound on the largest values. With K = 768 and normal numbers rows and
-//! weights have 13 to 14 bits each.
+//! No sum can overflow, whatever the input. By the Cauchy-Schwarz inequality a sum of products, and any part of it, is
+//! at most ‖row‖ · ‖channel‖. Each channel of the weight is scaled to a norm of at most [`WEIGHT_NORM`], each row to a
+//! norm of at most [`max_row_norm`], and the values of both to 16 bits. Vectors with peaks keep more bits under a bound
+//! on the norm than under a bound on the largest value, and activations of real models have peaks of 20 to 50 times
+//! their mean. With K = 768 and normally distributed numbers, rows and weights have 13 to 14 bits each.
 
 use super::Matrix;
-use super::gemm::{Finish, MOST_ROWS, Sums, by_rows, put, store};
-use super::loops::{each, total};
+use super::gemm::{Finish, MAX_TILE_ROWS, Sums, finish_and_store, store, with_const_rows};
+use super::loops::{for_each_vector, sum_vectors};
 use super::panels::{self, Format};
 use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
-/// Largest norm of a channel of the weight, in units of its scale, before rounding: √2³¹.
+/// Largest norm of a weight channel in units of its scale, before rounding: √2³¹.
 pub(super) const WEIGHT_NORM: f32 = 46_340.0;
 /// Largest value of a scaled element.
-const PEAK: f32 = 32_767.0;
-/// A norm is summed in floats (32 sums, so that rows of 50,000 stay well inside) and a scaled value rounded to one: they
-/// may be off by this share.
-const SLACK: f32 = 1.0 - 1e-4;
+const MAX_INTEGER: f32 = 32_767.0;
+/// Factor on both bounds, because the norm is summed in f32 and a scaled value is rounded to f32. The error of rows of
+/// 50,000 elements, which are summed in 32 parts, stays well below this margin.
+const ROUNDING_MARGIN: f32 = 1.0 - 1e-4;
 
-/// Largest norm of a row of `k` elements before rounding. Rounding moves each element of both sides by at most ½, which
-/// adds at most ½√k to either norm.
-pub fn row_norm(k: usize) -> f32 {
+/// Returns the largest norm of a row of `k` elements in units of its scale, before rounding. Rounding changes each
+/// element of row and channel by at most ½, which adds at most ½√k to either norm.
+pub fn max_row_norm(k: usize) -> f32 {
     let rounding = 0.5 * (k as f64).sqrt();
     ((f64::from(i32::MAX) / (f64::from(WEIGHT_NORM) + rounding)) - rounding) as f32
 }
 
-/// Peaks below this count as this: their reciprocal is still a number, and their integers are 0.
-pub(super) const LEAST_PEAK: f32 = 1e-30;
+/// Smallest largest value of a vector. Its reciprocal is finite, and the integers of smaller vectors are 0.
+pub(super) const MIN_PEAK: f32 = 1e-30;
 
-/// The scale that brings a vector into bounds, from its largest value and from its norm in units of that: squares of
-/// the values themselves could be too small or too large for a float. NaN gives NaN.
-pub(super) fn scale(peak: f32, norm: f32, largest_norm: f32) -> f32 {
-    let (by_norm, by_peak) = (peak * norm / (largest_norm * SLACK), peak / (PEAK * SLACK));
+/// Returns the scale at which a vector has integers of 16 bits and a norm of at most `max_norm`.
+///
+/// `peak` is the vector's largest absolute value and `norm` its norm in units of `peak`: squares of the values
+/// themselves could be too small or too large for f32. The scale of NaN is NaN.
+pub(super) fn scale(peak: f32, norm: f32, max_norm: f32) -> f32 {
+    let (by_norm, by_peak) = (
+        peak * norm / (max_norm * ROUNDING_MARGIN),
+        peak / (MAX_INTEGER * ROUNDING_MARGIN),
+    );
     if by_norm < by_peak { by_peak } else { by_norm }
 }
 
-/// Pairs of 16-bit values that a row of `k` takes, whole cache lines so that rows begin on one.
+/// Returns the pairs of 16-bit values that a row of `k` takes: whole cache lines, so that every row begins on one.
 pub fn pairs(k: usize) -> usize {
     k.next_multiple_of(32) / 2
 }
 
-/// Panels of a scale a column, then pairs of neighbours along K, column by column.
+/// The layout of int16 panels: one f32 scale for each column, then pairs of adjacent weights along K, column by column.
 pub struct Pairs;
 
 impl Format for Pairs {
@@ -53,102 +58,107 @@ impl Format for Pairs {
         VECTORS * lanes * (1 + k.div_ceil(2))
     }
 
-    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         let width = VECTORS * lanes;
         let (scales, pairs) = panel.split_at_mut(width);
-        let peak = row.iter().fold(LEAST_PEAK, |peak, w| peak.max(w.abs()));
+        let peak = row.iter().fold(MIN_PEAK, |peak, w| peak.max(w.abs()));
         let square: f64 = row.iter().map(|w| f64::from(w / peak).powi(2)).sum();
-        scales[place] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
-        // SAFETY: a pair has the size of a float.
+        scales[column] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
+        // SAFETY: a pair of i16 has the size of one f32 and a smaller alignment. The slice covers `pairs` exactly,
+        // which is not used while it exists.
         let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
         for (i, w) in row.iter().enumerate() {
-            pairs[i / 2 * width + place][i % 2] = (w / scales[place]).round_ties_even() as i16;
+            pairs[i / 2 * width + column][i % 2] = (w / scales[column]).round_ties_even() as i16;
         }
     }
 }
 
-/// A weight matrix of 16-bit integers.
+/// A packed weight matrix of 16-bit integers.
 pub type Packed = panels::Packed<Pairs>;
 
-/// Rows to integers, for products of 16-bit integers and for those with 8-bit weights.
+/// Arguments of the conversion of rows to integers, for products of 16-bit integers and for those with 8-bit weights.
 pub struct Quantise {
-    /// Rows of `k` floats.
+    /// Input rows of `k` values.
     pub x: Matrix,
     /// Elements of a row.
     pub k: usize,
-    /// Rows of [`pairs`] pairs, each the size of a float; places past `k` become 0.
+    /// Output rows of [`pairs`] pairs, each of the size of an f32. Elements past `k` become 0.
     pub out: Matrix,
-    /// One a row: what a unit is worth.
+    /// Output: one scale for each row.
     pub scales: Matrix,
-    /// Largest norm that a row may have in integers; see [`row_norm`]. Infinite where only 16 bits bound it.
-    pub largest_norm: f32,
+    /// Largest norm of a row in integers, see [`max_row_norm`]; infinite if only the 16 bits limit it.
+    pub max_norm: f32,
 }
 
 /// Converts the given rows.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// `x`, `out` and `scales` must cover the rows. No other thread may access these rows of `out` and `scales`, and the
+/// processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
     for row in rows {
-        // SAFETY: the caller vouches for the row; a row of pairs has room for whole vectors.
+        // SAFETY: x, out and scales cover the row by this function's contract. A row of pairs is whole cache lines,
+        // which whole vectors of every instruction set divide.
         unsafe {
             let x = args.x.row(row);
             let out = args.out.row(row).cast::<i16>();
-            let mut peak = V::splat(LEAST_PEAK);
-            each!(V, args.k, |i, n| {
+            let mut peak = V::splat(MIN_PEAK);
+            for_each_vector!(V, args.k, |i, n| {
                 let v = V::load_first(x.add(i), n);
                 peak = v.max(V::splat(0.0).sub(v)).max(peak);
             });
             let peak = peak.largest();
             let unit = V::splat(1.0 / peak);
-            let square = total!(V, args.k, |i, n| {
+            let square = sum_vectors!(V, args.k, |i, n| {
                 let v = V::load_first(x.add(i), n).mul(unit);
                 v.mul(v)
             });
-            let scale = scale(peak, square.sqrt(), args.largest_norm);
+            let scale = scale(peak, square.sqrt(), args.max_norm);
             *args.scales.row(row) = scale;
             convert::<V>(x, args.k, scale, out);
         }
     }
 }
 
-/// Writes `k` floats in units of `scale`, and zeros up to whole pairs; see [`pairs`].
+/// Writes `k` values as integers in units of `scale`, and zeros up to the end of the row of [`pairs`].
 ///
 /// # Safety
-/// There must be that many floats and that much room.
+/// `x` must be valid for `k` reads and `out` for 2 · [`pairs`] writes. The processor must have the instruction set of
+/// `V`.
 #[inline(always)]
 pub(super) unsafe fn convert<V: Simd>(x: *const f32, k: usize, scale: f32, out: *mut i16) {
     let factor = V::splat(1.0 / scale);
-    // SAFETY: the caller vouches for floats and room.
+    // SAFETY: reads stop at k and writes at 2 · pairs(k), for which x and out are valid by this function's contract.
     unsafe {
-        each!(V, 2 * pairs(k), |i, _n| {
+        for_each_vector!(V, 2 * pairs(k), |i, _n| {
             let n = k.saturating_sub(i).min(V::LANES);
             V::load_first(x.wrapping_add(i), n).mul(factor).store_int16(out.add(i));
         });
     }
 }
 
-/// One product of integers, with weights packed as `W`.
+/// Arguments of a product of integers with weights packed as `W`.
 pub struct Gemm<'a, W = Packed> {
-    /// Rows of pairs, from [`Quantise`].
+    /// Input rows of pairs, from [`Quantise`].
     pub x: Matrix,
-    /// Their scales.
+    /// Scales of the input rows.
     pub scales: Matrix,
-    /// Output rows of `weight.shape.out` floats.
+    /// Output rows of `weight.shape.out` values.
     pub out: Matrix,
-    /// The weights, packed for the instruction set that runs.
+    /// Weights, packed for the instruction set that runs.
     pub weight: &'a W,
-    /// One a column of each panel.
+    /// One value for each column of each panel.
     pub bias: Option<&'a [f32]>,
-    /// Applied last.
+    /// What happens to the sums.
     pub finish: Finish,
 }
 
 /// Computes the given rows and panels.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// `x`, `scales` and `out` must cover the rows with the widths of the weight, and `out` must not overlap the inputs. No
+/// other thread may access these rows and columns of `out`, and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
@@ -156,13 +166,14 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     let len = Pairs::panel_len(shape.k, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
-        let (of_columns, b) = args.weight.panel(panel, V::LANES).split_at(width);
-        let (of_columns, b) = (of_columns.as_ptr(), b.as_ptr());
+        let (column_scales, b) = args.weight.panel(panel, V::LANES).split_at(width);
+        let (column_scales, b) = (column_scales.as_ptr(), b.as_ptr());
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
-            // SAFETY: as in the product of floats.
+            // SAFETY: x, scales and out cover the rows and columns by this function's contract, and a panel of the
+            // packed weight has a row for each pair. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
-                let product = Tile {
+                let tile = Tile {
                     k: pairs,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
@@ -172,12 +183,12 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
                 };
-                let of_rows = args.scales.row(row);
+                let row_scales = args.scales.row(row);
                 multiply::<V>(
                     V::TILE.min(rows.end - row),
-                    &product,
-                    of_rows,
-                    of_columns,
+                    &tile,
+                    row_scales,
+                    column_scales,
                     bias,
                     args.finish,
                 );
@@ -186,61 +197,79 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
     }
 }
 
-/// The sums of a tile as floats.
+/// Returns the sums of a tile, scaled to f32.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x and `k` rows of b; `row_scales` must be valid for `ROWS` reads. The processor
+/// must have the instruction set of `V`.
 #[inline(always)]
 unsafe fn rows_times_panel<V: Simd, const ROWS: usize>(
     tile: &Tile,
-    of_rows: *const f32,
-    of_columns: [V; VECTORS],
+    row_scales: *const f32,
+    column_scales: [V; VECTORS],
 ) -> [[V; VECTORS]; ROWS] {
     let mut ints = [[V::int_zero(); VECTORS]; ROWS];
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-    // SAFETY: the caller vouches for the tile and its scales.
+    // SAFETY: the tile has ROWS rows of x and k rows of b, and there are ROWS scales, by this function's contract.
     unsafe {
         V::tile_int16::<ROWS>(&mut ints, tile);
         for (r, (sums, ints)) in sums.iter_mut().zip(&ints).enumerate() {
-            let of_row = V::splat(*of_rows.add(r));
-            for ((sum, int), of_column) in sums.iter_mut().zip(ints).zip(of_columns) {
-                *sum = V::from_int(*int).mul(of_row.mul(of_column));
+            let row_scale = V::splat(*row_scales.add(r));
+            for ((sum, int), column_scale) in sums.iter_mut().zip(ints).zip(column_scales) {
+                *sum = V::from_int(*int).mul(row_scale.mul(column_scale));
             }
         }
     }
     sums
 }
 
-/// Runs a tile of 1 to `V::TILE` rows and writes its sums straight from the registers; see [`gemm::multiply_plain`].
+/// Computes a tile of 1 to `V::TILE` rows and writes its sums from the registers, for the short products of attention.
 ///
-/// [`gemm::multiply_plain`]: super::gemm::multiply_plain
+/// # Safety
+/// `tile` must describe `rows` rows of x and out and `k` rows of b; `row_scales` must be valid for `rows` reads and
+/// `column_scales` for one panel's width. No other thread may access these rows and columns of out, and the processor
+/// must have the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn multiply_plain<V: Simd>(rows: usize, tile: &Tile, of_rows: *const f32, of_columns: *const f32) {
-    // SAFETY: the caller vouches for the tile and its scales.
+pub(super) unsafe fn multiply_unfinished<V: Simd>(
+    rows: usize,
+    tile: &Tile,
+    row_scales: *const f32,
+    column_scales: *const f32,
+) {
+    // SAFETY: the tile covers `rows` rows and one panel, and both scales are as long, by this function's contract.
     unsafe {
-        let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
-        by_rows!(V, rows, |ROWS| {
-            let sums = rows_times_panel::<V, ROWS>(tile, of_rows, of_columns);
-            put(&sums, tile);
+        let column_scales = [V::load(column_scales), V::load(column_scales.add(V::LANES))];
+        with_const_rows!(V, rows, |ROWS| {
+            let sums = rows_times_panel::<V, ROWS>(tile, row_scales, column_scales);
+            store(&sums, tile);
         });
     }
 }
 
-/// Runs a tile of 1 to `V::TILE` rows.
+/// Computes a tile of 1 to `V::TILE` rows and writes the finished sums.
+///
+/// # Safety
+/// `tile` must describe `rows` rows of x and out and `k` rows of b; `row_scales` must be valid for `rows` reads,
+/// `column_scales` and `bias` for one panel's width. No other thread may access these rows and columns of out, and the
+/// processor must have the instruction set of `V`.
 #[inline(always)]
 unsafe fn multiply<V: Simd>(
     rows: usize,
     tile: &Tile,
-    of_rows: *const f32,
-    of_columns: *const f32,
+    row_scales: *const f32,
+    column_scales: *const f32,
     bias: Option<&[f32]>,
     finish: Finish,
 ) {
-    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
-    // SAFETY: the caller vouches for the tile.
+    let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MAX_TILE_ROWS];
+    // SAFETY: the tile covers `rows` rows and one panel, and the scales and the bias are as long, by this function's
+    // contract.
     unsafe {
-        let of_columns = [V::load(of_columns), V::load(of_columns.add(V::LANES))];
-        by_rows!(V, rows, |ROWS| {
-            sums[..ROWS].copy_from_slice(&rows_times_panel::<V, ROWS>(tile, of_rows, of_columns));
+        let column_scales = [V::load(column_scales), V::load(column_scales.add(V::LANES))];
+        with_const_rows!(V, rows, |ROWS| {
+            sums[..ROWS].copy_from_slice(&rows_times_panel::<V, ROWS>(tile, row_scales, column_scales));
         });
-        store(&mut sums[..rows], tile, bias, finish);
+        finish_and_store(&mut sums[..rows], tile, bias, finish);
     }
 }
 
@@ -250,7 +279,7 @@ mod tests {
     use crate::kernels::Kernels;
     use crate::kernels::panels::Shape;
 
-    /// Runs one row through a product, on every instruction set that the machine has.
+    /// Multiplies one row with a weight, by the portable kernels and by the fastest of this machine.
     fn products(x: &[f32], weight: &[f32]) -> Vec<f32> {
         let shape = Shape {
             out: weight.len() / x.len(),
@@ -260,8 +289,8 @@ mod tests {
         [Kernels::portable(), Kernels::best()]
             .into_iter()
             .flat_map(|kernels| {
-                let packed = Packed::new::<()>(shape, kernels.lanes, |row, line| {
-                    line.copy_from_slice(&weight[row * shape.k..(row + 1) * shape.k]);
+                let packed = Packed::new::<()>(shape, kernels.lanes, |row, values| {
+                    values.copy_from_slice(&weight[row * shape.k..(row + 1) * shape.k]);
                     Ok(())
                 })
                 .unwrap();
@@ -276,9 +305,10 @@ mod tests {
                     k: shape.k,
                     out: matrix(&mut ints, pairs(shape.k)),
                     scales: matrix(&mut scales, 1),
-                    largest_norm: row_norm(shape.k),
+                    max_norm: max_row_norm(shape.k),
                 };
-                // SAFETY: one row of everything.
+                // SAFETY: every operand has one row of the size that the arguments say, and this machine has the
+                // kernels.
                 unsafe { (kernels.quantise)(&quantise, 0..1) };
                 let gemm = Gemm {
                     x: quantise.out,
@@ -288,7 +318,8 @@ mod tests {
                     bias: None,
                     finish: Finish::Keep,
                 };
-                // SAFETY: as above.
+                // SAFETY: every operand has one row of the size that the arguments say, and this machine has the
+                // kernels.
                 unsafe { (kernels.gemm_int16)(&gemm, 0..1, 0..packed.panels()) };
                 out
             })
@@ -302,7 +333,7 @@ mod tests {
             peaked[k / 2] = 1e9;
             let half: Vec<f32> = (0..k).map(|i| if i % 2 == 0 { 3.0 } else { -3.0 }).collect();
             for x in [vec![1.0; k], vec![-7.5; k], peaked, half, vec![1e-15; k]] {
-                // The worst channel is the row itself: then the sum is as large as it can be.
+                // A channel equal to the row gives the largest possible sum.
                 let weight: Vec<f32> = x.iter().chain(&x).copied().collect();
                 let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
                 for found in products(&x, &weight) {
@@ -316,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_numbers_do_not_matter() {
+    fn magnitudes_do_not_matter() {
         for size in [1e-25, 1e-10, 1.0, 1e10, 1e18] {
             let x: Vec<f32> = (0..777).map(|i| size * ((i * 37 % 101) as f32 - 50.0)).collect();
             let weight: Vec<f32> = (0..777).map(|i| ((i * 53 % 97) as f32 - 40.0) / size).collect();

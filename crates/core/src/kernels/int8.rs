@@ -1,11 +1,12 @@
-//! Matrix product with 8-bit weights: half the memory of 16-bit ones.
+//! Matrix product with 8-bit weights, which take half the memory of 16-bit ones.
 //!
-//! Along K every [`INT8_GROUP`] weights of a channel share a scale, for one scale a channel loses what real models need: an
-//! outlier takes the bits of all its neighbours. Rows are 16-bit integers, with one scale each; with 8 bits, grouped or
-//! not, the outliers in the rows of a real Gemma cost more than the weights do (docs/performance.md). The products of a
-//! group are summed exactly in 32 bits, 32 · 2¹⁵ · 2⁷ = 2²⁷ at most, and the groups of a channel as floats in order.
+//! Every [`INT8_GROUP`] weights of a channel along K share a scale. With one scale for a whole channel an outlier would
+//! leave too few bits to all other weights. Rows are 16-bit integers with one scale each: with 8-bit rows, grouped or
+//! not, the outliers of a real Gemma's activations lose more accuracy than the weights do (docs/performance.md). The
+//! products of a group are summed exactly in 32 bits, at most 32 · 2¹⁵ · 2⁷ = 2²⁷. The groups of a channel are then
+//! summed in f32, in order.
 
-use super::gemm::{MOST_ROWS, Sums, by_rows, store};
+use super::gemm::{MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
 use super::int16::Gemm;
 use super::panels::{self, Format};
 use crate::simd::Simd;
@@ -13,14 +14,15 @@ use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::ops::Range;
 
 /// Largest weight in units of its scale.
-const PEAK: f32 = 127.0;
+const MAX_INTEGER: f32 = 127.0;
 
-/// Floats that one group of a panel takes: a scale a column, and the weights.
+/// Returns the f32 values that one group of a panel takes: one scale for each column, and the weights.
 fn group_len(lanes: usize) -> usize {
     VECTORS * lanes * (1 + INT8_GROUP / 4)
 }
 
-/// Panels of groups along K; a group is the scales of its columns, then pairs of neighbours along K, column by column.
+/// The layout of int8 panels: groups along K. A group is one f32 scale for each column, then pairs of adjacent weights
+/// along K, column by column.
 pub struct Groups;
 
 impl Format for Groups {
@@ -28,30 +30,32 @@ impl Format for Groups {
         k.div_ceil(INT8_GROUP) * group_len(lanes)
     }
 
-    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]) {
+    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         let width = VECTORS * lanes;
         for (weights, group) in row.chunks(INT8_GROUP).zip(panel.chunks_exact_mut(group_len(lanes))) {
             let (scales, pairs) = group.split_at_mut(width);
             let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
-            scales[place] = peak / PEAK;
-            let factor = if peak > 0.0 { PEAK / peak } else { 0.0 };
-            // SAFETY: a float has room for two pairs of bytes.
+            scales[column] = peak / MAX_INTEGER;
+            let factor = if peak > 0.0 { MAX_INTEGER / peak } else { 0.0 };
+            // SAFETY: two pairs of i8 have the size of one f32 and a smaller alignment. The slice covers `pairs`
+            // exactly, which is not used while it exists.
             let pairs =
                 unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i8; 2]>(), 2 * pairs.len()) };
             for (i, w) in weights.iter().enumerate() {
-                pairs[i / 2 * width + place][i % 2] = (w * factor).round_ties_even() as i8;
+                pairs[i / 2 * width + column][i % 2] = (w * factor).round_ties_even() as i8;
             }
         }
     }
 }
 
-/// A weight matrix of bytes.
+/// A packed weight matrix of 8-bit integers.
 pub type Packed = panels::Packed<Groups>;
 
 /// Computes the given rows and panels.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// `x`, `scales` and `out` must cover the rows with the widths of the weight, and `out` must not overlap the inputs. No
+/// other thread may access these rows and columns of `out`, and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
@@ -63,7 +67,9 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
-            // SAFETY: as in the product of floats; a row of pairs is whole groups long.
+            // SAFETY: x, scales and out cover the rows and columns by this function's contract. A panel of the packed
+            // weight has `groups` groups, and a row of pairs is whole groups long. The prefetch address is not
+            // dereferenced.
             unsafe {
                 let count = V::TILE.min(rows.end - row);
                 let mut tile = Tile {
@@ -76,18 +82,18 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),
                 };
-                let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MOST_ROWS];
+                let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MAX_TILE_ROWS];
                 for _ in 0..groups {
-                    by_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile));
+                    with_const_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile));
                     tile.x = tile.x.add(INT8_GROUP / 2);
                     tile.b = tile.b.add(len);
                     tile.prefetch = tile.prefetch.wrapping_add(INT8_GROUP / 8 * 16);
                 }
                 for (r, sums) in sums[..count].iter_mut().enumerate() {
-                    let of_row = V::splat(*args.scales.row(row + r));
-                    *sums = [sums[0].mul(of_row), sums[1].mul(of_row)];
+                    let row_scale = V::splat(*args.scales.row(row + r));
+                    *sums = [sums[0].mul(row_scale), sums[1].mul(row_scale)];
                 }
-                store(&mut sums[..count], &tile, bias, args.finish);
+                finish_and_store(&mut sums[..count], &tile, bias, args.finish);
             }
         }
     }
@@ -100,12 +106,12 @@ mod tests {
     use crate::kernels::panels::Shape;
     use crate::kernels::{Kernels, Matrix, int16};
 
-    /// The product of all rows of x with a weight, on one instruction set.
+    /// Multiplies all rows of x with a weight, on one instruction set.
     fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
         let (rows, out) = (x.len() / k, weight.len() / k);
         let shape = Shape { out, k, gated: false };
-        let packed = Packed::new::<()>(shape, kernels.lanes, |row, line| {
-            line.copy_from_slice(&weight[row * k..(row + 1) * k]);
+        let packed = Packed::new::<()>(shape, kernels.lanes, |row, values| {
+            values.copy_from_slice(&weight[row * k..(row + 1) * k]);
             Ok(())
         })
         .unwrap();
@@ -120,7 +126,7 @@ mod tests {
             k,
             out: matrix(&mut ints, int16::pairs(k)),
             scales: matrix(&mut scales, 1),
-            largest_norm: f32::INFINITY,
+            max_norm: f32::INFINITY,
         };
         let gemm = Gemm {
             x: quantise.out,
@@ -130,7 +136,7 @@ mod tests {
             bias: None,
             finish: Finish::Keep,
         };
-        // SAFETY: the matrices have the sizes that the arguments say, and the kernels are this machine's.
+        // SAFETY: the matrices have the sizes that the arguments say, and this machine has the kernels.
         unsafe {
             (kernels.quantise)(&quantise, 0..rows);
             (kernels.gemm_int8)(&gemm, 0..rows, 0..packed.panels());
@@ -159,11 +165,11 @@ mod tests {
             (13, 768, 40),
         ] {
             let (x, weight) = (numbers(rows * k, 1), numbers(out * k, 2));
-            let sums = product(Kernels::portable(), &x, &weight, k);
+            let portable = product(Kernels::portable(), &x, &weight, k);
             for kernels in Kernels::all() {
                 let found = product(kernels, &x, &weight, k);
                 let name = kernels.name;
-                for (i, (found, twin)) in found.iter().zip(&sums).enumerate() {
+                for (i, (found, portable)) in found.iter().zip(&portable).enumerate() {
                     let (x, w) = (&x[i / out * k..][..k], &weight[i % out * k..][..k]);
                     let exact: f64 = x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                     let bound = 0.006 * (k as f64).sqrt();
@@ -172,8 +178,8 @@ mod tests {
                         "{name} {rows} {k} {out}: {found} for {exact}"
                     );
                     assert!(
-                        (found - twin).abs() < 1e-5 * (k as f32).sqrt(),
-                        "{name} {rows} {k} {out}: {found}, {twin}"
+                        (found - portable).abs() < 1e-5 * (k as f32).sqrt(),
+                        "{name} {rows} {k} {out}: {found}, {portable}"
                     );
                 }
             }

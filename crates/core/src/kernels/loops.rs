@@ -1,10 +1,11 @@
 //! Loops over the elements of a row, a vector at a time.
 //!
-//! Macros and not functions that take a closure: a closure is a function of its own, compiled without the instruction
-//! set of the kernel around it, and unless the compiler happens to inline it every vector operation becomes a call.
+//! These are macros, because a closure is a function of its own: it is compiled without the instruction set of the
+//! kernel around it, and unless the compiler inlines it, every vector operation becomes a call.
 
-/// `each!(V, n, |i, lanes| body)` runs `body` for each vector of n elements; `lanes` counts those of the vector at `i`.
-macro_rules! each {
+/// `for_each_vector!(V, n, |i, lanes| body)` runs `body` for each vector of n elements. `i` is the index of the first
+/// element and `lanes` the number of elements in the vector.
+macro_rules! for_each_vector {
     ($vector:ty, $n:expr, |$i:ident, $lanes:ident| $body:expr) => {{
         let n: usize = $n;
         let mut at = 0;
@@ -20,8 +21,8 @@ macro_rules! each {
     }};
 }
 
-/// `total!(V, n, |i, lanes| vector)` sums over n elements: four running sums, added in a fixed order.
-macro_rules! total {
+/// `sum_vectors!(V, n, |i, lanes| vector)` sums over n elements: four running sums, added in a fixed order.
+macro_rules! sum_vectors {
     ($vector:ty, $n:expr, |$i:ident, $lanes:ident| $body:expr) => {{
         let n: usize = $n;
         let mut sums = [<$vector>::splat(0.0); 4];
@@ -42,4 +43,4 @@ macro_rules! total {
     }};
 }
 
-pub(super) use {each, total};
+pub(super) use {for_each_vector, sum_vectors};

@@ -1,8 +1,8 @@
-//! The arithmetic, one kernel a file, each written once over [`Simd`] and compiled once per instruction set.
+//! The arithmetic: one kernel a file, each written once over [`Simd`] and compiled once for each instruction set.
 //!
-//! [`Kernels`] is the table of compiled functions for one instruction set. All of them obey the laws of row
-//! independence: an output is one chain of operations that depends on its own row (or text) only, whatever else is in
-//! the batch and however the work is divided.
+//! [`Kernels`] is the table of functions compiled for one instruction set. All kernels are row independent: an output
+//! is one chain of operations on its own row (or text), whatever else is in the batch and however threads divide the
+//! work.
 
 pub mod attention;
 pub mod attention_int16;
@@ -37,101 +37,119 @@ use crate::simd::tile::VECTORS;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// A matrix in memory: `rows` of `stride` floats, of which an operand uses some columns from `data` on.
+/// A matrix in memory: some columns, from `data` on, of rows that are `stride` values apart.
 #[derive(Clone, Copy)]
 pub struct Matrix {
-    /// First element.
+    /// First element of row 0.
     pub data: *mut f32,
-    /// Floats from one row to the next.
+    /// Values from one row to the next.
     pub stride: usize,
 }
 
-// SAFETY: a `Matrix` is an address; the executor hands tasks disjoint rows or columns to write.
+// SAFETY: a `Matrix` is only an address. Code that dereferences it must hold a range of rows or columns that no other
+// thread writes; the executor divides them among threads.
 unsafe impl Send for Matrix {}
-// SAFETY: as above.
+// SAFETY: a shared `Matrix` is only an address. Code that dereferences it must hold a range of rows or columns that no
+// other thread writes.
 unsafe impl Sync for Matrix {}
 
 impl Matrix {
-    /// Address of row `row`.
+    /// Returns the address of row `row`.
     ///
     /// # Safety
     /// The row must lie inside the allocation.
     #[inline(always)]
     pub unsafe fn row(self, row: usize) -> *mut f32 {
-        // Wrapping, for `data` itself may lie before the allocation where row 0 is none of the matrix's: see
-        // `run::linear::integers`.
+        // Wrapping, because `data` may lie before the allocation if the matrix does not use its first rows: scratch
+        // memory for a block of rows is addressed by the row numbers of the whole batch.
         self.data.wrapping_add(row * self.stride)
     }
 }
 
 /// The kernels compiled for one instruction set.
 ///
-/// Every function is unsafe for the same reasons: the operands must cover what the arguments describe, rows or columns
-/// given to different threads must not overlap, and the instruction set must be present (which [`Kernels::best`] and
-/// [`Kernels::portable`] see to).
+/// # Safety
+/// Every function requires that
+/// - the operands cover the rows and columns that the arguments describe,
+/// - no other thread writes the operands, or accesses the rows, columns or text that this call writes,
+/// - an output overlaps an input only where the function's arguments allow it,
+/// - the processor has the instruction set. [`Kernels::best`], [`Kernels::named`] and [`Kernels::all`] guarantee that.
 pub struct Kernels {
     /// Name for logs and `bench --json`.
     pub name: &'static str,
-    /// Floats of a vector.
+    /// f32 values of a vector.
     pub lanes: usize,
     /// Columns of a packed panel.
     pub panel: usize,
-    /// Matrix product over rows and panels.
+    /// Matrix product in f32, over rows and panels.
     pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
-    /// Rows to 16-bit integers.
+    /// Conversion of rows to 16-bit integers.
     pub quantise: unsafe fn(&int16::Quantise, Range<usize>),
-    /// Product of 16-bit integers over rows and panels.
+    /// Matrix product of 16-bit integers, over rows and panels.
     pub gemm_int16: unsafe fn(&int16::Gemm<'_>, Range<usize>, Range<usize>),
-    /// Product with 8-bit weights over rows and panels.
+    /// Matrix product with 8-bit weights, over rows and panels.
     pub gemm_int8: unsafe fn(&int16::Gemm<'_, int8::Packed>, Range<usize>, Range<usize>),
-    /// Product with bfloat16 weights over rows and panels.
+    /// Matrix product with bfloat16 weights, over rows and panels.
     pub gemm_bfloat16: unsafe fn(&gemm::Gemm<'_, bfloat16::Packed>, Range<usize>, Range<usize>),
-    /// Lookup of rows of the embedding table.
+    /// Embedding lookup, over rows.
     pub embed: unsafe fn(&embed::Embed<'_>, Range<usize>),
-    /// RMS or layer norm over rows.
+    /// RMS norm or layer norm, over rows.
     pub norm: unsafe fn(&norm::Norm<'_>, Range<usize>),
-    /// Rotary embedding over rows.
+    /// Rotary embedding, over rows.
     pub rope: unsafe fn(&rope::Rope<'_>, Range<usize>),
-    /// Element by element over rows.
+    /// Elementwise operation, over rows.
     pub elementwise: unsafe fn(&elementwise::Elementwise, Range<usize>),
-    /// Attention in floats.
-    pub attention: Attend,
+    /// Attention in f32.
+    pub attention: AttentionKernels,
     /// Attention in 16-bit integers.
-    pub attention_int16: Attend,
-    /// One text's tokens to one vector.
+    pub attention_int16: AttentionKernels,
+    /// Pooling of one text's tokens to one vector.
     pub pool: unsafe fn(&pooling::Pool, pooling::Text),
-    /// Multiply-adds in registers, to measure by.
+    /// Multiply-adds on registers, to measure the peak rate.
     pub peak: unsafe fn(usize) -> f32,
-    /// Rows to length 1.
+    /// Scaling to length 1, over rows.
     pub normalise: unsafe fn(&pooling::Normalise, Range<usize>),
 }
 
-/// Attention in one arithmetic.
+/// The kernels of attention in one arithmetic. The safety requirements are those of [`Kernels`].
 #[derive(Clone, Copy)]
-pub struct Attend {
-    /// Packs keys and values of one text and head.
+pub struct AttentionKernels {
+    /// Packs the keys and values of one text and head.
     pub pack: unsafe fn(&attention::Attention<'_>, attention::Span, usize),
-    /// One tile of queries of one text and head.
-    pub tile: unsafe fn(&attention::Attention<'_>, attention::Tile, usize, &mut [f32]),
-    /// Floats that a text's packed keys and values take: by its tokens, key heads, features of a head, and panel.
+    /// Computes one tile of queries of one text and head.
+    pub tile: unsafe fn(&attention::Attention<'_>, attention::QueryTile, usize, &mut [f32]),
+    /// Returns the f32 values that a text's packed keys and values take: by tokens, key heads, head size and panel
+    /// width.
     pub packed_len: fn(usize, usize, usize, usize) -> usize,
-    /// Floats of scratch for a tile: by tokens of the longest text, features of a head, and panel.
+    /// Returns the f32 values of scratch memory for a tile: by tokens of the longest text, head size and panel width.
     pub scratch_len: fn(usize, usize, usize) -> usize,
 }
 
-macro_rules! attend {
+/// Defines a function that runs a generic kernel, compiled for an instruction set.
+macro_rules! compiled {
+    ($(#[$feature:meta])? fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:expr) => {
+        $(#[$feature])?
+        unsafe fn $name($($argument: $type),*) $(-> $result)? {
+            // SAFETY: the caller of a function of `Kernels` guarantees that the operands cover what the arguments
+            // describe, that no other thread accesses what is written, and that the processor has the instruction set.
+            unsafe { $kernel($($argument),*) }
+        }
+    };
+}
+
+macro_rules! attention_kernels {
     ($arithmetic:ident, $vector:ty $(, #[$feature:meta])?) => {{
-        $(#[$feature])?
-        unsafe fn pack(args: &attention::Attention<'_>, span: attention::Span, head: usize) {
-            // SAFETY: the caller keeps the contract of `Kernels`; so below.
-            unsafe { $arithmetic::pack::<$vector>(args, span, head) }
+        compiled! {
+            $(#[$feature])?
+            fn pack(args: &attention::Attention<'_>, span: attention::Span, head: usize) = $arithmetic::pack::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn tile(args: &attention::Attention<'_>, tile: attention::Tile, head: usize, scratch: &mut [f32]) {
-            // SAFETY: as above.
-            unsafe { $arithmetic::tile::<$vector>(args, tile, head, scratch) }
+        compiled! {
+            $(#[$feature])?
+            fn tile(
+                args: &attention::Attention<'_>, tile: attention::QueryTile, head: usize, scratch: &mut [f32]
+            ) = $arithmetic::tile::<$vector>
         }
-        Attend {
+        AttentionKernels {
             pack,
             tile,
             packed_len: $arithmetic::packed_len,
@@ -142,65 +160,57 @@ macro_rules! attend {
 
 macro_rules! kernels {
     ($name:literal, $vector:ty $(, #[$feature:meta])?) => {{
-        $(#[$feature])?
-        unsafe fn gemm(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
-            // SAFETY: the caller keeps the contract of `Kernels`; so below.
-            unsafe { gemm::gemm::<$vector>(args, rows, panels) }
+        compiled! {
+            $(#[$feature])?
+            fn gemm(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) = gemm::gemm::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn quantise(args: &int16::Quantise, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { int16::quantise::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn quantise(args: &int16::Quantise, rows: Range<usize>) = int16::quantise::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { int16::gemm::<$vector>(args, rows, panels) }
+        compiled! {
+            $(#[$feature])?
+            fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) = int16::gemm::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn gemm_int8(args: &int16::Gemm<'_, int8::Packed>, rows: Range<usize>, panels: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { int8::gemm::<$vector>(args, rows, panels) }
+        compiled! {
+            $(#[$feature])?
+            fn gemm_int8(
+                args: &int16::Gemm<'_, int8::Packed>, rows: Range<usize>, panels: Range<usize>
+            ) = int8::gemm::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn gemm_bfloat16(args: &gemm::Gemm<'_, bfloat16::Packed>, rows: Range<usize>, panels: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { bfloat16::gemm::<$vector>(args, rows, panels) }
+        compiled! {
+            $(#[$feature])?
+            fn gemm_bfloat16(
+                args: &gemm::Gemm<'_, bfloat16::Packed>, rows: Range<usize>, panels: Range<usize>
+            ) = bfloat16::gemm::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn embed(args: &embed::Embed<'_>, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { embed::embed::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn embed(args: &embed::Embed<'_>, rows: Range<usize>) = embed::embed::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn norm(args: &norm::Norm<'_>, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { norm::norm::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn norm(args: &norm::Norm<'_>, rows: Range<usize>) = norm::norm::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn rope(args: &rope::Rope<'_>, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { rope::rope::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn rope(args: &rope::Rope<'_>, rows: Range<usize>) = rope::rope::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn elementwise(args: &elementwise::Elementwise, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { elementwise::elementwise::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn elementwise(args: &elementwise::Elementwise, rows: Range<usize>) = elementwise::elementwise::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn pool(args: &pooling::Pool, text: pooling::Text) {
-            // SAFETY: as above.
-            unsafe { pooling::pool::<$vector>(args, text) }
+        compiled! {
+            $(#[$feature])?
+            fn pool(args: &pooling::Pool, text: pooling::Text) = pooling::pool::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn normalise(args: &pooling::Normalise, rows: Range<usize>) {
-            // SAFETY: as above.
-            unsafe { pooling::normalise::<$vector>(args, rows) }
+        compiled! {
+            $(#[$feature])?
+            fn normalise(args: &pooling::Normalise, rows: Range<usize>) = pooling::normalise::<$vector>
         }
-        $(#[$feature])?
-        unsafe fn peak(rounds: usize) -> f32 {
-            // SAFETY: as above.
-            unsafe { peak::peak::<$vector>(rounds) }
+        compiled! {
+            $(#[$feature])?
+            fn peak(rounds: usize) -> f32 = peak::peak::<$vector>
         }
         Kernels {
             name: $name,
@@ -215,8 +225,8 @@ macro_rules! kernels {
             norm,
             rope,
             elementwise,
-            attention: attend!(attention, $vector $(, #[$feature])?),
-            attention_int16: attend!(attention_int16, $vector $(, #[$feature])?),
+            attention: attention_kernels!(attention, $vector $(, #[$feature])?),
+            attention_int16: attention_kernels!(attention_int16, $vector $(, #[$feature])?),
             pool,
             peak,
             normalise,
@@ -245,16 +255,16 @@ static AVX512_VNNI: Kernels = kernels!(
 #[cfg(target_arch = "aarch64")]
 static NEON: Kernels = kernels!("neon", Neon);
 
-/// An instruction set, and what is known of it here.
+/// An instruction set of this architecture.
 struct Candidate {
     kernels: &'static Kernels,
-    /// The machine has it.
-    there: bool,
-    /// Every machine that embergem is tested on has it, so that it needs no probe.
+    /// The processor has it.
+    available: bool,
+    /// Every machine on which embergem is tested has it, so it needs no start-up probe.
     tested: bool,
 }
 
-/// The sets of this architecture, the fastest first.
+/// Returns the instruction sets of this architecture, fastest first.
 fn candidates() -> Vec<Candidate> {
     #[cfg(target_arch = "x86_64")]
     let found = {
@@ -281,23 +291,35 @@ fn candidates() -> Vec<Candidate> {
     found
         .into_iter()
         .chain(portable)
-        .map(|(kernels, there, tested)| Candidate { kernels, there, tested })
+        .map(|(kernels, available, tested)| Candidate {
+            kernels,
+            available,
+            tested,
+        })
         .collect()
 }
 
 impl Kernels {
-    /// The fastest set that this machine can run. One that is not on every machine that embergem is tested on is first
-    /// held against the portable kernels, and left, with a word on standard error, if it differs.
+    /// Returns the fastest instruction set of this machine.
+    ///
+    /// A set that not every test machine has is first compared with the portable kernels. If its results differ, it is
+    /// not used, and a message on standard error says so.
     pub fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
         BEST.get_or_init(|| {
-            for Candidate { kernels, there, tested } in candidates() {
-                if there && (tested || probe::agrees(kernels)) {
+            for Candidate {
+                kernels,
+                available,
+                tested,
+            } in candidates()
+            {
+                if available && (tested || probe::agrees(kernels)) {
                     return kernels;
                 }
-                if there {
+                if available {
                     eprintln!(
-                        "embergem: {} computes wrongly on this machine and is not used",
+                        "embergem: the {} kernels compute wrong results on this processor, so a slower instruction set \
+                         is used. Please report the processor's model name.",
                         kernels.name
                     );
                 }
@@ -306,18 +328,18 @@ impl Kernels {
         })
     }
 
-    /// The sets that this machine can run, the slowest first.
+    /// Returns the instruction sets that this machine can run, slowest first.
     pub fn all() -> Vec<&'static Self> {
-        let there = candidates().into_iter().filter(|candidate| candidate.there);
-        there.map(|candidate| candidate.kernels).rev().collect()
+        let available = candidates().into_iter().filter(|candidate| candidate.available);
+        available.map(|candidate| candidate.kernels).rev().collect()
     }
 
-    /// The set of this name, if the machine has it.
+    /// Returns the instruction set of this name, if the machine has it.
     pub fn named(name: &str) -> Option<&'static Self> {
         Self::all().into_iter().find(|kernels| kernels.name == name)
     }
 
-    /// The set in plain Rust.
+    /// Returns the kernels in plain Rust, which run on every machine.
     pub fn portable() -> &'static Self {
         &PORTABLE
     }

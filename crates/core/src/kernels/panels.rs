@@ -1,5 +1,7 @@
-//! Weight matrices in panels: some columns of the output side by side, so that the inner loop of a product reads them in
-//! one stream. How a panel holds its numbers is the [`Format`]'s.
+//! Weight matrices packed in panels.
+//!
+//! A panel has the weights of a few adjacent output columns, so that the inner loop of a product reads memory in order.
+//! The [`Format`] decides the layout of the numbers in a panel.
 
 use super::Matrix;
 use crate::aligned::Aligned;
@@ -9,73 +11,78 @@ use crate::storage::Storage;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-/// Floats that a thread packs before other runs may go first: about a millisecond.
-const FLOATS_A_TURN: usize = 1 << 18;
+/// f32 values that a thread packs before other runs may go first: about a millisecond.
+const VALUES_PER_TURN: usize = 1 << 18;
 
-/// What a weight matrix computes.
+/// Inputs and outputs of a matrix product.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Outputs.
+    /// Number of outputs.
     pub out: usize,
-    /// Inputs.
+    /// Number of inputs.
     pub k: usize,
-    /// The weight is two matrices of `out` rows: a vector of the first beside the same columns of the second.
+    /// The weight is two stacked matrices of `out` rows each. A panel has one vector of columns of the first matrix and
+    /// one of the same columns of the second.
     pub gated: bool,
 }
 
 impl Shape {
-    /// Rows of the weight.
+    /// Returns the rows of the weight; `None` on overflow.
     pub fn rows(self) -> Option<usize> {
         self.out.checked_mul(if self.gated { 2 } else { 1 })
     }
 
-    /// Outputs of a panel.
+    /// Returns the outputs of one panel.
     pub fn columns(self, lanes: usize) -> usize {
         if self.gated { lanes } else { VECTORS * lanes }
     }
 
-    /// Panels.
+    /// Returns the number of panels.
     pub fn panels(self, lanes: usize) -> usize {
         self.out.div_ceil(self.columns(lanes))
     }
 
-    /// The row of the weight that stands in column `place` of a panel; `None` past the last.
-    pub fn source(self, lanes: usize, panel: usize, place: usize) -> Option<usize> {
-        let (vector, lane) = (place / lanes, place % lanes);
+    /// Returns the row of the weight that is in column `column` of a panel; `None` past the last output.
+    pub fn source_row(self, lanes: usize, panel: usize, column: usize) -> Option<usize> {
+        let (vector, lane) = (column / lanes, column % lanes);
         let first = panel * self.columns(lanes);
         let (output, matrix) = if self.gated {
             (first + lane, vector)
         } else {
-            (first + place, 0)
+            (first + column, 0)
         };
         (output < self.out).then_some(matrix * self.out + output)
     }
 }
 
-/// How a panel holds its numbers.
+/// The layout of the numbers in a panel.
 pub trait Format {
-    /// Floats that a panel takes for rows of `k`.
+    /// Returns the f32 values that a panel takes for rows of `k` weights.
     fn panel_len(k: usize, lanes: usize) -> usize;
 
-    /// Writes a row of the weight into column `place` of a panel that holds zeros there.
-    fn put(panel: &mut [f32], lanes: usize, place: usize, row: &[f32]);
+    /// Writes a row of the weight to column `column` of a panel. The panel must contain zeros there.
+    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]);
 }
 
-/// A weight matrix, packed.
+/// A packed weight matrix.
 pub struct Packed<F> {
     data: Storage,
-    /// What it computes.
+    /// Inputs and outputs.
     pub shape: Shape,
     lanes: usize,
     format: PhantomData<F>,
 }
 
 impl<F: Format> Packed<F> {
-    /// Packs the rows that `row` reads, with all cores and in turns with other runs; columns past the last are 0.
+    /// Packs the rows that `read_row` reads, on all cores and in turns with other runs. Columns past the last output
+    /// are 0.
+    ///
+    /// # Errors
+    /// An error of `read_row`.
     pub fn new<E: Send>(
         shape: Shape,
         lanes: usize,
-        row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+        read_row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
         let len = F::panel_len(shape.k, lanes);
         let panels = shape.panels(lanes);
@@ -85,19 +92,19 @@ impl<F: Format> Packed<F> {
             data: data.as_mut_ptr(),
             stride: len,
         };
-        Pool::global().run_in_turns(panels, FLOATS_A_TURN / len.max(1), &|panel, _| {
-            // SAFETY: panels lie one behind the other, and each is written by one task.
+        Pool::global().run_in_turns(panels, VALUES_PER_TURN / len.max(1), &|panel, _| {
+            // SAFETY: `data` has `panels` panels of `len` values, and each panel is written by one task.
             let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), len) };
-            let mut line = vec![0.0; shape.k];
-            for place in 0..VECTORS * lanes {
-                let Some(source) = shape.source(lanes, panel, place) else {
+            let mut values = vec![0.0; shape.k];
+            for column in 0..VECTORS * lanes {
+                let Some(source) = shape.source_row(lanes, panel, column) else {
                     continue;
                 };
-                if let Err(error) = row(source, &mut line) {
+                if let Err(error) = read_row(source, &mut values) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return;
                 }
-                F::put(out, lanes, place, &line);
+                F::put(out, lanes, column, &values);
             }
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -106,7 +113,7 @@ impl<F: Format> Packed<F> {
         }
     }
 
-    /// The matrix from its floats, which are [`Packed::len_of`] many.
+    /// Wraps packed data of [`Packed::len_of`] f32 values.
     pub fn from_data(shape: Shape, lanes: usize, data: Storage) -> Self {
         Self {
             data,
@@ -116,22 +123,22 @@ impl<F: Format> Packed<F> {
         }
     }
 
-    /// Its floats.
+    /// Returns the packed data.
     pub fn into_data(self) -> Storage {
         self.data
     }
 
-    /// Floats that a matrix of this shape takes.
+    /// Returns the f32 values that a matrix of this shape takes.
     pub fn len_of(shape: Shape, lanes: usize) -> usize {
         shape.panels(lanes) * F::panel_len(shape.k, lanes)
     }
 
-    /// Number of panels.
+    /// Returns the number of panels.
     pub fn panels(&self) -> usize {
         self.shape.panels(self.lanes)
     }
 
-    /// One panel, as kernels of `lanes` read it.
+    /// Returns one panel. `lanes` must be the number for which the matrix was packed.
     pub(super) fn panel(&self, panel: usize, lanes: usize) -> &[f32] {
         debug_assert_eq!(self.lanes, lanes);
         let len = F::panel_len(self.shape.k, lanes);
@@ -139,11 +146,11 @@ impl<F: Format> Packed<F> {
     }
 }
 
-/// Puts one number a row of the weight into the order of the panels' columns; 0 past the last.
-pub fn in_order_of_panels(values: &[f32], shape: Shape, lanes: usize) -> Vec<f32> {
-    let places = (0..shape.panels(lanes)).flat_map(|panel| (0..VECTORS * lanes).map(move |place| (panel, place)));
-    places
-        .map(|(panel, place)| shape.source(lanes, panel, place).map_or(0.0, |row| values[row]))
+/// Returns values, one for each row of the weight, in the order of the panels' columns; 0 past the last output.
+pub fn in_panel_order(values: &[f32], shape: Shape, lanes: usize) -> Vec<f32> {
+    let columns = (0..shape.panels(lanes)).flat_map(|panel| (0..VECTORS * lanes).map(move |column| (panel, column)));
+    columns
+        .map(|(panel, column)| shape.source_row(lanes, panel, column).map_or(0.0, |row| values[row]))
         .collect()
 }
 
@@ -155,15 +162,15 @@ mod tests {
     use std::convert::Infallible;
 
     #[test]
-    fn packing_is_done_in_turns() {
+    fn packing_lets_other_runs_go_first() {
         let shape = Shape {
             out: 40,
             k: 3,
             gated: false,
         };
         require_turns(|| {
-            let read = |row: usize, line: &mut [f32]| {
-                line.fill(row as f32);
+            let read = |row: usize, values: &mut [f32]| {
+                values.fill(row as f32);
                 Ok::<(), Infallible>(())
             };
             let Ok(packed) = gemm::Packed::new(shape, 8, read);

@@ -1,19 +1,19 @@
-//! How many fused multiply-adds a core can do: independent chains in registers and nothing else.
+//! Peak rate of a core: independent chains of fused multiply-adds on registers.
 
 use crate::simd::Simd;
 
-/// Chains; enough to hide the latency of one multiply-add behind the others.
+/// Number of chains: enough to hide the latency of one multiply-add behind the others.
 const CHAINS: usize = 12;
 
-/// Floating point operations of one round.
+/// Returns the floating point operations of one round.
 pub const fn operations(lanes: usize) -> usize {
     2 * CHAINS * lanes
 }
 
-/// Does `rounds` rounds and returns something that depends on all of them.
+/// Executes `rounds` rounds and returns a value that depends on all of them, so that the compiler keeps them.
 ///
 /// # Safety
-/// See [`super::Kernels`].
+/// The processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn peak<V: Simd>(rounds: usize) -> f32 {
     let (factor, addend) = (

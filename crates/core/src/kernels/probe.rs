@@ -1,8 +1,8 @@
-//! The start-up probe: an instruction set that not every test machine has is used only where it agrees with the portable
-//! kernels on the machine at hand.
+//! The start-up probe: an instruction set that not every test machine has is used only if its results agree with those
+//! of the portable kernels on this machine.
 
 use super::Kernels;
-use super::cases::{Attend, Product, Trial, same};
+use super::cases::{AttentionCase, Case, GemmCase, agree};
 use super::elementwise::Operation;
 use super::gemm::Finish;
 use super::norm::{Kind, Residual};
@@ -10,25 +10,21 @@ use super::panels::Shape;
 use super::pooling;
 use crate::simd::math::Activation;
 
-/// Rows: more than two register tiles of any set, and not a multiple of any.
+/// Number of rows: more than two register tiles of every instruction set, and not a multiple of any.
 const ROWS: usize = 31;
 
-/// Whether `kernels` compute what the portable ones do: integers exactly, floats within rounding. Takes a few
-/// milliseconds.
+/// Returns whether the results of `kernels` agree with those of the portable kernels: exactly in integers, within
+/// rounding in f32. Takes a few milliseconds.
 pub fn agrees(kernels: &Kernels) -> bool {
-    let run = |trial: &Trial, kernels| trial.run(kernels, 1, ROWS, ROWS);
-    trials().iter().all(|trial| {
-        same(
-            &run(trial, Kernels::portable()),
-            &run(trial, kernels),
-            trial.tolerance(),
-        )
-    })
+    let run = |case: &Case, kernels| case.run(kernels, 1, ROWS, ROWS);
+    cases()
+        .iter()
+        .all(|case| agree(&run(case, Kernels::portable()), &run(case, kernels), case.tolerance()))
 }
 
-/// Every kernel, on sizes that are not multiples of anything, with whole vectors as well as a rest.
-fn trials() -> Vec<Trial> {
-    let product = |gated, finish| Product {
+/// Returns cases for every kernel, with sizes that have whole vectors and a remainder on every instruction set.
+fn cases() -> Vec<Case> {
+    let product = |gated, finish| GemmCase {
         shape: Shape { out: 45, k: 77, gated },
         bias: true,
         finish,
@@ -38,8 +34,8 @@ fn trials() -> Vec<Trial> {
         product(true, Finish::Gate(Activation::GeluTanh)),
         product(false, Finish::Activate(Activation::GeluErf)),
     ];
-    let attend = |causal, radius, bias, integers| {
-        Trial::Attend(Attend {
+    let attention = |causal, radius, bias, integers| {
+        Case::Attention(AttentionCase {
             heads: 4,
             kv_heads: 2,
             head_dim: 21,
@@ -50,39 +46,38 @@ fn trials() -> Vec<Trial> {
             integers,
         })
     };
-    let norm = |kind, residual| Trial::Norm {
+    let norm = |kind, residual| Case::Norm {
         kind,
         group: 77,
         groups: 2,
         residual,
         affine: true,
     };
-    let mut trials: Vec<Trial> = products.map(Trial::Product).into();
-    trials.extend(products.map(Trial::Int16));
-    trials.extend(products.map(Trial::Int8));
-    trials.extend(products.map(Trial::Bfloat16));
-    trials.extend([
-        Trial::QuantiseInt16(77),
-        attend(false, None, false, false),
-        attend(true, None, true, false),
-        attend(false, Some(5), false, false),
-        attend(true, None, true, true),
-        attend(false, Some(5), false, true),
+    let mut cases: Vec<Case> = products.map(Case::Gemm).into();
+    cases.extend(products.map(Case::Int16));
+    cases.extend(products.map(Case::Int8));
+    cases.extend(products.map(Case::Bfloat16));
+    cases.extend([
+        Case::QuantiseInt16(77),
+        attention(false, None, false, false),
+        attention(true, None, true, false),
+        attention(false, Some(5), false, false),
+        attention(true, None, true, true),
+        attention(false, Some(5), false, true),
         norm(Kind::Rms, None),
         norm(Kind::Rms, Some(Residual::After)),
         norm(Kind::Layer, Some(Residual::Before)),
-        Trial::Elementwise(Operation::Add, 77),
-        Trial::Elementwise(Operation::Mul, 77),
-        Trial::Elementwise(Operation::Scale(0.7), 77),
-        Trial::Elementwise(Operation::Glu(Activation::Silu), 77),
-        Trial::Elementwise(Operation::Activate(Activation::Tanh), 77),
-        Trial::Elementwise(Operation::Activate(Activation::Relu), 77),
-        Trial::Rope { half: 21, head_dim: 45 },
-        Trial::Pool(pooling::Kind::Mean, 77),
-        Trial::Pool(pooling::Kind::Max, 77),
-        Trial::Normalise(77),
+        Case::Elementwise(Operation::Add, 77),
+        Case::Elementwise(Operation::Scale(0.7), 77),
+        Case::Elementwise(Operation::Glu(Activation::Silu), 77),
+        Case::Elementwise(Operation::Activate(Activation::Tanh), 77),
+        Case::Elementwise(Operation::Activate(Activation::Relu), 77),
+        Case::Rope(42),
+        Case::Pool(pooling::Kind::Mean, 77),
+        Case::Pool(pooling::Kind::Max, 77),
+        Case::Normalise(77),
     ]);
-    trials
+    cases
 }
 
 #[cfg(test)]
@@ -92,22 +87,23 @@ mod tests {
     use std::ops::Range;
 
     #[test]
-    fn every_set_of_this_machine_agrees() {
+    fn every_instruction_set_of_this_machine_agrees() {
         for kernels in Kernels::all() {
             assert!(agrees(kernels), "{}", kernels.name);
         }
     }
 
     #[test]
-    fn kernels_that_compute_something_else_are_found_out() {
+    fn kernels_with_wrong_results_are_detected() {
         unsafe fn nothing(_: &gemm::Gemm<'_>, _: Range<usize>, _: Range<usize>) {}
         assert!(!agrees(&Kernels {
             gemm: nothing,
             ..*Kernels::portable()
         }));
-        // One unit of one row's scale: less than any float product would be seen to differ by.
+        // One unit in the last place of one scale: a smaller difference than the tolerance of f32 products.
         unsafe fn nudge(args: &int16::Quantise, rows: Range<usize>) {
-            // SAFETY: the trial hands over rows that are there, and portable kernels run everywhere.
+            // SAFETY: the case passes operands that cover the rows, row 3 among them, and every machine has the
+            // portable kernels.
             unsafe {
                 (Kernels::portable().quantise)(args, rows);
                 let scale = args.scales.row(3);
@@ -120,7 +116,8 @@ mod tests {
         }));
         // One float past the end of a row.
         unsafe fn stray(args: &gemm::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
-            // SAFETY: as above; the trial's fields have places after each row.
+            // SAFETY: the case passes operands that cover the rows, row 7 among them, with guard values after each row,
+            // and every machine has the portable kernels.
             unsafe {
                 (Kernels::portable().gemm)(args, rows, panels);
                 *args.out.row(7).add(args.weight.shape.out) = 0.0;

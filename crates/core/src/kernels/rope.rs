@@ -1,69 +1,78 @@
-//! Rotary position embedding: the halves of a head are pairs, turned by place times frequency.
+//! Rotary position embedding: element i of a head's first half and element i of its second half form a pair, which is
+//! rotated by position times frequency.
 
 use super::Matrix;
-use super::loops::each;
+use super::loops::for_each_vector;
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Cosines and sines of places 0.. for one base and size.
+/// Cosines and sines of positions from 0 on, for one base and head size.
 #[derive(Debug)]
 pub struct Angles {
-    /// Pairs of a head that turn.
+    /// Pairs of a head: half of its features.
     pub half: usize,
-    /// Places covered.
-    pub places: usize,
-    /// For each place `half` cosines, then `half` sines.
+    /// Number of positions.
+    pub positions: usize,
+    /// For each position `half` cosines, then `half` sines.
     values: Vec<f32>,
 }
 
 impl Angles {
-    /// Computes the table. Frequencies and angles are rounded to f32 as in the published implementations, since at far
-    /// places the rounding of the angle is seen in the result.
-    pub fn new(theta: f64, dim: usize, places: usize) -> Self {
-        let half = dim / 2;
+    /// Computes the table for heads of `head_dim` features.
+    ///
+    /// Frequencies and angles are rounded to f32 like in the published implementations, because at large positions the
+    /// rounding of the angle is visible in the result.
+    pub fn new(theta: f64, head_dim: usize, positions: usize) -> Self {
+        let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
-            .map(|i| (1.0 / theta.powf((2 * i) as f64 / dim as f64)) as f32)
+            .map(|i| (1.0 / theta.powf((2 * i) as f64 / head_dim as f64)) as f32)
             .collect();
-        let mut values = Vec::with_capacity(places * dim);
-        for place in 0..places {
-            let angle = |i: usize| f64::from(place as f32 * frequencies[i]);
+        let mut values = Vec::with_capacity(positions * head_dim);
+        for position in 0..positions {
+            let angle = |i: usize| f64::from(position as f32 * frequencies[i]);
             values.extend((0..half).map(|i| angle(i).cos() as f32));
             values.extend((0..half).map(|i| angle(i).sin() as f32));
         }
-        Self { half, places, values }
+        Self {
+            half,
+            positions,
+            values,
+        }
     }
 }
 
-/// One rotation, in place.
+/// Arguments of a rotation in place.
 pub struct Rope<'a> {
-    /// Rows of `heads` times `head_dim` floats.
+    /// Rows of `heads` · `head_dim` values, which are rotated in place.
     pub x: Matrix,
     /// Heads of a row.
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Each token's place in its text.
-    pub places: &'a [u32],
-    /// Covers every place.
+    /// Position of each token in its text.
+    pub positions: &'a [u32],
+    /// Table for this head size that covers every position.
     pub angles: &'a Angles,
 }
 
 /// Rotates the given rows.
 ///
 /// # Safety
-/// See [`super::Kernels`]; every place must be covered by the table.
+/// `x` must cover the rows with all heads, whose size must be that of the table. No other thread may access these rows,
+/// and the processor must have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn rope<V: Simd>(args: &Rope<'_>, rows: Range<usize>) {
     let half = args.angles.half;
     for row in rows {
-        let at = args.places[row] as usize * 2 * half;
-        let (cos, sin) = args.angles.values[at..at + 2 * half].split_at(half);
+        let start = args.positions[row] as usize * 2 * half;
+        let (cos, sin) = args.angles.values[start..start + 2 * half].split_at(half);
         for head in 0..args.heads {
-            // SAFETY: the caller vouches for the row; a head holds at least two halves.
+            // SAFETY: x covers the row with all heads by this function's contract, and a head is two halves; cos and
+            // sin have `half` values each.
             unsafe {
                 let a = args.x.row(row).add(head * args.head_dim);
                 let b = a.add(half);
-                each!(V, half, |i, n| {
+                for_each_vector!(V, half, |i, n| {
                     let (cos, sin) = (
                         V::load_first(cos.as_ptr().add(i), n),
                         V::load_first(sin.as_ptr().add(i), n),

@@ -1,7 +1,7 @@
-//! Every instruction set of this machine against the portable one, over shapes drawn at random and the odd ones.
+//! Every instruction set of this machine against the portable kernels, on random shapes and on those around tile edges.
 
 use super::Kernels;
-use super::cases::{Attend, Numbers, Outcome, Product, Trial, same};
+use super::cases::{AttentionCase, Case, GemmCase, Output, Random, agree};
 use super::elementwise::Operation;
 use super::gemm::Finish;
 use super::norm::{Kind, Residual};
@@ -9,7 +9,7 @@ use super::panels::Shape;
 use super::pooling;
 use crate::simd::math::Activation;
 
-/// Trials of a test; an interpreter such as Miri manages few.
+/// Random cases of a test. An interpreter such as Miri is too slow for many.
 const ROUNDS: u64 = if cfg!(miri) { 30 } else { 600 };
 
 const ACTIVATIONS: [Activation; 6] = [
@@ -21,94 +21,90 @@ const ACTIVATIONS: [Activation; 6] = [
     Activation::Sigmoid,
 ];
 
-/// A size: small ones, those around multiples of a vector or a tile, and now and then a large one.
-fn size(numbers: &mut Numbers) -> usize {
-    match numbers.below(8) {
-        0..4 => 1 + numbers.below(8),
-        4..7 => (8 << numbers.below(3)) * (1 + numbers.below(3)) - 1 + numbers.below(3),
-        _ => 1 + numbers.below(300),
+/// Returns a random size: small, near a multiple of a vector or a tile, or sometimes large.
+fn size(random: &mut Random) -> usize {
+    match random.below(8) {
+        0..4 => 1 + random.below(8),
+        4..7 => (8 << random.below(3)) * (1 + random.below(3)) - 1 + random.below(3),
+        _ => 1 + random.below(300),
     }
 }
 
-fn one_of<T: Copy>(numbers: &mut Numbers, choice: &[T]) -> T {
-    choice[numbers.below(choice.len())]
+fn one_of<T: Copy>(random: &mut Random, choice: &[T]) -> T {
+    choice[random.below(choice.len())]
 }
 
-fn chance(numbers: &mut Numbers) -> bool {
-    numbers.below(2) == 0
+fn chance(random: &mut Random) -> bool {
+    random.below(2) == 0
 }
 
-fn product(numbers: &mut Numbers) -> Product {
-    let activation = one_of(numbers, &ACTIVATIONS);
+fn product(random: &mut Random) -> GemmCase {
+    let activation = one_of(random, &ACTIVATIONS);
     let (gated, finish) = one_of(
-        numbers,
+        random,
         &[
             (false, Finish::Keep),
             (false, Finish::Activate(activation)),
             (true, Finish::Gate(activation)),
         ],
     );
-    Product {
+    GemmCase {
         shape: Shape {
-            out: size(numbers),
-            k: size(numbers),
+            out: size(random),
+            k: size(random),
             gated,
         },
-        bias: chance(numbers),
+        bias: chance(random),
         finish,
     }
 }
 
-fn attend(numbers: &mut Numbers) -> Attend {
-    let kv_heads = 1 + numbers.below(2);
-    Attend {
-        heads: kv_heads * (1 + numbers.below(3)),
+fn attention(random: &mut Random) -> AttentionCase {
+    let kv_heads = 1 + random.below(2);
+    AttentionCase {
+        heads: kv_heads * (1 + random.below(3)),
         kv_heads,
-        head_dim: 1 + numbers.below(40),
-        text: 1 + numbers.below(60),
-        causal: chance(numbers),
-        radius: chance(numbers).then(|| numbers.below(20)),
-        bias: chance(numbers),
-        integers: chance(numbers),
+        head_dim: 1 + random.below(40),
+        text: 1 + random.below(60),
+        causal: chance(random),
+        radius: chance(random).then(|| random.below(20)),
+        bias: chance(random),
+        integers: chance(random),
     }
 }
 
-fn trial(numbers: &mut Numbers) -> Trial {
-    match numbers.below(11) {
-        0 => Trial::Product(product(numbers)),
-        1 => Trial::Int16(product(numbers)),
-        9 => Trial::Int8(product(numbers)),
-        10 => Trial::Bfloat16(product(numbers)),
-        2 => Trial::QuantiseInt16(size(numbers)),
-        3 => Trial::Attend(attend(numbers)),
-        4 => Trial::Norm {
-            kind: one_of(numbers, &[Kind::Rms, Kind::Layer]),
-            group: size(numbers),
-            groups: 1 + numbers.below(3),
-            residual: one_of(numbers, &[None, Some(Residual::Before), Some(Residual::After)]),
-            affine: chance(numbers),
+fn case(random: &mut Random) -> Case {
+    match random.below(11) {
+        0 => Case::Gemm(product(random)),
+        1 => Case::Int16(product(random)),
+        9 => Case::Int8(product(random)),
+        10 => Case::Bfloat16(product(random)),
+        2 => Case::QuantiseInt16(size(random)),
+        3 => Case::Attention(attention(random)),
+        4 => Case::Norm {
+            kind: one_of(random, &[Kind::Rms, Kind::Layer]),
+            group: size(random),
+            groups: 1 + random.below(3),
+            residual: one_of(random, &[None, Some(Residual::Before), Some(Residual::After)]),
+            affine: chance(random),
         },
         5 => {
-            let activation = one_of(numbers, &ACTIVATIONS);
+            let activation = one_of(random, &ACTIVATIONS);
             let operations = [
                 Operation::Add,
-                Operation::Mul,
                 Operation::Scale(-0.3),
                 Operation::Glu(activation),
                 Operation::Activate(activation),
             ];
-            Trial::Elementwise(one_of(numbers, &operations), size(numbers))
+            Case::Elementwise(one_of(random, &operations), size(random))
         }
         6 => {
-            let half = 1 + numbers.below(40);
-            Trial::Rope {
-                half,
-                head_dim: 2 * half + numbers.below(5),
-            }
+            let half = 1 + random.below(40);
+            Case::Rope(2 * half)
         }
-        7 => Trial::Pool(
+        7 => Case::Pool(
             one_of(
-                numbers,
+                random,
                 &[
                     pooling::Kind::Mean,
                     pooling::Kind::Cls,
@@ -116,55 +112,55 @@ fn trial(numbers: &mut Numbers) -> Trial {
                     pooling::Kind::Max,
                 ],
             ),
-            size(numbers),
+            size(random),
         ),
-        _ => Trial::Normalise(size(numbers)),
+        _ => Case::Normalise(size(random)),
     }
 }
 
-/// Rows: none, one, a few, and more than several tiles.
-fn rows(numbers: &mut Numbers) -> usize {
-    one_of(numbers, &[0, 1, 2, 5, 6, 7, 11, 12, 13, 24, 25, 40])
+/// Returns a random number of rows: none, one, a few, or more than several tiles.
+fn rows(random: &mut Random) -> usize {
+    one_of(random, &[0, 1, 2, 5, 6, 7, 11, 12, 13, 24, 25, 40])
 }
 
-fn check(trial: &Trial, seed: u64, rows: usize) {
-    let expected = trial.run(Kernels::portable(), seed, rows, rows.max(1));
-    assert!(!expected.stray, "portable: {trial:?}, {rows} rows, seed {seed}");
+fn check(case: &Case, seed: u64, rows: usize) {
+    let expected = case.run(Kernels::portable(), seed, rows, rows.max(1));
+    assert!(!expected.out_of_bounds, "portable: {case:?}, {rows} rows, seed {seed}");
     for kernels in Kernels::all() {
-        let found = trial.run(kernels, seed, rows, rows.max(1));
+        let found = case.run(kernels, seed, rows, rows.max(1));
         assert!(
-            same(&expected, &found, trial.tolerance()),
-            "{}: {trial:?}, {rows} rows, seed {seed}: {found:?}, not {expected:?}",
+            agree(&expected, &found, case.tolerance()),
+            "{}: {case:?}, {rows} rows, seed {seed}: {found:?}, not {expected:?}",
             kernels.name
         );
     }
 }
 
 #[test]
-fn all_sets_agree_on_any_shape() {
+fn all_instruction_sets_agree_on_random_shapes() {
     for seed in 0..ROUNDS {
-        let mut numbers = Numbers(seed);
-        let (trial, rows) = (trial(&mut numbers), rows(&mut numbers));
-        check(&trial, seed, rows);
+        let mut random = Random(seed);
+        let (case, rows) = (case(&mut random), rows(&mut random));
+        check(&case, seed, rows);
     }
 }
 
 #[test]
-fn all_sets_agree_around_every_edge_of_a_product() {
+fn all_instruction_sets_agree_around_every_edge_of_a_tile() {
     for out in [1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65] {
         for k in [1, 2, 3, 4, 5, 31, 33] {
             for (gated, finish) in [(false, Finish::Keep), (true, Finish::Gate(Activation::Silu))] {
                 let shape = Shape { out, k, gated };
-                let product = Product {
+                let product = GemmCase {
                     shape,
                     bias: out % 2 == 0,
                     finish,
                 };
                 for rows in [0, 1, 5, 13] {
-                    check(&Trial::Product(product), 7, rows);
-                    check(&Trial::Int16(product), 7, rows);
-                    check(&Trial::Int8(product), 7, rows);
-                    check(&Trial::Bfloat16(product), 7, rows);
+                    check(&Case::Gemm(product), 7, rows);
+                    check(&Case::Int16(product), 7, rows);
+                    check(&Case::Int8(product), 7, rows);
+                    check(&Case::Bfloat16(product), 7, rows);
                 }
             }
         }
@@ -173,17 +169,17 @@ fn all_sets_agree_around_every_edge_of_a_product() {
 
 #[test]
 fn a_row_has_the_same_bits_however_the_rows_are_divided() {
-    let bits = |outcome: Outcome| -> Vec<u32> { outcome.values.iter().map(|value| value.to_bits()).collect() };
+    let bits = |output: Output| -> Vec<u32> { output.values.iter().map(|value| value.to_bits()).collect() };
     for seed in 1000..1000 + ROUNDS / 3 {
-        let mut numbers = Numbers(seed);
-        let (trial, rows) = (trial(&mut numbers), rows(&mut numbers));
+        let mut random = Random(seed);
+        let (case, rows) = (case(&mut random), rows(&mut random));
         for kernels in Kernels::all() {
-            let whole = bits(trial.run(kernels, seed, rows, rows.max(1)));
+            let whole = bits(case.run(kernels, seed, rows, rows.max(1)));
             for step in [1, 5, 12] {
-                let divided = bits(trial.run(kernels, seed, rows, step));
+                let divided = bits(case.run(kernels, seed, rows, step));
                 assert!(
                     whole == divided,
-                    "{}: {trial:?}, {rows} rows, {step} at a time, seed {seed}",
+                    "{}: {case:?}, {rows} rows, {step} at a time, seed {seed}",
                     kernels.name
                 );
             }

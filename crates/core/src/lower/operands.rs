@@ -1,34 +1,34 @@
-//! What a step reads and writes: inside a buffer, written before it is read, and apart where it has to be.
+//! Checks of what a step reads and writes: inside a buffer, written before it is read, and without forbidden overlaps.
 
 use super::{Op, ensure};
 use crate::error::{Error, Result};
 use crate::program::{Axis, Operand, Program, Step};
 
-/// The columns that steps have written. Buffers go from one batch to the next: what no step has written holds what an
-/// earlier batch left there.
+/// The columns that earlier steps have written. Buffers are reused by later batches, so columns that no step has
+/// written contain values of another batch.
 #[derive(Default)]
-pub(super) struct Written(Vec<Operand>);
+pub(super) struct WrittenColumns(Vec<Operand>);
 
-impl Written {
-    /// A step writes these.
+impl WrittenColumns {
+    /// Records that a step writes these columns.
     pub fn add(&mut self, operand: Operand) {
         self.0.push(operand);
     }
 
-    /// The operands hold this batch's values only.
+    /// Checks that earlier steps have written all columns of the operands.
     pub fn require(&self, operands: &[Operand]) -> Result<()> {
         for operand in operands {
             let mut column = operand.column;
             let end = column.saturating_add(operand.width);
-            let next = |column: usize| {
+            let written_up_to = |column: usize| {
                 let covers = |one: &&Operand| {
                     one.buffer == operand.buffer && (one.column..one.column + one.width).contains(&column)
                 };
                 self.0.iter().filter(covers).map(|one| one.column + one.width).max()
             };
             while column < end {
-                column = next(column).ok_or_else(|| {
-                    Error::Program(format!("reads {operand:?}, and column {column} was never written"))
+                column = written_up_to(column).ok_or_else(|| {
+                    Error::Program(format!("it reads {operand:?}, and column {column} was never written"))
                 })?;
             }
         }
@@ -36,7 +36,7 @@ impl Written {
     }
 }
 
-/// The operand lies inside its buffer; returns what the buffer's rows are.
+/// Checks that the operand lies inside its buffer, and returns the axis of the buffer.
 pub(super) fn axis_of(program: &Program, operand: &Operand) -> Result<Axis> {
     let buffer = program.buffers.get(operand.buffer);
     let end = operand.column.checked_add(operand.width);
@@ -46,25 +46,29 @@ pub(super) fn axis_of(program: &Program, operand: &Operand) -> Result<Axis> {
     }
 }
 
-/// All operands are as wide as the result.
-pub(super) fn same_width(step: &Step) -> Result<()> {
+/// Checks that all inputs are as wide as the result.
+pub(super) fn require_same_width(step: &Step) -> Result<()> {
     let fits = step.inputs.iter().all(|input| input.width == step.out.width);
-    ensure(fits, || format!("operands of other widths than {}", step.out.width))
+    ensure(fits, || {
+        format!("the inputs must have the width of the result, {}", step.out.width)
+    })
 }
 
-/// A result may lie exactly over an input where the kernel reads a row's elements before it writes them; otherwise
-/// they share no column. A rotation is always in place.
-pub(super) fn overlaps(step: &Step, op: &Op) -> Result<()> {
-    let row_by_row = matches!(op, Op::Norm { .. } | Op::Rope(_) | Op::Elementwise(_) | Op::Normalise);
+/// Checks that the result shares no column with an input.
+///
+/// A result may lie exactly over an input if the kernel reads the elements of a row before it writes them. A rotation
+/// must be in place.
+pub(super) fn require_no_overlap(step: &Step, op: &Op) -> Result<()> {
+    let may_be_in_place = matches!(op, Op::Norm { .. } | Op::Rope(_) | Op::Elementwise(_) | Op::Normalise);
     for input in &step.inputs {
-        let apart = input.buffer != step.out.buffer
+        let disjoint = input.buffer != step.out.buffer
             || input.column + input.width <= step.out.column
             || step.out.column + step.out.width <= input.column;
-        let allowed = apart || (row_by_row && *input == step.out);
+        let allowed = disjoint || (may_be_in_place && *input == step.out);
         ensure(allowed, || {
             format!("the result at {:?} overlaps the input at {input:?}", step.out)
         })?;
     }
     let in_place = !matches!(op, Op::Rope(_)) || step.inputs[0] == step.out;
-    ensure(in_place, || "rotates in place only".into())
+    ensure(in_place, || "a rotation must be in place".into())
 }

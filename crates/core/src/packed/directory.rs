@@ -1,4 +1,4 @@
-//! The directory of packed weights: which files it has, and which of them go.
+//! The directory of packed weights: listing its files and removing old ones.
 
 use super::file::{Contents, EXTENSION};
 use crate::files::file_states;
@@ -6,34 +6,34 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How old an unfinished file is before it counts as left behind.
+/// Age at which a temporary file counts as abandoned by a process that ended.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// A file of the cache.
+/// A file of packed weights.
 #[derive(Debug)]
-pub struct Kept {
-    /// The file.
+pub struct PackedFile {
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// When it was used last.
+    /// Time of the last use.
     pub used: SystemTime,
-    /// What it holds; `None` if it is damaged.
+    /// Description of the content; `None` if the file is damaged.
     pub contents: Option<Contents>,
 }
 
-/// All files of the cache, the longest unused first.
-pub fn kept(directory: &Path) -> Vec<Kept> {
+/// Returns all files of packed weights, least recently used first.
+pub fn packed_files(directory: &Path) -> Vec<PackedFile> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let paths = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension() == Some(EXTENSION.as_ref()));
-    let mut all: Vec<Kept> = paths
+    let mut all: Vec<PackedFile> = paths
         .filter_map(|path| {
-            let about = fs::metadata(&path).ok()?;
-            Some(Kept {
-                bytes: about.len(),
-                used: about.modified().ok()?,
+            let metadata = fs::metadata(&path).ok()?;
+            Some(PackedFile {
+                bytes: metadata.len(),
+                used: metadata.modified().ok()?,
                 contents: File::open(&path).ok().and_then(|mut file| Contents::read(&mut file)),
                 path,
             })
@@ -43,32 +43,36 @@ pub fn kept(directory: &Path) -> Vec<Kept> {
     all
 }
 
-/// Drops what no start can use again, then the longest unused, until all files together have at most `limit` bytes.
-/// A process that has one of them mapped keeps it.
+/// Removes files that no start can use again, then the least recently used ones until all files together have at most
+/// `limit` bytes. A process that has mapped a removed file keeps its data.
 pub fn prune(directory: &Path, limit: u64) {
     let usable = |contents: &Contents| {
         file_states(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
     };
-    let (useful, useless): (Vec<Kept>, Vec<Kept>) = kept(directory)
+    let (usable_files, stale_files): (Vec<PackedFile>, Vec<PackedFile>) = packed_files(directory)
         .into_iter()
-        .partition(|kept| kept.contents.as_ref().is_some_and(usable));
-    let mut excess = useful.iter().map(|kept| kept.bytes).sum::<u64>().saturating_sub(limit);
-    let old = useful.into_iter().take_while(|kept| {
-        let drop = excess > 0;
-        excess = excess.saturating_sub(kept.bytes);
-        drop
+        .partition(|file| file.contents.as_ref().is_some_and(usable));
+    let mut excess = usable_files
+        .iter()
+        .map(|file| file.bytes)
+        .sum::<u64>()
+        .saturating_sub(limit);
+    let oldest = usable_files.into_iter().take_while(|file| {
+        let remove = excess > 0;
+        excess = excess.saturating_sub(file.bytes);
+        remove
     });
-    for file in useless.into_iter().chain(old) {
-        let _ = fs::remove_file(file.path); // another process may have been first
+    for file in stale_files.into_iter().chain(oldest) {
+        let _ = fs::remove_file(file.path); // another process may have removed it
     }
 }
 
-/// Drops unfinished files of processes that are no more.
-pub fn sweep(directory: &Path) {
+/// Removes temporary files of processes that ended before they completed them.
+pub fn remove_abandoned(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let age = entry
             .metadata()
-            .and_then(|about| about.modified())
+            .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|time| time.elapsed().ok());
         if entry.path().extension() == Some("new".as_ref()) && age.is_some_and(|age| age > ABANDONED) {
@@ -82,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_long_ago_is_swept_away() {
-        let directory = std::env::temp_dir().join(format!("embergem-swept-{}", std::process::id()));
+    fn an_abandoned_file_is_removed_and_a_recent_one_is_not() {
+        let directory = std::env::temp_dir().join(format!("embergem-abandoned-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (old, young) = (directory.join("old.new"), directory.join("young.new"));
         let long_ago = SystemTime::now() - 2 * ABANDONED;
         File::create(&old).unwrap().set_modified(long_ago).unwrap();
         File::create(&young).unwrap();
-        sweep(&directory);
+        remove_abandoned(&directory);
         assert!(!old.exists());
         assert!(young.exists(), "another process may still write it");
         fs::remove_dir_all(directory).unwrap();

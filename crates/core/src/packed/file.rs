@@ -1,5 +1,7 @@
-//! The format of a file of packed weights: parts, each on a page; then JSON that lists them; then the length and the
-//! checksum of that JSON and a mark.
+//! The format of a file of packed weights.
+//!
+//! A file has the packed matrices ("parts"), each aligned to a page; then JSON that describes them; then the length and
+//! the checksum of that JSON and a magic number.
 
 use crate::files::{FileState, temporary_path};
 use crate::hex::sha256_hex;
@@ -15,29 +17,32 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-const MARK: &[u8; 20] = b"embergem-packed/1\n\0\0";
-/// Length (8 bytes), checksum (4) and mark.
-const TAIL: usize = 8 + 4 + MARK.len();
-/// Parts begin at multiples of this, as a map must.
+/// The last bytes of every file.
+const MAGIC: &[u8; 20] = b"embergem-packed/1\n\0\0";
+/// Bytes at the end: length of the JSON (8), its CRC-32 (4) and the magic number.
+const TRAILER: usize = 8 + 4 + MAGIC.len();
+/// Alignment of parts: a map must begin at a page.
 const PAGE: u64 = 4096;
-/// Of files that are whole.
+/// Extension of complete files.
 pub const EXTENSION: &str = "packed";
-/// Bytes of one checksum; those of a part are put together.
-const PIECE: usize = 1 << 20;
-/// Pieces that a thread reads before other runs may go first: about a millisecond.
-const PIECES_A_TURN: usize = 4;
-/// What a file holds, and what it was made from.
+/// Bytes of one checksum task. The checksum of a part is combined from those of its chunks.
+const CHUNK: usize = 1 << 20;
+/// Chunks that a thread reads before other runs may go first: about a millisecond.
+const CHUNKS_PER_TURN: usize = 4;
+
+/// Description of a file: its parts, and what they were made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// Of the embergem that packed.
+    /// Build of embergem that packed the weights.
     pub build: String,
-    /// The checkpoint's files.
+    /// State of the checkpoint's files.
     pub files: Vec<FileState>,
-    /// Arithmetic, kernels and the like.
+    /// Precision, kernels and program.
     pub variant: Vec<String>,
     parts: Vec<Part>,
 }
 
+/// Position and checksum of one packed matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     start: u64,
@@ -52,7 +57,7 @@ impl Part {
 }
 
 impl Contents {
-    /// Without parts yet.
+    /// Describes a file without parts.
     pub fn new(files: Vec<FileState>, build: &str, variant: &[&str]) -> Self {
         Self {
             build: build.into(),
@@ -62,21 +67,21 @@ impl Contents {
         }
     }
 
-    /// The place of this file: named by all but the parts.
+    /// Returns the path of this file. Its name is a hash of everything but the parts.
     pub fn path(&self, directory: &Path) -> PathBuf {
         let name = serde_json::json!([self.build, self.files, self.variant]).to_string();
         directory.join(&sha256_hex(&name)[..32]).with_extension(EXTENSION)
     }
 
-    /// Reads the end of a file; `None` if it is not one of ours or damaged there.
+    /// Reads the description at the end of a file; `None` if the file has another format or a damaged description.
     pub fn read(file: &mut File) -> Option<Self> {
-        let end = file.seek(SeekFrom::End(-(TAIL as i64))).ok()?;
-        let mut tail = [0; TAIL];
-        file.read_exact(&mut tail).ok()?;
-        let (len, rest) = tail.split_first_chunk::<8>()?;
-        let (crc, mark) = rest.split_first_chunk::<4>()?;
+        let end = file.seek(SeekFrom::End(-(TRAILER as i64))).ok()?;
+        let mut trailer = [0; TRAILER];
+        file.read_exact(&mut trailer).ok()?;
+        let (len, rest) = trailer.split_first_chunk::<8>()?;
+        let (crc, magic) = rest.split_first_chunk::<4>()?;
         let len = u64::from_le_bytes(*len);
-        if mark != MARK || len > end {
+        if magic != MAGIC || len > end {
             return None;
         }
         file.seek(SeekFrom::Start(end - len)).ok()?;
@@ -89,14 +94,15 @@ impl Contents {
     }
 }
 
-/// A file that was found sound.
+/// A mapped file whose checksums were compared.
 pub struct Reader {
     map: Arc<Mmap>,
     parts: Vec<Part>,
 }
 
 impl Reader {
-    /// Opens and checks a file that must hold what `wanted` says; `None` if it is not there, another, or damaged.
+    /// Maps the file and compares all checksums; `None` if it is absent, damaged, or does not have the description
+    /// `wanted`.
     pub fn open(path: &Path, wanted: &Contents) -> Option<Self> {
         let mut file = File::open(path).ok()?;
         let mut found = Contents::read(&mut file)?;
@@ -104,7 +110,7 @@ impl Reader {
         if found != *wanted {
             return None;
         }
-        // SAFETY: the map is read only; files of the cache are replaced by renaming and never written into.
+        // SAFETY: the map is read-only, and no process writes into a complete file: a new one replaces it by renaming.
         let map = unsafe { Mmap::map(&file) }.ok()?;
         let inside = |part: &Part| {
             part.start
@@ -114,49 +120,50 @@ impl Reader {
         if !parts.iter().all(inside) {
             return None;
         }
-        if !sound(&map, &parts) {
+        if !checksums_match(&map, &parts) {
             return None;
         }
-        let _ = file.set_modified(SystemTime::now()); // when it was used last; if that can't be noted it looks older
+        // The modification time records the last use. If it cannot be set, the file counts as older than it is.
+        let _ = file.set_modified(SystemTime::now());
         Some(Self {
             map: Arc::new(map),
             parts,
         })
     }
 
-    /// Part `number`.
+    /// Returns part `number`; `None` if there are fewer parts.
     pub fn part(&self, number: usize) -> Option<Storage> {
         let part = self.parts.get(number)?;
         Storage::mapped(&self.map, part.range())
     }
 }
 
-/// Whether all parts have their checksums.
-fn sound(map: &[u8], parts: &[Part]) -> bool {
-    let pieces: Vec<(usize, &[u8])> = parts
+/// Returns whether the checksums of all parts match. The work is done in turns on the compute pool.
+fn checksums_match(map: &[u8], parts: &[Part]) -> bool {
+    let chunks: Vec<(usize, &[u8])> = parts
         .iter()
         .enumerate()
-        .flat_map(|(number, part)| map[part.range()].chunks(PIECE).map(move |piece| (number, piece)))
+        .flat_map(|(number, part)| map[part.range()].chunks(CHUNK).map(move |chunk| (number, chunk)))
         .collect();
-    let sums: Vec<OnceLock<Hasher>> = pieces.iter().map(|_| OnceLock::new()).collect();
-    Pool::global().run_in_turns(pieces.len(), PIECES_A_TURN, &|number, _| {
+    let sums: Vec<OnceLock<Hasher>> = chunks.iter().map(|_| OnceLock::new()).collect();
+    Pool::global().run_in_turns(chunks.len(), CHUNKS_PER_TURN, &|number, _| {
         sums[number].get_or_init(|| {
             let mut sum = Hasher::new();
-            sum.update(pieces[number].1);
+            sum.update(chunks[number].1);
             sum
         });
     });
-    let mut found = vec![Hasher::new(); parts.len()];
-    for ((part, _), sum) in pieces.iter().zip(sums) {
-        found[*part].combine(&sum.into_inner().expect("every task has run"));
+    let mut combined = vec![Hasher::new(); parts.len()];
+    for ((part, _), sum) in chunks.iter().zip(sums) {
+        combined[*part].combine(&sum.into_inner().expect("run_in_turns runs every task"));
     }
-    parts.iter().zip(found).all(|(part, sum)| sum.finalize() == part.crc)
+    parts.iter().zip(combined).all(|(part, sum)| sum.finalize() == part.crc)
 }
 
-/// A file that is being written; it vanishes unless it is finished.
+/// A file that is being written under a temporary name. It is removed when dropped before [`Writer::finish`].
 pub struct Writer {
     file: File,
-    scratch: PathBuf,
+    temporary: PathBuf,
     path: PathBuf,
     contents: Contents,
     end: u64,
@@ -164,15 +171,22 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the file that will be `path`, of at most `limit` bytes.
+    /// Begins the file `path` of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The I/O error of creating the directory or the temporary file.
     pub fn create(path: &Path, contents: Contents, limit: u64) -> io::Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
-        let scratch = temporary_path(path);
-        let file = File::options().read(true).write(true).create_new(true).open(&scratch)?;
+        let temporary = temporary_path(path);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&temporary)?;
         Ok(Self {
             file,
-            scratch,
+            temporary,
             path: path.to_owned(),
             contents,
             end: 0,
@@ -180,9 +194,11 @@ impl Writer {
         })
     }
 
-    /// Writes a part and gives it back mapped, so that its memory is the file's. On failure (the disk or the limit is
-    /// reached) the part comes back as it was, and the file is given up.
-    pub fn keep(mut self, part: Storage) -> (Option<Self>, Storage) {
+    /// Appends a part and returns it mapped from the file, so that its memory is part of the page cache.
+    ///
+    /// On failure (the disk is full, or the limit is reached) the part is returned unchanged, and the file is
+    /// abandoned: the first value is `None`.
+    pub fn append(mut self, part: Storage) -> (Option<Self>, Storage) {
         match self.write(&part) {
             Ok(mapped) => (Some(self), mapped.unwrap_or(part)),
             Err(_) => (None, part),
@@ -205,26 +221,29 @@ impl Writer {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // SAFETY: this part of the file is written; nothing writes into it again.
+        // SAFETY: the map is read-only, and this writer never writes into this range of the file again.
         let map = Arc::new(unsafe { MmapOptions::new().offset(start).len(bytes.len()).map(&self.file) }?);
         Ok(Storage::mapped(&map, 0..bytes.len()))
     }
 
-    /// Writes the end and moves the file into its place.
+    /// Writes the description and renames the file to its final path.
+    ///
+    /// # Errors
+    /// The I/O error of writing or renaming.
     pub fn finish(mut self) -> io::Result<()> {
         let json = serde_json::to_vec(&self.contents)?;
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(&json)?;
         self.file.write_all(&(json.len() as u64).to_le_bytes())?;
         self.file.write_all(&crc32fast::hash(&json).to_le_bytes())?;
-        self.file.write_all(MARK)?;
-        fs::rename(&self.scratch, &self.path)
+        self.file.write_all(MAGIC)?;
+        fs::rename(&self.temporary, &self.path)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.scratch); // after `finish` there is nothing of that name
+        let _ = fs::remove_file(&self.temporary); // after `finish` there is no file of this name
     }
 }
 
@@ -234,10 +253,10 @@ mod tests {
     use crate::aligned::Aligned;
     use crate::pool::require_turns;
 
-    /// A directory that goes away with its owner.
-    struct Temporary(PathBuf);
+    /// A directory that is removed when dropped.
+    struct TemporaryDirectory(PathBuf);
 
-    impl Temporary {
+    impl TemporaryDirectory {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("embergem-packed-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -245,7 +264,7 @@ mod tests {
         }
     }
 
-    impl Drop for Temporary {
+    impl Drop for TemporaryDirectory {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
         }
@@ -256,44 +275,44 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_of_the_same_id_has_left_is_in_nobodys_way() {
-        let directory = Temporary::new("left");
+    fn temporary_files_of_an_earlier_process_with_the_same_id_do_no_harm() {
+        let directory = TemporaryDirectory::new("abandoned");
         let path = contents().path(&directory.0);
-        let left = |number| path.with_extension(format!("{}-{number}.new", std::process::id()));
-        (0..1000).for_each(|number| fs::write(left(number), "").unwrap());
+        let abandoned = |number| path.with_extension(format!("{}-{number}.new", std::process::id()));
+        (0..1000).for_each(|number| fs::write(abandoned(number), "").unwrap());
         Writer::create(&path, contents(), 1 << 20).unwrap().finish().unwrap();
         assert!(Reader::open(&path, &contents()).is_some());
     }
 
     #[test]
-    fn a_part_of_many_pieces_is_checked_to_its_last_byte() {
-        let directory = Temporary::new("pieces");
+    fn a_part_of_many_chunks_is_checked_to_its_last_byte() {
+        let directory = TemporaryDirectory::new("chunks");
         let path = contents().path(&directory.0);
-        let mut floats = Aligned::zeros(3 * PIECE / 4 + 1);
-        (floats[0], floats[PIECE / 2], floats[3 * PIECE / 4]) = (1.0, 2.0, 3.0);
+        let mut floats = Aligned::zeros(3 * CHUNK / 4 + 1);
+        (floats[0], floats[CHUNK / 2], floats[3 * CHUNK / 4]) = (1.0, 2.0, 3.0);
         let writer = Writer::create(&path, contents(), 1 << 30).unwrap();
-        let (writer, first) = writer.keep(floats.into());
-        let (writer, _) = writer.unwrap().keep(Aligned::zeros(5).into());
+        let (writer, first) = writer.append(floats.into());
+        let (writer, _) = writer.unwrap().append(Aligned::zeros(5).into());
         writer.unwrap().finish().unwrap();
         let reader = Reader::open(&path, &contents()).unwrap();
         assert_eq!(&reader.part(0).unwrap()[..], &first[..]);
         let whole = fs::read(&path).unwrap();
-        for place in [0, PIECE + 5, 3 * PIECE + 3, 3 * PIECE + PAGE as usize] {
+        for offset in [0, CHUNK + 5, 3 * CHUNK + 3, 3 * CHUNK + PAGE as usize] {
             let mut damaged = whole.clone();
-            damaged[place] ^= 1;
+            damaged[offset] ^= 1;
             fs::write(&path, damaged).unwrap();
-            assert!(Reader::open(&path, &contents()).is_none(), "byte {place}");
+            assert!(Reader::open(&path, &contents()).is_none(), "byte {offset}");
         }
         fs::write(&path, whole).unwrap();
         assert!(Reader::open(&path, &contents()).is_some());
     }
 
     #[test]
-    fn checksums_are_made_in_turns() {
-        let directory = Temporary::new("turns");
+    fn checksums_are_computed_in_turns() {
+        let directory = TemporaryDirectory::new("turns");
         let path = contents().path(&directory.0);
         let writer = Writer::create(&path, contents(), 1 << 20).unwrap();
-        let (writer, _) = writer.keep(Aligned::zeros(5).into());
+        let (writer, _) = writer.append(Aligned::zeros(5).into());
         writer.unwrap().finish().unwrap();
         require_turns(|| assert!(Reader::open(&path, &contents()).is_some()));
     }

@@ -1,36 +1,36 @@
-//! Packed weights, kept in a file between starts: a later start maps the file and packs nothing.
+//! Packed weights in files: a later start maps such a file instead of packing the weights again.
 //!
-//! A file holds the matrices of a program one behind the other, each on a page, and at its end what they are: the
-//! state of the checkpoint's files, the program, the arithmetic, the kernels and the build. It is written beside its
-//! place and moved into it. Each has a checksum, which each start compares; a file that is damaged in any way is
-//! made anew. Files whose checkpoint has changed or gone are dropped, then the longest unused, so that all together
-//! stay below a limit.
+//! A file has the packed matrices of one program, each aligned to a page, and after them a description: the state of
+//! the checkpoint's files, the program, the precision, the kernels and the build. It is written under a temporary name
+//! and then renamed. Every start compares the checksum of each matrix, and a damaged file is written again. Files whose
+//! checkpoint has changed or is gone are removed; then the least recently used ones, until all files together stay
+//! below a limit.
 
 pub mod directory;
 mod file;
 pub mod weight;
 
-use self::directory::{prune, sweep};
+use self::directory::{prune, remove_abandoned};
 use self::file::{Contents, Reader, Writer};
 use crate::error::{Error, Result};
 use crate::files::{FileState, file_states};
 use crate::kernels::panels::{Format, Packed, Shape};
 use std::path::{Path, PathBuf};
 
-/// Name of this build: what another build has packed may be laid out otherwise.
+/// Name of this build. Another build may use another layout of packed weights, so its files are not used.
 pub const BUILD: &str = env!("EMBERGEM_BUILD");
 
-/// Where packed weights are kept, and how many bytes at most.
+/// The directory of packed weights and its size limit.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedCache<'a> {
-    /// The directory; made when needed.
+    /// The directory. It is created when needed.
     pub directory: &'a Path,
-    /// Most bytes of all its files.
+    /// Largest size of all files together, in bytes.
     pub limit: u64,
 }
 
-/// Reads a size such as `2GB` or `500 M`: a number of bytes, thousands of them, and so on; `None` if it is none.
-pub fn packed_limit(text: &str) -> Option<u64> {
+/// Parses a size such as `2GB` or `500 M` to bytes. Units are powers of 1,000. Returns `None` for any other text.
+pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_uppercase();
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -42,39 +42,41 @@ pub fn packed_limit(text: &str) -> Option<u64> {
     Some((number * 1000f64.powi(power as i32)) as u64)
 }
 
-/// The packed matrices of one load, in the order of the program: from a file, or into one.
-pub struct Packs {
+/// The packed matrices of one load, in the order of the program: read from a file, or written to one.
+pub struct PackedMatrices {
     source: Source,
-    /// What the checkpoint's files were like before they were read.
+    /// State of the checkpoint's files before they were read.
     files: Vec<FileState>,
 }
 
 enum Source {
-    /// Nothing is kept.
+    /// There is no cache: matrices are packed and not stored.
     Memory,
-    /// Everything is there. The number counts the matrices taken.
-    Found(Reader, usize),
-    /// Packed now and written; `None` once writing has failed.
+    /// The cache has a file. The number counts the matrices that were taken from it.
+    Stored(Reader, usize),
+    /// Matrices are packed and written to a new file; `None` after a failed write. Then the directory and its limit.
     New(Option<Writer>, PathBuf, u64),
 }
 
-impl Packs {
-    /// Looks in the cache for what was packed from these files with all else that is in `variant`.
+impl PackedMatrices {
+    /// Looks up the file that was packed from these checkpoint files with the same `variant`, or begins a new one.
+    ///
+    /// `variant` is everything else that decides the content: precision, kernels and program.
     pub fn open<'a>(
         cache: Option<PackedCache<'_>>,
         files: impl IntoIterator<Item = &'a Path>,
         variant: &[&str],
     ) -> Self {
-        let known = cache.and_then(|cache| Some((cache, file_states(files).ok()?)));
-        let (source, files) = match known {
+        let lookup = cache.and_then(|cache| Some((cache, file_states(files).ok()?)));
+        let (source, files) = match lookup {
             None => (Source::Memory, Vec::new()),
             Some((cache, files)) => {
                 let contents = Contents::new(files.clone(), BUILD, variant);
                 let path = contents.path(cache.directory);
                 let source = match Reader::open(&path, &contents) {
-                    Some(reader) => Source::Found(reader, 0),
+                    Some(reader) => Source::Stored(reader, 0),
                     None => {
-                        sweep(cache.directory);
+                        remove_abandoned(cache.directory);
                         let writer = Writer::create(&path, contents, cache.limit).ok();
                         Source::New(writer, cache.directory.to_owned(), cache.limit)
                     }
@@ -85,33 +87,36 @@ impl Packs {
         Self { source, files }
     }
 
-    /// Whether everything was found.
-    pub fn found(&self) -> bool {
-        matches!(self.source, Source::Found(..))
+    /// Returns whether the cache has a file, so that nothing needs to be packed.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Stored(..))
     }
 
-    /// The next matrix: mapped if it was found, else packed by `pack` and kept for the next time.
-    pub fn matrix<F: Format>(
+    /// Returns the next matrix: mapped if it is stored, else packed by `pack` and written to the new file.
+    ///
+    /// # Errors
+    /// Those of `pack`.
+    pub fn next<F: Format>(
         &mut self,
         shape: Shape,
         lanes: usize,
         pack: impl FnOnce() -> Result<Packed<F>>,
     ) -> Result<Packed<F>> {
         match &mut self.source {
-            Source::Found(reader, taken) => {
-                let found = reader
+            Source::Stored(reader, taken) => {
+                let data = reader
                     .part(*taken)
                     .filter(|data| data.len() == Packed::<F>::len_of(shape, lanes));
                 *taken += 1;
-                found.map_or_else(pack, |data| Ok(Packed::from_data(shape, lanes, data)))
+                data.map_or_else(pack, |data| Ok(Packed::from_data(shape, lanes, data)))
             }
             Source::New(writer, ..) => {
                 let data = pack()?.into_data();
                 let data = match writer.take() {
                     None => data,
                     Some(open) => {
-                        let (kept, data) = open.keep(data);
-                        *writer = kept;
+                        let (open, data) = open.append(data);
+                        *writer = open;
                         data
                     }
                 };
@@ -121,10 +126,11 @@ impl Packs {
         }
     }
 
-    /// Puts a new file in its place, once all is packed, and drops old ones. Where that is not possible the weights
-    /// are merely packed again next time.
+    /// Completes a new file after the last matrix and removes old files. If the file cannot be written, the weights are
+    /// packed again at the next start.
     ///
-    /// One of `files` that was exchanged while it was read is an error: the weights could be of two models.
+    /// # Errors
+    /// [`Error::Changed`] if one of `files` was replaced while it was read: the weights could be of two models.
     pub fn finish<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         for (before, file) in self.files.iter().zip(files) {
             if !file_states([file]).is_ok_and(|now| now == [before.clone()]) {
@@ -146,31 +152,31 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_was_exchanged_meanwhile_is_not_kept() {
-        let directory = std::env::temp_dir().join(format!("embergem-exchanged-{}", std::process::id()));
+    fn weights_of_a_replaced_file_are_not_stored() {
+        let directory = std::env::temp_dir().join(format!("embergem-replaced-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("model.safetensors");
-        let (kept, limit) = (directory.join("packed"), 1 << 20);
+        let (packed, limit) = (directory.join("packed"), 1 << 20);
         let cache = PackedCache {
-            directory: &kept,
+            directory: &packed,
             limit,
         };
-        let open = || Packs::open(Some(cache), [file.as_path()], &[]);
+        let open = || PackedMatrices::open(Some(cache), [file.as_path()], &[]);
         fs::write(&file, "old").unwrap();
-        let packs = open();
+        let matrices = open();
         fs::write(&file, "newer").unwrap();
-        let refused = packs.finish([file.as_path()]);
+        let refused = matrices.finish([file.as_path()]);
         assert!(
             matches!(&refused, Err(Error::Changed(path)) if *path == file),
             "{refused:?}"
         );
-        assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&packed).unwrap().count(), 0);
 
         open().finish([file.as_path()]).unwrap();
-        let packs = open();
-        assert!(packs.found());
+        let matrices = open();
+        assert!(matrices.is_stored());
         fs::remove_file(&file).unwrap();
-        assert!(packs.finish([file.as_path()]).is_err());
+        assert!(matrices.finish([file.as_path()]).is_err());
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,7 +1,7 @@
-//! The weight of a product as the kernels read it, in the precision that was asked for.
+//! The weight of a matrix product in the layout of the kernels, in the precision of the model.
 
-use super::Packs;
-use crate::error::Result;
+use super::PackedMatrices;
+use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
 use crate::kernels::panels::Shape;
 use crate::kernels::{bfloat16, gemm, int8, int16};
@@ -9,20 +9,20 @@ use crate::precision::Precision;
 use crate::program::WeightSpec;
 use crate::weights::rows_of;
 
-/// Packed weights in one of the precisions.
+/// A packed weight matrix in one of the precisions.
 pub enum PackedWeight {
-    /// Floats.
+    /// float32.
     Float32(gemm::Packed),
-    /// Upper halves of floats.
+    /// bfloat16.
     Bfloat16(bfloat16::Packed),
     /// Pairs of 16-bit integers.
     Int16(int16::Packed),
-    /// Bytes, with a scale for every few.
+    /// 8-bit integers in groups that share a scale.
     Int8(int8::Packed),
 }
 
-/// What the packed matrices have in common, whatever their format.
-macro_rules! of_any {
+/// Evaluates an expression for the packed matrix, whatever its format.
+macro_rules! for_any_format {
     ($self:ident, $weight:ident => $value:expr) => {
         match $self {
             Self::Float32($weight) => $value,
@@ -34,17 +34,17 @@ macro_rules! of_any {
 }
 
 impl PackedWeight {
-    /// What it computes.
+    /// Returns the inputs and outputs of the product.
     pub fn shape(&self) -> Shape {
-        of_any!(self, weight => weight.shape)
+        for_any_format!(self, weight => weight.shape)
     }
 
-    /// Panels.
+    /// Returns the number of panels.
     pub fn panels(&self) -> usize {
-        of_any!(self, weight => weight.panels())
+        for_any_format!(self, weight => weight.panels())
     }
 
-    /// Pairs of integers that a row of x becomes; 0 where it is multiplied as it is.
+    /// Returns the pairs of 16-bit integers that a row of x is converted to; 0 if the kernel reads rows of f32.
     pub fn pairs(&self) -> usize {
         match self {
             Self::Float32(_) | Self::Bfloat16(_) => 0,
@@ -52,20 +52,26 @@ impl PackedWeight {
         }
     }
 
-    /// Finds the rows of a weight, and their packed form: kept from an earlier start, or packed now.
+    /// Returns the packed weight: read from an earlier start's file, or packed now from the checkpoint.
+    ///
+    /// # Errors
+    /// Those of [`rows_of`], and [`crate::Error::Tensor`] for values that are not finite.
     pub fn pack(
         checkpoint: &Checkpoint,
         spec: &WeightSpec,
         shape: Shape,
         lanes: usize,
         precision: Precision,
-        packs: &mut Packs,
+        matrices: &mut PackedMatrices,
     ) -> Result<Self> {
-        let rows = rows_of(checkpoint, spec, shape)?;
-        let row = |n: usize, line: &mut [f32]| rows.read(n, line);
+        let height = shape
+            .rows()
+            .ok_or_else(|| Error::Program("the weight of a product has too many rows".into()))?;
+        let rows = rows_of(checkpoint, spec, height, shape.k)?;
+        let row = |number: usize, values: &mut [f32]| rows.read(number, values);
         macro_rules! pack {
             ($kind:ident, $packed:ty) => {
-                Self::$kind(packs.matrix(shape, lanes, || <$packed>::new(shape, lanes, row))?)
+                Self::$kind(matrices.next(shape, lanes, || <$packed>::new(shape, lanes, row))?)
             };
         }
         Ok(match precision {

@@ -1,13 +1,14 @@
-//! Attention steps: keys and values packed for each text, then tiles of queries.
+//! Attention steps: keys and values of each text are packed, then tiles of queries attend.
 
 use super::Run;
 use crate::kernels::Matrix;
-use crate::kernels::attention::{self, Attention, Bias, Span, Tile};
+use crate::kernels::attention::{self, Attention, Bias, QueryTile, Span};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::AttentionParameters;
 
 impl Run<'_> {
+    /// Executes an attention step. `buckets` is the bias by (relative position bucket, head).
     pub(super) fn attention(
         &mut self,
         pool: &Pool,
@@ -31,18 +32,22 @@ impl Run<'_> {
                 packed,
             };
             packed += (kernels.packed_len)(text.len, p.kv_heads, p.head_dim, panel);
-            tiles.extend((0..text.len).step_by(attention::TILE).map(|first| Tile { span, first }));
+            tiles.extend(
+                (0..text.len)
+                    .step_by(attention::TILE_QUERIES)
+                    .map(|first| QueryTile { span, first }),
+            );
             spans.push(span);
         }
         let per_worker = (kernels.scratch_len)(self.batch.longest, p.head_dim, panel);
         let storage = self.model.buffers.len();
-        self.arena[storage].reserve(packed);
-        self.arena[storage + 1].reserve(per_worker * pool.threads());
+        self.buffers[storage].reserve(packed);
+        self.buffers[storage + 1].reserve(per_worker * pool.threads());
         let scores = Matrix {
-            data: self.arena[storage + 1].as_mut_ptr(),
+            data: self.buffers[storage + 1].as_mut_ptr(),
             stride: per_worker,
         };
-        let spread = buckets.map(|buckets| attention::spread_bias(buckets, p.heads, self.batch.longest));
+        let bias = buckets.map(|buckets| attention::bias_by_distance(buckets, p.heads, self.batch.longest));
         let args = Attention {
             q: inputs[0],
             k: inputs[1],
@@ -54,21 +59,23 @@ impl Run<'_> {
             scale: p.scale,
             causal: p.causal,
             radius: p.radius,
-            bias: spread.as_deref().map(|values| Bias {
+            bias: bias.as_deref().map(|values| Bias {
                 values,
                 span: self.batch.longest,
             }),
             packed: Matrix {
-                data: self.arena[storage].as_mut_ptr(),
+                data: self.buffers[storage].as_mut_ptr(),
                 stride: 0,
             },
         };
         pool.run(self.model.threads, spans.len() * p.kv_heads, &|task, _| {
-            // SAFETY: lowering checked the operands; each task packs one text and head, and `packed` has room for all.
+            // SAFETY: `lower` checked that k and v lie inside their buffers and have the width of all heads. Each task
+            // packs one text and head, and `packed` was sized for all of them.
             unsafe { (kernels.pack)(&args, spans[task / p.kv_heads], task % p.kv_heads) }
         });
         pool.run(self.model.threads, tiles.len() * p.heads, &|task, worker| {
-            // SAFETY: as above; each task writes its own queries and head, each worker has scores of its own.
+            // SAFETY: `lower` checked that q and out lie inside their buffers and have the width of all heads. All keys
+            // and values are packed. Each task writes its own queries and head, and each worker has scores of its own.
             unsafe {
                 let scores = std::slice::from_raw_parts_mut(scores.row(worker), per_worker);
                 (kernels.tile)(&args, tiles[task / p.heads], task % p.heads, scores);

@@ -1,4 +1,4 @@
-//! A batch, checked once before anything runs on it.
+//! A batch of token ids, checked once before any step runs on it.
 
 use crate::error::{Error, Result};
 use crate::kernels::pooling::Text;
@@ -8,41 +8,47 @@ use crate::program::Axis;
 
 /// A checked batch.
 pub struct Batch {
+    /// Token ids of all texts.
     pub(super) ids: Vec<u32>,
-    pub(super) places: Vec<u32>,
+    /// Position of each token in its text.
+    pub(super) positions: Vec<u32>,
     pub(super) texts: Vec<Text>,
+    /// Tokens of the longest text.
     pub(super) longest: usize,
 }
 
 impl Batch {
-    /// Checks ids against the model's tables and offsets against the ids.
+    /// Checks ids against the model's table and offsets against the ids; see [`Model::start`].
     pub(crate) fn new(ids: &[u32], cu_seqlens: &[u32], model: &Model) -> Result<Self> {
-        let wrong = |reason: String| Err(Error::Batch(reason));
+        let error = |reason: String| Err(Error::Batch(reason));
         if cu_seqlens.len() < 2 || cu_seqlens[0] != 0 || cu_seqlens[cu_seqlens.len() - 1] as usize != ids.len() {
-            return wrong(format!("cu_seqlens must run from 0 to the {} ids", ids.len()));
+            return error(format!(
+                "cu_seqlens must begin with 0 and end with {}, the number of ids",
+                ids.len()
+            ));
         }
         if let Some(bad) = ids.iter().find(|id| **id as usize >= model.vocabulary) {
-            return wrong(format!(
-                "the id {bad} is outside the table of {} rows",
+            return error(format!(
+                "the id {bad} is outside the embedding table of {} rows",
                 model.vocabulary
             ));
         }
         let mut batch = Self {
             ids: ids.to_vec(),
-            places: Vec::with_capacity(ids.len()),
+            positions: Vec::with_capacity(ids.len()),
             texts: Vec::new(),
             longest: 0,
         };
         for (row, ends) in cu_seqlens.windows(2).enumerate() {
             let len = ends[1].saturating_sub(ends[0]) as usize;
-            if len < model.least_tokens || ends[0] > ends[1] || model.places.is_some_and(|places| len > places) {
-                return wrong(format!(
-                    "row {row} has {len} tokens; {} to {} fit",
-                    model.least_tokens,
-                    model.places.unwrap_or(ids.len())
+            if len < model.min_tokens || ends[0] > ends[1] || model.max_tokens.is_some_and(|most| len > most) {
+                return error(format!(
+                    "row {row} has {len} tokens; the model takes {} to {}",
+                    model.min_tokens,
+                    model.max_tokens.unwrap_or(ids.len())
                 ));
             }
-            batch.places.extend(0..len as u32);
+            batch.positions.extend(0..len as u32);
             batch.texts.push(Text {
                 start: ends[0] as usize,
                 len,
@@ -54,16 +60,16 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Refuses what the buffers of this batch cannot be made for: an allocation that fails ends the process.
+    /// Refuses a batch whose buffers do not fit into memory, because a failed allocation would end the process.
     fn require_memory(&self, model: &Model) -> Result<()> {
-        const SMALL: u64 = 1 << 30;
+        const UNCHECKED: u64 = 1 << 30; // reading the available memory costs more than small batches do
         let bytes = model.buffers.iter().fold(0u64, |sum, buffer| {
             let floats = (buffer.width as u64).saturating_mul(self.rows(buffer.axis) as u64);
             sum.saturating_add(floats.saturating_mul(4))
         });
-        match (bytes > SMALL).then(memory::available).flatten() {
+        match (bytes > UNCHECKED).then(memory::available).flatten() {
             Some(available) if bytes > available => Err(Error::Batch(format!(
-                "its {} tokens need {} MB of buffers and {} MB are free; send fewer at a time",
+                "its {} tokens need {} MB of buffers, and {} MB are available. Send fewer texts at a time.",
                 self.ids.len(),
                 bytes >> 20,
                 available >> 20
@@ -72,6 +78,7 @@ impl Batch {
         }
     }
 
+    /// Returns the number of rows of a buffer with this axis.
     pub(super) fn rows(&self, axis: Axis) -> usize {
         if axis == Axis::Tokens {
             self.ids.len()

@@ -1,4 +1,4 @@
-//! Matrix products, in each of the precisions.
+//! Matrix product steps, in each of the precisions.
 
 use super::{Run, by_rows};
 use crate::kernels::gemm::{Finish, Gemm};
@@ -7,14 +7,14 @@ use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use std::ops::Range;
 
-/// Floats of x that a task of a matrix product covers, so that they stay in the second-level cache beside a panel.
-const GEMM_FLOATS: usize = 1 << 16;
-/// Rows come in whole register tiles of any instruction set.
-const GEMM_STEP: usize = 12;
-/// Most rows that such a task covers.
-const GEMM_ROWS: usize = 96;
+/// Values of x in one task, so that they stay in the second-level cache beside a panel.
+const TASK_VALUES: usize = 1 << 16;
+/// Rows of a task are a multiple of this: the rows of a register tile on every instruction set.
+const TASK_ROW_MULTIPLE: usize = 12;
+/// Most rows of one task.
+const MAX_TASK_ROWS: usize = 96;
 
-/// What a product reads and writes besides its weights.
+/// Operands of a product besides its weight.
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a> {
     pub x: Matrix,
@@ -23,7 +23,7 @@ pub(super) struct Product<'a> {
     pub finish: Finish,
 }
 
-/// Room for rows as integers and for their scales, one part a worker.
+/// Scratch memory for rows as integers and for their scales, in one part for each worker.
 #[derive(Clone, Copy)]
 pub(super) struct Scratch {
     ints: Matrix,
@@ -31,16 +31,17 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// From the first part of either, and the floats of each.
-    pub fn new(ints: *mut f32, of_ints: usize, scales: *mut f32, of_scales: usize) -> Self {
+    /// `ints` and `scales` are the addresses of the first worker's parts; `ints_len` and `scales_len` the lengths of
+    /// one part.
+    pub fn new(ints: *mut f32, ints_len: usize, scales: *mut f32, scales_len: usize) -> Self {
         let matrix = |data, stride| Matrix { data, stride };
         Self {
-            ints: matrix(ints, of_ints),
-            scales: matrix(scales, of_scales),
+            ints: matrix(ints, ints_len),
+            scales: matrix(scales, scales_len),
         }
     }
 
-    /// The part of a worker.
+    /// Returns the part of a worker.
     pub fn of(&self, worker: usize) -> Self {
         let part = |matrix: Matrix| Matrix {
             data: matrix.data.wrapping_add(worker * matrix.stride),
@@ -54,14 +55,17 @@ impl Scratch {
 }
 
 impl Run<'_> {
-    /// The product of all rows, its rows and columns divided among threads.
+    /// Computes the product of all rows; threads divide rows and columns.
     pub(super) fn linear(&mut self, pool: &Pool, weight: &PackedWeight, product: Product<'_>, rows: usize) {
         let (kernels, threads) = (self.model.kernels, self.model.threads);
         let pairs = weight.pairs();
         let storage = self.model.buffers.len() + 2;
-        self.arena[storage].reserve(rows * pairs);
-        self.arena[storage + 1].reserve(rows);
-        let (ints, scales) = (self.arena[storage].as_mut_ptr(), self.arena[storage + 1].as_mut_ptr());
+        self.buffers[storage].reserve(rows * pairs);
+        self.buffers[storage + 1].reserve(rows);
+        let (ints, scales) = (
+            self.buffers[storage].as_mut_ptr(),
+            self.buffers[storage + 1].as_mut_ptr(),
+        );
         let scratch = Scratch::new(ints, 0, scales, 0);
         if pairs > 0 {
             by_rows(pool, threads, (rows, weight.shape().k), |rows| {
@@ -75,8 +79,8 @@ impl Run<'_> {
     }
 }
 
-/// The product of some rows, by one thread.
-pub(super) fn rows_of(
+/// Computes the product of a range of rows on the calling thread.
+pub(super) fn multiply_rows(
     kernels: &Kernels,
     product: Product<'_>,
     weight: &PackedWeight,
@@ -89,7 +93,7 @@ pub(super) fn rows_of(
     multiply(kernels, product, weight, (rows, 0), 0..weight.panels(), scratch);
 }
 
-/// Turns rows into integers; the first goes to row `to` of the scratch.
+/// Converts rows to integers. The first of them goes to row `to` of the scratch memory.
 fn quantise(
     kernels: &Kernels,
     product: Product<'_>,
@@ -99,23 +103,26 @@ fn quantise(
     scratch: Scratch,
 ) {
     let k = weight.shape().k;
-    let (ints, scales) = integers(weight, rows.start, to, scratch);
+    let (ints, scales) = integer_rows(weight, rows.start, to, scratch);
     let args = int16::Quantise {
         x: product.x,
         k,
         out: ints,
         scales,
-        largest_norm: match weight {
+        max_norm: match weight {
             PackedWeight::Int8(_) => f32::INFINITY,
-            _ => int16::row_norm(k),
+            _ => int16::max_row_norm(k),
         },
     };
-    // SAFETY: see `Run::local`; the scratch has room for the rows.
+    // SAFETY: `lower` checked that x lies inside its buffer and has k columns, and the buffer has the batch's rows. The
+    // scratch memory was reserved for these rows, and each thread converts rows of its own.
     unsafe { (kernels.quantise)(&args, rows) }
 }
 
-/// The scratch as matrices in which row `first` of the batch stands in row `to`.
-fn integers(weight: &PackedWeight, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
+/// Returns the scratch memory as matrices in which row `first` of the batch is row `to` of the memory.
+///
+/// The address of row 0 may lie before the allocation, so it is computed by wrapping arithmetic.
+fn integer_rows(weight: &PackedWeight, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
     let shifted = |data: *mut f32, stride: usize| Matrix {
         data: data.wrapping_add(to * stride).wrapping_sub(first * stride),
         stride,
@@ -126,7 +133,7 @@ fn integers(weight: &PackedWeight, first: usize, to: usize, scratch: Scratch) ->
     )
 }
 
-/// Multiplies rows, which stand in the scratch from the given row on where they are integers.
+/// Multiplies `rows` with some panels. In products of integers the first row is row `to` of the scratch memory.
 fn multiply(
     kernels: &Kernels,
     product: Product<'_>,
@@ -135,30 +142,34 @@ fn multiply(
     panels: Range<usize>,
     scratch: Scratch,
 ) {
-    // SAFETY, for every kernel call here: see `Run::local`.
+    // Every call below relies on the same facts: `lower` checked that x and out lie inside their buffers, share no
+    // column and have the widths of the weight, the buffers have the batch's rows, and each thread writes rows or
+    // panels of its own.
     match weight {
         PackedWeight::Float32(weight) => {
-            // SAFETY: see above.
-            unsafe { (kernels.gemm)(&floats(product, weight), rows, panels) }
+            // SAFETY: x and out are inside their buffers and disjoint; no other thread writes these rows and panels.
+            unsafe { (kernels.gemm)(&float_gemm(product, weight), rows, panels) }
         }
         PackedWeight::Bfloat16(weight) => {
-            // SAFETY: see above.
-            unsafe { (kernels.gemm_bfloat16)(&floats(product, weight), rows, panels) }
+            // SAFETY: x and out are inside their buffers and disjoint; no other thread writes these rows and panels.
+            unsafe { (kernels.gemm_bfloat16)(&float_gemm(product, weight), rows, panels) }
         }
         PackedWeight::Int16(packed) => {
-            let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
-            // SAFETY: see above.
+            let args = integer_gemm(product, packed, integer_rows(weight, rows.start, to, scratch));
+            // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
+            // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int16)(&args, rows, panels) }
         }
         PackedWeight::Int8(packed) => {
-            let args = of_integers(product, packed, integers(weight, rows.start, to, scratch));
-            // SAFETY: see above.
+            let args = integer_gemm(product, packed, integer_rows(weight, rows.start, to, scratch));
+            // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
+            // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int8)(&args, rows, panels) }
         }
     }
 }
 
-fn floats<'a, W>(product: Product<'a>, weight: &'a W) -> Gemm<'a, W> {
+fn float_gemm<'a, W>(product: Product<'a>, weight: &'a W) -> Gemm<'a, W> {
     Gemm {
         x: product.x,
         out: product.out,
@@ -168,7 +179,7 @@ fn floats<'a, W>(product: Product<'a>, weight: &'a W) -> Gemm<'a, W> {
     }
 }
 
-fn of_integers<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix, Matrix)) -> int16::Gemm<'a, W> {
+fn integer_gemm<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix, Matrix)) -> int16::Gemm<'a, W> {
     int16::Gemm {
         x,
         scales,
@@ -179,24 +190,24 @@ fn of_integers<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix,
     }
 }
 
-/// Splits a product of `rows` rows of `k` floats and of `panels` panels into blocks of rows and, as far as that is too
-/// coarse, groups of panels.
+/// Divides a product of `rows` rows of `k` values with `panels` panels into tasks: blocks of rows and, if these are too
+/// few for the threads, groups of panels.
 fn by_rows_and_panels(
     pool: &Pool,
     threads: usize,
     (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let block = (GEMM_FLOATS / k / GEMM_STEP * GEMM_STEP).clamp(GEMM_STEP, GEMM_ROWS);
+    let block = (TASK_VALUES / k / TASK_ROW_MULTIPLE * TASK_ROW_MULTIPLE).clamp(TASK_ROW_MULTIPLE, MAX_TASK_ROWS);
     let blocks = rows.div_ceil(block);
     let groups = (threads * 8).div_ceil(blocks).min(panels);
     let group = panels.div_ceil(groups);
     let groups = panels.div_ceil(group);
     pool.run(threads, blocks * groups, &|task, _| {
-        let (number, first) = (task / groups, task % groups * group);
+        let (block_number, first_panel) = (task / groups, task % groups * group);
         run(
-            number * block..((number + 1) * block).min(rows),
-            first..(first + group).min(panels),
+            block_number * block..((block_number + 1) * block).min(rows),
+            first_panel..(first_panel + group).min(panels),
         );
     });
 }

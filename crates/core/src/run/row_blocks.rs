@@ -1,9 +1,12 @@
-//! Sections: the steps from one attention to the next look at one row at a time, so a block of rows can go through all of
-//! them at once. Its rows then stay in the second-level cache, and threads meet once a section instead of once a step.
-//! Only batches of many rows are run like that: with few, threads share the columns of a product instead.
+//! Sections of rowwise steps, executed one block of rows at a time.
+//!
+//! Between two attention steps every step computes a row of its result from the same row of its inputs. A thread can
+//! therefore take a block of rows through all of these steps: the rows stay in the second-level cache, and threads
+//! synchronise once for each section instead of once for each step. Only batches with many rows are executed like this.
+//! With few rows threads share the columns of each product instead.
 
 use super::linear::{self, Product, Scratch};
-use super::rowwise::Local;
+use super::rowwise::Rowwise;
 use super::{Operands, Run};
 use crate::lower::{Lowered, Op};
 use crate::packed::weight::PackedWeight;
@@ -12,67 +15,74 @@ use crate::program::Axis;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows of a block: whole register tiles of any instruction set.
-const BLOCK: usize = 48;
-/// Blocks that each thread must have at least, or some would wait long for the last one.
-const BLOCKS: usize = 8;
+/// Rows of a block: a multiple of the rows of a register tile on every instruction set.
+const BLOCK_ROWS: usize = 48;
+/// Fewest blocks for each thread. With fewer, threads would wait long for the last block.
+const MIN_BLOCKS_PER_THREAD: usize = 8;
 
 impl Run<'_> {
-    /// The steps from the cursor on that a block can go through at once; `None` where they are better run one by one.
+    /// Returns the steps from `next_step` on that form a section; `None` if the next step is better executed alone.
     pub(super) fn section(&self) -> Option<Range<usize>> {
         let rows = self.batch.rows(Axis::Tokens);
-        if rows < BLOCK * BLOCKS * self.model.threads {
+        if rows < BLOCK_ROWS * MIN_BLOCKS_PER_THREAD * self.model.threads {
             return None;
         }
-        let local = |step: &&Lowered| step.axis == Axis::Tokens && !matches!(step.op, Op::Attention(..) | Op::Pool(_));
-        let steps = self.model.steps[self.cursor..].iter().take_while(local).count();
-        (steps > 0).then(|| self.cursor..self.cursor + steps)
+        let is_rowwise =
+            |step: &&Lowered| step.axis == Axis::Tokens && !matches!(step.op, Op::Attention(..) | Op::Pool(_));
+        let steps = self.model.steps[self.next_step..].iter().take_while(is_rowwise).count();
+        (steps > 0).then(|| self.next_step..self.next_step + steps)
     }
 
-    /// Takes blocks through the steps of a section until all are through, or until `breaks_off`; returns whether they
-    /// are. Called again, it goes on with the others.
-    pub(super) fn blocks(&mut self, pool: &Pool, steps: Range<usize>, breaks_off: &(dyn Fn() -> bool + Sync)) -> bool {
+    /// Executes a section block by block until all blocks are complete or `interrupted` returns true.
+    ///
+    /// Returns whether all blocks are complete. Another call continues with the remaining blocks.
+    pub(super) fn run_section(
+        &mut self,
+        pool: &Pool,
+        steps: Range<usize>,
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> bool {
         let model = self.model;
         let rows = self.batch.rows(Axis::Tokens);
-        let count = rows.div_ceil(BLOCK);
-        if self.through.is_empty() {
-            self.through.resize_with(count, AtomicBool::default);
+        let count = rows.div_ceil(BLOCK_ROWS);
+        if self.completed_blocks.is_empty() {
+            self.completed_blocks.resize_with(count, AtomicBool::default);
         }
         let steps = &model.steps[steps];
         let operands: Vec<Operands> = steps.iter().map(|step| self.operands(step)).collect();
-        let scratch = self.scratch(pool, steps, BLOCK);
+        let scratch = self.scratch(pool, steps, BLOCK_ROWS);
         let this = &*self;
-        let local: Vec<Part<'_>> = steps
+        let section: Vec<SectionStep<'_>> = steps
             .iter()
             .zip(&operands)
-            .map(|(step, at)| this.part(step, at))
+            .map(|(step, operands)| this.section_step(step, operands))
             .collect();
         pool.run(model.threads, count, &|block, worker| {
-            if this.through[block].load(Ordering::Relaxed) || breaks_off() {
+            if this.completed_blocks[block].load(Ordering::Relaxed) || interrupted() {
                 return;
             }
-            let rows = block * BLOCK..((block + 1) * BLOCK).min(rows);
-            for part in &local {
-                match part {
-                    Part::Local(run) => run(rows.clone()),
-                    Part::Product(product, weight) => {
-                        linear::rows_of(model.kernels, *product, weight, rows.clone(), scratch.of(worker));
+            let rows = block * BLOCK_ROWS..((block + 1) * BLOCK_ROWS).min(rows);
+            for step in &section {
+                match step {
+                    SectionStep::Rowwise(run) => run(rows.clone()),
+                    SectionStep::Product(product, weight) => {
+                        linear::multiply_rows(model.kernels, *product, weight, rows.clone(), scratch.of(worker));
                     }
                 }
             }
-            this.through[block].store(true, Ordering::Relaxed);
+            this.completed_blocks[block].store(true, Ordering::Relaxed);
         });
-        drop(local);
-        let done = self.through.iter().all(|through| through.load(Ordering::Relaxed));
-        if done {
-            self.through.clear();
+        drop(section);
+        let complete = self.completed_blocks.iter().all(|block| block.load(Ordering::Relaxed));
+        if complete {
+            self.completed_blocks.clear();
         }
-        done
+        complete
     }
 
-    fn part<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> Part<'a> {
+    fn section_step<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> SectionStep<'a> {
         match &step.op {
-            Op::Linear { weight, bias, finish } => Part::Product(
+            Op::Linear { weight, bias, finish } => SectionStep::Product(
                 Product {
                     x: operands.inputs[0],
                     out: operands.out,
@@ -81,11 +91,11 @@ impl Run<'_> {
                 },
                 weight,
             ),
-            _ => Part::Local(self.local(step, operands)),
+            _ => SectionStep::Rowwise(self.rowwise(step, operands)),
         }
     }
 
-    /// Room for a block of rows as integers, for each worker.
+    /// Returns scratch memory for a block of rows as integers, one part for each worker.
     fn scratch(&mut self, pool: &Pool, steps: &[Lowered], rows: usize) -> Scratch {
         let pairs = |step: &Lowered| match &step.op {
             Op::Linear { weight, .. } => weight.pairs(),
@@ -93,19 +103,19 @@ impl Run<'_> {
         };
         let pairs = steps.iter().map(pairs).max().unwrap_or(0);
         let storage = self.model.buffers.len() + 2;
-        self.arena[storage].reserve(rows * pairs * pool.threads());
-        self.arena[storage + 1].reserve(rows.next_multiple_of(16) * pool.threads());
+        self.buffers[storage].reserve(rows * pairs * pool.threads());
+        self.buffers[storage + 1].reserve(rows.next_multiple_of(16) * pool.threads());
         Scratch::new(
-            self.arena[storage].as_mut_ptr(),
+            self.buffers[storage].as_mut_ptr(),
             rows * pairs,
-            self.arena[storage + 1].as_mut_ptr(),
+            self.buffers[storage + 1].as_mut_ptr(),
             rows.next_multiple_of(16),
         )
     }
 }
 
 /// One step of a section.
-enum Part<'a> {
-    Local(Local<'a>),
+enum SectionStep<'a> {
+    Rowwise(Rowwise<'a>),
     Product(Product<'a>, &'a PackedWeight),
 }

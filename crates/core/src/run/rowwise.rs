@@ -1,4 +1,4 @@
-//! Steps that look at one row at a time, as functions of rows.
+//! Rowwise steps: those that compute a row of the result from the same row of the inputs.
 
 use super::{Operands, Run};
 use crate::kernels::elementwise::Elementwise;
@@ -9,19 +9,19 @@ use crate::kernels::rope::Rope;
 use crate::lower::{Lowered, Op};
 use std::ops::Range;
 
-/// Computes the given rows.
-pub(super) type Local<'a> = Box<dyn Fn(Range<usize>) + Sync + 'a>;
+/// Computes a range of rows. Concurrent calls must get disjoint ranges.
+pub(super) type Rowwise<'a> = Box<dyn Fn(Range<usize>) + Sync + 'a>;
 
 impl Run<'_> {
-    /// The step as a function of rows: any but products, attention and pooling, which have ways of their own.
-    pub(super) fn local<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> Local<'a> {
+    /// Returns a rowwise step as a function of rows.
+    ///
+    /// # Panics
+    /// For products, attention and pooling, which are executed by other methods.
+    pub(super) fn rowwise<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> Rowwise<'a> {
         let kernels = self.model.kernels;
         let (out, width) = (operands.out, step.out.width);
         let x = operands.inputs.first().copied().unwrap_or(out);
         let last = operands.inputs.last().copied().unwrap_or(out);
-        // SAFETY, for every kernel call here and in the other modules of `run`: lowering checked that operands lie inside
-        // their buffers, have the widths the kernel reads and overlap only where it may; the arena has the batch's rows;
-        // ids and places were checked against the tables; tasks write disjoint rows, or disjoint columns of a product.
         match &step.op {
             Op::Embed {
                 table,
@@ -32,14 +32,15 @@ impl Run<'_> {
                 let args = Embed {
                     table,
                     ids: &self.batch.ids,
-                    places: &self.batch.places,
-                    positions: positions.as_ref().map(|(values, offset)| (values.as_slice(), *offset)),
+                    positions: &self.batch.positions,
+                    position_table: positions.as_ref().map(|(values, offset)| (values.as_slice(), *offset)),
                     types: types.as_deref(),
                     scale: *scale,
                     width,
                     out,
                 };
-                // SAFETY: see above.
+                // SAFETY: `lower` checked that `out` lies inside its buffer, which has a row for each token of the
+                // batch. `Batch::new` checked ids and positions against the tables. Concurrent calls get disjoint rows.
                 Box::new(move |rows| unsafe { (kernels.embed)(&args, rows) })
             }
             Op::Norm {
@@ -55,26 +56,30 @@ impl Run<'_> {
                     eps: *eps,
                     x,
                     out,
-                    residual: residual.map(|place| (last, place)),
+                    residual: residual.map(|residual| (last, residual)),
                     group: *group,
                     groups: width / group,
                     weight: weight.as_deref(),
                     bias: bias.as_deref(),
                 };
-                // SAFETY: see above.
+                // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
+                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
+                // concurrent calls get disjoint rows.
                 Box::new(move |rows| unsafe { (kernels.norm)(&args, rows) })
             }
             Op::Rope(p) => {
-                let angles = self.model.angles(p.theta, p.dim, self.batch.longest);
+                let angles = self.model.angles(p.theta, p.head_dim, self.batch.longest);
                 Box::new(move |rows| {
                     let args = Rope {
                         x: out,
                         heads: width / p.head_dim,
                         head_dim: p.head_dim,
-                        places: &self.batch.places,
+                        positions: &self.batch.positions,
                         angles: &angles,
                     };
-                    // SAFETY: see above.
+                    // SAFETY: `lower` checked that `out` lies inside its buffer, is the input, and has whole heads. The
+                    // buffer has a row for each token; `angles` covers the longest text; concurrent calls get disjoint
+                    // rows.
                     unsafe { (kernels.rope)(&args, rows) }
                 })
             }
@@ -86,15 +91,19 @@ impl Run<'_> {
                     out,
                     width,
                 };
-                // SAFETY: see above.
+                // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
+                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
+                // concurrent calls get disjoint rows.
                 Box::new(move |rows| unsafe { (kernels.elementwise)(&args, rows) })
             }
             Op::Normalise => {
                 let args = Normalise { x, out, width };
-                // SAFETY: see above.
+                // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
+                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
+                // concurrent calls get disjoint rows.
                 Box::new(move |rows| unsafe { (kernels.normalise)(&args, rows) })
             }
-            Op::Linear { .. } | Op::Attention(..) | Op::Pool(_) => unreachable!("these are not run row by row"),
+            Op::Linear { .. } | Op::Attention(..) | Op::Pool(_) => unreachable!("this step is not rowwise"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Eight lanes with AVX2 and FMA; products of integers with AVX-VNNI where the machine has it.
+//! Vectors of eight f32 with AVX2 and FMA. Products of integers use AVX-VNNI if the processor has it.
 
 mod tiles;
 
@@ -9,19 +9,20 @@ use super::Simd;
 use super::tile::{self, Tile, VECTORS};
 use std::arch::x86_64::*;
 
-/// Eight f32 in a ymm register; `VNNI` multiplies and adds pairs of integers in one instruction.
+/// Eight f32 in a ymm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Avx2<const VNNI: bool>(pub(super) __m256);
 
-/// Eight ones in front of eight zeros: the eight entries from place 8 - n have their first n set.
-static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Masks: the eight entries from index 8 - n on have their first n set.
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Returns a mask of the first `n` lanes.
 #[inline(always)]
 fn mask(n: usize) -> __m256i {
     debug_assert!(n <= 8);
-    // SAFETY: n is at most 8, so eight entries from place 8 - n lie inside the table.
-    unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
+    // SAFETY: n is at most 8, so the eight entries from index 8 - n on lie inside the sixteen entries of the table.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
 }
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
@@ -30,12 +31,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn int_zero() -> Self::Int {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         unsafe { _mm256_setzero_si256() }
     }
     #[inline(always)]
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         unsafe {
             let (pair, b) = (_mm256_set1_epi32(pair), _mm256_loadu_si256(b.cast()));
             if VNNI {
@@ -47,12 +48,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     fn from_int(int: Self::Int) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_cvtepi32_ps(int) })
     }
     #[inline(always)]
     unsafe fn store_int16(self, p: *mut i16) {
-        // SAFETY: the caller vouches for eight writes.
+        // SAFETY: the pointer is valid for eight writes by the method's contract.
         unsafe {
             let wide = _mm256_cvtps_epi32(self.0);
             let narrow = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
@@ -61,7 +62,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. AVX-VNNI is there if VNNI is
+        // set: the kernels of `Avx2<true>` run only on processors with it.
         unsafe {
             match sums.as_mut_slice().try_into() {
                 Ok(six) if VNNI => six_rows_int16_vnni(six, tile),
@@ -73,7 +75,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
-        // SAFETY: the caller vouches for sixteen reads.
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         unsafe {
             let b = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast()));
             let pair = _mm256_set1_epi32(pair);
@@ -86,7 +88,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract. AVX-VNNI is there if VNNI is
+        // set: the kernels of `Avx2<true>` run only on processors with it.
         unsafe {
             if ROWS == 6 && VNNI {
                 six_rows_int8_vnni(floats, tile)
@@ -99,7 +102,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
@@ -107,7 +110,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
         unsafe {
             match sums.as_mut_slice().try_into() {
                 Ok(six) => six_rows_bf16(six, tile),
@@ -118,81 +121,81 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        // SAFETY: here and below, kernels over this type run only after AVX2 and FMA were detected.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_set1_ps(x) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         Self(unsafe { _mm256_loadu_ps(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller vouches for eight writes.
+        // SAFETY: the pointer is valid for eight writes by the method's contract.
         unsafe { _mm256_storeu_ps(p, self.0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         if n == Self::LANES {
-            // SAFETY: the caller vouches for n reads.
+            // SAFETY: the pointer is valid for n = LANES reads by the method's contract.
             return unsafe { Self::load(p) };
         }
-        // SAFETY: masked lanes are not read; the caller vouches for the first n.
+        // SAFETY: masked lanes are not read, and the pointer is valid for n reads by the method's contract.
         Self(unsafe { _mm256_maskload_ps(p, mask(n)) })
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
         if n == Self::LANES {
             // A masked store is many times slower than a plain one on some processors.
-            // SAFETY: the caller vouches for n writes.
+            // SAFETY: the pointer is valid for n = LANES writes by the method's contract.
             return unsafe { self.store(p) };
         }
-        // SAFETY: masked lanes are not written; the caller vouches for the first n.
+        // SAFETY: masked lanes are not written, and the pointer is valid for n writes by the method's contract.
         unsafe { _mm256_maskstore_ps(p, mask(n), self.0) }
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_sub_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_div_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_min_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_max_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         Self(unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
@@ -200,7 +203,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     fn sum(self) -> f32 {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -209,7 +212,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
         unsafe {
             match sums.as_mut_slice().try_into() {
                 Ok(six) => six_rows_f32(six, tile),
@@ -219,7 +222,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     fn largest(self) -> f32 {
-        // SAFETY: see `splat`.
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA.
         unsafe {
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));

@@ -1,12 +1,13 @@
-//! Sixteen lanes with AVX-512 (F, BW, DQ, VL); products of integers with VNNI where the machine has it.
+//! Vectors of sixteen f32 with AVX-512 (F, BW, DQ, VL). Products of integers use VNNI if the processor has it.
 
 use super::Simd;
 use std::arch::x86_64::*;
 
-/// Sixteen f32 in a zmm register; `VNNI` multiplies and adds pairs of integers in one instruction.
+/// Sixteen f32 in a zmm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
 #[derive(Clone, Copy)]
 pub struct Avx512<const VNNI: bool>(__m512);
 
+/// Returns a mask of the first `n` lanes.
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     debug_assert!(n <= 16);
@@ -20,12 +21,12 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn int_zero() -> Self::Int {
-        // SAFETY: here and below, kernels over this type run only after the instruction set was detected.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
-        // SAFETY: the caller vouches for sixteen reads.
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         unsafe {
             let (pair, b) = (_mm512_set1_epi32(pair), _mm512_loadu_si512(b.cast()));
             if VNNI {
@@ -37,17 +38,17 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     fn from_int(int: Self::Int) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_cvtepi32_ps(int) })
     }
     #[inline(always)]
     unsafe fn store_int16(self, p: *mut i16) {
-        // SAFETY: the caller vouches for sixteen writes.
+        // SAFETY: the pointer is valid for sixteen writes by the method's contract.
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0))) }
     }
     #[inline(always)]
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
-        // SAFETY: the caller vouches for thirty-two reads.
+        // SAFETY: the pointer is valid for thirty-two reads by the method's contract.
         unsafe {
             let b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast()));
             let pair = _mm512_set1_epi32(pair);
@@ -60,7 +61,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
-        // SAFETY: the caller vouches for sixteen reads.
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
@@ -68,76 +69,76 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_set1_ps(x) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller vouches for sixteen reads.
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         Self(unsafe { _mm512_loadu_ps(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller vouches for sixteen writes.
+        // SAFETY: the pointer is valid for sixteen writes by the method's contract.
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
-        // SAFETY: masked lanes are not read; the caller vouches for the first n.
+        // SAFETY: masked lanes are not read, and the pointer is valid for n reads by the method's contract.
         Self(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
         if n == Self::LANES {
-            // SAFETY: the caller vouches for n writes.
+            // SAFETY: the pointer is valid for n = LANES writes by the method's contract.
             return unsafe { self.store(p) };
         }
-        // SAFETY: masked lanes are not written; the caller vouches for the first n.
+        // SAFETY: masked lanes are not written, and the pointer is valid for n writes by the method's contract.
         unsafe { _mm512_mask_storeu_ps(p, mask(n), self.0) }
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_add_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_sub_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_div_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_min_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_max_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         Self(unsafe {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
@@ -145,12 +146,13 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     fn sum(self) -> f32 {
-        // SAFETY: see `int_zero`. The intrinsic's order is fixed: halves, quarters, and so on.
+        // SAFETY: kernels over this type run only on processors with AVX-512. The intrinsic adds in a fixed
+        // order: halves, quarters, and so on.
         unsafe { _mm512_reduce_add_ps(self.0) }
     }
     #[inline(always)]
     fn largest(self) -> f32 {
-        // SAFETY: see `int_zero`.
+        // SAFETY: kernels over this type run only on processors with AVX-512.
         unsafe { _mm512_reduce_max_ps(self.0) }
     }
 }

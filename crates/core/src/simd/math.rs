@@ -1,42 +1,42 @@
-//! Elementary functions on vectors: a few ulp, no branches, NaN in gives NaN out.
+//! Elementary functions on vectors. They are exact to a few ulp, have no branches, and return NaN for NaN.
 
 use super::Simd;
 
-/// The activations of the operation vocabulary.
+/// Activation functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// x · Φ(x) by the tanh approximation.
+    /// x · Φ(x), where Φ is the normal distribution function, by the tanh approximation.
     GeluTanh,
-    /// x · Φ(x) by the error function.
+    /// x · Φ(x), where Φ is the normal distribution function, by the error function.
     GeluErf,
     /// x · sigmoid(x)
     Silu,
     /// Hyperbolic tangent.
     Tanh,
-    /// The positive part.
+    /// max(x, 0)
     Relu,
     /// 1 / (1 + e^-x)
     Sigmoid,
 }
 
-/// Vectors that a function goes through side by side: each is a long chain of operations that wait for each other, and
-/// a core finds work between them only in chains beside it.
-pub const ABREAST: usize = 4;
+/// Number of vectors that a function processes at the same time. Each vector is a long chain of dependent operations,
+/// and a core is idle during their latency unless it has other chains.
+pub const INTERLEAVED: usize = 4;
 
 impl Activation {
-    /// Applies it to every lane.
+    /// Applies the activation to every lane.
     #[inline(always)]
     pub fn apply<V: Simd>(self, x: V) -> V {
         let [y] = self.apply_array([x]);
         y
     }
 
-    /// Applies it to every lane of some vectors.
+    /// Applies the activation to every lane of all vectors.
     #[inline(always)]
     pub fn apply_all<V: Simd>(self, values: &mut [V]) {
-        let (abreast, rest) = values.as_chunks_mut::<ABREAST>();
-        for values in abreast {
+        let (interleaved, rest) = values.as_chunks_mut::<INTERLEAVED>();
+        for values in interleaved {
             *values = self.apply_array(*values);
         }
         for value in rest {
@@ -73,9 +73,9 @@ impl Activation {
     }
 }
 
-/// e^x. Below -87.3 it stays at the smallest normal number, above 88.02 at about 1.7e38.
+/// Returns e^x. Below -87.3 the result is the smallest normal number, above 88.02 about 1.7e38.
 ///
-/// Reduction to |r| <= ln 2 / 2 and the polynomial of Cephes' expf (S. Moshier).
+/// Source: reduction to |r| <= ln 2 / 2 and the polynomial of expf in Cephes (S. Moshier).
 #[inline(always)]
 pub fn exp<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
     let (mut n, mut r, mut p) = (x, x, x);
@@ -101,10 +101,10 @@ pub fn exp<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
     p
 }
 
-/// 2^x for x <= 0, within an ulp and exact at 0; below -126 it stays at the smallest normal number.
+/// Returns 2^x for x <= 0, within one ulp and exact at 0. Below -126 the result is the smallest normal number.
 ///
-/// Reduction to |r| <= 1/2, which is exact, and 1 + r q(r) with the q of degree 5 whose largest relative error is least
-/// (2e-9, by Lawson's iteration over least squares).
+/// Reduction to |r| <= 1/2, which is exact, and 1 + r q(r) with the minimax polynomial q of degree 5 (relative error
+/// 2e-9, by Lawson's iteration over least squares).
 #[inline(always)]
 pub fn exp2_negative<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
     let (mut n, mut r, mut p) = (x, x, x);
@@ -132,7 +132,7 @@ pub fn exp2_negative<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
     p
 }
 
-/// 1 / (1 + e^-x)
+/// Returns 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     let one = V::splat(1.0);
@@ -146,7 +146,7 @@ pub fn sigmoid<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     y
 }
 
-/// 1 - 2 / (e^2x + 1)
+/// Returns tanh(x) as 1 - 2 / (e^2x + 1).
 #[inline(always)]
 pub fn tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     let one = V::splat(1.0);
@@ -160,7 +160,7 @@ pub fn tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     y
 }
 
-/// 0.5 x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), which is x · sigmoid(2u).
+/// Returns 0.5 x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), as x · sigmoid(2u).
 #[inline(always)]
 pub fn gelu_tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
@@ -178,16 +178,16 @@ pub fn gelu_tanh<V: Simd, const N: usize>(mut x: [V; N]) -> [V; N] {
     x
 }
 
-/// 0.5 x (1 + erf(x / √2))
+/// Returns 0.5 x (1 + erf(x / √2)).
 #[inline(always)]
 pub fn gelu_erf<V: Simd>(x: V) -> V {
     let half = x.mul(V::splat(0.5));
     half.fma(erf(x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
 }
 
-/// The error function as a ratio of an odd and an even polynomial on [-4, 4]; beyond, it is ±1 in f32.
+/// Returns the error function, as the ratio of an odd and an even polynomial on [-4, 4]. Outside, it is ±1 in f32.
 ///
-/// Coefficients: the rational minimax approximation that Eigen and XLA publish.
+/// Source of the coefficients: the rational minimax approximation of Eigen and XLA.
 #[inline(always)]
 pub fn erf<V: Simd>(x: V) -> V {
     let x = V::splat(4.0).min(x);
@@ -218,7 +218,7 @@ mod tests {
 
     fn at(f: impl Fn(Portable) -> Portable, x: f32) -> f32 {
         let mut lanes = [0.0; 8];
-        // SAFETY: the array has eight lanes.
+        // SAFETY: the array has eight values, as many as the vector has lanes.
         unsafe { f(Portable::splat(x)).store(lanes.as_mut_ptr()) };
         lanes[3]
     }
@@ -237,7 +237,7 @@ mod tests {
         assert!(at(one(exp2_negative), f32::NAN).is_nan());
     }
 
-    /// erf by its Taylor series in f64, exact to 1e-12 for |x| <= 4.
+    /// Returns erf by its Taylor series in f64, exact to 1e-12 for |x| <= 4.
     fn erf_series(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
         for n in 1..200 {

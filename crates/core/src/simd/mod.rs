@@ -17,9 +17,9 @@ use tile::{Tile, VECTORS};
 
 /// A vector of f32.
 ///
-/// Methods that are not marked `unsafe` still execute instructions of the set. They may be called only from code that runs
-/// after the set was detected. The table of kernels guarantees that: its constructors check the processor, and nothing
-/// else in this crate names these types. The trait is therefore not public outside this crate.
+/// Methods that are not marked `unsafe` still execute instructions of the set. They may be called only from code that
+/// runs after the set was detected. The table of kernels guarantees that: its constructors check the processor, and
+/// nothing else in this crate names these types. The trait is therefore not public outside this crate.
 pub trait Simd: Copy + 'static {
     /// Number of lanes.
     const LANES: usize;
@@ -74,7 +74,8 @@ pub trait Simd: Copy + 'static {
     fn largest(self) -> f32;
     /// Returns a vector with 0 in all lanes.
     fn int_zero() -> Self::Int;
-    /// Returns sum + pair.0 · b.0 + pair.1 · b.1, where a pair is two 16-bit integers in 32 bits and b has one pair a lane.
+    /// Returns sum + pair.0 · b.0 + pair.1 · b.1, where a pair is two 16-bit integers in 32 bits and b has one pair a
+    /// lane.
     ///
     /// # Safety
     /// `b` must be valid for `LANES` reads; it may be unaligned.
@@ -130,8 +131,8 @@ pub trait Simd: Copy + 'static {
     /// One group of a tile with 8-bit weights, see [`tile::group_int8`].
     ///
     /// # Safety
-    /// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b. The processor must have
-    /// this instruction set.
+    /// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b. The processor must
+    /// have this instruction set.
     #[inline(always)]
     unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
         // SAFETY: the tile has ROWS rows of x and one group of b by this method's contract.

@@ -1,4 +1,4 @@
-//! Four lanes with NEON, which every 64-bit ARM processor has.
+//! Vectors of four f32 with NEON, which every 64-bit ARM processor has.
 
 mod tiles;
 
@@ -17,12 +17,13 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn int_zero() -> Self::Int {
-        // SAFETY: here and below, NEON is a part of the architecture.
+        // SAFETY: every 64-bit ARM processor has NEON.
         unsafe { vdupq_n_s32(0) }
     }
     #[inline(always)]
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
-        // SAFETY: the caller vouches for four reads; the load parts the pairs into first and second factors.
+        // SAFETY: the pointer is valid for four reads by the method's contract. The load separates the
+        // first and the second numbers of the pairs.
         unsafe {
             let int16x4x2_t(first, second) = vld2_s16(b.cast());
             vmlal_n_s16(vmlal_n_s16(sum, first, pair as i16), second, (pair >> 16) as i16)
@@ -30,23 +31,24 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn from_int(int: Self::Int) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vcvtq_f32_s32(int) })
     }
     #[inline(always)]
     unsafe fn store_int16(self, p: *mut i16) {
-        // SAFETY: the caller vouches for four writes.
+        // SAFETY: the pointer is valid for four writes by the method's contract.
         unsafe { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(self.0))) }
     }
     #[inline(always)]
     unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
         unsafe { tiles::tile_int16(sums, tile) }
     }
 
     #[inline(always)]
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
-        // SAFETY: the caller vouches for eight reads; first and second factors are parted after widening.
+        // SAFETY: the pointer is valid for eight reads by the method's contract. The first and the second
+        // numbers of the pairs are separated after widening.
         unsafe {
             let wide = vmovl_s8(vld1_s8(b));
             let (low, high) = (vget_low_s16(wide), vget_high_s16(wide));
@@ -56,38 +58,38 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract.
         unsafe { tiles::group_int8::<ROWS>(floats, tile) }
     }
     #[inline(always)]
     unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
         unsafe { tiles::tile_bf16(sums, tile) }
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
-        // SAFETY: the caller vouches for four reads.
+        // SAFETY: the pointer is valid for four reads by the method's contract.
         Self(unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p))) })
     }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vdupq_n_f32(x) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller vouches for four reads.
+        // SAFETY: the pointer is valid for four reads by the method's contract.
         Self(unsafe { vld1q_f32(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller vouches for four writes.
+        // SAFETY: the pointer is valid for four writes by the method's contract.
         unsafe { vst1q_f32(p, self.0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
-        // SAFETY: the caller vouches for n reads, and no arm makes more.
+        // SAFETY: the pointer is valid for n reads by the method's contract, and no arm reads more.
         Self(unsafe {
             let zero = vdup_n_f32(0.0);
             match n {
@@ -101,7 +103,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
-        // SAFETY: the caller vouches for n writes, and no arm makes more.
+        // SAFETY: the pointer is valid for n writes by the method's contract, and no arm writes more.
         unsafe {
             match n {
                 0 => {}
@@ -117,48 +119,48 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vaddq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vsubq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vmulq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vdivq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vfmaq_f32(c.0, self.0, b.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        // Not `vminq_f32`: a NaN in self would pass, too, and the contract is that of the other sets.
-        // SAFETY: see `int_zero`.
+        // Not `vminq_f32`, which also returns a NaN in self: the other instruction sets return only one in other.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe { vrndnq_f32(self.0) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         Self(unsafe {
             let exponent = vaddq_s32(vcvtnq_s32_f32(self.0), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
@@ -166,7 +168,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn sum(self) -> f32 {
-        // SAFETY: see `int_zero`. Neighbours first, then the two sums.
+        // SAFETY: every 64-bit ARM processor has NEON. Adjacent lanes are added first, then the two sums.
         unsafe {
             let two = vpadd_f32(vget_low_f32(self.0), vget_high_f32(self.0));
             vaddv_f32(two)
@@ -174,12 +176,12 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn largest(self) -> f32 {
-        // SAFETY: see `int_zero`.
+        // SAFETY: every 64-bit ARM processor has NEON.
         unsafe { vmaxvq_f32(self.0) }
     }
     #[inline(always)]
     unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the caller vouches for the tile.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
         unsafe { tiles::tile_f32(sums, tile) }
     }
 }

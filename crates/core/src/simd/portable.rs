@@ -1,4 +1,5 @@
-//! Eight lanes in plain Rust: what runs where no faster instruction set is known, and the twin others are checked with.
+//! Vectors of eight f32 in plain Rust, for machines without a faster instruction set. The other sets are compared with
+//! it.
 
 use super::Simd;
 
@@ -23,7 +24,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn int_fma(sum: Self::Int, pair: i32, b: *const i32) -> Self::Int {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         let b = unsafe { b.cast::<[i32; 8]>().read_unaligned() };
         let halves = |pair: i32| (i32::from(pair as i16), pair >> 16);
         let (x0, x1) = halves(pair);
@@ -38,7 +39,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_int16(self, p: *mut i16) {
-        // SAFETY: the caller vouches for eight writes.
+        // SAFETY: the pointer is valid for eight writes by the method's contract.
         unsafe {
             p.cast::<[i16; 8]>()
                 .write_unaligned(self.0.map(|lane| lane.round_ties_even() as i16))
@@ -47,14 +48,14 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int {
-        // SAFETY: the caller vouches for sixteen reads.
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         let b = unsafe { b.cast::<[[i8; 2]; 8]>().read_unaligned() };
         let (x0, x1) = (i32::from(pair as i16), pair >> 16);
         std::array::from_fn(|i| sum[i].wrapping_add(x0 * i32::from(b[i][0]) + x1 * i32::from(b[i][1])))
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         let halves = unsafe { p.cast::<[u16; 8]>().read_unaligned() };
         Self(halves.map(|half| f32::from_bits(u32::from(half) << 16)))
     }
@@ -64,19 +65,19 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller vouches for eight reads.
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
         Self(unsafe { p.cast::<[f32; 8]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller vouches for eight writes.
+        // SAFETY: the pointer is valid for eight writes by the method's contract.
         unsafe { p.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         let mut lanes = [0.0; 8];
         for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-            // SAFETY: i < n, and the caller vouches for n reads.
+            // SAFETY: i < n, and the pointer is valid for n reads by the method's contract.
             *lane = unsafe { *p.add(i) };
         }
         Self(lanes)
@@ -84,7 +85,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
         for (i, lane) in self.0.iter().enumerate().take(n) {
-            // SAFETY: i < n, and the caller vouches for n writes.
+            // SAFETY: i < n, and the pointer is valid for n writes by the method's contract.
             unsafe { *p.add(i) = *lane };
         }
     }
@@ -106,7 +107,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        // Two roundings: without the instruction, a fused product is a slow library call.
+        // Two roundings, because without the instruction a fused multiply-add is a slow library call.
         self.mul(b).add(c)
     }
     #[inline(always)]
@@ -123,7 +124,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
-        // Wrapping, as on every other instruction set: what stands beside a NaN may be infinite.
+        // Wrapping, because the lanes may be NaN or infinite; the other instruction sets wrap too.
         Self(
             self.0
                 .map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23)),

@@ -108,8 +108,8 @@ pub unsafe fn tile_int16<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTOR
 /// `b` points to the f32 scales of the group's columns, which are followed by the weights as pairs along K.
 ///
 /// # Safety
-/// `tile` must describe `ROWS` rows of x with [`INT8_GROUP`] / 2 pairs each, and one group of b. The processor must have
-/// the instruction set of `V`.
+/// `tile` must describe `ROWS` rows of x with [`INT8_GROUP`] / 2 pairs each, and one group of b. The processor must
+/// have the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]], tile: &Tile) {
     let mut sums = [[V::int_zero(); VECTORS]; ROWS];

@@ -1,21 +1,21 @@
-//! A small model that uses every operation, with its weights in a file.
+//! A small model that uses every operation, with its weights in a temporary file.
 
 use embergem_core::{Model, Options, Pool, Progress, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-/// Ids that the model knows.
+/// Rows of the embedding table.
 pub const VOCABULARY: usize = 11;
-/// Places that it has positions for.
-pub const PLACES: usize = 9;
+/// Positions of the position table: the most tokens of a text.
+pub const MAX_TOKENS: usize = 9;
 
 const WIDTH: usize = 12;
 
-/// Tensors by name and shape.
+/// Names and shapes of the tensors.
 const TENSORS: [(&str, &[usize]); 10] = [
     ("table", &[VOCABULARY, WIDTH]),
-    ("positions", &[PLACES + 2, WIDTH]),
+    ("positions", &[MAX_TOKENS + 2, WIDTH]),
     ("types", &[2, WIDTH]),
     ("norm", &[WIDTH]),
     ("small_norm", &[3]),
@@ -26,11 +26,11 @@ const TENSORS: [(&str, &[usize]); 10] = [
     ("down", &[WIDTH, 7]),
 ];
 
-/// A file that goes away with its owner.
+/// A file that is removed when dropped.
 pub struct TempFile(pub PathBuf);
 
 impl TempFile {
-    /// Writes it; `name` must differ between tests.
+    /// Writes the file. `name` must differ between tests.
     pub fn new(name: &str, bytes: &[u8]) -> Self {
         let path = std::env::temp_dir().join(format!("embergem-{}-{name}.safetensors", std::process::id()));
         std::fs::write(&path, bytes).unwrap();
@@ -44,7 +44,7 @@ impl Drop for TempFile {
     }
 }
 
-/// A safetensors file with every tensor, filled with small numbers. Its data begin at an odd address of the map.
+/// Returns a safetensors file with every tensor, filled with small numbers. Its data begins at an odd offset.
 pub fn checkpoint() -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut data = Vec::new();
@@ -65,7 +65,7 @@ pub fn checkpoint() -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
 }
 
-/// The program: every operation of the vocabulary, on widths that no vector divides.
+/// Returns the program: every operation, on widths that are not a multiple of any vector.
 pub fn program() -> Value {
     let weight = |name: &str| {
         let shape = TENSORS.iter().find(|tensor| tensor.0 == name).unwrap().1;
@@ -89,13 +89,12 @@ pub fn program() -> Value {
             step("norm", whole.clone(), vec![whole.clone()], json!({"weight": 3}), json!({"kind": "rms", "eps": 1e-6, "group": 12, "residual": null})),
             step("linear", at(1, 0, 24), vec![whole.clone()], json!({"weight": 5, "bias": 6}), json!({"activation": null, "gate": null})),
             step("norm", at(1, 0, 12), vec![at(1, 0, 12)], json!({"weight": 4}), json!({"kind": "layer", "eps": 1e-6, "group": 3, "residual": null})),
-            step("rope", at(1, 12, 6), vec![at(1, 12, 6)], json!({}), json!({"head_dim": 3, "theta": 100.0, "dim": 2})),
+            step("rope", at(1, 12, 6), vec![at(1, 12, 6)], json!({}), json!({"head_dim": 6, "theta": 100.0, "dim": 6})),
             step("attention", at(2, 0, 12), vec![at(1, 0, 12), at(1, 12, 6), at(1, 18, 6)], json!({"bias": 7}), json!({"heads": 4, "kv_heads": 2, "head_dim": 3, "scale": 0.5, "causal": false, "radius": 3})),
             step("norm", whole.clone(), vec![at(2, 0, 12), whole.clone()], json!({"weight": 3}), json!({"kind": "rms", "eps": 1e-6, "group": 12, "residual": "before"})),
             step("linear", at(1, 1, 7), vec![whole.clone()], json!({"weight": 8}), json!({"activation": null, "gate": "gelu_tanh"})),
             step("linear", at(2, 0, 12), vec![at(1, 1, 7)], json!({"weight": 9}), json!({"activation": "silu", "gate": null})),
             step("add", whole.clone(), vec![whole.clone(), at(2, 0, 12)], json!({}), json!({})),
-            step("mul", at(1, 0, 12), vec![whole.clone(), at(2, 0, 12)], json!({}), json!({})),
             step("glu", at(2, 0, 12), vec![whole.clone(), at(2, 0, 12)], json!({}), json!({"kind": "silu"})),
             step("activation", at(2, 0, 12), vec![at(2, 0, 12)], json!({}), json!({"kind": "tanh"})),
             step("scale", whole.clone(), vec![whole.clone()], json!({}), json!({"by": 0.25})),
@@ -106,12 +105,12 @@ pub fn program() -> Value {
     })
 }
 
-/// Loads it.
+/// Loads a program with the weights of `file`.
 pub fn load(program: &Value, file: &Path, options: Options<'_>) -> Result<Model> {
     Model::load(&program.to_string(), [("", file)], options)
 }
 
-/// Runs one batch to its end.
+/// Runs one batch and returns its vectors.
 pub fn vectors(model: &Model, ids: &[u32], cu_seqlens: &[u32]) -> Result<Vec<f32>> {
     let mut run = model.start(ids, cu_seqlens)?;
     assert_eq!(run.advance(Pool::global(), &AtomicBool::new(false)), Progress::Done);

@@ -1,33 +1,33 @@
-//! Attention within texts.
+//! Cases of attention.
 
-use super::guarded::{Field, Numbers, Outcome};
+use super::guarded::{GuardedRows, Output, Random};
 use crate::kernels::attention::{self, Attention, Bias, Span};
 use crate::kernels::{Kernels, Matrix};
 
-/// The rows are cut into texts of `text` tokens.
+/// A case of attention. The rows are divided into texts of `text` tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct Attend {
-    /// Query heads.
+pub struct AttentionCase {
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Tokens of a text; the last may have fewer.
+    /// Tokens of a text. The last text may have fewer.
     pub text: usize,
-    /// No later keys.
+    /// A query attends only to keys at its own position or before it.
     pub causal: bool,
-    /// Keys at most this far away.
+    /// A query attends only to keys at most this many positions away.
     pub radius: Option<usize>,
-    /// With a bias by distance.
+    /// Whether there is a bias by distance.
     pub bias: bool,
-    /// In 16-bit integers.
+    /// Whether it is computed in 16-bit integers.
     pub integers: bool,
 }
 
-impl Attend {
-    /// Runs on `rows` rows.
-    pub fn run(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize) -> Outcome {
+impl AttentionCase {
+    /// Runs the kernels on `rows` rows of random numbers.
+    pub fn run(&self, kernels: &Kernels, random: &mut Random, rows: usize) -> Output {
         let (width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let panel = kernels.panel;
         let kernels = if self.integers {
@@ -35,19 +35,23 @@ impl Attend {
         } else {
             &kernels.attention
         };
-        let mut q = Field::new(rows, width, || numbers.float());
-        let mut k = Field::new(rows, kv_width, || numbers.float());
-        let mut v = Field::new(rows, kv_width, || numbers.float());
-        let mut out = Field::empty(rows, width);
-        let bias = attention::spread_bias(&numbers.floats(32 * self.heads), self.heads, self.text);
+        let mut q = GuardedRows::new(rows, width, || random.float());
+        let mut k = GuardedRows::new(rows, kv_width, || random.float());
+        let mut v = GuardedRows::new(rows, kv_width, || random.float());
+        let mut out = GuardedRows::empty(rows, width);
+        let bias = attention::bias_by_distance(&random.floats(32 * self.heads), self.heads, self.text);
         let mut packed = 0;
         let starts = (0..rows).step_by(self.text);
         let spans: Vec<Span> = starts
             .map(|start| {
                 let len = self.text.min(rows - start);
-                let at = packed;
+                let offset = packed;
                 packed += (kernels.packed_len)(len, self.kv_heads, self.head_dim, panel);
-                Span { start, len, packed: at }
+                Span {
+                    start,
+                    len,
+                    packed: offset,
+                }
             })
             .collect();
         let mut packed = vec![f32::NAN; packed];
@@ -74,16 +78,18 @@ impl Attend {
         };
         for &span in &spans {
             for head in 0..self.kv_heads {
-                // SAFETY: as in `Product::floats`; `packed` has room for every text.
+                // SAFETY: the operands have `rows` rows of all heads, `packed` has room for every text, and the caller
+                // of `Case::run` chose kernels that this machine has.
                 unsafe { (kernels.pack)(&args, span, head) };
             }
-            for first in (0..span.len).step_by(attention::TILE) {
+            for first in (0..span.len).step_by(attention::TILE_QUERIES) {
                 for head in 0..self.heads {
-                    // SAFETY: as above.
-                    unsafe { (kernels.tile)(&args, attention::Tile { span, first }, head, &mut scratch) };
+                    // SAFETY: the operands have `rows` rows of all heads, the text is packed, `scratch` has the length
+                    // that `scratch_len` returns, and this machine has the kernels.
+                    unsafe { (kernels.tile)(&args, attention::QueryTile { span, first }, head, &mut scratch) };
                 }
             }
         }
-        out.outcome()
+        out.output()
     }
 }

@@ -1,67 +1,70 @@
-//! Products of floats and of integers.
+//! Cases of matrix products in f32 and in integers.
 
-use super::guarded::{Field, Numbers, Outcome};
+use super::guarded::{GuardedRows, Output, Random};
 use crate::kernels::gemm::{self, Finish};
-use crate::kernels::panels::{Shape, in_order_of_panels};
+use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
 use std::convert::Infallible;
 use std::ops::Range;
 
-/// The rows of each call.
+/// The range of rows of each call.
 type Chunks<'a> = &'a mut dyn Iterator<Item = Range<usize>>;
 
-/// A product.
+/// A case of a matrix product.
 #[derive(Clone, Copy, Debug)]
-pub struct Product {
-    /// Sizes.
+pub struct GemmCase {
+    /// Inputs and outputs.
     pub shape: Shape,
-    /// With a bias.
+    /// Whether there is a bias.
     pub bias: bool,
-    /// Applied last.
+    /// What happens to the sums.
     pub finish: Finish,
 }
 
-impl Product {
-    /// The weight's numbers, how to read a row of them, and a bias in the order of panels.
-    fn weight(&self, kernels: &Kernels, numbers: &mut Numbers) -> (Vec<f32>, Option<Vec<f32>>) {
+impl GemmCase {
+    /// Returns random weights, and a random bias in the order of the panels' columns if the case has one.
+    fn weight(&self, kernels: &Kernels, random: &mut Random) -> (Vec<f32>, Option<Vec<f32>>) {
         let rows = self.shape.out * if self.shape.gated { 2 } else { 1 };
-        let weight = numbers.floats(rows * self.shape.k);
-        let bias = in_order_of_panels(&numbers.floats(rows), self.shape, kernels.lanes);
+        let weight = random.floats(rows * self.shape.k);
+        let bias = in_panel_order(&random.floats(rows), self.shape, kernels.lanes);
         (weight, self.bias.then_some(bias))
     }
 
-    /// Of floats.
-    pub fn floats(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
-        let (values, bias) = self.weight(kernels, numbers);
+    /// Runs the f32 kernel on `rows` rows of random numbers.
+    pub fn float32(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
+        let (values, bias) = self.weight(kernels, random);
         let Ok(weight) = gemm::Packed::new(self.shape, kernels.lanes, reader(&values));
         let panels = 0..weight.panels();
-        // SAFETY: the fields have the sizes of the shape; the caller of `Trial::run` chose kernels that can run.
-        self.of_floats(numbers, rows, chunks, &weight, bias, |args, chunk| unsafe {
+        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+        // machine has.
+        self.run_floats(random, rows, chunks, &weight, bias, |args, chunk| unsafe {
             (kernels.gemm)(args, chunk, panels.clone())
         })
     }
 
-    /// Of floats, with bfloat16 weights.
-    pub fn bfloat16(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
-        let (values, bias) = self.weight(kernels, numbers);
+    /// Runs the kernel with bfloat16 weights.
+    pub fn bfloat16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
+        let (values, bias) = self.weight(kernels, random);
         let Ok(weight) = bfloat16::Packed::new(self.shape, kernels.lanes, reader(&values));
         let panels = 0..weight.panels();
-        // SAFETY: as in `floats`.
-        self.of_floats(numbers, rows, chunks, &weight, bias, |args, chunk| unsafe {
+        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+        // machine has.
+        self.run_floats(random, rows, chunks, &weight, bias, |args, chunk| unsafe {
             (kernels.gemm_bfloat16)(args, chunk, panels.clone())
         })
     }
 
-    /// Of 16-bit integers, from rows whose scales are exact.
-    pub fn int16(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
-        let (values, bias) = self.weight(kernels, numbers);
+    /// Runs the kernel of 16-bit integers on rows whose scales are exact.
+    pub fn int16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
+        let (values, bias) = self.weight(kernels, random);
         let Ok(weight) = int16::Packed::new(self.shape, kernels.lanes, reader(&values));
-        let (panels, norm) = (0..weight.panels(), int16::row_norm(self.shape.k));
-        // SAFETY: as in `floats`.
-        self.of_integers(
+        let (panels, max_norm) = (0..weight.panels(), int16::max_row_norm(self.shape.k));
+        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+        // machine has.
+        self.run_integers(
             kernels,
-            numbers,
-            (rows, norm),
+            random,
+            (rows, max_norm),
             chunks,
             &weight,
             bias,
@@ -69,15 +72,16 @@ impl Product {
         )
     }
 
-    /// Of 16-bit integers with 8-bit weights, from rows whose scales are exact.
-    pub fn int8(&self, kernels: &Kernels, numbers: &mut Numbers, rows: usize, chunks: Chunks<'_>) -> Outcome {
-        let (values, bias) = self.weight(kernels, numbers);
+    /// Runs the kernel with 8-bit weights on rows whose scales are exact.
+    pub fn int8(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
+        let (values, bias) = self.weight(kernels, random);
         let Ok(weight) = int8::Packed::new(self.shape, kernels.lanes, reader(&values));
         let panels = 0..weight.panels();
-        // SAFETY: as in `floats`.
-        self.of_integers(
+        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+        // machine has.
+        self.run_integers(
             kernels,
-            numbers,
+            random,
             (rows, f32::INFINITY),
             chunks,
             &weight,
@@ -86,17 +90,18 @@ impl Product {
         )
     }
 
-    fn of_floats<W>(
+    /// Runs a kernel on rows of f32.
+    fn run_floats<W>(
         &self,
-        numbers: &mut Numbers,
+        random: &mut Random,
         rows: usize,
         chunks: Chunks<'_>,
         weight: &W,
         bias: Option<Vec<f32>>,
         run: impl Fn(&gemm::Gemm<'_, W>, Range<usize>),
-    ) -> Outcome {
-        let mut x = Field::new(rows, self.shape.k, || numbers.float());
-        let mut out = Field::empty(rows, self.shape.out);
+    ) -> Output {
+        let mut x = GuardedRows::new(rows, self.shape.k, || random.float());
+        let mut out = GuardedRows::empty(rows, self.shape.out);
         let args = gemm::Gemm {
             x: x.matrix(),
             out: out.matrix(),
@@ -105,38 +110,36 @@ impl Product {
             finish: self.finish,
         };
         chunks.for_each(|chunk| run(&args, chunk));
-        out.outcome()
+        out.output()
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what four kernels have in common and what they don't"
-    )]
-    fn of_integers<W>(
+    /// Converts rows to integers and runs a kernel on them.
+    #[expect(clippy::too_many_arguments, reason = "the parts in which the integer kernels differ")]
+    fn run_integers<W>(
         &self,
         kernels: &Kernels,
-        numbers: &mut Numbers,
-        (rows, largest_norm): (usize, f32),
+        random: &mut Random,
+        (rows, max_norm): (usize, f32),
         chunks: Chunks<'_>,
         weight: &W,
         bias: Option<Vec<f32>>,
         run: impl Fn(&int16::Gemm<'_, W>, Range<usize>),
-    ) -> Outcome {
+    ) -> Output {
         let (k, pairs) = (self.shape.k, int16::pairs(self.shape.k));
-        let mut x = Field::coarse(rows, k, numbers);
+        let mut x = GuardedRows::coarse(rows, k, random);
         let (mut ints, mut scales) = (vec![f32::NAN; rows * pairs], vec![f32::NAN; rows]);
-        let of = |values: &mut [f32], stride| Matrix {
+        let matrix = |values: &mut [f32], stride| Matrix {
             data: values.as_mut_ptr(),
             stride,
         };
         let quantise = int16::Quantise {
             x: x.matrix(),
             k,
-            out: of(&mut ints, pairs),
-            scales: of(&mut scales, 1),
-            largest_norm,
+            out: matrix(&mut ints, pairs),
+            scales: matrix(&mut scales, 1),
+            max_norm,
         };
-        let mut out = Field::empty(rows, self.shape.out);
+        let mut out = GuardedRows::empty(rows, self.shape.out);
         let args = int16::Gemm {
             x: quantise.out,
             scales: quantise.scales,
@@ -146,17 +149,19 @@ impl Product {
             finish: self.finish,
         };
         for chunk in chunks {
-            // SAFETY: as in `floats`.
+            // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+            // machine has.
             unsafe { (kernels.quantise)(&quantise, chunk.clone()) };
             run(&args, chunk);
         }
-        out.outcome()
+        out.output()
     }
 }
 
+/// Returns a function that reads one row of a weight.
 fn reader(values: &[f32]) -> impl Fn(usize, &mut [f32]) -> Result<(), Infallible> + Sync {
-    |row, line| {
-        line.copy_from_slice(&values[row * line.len()..(row + 1) * line.len()]);
+    |row, out| {
+        out.copy_from_slice(&values[row * out.len()..(row + 1) * out.len()]);
         Ok(())
     }
 }

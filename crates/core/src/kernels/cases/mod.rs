@@ -1,15 +1,15 @@
-//! One run of each kernel on made-up numbers: what the start-up probe and the tests hold against the portable kernels.
+//! Runs of each kernel on random numbers, which the start-up probe and the tests compare with the portable kernels.
 //!
-//! Operands stand inside larger fields whose other places hold NaN. A kernel that reads past its operand gets one into
-//! its result; a kernel that writes past it is found out by [`Outcome::stray`].
+//! Operands are surrounded by NaN. A kernel that reads outside its operand gets NaN into its result, and a kernel that
+//! writes outside it sets [`Output::out_of_bounds`].
 
 mod attention;
 mod gemm;
 mod guarded;
 
-pub use attention::Attend;
-pub use gemm::Product;
-pub use guarded::{Numbers, Outcome, same};
+pub use attention::AttentionCase;
+pub use gemm::GemmCase;
+pub use guarded::{Output, Random, agree};
 
 use super::elementwise::{Elementwise, Operation};
 use super::gemm::Finish;
@@ -18,93 +18,88 @@ use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope};
 use super::{Kernels, int16};
 use crate::simd::tile::INT8_GROUP;
-use guarded::{Field, ROUNDING};
+use guarded::{GuardedRows, ROUNDING};
 
-/// What to run, and on which sizes.
+/// A kernel and the sizes of its operands.
 #[derive(Clone, Debug)]
-pub enum Trial {
-    /// Product of floats.
-    Product(Product),
-    /// Product of floats with bfloat16 weights.
-    Bfloat16(Product),
-    /// Product of 16-bit integers; see [`Trial::tolerance`].
-    Int16(Product),
-    /// Product of 16-bit integers with 8-bit weights.
-    Int8(Product),
-    /// Rows of so many elements to 16-bit integers.
+pub enum Case {
+    /// Matrix product in f32.
+    Gemm(GemmCase),
+    /// Matrix product with bfloat16 weights.
+    Bfloat16(GemmCase),
+    /// Matrix product of 16-bit integers.
+    Int16(GemmCase),
+    /// Matrix product with 8-bit weights.
+    Int8(GemmCase),
+    /// Conversion of rows of this many elements to 16-bit integers.
     QuantiseInt16(usize),
     /// Attention.
-    Attend(Attend),
+    Attention(AttentionCase),
     /// A norm.
     Norm {
-        /// Which statistics.
+        /// Which statistics normalise a group.
         kind: norm::Kind,
-        /// Features normalised together.
+        /// Number of adjacent features that are normalised together.
         group: usize,
         /// Groups of a row.
         groups: usize,
-        /// Where the residual enters.
+        /// Where the residual is added.
         residual: Option<Residual>,
-        /// With a weight and a bias.
+        /// Whether there are a weight and a bias.
         affine: bool,
     },
-    /// An operation on so many features.
+    /// An elementwise operation on this many features.
     Elementwise(Operation, usize),
-    /// Turns `2 · half` of the `head_dim` features of two heads.
-    Rope {
-        /// Pairs that turn.
-        half: usize,
-        /// Features of a head.
-        head_dim: usize,
-    },
-    /// Pools all rows as one text.
+    /// Rotation of two heads of this many features.
+    Rope(usize),
+    /// Pooling of all rows, of this many features, as one text.
     Pool(pooling::Kind, usize),
-    /// Rows of so many features to length 1.
+    /// Scaling of rows of this many features to length 1.
     Normalise(usize),
 }
 
-impl Trial {
-    /// How far other kernels may be off, see [`same`]: not at all in integers, from rows whose scales are exact.
+impl Case {
+    /// Returns the largest relative difference between two instruction sets, see [`agree`]. It is 0 for integers, which
+    /// are computed from rows with exact scales.
     pub fn tolerance(&self) -> f32 {
         let exact = match self {
             Self::QuantiseInt16(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
-            // The sums of several groups are added as floats.
+            // The sums of several groups are added in f32.
             Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= INT8_GROUP,
-            // A weight of the softmax that is rounded otherwise may become another integer.
-            Self::Attend(Attend { integers: true, .. }) => return 10.0 * ROUNDING,
+            // A softmax weight with another rounding may become another integer.
+            Self::Attention(AttentionCase { integers: true, .. }) => return 10.0 * ROUNDING,
             _ => false,
         };
         if exact { 0.0 } else { ROUNDING }
     }
 
-    /// Runs on `rows` rows, `step` of them a call.
-    pub fn run(&self, kernels: &Kernels, seed: u64, rows: usize, step: usize) -> Outcome {
-        let mut numbers = Numbers(seed);
+    /// Runs the kernel on `rows` rows of random numbers, `step` rows a call. This machine must have the kernels.
+    pub fn run(&self, kernels: &Kernels, seed: u64, rows: usize, step: usize) -> Output {
+        let mut random = Random(seed);
         let mut chunks = (0..rows).step_by(step).map(|first| first..(first + step).min(rows));
-        // SAFETY, for every call: fields have the rows and columns that the arguments tell, and the caller chose kernels
-        // that the machine can run.
         match self {
-            Self::Product(product) => product.floats(kernels, &mut numbers, rows, &mut chunks),
-            Self::Bfloat16(product) => product.bfloat16(kernels, &mut numbers, rows, &mut chunks),
-            Self::Int16(product) => product.int16(kernels, &mut numbers, rows, &mut chunks),
-            Self::Int8(product) => product.int8(kernels, &mut numbers, rows, &mut chunks),
-            Self::Attend(attend) => attend.run(kernels, &mut numbers, rows),
+            Self::Gemm(product) => product.float32(kernels, &mut random, rows, &mut chunks),
+            Self::Bfloat16(product) => product.bfloat16(kernels, &mut random, rows, &mut chunks),
+            Self::Int16(product) => product.int16(kernels, &mut random, rows, &mut chunks),
+            Self::Int8(product) => product.int8(kernels, &mut random, rows, &mut chunks),
+            Self::Attention(attention) => attention.run(kernels, &mut random, rows),
             Self::QuantiseInt16(k) => {
-                let mut x = Field::coarse(rows, *k, &mut numbers);
-                let (mut out, mut scales) = (Field::empty(rows, int16::pairs(*k)), Field::empty(rows, 1));
+                let mut x = GuardedRows::coarse(rows, *k, &mut random);
+                let (mut out, mut scales) = (GuardedRows::empty(rows, int16::pairs(*k)), GuardedRows::empty(rows, 1));
                 let args = int16::Quantise {
                     x: x.matrix(),
                     k: *k,
                     out: out.matrix(),
                     scales: scales.matrix(),
-                    largest_norm: int16::row_norm(*k),
+                    max_norm: int16::max_row_norm(*k),
                 };
-                // SAFETY: see above.
+                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
+                // that this machine has.
                 chunks.for_each(|chunk| unsafe { (kernels.quantise)(&args, chunk) });
-                let (mut ints, scales) = (out.outcome(), scales.outcome());
+                let (mut ints, scales) = (out.output(), scales.output());
                 ints.values.extend(scales.values);
-                ints.stray |= scales.stray;
+                ints.out_of_bounds |= scales.out_of_bounds;
                 ints
             }
             Self::Norm {
@@ -115,29 +110,30 @@ impl Trial {
                 affine,
             } => {
                 let width = group * groups;
-                let mut x = Field::new(rows, width, || numbers.float());
-                let mut out = Field::new(rows, width, || numbers.float());
-                let (weight, bias) = (numbers.floats(*group), numbers.floats(*group));
+                let mut x = GuardedRows::new(rows, width, || random.float());
+                let mut out = GuardedRows::new(rows, width, || random.float());
+                let (weight, bias) = (random.floats(*group), random.floats(*group));
                 let target = out.matrix();
                 let args = Norm {
                     kind: *kind,
                     eps: 1e-6,
                     x: x.matrix(),
                     out: target,
-                    // In place of the residual, as programs have it.
-                    residual: residual.map(|place| (target, place)),
+                    // The output replaces the residual, as in programs.
+                    residual: residual.map(|position| (target, position)),
                     group: *group,
                     groups: *groups,
                     weight: affine.then_some(&weight),
                     bias: affine.then_some(&bias),
                 };
-                // SAFETY: see above.
+                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
+                // that this machine has.
                 chunks.for_each(|chunk| unsafe { (kernels.norm)(&args, chunk) });
-                out.outcome()
+                out.output()
             }
             Self::Elementwise(operation, width) => {
-                let mut a = Field::new(rows, *width, || numbers.float());
-                let mut out = Field::new(rows, *width, || numbers.float());
+                let mut a = GuardedRows::new(rows, *width, || random.float());
+                let mut out = GuardedRows::new(rows, *width, || random.float());
                 let target = out.matrix();
                 let args = Elementwise {
                     operation: *operation,
@@ -146,28 +142,30 @@ impl Trial {
                     out: target,
                     width: *width,
                 };
-                // SAFETY: see above.
+                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
+                // that this machine has.
                 chunks.for_each(|chunk| unsafe { (kernels.elementwise)(&args, chunk) });
-                out.outcome()
+                out.output()
             }
-            Self::Rope { half, head_dim } => {
+            Self::Rope(head_dim) => {
                 const HEADS: usize = 2;
-                let mut x = Field::new(rows, HEADS * head_dim, || numbers.float());
-                let places: Vec<u32> = (0..rows as u32).collect();
+                let mut x = GuardedRows::new(rows, HEADS * head_dim, || random.float());
+                let positions: Vec<u32> = (0..rows as u32).collect();
                 let args = Rope {
                     x: x.matrix(),
                     heads: HEADS,
                     head_dim: *head_dim,
-                    places: &places,
-                    angles: &Angles::new(10_000.0, 2 * half, rows),
+                    positions: &positions,
+                    angles: &Angles::new(10_000.0, *head_dim, rows),
                 };
-                // SAFETY: see above.
+                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
+                // that this machine has.
                 chunks.for_each(|chunk| unsafe { (kernels.rope)(&args, chunk) });
-                x.outcome()
+                x.output()
             }
             Self::Pool(kind, width) => {
-                let mut x = Field::new(rows, *width, || numbers.float());
-                let mut out = Field::empty(1, *width);
+                let mut x = GuardedRows::new(rows, *width, || random.float());
+                let mut out = GuardedRows::empty(1, *width);
                 let args = Pool {
                     kind: *kind,
                     x: x.matrix(),
@@ -180,22 +178,24 @@ impl Trial {
                     row: 0,
                 };
                 if rows > 0 {
-                    // SAFETY: see above; the text has a token.
+                    // SAFETY: x has the text's tokens, of which there is at least one, and out has one row; the caller
+                    // chose kernels that this machine has.
                     unsafe { (kernels.pool)(&args, text) };
                 }
-                out.outcome()
+                out.output()
             }
             Self::Normalise(width) => {
-                let mut x = Field::new(rows, *width, || numbers.float());
-                let mut out = Field::empty(rows, *width);
+                let mut x = GuardedRows::new(rows, *width, || random.float());
+                let mut out = GuardedRows::empty(rows, *width);
                 let args = Normalise {
                     x: x.matrix(),
                     out: out.matrix(),
                     width: *width,
                 };
-                // SAFETY: see above.
+                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
+                // that this machine has.
                 chunks.for_each(|chunk| unsafe { (kernels.normalise)(&args, chunk) });
-                out.outcome()
+                out.output()
             }
         }
     }

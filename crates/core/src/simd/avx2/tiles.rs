@@ -1,13 +1,14 @@
-//! The tiles of six rows for AVX2, their inner loops written out: the compiler's own spend a third of their
-//! instructions on addresses, and spill where sixteen registers are just enough. The order of the operations in each
-//! chain is that of the plain loops.
+//! Inner loops of tiles of six rows for AVX2, in assembly.
+//!
+//! In the compiler's code a third of the instructions compute addresses, and sums are spilled to memory although the
+//! sixteen registers are just enough. The operations of each output have the same order as in `simd::tile`.
 
 use super::Avx2;
 use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::asm;
 use std::arch::x86_64::__m256i;
 
-/// Six rows of x, at a byte offset, times the weights in ymm12 and ymm13, by one instruction that multiplies and adds.
+/// Multiplies six rows of x, at a byte offset, with the weights in ymm12 and ymm13, by one multiply-add instruction.
 macro_rules! rows_of {
     ($multiply_add:literal, $x:literal) => {
         concat!(
@@ -57,21 +58,23 @@ macro_rules! rows_of {
     };
 }
 
-/// With floats.
+/// Multiplies f32.
 macro_rules! fma_rows {
     ($x:literal) => {
         rows_of!("vfmadd231ps", $x)
     };
 }
 
-/// With pairs of 16-bit integers and AVX-VNNI. The encoding is named: AVX-512's has the same name.
+/// Multiplies pairs of 16-bit integers with AVX-VNNI. `{vex}` selects its encoding, because the AVX-512 instruction has
+/// the same name.
 macro_rules! vnni_rows {
     ($x:literal) => {
         rows_of!("{{vex}} vpdpwssd", $x)
     };
 }
 
-/// The same without it. The register of the broadcast takes the second product: there is no other left.
+/// Multiplies pairs of 16-bit integers without AVX-VNNI. The second product replaces the broadcast value, because no
+/// other register is free.
 macro_rules! madd_rows {
     ($x:literal) => {
         concat!(
@@ -121,7 +124,7 @@ macro_rules! madd_rows {
     };
 }
 
-/// One step along K: floats.
+/// One step along K: f32 weights.
 macro_rules! float_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -136,7 +139,7 @@ macro_rules! float_step {
     };
 }
 
-/// Weights that are the upper halves of floats.
+/// One step along K: bfloat16 weights.
 macro_rules! bf16_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -149,7 +152,7 @@ macro_rules! bf16_step {
     };
 }
 
-/// Pairs of 16-bit integers.
+/// One step along K: pairs of 16-bit integers.
 macro_rules! int_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -164,7 +167,7 @@ macro_rules! int_step {
     };
 }
 
-/// Pairs of 16-bit integers, with AVX-VNNI.
+/// One step along K: pairs of 16-bit integers, with AVX-VNNI.
 macro_rules! vnni_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -179,7 +182,7 @@ macro_rules! vnni_step {
     };
 }
 
-/// Pairs of 8-bit weights, widened.
+/// One step along K: pairs of 8-bit weights, widened to 16 bits.
 macro_rules! byte_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -194,7 +197,7 @@ macro_rules! byte_step {
     };
 }
 
-/// Pairs of 8-bit weights, widened, with AVX-VNNI.
+/// One step along K: pairs of 8-bit weights, widened to 16 bits, with AVX-VNNI.
 macro_rules! vnni_byte_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
@@ -209,8 +212,8 @@ macro_rules! vnni_byte_step {
     };
 }
 
-/// The loop over K around such a step: four at a time, then one, with what comes next fetched meanwhile. A row of b takes
-/// 64 bytes, or half as much where `narrow`.
+/// The loop over K: four steps at a time, then single steps, with a prefetch for every four steps. A row of b takes 64
+/// bytes, or 32 bytes if `narrow`.
 macro_rules! six_rows {
     ($step:ident wide, $tile:ident, $($sum:expr),+) => {
         six_rows!(@ $step, ["0" "32"] ["64" "96"] ["128" "160"] ["192" "224"], "256", "64", $tile, $($sum),+)
@@ -226,7 +229,7 @@ macro_rules! six_rows {
             "jb 3f",
             ".p2align 5",
             "2:",
-            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{prefetch}]",
             $step!("0", $a0, $a1),
             $step!("4", $b0, $b1),
             $step!("8", $c0, $c1),
@@ -234,7 +237,7 @@ macro_rules! six_rows {
             "add {low}, 16",
             "add {high}, 16",
             concat!("add {b}, ", $four),
-            "add {ahead}, 64",
+            "add {prefetch}, 64",
             "sub {k}, 4",
             "jae 2b",
             "3:",
@@ -252,7 +255,7 @@ macro_rules! six_rows {
             high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
             stride = in(reg) 4 * $tile.x_stride,
             b = inout(reg) $tile.b => _,
-            ahead = inout(reg) $tile.prefetch => _,
+            prefetch = inout(reg) $tile.prefetch => _,
             k = inout(reg) $tile.k => _,
             inout("ymm0") $s0, inout("ymm1") $s1, inout("ymm2") $s2, inout("ymm3") $s3,
             inout("ymm4") $s4, inout("ymm5") $s5, inout("ymm6") $s6, inout("ymm7") $s7,
@@ -263,60 +266,61 @@ macro_rules! six_rows {
     };
 }
 
-/// Six rows of floats.
+/// Computes a tile of six rows of f32.
 ///
 /// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
+/// `tile` must describe six rows of x with k elements each and k rows of b. The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn six_rows_f32<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
-    // float); prefetches may go anywhere.
+    // SAFETY: the loop reads k elements of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
     unsafe {
         six_rows!(float_step wide, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0)
     }
 }
 
-/// Six rows of floats, with the upper halves of floats as weights.
+/// Computes a tile of six rows of f32 with bfloat16 weights.
 ///
 /// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
+/// `tile` must describe six rows of x with k elements each and k rows of b. The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn six_rows_bf16<const VNNI: bool>(sums: &mut [[Avx2<VNNI>; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
-    // float); prefetches may go anywhere.
+    // SAFETY: the loop reads k elements of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
     unsafe {
         six_rows!(bf16_step narrow, tile, s0.0, s1.0, s2.0, s3.0, s4.0, s5.0, s6.0, s7.0, s8.0, s9.0, s10.0, s11.0)
     }
 }
 
-/// Six rows of pairs of 16-bit integers.
+/// Computes a tile of six rows of 16-bit integers.
 ///
 /// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2 and FMA must be there.
+/// `tile` must describe six rows of x with k elements each and k rows of b. The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn six_rows_int16(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
-    // float); prefetches may go anywhere.
+    // SAFETY: the loop reads k elements of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
     unsafe { six_rows!(int_step wide, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11) }
 }
 
-/// The same with AVX-VNNI.
+/// Computes a tile of six rows of 16-bit integers with AVX-VNNI.
 ///
 /// # Safety
-/// The tile must cover six rows of x and k rows of b; AVX2, FMA and AVX-VNNI must be there.
+/// `tile` must describe six rows of x with k elements each and k rows of b. The processor must have AVX2, FMA and
+/// AVX-VNNI.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 pub(super) unsafe fn six_rows_int16_vnni(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
     let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
-    // SAFETY: the caller vouches for six rows of x and k rows of b, which is all that is read (a pair has the size of a
-    // float); prefetches may go anywhere.
+    // SAFETY: the loop reads k elements of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
     unsafe { six_rows!(vnni_step wide, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11) }
 }
 
-/// One group of pairs of 8-bit weights behind its scales, by the step given; the sums never leave the registers as
-/// integers.
+/// One group of 8-bit weights, by the given step. The integer sums are converted in registers and added to `floats` in
+/// memory.
 macro_rules! six_byte_rows {
     ($step:ident, $tile:ident, $floats:ident) => {
         asm!(
@@ -335,7 +339,7 @@ macro_rules! six_byte_rows {
             "add {b}, 64",
             "mov {k:e}, 4",
             "2:",
-            "prefetcht1 [{ahead}]",
+            "prefetcht1 [{prefetch}]",
             $step!("0", "0", "16"),
             $step!("4", "32", "48"),
             $step!("8", "64", "80"),
@@ -343,7 +347,7 @@ macro_rules! six_byte_rows {
             "add {low}, 16",
             "add {high}, 16",
             "add {b}, 128",
-            "add {ahead}, 64",
+            "add {prefetch}, 64",
             "dec {k:e}",
             "jnz 2b",
             "vmovups ymm12, [{b} - 576]",
@@ -388,7 +392,7 @@ macro_rules! six_byte_rows {
             high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
             stride = in(reg) 4 * $tile.x_stride,
             b = inout(reg) $tile.b => _,
-            ahead = inout(reg) $tile.prefetch => _,
+            prefetch = inout(reg) $tile.prefetch => _,
             k = out(reg) _,
             floats = in(reg) $floats.as_mut_ptr(),
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _, out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
@@ -397,28 +401,32 @@ macro_rules! six_byte_rows {
     };
 }
 
-/// Six rows of pairs of 16-bit integers times one group of pairs of 8-bit weights, which stands behind its scales.
+/// Adds the products of six rows of 16-bit integers with one group of 8-bit weights to `floats`.
 ///
 /// # Safety
-/// The tile must cover six rows of x and one group of b; AVX2 and FMA must be there.
+/// `tile` must describe six rows of x with a group's pairs each and one group of b. The processor must have AVX2 and
+/// FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn six_rows_int8<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
     const { assert!(INT8_GROUP == 32) };
     assert!(floats.len() >= 6);
-    // SAFETY: the caller vouches for six rows of x and a group of b, the assertion for six rows of floats; prefetches may
-    // go anywhere.
+    // SAFETY: the code reads a group's pairs of six rows of x and one group of b, which the tile covers by this
+    // function's contract; the assertion checks that there are six rows of floats. A prefetch of any address is
+    // harmless.
     unsafe { six_byte_rows!(byte_step, tile, floats) }
 }
 
-/// The same with AVX-VNNI.
+/// Adds the products of six rows of 16-bit integers with one group of 8-bit weights to `floats`, with AVX-VNNI.
 ///
 /// # Safety
-/// The tile must cover six rows of x and one group of b; AVX2, FMA and AVX-VNNI must be there.
+/// `tile` must describe six rows of x with a group's pairs each and one group of b. The processor must have AVX2, FMA
+/// and AVX-VNNI.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 pub(super) unsafe fn six_rows_int8_vnni<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
     const { assert!(INT8_GROUP == 32) };
     assert!(floats.len() >= 6);
-    // SAFETY: the caller vouches for six rows of x and a group of b, the assertion for six rows of floats; prefetches may
-    // go anywhere.
+    // SAFETY: the code reads a group's pairs of six rows of x and one group of b, which the tile covers by this
+    // function's contract; the assertion checks that there are six rows of floats. A prefetch of any address is
+    // harmless.
     unsafe { six_byte_rows!(vnni_byte_step, tile, floats) }
 }

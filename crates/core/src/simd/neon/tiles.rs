@@ -1,4 +1,7 @@
-//! The inner loops of NEON's products: twelve rows of eight columns take 24 of the 32 registers.
+//! Inner loops of the products for NEON. A tile of twelve rows and eight columns takes 24 of the 32 registers.
+//!
+//! Loops count indices and nothing is a closure: sums in a function that the compiler does not inline would be in
+//! memory.
 
 use super::Neon;
 use crate::simd::Simd;
@@ -6,47 +9,46 @@ use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Brings the line at `p` nearer; the tiles of a panel fetch a quarter of the next one each.
+/// Prefetches the cache line at `p`. Each tile of a panel prefetches a quarter of the next panel.
 #[inline(always)]
-fn fetch(p: *const f32) {
-    // SAFETY: a prefetch may go anywhere; it reads nothing that the program can see.
+fn prefetch(p: *const f32) {
+    // SAFETY: a prefetch of any address is harmless; it changes neither registers nor memory.
     unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
 }
 
-/// Where the rows of x begin. Loops here go by index and nothing is a closure: what the compiler does not inline would
-/// keep the sums in memory.
+/// Returns the addresses of the rows of x.
 ///
 /// # Safety
-/// The tile must cover `ROWS` rows of x.
+/// `tile` must describe `ROWS` rows of x.
 #[inline(always)]
 unsafe fn rows<T, const ROWS: usize>(tile: &Tile) -> [*const T; ROWS] {
     let mut x = [tile.x.cast(); ROWS];
     let mut r = 0;
     while r < ROWS {
-        // SAFETY: the caller vouches for the row.
+        // SAFETY: row r < ROWS is one of the rows that the tile describes by this function's contract.
         x[r] = unsafe { tile.x.add(r * tile.x_stride).cast() };
         r += 1;
     }
     x
 }
 
-/// Eight weights.
+/// Reads eight f32 weights.
 ///
 /// # Safety
 /// `b` must be valid for eight reads.
 #[inline(always)]
-unsafe fn eight(b: *const f32) -> [float32x4_t; 2] {
-    // SAFETY: the caller vouches for the reads.
+unsafe fn eight_f32(b: *const f32) -> [float32x4_t; 2] {
+    // SAFETY: b is valid for eight reads by this function's contract.
     unsafe { [vld1q_f32(b), vld1q_f32(b.add(4))] }
 }
 
-/// Eight weights of which the upper halves are kept.
+/// Reads eight bfloat16 weights.
 ///
 /// # Safety
 /// `b` must be valid for eight reads.
 #[inline(always)]
-unsafe fn eight_halves(b: *const u16) -> [float32x4_t; 2] {
-    // SAFETY: the caller vouches for the reads.
+unsafe fn eight_bf16(b: *const u16) -> [float32x4_t; 2] {
+    // SAFETY: b is valid for eight reads by this function's contract.
     unsafe {
         let halves = vld1q_u16(b);
         let (low, high) = (vshll_n_u16::<16>(vget_low_u16(halves)), vshll_high_n_u16::<16>(halves));
@@ -54,11 +56,13 @@ unsafe fn eight_halves(b: *const u16) -> [float32x4_t; 2] {
     }
 }
 
-/// Two steps along K of a tile of floats: one load brings two elements of a row, and the multiply-add takes either of
-/// them for all its lanes. A load that fills a vector with one element would occupy the multipliers' ports.
+/// Executes two steps along K of a tile of f32.
+///
+/// One load reads two elements of a row, and the multiply-add instruction broadcasts one of them. A broadcasting load
+/// would occupy the ports of the multipliers.
 ///
 /// # Safety
-/// Each x must be valid for two reads at `i`.
+/// Each x must be valid for two reads at index `i`.
 #[inline(always)]
 unsafe fn two_steps<const ROWS: usize>(
     sums: &mut [[Neon; VECTORS]; ROWS],
@@ -67,7 +71,7 @@ unsafe fn two_steps<const ROWS: usize>(
     [b0, b1, c0, c1]: [float32x4_t; 4],
 ) {
     for r in 0..ROWS {
-        // SAFETY: the caller vouches for the reads.
+        // SAFETY: x[r] is valid for two reads at index i by this function's contract.
         unsafe {
             let two = vld1_f32(x[r].add(i));
             let [first, second] = &mut sums[r];
@@ -79,10 +83,10 @@ unsafe fn two_steps<const ROWS: usize>(
     }
 }
 
-/// One step.
+/// Executes one step along K of a tile of f32.
 ///
 /// # Safety
-/// Each x must be valid for a read at `i`.
+/// Each x must be valid for a read at index `i`.
 #[inline(always)]
 unsafe fn one_step<const ROWS: usize>(
     sums: &mut [[Neon; VECTORS]; ROWS],
@@ -91,7 +95,7 @@ unsafe fn one_step<const ROWS: usize>(
     [b0, b1]: [float32x4_t; 2],
 ) {
     for r in 0..ROWS {
-        // SAFETY: the caller vouches for the reads.
+        // SAFETY: x[r] is valid for a read at index i by this function's contract.
         unsafe {
             let one = *x[r].add(i);
             let [first, second] = &mut sums[r];
@@ -101,53 +105,55 @@ unsafe fn one_step<const ROWS: usize>(
     }
 }
 
-/// The tile of floats.
+/// Computes a tile of f32, like `simd::tile::tile_f32`.
 ///
 /// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
+/// `tile` must describe `ROWS` rows of x with k elements each and k rows of b.
 #[inline(always)]
 pub(super) unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
-    // SAFETY: the caller vouches for the tile; i stays below k, and so does i + 1 in the loop.
+    // SAFETY: i and, in the loop, i + 1 stay below k, so reads stay inside the rows of x and b that the tile describes.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.prefetch.wrapping_add(2 * i));
-            let ([b0, b1], [c0, c1]) = (eight(tile.b.add(8 * i)), eight(tile.b.add(8 * i + 8)));
+            prefetch(tile.prefetch.wrapping_add(2 * i));
+            let ([b0, b1], [c0, c1]) = (eight_f32(tile.b.add(8 * i)), eight_f32(tile.b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
         }
         if i < tile.k {
-            one_step(sums, &x, i, eight(tile.b.add(8 * i)));
+            one_step(sums, &x, i, eight_f32(tile.b.add(8 * i)));
         }
     }
 }
 
-/// The tile of floats whose weights are upper halves.
+/// Computes a tile of f32 with bfloat16 weights, like `simd::tile::tile_bf16`.
 ///
 /// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of halves.
+/// `tile` must describe `ROWS` rows of x with k elements each and k rows of bfloat16 numbers.
 #[inline(always)]
 pub(super) unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
-    // SAFETY: as in `tile_f32`.
+    // SAFETY: i and, in the loop, i + 1 stay below k, so reads stay inside the rows of x and b that the tile describes.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
         let b = tile.b.cast::<u16>();
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.prefetch.wrapping_add(i));
-            let ([b0, b1], [c0, c1]) = (eight_halves(b.add(8 * i)), eight_halves(b.add(8 * i + 8)));
+            prefetch(tile.prefetch.wrapping_add(i));
+            let ([b0, b1], [c0, c1]) = (eight_bf16(b.add(8 * i)), eight_bf16(b.add(8 * i + 8)));
             two_steps(sums, &x, i, [b0, b1, c0, c1]);
             i += 2;
         }
         if i < tile.k {
-            one_step(sums, &x, i, eight_halves(b.add(8 * i)));
+            one_step(sums, &x, i, eight_bf16(b.add(8 * i)));
         }
     }
 }
 
-/// Two pairs along K of a tile of integers. In b stand the eight columns' first factors of a pair, its second ones, and
-/// both of the next pair: so no product needs a sum across lanes.
+/// Executes two steps along K, of one pair each, of a tile of integers.
+///
+/// b has, for eight columns, the first numbers of a pair, the second numbers, and both of the next pair, so that no sum
+/// across lanes is needed.
 ///
 /// # Safety
 /// Each x must be valid for four reads at pair `i`.
@@ -159,7 +165,7 @@ unsafe fn two_pairs<const ROWS: usize>(
     [b0, b1, b2, b3]: [int16x8_t; 4],
 ) {
     for r in 0..ROWS {
-        // SAFETY: the caller vouches for the reads.
+        // SAFETY: x[r] is valid for four reads at pair i by this function's contract.
         unsafe {
             let four = vld1_s16(x[r].add(2 * i));
             let [first, second] = &mut sums[r];
@@ -175,19 +181,20 @@ unsafe fn two_pairs<const ROWS: usize>(
     }
 }
 
-/// The tile of integers. The load of b parts the pairs.
+/// Computes a tile of 16-bit integers, like `simd::tile::tile_int16`. The load of b separates the numbers of the pairs.
 ///
 /// # Safety
-/// The tile must cover `ROWS` rows of x and k rows of b.
+/// `tile` must describe `ROWS` rows of x with k pairs each and k rows of b.
 #[inline(always)]
 pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Tile) {
-    // SAFETY: as in `tile_f32`; a pair has the size of a float.
+    // SAFETY: pair i and, in the loop, i + 1 stay below k, so reads stay inside the rows of x and b that the tile
+    // describes. A pair has the size of an f32.
     unsafe {
         let x = rows::<i16, ROWS>(tile);
         let b = tile.b.cast::<i16>();
         let mut i = 0;
         while i + 2 <= tile.k {
-            fetch(tile.prefetch.wrapping_add(2 * i));
+            prefetch(tile.prefetch.wrapping_add(2 * i));
             let (int16x8x2_t(b0, b1), int16x8x2_t(b2, b3)) = (vld2q_s16(b.add(16 * i)), vld2q_s16(b.add(16 * i + 16)));
             two_pairs(sums, &x, i, [b0, b1, b2, b3]);
             i += 2;
@@ -204,16 +211,19 @@ pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[int32x4_t; VECTO
     }
 }
 
-/// One group of 8-bit weights behind its scales. One load brings two pairs of all columns and parts them; they are
-/// widened once for all rows of the tile.
+/// Adds the products of a tile with one group of 8-bit weights to `floats`, like `simd::tile::group_int8`.
+///
+/// One load reads two pairs of all columns and separates their numbers, which are widened once for all rows of the
+/// tile.
 ///
 /// # Safety
-/// The tile must cover `ROWS` rows of x and one group of b.
+/// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b.
 #[inline(always)]
 pub(super) unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Neon; VECTORS]], tile: &Tile) {
     const { assert!(INT8_GROUP.is_multiple_of(4)) };
     let mut sums = [[Neon::int_zero(); VECTORS]; ROWS];
-    // SAFETY: as in `tile_f32`; a group is `INT8_GROUP / 2` pairs of eight columns, two bytes each, behind eight scales.
+    // SAFETY: the loop reads `INT8_GROUP / 2` pairs of each row of x and one group of b, which is eight f32 scales and
+    // `INT8_GROUP / 2` pairs of bytes for each of eight columns. The tile describes both by this function's contract.
     unsafe {
         let scales = [vld1q_f32(tile.b), vld1q_f32(tile.b.add(4))];
         let pairs = tile.b.add(8).cast::<i8>();
@@ -230,7 +240,7 @@ pub(super) unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Neon; VECTORS]
             two_pairs(&mut sums, &x, i, b);
             i += 2;
         }
-        fetch(tile.prefetch);
+        prefetch(tile.prefetch);
         let floats = &mut floats[..ROWS];
         for r in 0..ROWS {
             let [first, second] = &mut floats[r];
