@@ -1,7 +1,7 @@
-//! A program with values changed anywhere in it: refused, or it runs over a batch and gives the numbers it promises.
+//! A program with random changes: it must be refused, or run on a batch and return finite vectors of the right size.
 //!
-//! The input is a list of changes, three bytes each: the place (a leaf of the JSON, two bytes) and the new value.
-//! Loading checks every size and offset before kernels run without checks; AddressSanitizer sees what it missed.
+//! The input is a list of changes of three bytes each: the index of a leaf of the JSON (two bytes) and the new value.
+//! Loading checks every size and offset, and kernels run without checks. AddressSanitizer detects what the checks miss.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 const IDS: [u32; 14] = [1, 2, 3, 10, 0, 5, 5, 5, 9, 4, 7, 7, 1, 0];
 const OFFSETS: [u32; 5] = [0, 1, 9, 9, 14];
 
-/// Paths to everything in the program that is neither list nor object.
+/// JSON pointers to all values of the program that are neither list nor object.
 static LEAVES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), common::program())];
@@ -74,8 +74,8 @@ fuzz_target!(|bytes: &[u8]| {
     ][precision as usize];
     let mut program = common::program();
     for change in changes.as_chunks::<3>().0.iter().take(8) {
-        let place = usize::from(u16::from_le_bytes([change[0], change[1]]));
-        if let Some(leaf) = program.pointer_mut(&LEAVES[place % LEAVES.len()]) {
+        let index = usize::from(u16::from_le_bytes([change[0], change[1]]));
+        if let Some(leaf) = program.pointer_mut(&LEAVES[index % LEAVES.len()]) {
             *leaf = value(change[2]);
         }
     }
@@ -91,6 +91,6 @@ fuzz_target!(|bytes: &[u8]| {
     match common::vectors(&model, &IDS, &OFFSETS) {
         Ok(vectors) => assert!(vectors.len() == 4 * model.dimensions() && vectors.iter().all(|v| v.is_finite())),
         Err(Error::Program(_) | Error::Batch(_) | Error::NonFinite { .. }) => {}
-        Err(other) => panic!("a program that loads ran into {other}"),
+        Err(other) => panic!("a loaded program failed with {other}"),
     }
 });

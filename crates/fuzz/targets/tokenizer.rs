@@ -1,4 +1,5 @@
-//! Any bytes as a tokenizer.json: refused, or texts become ids within the limit and below the vocabulary's size.
+//! Any bytes as a tokenizer.json: it must be refused, or texts must become ids within the limit and below the
+//! vocabulary size.
 
 #![no_main]
 
@@ -10,8 +11,8 @@ use libfuzzer_sys::fuzz_target;
 const LIMIT: usize = 16;
 const VOCABULARY: u32 = 1000;
 
-// The library panics over some files, which `Pipeline` catches; libFuzzer's own hook would end the process even so. A
-// panic that nobody catches still does.
+// `Pipeline` catches panics of the library over some files. The panic hook of libFuzzer would end the process
+// nevertheless, so it is replaced. An uncaught panic still ends the process.
 fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
     let path = scratch::file(bytes);
     for bare in [false, true] {

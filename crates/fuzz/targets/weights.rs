@@ -1,4 +1,4 @@
-//! Any bytes as a weight file, safetensors or GGUF: refused, or every tensor can be read.
+//! Any bytes as a safetensors or GGUF file: it must be refused, or every tensor must be readable.
 
 #![no_main]
 
@@ -7,8 +7,8 @@ mod scratch;
 use embergem_core::Tensors;
 use libfuzzer_sys::fuzz_target;
 
-/// Values that are read of one tensor at most: a file of zeros may hold many.
-const MOST: usize = 1 << 16;
+/// Most values that are read from one tensor, so that each input takes little time.
+const MAX_VALUES: usize = 1 << 16;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = scratch::file(bytes);
@@ -21,9 +21,9 @@ fuzz_target!(|bytes: &[u8]| {
         let some = if shape.len() < 2 {
             rows
         } else {
-            rows.min(MOST / width.max(1))
+            rows.min(MAX_VALUES / width.max(1))
         };
-        if some * width <= MOST {
+        if some * width <= MAX_VALUES {
             let (values, row) = tensors.rows(name, 0, some).expect("a listed tensor can be read");
             assert_eq!((values.len(), row), (some * width, width));
         }

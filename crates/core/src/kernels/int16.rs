@@ -30,7 +30,8 @@ pub fn max_row_norm(k: usize) -> f32 {
     ((f64::from(i32::MAX) / (f64::from(WEIGHT_NORM) + rounding)) - rounding) as f32
 }
 
-/// Smallest largest value of a vector. Its reciprocal is finite, and the integers of smaller vectors are 0.
+/// Lower bound of a peak, a vector's largest absolute value. With it the reciprocal of a peak is finite, and the
+/// integers of a smaller vector are 0.
 pub(super) const MIN_PEAK: f32 = 1e-30;
 
 /// Returns the scale at which a vector has integers of 16 bits and a norm of at most `max_norm`.
