@@ -8,6 +8,7 @@
     include_str!("1d6525c48bfb57eb.json"),
     include_str!("31679115e3eddaa3.json"),
     include_str!("4896e702cb5f7f19.json"),
+    include_str!("4f57f0a15271790c.json"),
     include_str!("529a2f99b1a09087.json"),
     include_str!("54a564ce7dbf0554.json"),
     include_str!("588e29820eb07e4f.json"),
