@@ -73,7 +73,7 @@ def test_files_that_contradict_each_other_are_refused(model):
     with pytest.raises(CorruptCheckpoint, match=r"modules\.json normalises"):
         Embedder(model)
     save_file({"other": np.zeros(3, dtype=np.float32)}, model / "model.safetensors")
-    with pytest.raises(CorruptCheckpoint, match="a table called embeddings"):
+    with pytest.raises(CorruptCheckpoint, match="a matrix called embeddings"):
         Embedder(model)
     (model / "model.safetensors").write_bytes(b"\xff" * 16)
     with pytest.raises(CorruptCheckpoint, match="header ends outside"):
