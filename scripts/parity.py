@@ -1,10 +1,10 @@
-"""Compare embergem with sentence-transformers, live: the same texts through both, the largest difference of each model.
+"""Compare embergem with sentence-transformers on the same texts, and print the largest difference of each model.
 
     python scripts/parity.py [MODEL ...]
 
-Without models: the tiny checkpoints of every family, the real all-MiniLM-L6-v2 and the full-size random EmbeddingGemma.
-sentence-transformers lives in a virtual environment of its own beside the test assets, made at the first run; with it
-comes torch, as a CPU build where the package index has one and otherwise as a CUDA build of some 3 GB.
+Without MODEL it compares the tiny checkpoints of every family, the real all-MiniLM-L6-v2 and the full-size random
+EmbeddingGemma. The first run installs sentence-transformers and torch into a virtual environment beside the test
+assets. If the package index has no CPU build of torch, that is a CUDA build of about 3 GB.
 """
 
 import json
@@ -26,7 +26,7 @@ from embergem.options import LoadOptions
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
 TOLERANCE = 1e-5
-LEFT_OUT = {"embedding_gemma2"}  # sentence-transformers wants the image processor's files of the whole model beside it
+LEFT_OUT = {"embedding_gemma2"}  # sentence-transformers requires the image processor files of the whole model
 LONG = "Graphene is a single layer of carbon atoms, and nobody had expected it to be stable. "
 TEXTS = [
     "", "a", "What is graphene?", "task: search result | query: What is graphene?", "Ünïcödé, 東京 and 🦆!\n\tend",
@@ -44,7 +44,7 @@ order = json.load(open(sys.argv[1]))
 vectors = {}
 for model in order["models"]:
     reference = SentenceTransformer(model, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
-    if not os.path.exists(f"{model}/tokenizer_config.json"):  # without it the class is guessed, and its parts replaced
+    if not os.path.exists(f"{model}/tokenizer_config.json"):  # else its class is guessed and parts of it are replaced
         plain = PreTrainedTokenizerFast(tokenizer_file=f"{model}/tokenizer.json")
         plain.pad_token = plain.convert_ids_to_tokens(reference[0].auto_model.config.pad_token_id or 0)
         limit, reference[0].processor = reference.max_seq_length, plain
@@ -59,12 +59,12 @@ np.savez(sys.argv[2], **vectors)
 
 
 def python() -> Path:
-    """Return the interpreter that has sentence-transformers: some 3 GB where no CPU build of torch is offered."""
+    """Return the interpreter that has sentence-transformers; create its environment at the first call."""
     return environment("parity", PACKAGES)
 
 
 def main() -> int:
-    """Run both and print a line for each model; 1 when one differs by more than the tolerance."""
+    """Run both engines and print one line a model; return 1 if a model differs by more than the tolerance."""
     goldens = ROOT / "tests" / "data" / "goldens"
     tiny = [path.parent for path in sorted(goldens.glob("*/model.safetensors")) if path.parent.name not in LEFT_OUT]
     default: list[str | Path | None] = [None, assets() / "random-embeddinggemma-300m"]
@@ -83,7 +83,7 @@ def main() -> int:
     print(f"{'model':40} {'alone':>9} {'padded':>9} {'prompts':>9}  largest difference in any component")
     for model in models:
         with Embedder(model) as embedder, warnings.catch_warnings():
-            warnings.simplefilter("ignore", TruncationWarning)  # sentence-transformers cuts unasked, and so must we
+            warnings.simplefilter("ignore", TruncationWarning)  # sentence-transformers always truncates; do the same
             vectors = embedder.embed(TEXTS, truncate=True)
             found = {"alone": 0.0, "padded": 0.0, "prompts": 0.0}
             for key, reference in expected.items():

@@ -1,7 +1,7 @@
-"""What the config.json and modules.json of published models say, as far as a program depends on it.
+"""The config.json and modules.json of published models, reduced to what a program depends on.
 
-Only fields that a family reads are here. Where a model's file could be had it was copied; the sizes of the others are
-those that their authors state. A wrong one does no harm: no checkpoint meets its conditions.
+Only fields that a family reads are here. They were copied from the files of a model if these were available, and
+otherwise from what the authors state. A wrong value does no harm: no checkpoint meets the conditions of its card.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ UNIT = Normalize()
 
 @dataclass(frozen=True)
 class Published:
-    """Models that share a program: their hub ids, a config.json, and the head."""
+    """Models with the same program: hub ids, config.json, and head."""
 
     models: tuple[str, ...]
     config: dict[str, Any]
@@ -40,7 +40,7 @@ def bert(hidden: int, layers: int, heads: int, vocab: int = 30522) -> dict[str, 
 
 
 def roberta(kind: str, hidden: int, layers: int, heads: int, vocab: int, places: int) -> dict[str, Any]:
-    """Return the config of a RoBERTa or XLM-RoBERTa; `places` counts the two rows before the first token's."""
+    """Return the config of a RoBERTa or XLM-RoBERTa. `places` includes the two rows before that of the first token."""
     own = {"model_type": kind, "max_position_embeddings": places, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
     return bert(hidden, layers, heads, vocab) | own | {"pad_token_id": 1}
 
@@ -243,10 +243,10 @@ PUBLISHED = (
 
 
 def spellings(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the same config in the forms that versions of the libraries write it in, as it is first."""
+    """Return a config in all forms in which versions of the libraries write it, beginning with `config` itself."""
     forms = [config]
     if "text_config" in config:
-        forms.append(config["text_config"])  # saved without its other modalities
+        forms.append(config["text_config"])  # as saved without the other modalities
     for form in list(forms):
         forms += _with_rope_parameters(form)
     for form in list(forms):
@@ -257,7 +257,7 @@ def spellings(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _with_rope_parameters(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the form of transformers 5: one object for the rotary bases."""
+    """Yield the form of transformers 5, which has the rotary bases in one object."""
     for full, sliding in (("rope_theta", "rope_local_base_freq"), ("global_rope_theta", "local_rope_theta")):
         if full in config and sliding in config:
             kinds = {"full_attention": config[full], "sliding_attention": config[sliding]}
@@ -273,7 +273,7 @@ def _with_rope_parameters(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _renamed(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a NomicBERT config with the names of transformers instead of GPT-2's."""
+    """Return a NomicBERT config with the names of transformers instead of those of GPT-2."""
     names = {
         "n_embd": "hidden_size",
         "n_inner": "intermediate_size",

@@ -5,6 +5,9 @@ import pytest
 from goldens import TINY, golden, pack
 
 from embergem._native import instruction_sets
+from embergem.checkpoint.checkpoint import Location
+from embergem.checkpoint.read import read_checkpoint
+from embergem.engine.prepare import prepare, text_pipeline
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -34,3 +37,12 @@ def test_same_bits_alone_and_in_any_batch(name):
         rows = [checkpoint.ids[i] for i in chosen]
         assert np.array_equal(model.run(*pack(rows)), together[chosen])
         assert np.array_equal(single.run(*pack(rows)), together[chosen])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_texts_have_the_token_ids_of_the_library(name):
+    checkpoint = read_checkpoint(Location(name, TINY[name]))
+    texts, expected = golden(name).texts, golden(name).ids
+    pipeline = text_pipeline(checkpoint, prepare(checkpoint, name))
+    found = [ids.tolist() for ids, _ in pipeline.prepare(texts, truncate=True)]
+    assert found == expected[: len(texts)]

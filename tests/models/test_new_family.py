@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from goldens import DATA, pack
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
 
 from embergem import models
 from embergem.checkpoint.checkpoint import Location
@@ -89,6 +90,7 @@ COVERED = {
         "test_reference_is_right",
         "test_executor_is_right",
         "test_same_bits_alone_and_in_any_batch",
+        "test_texts_have_the_token_ids_of_the_library",
     ),
     "models/test_program.py": ("test_the_rewritten_program_computes_what_the_model_says",),
     "rust/test_rust_programs.py": (
@@ -127,12 +129,15 @@ def directory(tmp_path, monkeypatch):
         tensors[name] = random.normal(size=shape, scale=scale).astype(np.float32)
         return tensors[name]
 
-    ids = [random.integers(0, VOCABULARY, length).tolist() for length in (1, 2, 5, 17, 40, 64, 3, 9)]
+    texts = ["", "What is graphene?", "a"]
+    tokenizer = Tokenizer.from_file(str(golden / "tokenizer.json"))
+    ids = [tokenizer.encode(text).ids for text in texts]
+    ids += [random.integers(0, VOCABULARY, length).tolist() for length in (1, 2, 5, 17, 40, 64, 3, 9)]
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     head = read_checkpoint_of(golden).head
     vectors = architecture(config).vectors(head, Reference(), WeightLookup(weight), Batch(*pack(ids)))
     save_file({f"toy_model.{name}": value for name, value in tensors.items()}, golden / "model.safetensors")
-    (golden / "inputs.json").write_text(json.dumps({"ids": ids, "texts": []}))
+    (golden / "inputs.json").write_text(json.dumps({"ids": ids, "texts": texts}))
     np.savez(golden / "expected.npz", vectors=vectors)
     yield tmp_path
     sys.modules.pop("embergem.models.toy", None)

@@ -82,7 +82,9 @@ def require_arch(model_type: str, arch: str) -> None:
         UnsupportedOption: `arch` names no family.
     """
     if arch != "auto" and model_type not in _model_types(arch):
-        raise UnsupportedModel(f"this checkpoint is of the family {model_type!r}, not {arch}; leave out arch")
+        raise UnsupportedModel(
+            f"This checkpoint is of the family {model_type!r}, not {arch}. To load it, leave out arch."
+        )
 
 
 def _model_types(arch: str) -> Sequence[str]:
@@ -93,7 +95,7 @@ def _model_types(arch: str) -> Sequence[str]:
         return (canonical_model_type(arch),)
     known = sorted(name for family in families().values() for name in family.arch_names)
     raise UnsupportedOption(
-        f"arch={arch!r} is no family that embergem has. It has: {', '.join(['auto', *known])}", param="arch"
+        f"arch={arch!r} is not a family that embergem has. It has: {', '.join(['auto', *known])}", param="arch"
     )
 
 
@@ -105,9 +107,7 @@ def _fields(config: dict[str, Any], family: Family) -> Fields:
 def _with_window(config: dict[str, Any], family: Family, window: int) -> dict[str, Any]:
     """Return `config` with the window in the field that the family reads."""
     if family.window is None:
-        raise UnsupportedOption(f"{config['model_type']} has no sliding window; leave out window", param="window")
-    if window < 2:
-        raise UnsupportedOption(f"window={window} leaves no neighbour to see; give 2 or more", param="window")
+        raise UnsupportedOption(f"{config['model_type']} has no sliding window. Leave out window.", param="window")
     changed = {family.window: window}
     if family.nested and isinstance(config.get(family.nested), dict):
         return config | {family.nested: config[family.nested] | changed}

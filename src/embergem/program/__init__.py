@@ -1,1 +1,1 @@
-"""A model as data: compute steps over named buffers, and the weights they need."""
+"""Programs: a model as data, with compute steps over numbered buffers and the weights that the steps need."""

@@ -1,8 +1,8 @@
-"""The `Program`: what `ops.trace` records, `program.rewrite` improves and the native executor runs.
+"""The `Program`: steps recorded by `ops.trace`, fused by `program.rewrite`, and run by the native executor.
 
-It knows neither a dtype nor a machine. Buffers are `(tokens, width)` or, after pooling, `(rows, width)`; an operand is
-a range of a buffer's columns, so that several results can share one buffer. The weights section names checkpoint
-tensors and how to make each weight from them: a range of rows, a concatenation along rows, plus 1.
+A program depends on no dtype and no machine. Buffers are (tokens, width) or, after pooling, (rows, width). An operand
+is a range of columns of a buffer, so several results can share a buffer. A weight is made from checkpoint tensors: a
+range of rows, a concatenation along rows, plus 1.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ FORMAT = "embergem-program/1"
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Storage for one value, or for several side by side."""
+    """Storage for one value, or for several values in adjacent columns."""
 
     width: int
     axis: Axis
@@ -29,7 +29,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Columns `column` to `column + width` of a buffer."""
+    """Columns `column` to `column + width` of buffer `buffer`."""
 
     buffer: int
     column: int
@@ -38,7 +38,10 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation: `out = op(inputs, weights, parameters)`. Weights are indices by role ("weight", "bias", …)."""
+    """One operation: `out = op(inputs, weights, parameters)`.
+
+    `weights` has the index of each weight by its role, such as "weight" or "bias".
+    """
 
     op: str
     out: Operand
@@ -49,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Everything the executor needs besides the checkpoint itself."""
+    """Everything that the executor needs besides the checkpoint."""
 
     key: str
     weights: tuple[WeightSpec, ...]
@@ -61,11 +64,11 @@ class Program:
 
     @property
     def dimensions(self) -> int:
-        """Width of the vectors it makes."""
+        """Size of the vectors."""
         return self.output.width
 
     def to_json(self) -> str:
-        """Serialise for the native executor; the same program gives the same text."""
+        """Return the program as JSON for the native executor. Equal programs give equal texts."""
         document = {"format": FORMAT, **asdict(self)}
         if not self.prefixes:
             del document["prefixes"]
@@ -73,10 +76,10 @@ class Program:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Program":
-        """Read what `to_json` wrote. The native executor checks the same text in full.
+        """Read a program that `to_json` wrote. The native executor checks the content of the same text.
 
         Raises:
-            CorruptCheckpoint: It is not a program of this format.
+            CorruptCheckpoint: The text is not a program of this format.
         """
         try:
             document = msgspec.json.decode(text)
@@ -104,10 +107,10 @@ class Program:
 
 
 def program_key(config: Any, head: Any) -> str:
-    """Sha256 of the canonical JSON of what a program is traced from: the config fields read and the head's modules.
+    """Return the sha256 of the canonical JSON of the config and the head that a program is traced from.
 
-    A field that has its default is left out. The key is part of every space's fingerprint, so a new field must have a
-    default that means what was done before; then it changes nothing for the models that there are.
+    Fields that have their default are left out. The key is part of the fingerprint of a vector space: a new field of a
+    config needs a default that stands for the earlier behaviour, so that keys of existing models do not change.
     """
     modules = [{"module": type(module).__name__, **_stated(module)} for module in head]
     traced_from = {"config": _stated(config), "head": modules}

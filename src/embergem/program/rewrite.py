@@ -1,12 +1,12 @@
-"""Rules that fuse neighbouring calls of a trace. Each is exact: the rewritten program computes the same values.
+"""Rules that fuse neighbouring calls of a trace. Each rule is exact: the rewritten program computes the same values.
 
-1. `embed` then `scale`: the lookup scales as it reads.
-2. Neighbouring linear layers of one input (q, k, v; gate, up): one product with the weights stacked;
-   each result is a range of its columns.
-3. `add(x, norm(h))`, the Gemma residual: the norm adds x as it writes.
-4. `norm(add(x, h))`, the BERT residual: the norm adds as it reads.
-5. `activation(linear(x))`: the product applies it as it writes.
-6. `glu(gate, up)` of the two halves of one product: the product writes the gated half alone.
+1. `embed`, then `scale`: the lookup scales the rows that it reads.
+2. Neighbouring linear layers of one input (q, k, v; gate, up): one product with the weights stacked. Each result is a
+   range of its columns.
+3. `add(x, norm(h))`, the residual of Gemma: the norm adds x to what it writes.
+4. `norm(add(x, h))`, the residual of BERT: the norm adds h to what it reads.
+5. `activation(linear(x))`: the product applies the activation to what it writes.
+6. `glu(gate, up)` of the two halves of one product: the product writes only the gated half.
 """
 
 from collections import Counter
@@ -19,18 +19,21 @@ from embergem.ops.trace import Recorded, TracedValue, WeightSpec
 
 @dataclass(slots=True)
 class Calls:
-    """A trace under rewriting: `slices` places a value inside another one, as (index of that value, first column)."""
+    """A trace that is being rewritten.
+
+    `slices` has the values that are columns of another value, as (index of that value, first column).
+    """
 
     calls: list[Recorded]
     slices: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def uses(self) -> Counter[int]:
-        """How often each value is read."""
+        """Return how often each value is read."""
         return Counter(value.index for call in self.calls for value in call.inputs)
 
 
 def rewrite(calls: Sequence[Recorded]) -> Calls:
-    """Apply the rules in order."""
+    """Return `calls` after all rules, applied in order."""
     state = Calls(list(calls))
     rules: Iterable[Callable[[Calls], None]] = (
         scale_while_embedding,
@@ -46,7 +49,7 @@ def rewrite(calls: Sequence[Recorded]) -> Calls:
 
 
 def scale_while_embedding(state: Calls) -> None:
-    """Rule 1. Only a plain table: with positions or types the order of the sums would change the bits."""
+    """Apply rule 1 to lookups of a table only: with positions or types, another order of the sums would change bits."""
     for first, second in _pairs(state, "embed", "scale"):
         if set(first.weights) == {"table"} and "by" in second.parameters:
             _merge(
@@ -55,7 +58,7 @@ def scale_while_embedding(state: Calls) -> None:
 
 
 def stack_linears(state: Calls) -> None:
-    """Rule 2. The stacked product is made where the first of them was."""
+    """Apply rule 2. The stacked product takes the place of the first layer."""
     runs = [list(run) for _, run in groupby(state.calls, _stacks_with)]
     for group in (run for run in runs if run[0].op == "linear" and len(run) > 1):
         first = group[0]
@@ -73,12 +76,15 @@ def stack_linears(state: Calls) -> None:
 
 
 def _stacks_with(call: Recorded) -> object:
-    """Give neighbours that can be stacked equal keys; stacking calls far apart would keep all their results alive."""
+    """Return a key that is equal for calls which can be stacked.
+
+    Only neighbours are stacked: stacking distant calls would keep all their results in memory between them.
+    """
     return (call.inputs[0].index, "bias" in call.weights) if call.op == "linear" else id(call)
 
 
 def add_after_norm(state: Calls) -> None:
-    """Rule 3."""
+    """Apply rule 3."""
     for norm, add in _pairs(state, "norm", "add"):
         if norm.parameters["group"] == norm.out.width and add.inputs[1] == norm.out:
             fused = replace(
@@ -91,7 +97,7 @@ def add_after_norm(state: Calls) -> None:
 
 
 def add_before_norm(state: Calls) -> None:
-    """Rule 4."""
+    """Apply rule 4."""
     for add, norm in _pairs(state, "add", "norm"):
         if norm.parameters["group"] == norm.out.width and "residual" not in norm.parameters:
             fused = replace(
@@ -101,14 +107,14 @@ def add_before_norm(state: Calls) -> None:
 
 
 def activate_in_linear(state: Calls) -> None:
-    """Rule 5."""
+    """Apply rule 5."""
     for linear, activation in _pairs(state, "linear", "activation"):
         fused = replace(linear, out=activation.out, parameters={"activation": activation.parameters["kind"]})
         _merge(state, linear, activation, fused)
 
 
 def gate_in_linear(state: Calls) -> None:
-    """Rule 6. It saves writing, reading and writing again the widest values of the model."""
+    """Apply rule 6. The widest values of a model are then written once instead of written, read and written again."""
     makers = {call.out.index: call for call in state.calls if call.op == "linear"}
     uses = state.uses()
     for glu in [call for call in state.calls if call.op == "glu"]:
@@ -124,7 +130,7 @@ def gate_in_linear(state: Calls) -> None:
 
 
 def _pairs(state: Calls, first: str, second: str) -> list[tuple[Recorded, Recorded]]:
-    """Find calls of op `second` that are the only reader of a call of op `first`."""
+    """Return pairs of a call of op `first` and the call of op `second` that is its only reader."""
     makers = {call.out.index: call for call in state.calls if call.op == first}
     uses = state.uses()
     return [
@@ -137,7 +143,7 @@ def _pairs(state: Calls, first: str, second: str) -> list[tuple[Recorded, Record
 
 
 def _merge(state: Calls, first: Recorded, second: Recorded, fused: Recorded) -> None:
-    """Put `fused` where `second` stood, unless an earlier rule of this pass took one of the two already."""
+    """Replace `second` by `fused` and remove `first`, unless this pass has already fused one of the two."""
     if first in state.calls and second in state.calls:
         state.calls[state.calls.index(second)] = fused
         state.calls.remove(first)
