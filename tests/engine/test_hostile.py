@@ -83,7 +83,7 @@ def retype(tensors):
     tensors["layers.1.self_attn.q_norm.weight"] = tensors["layers.1.self_attn.q_norm.weight"].astype(np.int32)
 
 
-@pytest.mark.parametrize(("edit", "words"), [(drop, "does not have it"), (reshape, r"\[3\]"), (retype, "I32")])
+@pytest.mark.parametrize(("edit", "words"), [(drop, "does not contain it"), (reshape, r"\[3\]"), (retype, "I32")])
 def test_the_error_names_a_missing_or_wrong_tensor(model, edit, words):
     change(model / "model.safetensors", edit)
     with pytest.raises(MissingTensor, match=rf"layers\.1\.self_attn\.q_norm\.weight.*{words}"):
