@@ -1,4 +1,4 @@
-"""The arithmetics beside float32: how near each comes, the same bits alone and in any batch, and what "auto" takes."""
+"""Dtypes other than float32: distance to float32, the same bits alone and in any batch, and the choice of "auto"."""
 
 import numpy as np
 import pytest

@@ -92,6 +92,7 @@ COVERED = {
         "test_same_bits_alone_and_in_any_batch",
         "test_texts_have_the_token_ids_of_the_library",
     ),
+    "models/test_traps.py": ("test_saved_again_with_a_prefix_and_with_more_tensors",),
     "models/test_program.py": ("test_the_rewritten_program_computes_what_the_model_says",),
     "rust/test_rust_programs.py": (
         "test_a_golden_finds_its_card",

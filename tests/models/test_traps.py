@@ -1,11 +1,12 @@
-"""What is known to go wrong with these models elsewhere, one test a trap."""
+"""Known faults of other engines with these models, one test for each."""
 
 import json
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
-from goldens import DATA, golden, pack
+from goldens import DATA, TINY, golden, pack
 from safetensors.numpy import load_file, save_file
 
 from embergem.engine import Request
@@ -31,7 +32,7 @@ GEMMA2 = {
 def copy(tmp_path, monkeypatch):
     """Copy a golden to where a test may change it."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
-    return lambda name: shutil.copytree(DATA / name, tmp_path / name)
+    return lambda name: shutil.copytree(TINY[name], tmp_path / name)
 
 
 def edit(file, change):
@@ -44,11 +45,15 @@ def vectors(path, name):
     return checkpoint.native().run(*pack(checkpoint.ids))
 
 
-@pytest.mark.parametrize("prefix", ["model.", "language_model.", "model.language_model."])
-@pytest.mark.parametrize("name", ["gemma3_text", "qwen3"])
-def test_saved_again_with_a_prefix_and_with_more_beside_it(copy, name, prefix):
+WRAPPERS = ("model.", "language_model.", "model.language_model.")
+OWN = [(name, prefix) for name in TINY for prefix in golden(name).architecture.family.prefixes]
+
+
+@pytest.mark.parametrize(("name", "prefix"), [*product(("gemma3_text", "qwen3"), WRAPPERS), *OWN])
+def test_saved_again_with_a_prefix_and_with_more_tensors(copy, name, prefix):
     path = copy(name)
-    tensors = {prefix + tensor: value for tensor, value in load_file(path / "model.safetensors").items()}
+    stored = load_file(path / "model.safetensors")
+    tensors = {prefix + tensor.removeprefix(prefix): value for tensor, value in stored.items()}
     tensors |= {
         "lm_head.weight": np.zeros((3, 3), np.float32),
         "vision_tower.weight": np.full((2, 2), np.nan, np.float32),
@@ -56,7 +61,7 @@ def test_saved_again_with_a_prefix_and_with_more_beside_it(copy, name, prefix):
         "pooler.dense.weight": np.zeros((2, 2), np.float32),
     }
     save_file(tensors, path / "model.safetensors")
-    assert np.array_equal(vectors(path, name), vectors(DATA / name, name))
+    assert np.array_equal(vectors(path, name), vectors(TINY[name], name))
 
 
 def test_rotary_bases_in_either_spelling(copy):
@@ -119,7 +124,7 @@ def test_a_cut_causal_row_still_ends_in_the_token_that_becomes_the_vector():
 
 
 def test_a_bert_with_the_tokenizer_of_another_family(copy):
-    """multilingual-e5-small: places begin at 0 all the same."""
+    """As multilingual-e5-small: positions begin at 0 in spite of the tokenizer."""
     path = copy("bert_mean")
     shutil.copy(DATA / "xlm_roberta" / "tokenizer.json", path / "tokenizer.json")
     with load(LoadOptions(model=path)) as engine:
