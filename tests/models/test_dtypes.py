@@ -19,7 +19,7 @@ LEAST_FULL_SIZE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.998}
 
 
 def multiplies(name):
-    """Whether the program of a golden has products, whose arithmetic a dtype changes."""
+    """Return whether the program of a golden has matrix products, which are what a dtype changes."""
     checkpoint = golden(name)
     return any(step.op == "linear" for step in build(checkpoint.architecture, checkpoint.head).steps)
 
@@ -58,7 +58,7 @@ def test_real_weights(minilm, lee, dtype, least):
         assert (exact.embed(documents) * other.embed(documents)).sum(axis=1).min() > least
 
 
-def test_int8_judges_as_people_do(minilm, lee):
+def test_int8_correlates_with_human_judgements_as_float32_does(minilm, lee):
     documents = (lee / "lee.cor").read_text("latin-1").strip().split("\n")
     judged = np.loadtxt(lee / "similarities0-1.txt")[np.triu_indices(50, 1)]
 
@@ -89,7 +89,7 @@ def test_half_precision_is_refused_with_the_reason(tiny):
         Embedder(tiny, dtype="float16")
 
 
-def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
+def test_auto_uses_int16_if_it_is_near_lossless(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     with load(LoadOptions(model=tiny, dtype="auto")) as engine:
         assert engine.dtype == "int16"
@@ -102,7 +102,7 @@ def test_auto_takes_integers_where_they_are_exact(tiny, tmp_path, monkeypatch):
         assert engine.cosine == 0.99995
 
 
-def test_auto_goes_back_to_floats_where_they_are_not(tiny, tmp_path, monkeypatch, caplog):
+def test_auto_uses_float32_if_int16_is_not_near_lossless(tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     load(LoadOptions(model=tiny, dtype="auto")).close()
     [note] = (tmp_path / "exactness").iterdir()

@@ -1,4 +1,4 @@
-"""Declarations of model families: found without importing a family, true of the code, enforced."""
+"""Declarations of model families: they are found without imports, agree with the code, and are enforced."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ FAMILIES = families()
 
 
 def described_by(family):
-    """Configs of a family: those of its goldens and of published models, in every spelling."""
+    """Return the configs of a family's goldens and of its published models, in every spelling."""
     configs = [read_checkpoint(Location(name, path)).config for name, path in TINY.items()]
     configs += [form for published in PUBLISHED for form in spellings(published.config)]
     return [config for config in configs if canonical_model_type(config.get("model_type")) in family.model_types]
@@ -86,7 +86,7 @@ def test_every_name_of_a_family_selects_it_and_no_other(name):
         assert accepted <= set(family.model_types), arch
 
 
-def test_a_name_of_no_family_is_refused_with_those_there_are():
+def test_an_unknown_arch_is_refused_with_the_known_names():
     with pytest.raises(UnsupportedOption, match="It has: auto, bert, "):
         require_arch("bert", "no such name")
 

@@ -80,7 +80,7 @@ def test_minilm_texts(minilm):
     assert np.abs(vectors - np.load(DATA / "minilm" / "expected.npz")["text_vectors"]).max() < 1e-6
 
 
-def test_minilm_agrees_with_people_as_sentence_transformers_does(minilm, lee):
+def test_minilm_correlates_with_human_judgements_as_in_the_library(minilm, lee):
     documents = (lee / "lee.cor").read_text("latin-1").strip().split("\n")
     judged = np.loadtxt(lee / "similarities0-1.txt")
     pairs = np.triu_indices(50, 1)

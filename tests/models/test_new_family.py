@@ -93,7 +93,7 @@ COVERED = {
         "test_texts_have_the_token_ids_of_the_library",
     ),
     "models/test_traps.py": ("test_saved_again_with_a_prefix_and_with_more_tensors",),
-    "models/test_program.py": ("test_the_rewritten_program_computes_what_the_model_says",),
+    "models/test_program.py": ("test_the_rewritten_program_computes_the_same_vectors",),
     "rust/test_rust_programs.py": (
         "test_a_golden_finds_its_card",
         "test_a_config_that_meets_the_conditions_describes_the_same_model",

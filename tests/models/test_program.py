@@ -1,4 +1,4 @@
-"""Programs: what rewriting does to them, and that it changes nothing."""
+"""Programs: which calls are fused, and that fusing does not change the result."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def trace(checkpoint):
 
 
 def interpret(program, checkpoint, rows):
-    """Run a program by the specification, one step after the other, on named buffers."""
+    """Run a program step by step with the NumPy specification and return its vectors."""
     ops, lookup, batch = Reference(), checkpoint.weights().lookup, Batch(*pack(rows))
     lengths = {"tokens": len(batch.ids), "rows": len(rows)}
     buffers = [np.full((lengths[b.axis], b.width), np.nan, dtype=np.float32) for b in program.buffers]
@@ -64,7 +64,7 @@ def interpret(program, checkpoint, rows):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_the_rewritten_program_computes_what_the_model_says(name):
+def test_the_rewritten_program_computes_the_same_vectors(name):
     checkpoint = golden(name)
     rows = checkpoint.ids[1:8]
     found = interpret(build(checkpoint.architecture, checkpoint.head), checkpoint, rows)
@@ -82,7 +82,7 @@ def test_products_of_one_input_are_stacked(name, linears):
     assert sum(call.op == "glu" for call in after) == (attentions if name == "embedding_gemma2" else 0)
 
 
-def test_keys_tell_models_apart_and_are_stable():
+def test_keys_differ_between_models_and_are_stable():
     programs = {name: build(golden(name).architecture, golden(name).head) for name in TINY}
     assert len({program.key for program in programs.values()}) == len(TINY)
     again = build(golden("qwen3").architecture, golden("qwen3").head)

@@ -1,4 +1,4 @@
-"""Static models against Model2Vec: how texts are read, and what their directory may say."""
+"""Static models: the vectors of Model2Vec, and the settings of their directories."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def change(path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def test_texts_are_read_as_the_published_library_reads_them():
+def test_texts_are_tokenized_and_embedded_as_in_the_library():
     static = golden("static")
     with Embedder(DATA / "static") as embedder:
         with pytest.warns(UserWarning, match=r"1 of 12 inputs were cut to the limit of 512 tokens"):
@@ -43,7 +43,7 @@ def test_the_mean_of_no_tokens_is_zero_in_the_specification():
     assert np.array_equal(Reference().pool(batch, np.ones((0, 3), dtype=np.float32), kind="mean"), np.zeros((1, 3)))
 
 
-def test_the_config_says_what_the_head_is(model):
+def test_the_config_determines_the_head(model):
     (model / "modules.json").unlink()
     expected = golden("static").vectors[2]
     assert np.abs(Embedder(model).embed("What is graphene?")[0] - expected).max() < 1e-6
@@ -53,7 +53,7 @@ def test_the_config_says_what_the_head_is(model):
     assert np.abs(mean - load_file(model / "model.safetensors")["embeddings"][ids].mean(axis=0)).max() < 1e-6
 
 
-def test_the_limit_is_the_config_s(model):
+def test_the_limit_comes_from_the_config(model):
     change(model / "config.json", max_length=None)
     assert Embedder(model).limit > 30_000
     change(model / "config.json", max_length=7)
@@ -62,7 +62,7 @@ def test_the_limit_is_the_config_s(model):
         Embedder(model).embed("What is graphene?")
 
 
-def test_what_is_not_done_is_refused(model):
+def test_a_quantised_vocabulary_is_refused(model):
     change(model / "config.json", vocabulary_quantization=4096)
     with pytest.raises(UnsupportedModel, match="vocabulary_quantization is 4096"):
         Embedder(model)
@@ -80,7 +80,7 @@ def test_files_that_contradict_each_other_are_refused(model):
         Embedder(model)
 
 
-def test_a_static_embedding_of_sentence_transformers_is_refused_with_the_way_out(model):
+def test_a_static_embedding_without_a_config_is_refused_with_a_remedy(model):
     (model / "config.json").unlink()
     with pytest.raises(UnsupportedModel, match="from_sentence_transformers"):
         Embedder(model)

@@ -86,7 +86,7 @@ def test_a_stored_window_is_the_reach_in_the_second():
     assert architecture(GEMMA2).config.radius == 512
 
 
-def test_embeddings_of_layers_are_made_one_layer_at_a_time():
+def test_per_layer_embeddings_are_computed_one_layer_at_a_time():
     program = build(architecture(GEMMA2), [Pooling("mean"), Normalize()])
     widths = [buffer.width for buffer in program.buffers if buffer.axis == "tokens"]
     at_once = 24 * 512
@@ -94,7 +94,7 @@ def test_embeddings_of_layers_are_made_one_layer_at_a_time():
     assert sum(widths) * 4 * 8192 < 300e6  # all activations of 8,192 tokens; those of all layers would be 403 MB alone
 
 
-def test_what_a_tokenizer_file_bakes_in_is_overridden(copy):
+def test_truncation_and_padding_in_tokenizer_json_are_ignored(copy):
     path = copy("bert_mean")
     text = "the layers of graphene and what was said of them before anybody had seen one"
     with load(LoadOptions(model=DATA / "bert_mean")) as right:
@@ -113,7 +113,7 @@ def test_what_a_tokenizer_file_bakes_in_is_overridden(copy):
     assert np.array_equal(found.vectors, expected.vectors)
 
 
-def test_a_cut_causal_row_still_ends_in_the_token_that_becomes_the_vector():
+def test_a_truncated_causal_row_keeps_its_closing_token():
     with load(LoadOptions(model=DATA / "qwen3")) as engine:
         short = engine.embed(Request(texts=["a"])).rows[0].ids
         cut = engine.embed(Request(texts=["graphene " * 200], truncate=True)).rows[0]
@@ -158,7 +158,7 @@ def test_the_text_half_of_embedding_gemma_2_is_its_family():
 @pytest.mark.parametrize(
     ("arch", "name"), [("embeddinggemma", "gemma3_text"), ("qwen3embedding", "qwen3"), ("roberta", "xlm_roberta")]
 )
-def test_arch_holds_a_checkpoint_to_its_family(arch, name):
+def test_arch_requires_a_family(arch, name):
     with load(LoadOptions(model=DATA / name, arch=arch)) as engine:
         assert engine.model_type == architecture(json.loads((DATA / name / "config.json").read_text())).model_type
     with pytest.raises(UnsupportedModel, match="leave out arch"):

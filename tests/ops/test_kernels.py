@@ -1,4 +1,4 @@
-"""Every kernel against its NumPy twin, at odd sizes, alone and in a batch, on every instruction set there is."""
+"""Every kernel against the NumPy specification: odd sizes, alone and in a batch, on every instruction set."""
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ CASES = {
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", CASES)
-def test_kernel_equals_its_twin(name, instruction_set, tmp_path):
+def test_kernel_agrees_with_the_specification(name, instruction_set, tmp_path):
     case = Case(CASES[name], tmp_path)
     rows = [case.random.integers(0, 50, length) for length in LENGTHS]
     expected = case.reference(rows)

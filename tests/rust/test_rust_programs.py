@@ -1,4 +1,4 @@
-"""The programs that the Rust crate carries: up to date, and found under conditions that are sound."""
+"""The programs that the Rust crate carries are current, and their conditions hold for the right checkpoints only."""
 
 import json
 import random
@@ -43,13 +43,13 @@ def config_of(name):
 
 
 def equal(a, b):
-    """Equal numbers, or the same JSON: Python's True == 1 is not meant."""
+    """Return whether two JSON values are equal; unlike in Python, true is not 1."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b))
     return a == b if numbers else json.dumps(a) == json.dumps(b)
 
 
 def holds(condition, config):
-    """Whether a config.json meets a condition, as crates/embergem/src/programs.rs decides it."""
+    """Return whether a config.json meets a condition, as the Rust crate decides it."""
     value = config
     for name in condition["path"]:
         if not isinstance(value, dict) or name not in value:
@@ -61,7 +61,7 @@ def holds(condition, config):
 
 
 def mutations(config, rng):
-    """Configs that differ from `config` in one field, of its own or of an object in it."""
+    """Yield configs that differ from `config` in one field, at the top or in a nested object."""
     for name, value in config.items():
         if isinstance(value, dict):
             yield from ({**config, name: inner} for inner in mutations(value, rng))

@@ -1,4 +1,4 @@
-"""A catalog and a cache of their own for tests of the self-check."""
+"""Give each test of the self-check its own catalog and cache."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from embergem import catalog
 
 @pytest.fixture
 def own_catalog(tmp_path, monkeypatch, in_catalog):
-    """The catalog has what the module's fixture `in_catalog` gives, and the cache has no notes of earlier checks."""
+    """Set the catalog to the entries of the fixture `in_catalog`, and use an empty cache."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(catalog, "CATALOG", in_catalog)

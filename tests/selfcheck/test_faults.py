@@ -1,4 +1,4 @@
-"""Every probe catches its fault: a model is broken in that way, and the probe fails."""
+"""Every probe finds its fault: a test breaks a model in one way, and the probe fails or warns."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def check_context(path, monkeypatch):
     return observed[0]
 
 
-def test_a_sound_model_passes_every_probe_and_is_checked_whole_once(model):
+def test_a_correct_model_passes_every_probe_and_is_checked_whole_once(model):
     first, second = report(model), report(model)
     assert not failed(first) + warned(first) + failed(second) + warned(second)
     names = {probe.__name__ for probe in (*MODEL_PROBES, *VECTOR_PROBES, *WHOLE_PROBES)} | {"finite"}
@@ -100,7 +100,7 @@ def test_weights_of_zeros_fail_norms(model):
     assert "norms" in failed(report(model))
 
 
-def test_rows_that_see_each_other_fail_batch_invariance(model, monkeypatch):
+def test_a_kernel_that_mixes_rows_fails_batch_invariance(model, monkeypatch):
     sound = check_context(model, monkeypatch)
 
     def leaky(ids, cu_seqlens):
@@ -115,7 +115,7 @@ def test_a_table_of_equal_rows_fails_distinct(model):
     assert failed(report(model)) == ["distinct"]
 
 
-def test_a_file_that_changes_unseen_fails_same_bits(model):
+def test_a_file_that_changes_and_keeps_size_and_time_fails_same_bits(model):
     file = model / "model.safetensors"
     reweigh(file)
     before = file.stat()
@@ -148,7 +148,7 @@ def test_lost_special_tokens_fail_special_tokens(model, monkeypatch, tokens, kno
     assert "post_processor" in str(found.failures[0])
 
 
-def test_a_cut_that_loses_the_closing_token_fails_truncation(model, monkeypatch):
+def test_truncation_without_the_closing_token_fails_truncation(model, monkeypatch):
     sound = check_context(model, monkeypatch)
 
     class Careless:
@@ -171,7 +171,7 @@ def test_prompts_of_another_model_warn(model):
     assert "document, query" in str(found.warnings[0]) or "query, document" in str(found.warnings[0])
 
 
-def test_the_text_half_of_embedding_gemma_2_loses_no_probe(tiny, tmp_path):
+def test_every_probe_runs_for_the_text_half_of_embedding_gemma_2(tiny, tmp_path):
     model = shutil.copytree(tiny.parent / "embedding_gemma2", tmp_path / "text")
     (model / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text())["text_config"]))
     assert not failed(report(model))
@@ -188,7 +188,7 @@ def test_a_shorter_limit_warns(model):
     assert "max_seq_length" in str(found.warnings[0])
 
 
-def test_a_halved_window_warns_and_names_the_option_that_mends_it(model, tiny):
+def test_a_halved_window_warns_and_names_the_window_option(model, tiny):
     edit(model / "config.json", sliding_window=9)
     found = report(model)
     assert warned(found) == ["config"]
@@ -211,7 +211,7 @@ def test_other_values_of_the_config_warn(model):
     assert "theta_full is 100000.0 instead of 1000000.0" in str(found.warnings[0])
 
 
-def test_a_window_where_there_is_none_is_refused(tiny):
+def test_a_window_is_refused_for_a_family_without_one(tiny):
     with pytest.raises(UnsupportedOption, match="no sliding window"):
         report(tiny.parent / "bert_mean", window=16)
     with pytest.raises(UnsupportedOption, match="no neighbour"):
@@ -281,7 +281,7 @@ def test_other_weights_from_the_hub_fail_golden(model, published, tmp_path):
     assert "embergem models pull example/gemma" in str(found.failures[0])
 
 
-def test_a_fine_tune_of_the_same_name_is_warned_about_and_answers(model, published):
+def test_a_fine_tune_with_the_name_of_its_original_warns(model, published):
     published()
     found = report(other(model), name="example/gemma")
     assert not failed(found)
@@ -296,7 +296,7 @@ def test_the_pinned_bytes_with_other_similarities_fail_golden(model, published):
     assert failed(report(model, name="example/gemma")) == ["golden"]
 
 
-def test_who_goes_without_dense_layers_is_not_held_to_similarities_with_them(model, published, tmp_path):
+def test_similarities_are_not_compared_without_dense_layers(model, published, tmp_path):
     published()
     snapshot = shutil.copytree(model, tmp_path / "models--example--gemma" / "snapshots" / "0123abcd")
     chain = json.loads((snapshot / "modules.json").read_text())

@@ -25,7 +25,7 @@ def test_the_default_model_is_ready(tmp_path, monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("cosine", [1.0, 0.99999, 0.9996, 0.97])
-def test_how_far_a_similarity_can_move(cosine):
+def test_the_bound_on_the_change_of_a_similarity(cosine):
     random = np.random.default_rng(0)
     sine = np.sqrt(1 - cosine**2)
 

@@ -62,20 +62,20 @@ def loaded(path):
         "C:\\models\\E5 tiny v2",
     ],
 )
-def test_the_name_in_config_json(put, said):
+def test_recognised_by_the_name_in_config_json(put, said):
     tasks, _, wrong = loaded(put(_name_or_path=said))
     assert {"query", "document"} <= set(tasks)
     assert not wrong
 
 
 @pytest.mark.parametrize("place", ["e5-tiny", "E5_tiny_v2", "hub/models--example--e5-tiny-v2/snapshots/0123abcd"])
-def test_the_place(put, place):
+def test_recognised_by_its_directory(put, place):
     tasks, _, wrong = loaded(put(place))
     assert {"query", "document"} <= set(tasks)
     assert not wrong
 
 
-def test_a_version_in_the_cache_of_embergem_named_by_its_path(put):
+def test_recognised_by_its_place_in_the_cache(put):
     with model_cache.locked(KNOWN.id) as scratch:
         kept = model_cache.store(shutil.move(put(), scratch / "hub"), model=KNOWN.id, source="hub", revision=None)
     tasks, _, wrong = loaded(kept.path)
@@ -91,7 +91,7 @@ def test_a_version_in_the_cache_of_embergem_named_by_its_path(put):
         {"general.base_model.0.name": "E5 Tiny"},
     ],
 )
-def test_the_names_in_a_gguf_file(tmp_path, metadata):
+def test_recognised_by_the_names_in_a_gguf_file(tmp_path, metadata):
     shutil.copy(DATA / "bert_mean" / "tokenizer.json", tmp_path)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_bert("bert_mean", **metadata))
     tasks, _, wrong = loaded(tmp_path / "model.gguf")
@@ -99,7 +99,7 @@ def test_the_names_in_a_gguf_file(tmp_path, metadata):
     assert not wrong
 
 
-def test_a_model_that_nothing_names_is_warned_about_with_those_it_may_be(put):
+def test_an_unrecognised_model_warns_with_the_models_it_may_be(put):
     tasks, _, wrong = loaded(put())
     assert tasks == ()
     assert list(wrong) == ["prompts"]
@@ -108,22 +108,22 @@ def test_a_model_that_nothing_names_is_warned_about_with_those_it_may_be(put):
     assert "a directory called e5-tiny-v2" in wrong["prompts"].suggestion
 
 
-def test_a_gguf_file_that_nothing_names(tmp_path):
+def test_an_unrecognised_gguf_file_warns(tmp_path):
     shutil.copy(DATA / "bert_mean" / "tokenizer.json", tmp_path)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_bert("bert_mean"))
     assert list(loaded(tmp_path / "model.gguf")[2]) == ["prompts"]
 
 
-def test_another_pooling_is_another_model(put):
+def test_a_model_with_another_pooling_does_not_warn(put):
     assert loaded(put(name="bert_cls")) == ((), 128, {})
 
 
-def test_a_name_whose_shape_the_model_no_longer_has_is_not_believed(put, monkeypatch):
+def test_a_name_with_another_shape_is_ignored(put, monkeypatch):
     monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, vocabulary=30522),))
     assert loaded(put(_name_or_path="example/e5-tiny-v2")) == ((), 128, {})
 
 
-def test_prompts_of_its_own_need_no_name(put):
+def test_a_model_with_prompts_is_not_looked_up(put):
     path = put()
     edit(path / "config_sentence_transformers.json", prompts={"query": "ask: ", "document": "say: "})
     tasks, _, wrong = loaded(path)
@@ -131,7 +131,7 @@ def test_prompts_of_its_own_need_no_name(put):
     assert not wrong
 
 
-def test_a_limit_that_only_positions_give_ends_where_the_published_one_does(put, monkeypatch):
+def test_the_published_limit_applies_if_only_positions_bound_the_limit(put, monkeypatch):
     monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, limit=50),))
     path = put("e5-tiny")
     assert loaded(path)[1] == 128  # the checkpoint says so itself, and the self-check that it is not what was published
