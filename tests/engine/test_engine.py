@@ -63,7 +63,7 @@ def test_refused_requests_are_counted_by_error_code(tiny):
     with load(LoadOptions(model=tiny)) as engine:
         with pytest.raises(InvalidDimensions):
             engine.submit(Request(texts=["a"], dimensions=7))
-        with pytest.raises(InvalidRequest, match="none of: interactive, bulk"):
+        with pytest.raises(InvalidRequest, match="must be interactive or bulk"):
             engine.submit(Request(texts=["a"], lane="slow"))
         with pytest.raises(DeadlineExceeded):
             engine.submit(Request(texts=["a"], deadline=0.0))
@@ -105,7 +105,7 @@ def test_a_paused_bulk_batch_has_the_same_bits(tiny):
 
 
 def test_the_executor_knows_two_lanes():
-    with pytest.raises(UnsupportedOption, match="none of: interactive, bulk"):
+    with pytest.raises(UnsupportedOption, match="must be interactive or bulk"):
         golden("gemma3_text").native().run(*pack([[5, 6]]), lane="slow")
 
 
