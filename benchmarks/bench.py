@@ -1,10 +1,10 @@
-"""embergem beside its rivals, all in one run on one machine: tokens a second, latency, cosine to the published library.
+"""Compare embergem with other engines on this machine: tokens a second, latency, and cosine to the published library.
 
     python benchmarks/bench.py [--rounds 3] [gemma|minilm ...]        (`make bench`)
 
-Rivals live in virtual environments of their own beside the test assets, made at the first run. Every engine is a
-process of its own that gets the same token ids; they take turns, and of the rounds the best counts. The result goes to
-benchmarks/results and is printed as a table.
+The virtual environments of the other engines are created at the first run, in the directory of the test assets. Each
+engine runs in its own process and gets the same token ids. The engines take turns, and the best round of each engine
+counts. The result is written to benchmarks/results and printed as a table.
 """
 
 import json
@@ -33,13 +33,13 @@ from embergem.options import LoadOptions
 
 DTYPES = ("float32", "bfloat16", "int16", "int8")
 DRAWN = ("float32", "int16")
-"""Of these, the ones that are measured against length."""
+"""Dtypes whose speed is measured at each text length, for the plots."""
 PROBE = (3, 17, 64, 128, 256)
-"""Lengths of the rows whose vectors are compared."""
+"""Lengths of the rows whose vectors are compared, in tokens."""
 REFERENCES = ("sentence-transformers", "ONNX Runtime fp32", "embergem float32")
-"""What cosines are to: the first that did not fail."""
+"""Engines whose vectors the cosines refer to; the first one that did not fail is used."""
 SHORT, FULL = 32, 2048
-"""Lengths between which the cost of a token is compared."""
+"""Text lengths, in tokens, between which the cost of one token is compared."""
 ROUNDS = 3
 
 
@@ -57,7 +57,7 @@ def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
         found = side_by_side(own | rivals(name, checkpoint), path, rounds)
     right = next(each for each in REFERENCES if each in found)
     if right != REFERENCES[0]:
-        print(f"{name}: cosines are to {right}", file=sys.stderr, flush=True)
+        print(f"{name}: the reference of the cosines is {right}", file=sys.stderr, flush=True)
     engines = {}
     for engine_name, measured in found.items():
         result = engines[engine_name] = measured.result
@@ -71,13 +71,13 @@ def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
 
 
 def ours(dtype: str, checkpoint: Path) -> Rival:
-    """Return how embergem is run, with the interpreter that runs this."""
+    """Return embergem in this interpreter as an engine to measure."""
     longest = FULL if dtype in DRAWN else 0
     return Rival(Path(sys.executable), f"embergem-{dtype}", str(checkpoint), longest=longest)
 
 
 def rest(engine: Engine, work: dict[str, Rows]) -> dict[str, Any]:
-    """Return what a process needs besides the loads."""
+    """Return what an engine's process needs besides the loads."""
     random = np.random.default_rng(7)
     return {
         "probe": [random.integers(5, engine.vocab_size, n).tolist() for n in PROBE],
@@ -89,7 +89,7 @@ def rest(engine: Engine, work: dict[str, Rows]) -> dict[str, Any]:
 
 
 def table(engines: dict[str, Any]) -> str:
-    """Print one model's figures as Markdown."""
+    """Return the figures of one model as a Markdown table."""
     peak = engines["embergem float32"]["peak_gflops"]
     lines = [
         "| engine | queries | documents | mixed | one query: p50, p99 | 1 - cosine |",
@@ -106,28 +106,28 @@ def table(engines: dict[str, Any]) -> str:
 
 
 def growth(dtype: str, lengths: dict[str, dict[str, float]]) -> str:
-    """Say how much more a token costs in a long text than in a short one, in time and in arithmetic."""
+    """Return how much more a token costs in a long text than in a short one, in time and in operations."""
     rates, work = lengths["tokens_per_second"], lengths["flops_per_token"]
     short, longest = str(SHORT), max(rates, key=int)
     return (
-        f"{dtype}, a token in texts of {longest} tokens against {short}: {rates[short] / rates[longest]:.2f} times the "
-        f"time, {work[longest] / work[short]:.2f} times the arithmetic"
+        f"{dtype}, a token in a text of {longest} tokens costs {rates[short] / rates[longest]:.2f} times the "
+        f"time, {work[longest] / work[short]:.2f} times the operations of one in a text of {short}"
     )
 
 
 def processor() -> str:
-    """Name of the processor, as the system has it."""
+    """Return the name of the processor from /proc/cpuinfo, or the machine type."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
-    """Bench the models named, or both."""
+    """Measure the models that the arguments name, or both."""
     models = {"gemma": assets() / "random-embeddinggemma-300m", "minilm": resolve(LoadOptions()).path}
     parser = ArgumentParser(description=main.__doc__)
-    # Python 3.11 holds the empty list that stands for no name against the choices, too.
-    parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; both if none is named")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of every engine, of which the best counts")
+    # Python 3.11 checks the default, an empty list, against the choices, too.
+    parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; default: both")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of every engine; the best round counts")
     given = parser.parse_args()
     chosen = given.models or list(models)
     result: dict[str, Any] = {

@@ -1,9 +1,9 @@
-"""embergem's server beside infinity's: the same model (MiniLM), the same texts, through real sockets.
+"""Compare the HTTP servers of embergem and infinity, with the same model (MiniLM) and the same texts.
 
     python benchmarks/beside.py [--json FILE]      (`make bench-beside`)
 
-Needs wrk. infinity lives in a virtual environment of its own beside the test assets, with torch, made at the first run.
-Answers are JSON numbers, the default of both. Nothing is cached on either side.
+Needs wrk. The virtual environment of infinity, with torch, is created at the first run, in the directory of the test
+assets. Responses are JSON numbers, the default of both servers. Neither server caches vectors.
 """
 
 import json
@@ -33,7 +33,7 @@ BODIES = [json.dumps({"model": "minilm", "input": text}) for text in TEXTS]
 
 
 def measure(url: str) -> dict[str, dict[str, float]]:
-    """Requests a second and milliseconds of a request, by the number of clients."""
+    """Return requests a second and milliseconds of a request, by the number of clients."""
     wrk(url, BODIES, clients=8, seconds=3)
     found = {clients: wrk(url, BODIES, clients) for clients in CLIENTS}
     return {

@@ -1,9 +1,9 @@
-"""Make llama.cpp's rival of EmbeddingGemma: one GGUF file, matrices in Q8_0, norms in float32, no tokenizer.
+"""Convert EmbeddingGemma for llama.cpp: one GGUF file with matrices in Q8_0, norms in float32, and no tokenizer.
 
     python benchmarks/build_gguf.py CHECKPOINT OUT.gguf
 
-llama.cpp takes norms with their 1 added, as its own conversion writes them, and no vocabulary where a file says so: the
-benchmark gives it token ids.
+As in llama.cpp's own conversion, 1 is added to the norm weights. The file has no vocabulary, because the benchmark
+passes token ids.
 """
 
 import json
@@ -29,11 +29,11 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
-"""Parts of a layer: in the checkpoint, in the GGUF file."""
+"""Names of the tensors of a layer: in the checkpoint and in the GGUF file."""
 
 
 def renamed(name: str) -> str:
-    """Return the GGUF file's name of a tensor."""
+    """Return the name of a tensor in the GGUF file."""
     name = name.removeprefix("model.").removesuffix(".weight")
     if name.startswith("layers."):
         _, number, part = name.split(".", 2)
@@ -42,7 +42,7 @@ def renamed(name: str) -> str:
 
 
 def tensors(checkpoint: Path) -> dict[str, np.ndarray]:
-    """Return every tensor in float32 by the name it has in the file."""
+    """Return every tensor in float32, by its name in the GGUF file."""
     found = {}
     for name, value in load_file(checkpoint / "model.safetensors").items():
         found[renamed(name)] = value + 1 if name.endswith("norm.weight") else value
@@ -53,7 +53,7 @@ def tensors(checkpoint: Path) -> dict[str, np.ndarray]:
 
 
 def main(checkpoint: Path, out: Path) -> None:
-    """Write the file."""
+    """Write the GGUF file."""
     config = json.loads((checkpoint / "config.json").read_text())
     weights = tensors(checkpoint)
     writer = gguf.GGUFWriter(out, "gemma-embedding")
@@ -67,7 +67,7 @@ def main(checkpoint: Path, out: Path) -> None:
     writer.add_value_length(config["head_dim"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
-    # As its own conversion has it: the window of the checkpoint's code, half of it on each side.
+    # llama.cpp's own conversion also writes the whole window; half of it lies on each side of a token.
     writer.add_sliding_window(config["sliding_window"])
     writer.add_pooling_type(gguf.PoolingType.MEAN)
     for number in (2, 3):

@@ -1,8 +1,8 @@
-"""Make the ONNX rivals of a checkpoint without torch: float32, and ONNX Runtime's dynamic int8.
+"""Convert a checkpoint to ONNX without torch: in float32, and in the dynamic int8 of ONNX Runtime.
 
     python benchmarks/build_onnx.py gemma|minilm CHECKPOINT OUT
 
-`graphs/NAME.graph.onnx` is the model with its weights as inputs; this fills them in from the checkpoint.
+`graphs/NAME.graph.onnx` is the graph of the model with its weights as inputs. This script adds the weights.
 """
 
 import sys
@@ -19,7 +19,7 @@ GRAPHS = Path(__file__).parent / "graphs"
 def main(name: str, checkpoint: Path, out: Path) -> None:
     """Write OUT/NAME.onnx and OUT/NAME.int8.onnx."""
     weights = {key.replace(".", "_"): value for key, value in load_file(checkpoint / "model.safetensors").items()}
-    if name == "gemma":  # the graph multiplies by the norms' weights as they are, Gemma by one more
+    if name == "gemma":  # the graph multiplies by the norm weight, Gemma by the norm weight plus 1
         weights = {key: value + 1 if key.endswith("norm_weight") else value for key, value in weights.items()}
         for number in (2, 3):
             weights[f"d{number}"] = load_file(checkpoint / f"{number}_Dense" / "model.safetensors")["linear.weight"]

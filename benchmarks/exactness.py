@@ -1,9 +1,10 @@
-"""How near each arithmetic comes to float32, on vectors of real texts, after each layer and at the end.
+"""Measure how near each dtype comes to float32 on vectors of real texts, after each layer and at the end.
 
     python benchmarks/exactness.py [MODEL ...]     (default: the random EmbeddingGemma, real Gemma 3 270M, MiniLM)
 
-Texts are those of the Lee corpus, code, other scripts and single words. A layer is looked at by running the model as if
-it ended there. `scripts/real_gemma.py` has the outliers of a trained model, which random weights lack.
+The texts are from the Lee corpus, and there are code, other scripts and single words. To measure a layer, the script
+runs a model that ends after it. `scripts/real_gemma.py` writes the outliers of a trained model, which random weights
+lack.
 """
 
 import json
@@ -29,7 +30,7 @@ DTYPES = ("bfloat16", "int16", "int8")
 
 
 def texts() -> list[str]:
-    """Return what is embedded: 24 texts from one word to 150 tokens."""
+    """Return the 24 texts that are embedded, from one word to 150 tokens."""
     lee = (assets() / "lee" / "lee.cor").read_text("latin-1").strip().split("\n")[:18]
     return [
         *lee,
@@ -43,8 +44,8 @@ def texts() -> list[str]:
 
 
 def vectors(model: str | Path | None, dtype: str) -> np.ndarray:
-    """Return unit vectors of the texts."""
-    # Gemma 3 270M is no embedding model and has no dense layers; it is here for its trained weights.
+    """Return the unit vectors of the texts."""
+    # Gemma 3 270M is not an embedding model and has no dense layers. It is measured for its trained weights.
     with load(LoadOptions(model=model, allow_missing_dense=True, dtype=dtype)) as engine:
         found = engine.embed(Request(texts=texts())).vectors.astype(np.float64)
     unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
@@ -52,12 +53,12 @@ def vectors(model: str | Path | None, dtype: str) -> np.ndarray:
 
 
 def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
-    """Make the model end after 1, 2, … layers: (layers, directory)."""
+    """Yield (layers, directory) for copies of the model that end after 1, 2, … layers."""
     config = json.loads((model / "config.json").read_text())
     for layers in range(1, config["num_hidden_layers"] + 1):
         with tempfile.TemporaryDirectory() as scratch:
             for path in model.iterdir():
-                if path.is_dir():  # a link that leads out of a checkpoint is refused
+                if path.is_dir():  # the reader refuses a link that points out of the checkpoint
                     shutil.copytree(path, Path(scratch) / path.name)
                 elif path.name != "config.json":
                     (Path(scratch) / path.name).symlink_to(path)
@@ -69,7 +70,7 @@ def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
 
 
 def worst_layer(model: Path, dtype: str) -> tuple[float, int]:
-    """Return the least cosine to float32 after any layer, and after how many that is."""
+    """Return the least cosine to float32 after any layer, and the number of that layer."""
     found = []
     for layers, directory in cut_off(model):
         cosines = np.sum(vectors(directory, "float32") * vectors(directory, dtype), axis=1)
@@ -78,7 +79,7 @@ def worst_layer(model: Path, dtype: str) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Print one table."""
+    """Print the table."""
     models = sys.argv[1:] or [assets() / "random-embeddinggemma-300m", assets() / "gemma-3-270m", None]
     print("| model | dtype | least cosine to float32 | mean | least after any layer |\n| --- | --- | --- | --- | --- |")
     for model in models:

@@ -1,14 +1,18 @@
-"""What a query waits while a large request runs, what bulk gets of a flood of queries, and what a known query costs.
+"""Measure the latency of queries beside bulk requests, the speed of bulk beside queries, and the cost of a cache hit.
 
     python benchmarks/lanes.py [--urgent] [gemma|minilm ...]        (`make bench-lanes`)
 
-Three measurements a model, in one process and through `Engine` as the server uses it: queries one after the other on an
-idle engine; the same while requests of 2,000 texts run, one after the other; and four threads of queries without pause
-beside a large request, whose speed is compared with its speed alone. The result is printed and goes to
-benchmarks/results.
+Each model gets three measurements, in one process and through `Engine`, as the server uses it:
 
-The machine should have nothing else to do. Where that cannot be had, `--urgent` (as root, on Linux) puts the threads
-above those of other processes: the pool and bulk in real time, queries above them, as a quiet system would wake them.
+- queries one after the other on an idle engine;
+- the same queries while requests of 2,000 texts run, one after the other;
+- four threads that send queries without a pause, beside a large request. The speed of that request is compared with its
+speed alone.
+
+The result is printed and written to benchmarks/results.
+
+Nothing else should run on the machine. If that is not possible, `--urgent` (as root, on Linux) gives the threads
+real-time priority over other processes, and the threads of queries priority over the others.
 """
 
 import json
@@ -44,19 +48,19 @@ FLOOD_THREADS = 4
 
 
 def text(random: np.random.Generator, words: int) -> str:
-    """Return a text of so many words."""
+    """Return a text of `words` random words."""
     return " ".join(random.choice(WORDS, words))
 
 
 def ask(engine: Engine, query: str) -> float:
-    """Embed one query and return the milliseconds it took."""
+    """Embed one query and return the time it took, in milliseconds."""
     start = time.perf_counter()
     engine.embed(Request(texts=[query]))
     return (time.perf_counter() - start) * 1e3
 
 
 def urgent() -> None:
-    """Put the threads of this process above those of others."""
+    """Give the threads of this process priority over those of other processes."""
     first = {
         thread.native_id
         for thread in threading.enumerate()
@@ -73,13 +77,13 @@ def calm() -> None:
 
 
 def latency(times: list[float]) -> dict[str, float]:
-    """Return percentiles of milliseconds."""
+    """Return percentiles of times, in milliseconds."""
     p50, p95, p99 = (round(float(value), 2) for value in np.percentile(times, [50, 95, 99]))
     return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "queries": len(times)}
 
 
 def beside(engine: Engine, queries: list[str], texts: list[str]) -> list[float]:
-    """Return the milliseconds of each query while a large request runs; when it is done another one comes."""
+    """Return the latency of each query while large requests run one after the other, in milliseconds."""
     running = engine.submit(Request(texts=texts))
     times = []
     for query in queries:
@@ -91,7 +95,7 @@ def beside(engine: Engine, queries: list[str], texts: list[str]) -> list[float]:
 
 
 def flood(engine: Engine, queries: list[str], texts: list[str]) -> dict[str, Any]:
-    """Return the tokens a second that bulk gets beside queries without pause, and what these wait."""
+    """Return the tokens a second of bulk beside queries without a pause, and the latency of these queries."""
     request = Request(texts=texts * 4)
     running = engine.submit(request)
     time.sleep(1.0)
@@ -125,7 +129,7 @@ def flood(engine: Engine, queries: list[str], texts: list[str]) -> dict[str, Any
 
 
 def cached(engine: Engine, query: str) -> float:
-    """Return how often a second a known query is answered, tokenized each time."""
+    """Return how often a second a cached query is answered; it is tokenized each time."""
     engine.embed(Request(texts=[query]))
     count, start = 20_000, time.perf_counter()
     for _ in range(count):
@@ -134,7 +138,7 @@ def cached(engine: Engine, query: str) -> float:
 
 
 def measure(location: Location, dtype: str, first: bool) -> dict[str, Any]:
-    """Measure one model."""
+    """Measure one model in one dtype."""
     random = np.random.default_rng(2026)
     texts = [text(random, int(words)) for words in random.integers(8, 40, TEXTS)]
     queries = [text(random, 12) for _ in range(QUERIES)]

@@ -1,18 +1,18 @@
-"""Tokens a second and latency against length, for whatever takes rows of ids; needs no package of embergem."""
+"""Measure tokens a second and latency by text length, for any function of rows of ids. Imports nothing of embergem."""
 
 import time
 from collections.abc import Callable
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 BATCH = 2048
-"""Tokens of a batch whose rate is measured."""
+"""Tokens of a batch whose speed is measured."""
 RUNS = 2
 
 Rows = list[list[int]]
 
 
 def by_length(encode: Callable[[Rows], object], vocab_size: int, limit: int) -> dict[str, dict[int, float]]:
-    """Milliseconds of one row of each length, and tokens a second of a batch of such rows; the best run counts."""
+    """Return milliseconds for one row of each length, and tokens a second for a batch of such rows; best of runs."""
     milliseconds, rates = {}, {}
     for length in (length for length in LENGTHS if length <= limit):
         batch = [

@@ -87,7 +87,7 @@ uvicorn.run(Starlette(routes=routes), port=int(sys.argv[2]), log_level="warning"
 
 @dataclass(slots=True)
 class Subject:
-    """Something that is measured: a tree of embergem (`process` embeds in process) or the bare route (no `process`)."""
+    """A thing to measure: one tree of embergem, or the bare route, which has no in-process peer (`process` is None)."""
 
     name: str
     url: str
@@ -106,7 +106,7 @@ class Subject:
         before = cpu_seconds(self.server_id)
         figures["http_p50_ms"] = statistics.median(query_times(self.url, QUERIES)) * 1e3
         figures["server_cpu_us"] = (cpu_seconds(self.server_id) - before) / QUERIES * 1e6
-        # "@" becomes the number of the request, so that no answer comes from the cache.
+        # wrk replaces "@" by the number of the request, so that no response comes from the cache.
         under_load = wrk(self.url, ['{"input": "what is graphene @"}'], clients=CLIENTS, seconds=SECONDS)
         figures["http_rate"] = under_load.rate
         self.rounds.append(figures)
@@ -173,7 +173,7 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def built(tree: Path) -> Path:
-    """Build the native module of a worktree, unless a run before has built the one of the same commit."""
+    """Build the native module of a worktree, unless an earlier run built it for the same commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
     target = ROOT / "target" / "overhead"
     module = target / f"{commit.strip()}.so"

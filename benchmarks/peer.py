@@ -1,10 +1,10 @@
-"""One engine in a process of its own: reads ids, and measures itself a round at a time.
+"""Run one engine in its own process: read token ids, and measure one round for each command.
 
 python benchmarks/peer.py KIND MODEL ORDER.json VECTORS.npy
 
-It loads its model, writes the vectors of the probe, chooses the sizes of its batches and says so in a line of JSON.
-Then it takes orders from standard input, one a line, and answers each with a line of JSON: `round` measures every load
-and the latency of one query, `lengths 1024` measures against lengths to 1,024 tokens.
+The process loads the model, writes the vectors of the probe, chooses its batch sizes, and reports this as a line of
+JSON. Then it reads one command a line from standard input and answers each with a line of JSON. `round` measures every
+load and the latency of one query. `lengths 1024` measures each text length up to 1,024 tokens.
 """
 
 import json
@@ -20,11 +20,11 @@ import numpy as np
 from lengths import Rows, by_length
 
 BATCHES = (1, 8, 32)
-"""Rows of a padded batch that a rival is tried with; the best counts, sorted by length as its own users would."""
+"""Batch sizes that are tried for an engine with padded batches. Rows are sorted by length; the best size counts."""
 SAMPLE = 4
-"""Every so many rows of a load choose the size of the batch."""
+"""The batch size is chosen on every `SAMPLE`-th row of a load."""
 LONG = 40.0
-"""Seconds that a load may take; an engine that would take longer is measured on the sample alone."""
+"""Most seconds of a load; an engine that would take longer is measured on the sample alone."""
 PEAK_SECONDS = 0.5
 
 Encode = Callable[[Rows], np.ndarray]
@@ -33,7 +33,13 @@ Padded = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An engine with its model: the ways to encode by size of batch, what it says of itself, and its cores' peak."""
+    """A loaded engine.
+
+    Attributes:
+        ways: The encode function for each batch size that is tried.
+        about: Facts that the result file keeps, such as the version.
+        peak: Measures the peak of the cores, in FLOP/s; None if the engine cannot.
+    """
 
     ways: dict[int, Encode]
     about: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +47,7 @@ class Ready:
 
 
 def onnxruntime(model: str) -> Padded:
-    """ONNX Runtime with its defaults and all cores."""
+    """Load ONNX Runtime with its defaults and all cores."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -49,7 +55,7 @@ def onnxruntime(model: str) -> Padded:
 
 
 def openvino(model: str) -> Padded:
-    """OpenVINO, compiled for throughput of one stream in float32."""
+    """Load OpenVINO, compiled for throughput of one stream in float32."""
     import openvino as ov
 
     core = ov.Core()
@@ -58,7 +64,7 @@ def openvino(model: str) -> Padded:
 
 
 def sentence_transformers(model: str) -> Padded:
-    """sentence-transformers in float32."""
+    """Load sentence-transformers in float32."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -73,7 +79,7 @@ def sentence_transformers(model: str) -> Padded:
 
 
 def mistralrs(model: str) -> Encode:
-    """mistral.rs in float32, which makes its batches itself."""
+    """Load mistral.rs in float32, which makes its own batches."""
     from mistralrs import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
 
     which = Which.Embedding(model, arch=EmbeddingArchitecture.EmbeddingGemma, dtype=ModelDType.F32)
@@ -82,11 +88,11 @@ def mistralrs(model: str) -> Encode:
 
 
 def llama_cpp(model: str) -> Encode:
-    """llama.cpp, all cores, as many texts at once as fit into 2,048 tokens."""
+    """Load llama.cpp with all cores; it gets batches of as many texts as fit into 2,048 tokens."""
     from llama_cpp import Llama
 
     class OfIds(Llama):
-        """Takes "17 4 9" for the tokens 17, 4 and 9."""
+        """A `Llama` that reads the text "17 4 9" as the tokens 17, 4 and 9."""
 
         def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
             return [int(number) for number in text.split()]
@@ -102,7 +108,7 @@ def llama_cpp(model: str) -> Encode:
 
 
 def embergem(model: str, dtype: str) -> Ready:
-    """Load embergem with its defaults, which makes its batches itself."""
+    """Load embergem with its defaults, which makes its own batches."""
     from embergem.loader import load
     from embergem.options import LoadOptions
     from embergem.types import Request
@@ -120,7 +126,7 @@ PADDED = {"onnxruntime": onnxruntime, "openvino": openvino, "sentence-transforme
 
 
 def batches(rows: Rows, size: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Rows in padded batches, longest first: (their indices, ids, mask)."""
+    """Yield padded batches, longest rows first: (indices of the rows, ids, mask)."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     for start in range(0, len(rows), size):
         part = order[start : start + size]
@@ -133,7 +139,7 @@ def batches(rows: Rows, size: int) -> Iterator[tuple[list[int], np.ndarray, np.n
 
 
 def in_batches(encode: Padded, size: int) -> Encode:
-    """Take rows of any length, in padded batches of `size`; vectors come in the order of the rows."""
+    """Return a function that encodes rows in padded batches of `size` and returns vectors in the order of the rows."""
 
     def run(rows: Rows) -> np.ndarray:
         vectors: list[Any] = [None] * len(rows)
@@ -146,7 +152,7 @@ def in_batches(encode: Padded, size: int) -> Encode:
 
 
 def load(kind: str, model: str) -> Ready:
-    """Load a model with the engine of this kind; `embergem-int16` is embergem in that dtype."""
+    """Load a model with the engine called `kind`; `embergem-int16` is embergem in that dtype."""
     if kind in OWN_BATCHES:
         return Ready({0: OWN_BATCHES[kind](model)})
     if kind in PADDED:
@@ -156,7 +162,7 @@ def load(kind: str, model: str) -> Ready:
 
 
 def timed(encode: Encode, rows: Rows) -> float:
-    """Seconds."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     encode(rows)
     return time.perf_counter() - start
@@ -164,7 +170,7 @@ def timed(encode: Encode, rows: Rows) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One kind of input, in the best of several ways."""
+    """Rows of one kind of input, with the batch size that encodes them fastest."""
 
     encode: Encode
     rows: Rows
@@ -173,7 +179,7 @@ class Load:
 
     @classmethod
     def chosen(cls, ways: dict[int, Encode], rows: Rows) -> "Load":
-        """Choose the way on a sample, which is all that is measured where the whole would take too long."""
+        """Choose the batch size on a sample. Keep only the sample if all rows would take too long."""
         sample = rows[::SAMPLE]
         tokens = sum(map(len, sample))
         tried = {size: timed(encode, sample) for size, encode in ways.items()}
@@ -182,15 +188,15 @@ class Load:
         return cls(ways[size], rows if whole else sample, size, {size: tokens / tried[size] for size in tried})
 
     def measure(self) -> dict[str, Any]:
-        """Embed it once."""
+        """Embed the rows once and return the figures."""
         tokens = sum(map(len, self.rows))
         return {"tokens": tokens, "tokens_per_second": tokens / timed(self.encode, self.rows)}
 
 
 def main(kind: str, model: str, order: Path, out: Path) -> None:
-    """Load, choose, and answer orders until there are no more."""
+    """Load the engine, choose the batch sizes, and answer commands until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is not an answer
+    os.dup2(2, 1)  # libraries print to standard output, which must hold answers only
 
     def answer(value: dict[str, Any]) -> None:
         print(json.dumps(value), file=answers, flush=True)
@@ -198,7 +204,7 @@ def main(kind: str, model: str, order: Path, out: Path) -> None:
     engine = load(kind, model)
     work = json.loads(order.read_text())
     alone = next(iter(engine.ways.values()))
-    np.save(out, alone(work["probe"]))  # which also sets up what a first call does
+    np.save(out, alone(work["probe"]))  # this also warms up the engine
     loads = {name: Load.chosen(engine.ways, work[name]) for name in ("queries", "documents", "mixed")}
     answer(engine.about | {"batches": {name: load.by_batch for name, load in loads.items()}})
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Draw what `bench.py` measured against length: python benchmarks/plot.py RESULT.json FOLDER."""
+"""Draw the speed by text length that `bench.py` measured: python benchmarks/plot.py RESULT.json FOLDER."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "embergem"  # the same figures give the same file
+matplotlib.rcParams["svg.hashsalt"] = "embergem"  # a fixed salt makes the file the same for the same figures
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import ScalarFormatter  # noqa: E402
 
@@ -15,7 +15,7 @@ KINDS = {"tokens_per_second": "tokens a second, batches of 2,048 tokens", "laten
 
 
 def main(result: Path, folder: Path) -> None:
-    """Write one SVG a model and kind."""
+    """Write one SVG for each model and kind of figure."""
     folder.mkdir(parents=True, exist_ok=True)
     for model, engines in json.loads(result.read_text())["models"].items():
         for kind, title in KINDS.items():

@@ -1,8 +1,8 @@
-"""What a process with an embedder in it costs: start, memory, idling, texts, and a neighbour at the interpreter.
+"""Measure the cost of a process with an embedder: start, memory, idle CPU time, 100 texts, and a busy Python thread.
 
     python benchmarks/process.py [MODEL]        (`make bench-process`)
 
-Every figure is from a process of its own, with warm caches. MODEL is the full-size random EmbeddingGemma if left out.
+Each figure comes from a new process with warm caches. The default MODEL is the full-size random EmbeddingGemma.
 """
 
 import json
@@ -30,8 +30,6 @@ import re
 from pathlib import Path
 from embergem.loader import load
 from embergem.options import LoadOptions
-from embergem.loader import load
-from embergem.options import LoadOptions
 from embergem.types import Request
 
 with load(LoadOptions(model={model!r}, dtype={dtype!r})) as engine:
@@ -53,7 +51,7 @@ from embergem import Embedder
 
 embedder = Embedder({model!r})
 embedder.embed(["What is graphene?"] * 100)
-time.sleep(1)  # its threads look for more for a moment before they sleep
+time.sleep(1)  # compute threads spin for a moment before they sleep
 before = sum(os.times()[:2])
 time.sleep(10)
 print(sum(os.times()[:2]) - before)
@@ -107,30 +105,30 @@ while True:
 
 
 def run(code: str, **values: object) -> tuple[list[float], float]:
-    """Run code in a fresh interpreter; return the numbers it prints, and its seconds from start to end."""
+    """Run code in a new interpreter; return the numbers that it prints, and its seconds from start to end."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code.format(**values)], stdout=subprocess.PIPE, text=True, check=True)
     return [float(number) for number in done.stdout.split()], time.perf_counter() - start
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure every figure and print it."""
     model = sys.argv[1] if len(sys.argv) > 1 else str(assets() / "random-embeddinggemma-300m")
     result: dict[str, object] = {"model": Path(model).name, "cores": len(os.sched_getaffinity(0))}
     for dtype in DTYPES:
-        run(START, model=model, dtype=dtype)  # what this leaves in the caches is not part of a warm start
+        run(START, model=model, dtype=dtype)  # fill the caches: the next start is a warm one
         seconds = min(run(START, model=model, dtype=dtype)[1] for _ in range(STARTS))
         (anonymous, packed), _ = run(MEMORY, model=model, dtype=dtype)
         print(
-            f"{dtype:9} start to end of a process that embeds one text {seconds:.2f} s; with texts of 2,048 tokens "
+            f"{dtype:9} a process that embeds one text takes {seconds:.2f} s; memory with texts of 2,048 tokens: "
             f"{anonymous:.0f} MB + {packed:.0f} MB of mapped packed weights",
             flush=True,
         )
         result[dtype] = {"start_s": seconds, "anonymous_mb": anonymous, "packed_mb": packed}
     [seconds], _ = run(IDLE, model=model)
-    print(f"asleep for ten seconds with its model: {seconds * 1e3:.0f} ms of processor time")
+    print(f"idle for ten seconds with a loaded model: {seconds * 1e3:.0f} ms of processor time")
     (as_texts, as_ids), _ = run(TEXTS, model=model, words=str(ROOT / "CHANGELOG.md"))
-    print(f"100 texts at once as text {as_texts:.3f} s, as their token ids {as_ids:.3f} s (int16)")
+    print(f"one request of 100 texts: {as_texts:.3f} s; of their token ids: {as_ids:.3f} s (int16)")
     result |= {"idle_cpu_s": seconds, "as_texts_s": as_texts, "as_ids_s": as_ids}
     latency = {"idle": run(LATENCY, model=model, inside=False, busy=BUSY)[0]}
     latency["thread"] = run(LATENCY, model=model, inside=True, busy=BUSY)[0]
@@ -139,7 +137,7 @@ def main() -> None:
     neighbour.kill()
     neighbour.wait()
     for name, (p50, p99) in latency.items():
-        beside = {"idle": "nothing", "thread": "a thread at JSON", "process": "a process at JSON"}[name]
+        beside = {"idle": "nothing", "thread": "a busy Python thread", "process": "a busy process"}[name]
         print(f"one query, threads=1, beside {beside}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     result["latency_ms"] = latency
     out = ROOT / "benchmarks" / "results" / f"{time.strftime('%Y-%m-%d')}-process.json"

@@ -1,4 +1,4 @@
-"""What runs beside embergem: each rival's environment and model, made at the first run beside the test assets."""
+"""The engines that embergem is compared with: environment and model of each, created once beside the test assets."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from served import python as environment  # noqa: E402
 PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy", "matplotlib")
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
 LLAMA = ("llama-cpp-python==0.3.36", "gguf", "safetensors")
-"""Built from source by pip, with a C++ compiler, in some ten minutes on two cores."""
+"""pip builds it from source with a C++ compiler, in about ten minutes on two cores."""
 LONGEST = 1024
-"""Longest text that rivals are drawn with, so that the slowest takes minutes."""
+"""Longest text of the plots, in tokens, so that the slowest engine takes minutes."""
 POOLING = [
     f"pooling_mode_{kind}"
     for kind in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -29,17 +29,18 @@ POOLING = [
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """How an engine is run: `python benchmarks/peer.py KIND MODEL ORDER VECTORS`."""
+    """The way to run an engine: `python benchmarks/peer.py KIND MODEL ORDER VECTORS`."""
 
     python: Path
     kind: str
     model: str
     longest: int = 0
-    """Longest text that it is measured against length with; 0 for none, since slow ones would take an hour."""
+    """Longest text of the measurement by length, in tokens. 0 leaves it out, because a slow engine would take an
+    hour."""
 
 
 def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
-    """Return what to run beside embergem on one model, by the name it has in the table."""
+    """Return the engines to compare on one model, by their names in the table."""
     onnx = assets() / "onnx" / name
     peers = environment("peers", PACKAGES)
     if not (onnx / f"{name}.int8.onnx").exists():
@@ -57,14 +58,14 @@ def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
         try:
             llama = environment("llama", LLAMA)
         except subprocess.CalledProcessError as error:
-            print(f"llama.cpp can't be built here and is left out: {error}", file=sys.stderr, flush=True)
+            print(f"llama.cpp cannot be built on this machine and is left out: {error}", file=sys.stderr, flush=True)
         else:
             found["llama.cpp Q8_0"] = Rival(llama, "llama.cpp", str(for_llama_cpp(llama, checkpoint)))
     return found
 
 
 def for_llama_cpp(python: Path, checkpoint: Path) -> Path:
-    """Return the checkpoint as a GGUF file in Q8_0, made at the first call."""
+    """Return the checkpoint as a GGUF file in Q8_0; the first call writes it."""
     made = assets() / "llama-gemma.gguf"
     if not made.exists():
         unfinished = made.with_suffix(".part")
@@ -75,7 +76,7 @@ def for_llama_cpp(python: Path, checkpoint: Path) -> Path:
 
 
 def for_mistralrs(checkpoint: Path, directory: Path) -> Path:
-    """Return the checkpoint as mistral.rs reads it: it wants every field of the pooling's configuration written out."""
+    """Return a copy of the checkpoint that mistral.rs can read. It requires every field of the pooling config."""
     config = directory / "1_Pooling" / "config.json"
     if not config.exists():
         shutil.copytree(checkpoint, directory, copy_function=os.symlink, dirs_exist_ok=True)

@@ -1,7 +1,7 @@
-"""Engines side by side, each in a process of its own: all are loaded first, then take turns, a round at a time.
+"""Measure engines in turns: load each in its own process, then measure one round of each, several times.
 
-A shared machine is fast in one minute and slow in the next. An engine measured from beginning to end meets one of the
-two; in rounds each meets both, and its best counts.
+The speed of a shared machine changes from minute to minute. If each engine ran from beginning to end, one could get a
+fast minute and another a slow one. With rounds, all engines run in both, and the best round of each counts.
 """
 
 import json
@@ -17,11 +17,11 @@ from rivals import ROOT, Rival
 
 
 class Failed(Exception):
-    """A process ended instead of answering; what it had to say is on standard error."""
+    """A process ended without an answer. Its standard error says why."""
 
 
 class Peer:
-    """A process of `peer.py`; see there for what it is asked."""
+    """A process of `peer.py`, which describes the commands."""
 
     def __init__(self, way: Rival, order: Path, vectors: Path) -> None:
         self._vectors = vectors
@@ -48,7 +48,7 @@ class Peer:
         return dict(json.loads(line))
 
     def ask(self, order: str) -> dict[str, Any]:
-        """Give an order and wait for its answer."""
+        """Send a command and wait for its answer."""
         assert self._process.stdin
         try:
             print(order, file=self._process.stdin, flush=True)
@@ -57,20 +57,20 @@ class Peer:
         return self.answer()
 
     def vectors(self) -> np.ndarray:
-        """Vectors of the probe."""
+        """Return the vectors of the probe."""
         return np.load(self._vectors)
 
 
 @dataclass(slots=True)
 class Measured:
-    """What is known of an engine."""
+    """The figures of an engine and its vectors of the probe."""
 
     result: dict[str, Any]
     vectors: np.ndarray
 
 
 def side_by_side(ways: dict[str, Rival], order: Path, rounds: int) -> dict[str, Measured]:
-    """Measure every engine in as many rounds; one that fails is left out, and standard error says so."""
+    """Measure `rounds` rounds of every engine. A failed engine is left out, and a line on standard error says so."""
     with ExitStack() as stack:
         peers: dict[str, Peer] = {}
         found: dict[str, Measured] = {}
@@ -79,7 +79,7 @@ def side_by_side(ways: dict[str, Rival], order: Path, rounds: int) -> dict[str, 
             try:
                 answer = peers[name].ask(order) if order else peers[name].answer()
             except Failed:
-                print(f"{name} FAILED, see above; it is left out", file=sys.stderr, flush=True)
+                print(f"{name} failed, see above; it is left out", file=sys.stderr, flush=True)
                 del peers[name]
                 found.pop(name, None)
                 return None
@@ -101,9 +101,9 @@ def side_by_side(ways: dict[str, Rival], order: Path, rounds: int) -> dict[str, 
 
 
 def better(result: dict[str, Any], figures: dict[str, Any]) -> None:
-    """Take over what was better in this round: noise only ever slows.
+    """Keep the better figures of this round and of earlier ones, because noise only slows.
 
-    Latencies are those of one round, the one with the least median.
+    All percentiles of latency are from one round, the one with the lowest median.
     """
     loads = result.setdefault("loads", {})
     for load, of_load in figures["loads"].items():

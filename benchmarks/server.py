@@ -56,7 +56,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A result of wrk: requests a second of all clients, and milliseconds of one request."""
+    """A result of wrk: requests a second of all clients together, and milliseconds of one request."""
 
     rate: float
     p50_ms: float

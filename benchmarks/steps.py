@@ -1,8 +1,8 @@
-"""Where the time of a batch goes, operation by operation, with the rate that each reaches.
+"""Measure the time of each operation of a batch, and its rate.
 
     python benchmarks/steps.py [MODEL] [--dtype int16] [--load documents] [--rows 16]
 
-Every step of the program is timed alone; the least of several runs counts, since noise only ever slows.
+Every step of the program is timed alone. The fastest of several runs counts, because noise only slows.
 """
 
 import argparse
@@ -17,13 +17,13 @@ RUNS = 7
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure every step and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--load", default="documents", choices=("queries", "documents", "mixed"))
-    parser.add_argument("--rows", type=int, default=16, help="texts of the batch")
-    parser.add_argument("--length", type=int, help="tokens of each text, instead of those of the load")
+    parser.add_argument("--rows", type=int, default=16, help="number of texts in the batch")
+    parser.add_argument("--length", type=int, help="tokens of each text; default: the lengths of the load")
     parser.add_argument("--threads", type=int)
     chosen = parser.parse_args()
     with load(LoadOptions(model=chosen.model, dtype=chosen.dtype, threads=chosen.threads)) as engine:
