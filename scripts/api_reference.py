@@ -27,7 +27,7 @@ SECTION = re.compile(r"^(Args|Attributes|Fields|Returns|Yields|Raises|Example):$
 
 
 def main() -> int:
-    """Write the page, or compare it."""
+    """Write the page or, with --check, compare it."""
     page = "\n".join(lines()).rstrip() + "\n"
     if "--check" in sys.argv[1:]:
         return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def lines() -> Iterator[str]:
-    """The page, line by line."""
+    """Yield the lines of the page."""
     yield "# Python API"
     yield ""
     yield "Generated from the docstrings by `make api`; a test fails when it is stale. Begin at [python.md](python.md)."
@@ -50,13 +50,13 @@ def lines() -> Iterator[str]:
         yield from class_lines(name, thing)
     yield from ("", "## Integrations", "")
     for name in INTEGRATIONS:
-        # Their libraries may be missing: what they say of themselves is read, not imported.
+        # The library of an integration may be missing, so its module is parsed, not imported.
         source = (ROOT / f"src/embergem/integrations/{name}.py").read_text(encoding="utf-8")
         yield f"- `embergem.integrations.{name}`: {source.splitlines()[0].strip(chr(34))}"
 
 
 def class_lines(name: str, thing: Any) -> Iterator[str]:
-    """A class with its public members."""
+    """Yield the lines of a class with its public members."""
     yield from ("", f"## {name}", "")
     if "__init__" in vars(thing) or is_dataclass(thing):
         yield from code(constructor(thing))
@@ -71,7 +71,7 @@ def class_lines(name: str, thing: Any) -> Iterator[str]:
 
 
 def members(thing: type) -> list[tuple[str, Any]]:
-    """Public members in the order of their definition: the class's own, and those of bases that are not public."""
+    """Return the public members in definition order: those of the class, and those of its private base classes."""
     found: dict[str, Any] = {}
     public = next((base for base in thing.__mro__[1:] if base.__name__ in embergem.__all__), object)
     for base in reversed(thing.__mro__):
@@ -86,7 +86,7 @@ def members(thing: type) -> list[tuple[str, Any]]:
 
 
 def constructor(thing: type) -> str:
-    """How an object is made, as it is written in the source."""
+    """Return the call that makes an object, as the source writes it."""
     if "__init__" in vars(thing) and not is_dataclass(thing):
         return definition(vars(thing)["__init__"]).replace("def __init__", thing.__name__).replace(" -> None", "")
     tree = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
@@ -95,7 +95,7 @@ def constructor(thing: type) -> str:
 
 
 def definition(function: Any) -> str:
-    """A function's first line as it is written in the source, without `self`."""
+    """Return the first line of a function as the source writes it, without `self`."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -109,7 +109,7 @@ def definition(function: Any) -> str:
 
 
 def split(arguments: str) -> Iterator[str]:
-    """Arguments one by one; commas within brackets do not part them."""
+    """Yield the arguments one by one. A comma within brackets does not separate two."""
     depth, start = 0, 0
     for index, character in enumerate(arguments):
         depth += (character in "([") - (character in ")]")
@@ -120,12 +120,12 @@ def split(arguments: str) -> Iterator[str]:
 
 
 def code(content: str) -> list[str]:
-    """A block of Python."""
+    """Return the lines of a block of Python."""
     return ["```python", content, "```", ""]
 
 
 def text(thing: Any) -> Iterator[str]:
-    """A docstring as Markdown: its sections as lists, its examples as code."""
+    """Yield a docstring as Markdown: its sections as lists, its examples as code."""
     section = None
     for line in (inspect.getdoc(thing) or "").splitlines():
         if found := SECTION.match(line):

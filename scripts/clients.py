@@ -1,10 +1,10 @@
-"""Ask a real server with LangChain's and LlamaIndex's OpenAI classes, and send it whatever its OpenAPI document allows.
+"""Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with requests from its OpenAPI document.
 
     python scripts/clients.py [clients | schema]
 
-Both libraries can send nothing but OpenAI's fields, so the task is in the model's name: one object for each side. The
-answers must be the bits that the library gives in this process. schemathesis must find no answer of 500 or above, and
-none that the document does not describe.
+Both libraries send OpenAI's fields only, so the model name holds the task, and queries and documents have one object
+each. The vectors must have the same bits as those that this process computes. schemathesis must find no response with
+status 500 or above, and no response that the document does not describe.
 """
 
 import json
@@ -42,7 +42,7 @@ print(json.dumps(found))
 
 
 def clients(url: str) -> bool:
-    """Compare each client's vectors with those of the library; say which differ."""
+    """Compare each client's vectors with those of this process; print which differ."""
     command = [str(python("clients", PACKAGES)), "-c", PROGRAM, f"{url}/v1", json.dumps(TEXTS)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     good = True
@@ -56,19 +56,19 @@ def clients(url: str) -> bool:
 
 
 def schema(url: str, examples: int = 200) -> bool:
-    """Run schemathesis over the document of a server."""
+    """Run schemathesis on the OpenAPI document of a server."""
     program = Path(python("clients", PACKAGES)).with_name("schemathesis")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [
         str(program), "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", str(examples),
         "--seed", "1", "--generation-database", "none",
     ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch:  # it leaves its own notes where it runs
+    with tempfile.TemporaryDirectory() as scratch:  # schemathesis writes its notes to the working directory
         return subprocess.run(command, cwd=scratch).returncode == 0
 
 
 def main() -> int:
-    """Run what was asked for, or both; 1 when something is not as it should be."""
+    """Run the checks that the arguments name, or both; return 1 if one fails."""
     wanted = sys.argv[1:] or ["clients", "schema"]
     with served("-m", str(TINY), "--access-log", "off") as (url, _):
         results = [{"clients": clients, "schema": schema}[name](url) for name in wanted]

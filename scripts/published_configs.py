@@ -1,7 +1,8 @@
 """The config.json and modules.json of published models, reduced to what a program depends on.
 
 Only fields that a family reads are here. They were copied from the files of a model if these were available, and
-otherwise from what the authors state. A wrong value does no harm: no checkpoint meets the conditions of its card.
+otherwise from the authors' description. A wrong value is harmless, because no checkpoint then meets the conditions of
+the card.
 """
 
 from collections.abc import Iterator
@@ -243,7 +244,7 @@ PUBLISHED = (
 
 
 def spellings(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a config in all forms in which versions of the libraries write it, beginning with `config` itself."""
+    """Return a config in each form that versions of the libraries write, beginning with `config` itself."""
     forms = [config]
     if "text_config" in config:
         forms.append(config["text_config"])  # as saved without the other modalities

@@ -1,10 +1,10 @@
-"""Write a full-size EmbeddingGemma-300m directory with random weights: real shapes, real arithmetic, no licence.
+"""Write a full-size EmbeddingGemma-300m directory with random weights, which need no licence.
 
     python scripts/random_gemma.py [DIRECTORY] [--tokenizer tokenizer.json] [--dtype float32|bfloat16]
 
-Each tensor is drawn from its own stream, keyed by its name, so that anybody gets the same bytes: 24-bit uniform numbers
-of variance 1, scaled by 0.2 for norm weights, 0.02 for the embedding table and fan_in^-0.5 for other matrices.
-`tests/data/goldens/gemma300m_random` holds vectors that the published library made of it.
+Each tensor is drawn from a random stream that its name seeds, so every machine gets the same bytes. The values are
+24-bit uniform numbers of variance 1, scaled by 0.2 for norm weights, by 0.02 for the embedding table and by fan_in^-0.5
+for other matrices. `tests/data/goldens/gemma300m_random` holds the vectors of the published library for these weights.
 """
 
 import argparse
@@ -60,7 +60,7 @@ TASKS = {
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Tensors of the model, by checkpoint name."""
+    """Yield the tensors of the model: (checkpoint name, shape)."""
     yield "embed_tokens.weight", (262144, 768)
     for layer in range(24):
         at = f"layers.{layer}."
@@ -84,7 +84,7 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def draw(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The values of tensor `name`."""
+    """Return the values of the tensor `name`."""
     stream = np.random.Philox(key=[300, zlib.crc32(name.encode())])
     values = np.empty(int(np.prod(shape)), dtype=np.float32)
     for start in range(0, len(values), 1 << 22):  # in pieces, to keep the float64 copies small
@@ -120,13 +120,13 @@ def write(path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], dtype: st
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, making its directory."""
+    """Write a JSON file, creating its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1))
 
 
 def write_model(directory: Path, dtype: str, tokenizer: Path | None) -> None:
-    """Write the whole directory as sentence-transformers lays it out."""
+    """Write the whole directory in the layout of sentence-transformers."""
     write_json(directory / "config.json", CONFIG | {"dtype": dtype})
     paths = ["" if number == 0 else f"{number}_{name}" for number, name in enumerate(MODULES)]
     kinds = [f"sentence_transformers.models.{name}" for name in MODULES]
@@ -152,12 +152,12 @@ def write_model(directory: Path, dtype: str, tokenizer: Path | None) -> None:
 
 
 def assets() -> Path:
-    """Where test assets are kept between checkouts."""
+    """Return the directory of the test assets, which all checkouts share."""
     return Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets")
 
 
 def main() -> None:
-    """Write the directory unless it is there."""
+    """Write the directory if it does not exist."""
     parser = argparse.ArgumentParser(description="Write a full-size EmbeddingGemma-300m directory with random weights.")
     parser.add_argument("directory", type=Path, nargs="?", default=assets() / "random-embeddinggemma-300m")
     known = assets() / "gemma3-tokenizer" / "tokenizer.json"
@@ -168,7 +168,7 @@ def main() -> None:
     if (directory / "model.safetensors").exists():
         if arguments.tokenizer is not None and not (directory / "tokenizer.json").exists():
             shutil.copy(arguments.tokenizer, directory / "tokenizer.json")
-        print(f"{directory} is there already")
+        print(f"{directory} exists already")
         return
     start = time.monotonic()
     partial = directory.with_name(directory.name + ".partial")

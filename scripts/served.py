@@ -1,4 +1,4 @@
-"""A real server process for scripts, and virtual environments of their own for what is compared or tried with it."""
+"""Start a real server process for scripts, and create virtual environments for other libraries and tools."""
 
 import re
 import subprocess
@@ -36,10 +36,10 @@ def served(
 
 
 def wait_for(address: str, process: "subprocess.Popen[str]", patience: float) -> None:
-    """Return once there is an answer of 200 at an address that a process is to serve."""
+    """Wait until `address`, which `process` serves, answers with status 200."""
     until = time.monotonic() + patience
     while True:
-        with suppress(httpx2.TransportError):  # nobody listens yet
+        with suppress(httpx2.TransportError):  # the server does not listen yet
             if httpx2.get(address).status_code == 200:
                 return
         if time.monotonic() > until or process.poll() is not None:
@@ -48,14 +48,14 @@ def wait_for(address: str, process: "subprocess.Popen[str]", patience: float) ->
 
 
 def python(name: str, packages: Sequence[str]) -> Path:
-    """Return the interpreter of an environment that has `packages`; it is made beside the test assets once."""
+    """Return the Python of a virtual environment with `packages`; the first call creates it beside the test assets."""
     directory = assets() / f"{name}-venv"
     found, mark = directory / "bin" / "python", directory / "complete"
     if not mark.exists() or mark.read_text() != " ".join(packages):
         print(f"installing {', '.join(packages)} into {directory}", flush=True)
         venv.create(directory, with_pip=True, clear=True)
         pip = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for package in packages:  # one after the other: what pins torch comes before what would fetch another
+        for package in packages:  # in order: a package that pins torch comes before one that would fetch another torch
             subprocess.run([*pip, package], check=True)
         mark.write_text(" ".join(packages))
     return found

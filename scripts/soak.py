@@ -1,12 +1,12 @@
-"""Put a server under mixed load for a while, and find out whether it leaks, fails, or mixes answers up.
+"""Run a server under mixed load for a while, and check that it does not leak memory, fail, or mix up responses.
 
     python scripts/soak.py [--minutes 10] [--connections 1000] [--model DIRECTORY] [--seed 1]
 
-Most of the connections are open and idle; the others ask, one after the other, for random texts (each answer is held
-against what this process computes for the same texts) or for texts that nobody asked for before, send random bad
-requests, or hang up in the middle. At the end there must have been no 5xx, no answer that belongs to other texts, and
-no growth of the server's memory over 10 %, the most of the last tenth of the time against the most of the first fifth.
-The server's cache is small, so that it is full by then.
+Most connections are open and idle. The others send requests one after the other: known texts, whose vectors are
+compared with those of this process; new texts, which are not in the cache; and invalid requests. Some connections close
+in the middle of a request. At the end there must have been no 5xx and no vector of another text. The largest memory use
+in the last tenth of the time must be at most 10 % above the largest of the first fifth. The server's cache is small, so
+that it is full by then.
 """
 
 import argparse
@@ -38,7 +38,7 @@ BAD: tuple[Any, ...] = (
 
 
 class Soak:
-    """The load, and what came of it."""
+    """The clients of the server, and the results of their requests."""
 
     def __init__(self, host: str, port: int, expected: np.ndarray[Any, Any], seed: int, until: float) -> None:
         self.host, self.port, self.expected, self.until = host, port, expected, until
@@ -49,7 +49,7 @@ class Soak:
         self.fresh = itertools.count()
 
     async def idle(self) -> None:
-        """Hold a connection, asking just often enough that it is kept."""
+        """Hold a connection, with a request often enough that the server keeps the connection open."""
         while time.monotonic() < self.until:
             reader, writer = await asyncio.open_connection(self.host, self.port)
             try:
@@ -63,7 +63,7 @@ class Soak:
                 await hang_up(writer)
 
     async def busy(self) -> None:
-        """Ask, badly now and then, and hang up now and then."""
+        """Send requests, some of them invalid, and sometimes close the connection."""
         while time.monotonic() < self.until:
             reader, writer = await asyncio.open_connection(self.host, self.port)
             try:
@@ -76,14 +76,14 @@ class Soak:
                         break
                     await (self.bad(reader, writer) if what < 0.2 else self.good(reader, writer))
             except (ConnectionError, asyncio.IncompleteReadError) as error:
-                self.faults.append(f"a connection broke: {error!r}")
+                self.faults.append(f"a connection failed: {error!r}")
             finally:
                 await hang_up(writer)
 
     async def good(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Ask for some texts and hold the vectors against those expected, where the texts are not fresh ones.
+        """Request some texts. Compare the vectors of known texts with the expected ones.
 
-        Texts that were asked for before are mostly in the cache; only fresh ones show what a computed row leaves.
+        Known texts are mostly in the cache. Only new texts test rows that the server computes.
         """
         size, is_fresh = self.random.choice((1, 1, 1, 2, 8, 40)), self.random.random() < 0.5
         picked = [next(self.fresh) if is_fresh else self.random.randrange(len(TEXTS)) for _ in range(size)]
@@ -101,10 +101,10 @@ class Soak:
             if np.shape(found) != (size, self.expected.shape[1]):
                 self.faults.append(f"{size} fresh texts have vectors of shape {np.shape(found)}")
         elif not np.array_equal(np.stack(found), self.expected[picked]):
-            self.faults.append(f"the vectors of {picked} are not theirs")
+            self.faults.append(f"wrong vectors for the texts {picked}")
 
     async def bad(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Ask for what cannot be."""
+        """Send an invalid request."""
         body = json.dumps(self.random.choice(BAD)).encode()
         if self.random.random() < 0.2:
             body = body[: self.random.randrange(len(body) + 1)] + self.random.randbytes(3)
@@ -114,7 +114,7 @@ class Soak:
             self.faults.append(f"{status} for {body[:100]!r}: {answer[:200]!r}")
 
     async def leave(self, writer: asyncio.StreamWriter) -> None:
-        """Send a request, or a part of one, and go."""
+        """Send a request, or a part of one, and return without reading the response."""
         body = json.dumps({"input": self.random.choices(TEXTS, k=200)}).encode()
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         writer.write((head + body)[: self.random.choice((10, len(head), len(head) + 50, len(head) + len(body)))])
@@ -124,7 +124,7 @@ class Soak:
     async def ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
     ) -> tuple[int, bytes]:
-        """One request on an open connection: (status, body)."""
+        """Send one request on an open connection and return (status, body)."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         writer.write(head.encode() + b"\r\n\r\n" + body)
         await writer.drain()
@@ -141,13 +141,13 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process, in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096
 
 
 async def soak(load: Soak, pid: int, connections: int, seconds: float) -> list[int]:
-    """Run the load; returns the server's memory, in samples over the time."""
+    """Run the load; return the server's memory in bytes, in 50 samples over the time."""
     asking = max(8, connections // 50)
     tasks = [asyncio.create_task(load.busy()) for _ in range(asking)]
     tasks += [asyncio.create_task(load.idle()) for _ in range(connections - asking)]
@@ -160,7 +160,7 @@ async def soak(load: Soak, pid: int, connections: int, seconds: float) -> list[i
 
 
 def main() -> int:
-    """Soak, and say what came of it; 1 when something is not as it should be."""
+    """Run the load and print the results; return 1 if a check fails."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--connections", type=int, default=1000)
@@ -176,12 +176,12 @@ def main() -> int:
         memory = asyncio.run(soak(load, pid, asked.connections, 60 * asked.minutes))
     settled, last = max(memory[: len(memory) // 5]), max(memory[-(len(memory) // 10) :])
     growth = last / settled - 1
-    print(f"answers by status: {dict(sorted(load.statuses.items()))}; {load.hung_up} hung up")
+    print(f"responses by status: {dict(sorted(load.statuses.items()))}; {load.hung_up} closed by the client")
     print(f"memory: {settled / 2**20:.0f} MiB in the first fifth of the time, {last / 2**20:.0f} MiB at the end")
     for fault, times in Counter(load.faults).most_common(10):
         print(f"{times} times: {fault}")
     failed = any(status >= 500 for status in load.statuses) or load.faults or growth > 0.1
-    print("NOT as it should be" if failed else "as it should be")
+    print("FAILED" if failed else "passed")
     return int(bool(failed))
 
 

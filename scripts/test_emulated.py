@@ -1,4 +1,4 @@
-"""Run the kernel tests on processors that this machine is not, under qemu's user mode: ARM ones and an old x86-64."""
+"""Run the kernel tests under qemu's user mode on emulated processors: three ARM ones and an old x86-64 one."""
 
 import os
 import platform
@@ -10,17 +10,17 @@ from pathlib import Path
 ARM = "aarch64-unknown-linux-gnu"
 SYSROOT = "/usr/aarch64-linux-gnu"
 
-# What each processor is for. The test binary says itself which kernels it found.
+# For each group: the target, the emulator, and its processors. The test binary prints the kernels that it found.
 PROCESSORS = {
     "arm": (
         ARM,
         f"qemu-aarch64 -L {SYSROOT} -cpu",
-        ["max", "cortex-a76", "cortex-a57"],  # everything; dot products but no matrix ones; plain NEON
+        ["max", "cortex-a76", "cortex-a57"],  # all kernels; dot products without matrix kernels; plain NEON
     ),
     "portable": (
         "x86_64-unknown-linux-gnu",
         "qemu-x86_64 -cpu",
-        ["qemu64"],  # SSE2 and nothing later: the kernels in plain Rust
+        ["qemu64"],  # SSE2 and nothing later, so the kernels in plain Rust run
     ),
 }
 NEEDED = {
@@ -37,7 +37,7 @@ STANDARD_LIBRARY = (
 
 
 def missing(what: str) -> list[str]:
-    """What this machine lacks, and where it comes from."""
+    """Return the tools that this machine lacks, with the packages that contain them."""
     lacking = [
         f"{tool} (Debian package {package})" for tool, package in NEEDED[what].items() if shutil.which(tool) is None
     ]
@@ -54,7 +54,7 @@ def missing(what: str) -> list[str]:
 
 
 def test(what: str, arguments: list[str]) -> bool:
-    """Run the tests on each processor; all of them, to see what fails where."""
+    """Run the tests on each processor, even if they fail on one; return whether all passed."""
     target, runner, processors = PROCESSORS[what]
     variable = "CARGO_TARGET_" + target.upper().replace("-", "_")
     passed = True
@@ -69,11 +69,11 @@ def test(what: str, arguments: list[str]) -> bool:
 
 
 def main() -> int:
-    """Test on the machines named first ("arm", "portable"); what follows goes to cargo test."""
+    """Test the groups that the first arguments name ("arm", "portable"); cargo test gets the other arguments."""
     what, arguments = sys.argv[1], sys.argv[2:]
     lacking = missing(what)
     if lacking:
-        print("this needs, and does not install:\n  " + "\n  ".join(lacking), file=sys.stderr)
+        print("Install what is missing first:\n  " + "\n  ".join(lacking), file=sys.stderr)
         return 2
     return 0 if test(what, arguments) else 1
 

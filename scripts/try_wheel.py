@@ -1,4 +1,4 @@
-"""Install the wheel of a directory into a clean virtual environment and embed with it.
+"""Install the wheel in a directory into a new virtual environment, and embed a text with it.
 
 python scripts/try_wheel.py dist
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Install, ask for the version, embed one text with a tiny checkpoint."""
+    """Install the wheel, run `embergem --version`, and embed one text with a tiny checkpoint."""
     [wheel] = Path(sys.argv[1]).glob("*.whl")
     if "abi3" not in wheel.name:
         sys.exit(f"{wheel.name} is not an abi3 wheel")
@@ -26,7 +26,7 @@ def main() -> None:
         command = [embergem, "embed", "--model", str(model.resolve()), "--format", "json", "a text"]
         answer = subprocess.run(command, check=True, cwd=directory, capture_output=True, text=True).stdout
         if '"embedding"' not in answer:
-            sys.exit(f"no vector in the answer: {answer!r}")
+            sys.exit(f"the output has no vector: {answer!r}")
     print(f"{wheel.name} ({wheel.stat().st_size / 2**20:.1f} MB) installs and embeds")
 
 

@@ -12,7 +12,7 @@ embed = EmbergemFunction.create(model=sys.argv[1] if len(sys.argv) > 1 else None
 
 
 class Fact(LanceModel):
-    """A row: its vector is made when it is added."""
+    """A row. LanceDB computes its vector when the row is added."""
 
     text: str = embed.SourceField()
     vector: Vector(embed.ndims()) = embed.VectorField()  # type: ignore[valid-type]

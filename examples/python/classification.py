@@ -1,6 +1,7 @@
 """Classify with a linear head on the vectors: python examples/python/classification.py [MODEL].
 
-The head is least squares with a little ridge, in NumPy; examples/integrations/sklearn_pipeline.py has scikit-learn's.
+The head is a least-squares fit with a small ridge term, in NumPy. examples/integrations/sklearn_pipeline.py uses the
+classifier of scikit-learn.
 """
 
 import sys
@@ -24,7 +25,7 @@ RIDGE = 0.1
 
 
 def flat(examples: dict[str, list[str]]) -> tuple[list[str], list[int]]:
-    """Texts and the numbers of their labels."""
+    """Return the texts and the numbers of their labels."""
     pairs = [(text, LABELS.index(label)) for label, texts in examples.items() for text in texts]
     return [text for text, _ in pairs], [label for _, label in pairs]
 

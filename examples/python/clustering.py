@@ -1,4 +1,4 @@
-"""Group texts, name the groups, draw them: python examples/python/clustering.py [MODEL] [PICTURE.png].
+"""Group texts, name the groups and plot them: python examples/python/clustering.py [MODEL] [PICTURE.png].
 
 Needs scikit-learn and matplotlib.
 """
@@ -27,7 +27,7 @@ PICTURE = sys.argv[2] if len(sys.argv) > 2 else "clusters.png"
 
 
 def label(texts: list[str]) -> str:
-    """The words that a group has more of than the rest."""
+    """Return the words that are more frequent in a group than in the other groups."""
     words = Counter(word for text in texts for word in set(re.findall(r"[a-z]{3,}", text.lower())))
     everywhere = Counter(word for text in TEXTS for word in set(re.findall(r"[a-z]{3,}", text.lower())))
     ranked = sorted(words, key=lambda word: (-(words[word] ** 2) / everywhere[word], word))
@@ -47,4 +47,4 @@ for number, name in enumerate(names):
 plt.legend()
 plt.title("Texts by meaning")
 plt.savefig(PICTURE, dpi=120)
-print(f"drawn to {PICTURE}")
+print(f"wrote {PICTURE}")

@@ -1,8 +1,8 @@
-"""Ask for code in words: python examples/python/code_retrieval.py [MODEL] [FOLDER].
+"""Search code with a question: python examples/python/code_retrieval.py [MODEL] [FOLDER].
 
-Searches the functions and classes of this repository, or of another folder. Code is embedded as documents, with its
-name as the title, or as its first line where the model has no place for a title; only the question gets the prompt for
-code retrieval.
+Searches the functions and classes of this repository, or of another folder. Code is embedded as a document. Its name is
+the title if the model's prompt has a place for one, and otherwise the first line of the text. The question gets the
+prompt for code retrieval.
 """
 
 import ast
@@ -14,11 +14,11 @@ from embergem.errors import InvalidTask
 
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[2] / "src" / "embergem"
 QUESTIONS = ["cut a vector to fewer dimensions and normalise it", "scaled dot product attention over keys"]
-LINES = 8  # of each definition: enough to know it by
+LINES = 8  # lines of each definition that are embedded
 
 
 def definitions(path: Path) -> list[tuple[str, str]]:
-    """Name and first lines of each function and class of a file."""
+    """Return the name and the first lines of each function and class of a file."""
     lines = path.read_text(encoding="utf-8").splitlines()
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     found = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, kinds)]
@@ -34,7 +34,7 @@ with Embedder(*sys.argv[1:2]) as embedder:
     names, texts = zip(*code, strict=True)
     try:
         documents = embedder.embed_documents(texts, names, truncate=True, dimensions=size)
-    except InvalidTask:  # said before anything is computed
+    except InvalidTask:  # the model's prompt has no place for a title
         lines = ["\n".join(both) for both in code]
         documents = embedder.embed_documents(lines, truncate=True, dimensions=size)
     task = "code_retrieval" if "code_retrieval" in embedder.tasks else None

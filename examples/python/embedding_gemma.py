@@ -1,9 +1,9 @@
-"""EmbeddingGemma in both Python styles.
+"""Use EmbeddingGemma in both Python styles.
 
     python examples/python/embedding_gemma.py [MODEL]
 
-MODEL is a hub id, an alias or a directory. The default, google/embeddinggemma-300m, wants its licence accepted on the
-hub and HF_TOKEN set; unsloth/embeddinggemma-300m holds the same weights without that gate.
+MODEL is a hub id, an alias or a directory. The default, google/embeddinggemma-300m, is gated: accept its licence on the
+hub and set HF_TOKEN. unsloth/embeddinggemma-300m has the same weights and is not gated.
 """
 
 import sys
@@ -18,7 +18,7 @@ DOCUMENTS = [
 
 
 def everyday(model: str) -> None:
-    """Search three documents: prompts come with the method, never by themselves."""
+    """Search three documents. Each method adds the prompt of its task."""
     with Embedder(model) as embedder:
         documents = embedder.embed_documents(DOCUMENTS)
         queries = embedder.embed_query(["What is graphene?", "Explain superconductors in simple terms."])
@@ -27,7 +27,7 @@ def everyday(model: str) -> None:
 
 
 def selector(model: str) -> None:
-    """The same model, chosen by a selector; prompts are written into the inputs."""
+    """Search the same documents with the mistral.rs classes. The inputs contain the prompts."""
     runner = Runner(which=Which.Embedding(model_id=model, arch=EmbeddingArchitecture.EmbeddingGemma))
     request = EmbeddingRequest(
         input=[

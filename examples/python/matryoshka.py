@@ -1,7 +1,8 @@
-"""Draw what fewer dimensions cost: python examples/python/matryoshka.py [MODEL] [PICTURE.png].
+"""Plot the cost of fewer dimensions: python examples/python/matryoshka.py [MODEL] [PICTURE.png].
 
-For each size that the model allows: how far the order of the nearest texts agrees with that of whole vectors. Models
-trained for it (EmbeddingGemma: 768, 512, 256, 128) lose little; others allow one size only. Needs matplotlib.
+For each vector size that the model allows, the script compares the nearest texts with those of the whole vectors.
+Models that were trained for several sizes (EmbeddingGemma: 768, 512, 256, 128) lose little. Other models allow one size
+only. Needs matplotlib.
 """
 
 import sys
@@ -21,7 +22,7 @@ PICTURE = sys.argv[2] if len(sys.argv) > 2 else "matryoshka.png"
 
 
 def neighbours(vectors: np.ndarray) -> list[set[int]]:
-    """The nearest other texts of each text."""
+    """Return the nearest other texts of each text."""
     scores = embedder.similarity(vectors, vectors)
     np.fill_diagonal(scores, -np.inf)
     return [set(row) for row in np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST].tolist()]
@@ -40,4 +41,4 @@ plt.xlabel("dimensions")
 plt.ylabel(f"share of the {NEAREST} nearest kept")
 plt.ylim(0, 1.05)
 plt.savefig(PICTURE, dpi=120)
-print(f"drawn to {PICTURE}")
+print(f"wrote {PICTURE}")

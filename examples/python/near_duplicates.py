@@ -1,4 +1,4 @@
-"""Find texts that say the same: python examples/python/near_duplicates.py [MODEL] [THRESHOLD]."""
+"""Find texts with the same meaning: python examples/python/near_duplicates.py [MODEL] [THRESHOLD]."""
 
 import sys
 
@@ -19,7 +19,7 @@ THRESHOLD = float(sys.argv[2]) if len(sys.argv) > 2 else 0.8
 with Embedder(*sys.argv[1:2]) as embedder:
     task = "semantic_similarity" if "semantic_similarity" in embedder.tasks else None
     vectors = embedder.embed(TEXTS, task=task)
-    scores = np.triu(embedder.similarity(vectors, vectors), k=1)  # each pair once
+    scores = np.triu(embedder.similarity(vectors, vectors), k=1)  # k=1: each pair once
     for first, second in np.argwhere(scores >= THRESHOLD):
         print(f"{scores[first, second]:.3f}  {TEXTS[first]}\n       {TEXTS[second]}")
     print(f"{np.count_nonzero(scores >= THRESHOLD)} pairs at {THRESHOLD} or above")

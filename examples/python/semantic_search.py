@@ -19,7 +19,7 @@ QUERIES = [
 ]
 
 with Embedder(*sys.argv[1:]) as embedder:
-    documents = embedder.embed_documents(DOCUMENTS)  # once; keep them beside the texts
+    documents = embedder.embed_documents(DOCUMENTS)  # embed the documents once, and keep the vectors with the texts
     queries = embedder.embed_query(QUERIES)
     for query, scores in zip(QUERIES, embedder.similarity(queries, documents), strict=True):
         best = int(scores.argmax())

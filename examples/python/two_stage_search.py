@@ -1,7 +1,8 @@
-"""Search in two stages, bits first: python examples/python/two_stage_search.py [MODEL].
+"""Search in two stages, with one-bit vectors first: python examples/python/two_stage_search.py [MODEL].
 
-One bit a number is 32 times smaller than float32 and compared by counting bits. It is coarse, so the best few are
-scored again with int8 vectors, which are nearly exact and still a quarter of the size.
+A vector with one bit for each number is 32 times smaller than float32, and counting equal bits compares two of them.
+This is coarse, so the best few are scored again with int8 vectors, which are nearly exact and have a quarter of the
+size of float32.
 """
 
 import sys
