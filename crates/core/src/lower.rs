@@ -47,7 +47,7 @@ pub enum Op {
         positions: Option<(Vec<f32>, usize)>,
         /// Token type embedding, added to every row.
         types: Option<Vec<f32>>,
-        /// Factor of the table's row.
+        /// Factor that the row of the embedding table is multiplied by.
         scale: f32,
     },
     /// RMS or layer norm.

@@ -124,7 +124,7 @@ pub struct Step {
 pub struct EmbedParameters {
     /// Row of the position table for position 0.
     pub offset: usize,
-    /// Factor of the table's row.
+    /// Factor that the row of the embedding table is multiplied by.
     #[serde(default = "one")]
     pub by: f32,
 }

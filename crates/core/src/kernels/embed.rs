@@ -18,7 +18,7 @@ pub struct Embed<'a> {
     pub position_table: Option<(&'a [f32], usize)>,
     /// Token type embedding, added to every row.
     pub types: Option<&'a [f32]>,
-    /// Factor of the table's row.
+    /// Factor that the row of the embedding table is multiplied by.
     pub scale: f32,
     /// Features of a row.
     pub width: usize,
