@@ -15,12 +15,11 @@ from typing import Any
 from families import GOLDENS, goldens
 from published_configs import PUBLISHED, spellings
 
-from embergem import catalog
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
 from embergem.models import families
 from embergem.models.head import Module
-from embergem.program.card import card, ranges
+from embergem.program.card import card
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "crates" / "embergem" / "programs"
@@ -41,7 +40,6 @@ def files(roots: Sequence[Path] = (GOLDENS,)) -> dict[str, str]:
             raise ValueError(f"{', '.join(models)} has the program of {', '.join(json.loads(made[name])['models'])}")
         made[name] = json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"
     made["table.rs"] = _table(sorted(made))
-    made["catalog.json"] = json.dumps(_catalog(), indent=1) + "\n"
     return made
 
 
@@ -54,25 +52,6 @@ def _of_goldens(roots: Sequence[Path]) -> Iterator[tuple[tuple[str, ...], list[d
 def _table(names: list[str]) -> str:
     lines = "".join(f'    include_str!("{name}"),\n' for name in names)
     return f"// Written by scripts/programs.py.\n&[\n{lines}]\n"
-
-
-def _catalog() -> dict[str, Any]:
-    models = [
-        {
-            "id": entry.id,
-            "aliases": entry.aliases,
-            "family": entry.family,
-            "prompts": entry.prompts,
-            "limit": entry.limit,
-            "recognised": "shape" if entry.shape else "name" if entry.layers else None,
-            "smaller": ranges(size for size in entry.allowed_dimensions if size < entry.dimensions),
-            "mirror": entry.mirror,
-            "notice": entry.notice,
-            "files": {pin.path: pin.sha256 for pin in entry.files},
-        }
-        for entry in catalog.CATALOG
-    ]
-    return {"models": models}
 
 
 def main() -> None:

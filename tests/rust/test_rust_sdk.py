@@ -151,6 +151,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     ]
     with Embedder(golden) as embedder:
         made, expected = embedder.embed([[2, 9, 1], [2, 1]]), embedder.embed(TEXTS, task="query")
+        fingerprint = embedder.fingerprint
     manifest = {
         "format": "embergem-model/1",
         "id": "gemma3_text",
@@ -167,7 +168,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
         },
         "vectors": {"dimensions": 96, "trained_dimensions": [], "norm_before_cut": False},
         "dtype": "stored",
-        "fingerprint": "0" * 64,
+        "fingerprint": fingerprint,
         "golden": {"ids": [[2, 9, 1], [2, 1]], "vectors": made.tolist()},
     }
 
@@ -183,6 +184,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     assert "64 dimensions" in answer(vectors=manifest["vectors"] | {"dimensions": 64})["error"]
     other = {"ids": [[2, 9, 1], [2, 1]], "vectors": made[::-1].tolist()}
     assert "least cosine" in answer(golden=other)["error"]
+    assert "changed since it was compiled" in answer(fingerprint="0" * 64)["error"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,9 @@ def test_other_bytes_than_the_catalog_pins_are_refused_from_the_hubs_cache_too(p
     assert "has sha256" in answer["error"]
     assert str(kept) in answer["error"]
     assert (kept / "model.safetensors").exists()
-    [answer] = pipe(kept, {"texts": ["a"]})
+    [answer] = pipe(kept)
+    assert "failed its self-check: golden: similarities differ" in answer["error"]
+    [answer] = pipe(shutil.copytree(kept, tmp_path / "fine-tune"), {"texts": ["a"]})
     assert "vectors" in answer
 
 

@@ -1,12 +1,12 @@
-//! Builders: from a model's name to an [`EmbeddingModel`].
+//! Builders that load models into an [`EmbeddingModel`].
 
-use crate::background::on_a_thread;
+use crate::blocking::run_blocking;
 use crate::error::{Error, Result};
 use crate::logging;
 use crate::model::EmbeddingModel;
+use crate::options::{EmbeddingLoaderType, LoadOptions, ModelDType, TokenSource};
 use crate::registry::{Entry, Registry};
 use crate::resolve::resolve;
-use crate::settings::{EmbeddingLoaderType, ModelDType, Settings, TokenSource};
 use std::path::PathBuf;
 
 /// Loads one model.
@@ -28,113 +28,114 @@ use std::path::PathBuf;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EmbeddingModelBuilder {
     model: String,
-    settings: Settings,
+    options: LoadOptions,
     logging: bool,
 }
 
 impl EmbeddingModelBuilder {
     /// Names the model: a directory, a name or alias of the catalog (`minilm`), or a hub id
-    /// (`google/embeddinggemma-300m`), looked for in this order.
+    /// (`google/embeddinggemma-300m`). They are tried in this order.
     pub fn new(model: impl Into<String>) -> Self {
         Self {
             model: model.into(),
-            settings: Settings::default(),
+            options: LoadOptions::default(),
             logging: false,
         }
     }
 
-    /// Shows what is done (downloads, loading, warnings) on standard error, unless the program has a logger of the `log`
-    /// crate, which gets it then.
+    /// Logs downloads, loads and warnings to standard error, or to the program's logger of the `log` crate.
     pub fn with_logging(mut self) -> Self {
         self.logging = true;
         self
     }
 
-    /// Reports every batch to the log: rows, tokens, milliseconds, tokens a second.
+    /// Logs the rows, tokens, milliseconds and tokens per second of every batch.
     pub fn with_throughput_logging(mut self) -> Self {
-        self.settings.throughput_logging = true;
+        self.options.throughput_logging = true;
         self
     }
 
-    /// Arithmetic of the large products.
+    /// Chooses the arithmetic of the large products.
     pub fn with_dtype(mut self, dtype: ModelDType) -> Self {
-        self.settings.dtype = dtype;
+        self.options.dtype = dtype;
         self
     }
 
-    /// Most threads that this model computes with; all cores by default.
+    /// Limits the threads that this model computes with. The default is all cores.
     pub fn with_threads(mut self, threads: usize) -> Self {
-        self.settings.threads = Some(threads);
+        self.options.threads = Some(threads);
         self
     }
 
-    /// Most rows of one batch. Without it only tokens bound a batch.
+    /// Limits the rows of one batch. The default limits only the tokens of a batch.
     pub fn with_max_num_seqs(mut self, rows: usize) -> Self {
-        self.settings.max_num_seqs = Some(rows);
+        self.options.max_num_seqs = Some(rows);
         self
     }
 
-    /// Reads this tokenizer.json in place of the checkpoint's own.
+    /// Reads this tokenizer.json instead of the checkpoint's.
     pub fn with_tokenizer_json(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.tokenizer_json = Some(path.into());
+        self.options.tokenizer_json = Some(path.into());
         self
     }
 
-    /// Insists on a family; `build` fails where the checkpoint is of another.
+    /// Requires a family. `build` fails for a checkpoint of another family.
     pub fn with_loader_type(mut self, family: EmbeddingLoaderType) -> Self {
-        self.settings.loader_type = Some(family);
+        self.options.loader_type = Some(family);
         self
     }
 
-    /// Where the hub's access token comes from.
+    /// Chooses the source of the hub's access token.
     pub fn with_token_source(mut self, source: TokenSource) -> Self {
-        self.settings.token_source = source;
+        self.options.token_source = source;
         self
     }
 
-    /// A branch, tag or commit of the model's repository on the hub; `main` by default. `build` fails with one for a
-    /// directory.
+    /// Chooses a branch, tag or commit of the model's repository on the hub. The default is `main`. `build` fails if the
+    /// model is a directory.
     pub fn with_hf_revision(mut self, revision: impl Into<String>) -> Self {
-        self.settings.revision = Some(revision.into());
+        self.options.revision = Some(revision.into());
         self
     }
 
-    /// The hub library's cache directory, in place of `$HF_HOME/hub`; looked in before embergem's own cache. `build` fails
-    /// with one for a directory.
+    /// Chooses the hub library's cache directory instead of `$HF_HOME/hub`. It is searched before embergem's own cache.
+    /// `build` fails if the model is a directory.
     pub fn from_hf_cache_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.hf_cache = Some(path.into());
+        self.options.hf_cache = Some(path.into());
         self
     }
 
-    /// Finds the files, downloading what is not on this machine, and loads the model on a thread of its own.
+    /// Finds the files, downloads those that are not on this machine, loads the model and runs its self-check, on a thread
+    /// of its own.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`], [`Error::Download`] or [`Error::GatedModel`] where the files cannot be had;
-    /// [`Error::CorruptCheckpoint`], [`Error::MissingTensor`] or [`Error::UnsupportedModel`] where they cannot be used;
-    /// [`Error::InsufficientMemory`].
+    /// [`Error::UnknownModel`], [`Error::Download`] or [`Error::GatedModel`] if the files cannot be found;
+    /// [`Error::CorruptCheckpoint`], [`Error::MissingTensor`] or [`Error::UnsupportedModel`] if they cannot be used;
+    /// [`Error::ModelNotReady`] if the model fails its self-check; [`Error::UnsupportedOption`] for an option that does not
+    /// apply; [`Error::InsufficientMemory`].
     pub async fn build(self) -> Result<EmbeddingModel> {
         MultiModelBuilder::new().add_model(self).build().await
     }
 
-    /// Blocking: finds the files, loads them and adds the model to the others.
+    /// Loads the model into a registry. Blocks.
     fn load(self, alias: Option<String>, registry: &mut Registry) -> Result<()> {
         for (name, value) in [
-            ("threads", self.settings.threads),
-            ("max_num_seqs", self.settings.max_num_seqs),
+            ("threads", self.options.threads),
+            ("max_num_seqs", self.options.max_num_seqs),
         ] {
             if value == Some(0) {
-                let message = format!("with_{name}(0) is not possible; give 1 or more, or leave it out");
-                return Err(Error::RequestValidation(message));
+                let message = format!("with_{name}(0) is not possible. Give 1 or more, or leave the option out.");
+                return Err(Error::UnsupportedOption(message));
             }
         }
-        let location = resolve(&self.model, &self.settings)?;
+        let location = resolve(&self.model, &self.options)?;
         let names = registry.names([&location.id, &self.model], alias)?;
-        registry.add(Entry::load(location, self.settings, names)?);
+        registry.add(Entry::load(location, self.options, names)?);
         Ok(())
     }
 }
 
-/// Loads several models into one [`EmbeddingModel`]; requests name one of them, or get the default.
+/// Loads several models into one [`EmbeddingModel`]. A request names a model, or the default model answers it.
 ///
 /// ```
 /// use embergem::{EmbeddingModelBuilder, MultiModelBuilder};
@@ -161,7 +162,7 @@ pub struct MultiModelBuilder {
 }
 
 impl MultiModelBuilder {
-    /// Begins without a model.
+    /// Starts without models.
     pub fn new() -> Self {
         Self::default()
     }
@@ -172,14 +173,14 @@ impl MultiModelBuilder {
         self
     }
 
-    /// Adds a model that can also be asked for as `alias`. Where its own name is taken already, as by the same model with
-    /// another dtype, it is known by the alias alone.
+    /// Adds a model that requests can also name by `alias`. If another model already has its name, as the same model with
+    /// another dtype has, requests name it by the alias only.
     pub fn add_model_with_alias(mut self, alias: impl Into<String>, model: EmbeddingModelBuilder) -> Self {
         self.models.push((Some(alias.into()), model));
         self
     }
 
-    /// Which model answers requests that name none; the first one otherwise.
+    /// Chooses the model that answers requests which name none. The default is the first model.
     pub fn with_default_model(mut self, name: impl Into<String>) -> Self {
         self.default = Some(name.into());
         self
@@ -188,17 +189,17 @@ impl MultiModelBuilder {
     /// Loads the models one after the other, on a thread of their own.
     ///
     /// # Errors
-    /// [`Error::Management`] without a model or where two have one name, [`Error::UnknownModel`] for a default that none
-    /// of them is, and the errors of [`EmbeddingModelBuilder::build`].
+    /// [`Error::Management`] without models or for two models with the same name; [`Error::UnknownModel`] for a default
+    /// that is none of the models; the errors of [`EmbeddingModelBuilder::build`].
     pub async fn build(self) -> Result<EmbeddingModel> {
         if self.models.is_empty() {
-            let message = "MultiModelBuilder needs at least one model; add one with add_model";
+            let message = "MultiModelBuilder has no models. Add at least one with add_model.";
             return Err(Error::Management(message.to_owned()));
         }
         if self.models.iter().any(|(_, model)| model.logging) {
             logging::show();
         }
-        let registry = on_a_thread("load", move || {
+        let registry = run_blocking("load", move || {
             let mut registry = Registry::default();
             for (alias, model) in self.models {
                 model.load(alias, &mut registry)?;

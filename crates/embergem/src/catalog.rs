@@ -1,109 +1,200 @@
-//! The models known by name, from the same catalog as Python's.
+//! The models that embergem knows by name: the catalog of the Python package, and what follows from it.
 
+use crate::cards::equal;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 use std::sync::OnceLock;
 
-/// A known model.
-#[derive(Deserialize)]
-pub(crate) struct Known {
-    /// Its hub id.
+/// A known model. The Python package documents all fields (`src/embergem/catalog.py`) and checks the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Entry {
+    /// Name on the hub.
     pub id: String,
-    aliases: Vec<String>,
-    family: String,
-    /// A set of prompts in crates/text.
-    pub prompts: Option<String>,
-    /// Most tokens of one input, as its authors give it.
+    /// Further names.
+    pub aliases: Vec<String>,
+    /// `model_type` of config.json.
+    pub family: String,
+    /// Size of a vector.
+    pub dimensions: usize,
+    /// Most tokens of one input, as its authors publish it.
     pub limit: usize,
-    /// By what a checkpoint without its name is recognised.
-    recognised: Option<Recognised>,
-    /// Sizes that vectors can be cut to, as ranges (first, last).
-    pub smaller: Vec<(usize, usize)>,
-    /// An ungated repository with the same bytes.
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only downloads need it"))]
+    /// Sizes that Matryoshka training covered, besides `dimensions`.
+    pub smaller_dimensions: Vec<usize>,
+    /// Matryoshka training covered every size from this one.
+    pub smallest_dimension: Option<usize>,
+    /// A layer norm without weights comes before a vector is shortened.
+    pub norm_before_cut: bool,
+    /// Files with known digests.
+    pub files: Vec<PinnedFile>,
+    /// Id of a model with the same files that needs no account.
     pub mirror: Option<String>,
-    /// Shown each time the model is used.
+    /// Text that is shown each time the model is used.
     pub notice: Option<String>,
-    /// Path and sha256 of its files, in hex; where only the beginning of a hash is known it is shorter.
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only downloads need it"))]
-    pub files: BTreeMap<String, String>,
+    /// Set of prompts in crates/text for prompts that the checkpoint does not have.
+    pub prompts: Option<String>,
+    /// Published similarities.
+    pub golden: Option<Golden>,
+    /// Sliding window as config.json stores it.
+    pub window: Option<usize>,
+    /// Number of dense layers after pooling.
+    pub dense: Option<usize>,
+    /// Special token before every text.
+    pub opening: Option<u32>,
+    /// Special token after every text.
+    pub closing: Option<u32>,
+    /// Number of layers, of a model that shares its shape with others.
+    pub layers: Option<usize>,
+    /// Number of token ids, of a model that shares its shape with others.
+    pub vocabulary: Option<usize>,
+    /// Pooling, of a model that shares its shape with others.
+    pub pooling: Option<String>,
+    /// Fields of the family's config by which a fine-tune is recognised.
+    pub shape: Map<String, Value>,
+    /// Fields of the family's config that a fine-tune has in common with the model.
+    pub config: Map<String, Value>,
 }
 
-/// By what a checkpoint is recognised that does not lie under its model's name.
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Recognised {
-    /// By its shape, which no other model has.
-    Shape,
-    /// By a name in its files, if it has that model's shape.
-    Name,
+/// A file and the digest that it must have.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PinnedFile {
+    /// Path in the model's directory.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Sha256 in hex, or its beginning if only that is known.
+    pub sha256: String,
 }
 
-#[derive(Deserialize)]
-struct Catalog {
-    models: Vec<Known>,
+/// Published cosine similarities of each query with each document.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Golden {
+    /// Texts of the rows.
+    pub queries: Vec<String>,
+    /// Texts of the columns.
+    pub documents: Vec<String>,
+    /// A row for each query.
+    pub similarities: Vec<Vec<f64>>,
+    /// Largest difference that rounding explains.
+    pub tolerance: f64,
+    /// Where the similarities were published.
+    pub source: String,
+    /// Task of the queries.
+    pub query_task: Option<String>,
+    /// Task of the documents.
+    pub document_task: Option<String>,
 }
 
-fn catalog() -> &'static Catalog {
-    static CATALOG: OnceLock<Catalog> = OnceLock::new();
+impl Entry {
+    /// Whether the config of a family (`fields`) has the shape of this model.
+    pub fn has_shape(&self, fields: &Map<String, Value>) -> bool {
+        let same = |name: &str, wanted: &Value| fields.get(name).is_some_and(|found| equal(wanted, found));
+        let sizes = [
+            ("hidden_size", Some(self.dimensions)),
+            ("num_hidden_layers", self.layers),
+            ("vocab_size", self.vocabulary),
+        ];
+        self.shape.iter().all(|(name, wanted)| same(name, wanted))
+            && (self.layers.is_none() || sizes.iter().all(|(name, size)| same(name, &Value::from(*size))))
+    }
+
+    /// Sizes that vectors may have, besides `dimensions`.
+    pub fn shorter(&self) -> Vec<usize> {
+        match self.smallest_dimension {
+            Some(smallest) => (smallest..self.dimensions).collect(),
+            None => self.smaller_dimensions.clone(),
+        }
+    }
+}
+
+/// All entries.
+pub(crate) fn entries() -> &'static [Entry] {
+    static CATALOG: OnceLock<Vec<Entry>> = OnceLock::new();
     CATALOG.get_or_init(|| {
-        serde_json::from_str(include_str!("../programs/catalog.json")).expect("a test of this crate parses this file")
+        let text = include_str!("../../../src/embergem/catalog.json");
+        serde_json::from_str(text).expect("a test of this crate parses this file")
     })
 }
 
-/// The model with this id or alias, whatever its case.
-pub(crate) fn find(name: &str) -> Option<&'static Known> {
+/// The entry with this id or alias, ignoring case.
+pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     let same = |known: &String| known.eq_ignore_ascii_case(name);
-    let mut models = catalog().models.iter();
-    models.find(|model| same(&model.id) || model.aliases.iter().any(same))
+    let mut entries = entries().iter();
+    entries.find(|entry| same(&entry.id) || entry.aliases.iter().any(same))
 }
 
-/// The model of this name if it is of this family: a directory may bear a model's name by chance.
-pub(crate) fn known(name: &str, family: &str) -> Option<&'static Known> {
-    find(name).filter(|known| known.family == family)
+/// The entry called `name` if it is of this family: a directory may have the name of a model by chance.
+pub(crate) fn known(name: &str, family: &str) -> Option<&'static Entry> {
+    find(name).filter(|entry| entry.family == family)
 }
 
-/// The model that a checkpoint is, or was made from, of those with its config, whose ids are `alike`: the one that its
-/// files name, or the one of this shape where a shape tells models apart.
-pub(crate) fn kin(said: &[&str], alike: &[String]) -> Option<&'static Known> {
-    let candidates = || catalog().models.iter().filter(|known| alike.contains(&known.id));
-    let meant = |said: &str, known: &Known| {
-        let last = |name: &str| {
-            letters(
-                name.trim_end_matches(['/', '\\'])
-                    .rsplit(['/', '\\'])
-                    .next()
-                    .unwrap_or(""),
-            )
-        };
-        let names = || std::iter::once(&known.id).chain(&known.aliases);
-        let wanted = [letters(said), last(said)];
-        names().any(|name| wanted.contains(&letters(name)) || wanted.contains(&last(name)))
-    };
-    let named = said.iter().find_map(|said| {
-        let mut recognised = candidates().filter(|known| known.recognised.is_some());
-        recognised.find(|known| meant(said, known))
-    });
-    named.or_else(|| candidates().find(|known| known.recognised == Some(Recognised::Shape)))
+/// The entry of the model that a checkpoint of this family was fine-tuned from, if nothing says that it is that model.
+///
+/// It is the model that the files name (`declared`), if the checkpoint has its shape: a model may have changed since it
+/// was named. Otherwise it is the model whose shape no other model has. `fields` is the family's config.
+pub(crate) fn base_model(family: &str, fields: &Map<String, Value>, declared: &[&str]) -> Option<&'static Entry> {
+    let named = declared.iter().filter_map(|name| meant(name, family));
+    let mut named =
+        named.filter(|entry| (!entry.shape.is_empty() || entry.layers.is_some()) && entry.has_shape(fields));
+    named.next().or_else(|| {
+        let mut of_family = entries().iter().filter(|entry| entry.family == family);
+        of_family.find(|entry| !entry.shape.is_empty() && entry.has_shape(fields))
+    })
 }
 
-/// Letters and digits: files spell names freely.
-fn letters(name: &str) -> String {
-    name.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect()
+/// The value that `field` gives for all entries of a family; none if they differ or there are none.
+pub(crate) fn shared<T: PartialEq>(family: &str, field: impl Fn(&Entry) -> T) -> Option<T> {
+    let mut values = entries().iter().filter(|entry| entry.family == family).map(field);
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
+}
+
+/// Sizes that can be assumed for vectors of a checkpoint of this family that is no entry itself. Sizes above the
+/// checkpoint's own are meaningless to it.
+pub(crate) fn trained_dimensions(family: &str) -> Vec<usize> {
+    if let Some(Some(smallest)) = shared(family, |entry| entry.smallest_dimension) {
+        return (smallest..1 << 16).collect();
+    }
+    match shared(family, |entry| entry.smaller_dimensions.clone()) {
+        Some(smaller) if !smaller.is_empty() => shared(family, |entry| entry.dimensions)
+            .map_or_else(Vec::new, |dimensions| smaller.into_iter().chain([dimensions]).collect()),
+        _ => Vec::new(),
+    }
 }
 
 /// All ids and aliases.
 pub(crate) fn names() -> Vec<&'static str> {
-    let models = catalog().models.iter();
-    models
-        .flat_map(|model| std::iter::once(&model.id).chain(&model.aliases))
-        .map(String::as_str)
-        .collect()
+    let names = entries()
+        .iter()
+        .flat_map(|entry| std::iter::once(&entry.id).chain(&entry.aliases));
+    names.map(String::as_str).collect()
+}
+
+/// The entry of this family that a path, an address or a title names; spaces, case and signs are ignored.
+fn meant(said: &str, family: &str) -> Option<&'static Entry> {
+    let last = said.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
+    let wanted = [letters(said), letters(last.unwrap_or_default())];
+    let named = |name: &str| wanted.contains(&letters(name));
+    entries().iter().filter(|entry| entry.family == family).find(|entry| {
+        let short = entry.id.rsplit('/').next();
+        named(&entry.id) || short.is_some_and(named) || entry.aliases.iter().any(|alias| named(alias))
+    })
+}
+
+/// Letters and digits of a name, in lower case.
+fn letters(name: &str) -> String {
+    name.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn fields(hidden: usize, layers: usize, vocabulary: usize) -> Map<String, Value> {
+        let fields = json!({"hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": vocabulary});
+        fields.as_object().unwrap().clone()
+    }
 
     #[test]
     fn models_are_found_by_id_and_alias() {
@@ -111,19 +202,35 @@ mod tests {
         assert_eq!(find("embeddinggemma").unwrap().id, "google/embeddinggemma-300m");
         assert!(find("minilmm").is_none());
         assert!(names().contains(&"minilm"));
+        assert!(known("minilm", "qwen3").is_none());
     }
 
     #[test]
     fn models_are_recognised_by_what_their_files_say() {
-        let alike = ["intfloat/e5-base-v2".to_owned(), "thenlper/gte-base".to_owned()];
-        let found = |said: &[&str]| kin(said, &alike).map(|known| known.id.as_str());
+        let base = fields(768, 12, 30522);
+        let found = |declared: &[&str]| base_model("bert", &base, declared).map(|entry| entry.id.as_str());
         assert_eq!(
             found(&["model", "https://huggingface.co/intfloat/e5-base-v2"]),
             Some("intfloat/e5-base-v2")
         );
         assert_eq!(found(&["Gte Base"]), Some("thenlper/gte-base"));
-        assert_eq!(found(&["BAAI/bge-base-en-v1.5", ""]), None, "it has another shape");
-        let gemma = ["google/embeddinggemma-2".to_owned()];
-        assert_eq!(kin(&["anything"], &gemma).unwrap().limit, 8192);
+        assert_eq!(found(&["BAAI/bge-small-en-v1.5", ""]), None, "it has another shape");
+        let mut gemma = find("embeddinggemma-2").unwrap().shape.clone();
+        assert_eq!(
+            base_model("embedding_gemma2", &gemma, &["anything"]).unwrap().limit,
+            8192
+        );
+        gemma.insert("hidden_size".into(), json!(1));
+        assert!(base_model("embedding_gemma2", &gemma, &[]).is_none());
+    }
+
+    #[test]
+    fn a_family_shares_what_all_its_entries_have() {
+        assert_eq!(shared("gemma3_text", |entry| entry.dense), Some(Some(2)));
+        assert_eq!(shared("bert", |entry| entry.prompts.clone()), None);
+        assert_eq!(trained_dimensions("gemma3_text"), [512, 256, 128, 768]);
+        assert_eq!(trained_dimensions("qwen3")[..2], [32, 33]);
+        assert!(trained_dimensions("mpnet").is_empty());
+        assert!(trained_dimensions("unknown").is_empty());
     }
 }

@@ -1,9 +1,13 @@
-//! A server's models with the methods of those in this process.
+//! The models of a server, with the methods of models in this process.
 //!
-//! Each request has a thread as long as it waits for the server, so that no async executor is blocked and none is
-//! required. Vectors travel as base64 of their bits.
+//! Each request occupies a thread while it waits for the server, so no async executor is blocked and none is needed.
+//! Vectors are sent as base64 of their bits.
 
-use crate::background::on_a_thread;
+mod protocol;
+mod token_estimate;
+mod transport;
+
+use crate::blocking::run_blocking;
 use crate::embeddings::Embeddings;
 use crate::engine::ModelInfo;
 use crate::error::{Error, Result};
@@ -11,52 +15,37 @@ use crate::model::EmbeddingModel;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use protocol::{EmbeddingsAnswer, EmbeddingsBody, ModelEntry, ModelList};
+use std::collections::HashMap;
 use std::env;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-use ureq::http::{HeaderMap, StatusCode};
-
-/// Bytes of text, or of token ids, that go into one request to the server; longer lists are split.
-const BYTES_A_REQUEST: usize = 1 << 20;
-/// Inputs of one request: as the Python client, and far below what servers take.
-const INPUTS_A_REQUEST: usize = 256;
-/// Most bytes of an answer.
-const ANSWER_BYTES: u64 = 1 << 30;
-/// How often a request that the server puts off is sent again.
-const RETRIES: u32 = 5;
-/// Longest time for one answer.
-const LONGEST_ANSWER: Duration = Duration::from_secs(600);
-/// Longest wait that a server may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How often a thread that waits looks whether its future is still there.
-const GLANCE: Duration = Duration::from_millis(50);
+use std::sync::{Arc, Mutex, PoisonError};
+use token_estimate::{PART_TOKENS, TokenEstimate};
+use transport::{Failure, Transport};
+use ureq::http::StatusCode;
 
 /// A connection to a server.
 pub(crate) struct Client {
-    address: String,
-    agent: ureq::Agent,
-    key: Option<String>,
+    transport: Transport,
     models: Vec<String>,
+    estimates: Mutex<HashMap<String, TokenEstimate>>,
 }
 
 impl EmbeddingModel {
-    /// Connects to an embergem server, such as `http://localhost:1234`. Its models have the methods of those in this
-    /// process and give the same bits; those that load and unload are for the server's administrator.
+    /// Connects to an embergem server, such as `http://localhost:1234`. Its models have the methods of models in this
+    /// process and give the same bits. Only the server's administrator can load and unload models.
     ///
-    /// A key in `EMBERGEM_API_KEY` is sent along. What the server puts off (status 429 or 503 with a `Retry-After`) is
-    /// sent again when it says; an answer may take ten minutes. Of a dropped future nothing more is sent, but what the
-    /// server has begun it ends.
+    /// The key in `EMBERGEM_API_KEY`, if there is one, is sent with each request. A request that the server answers with
+    /// 429 or 503 and `Retry-After` is sent again after that time. An answer may take ten minutes. After a future is
+    /// dropped, no further part of its request is sent; the server finishes the part that it has.
     ///
     /// # Errors
-    /// [`Error::Channel`] where nobody answers as a server of embeddings does.
+    /// [`Error::Channel`] if no embergem server answers at the address.
     pub async fn connect(url: impl Into<String>) -> Result<Self> {
         Self::connect_with_key(url, env::var("EMBERGEM_API_KEY").ok()).await
     }
 
-    /// [`EmbeddingModel::connect`] with this key, or without one.
+    /// [`EmbeddingModel::connect`] with this key, or without a key.
     ///
     /// # Errors
     /// The same.
@@ -67,82 +56,15 @@ impl EmbeddingModel {
             .trim_end_matches("/v1")
             .trim_end_matches('/')
             .to_owned();
-        let client = on_a_thread("connect", move || Client::new(address, key)).await?;
+        let client = run_blocking("connect", move || Client::new(address, key)).await?;
         Ok(Self::remote(client))
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    model: &'a str,
-    input: Input<'a>,
-    encoding_format: &'static str,
-    truncate_sequence: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dimensions: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<Vec<Option<&'a str>>>,
-}
+/// Sets a flag when a future is dropped.
+struct SetOnDrop(Arc<AtomicBool>);
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Input<'a> {
-    Texts(Vec<&'a str>),
-    Tokens(Vec<&'a [u32]>),
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Vec<Row>,
-    usage: Usage,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    index: usize,
-    embedding: String,
-    #[serde(default)]
-    truncated: bool,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    prompt_tokens: usize,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    error: Reason,
-}
-
-#[derive(Deserialize)]
-struct Reason {
-    message: String,
-    code: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Models {
-    data: Vec<Served>,
-}
-
-/// A model as a server lists it; what is null is not known before the model is loaded.
-#[derive(Deserialize)]
-struct Served {
-    root: String,
-    dimensions: Option<usize>,
-    allowed_dimensions: Option<Vec<usize>>,
-    max_tokens: Option<usize>,
-    tasks: Option<Vec<String>>,
-    dtype: Option<String>,
-}
-
-/// Tells a thread that its future is no longer there.
-struct Gone(Arc<AtomicBool>);
-
-impl Drop for Gone {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -150,47 +72,41 @@ impl Drop for Gone {
 
 impl Client {
     fn new(address: String, key: Option<String>) -> Result<Self> {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_global(Some(LONGEST_ANSWER))
-            .build()
-            .new_agent();
-        let mut client = Self {
-            address,
-            agent,
-            key,
-            models: Vec::new(),
-        };
-        let models: Models = client.call("/v1/models", None, &AtomicBool::new(false))?;
-        for model in models.data {
-            if !client.models.contains(&model.root) {
-                client.models.push(model.root); // the same model is listed by other names, too
+        let transport = Transport::new(address, key);
+        let list: ModelList = transport.get("/v1/models")?;
+        let mut models = Vec::new();
+        for model in list.data {
+            if !models.contains(&model.root) {
+                models.push(model.root); // the list has an entry for each alias, too
             }
         }
-        Ok(client)
+        Ok(Self {
+            transport,
+            models,
+            estimates: Mutex::default(),
+        })
     }
 
-    /// Where the server is.
+    /// The address of the server.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.transport.address
     }
 
-    /// What the server had when it was connected to.
+    /// The models that the server had at the time of the connection.
     pub fn models(&self) -> &[String] {
         &self.models
     }
 
-    /// What the server says of a model now.
+    /// The server's description of a model.
     pub async fn info(self: &Arc<Self>, model: Option<&str>) -> Result<ModelInfo> {
         let client = Arc::clone(self);
         let model = model.unwrap_or("default").to_owned();
-        on_a_thread("client", move || {
-            let path = format!("/v1/models/{model}");
-            let served: Served = client.call(&path, None, &AtomicBool::new(false))?;
-            served.info().ok_or_else(|| {
-                let address = &client.address;
-                Error::Management(format!("{address} has not loaded {model:?}; ask it for a vector first"))
+        run_blocking("client", move || {
+            client.entry(&model)?.info().ok_or_else(|| {
+                let address = client.address();
+                Error::Management(format!(
+                    "{address} has not loaded {model:?}. Embed a text with it first, which loads it."
+                ))
             })
         })
         .await
@@ -200,225 +116,153 @@ impl Client {
     pub async fn embed(self: &Arc<Self>, request: EmbeddingRequest, model: Option<&str>) -> Result<Embeddings> {
         let client = Arc::clone(self);
         let model = model.unwrap_or("default").to_owned();
-        let gone = Gone(Arc::default());
-        let seen = Arc::clone(&gone.0);
-        let answer = on_a_thread("client", move || client.embed_all(&request, &model, &seen)).await;
-        drop(gone);
+        let guard = SetOnDrop(Arc::default());
+        let cancelled = Arc::clone(&guard.0);
+        let answer = run_blocking("client", move || client.embed_all(&request, &model, &cancelled)).await;
+        drop(guard);
         answer
     }
 
-    fn embed_all(&self, request: &EmbeddingRequest, model: &str, gone: &AtomicBool) -> Result<Embeddings> {
-        let mut all = Embeddings {
+    fn entry(&self, model: &str) -> Result<ModelEntry> {
+        self.transport.get(&format!("/v1/models/{model}"))
+    }
+
+    /// Sends a request in parts: texts and token ids separately, and each kind in parts of about [`PART_TOKENS`] tokens.
+    fn embed_all(&self, request: &EmbeddingRequest, model: &str, cancelled: &AtomicBool) -> Result<Embeddings> {
+        let mut result = Embeddings {
             vectors: Vec::new(),
             dimensions: 0,
             tokens: 0,
             truncated: Vec::new(),
         };
-        for part in parts(&request.inputs) {
-            if gone.load(Ordering::Relaxed) {
-                return Err(Error::Closed); // nobody is there to read it
+        let inputs = &request.inputs;
+        let is_tokens = |place: &usize| matches!(inputs[*place], EmbeddingRequestInput::Tokens(_));
+        let (tokens, texts): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(is_tokens);
+        for mut places in [texts.as_slice(), &tokens] {
+            while !places.is_empty() {
+                let estimate = self.estimate(model, places.iter().map(|place| &inputs[*place]))?;
+                let count = estimate.first_part(places.iter().map(|place| &inputs[*place]));
+                let (part, rest) = places.split_at(count);
+                self.embed_part(request, model, part, &mut result, cancelled)?;
+                places = rest;
             }
-            let body = body(request, &part, model);
-            let answer: Answer = self.call("/v1/embeddings", Some(&body), gone)?;
-            all.tokens += answer.usage.prompt_tokens;
-            self.store(&mut all, answer, &part, request.inputs.len())?;
         }
-        all.truncated.sort_unstable();
-        Ok(all)
+        result.truncated.sort_unstable();
+        Ok(result)
     }
 
-    /// Puts the rows of a part where they belong; each must be there once.
-    fn store(&self, all: &mut Embeddings, answer: Answer, part: &[usize], count: usize) -> Result<()> {
-        let wrong = |what: String| Error::Channel(format!("{} sent {what}", self.address));
-        if answer.data.len() != part.len() {
-            return Err(wrong(format!(
-                "{} vectors for {} inputs",
-                answer.data.len(),
-                part.len()
-            )));
+    /// Embeds the inputs at `places`. A part that is too large for the server is sent in halves.
+    fn embed_part(
+        &self,
+        request: &EmbeddingRequest,
+        model: &str,
+        places: &[usize],
+        result: &mut Embeddings,
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Closed); // the future was dropped
         }
-        let mut missing = vec![true; part.len()];
+        let body = EmbeddingsBody::new(model, request, places);
+        match self.transport.post("/v1/embeddings", &body, cancelled) {
+            Ok(answer) => {
+                self.learn(model, request, places, &answer);
+                self.store(result, answer, places, request.inputs.len())
+            }
+            Err(Failure::Answered(StatusCode::PAYLOAD_TOO_LARGE, _)) if places.len() > 1 => {
+                let (first, second) = places.split_at(places.len() / 2);
+                self.embed_part(request, model, first, result, cancelled)?;
+                self.embed_part(request, model, second, result, cancelled)
+            }
+            Err(failure) => Err(renumbered(failure, places).into()),
+        }
+    }
+
+    /// The estimate for a model. The limit of the model is needed, and asked for, only if the inputs may not fit into one
+    /// part.
+    fn estimate<'a>(
+        &self,
+        model: &str,
+        inputs: impl IntoIterator<Item = &'a EmbeddingRequestInput>,
+    ) -> Result<TokenEstimate> {
+        let mut estimate = self.with_estimate(model, |estimate| *estimate);
+        let total: usize = inputs.into_iter().map(|input| estimate.size(input)).sum();
+        if estimate.limit.is_none() && total > PART_TOKENS {
+            let limit = self.entry(model)?.max_tokens; // none if the server has not loaded the model
+            estimate = self.with_estimate(model, |estimate| {
+                estimate.limit = limit;
+                *estimate
+            });
+        }
+        Ok(estimate)
+    }
+
+    fn learn(&self, model: &str, request: &EmbeddingRequest, places: &[usize], answer: &EmbeddingsAnswer) {
+        if !answer.data.iter().any(|row| row.truncated) {
+            let inputs = places.iter().map(|place| &request.inputs[*place]);
+            self.with_estimate(model, |estimate| estimate.learn(inputs, answer.usage.prompt_tokens));
+        }
+    }
+
+    fn with_estimate<T>(&self, model: &str, work: impl FnOnce(&mut TokenEstimate) -> T) -> T {
+        let mut estimates = self.estimates.lock().unwrap_or_else(PoisonError::into_inner);
+        work(estimates.entry(model.to_owned()).or_default())
+    }
+
+    /// Stores the vectors of a part. The answer must have each vector once.
+    fn store(&self, result: &mut Embeddings, answer: EmbeddingsAnswer, places: &[usize], count: usize) -> Result<()> {
+        let wrong = |what: String| {
+            let message = format!("{} sent {what}. Check that it is an embergem server.", self.address());
+            Error::Channel(message)
+        };
+        if answer.data.len() != places.len() {
+            let (vectors, inputs) = (answer.data.len(), places.len());
+            return Err(wrong(format!("{vectors} vectors for {inputs} inputs")));
+        }
+        result.tokens += answer.usage.prompt_tokens;
+        let mut missing = vec![true; places.len()];
         for row in answer.data {
             if !missing.get_mut(row.index).is_some_and(std::mem::take) {
-                let index = row.index;
-                return Err(wrong(format!(
-                    "a vector {index}, twice or of none of {} inputs",
-                    part.len()
-                )));
+                let (index, inputs) = (row.index, places.len());
+                return Err(wrong(format!("the vector {index} twice, or with only {inputs} inputs")));
             }
             let bytes = STANDARD
                 .decode(&row.embedding)
-                .map_err(|error| wrong(format!("no base64: {error}")))?;
+                .map_err(|error| wrong(format!("a vector that is not base64 ({error})")))?;
             let (floats, rest) = bytes.as_chunks::<4>();
-            if all.dimensions == 0 {
-                all.dimensions = floats.len();
-                all.vectors = vec![0.0; count * floats.len()];
+            if result.dimensions == 0 {
+                result.dimensions = floats.len();
+                result.vectors = vec![0.0; count * floats.len()];
             }
-            if floats.is_empty() || !rest.is_empty() || floats.len() != all.dimensions {
+            if floats.is_empty() || !rest.is_empty() || floats.len() != result.dimensions {
                 return Err(wrong(format!(
                     "{} bytes as the vector of input {}",
                     bytes.len(),
                     row.index
                 )));
             }
-            let place = part[row.index];
+            let place = places[row.index];
             if row.truncated {
-                all.truncated.push(place);
+                result.truncated.push(place);
             }
-            let target = &mut all.vectors[place * all.dimensions..][..floats.len()];
-            target
-                .iter_mut()
-                .zip(floats)
-                .for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes));
+            let target = &mut result.vectors[place * result.dimensions..][..floats.len()];
+            for (value, bytes) in target.iter_mut().zip(floats) {
+                *value = f32::from_le_bytes(*bytes);
+            }
         }
         Ok(())
     }
-
-    /// Sends a request and reads its answer; waits and sends again where the server puts it off.
-    fn call<T: for<'de> Deserialize<'de>>(&self, path: &str, body: Option<&Body<'_>>, gone: &AtomicBool) -> Result<T> {
-        let lost = |error: &dyn std::fmt::Display| {
-            let message = format!("no answer from {}: {error}. Is a server running there?", self.address);
-            Error::Channel(message)
-        };
-        let url = format!("{}{path}", self.address);
-        let sent = body.map(|body| serde_json::to_vec(body).expect("strings and numbers are always JSON"));
-        for attempt in 0.. {
-            let answer = match &sent {
-                Some(json) => self
-                    .authorized(self.agent.post(&url))
-                    .content_type("application/json")
-                    .send(json),
-                None => self.authorized(self.agent.get(&url)).call(),
-            };
-            let mut answer = answer.map_err(|error| lost(&error))?;
-            let status = answer.status();
-            let text = answer
-                .body_mut()
-                .with_config()
-                .limit(ANSWER_BYTES)
-                .read_to_vec()
-                .map_err(|error| lost(&error))?;
-            if status.is_success() {
-                return serde_json::from_slice(&text).map_err(|error| {
-                    Error::Channel(format!("{url} doesn't answer as a server of embeddings: {error}"))
-                });
-            }
-            match wait(status, answer.headers()) {
-                Some(time) if attempt < RETRIES && sleep(time, gone) => {}
-                _ => return Err(self.failure(status, &text)),
-            }
-        }
-        unreachable!("the loop ends by returning")
-    }
-
-    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.key {
-            Some(key) => request.header("authorization", format!("Bearer {key}")),
-            None => request,
-        }
-    }
-
-    fn failure(&self, status: StatusCode, text: &[u8]) -> Error {
-        match serde_json::from_slice::<Failure>(text) {
-            Ok(Failure { error }) => Error::from_server(
-                status.as_u16(),
-                error.code.as_deref().unwrap_or_default(),
-                error.message,
-            ),
-            Err(_) => Error::Channel(format!(
-                "{} answered {status} without a reason that can be read",
-                self.address
-            )),
-        }
-    }
 }
 
-impl Served {
-    fn info(self) -> Option<ModelInfo> {
-        Some(ModelInfo {
-            id: self.root,
-            dimensions: self.dimensions?,
-            allowed_dimensions: self.allowed_dimensions?,
-            max_sequence_length: self.max_tokens?,
-            tasks: self.tasks?,
-            dtype: self.dtype?,
-        })
+/// The failure with the input at fault counted in the whole request. `places` are the inputs of the part.
+fn renumbered(mut failure: Failure, places: &[usize]) -> Failure {
+    if let Failure::Answered(_, body) = &mut failure
+        && let Some(index) = body.input_index
+        && let (Some(place), Some(rest)) = (places.get(index), body.message.strip_prefix(&format!("Input {index} ")))
+    {
+        body.message = format!("Input {place} {rest}");
     }
-}
-
-/// Splits inputs into requests that a server takes: of one kind, and not too long.
-fn parts(inputs: &[EmbeddingRequestInput]) -> Vec<Vec<usize>> {
-    let mut parts: [Vec<Vec<usize>>; 2] = Default::default();
-    let mut room = [0usize; 2];
-    for (index, input) in inputs.iter().enumerate() {
-        let (kind, bytes) = match input {
-            EmbeddingRequestInput::Prompt(text) => (0, text.len()),
-            EmbeddingRequestInput::Document { title, text } => (0, title.len() + text.len()),
-            EmbeddingRequestInput::Tokens(tokens) => (1, 8 * tokens.len()),
-        };
-        let bytes = bytes + 16;
-        match parts[kind].last_mut() {
-            Some(part) if bytes <= room[kind] && part.len() < INPUTS_A_REQUEST => {
-                part.push(index);
-                room[kind] -= bytes;
-            }
-            _ => {
-                parts[kind].push(vec![index]);
-                room[kind] = BYTES_A_REQUEST.saturating_sub(bytes);
-            }
-        }
-    }
-    parts.into_iter().flatten().collect()
-}
-
-fn body<'a>(request: &'a EmbeddingRequest, part: &[usize], model: &'a str) -> Body<'a> {
-    let (mut texts, mut titles, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
-    for index in part {
-        match &request.inputs[*index] {
-            EmbeddingRequestInput::Prompt(text) => {
-                texts.push(text.as_str());
-                titles.push(None);
-            }
-            EmbeddingRequestInput::Document { title, text } => {
-                texts.push(text.as_str());
-                titles.push(Some(title.as_str()));
-            }
-            EmbeddingRequestInput::Tokens(ids) => tokens.push(ids.as_slice()),
-        }
-    }
-    Body {
-        model,
-        title: titles.iter().any(Option::is_some).then_some(titles),
-        input: if tokens.is_empty() {
-            Input::Texts(texts)
-        } else {
-            Input::Tokens(tokens)
-        },
-        encoding_format: "base64",
-        truncate_sequence: request.truncate_sequence,
-        dimensions: request.dimensions,
-        task: request.task.as_deref(),
-    }
-}
-
-/// How long the server asks to wait, where it asks for that.
-fn wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let put_off = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
-    let seconds: f64 = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    let time = Duration::try_from_secs_f64(seconds).ok()?;
-    (put_off && time <= LONGEST_WAIT).then_some(time)
-}
-
-/// Waits; false when the future went away meanwhile.
-fn sleep(time: Duration, gone: &AtomicBool) -> bool {
-    let end = Instant::now() + time;
-    while !gone.load(Ordering::Relaxed) {
-        match end.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => thread::sleep(left.min(GLANCE)),
-            _ => return true,
-        }
-    }
-    false
+    failure
 }
 
 #[cfg(test)]

@@ -1,37 +1,44 @@
-//! Directories that `embergem compile` writes: a program and its weights, whatever the family. See docs/format.md.
+//! Directories that `embergem compile` writes: a program and its weights. docs/format.md describes them.
 
 use crate::checkpoint::json::{corrupt, read_text, read_value};
 use crate::error::{Error, Result};
-use crate::source::Source;
+use embergem_core::cosine;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 const MANIFEST: &str = "compiled.json";
 const FORMAT: &str = "embergem-model/1";
+/// Least cosine in float32 of the model's vectors to those in the manifest: machines round differently.
+const LEAST_COSINE_FLOAT32: f64 = 0.99999;
+/// The same in another dtype. The vectors of a damaged model are far below either bound.
+const LEAST_COSINE_OTHER: f64 = 0.9;
 
+/// The contents of compiled.json.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+pub(crate) struct Manifest {
     #[serde(rename = "format")]
     _format: String,
     #[serde(rename = "id")]
     _id: String,
-    model_type: String,
+    /// Name of the family.
+    pub model_type: String,
     program: String,
-    weights: Vec<Weights>,
+    weights: Vec<WeightFile>,
     tokenizer: String,
-    text: Text,
-    vectors: Vectors,
+    /// How texts are read.
+    pub text: Text,
+    /// What is known about the vectors.
+    pub vectors: Vectors,
     #[serde(rename = "dtype")]
     _dtype: Storage,
-    /// Of the space; the vectors are what is held against the files here.
-    #[serde(rename = "fingerprint")]
-    _fingerprint: String,
+    /// Name of the vector space.
+    pub fingerprint: String,
     golden: Golden,
 }
 
-/// How the weights are stored; the executor sees that by itself.
+/// How the weights are stored. The executor reads the element type of each tensor from its file.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Storage {
@@ -44,86 +51,67 @@ enum Storage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Weights {
+struct WeightFile {
     prefix: String,
     file: String,
     size: u64,
-    /// For whoever moves files; sizes are compared at each load.
+    /// For programs that copy the directory. Each load compares the size only.
     #[serde(rename = "sha256")]
     _sha256: String,
 }
 
+/// How texts are read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
-    limit: usize,
-    vocab_size: u32,
+pub(crate) struct Text {
+    /// Most tokens of one input.
+    pub limit: usize,
+    /// Number of token ids.
+    pub vocab_size: u32,
     prompts: Option<String>,
-    builtin_prompts: Option<String>,
-    bare: bool,
+    /// Set of prompts in crates/text.
+    pub builtin_prompts: Option<String>,
+    /// Texts get no special tokens, and unknown tokens are removed.
+    pub bare: bool,
 }
 
+/// What is known about the vectors.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Vectors {
-    dimensions: usize,
-    trained_dimensions: Vec<usize>,
-    norm_before_cut: bool,
+pub(crate) struct Vectors {
+    /// Size of a vector.
+    pub dimensions: usize,
+    /// Sizes that Matryoshka training covered.
+    pub trained_dimensions: Vec<usize>,
+    /// A layer norm without weights comes before a vector is shortened.
+    pub norm_before_cut: bool,
 }
 
-/// Rows of ids, and the vectors that the directory gave for them when it was made.
+/// Rows of ids, and the vectors that the model gave for them when it was compiled.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Golden {
-    /// Not empty.
-    pub ids: Vec<Vec<u32>>,
-    /// One for each row.
-    pub vectors: Vec<Vec<f32>>,
+struct Golden {
+    ids: Vec<Vec<u32>>,
+    vectors: Vec<Vec<f32>>,
 }
 
-impl Golden {
-    /// Holds what the loaded model gives for the ids, as `run` packs them, against what is stored.
-    ///
-    /// # Errors
-    /// [`Error::CorruptCheckpoint`] under a cosine of `least`, and those of `run`.
-    pub fn check(&self, least: f64, run: impl FnOnce(&[u32], &[u32]) -> Result<Vec<f32>>) -> Result<()> {
-        let ids = self.ids.concat();
-        let ends = self.ids.iter().scan(0, |end, row| {
-            *end += row.len() as u32;
-            Some(*end)
-        });
-        let ends: Vec<u32> = std::iter::once(0).chain(ends).collect();
-        let found = run(&ids, &ends)?;
-        let width = found.len() / self.ids.len().max(1);
-        let worst = found
-            .chunks_exact(width.max(1))
-            .zip(&self.vectors)
-            .map(|(a, b)| cosine(a, b))
-            .fold(f64::INFINITY, f64::min);
-        if self.vectors.len() == self.ids.len() && worst >= least {
-            return Ok(());
-        }
-        Err(Error::CorruptCheckpoint(format!(
-            "the compiled model doesn't give the vectors that are stored with it (least cosine {worst:.6}): one of its \
-             files is damaged or from another model. Compile it again"
-        )))
-    }
+/// The files that a manifest names: texts that are read, and paths.
+pub(crate) struct Files {
+    /// Text of the program.
+    pub program: String,
+    /// Prefix of the tensor names and path of each weight file.
+    pub weights: Vec<(String, PathBuf)>,
+    /// Path of tokenizer.json.
+    pub tokenizer: PathBuf,
+    /// Text of config_sentence_transformers.json.
+    pub prompts: Option<String>,
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    if a.len() != b.len() {
-        return -1.0;
-    }
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
-}
-
-/// Reads a compiled directory; none where it is not one.
+/// Reads the manifest of a compiled directory; none if the directory is not compiled.
 ///
 /// # Errors
-/// [`Error::CorruptCheckpoint`] where its manifest makes no sense, names a file outside, or one of another size;
-/// [`Error::UnsupportedModel`] for a format that this version doesn't read.
-pub(crate) fn read(directory: &Path) -> Result<Option<Source>> {
+/// [`Error::CorruptCheckpoint`] for a damaged manifest; [`Error::UnsupportedModel`] for another version of the format.
+pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>> {
     let file = directory.join(MANIFEST);
     if !file.is_file() {
         return Ok(None);
@@ -131,43 +119,79 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Source>> {
     let manifest = read_value(&file)?;
     if manifest["format"] != FORMAT {
         return Err(Error::UnsupportedModel(format!(
-            "{} has the format {}; this version reads {FORMAT:?}. Compile the model again with it",
+            "{} has the format {}, and this version reads {FORMAT:?}. Compile the model again with this version.",
             file.display(),
             manifest["format"]
         )));
     }
-    let manifest: Manifest = serde_json::from_value(manifest)
-        .map_err(|error| corrupt(&file, format!("makes no sense: {error}. Compile the model again")))?;
-    let inside = |name: &str| inside(directory, name);
-    let weights = manifest.weights.iter().map(|weights| {
-        let path = inside(&weights.file)?;
-        let size = path.metadata().map_or(0, |about| about.len());
-        if size != weights.size {
-            let reason = format!("has {size} bytes instead of {}; compile the model again", weights.size);
-            return Err(corrupt(&path, reason));
-        }
-        Ok((weights.prefix.clone(), path))
-    });
-    let weights = weights.collect::<Result<_>>()?;
-    let prompts = manifest.text.prompts.as_deref().map(inside).transpose()?;
-    Ok(Some(Source {
-        model_type: manifest.model_type,
-        program: read_text(&inside(&manifest.program)?)?,
-        weights,
-        tokenizer: inside(&manifest.tokenizer)?,
-        prompts: prompts.map(|path| read_text(&path)).transpose()?,
-        builtin_prompts: manifest.text.builtin_prompts,
-        bare: manifest.text.bare,
-        limit: manifest.text.limit,
-        vocab_size: manifest.text.vocab_size,
-        dimensions: Some(manifest.vectors.dimensions),
-        smaller: manifest.vectors.trained_dimensions,
-        norm_before_cut: manifest.vectors.norm_before_cut,
-        golden: Some(manifest.golden),
-    }))
+    let manifest = serde_json::from_value(manifest);
+    manifest.map_err(|error| corrupt(&file, format!("is not valid: {error}. Compile the model again.")))
 }
 
-/// The file that a manifest names; a name that leads out of the directory is refused.
+impl Manifest {
+    /// Finds the files in `directory`, and reads the program and the prompts.
+    ///
+    /// # Errors
+    /// [`Error::CorruptCheckpoint`] for a file that is missing, is outside of the directory or has another size.
+    pub fn files(&self, directory: &Path) -> Result<Files> {
+        let inside = |name: &str| inside(directory, name);
+        let weights = self.weights.iter().map(|weights| {
+            let path = inside(&weights.file)?;
+            let size = path.metadata().map_or(0, |metadata| metadata.len());
+            if size != weights.size {
+                let reason = format!("has {size} bytes instead of {}. Compile the model again.", weights.size);
+                return Err(corrupt(&path, reason));
+            }
+            Ok((weights.prefix.clone(), path))
+        });
+        let prompts = self.text.prompts.as_deref().map(inside).transpose()?;
+        Ok(Files {
+            program: read_text(&inside(&self.program)?)?,
+            weights: weights.collect::<Result<_>>()?,
+            tokenizer: inside(&self.tokenizer)?,
+            prompts: prompts.map(|path| read_text(&path)).transpose()?,
+        })
+    }
+
+    /// Compares the loaded model with the fingerprint and the vectors of the manifest. `run` computes the vectors of rows
+    /// of ids; `float32` says whether it computes in float32.
+    ///
+    /// # Errors
+    /// [`Error::CorruptCheckpoint`] if they differ, and those of `run`.
+    pub fn compare(
+        &self,
+        fingerprint: &str,
+        float32: bool,
+        run: impl FnOnce(&[Vec<u32>]) -> Result<Vec<Vec<f32>>>,
+    ) -> Result<()> {
+        if fingerprint != self.fingerprint {
+            return Err(Error::CorruptCheckpoint(format!(
+                "the weights, program or tokenizer of the compiled model changed since it was compiled (fingerprint {:.16}… \
+                 instead of {:.16}…). Compile it again",
+                fingerprint, self.fingerprint
+            )));
+        }
+        let found = run(&self.golden.ids)?;
+        let pairs = found.iter().zip(&self.golden.vectors);
+        let least = pairs
+            .map(|(a, b)| if a.len() == b.len() { cosine(a, b) } else { -1.0 })
+            .fold(f64::INFINITY, f64::min);
+        let bound = if float32 {
+            LEAST_COSINE_FLOAT32
+        } else {
+            LEAST_COSINE_OTHER
+        };
+        if found.len() == self.golden.vectors.len() && least >= bound {
+            return Ok(());
+        }
+        Err(Error::CorruptCheckpoint(format!(
+            "the compiled model does not give the vectors that are stored with it (least cosine {least:.6}): one of its \
+             files is damaged or belongs to another model. Compile it again"
+        )))
+    }
+}
+
+/// The path of a file that a manifest names; a name that leads out of the directory is refused.
 fn inside(directory: &Path, name: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     let normal = Path::new(name)
@@ -178,14 +202,12 @@ fn inside(directory: &Path, name: &str) -> Result<PathBuf> {
         .parent()
         .is_some_and(|parent| real(parent).starts_with(real(directory)));
     if !normal || name.contains(['\\', ':']) || !stays {
-        let reason = format!("names the file {name:?}, which lies outside of the directory");
+        let reason = format!("names the file {name:?}, which is outside of the directory.");
         return Err(corrupt(&directory.join(MANIFEST), reason));
     }
     if !path.is_file() {
-        return Err(corrupt(
-            &path,
-            "is missing; the compiled model is not complete".to_owned(),
-        ));
+        let reason = "is missing, so the compiled model is not complete. Compile it again.";
+        return Err(corrupt(&path, reason.to_owned()));
     }
     Ok(path)
 }

@@ -1,6 +1,6 @@
-//! The answer to a request.
+//! The result of a request.
 
-/// Vectors in the order of their inputs, in one piece of memory, and what was read to make them.
+/// Vectors in the order of their inputs, in one allocation, with token counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
     pub(crate) vectors: Vec<f32>,
@@ -10,7 +10,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// How many vectors there are.
+    /// Number of vectors.
     pub fn len(&self) -> usize {
         self.vectors.len() / self.dimensions
     }
@@ -20,7 +20,7 @@ impl Embeddings {
         self.vectors.is_empty()
     }
 
-    /// Floats of one vector.
+    /// Size of a vector.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
@@ -30,17 +30,17 @@ impl Embeddings {
         self.iter().nth(index)
     }
 
-    /// The vectors one after the other.
+    /// Iterates over the vectors.
     pub fn iter(&self) -> std::slice::ChunksExact<'_, f32> {
         self.vectors.chunks_exact(self.dimensions)
     }
 
-    /// Tokens that the model read, special tokens and prompts included.
+    /// Number of tokens that the model read, special tokens and prompts included.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Inputs that were cut to the model's limit, which happens only where the request allows it.
+    /// Positions of the inputs that were cut to the model's limit, which the request must allow.
     pub fn truncated(&self) -> &[usize] {
         &self.truncated
     }
@@ -55,7 +55,7 @@ impl Embeddings {
         self.vectors
     }
 
-    /// A `Vec` for each vector.
+    /// One `Vec` for each vector.
     pub fn into_vecs(self) -> Vec<Vec<f32>> {
         if self.vectors.len() == self.dimensions {
             return vec![self.vectors];

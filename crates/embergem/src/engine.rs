@@ -1,34 +1,32 @@
-//! One loaded model: text pipeline, executor and what it offers.
+//! A loaded model: text pipeline, executor, and what it offers.
 
+use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::kept::Kept;
+use crate::options::LoadOptions;
+use crate::prepare::Prepared;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::resolve::Location;
-use crate::settings::Settings;
-use crate::source::Source;
+use crate::selfcheck;
 use embergem_core::{Lane, Model, Options, Pool, Precision, Progress};
 use embergem_text::{Pipeline, Row, map_in_parallel};
+use log::warn;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-
-/// To the stored vectors of a compiled model, in the arithmetic that they were made in.
-const LEAST_COSINE: f64 = 0.99999;
-/// In others: machines and arithmetics round differently, damage is far below.
-const OTHERWISE: f64 = 0.99;
 
 /// What a model offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelInfo {
-    /// The name it is known by: its hub id, or the last part of its directory; its alias, where another model has that.
+    /// Name of the model: its hub id, or the last part of its directory; its alias, if another model has that name.
     pub id: String,
-    /// Full width of its vectors.
+    /// Full size of its vectors.
     pub dimensions: usize,
-    /// Sizes that [`crate::EmbeddingRequestBuilder::with_dimensions`] may ask for, largest first.
+    /// Sizes that [`crate::EmbeddingRequestBuilder::with_dimensions`] accepts, largest first.
     pub allowed_dimensions: Vec<usize>,
     /// Most tokens of one input, special tokens included.
     pub max_sequence_length: usize,
-    /// Names that [`crate::EmbeddingRequestBuilder::with_task`] may have; none for a model without prompts.
+    /// Names that [`crate::EmbeddingRequestBuilder::with_task`] accepts; none for a model without prompts.
     pub tasks: Vec<String>,
     /// Arithmetic of the large products, such as `float32`.
     pub dtype: String,
@@ -39,68 +37,53 @@ pub(crate) struct Engine {
     model: Model,
     text: Pipeline,
     norm_before_cut: bool,
-    /// What it offers.
+    /// Most tokens of a batch, as measured.
+    pub max_batch_tokens: usize,
+    /// What the model offers.
     pub info: ModelInfo,
 }
 
 impl Engine {
-    /// Loads the checkpoint at `location`, to be known as `id`; the tokenizer is read beside the weights.
-    pub fn load(id: &str, location: &Location, settings: &Settings) -> Result<Self> {
-        let source = Source::read(&location.id, &location.path)?;
-        if let Some(wanted) = settings.loader_type
-            && wanted.model_type() != source.model_type
-        {
-            return Err(Error::UnsupportedModel(format!(
-                "{id} is of the family {:?}, not {wanted:?}; leave out with_loader_type",
-                source.model_type
-            )));
-        }
-        let text = || {
-            let tokenizer = settings.tokenizer_json.as_ref().unwrap_or(&source.tokenizer);
-            let options = embergem_text::Options {
-                limit: source.limit,
-                vocab_size: source.vocab_size,
-                prompts: source.prompts.as_deref(),
-                builtin_prompts: source.builtin_prompts.as_deref(),
-                bare: source.bare,
-            };
-            Pipeline::load(tokenizer, options)
-        };
-        let files = source
-            .weights
-            .iter()
-            .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
-        let kept = Kept::of(&source)?;
-        let options = Options {
-            threads: settings.threads,
-            scan: !kept.scanned(),
-            precision: settings.dtype.precision(),
-            packed: kept.packed(),
-            ..Options::default()
-        };
+    /// Loads the model at `location` under the name `id`, and runs its self-check. The tokenizer is read in parallel with
+    /// the weights.
+    ///
+    /// # Errors
+    /// Those of [`crate::EmbeddingModelBuilder::build`].
+    pub fn load(id: &str, location: &Location, options: &LoadOptions) -> Result<Self> {
+        let prepared = Prepared::read(location, options)?;
+        let cache = Cache::from_env()?;
         let (text, model) = thread::scope(|scope| {
-            let text = scope.spawn(text);
-            let model = Model::load(&source.program, files, options);
+            let text = scope.spawn(|| load_text(&prepared));
+            let model = load_model(&prepared, &cache, options);
             (text.join(), model)
         });
         let text = text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let model = model?;
-        if options.scan {
-            kept.remember();
+        let (model, cosine) = model?;
+        let run = |rows: &[Vec<u32>]| run_rows(&model, rows);
+        if let Some(manifest) = &prepared.compiled {
+            let width = model.dimensions();
+            if manifest.vectors.dimensions != width {
+                return Err(Error::CorruptCheckpoint(format!(
+                    "{} says that its vectors have {} dimensions, and its program makes {width}: one of its files is from \
+                     another model. Compile it again.",
+                    location.path.display(),
+                    manifest.vectors.dimensions
+                )));
+            }
+            let fingerprint = fingerprint(&prepared, &cache)?;
+            manifest.compare(&fingerprint, model.precision() == Precision::Float32, run)?;
         }
+        let report = selfcheck::check(&context(&prepared, location, &model, &text, cosine, &run), &cache)?;
+        for finding in report.warnings() {
+            warn!("{id}: {finding}");
+        }
+        if report.failures().next().is_some() {
+            return Err(selfcheck::not_ready(id, report.failures()));
+        }
+        let max_batch_tokens = model.batch_budget(prepared.weight_files(), prepared.limit, cache.root())?;
         let width = model.dimensions();
-        if let Some(declared) = source.dimensions.filter(|declared| *declared != width) {
-            return Err(Error::CorruptCheckpoint(format!(
-                "{} says that its vectors have {declared} dimensions, and its program makes {width}: one of its files is \
-                 from another model. Compile it again",
-                location.path.display()
-            )));
-        }
-        let mut allowed: Vec<usize> = source
-            .smaller
-            .into_iter()
-            .filter(|size| (1..width).contains(size))
-            .collect();
+        let mut allowed = prepared.trained_dimensions;
+        allowed.retain(|size| (1..width).contains(size));
         allowed.push(width);
         allowed.sort_unstable_by(|a, b| b.cmp(a));
         allowed.dedup();
@@ -108,28 +91,17 @@ impl Engine {
             id: id.to_owned(),
             dimensions: width,
             allowed_dimensions: allowed,
-            max_sequence_length: source.limit,
+            max_sequence_length: prepared.limit,
             tasks: text.tasks().map(str::to_owned).collect(),
             dtype: model.precision().name().to_owned(),
         };
-        let engine = Self {
+        Ok(Self {
             model,
             text,
-            norm_before_cut: source.norm_before_cut,
+            norm_before_cut: prepared.norm_before_cut,
+            max_batch_tokens,
             info,
-        };
-        if let Some(golden) = source.golden {
-            let least = if engine.model.precision() == Precision::Float32 {
-                LEAST_COSINE
-            } else {
-                OTHERWISE
-            };
-            golden.check(least, |ids, ends| {
-                let vectors = engine.run(ids, ends, Lane::Bulk, &AtomicBool::new(false))?;
-                Ok(vectors.unwrap_or_default())
-            })?;
-        }
-        Ok(engine)
+        })
     }
 
     /// Token ids of every input of a request, in order.
@@ -158,20 +130,23 @@ impl Engine {
         Ok(rows)
     }
 
-    /// The size of the vectors that a request asks for.
+    /// The size of the vectors of a request.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDimensions`] for a size that the model was not trained for.
     pub fn dimensions(&self, wanted: Option<usize>) -> Result<usize> {
         match wanted {
             None => Ok(self.info.dimensions),
             Some(size) if self.info.allowed_dimensions.contains(&size) => Ok(size),
             Some(size) => Err(Error::InvalidDimensions(format!(
-                "{size} dimensions are not possible with {}, which allows: {}",
+                "dimensions={size} is not possible with {}, which allows: {}",
                 self.info.id,
-                in_words(&self.info.allowed_dimensions)
+                describe_sizes(&self.info.allowed_dimensions)
             ))),
         }
     }
 
-    /// The vectors of packed rows, or none when `stop` was set. The core's errors count these rows, not a request's.
+    /// The vectors of packed rows, or none if `stop` was set. The row numbers in errors are those of the batch.
     pub fn run(
         &self,
         ids: &[u32],
@@ -186,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// Vectors cut to `size`; without a copy where that is their own size.
+    /// Vectors shortened to `size` numbers.
     pub fn cut(&self, vectors: Vec<f32>, size: usize) -> Vec<f32> {
         if size == self.info.dimensions {
             return vectors;
@@ -195,12 +170,123 @@ impl Engine {
     }
 }
 
-/// Sizes for an error, largest first; a long run of neighbours by its ends.
-fn in_words(sizes: &[usize]) -> String {
+/// Lists sizes, largest first. A long range is described by its ends.
+fn describe_sizes(sizes: &[usize]) -> String {
     let (largest, smallest) = (sizes[0], sizes[sizes.len() - 1]);
     if sizes.len() > 16 && largest - smallest == sizes.len() - 1 {
         return format!("{smallest} to {largest}");
     }
     let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
     sizes.join(", ")
+}
+
+/// Reads the tokenizer and the prompts.
+pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
+    let options = embergem_text::Options {
+        limit: prepared.limit,
+        vocab_size: prepared.vocab_size,
+        prompts: prepared.prompts.as_deref(),
+        builtin_prompts: prepared.builtin_prompts.as_deref(),
+        bare: prepared.bare,
+    };
+    Ok(Pipeline::load(&prepared.tokenizer, options)?)
+}
+
+/// Loads the weights; returns the model and the least cosine of its vectors to those in float32.
+pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptions) -> Result<(Model, f64)> {
+    let scanned = cache.memo("scanned", prepared.weight_files(), &[]);
+    let scan = scanned.as_ref().is_none_or(|memo| memo.read().is_none());
+    let load = |precision| {
+        let files = prepared
+            .weights
+            .iter()
+            .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+        let options = Options {
+            threads: options.threads,
+            scan,
+            precision,
+            packed: cache.packed(),
+            ..Options::default()
+        };
+        Model::load(&prepared.program, files, options)
+    };
+    let model = load(options.dtype.precision())?;
+    if let Some(memo) = scanned.filter(|_| scan) {
+        memo.write("");
+    }
+    if model.precision() == Precision::Float32 {
+        return Ok((model, 1.0));
+    }
+    let exact =
+        |ids: &[u32], cu_seqlens: &[u32]| -> Result<Vec<f32>> { Ok(run(&load(Precision::Float32)?, ids, cu_seqlens)?) };
+    let cosine = model.least_cosine(prepared.weight_files(), cache.root(), exact)?;
+    Ok((model, cosine))
+}
+
+/// The name of the model's vector space.
+fn fingerprint(prepared: &Prepared, cache: &Cache) -> Result<String> {
+    let files: Vec<(&str, &Path)> = prepared
+        .weights
+        .iter()
+        .map(|(prefix, path)| (prefix.as_str(), path.as_path()))
+        .collect();
+    let digest = || Ok(embergem_text::tokenizer_digest(&prepared.tokenizer)?);
+    embergem_core::fingerprint(&prepared.program, &files, &prepared.tokenizer, digest, cache.root())
+}
+
+pub(crate) fn context<'a>(
+    prepared: &'a Prepared,
+    location: &'a Location,
+    model: &'a Model,
+    text: &'a Pipeline,
+    cosine: f64,
+    run: &'a selfcheck::Run<'a>,
+) -> selfcheck::Context<'a> {
+    let dtype = model.precision().name();
+    selfcheck::Context {
+        run,
+        text,
+        model_type: &prepared.model_type,
+        special_tokens: &prepared.special_tokens,
+        config: prepared.config.as_ref(),
+        head: prepared.head.as_deref(),
+        limit: prepared.limit,
+        dtype,
+        cosine,
+        entry: prepared.entry,
+        base: prepared.base,
+        files: prepared.files().collect(),
+        variant: vec![
+            model.key.clone(),
+            dtype.to_owned(),
+            model.instruction_set().to_owned(),
+            prepared.limit.to_string(),
+            prepared.prompts.clone().unwrap_or_default(),
+        ],
+        name: &location.id,
+        hub_id: prepared.hub_id.as_deref(),
+    }
+}
+
+/// The vectors of rows of ids, in one batch.
+pub(crate) fn run_rows(model: &Model, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    let (ids, cu_seqlens) = pack(rows.iter().map(Vec::as_slice));
+    let vectors = run(model, &ids, &cu_seqlens)?;
+    Ok(vectors.chunks_exact(model.dimensions()).map(<[f32]>::to_vec).collect())
+}
+
+fn run(model: &Model, ids: &[u32], cu_seqlens: &[u32]) -> embergem_core::Result<Vec<f32>> {
+    let mut run = model.start(ids, cu_seqlens)?;
+    run.advance(Pool::global(), &AtomicBool::new(false));
+    run.vectors()
+}
+
+/// Rows of ids as one batch: all ids, and the offsets between the rows.
+pub(crate) fn pack<'a>(rows: impl IntoIterator<Item = &'a [u32]>) -> (Vec<u32>, Vec<u32>) {
+    let (mut ids, mut cu_seqlens) = (Vec::new(), vec![0]);
+    for row in rows {
+        ids.extend_from_slice(row);
+        cu_seqlens.push(ids.len() as u32);
+    }
+    (ids, cu_seqlens)
 }

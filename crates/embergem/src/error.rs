@@ -1,74 +1,111 @@
 //! The one error type of this crate.
 
-/// What can go wrong between a model's name and a vector. The message says what happened and what to do about it.
+/// What can go wrong between a model's name and a vector. The message says what happened and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be embedded as it stands.
+    /// The request cannot be embedded.
     #[error("{0}")]
     RequestValidation(String),
-    /// There is nothing to embed: no input, or a row without a token id.
+    /// There is nothing to embed: the request has no input, or a row has no token id.
     #[error("{0}")]
     EmptyInput(String),
-    /// A token id lies outside the model's embedding table.
+    /// The model's tokenizer cannot read a text.
+    #[error("{0}")]
+    InvalidText(String),
+    /// A token id is outside the model's embedding table.
     #[error("{0}")]
     TokenOutOfRange(String),
-    /// An input has more tokens than the model reads, and no permission to cut it was given.
+    /// An input has more tokens than the model reads, and the request does not allow truncation.
     #[error("{0}")]
     InputTooLong(String),
-    /// The task or title is one that this model or this input cannot take.
+    /// This model or this input cannot use the task or the title.
     #[error("{0}")]
     InvalidTask(String),
-    /// The vector size is not one that the model was trained for.
+    /// The model was not trained for vectors of this size.
     #[error("{0}")]
     InvalidDimensions(String),
-    /// No model is known by this name.
+    /// An option has a value that is not possible, or does not apply to this model.
+    #[error("{0}")]
+    UnsupportedOption(String),
+    /// No model has this name.
     #[error("{0}")]
     UnknownModel(String),
-    /// The files of a model could not be had.
+    /// The files of a model could not be downloaded.
     #[error("{0}")]
     Download(String),
-    /// The hub asks for an accepted licence first.
+    /// The hub requires an accepted licence.
     #[error("{0}")]
     GatedModel(String),
-    /// A file of a checkpoint is damaged, incomplete or contradicts another.
+    /// A file of a checkpoint is damaged, missing or contradicts another file.
     #[error("{0}")]
     CorruptCheckpoint(String),
-    /// A tensor that the model needs is absent, misshapen or holds NaN.
+    /// A tensor that the model needs is missing, has another shape or contains NaN.
     #[error("{0}")]
     MissingTensor(String),
     /// An architecture, a module or a setting that this crate does not have.
     #[error("{0}")]
     UnsupportedModel(String),
-    /// The weights do not fit into the memory that is free.
+    /// The model failed its self-check and must not answer.
+    #[error("{0}")]
+    ModelNotReady(String),
+    /// The weights do not fit into the free memory.
     #[error("{0}")]
     InsufficientMemory(String),
-    /// A vector came out as NaN or infinity; nothing was returned.
+    /// A vector contains NaN or infinity. No vectors were returned.
     #[error("{0}")]
     NonFiniteOutput(String),
-    /// Something about the models of a [`crate::EmbeddingModel`] that cannot be done.
+    /// An operation on the models of a [`crate::EmbeddingModel`] is not possible.
     #[error("{0}")]
     Management(String),
-    /// The model was closed while the request was in work.
+    /// The model was closed before the request was done.
     #[error("the model was closed before the request was done")]
     Closed,
-    /// A server could not be reached, or its answer makes no sense.
+    /// A server cannot be reached, or its answer is not valid.
     #[error("{0}")]
     Channel(String),
-    /// A server refused a request for a reason that has no variant of its own.
+    /// A server refused a request for a reason without a variant of its own.
     #[error("the server answered {status}: {message}")]
     Server {
         /// HTTP status.
         status: u16,
-        /// The server's code for it, such as `overloaded`.
+        /// The server's code of the error, such as `overloaded`.
         code: String,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
 }
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The code of this error in the HTTP API, which Python errors have as `code`; docs/http.md lists the codes.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::RequestValidation(_) | Self::Management(_) => "invalid_request",
+            Self::EmptyInput(_) => "empty_input",
+            Self::InvalidText(_) => "invalid_text",
+            Self::TokenOutOfRange(_) => "token_out_of_range",
+            Self::InputTooLong(_) => "context_length_exceeded",
+            Self::InvalidTask(_) => "invalid_task",
+            Self::InvalidDimensions(_) => "invalid_dimensions",
+            Self::UnsupportedOption(_) => "unsupported_option",
+            Self::UnknownModel(_) => "model_not_found",
+            Self::Download(_) => "download_failed",
+            Self::GatedModel(_) => "gated_model",
+            Self::CorruptCheckpoint(_) => "corrupt_checkpoint",
+            Self::MissingTensor(_) => "missing_tensor",
+            Self::UnsupportedModel(_) => "unsupported_model",
+            Self::ModelNotReady(_) => "model_not_ready",
+            Self::InsufficientMemory(_) => "insufficient_memory",
+            Self::NonFiniteOutput(_) => "non_finite_output",
+            Self::Closed => "engine_closed",
+            Self::Channel(_) => "server_unreachable",
+            Self::Server { code, .. } => code,
+        }
+    }
+}
 
 impl From<embergem_core::Error> for Error {
     fn from(error: embergem_core::Error) -> Self {
@@ -98,6 +135,7 @@ impl From<embergem_text::Error> for Error {
                 InputError::Empty => Self::EmptyInput(message),
                 InputError::OutOfRange { .. } => Self::TokenOutOfRange(message),
                 InputError::TooLong { .. } => Self::InputTooLong(message),
+                InputError::Tokenize(_) => Self::InvalidText(message),
                 _ => Self::RequestValidation(message),
             },
             _ => Self::UnsupportedModel(message),
@@ -107,7 +145,7 @@ impl From<embergem_text::Error> for Error {
 
 #[cfg(feature = "client")]
 impl Error {
-    /// The error that a server's answer stands for.
+    /// The error that a server answered with.
     pub(crate) fn from_server(status: u16, code: &str, message: String) -> Self {
         match code {
             "empty_input" => Self::EmptyInput(message),
@@ -115,8 +153,11 @@ impl Error {
             "context_length_exceeded" => Self::InputTooLong(message),
             "invalid_task" => Self::InvalidTask(message),
             "invalid_dimensions" => Self::InvalidDimensions(message),
-            "invalid_request" | "invalid_text" | "unsupported_option" => Self::RequestValidation(message),
+            "invalid_request" => Self::RequestValidation(message),
+            "invalid_text" => Self::InvalidText(message),
+            "unsupported_option" => Self::UnsupportedOption(message),
             "model_not_found" => Self::UnknownModel(message),
+            "model_not_ready" => Self::ModelNotReady(message),
             "non_finite_output" => Self::NonFiniteOutput(message),
             "engine_closed" => Self::Closed,
             _ => Self::Server {

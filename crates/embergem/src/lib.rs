@@ -1,4 +1,4 @@
-//! Embedding models on the CPU: text in, vectors out, from the same engine as the Python package, without Python.
+//! Embedding models on the CPU: the engine of the Python package `embergem`, without Python.
 //!
 //! ```
 //! use embergem::{EmbeddingModelBuilder, EmbeddingRequest, Task};
@@ -16,17 +16,19 @@
 //! # }
 //! ```
 //!
-//! [`EmbeddingModelBuilder::new`] takes a directory as sentence-transformers saves it, a hub id such as
-//! `google/embeddinggemma-300m`, or a name of the catalog such as `minilm`. `EmbeddingModel::connect` takes the address
-//! of a server instead; the rest is the same.
+//! [`EmbeddingModelBuilder::new`] takes a directory as sentence-transformers or `embergem compile` writes it, a hub id such
+//! as `google/embeddinggemma-300m`, or a name of the catalog such as `minilm`. `EmbeddingModel::connect` takes the address
+//! of a server instead; the methods are the same.
 //!
-//! A text's vector is the same bits alone, in any batch and with any number of threads, and the same bits that Python
-//! gets on the same machine.
+//! The vector of a text has the same bits alone, in any batch and with any number of threads, and the same bits as in
+//! Python on the same machine. docs/rust.md lists the differences between this crate and the Python package.
 //!
-//! Features, all on by default: `hub` downloads models, `client` speaks to servers.
+//! Features, all on by default: `hub` downloads models, `client` connects to servers.
 
-mod background;
+mod blocking;
 mod builder;
+mod cache;
+mod cards;
 mod catalog;
 mod checkpoint;
 #[cfg(feature = "client")]
@@ -37,17 +39,18 @@ mod engine;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
-mod kept;
+mod job;
 mod logging;
 mod model;
-mod origin;
-mod programs;
+mod options;
+mod paths;
+mod prepare;
 mod queue;
 mod registry;
 mod request;
 mod resolve;
-mod settings;
-mod source;
+mod selfcheck;
+mod sha256;
 mod worker;
 
 pub use builder::{EmbeddingModelBuilder, MultiModelBuilder};
@@ -55,9 +58,9 @@ pub use embeddings::Embeddings;
 pub use engine::ModelInfo;
 pub use error::{Error, Result};
 pub use model::EmbeddingModel;
+pub use options::{EmbeddingLoaderType, ModelDType, TokenSource};
 pub use registry::ModelStatus;
 pub use request::{EmbeddingRequest, EmbeddingRequestBuilder, EmbeddingRequestInput, Task};
-pub use settings::{EmbeddingLoaderType, ModelDType, TokenSource};
 
-/// [`EmbeddingModel`] by the name that other crates give to what their builders build.
+/// The name of [`EmbeddingModel`] in mistral.rs.
 pub type Model = EmbeddingModel;

@@ -1,4 +1,4 @@
-//! A plain logger to standard error, for programs that have none.
+//! A plain logger to standard error, for programs without a logger.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -18,7 +18,7 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Shows what this crate reports on standard error, unless the program has set a logger of its own, which then gets it.
+/// Writes the log records of this crate to standard error, unless the program has set a logger, which then gets them.
 pub(crate) fn show() {
     if log::set_logger(&Stderr).is_ok() {
         log::set_max_level(LevelFilter::Info);

@@ -1,6 +1,6 @@
-//! [`EmbeddingModel`]: what a program holds.
+//! [`EmbeddingModel`], the handle of a program.
 
-use crate::background::on_a_thread;
+use crate::blocking::run_blocking;
 use crate::embeddings::Embeddings;
 use crate::engine::ModelInfo;
 #[cfg(any(doc, feature = "client"))]
@@ -11,10 +11,10 @@ use crate::request::{EmbeddingRequest, EmbeddingRequestBuilder};
 use crate::worker::Worker;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One model or several, in this process or on a server. Clones share it; it is `Send` and `Sync`.
+/// One or several models, in this process or on a server. Clones share the models. The type is `Send` and `Sync`.
 ///
-/// Requests of any number of tasks are packed into common batches, first in, first out. Nothing here blocks an async
-/// executor, and any executor will do. Dropping a future stops its work.
+/// Requests of all async tasks are packed into common batches, first in, first out. No method blocks an async executor,
+/// and every executor works. Dropping a future stops its work.
 #[derive(Clone)]
 pub struct EmbeddingModel {
     backend: Backend,
@@ -41,16 +41,16 @@ impl EmbeddingModel {
         }
     }
 
-    /// Embeds with the default model: a vector for each input, in order.
+    /// Embeds with the default model. Returns a vector for each input, in order.
     ///
     /// # Errors
-    /// [`Error::EmptyInput`], [`Error::TokenOutOfRange`], [`Error::InputTooLong`], [`Error::InvalidTask`] or
-    /// [`Error::InvalidDimensions`] where the request cannot be embedded as it stands.
+    /// [`Error::EmptyInput`], [`Error::InvalidText`], [`Error::TokenOutOfRange`], [`Error::InputTooLong`],
+    /// [`Error::InvalidTask`] or [`Error::InvalidDimensions`] if the request cannot be embedded.
     pub async fn generate_embeddings(&self, request: EmbeddingRequestBuilder) -> Result<Vec<Vec<f32>>> {
         self.generate_embeddings_with_model(request, None).await
     }
 
-    /// Embeds with the model of this name or alias; `None` is the default.
+    /// Embeds with the model of this name or alias; `None` means the default model.
     ///
     /// # Errors
     /// As [`EmbeddingModel::generate_embeddings`], and [`Error::UnknownModel`].
@@ -62,7 +62,7 @@ impl EmbeddingModel {
         Ok(self.embed_with_model(request, model).await?.into_vecs())
     }
 
-    /// Embeds one text, as it is, with the default model.
+    /// Embeds one text without a prompt, with the default model.
     ///
     /// # Errors
     /// As [`EmbeddingModel::generate_embeddings`].
@@ -70,7 +70,7 @@ impl EmbeddingModel {
         self.generate_embedding_with_model(prompt, None).await
     }
 
-    /// Embeds one text, as it is, with the model of this name or alias.
+    /// Embeds one text without a prompt, with the model of this name or alias.
     ///
     /// # Errors
     /// As [`EmbeddingModel::generate_embeddings_with_model`].
@@ -79,8 +79,8 @@ impl EmbeddingModel {
         Ok(self.embed_with_model(request, model).await?.into_flat())
     }
 
-    /// Like [`EmbeddingModel::generate_embeddings`], with the vectors in one piece, and with the tokens that were read and
-    /// the inputs that were cut.
+    /// Like [`EmbeddingModel::generate_embeddings`], with all vectors in one allocation, the number of tokens, and the
+    /// positions of truncated inputs.
     ///
     /// # Errors
     /// The same.
@@ -101,18 +101,18 @@ impl EmbeddingModel {
         }
     }
 
-    /// What the default model offers.
+    /// Describes the default model.
     ///
     /// # Errors
-    /// Those of loading, where it was unloaded.
+    /// Those of [`crate::EmbeddingModelBuilder::build`], if the model was unloaded.
     pub async fn info(&self) -> Result<ModelInfo> {
         self.info_with_model(None).await
     }
 
-    /// What the model of this name or alias offers.
+    /// Describes the model of this name or alias.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`], and those of loading, where it was unloaded.
+    /// [`Error::UnknownModel`], and those of [`crate::EmbeddingModelBuilder::build`], if the model was unloaded.
     pub async fn info_with_model(&self, model: Option<&str>) -> Result<ModelInfo> {
         match &self.backend {
             Backend::Local(_) => Ok(self.worker(model).await?.engine().info.clone()),
@@ -121,10 +121,11 @@ impl EmbeddingModel {
         }
     }
 
-    /// Ids of all models, loaded or not, in the order they were added; of a server's, those at the time of connecting.
+    /// Lists the ids of all models, loaded or not, in the order in which they were added. For a server, it lists the models
+    /// that the server had at the time of the connection.
     ///
     /// # Errors
-    /// None for now.
+    /// None at present.
     pub fn list_models(&self) -> Result<Vec<String>> {
         match &self.backend {
             Backend::Local(registry) => Ok(locked(registry)
@@ -137,10 +138,10 @@ impl EmbeddingModel {
         }
     }
 
-    /// The id of the model that answers requests that name none.
+    /// Returns the id of the model that answers requests which name none.
     ///
     /// # Errors
-    /// [`Error::Management`] for a server, whose default only it knows.
+    /// [`Error::Management`] for a server, which does not tell its default.
     pub fn get_default_model_id(&self) -> Result<Option<String>> {
         Ok(Some(locked(self.registry()?).get(None)?.id().to_owned()))
     }
@@ -153,7 +154,7 @@ impl EmbeddingModel {
         locked(self.registry()?).set_default(model)
     }
 
-    /// Every model with its status, in the order they were added.
+    /// Lists every model with its status, in the order in which they were added.
     ///
     /// # Errors
     /// [`Error::Management`] for a server.
@@ -163,7 +164,7 @@ impl EmbeddingModel {
         Ok(entries.map(|entry| (entry.id().to_owned(), entry.status())).collect())
     }
 
-    /// Whether a model is in memory.
+    /// Returns whether a model is in memory.
     ///
     /// # Errors
     /// [`Error::UnknownModel`]; [`Error::Management`] for a server.
@@ -171,7 +172,7 @@ impl EmbeddingModel {
         Ok(self.entry(Some(model))?.status() == ModelStatus::Loaded)
     }
 
-    /// Frees a model's memory once its requests in work are done. The next request for it loads it again.
+    /// Frees a model's memory when its running requests are done. The next request for it loads it again.
     ///
     /// # Errors
     /// [`Error::UnknownModel`]; [`Error::Management`] for a server.
@@ -180,16 +181,16 @@ impl EmbeddingModel {
         Ok(())
     }
 
-    /// Loads a model that was unloaded; one that is loaded stays as it is.
+    /// Loads a model that was unloaded. A loaded model is not changed.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`], those of loading, and [`Error::Management`] for a server.
+    /// [`Error::UnknownModel`], those of [`crate::EmbeddingModelBuilder::build`], and [`Error::Management`] for a server.
     pub async fn reload_model(&self, model: &str) -> Result<()> {
         let entry = self.entry(Some(model))?;
-        on_a_thread("load", move || entry.reload().map(drop)).await
+        run_blocking("load", move || entry.reload().map(drop)).await
     }
 
-    /// Forgets a model. Where it was the default, the first of the others is from now on.
+    /// Removes a model. If it was the default, the first of the others becomes the default.
     ///
     /// # Errors
     /// [`Error::UnknownModel`]; [`Error::Management`] for the last model, and for a server.
@@ -202,7 +203,7 @@ impl EmbeddingModel {
             Backend::Local(registry) => Ok(registry),
             #[cfg(feature = "client")]
             Backend::Remote(client) => Err(Error::Management(format!(
-                "the models of {} are managed there, not by its clients",
+                "Clients cannot manage the models of {}. Manage them on the server.",
                 client.address()
             ))),
         }
@@ -212,12 +213,12 @@ impl EmbeddingModel {
         Ok(Arc::clone(locked(self.registry()?).get(model)?))
     }
 
-    /// The model's threads; loads it where it was unloaded.
+    /// The threads of a model. Loads the model if it was unloaded.
     async fn worker(&self, model: Option<&str>) -> Result<Arc<Worker>> {
         let entry = self.entry(model)?;
         match entry.worker() {
             Some(worker) => Ok(worker),
-            None => on_a_thread("load", move || entry.reload()).await,
+            None => run_blocking("load", move || entry.reload()).await,
         }
     }
 }

@@ -1,54 +1,54 @@
-//! Packs waiting rows into batches by a budget of tokens: first in, first out. No threads and no tensors.
+//! Packs queued rows into batches by a budget of tokens, first in, first out. It has no threads and no tensors.
 
 use std::collections::VecDeque;
 
-/// One waiting row.
+/// One queued row.
 #[derive(Debug)]
-pub(crate) struct Waiting<K> {
-    /// Whose it is.
-    pub key: K,
-    /// Which of theirs.
+pub(crate) struct QueuedRow<K> {
+    /// The request that it belongs to.
+    pub request: K,
+    /// Its position in that request.
     pub index: usize,
     /// Its token ids.
     pub ids: Vec<u32>,
 }
 
-/// Rows in the order they came.
+/// Rows in the order of their arrival.
 pub(crate) struct Queue<K> {
-    waiting: VecDeque<Waiting<K>>,
+    rows: VecDeque<QueuedRow<K>>,
     max_tokens: usize,
     max_rows: usize,
 }
 
 impl<K> Queue<K> {
-    /// Batches have up to `max_tokens` tokens and `max_rows` rows, and always at least one row.
+    /// A batch has up to `max_tokens` tokens and `max_rows` rows, and always at least one row.
     pub fn new(max_tokens: usize, max_rows: usize) -> Self {
         Self {
-            waiting: VecDeque::new(),
+            rows: VecDeque::new(),
             max_tokens,
             max_rows,
         }
     }
 
     /// Appends rows.
-    pub fn add(&mut self, rows: impl IntoIterator<Item = Waiting<K>>) {
-        self.waiting.extend(rows);
+    pub fn add(&mut self, rows: impl IntoIterator<Item = QueuedRow<K>>) {
+        self.rows.extend(rows);
     }
 
-    /// Keeps only the rows whose owner is still there.
+    /// Removes the rows of all requests for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
-        self.waiting.retain(|row| keep(&row.key));
+        self.rows.retain(|row| keep(&row.request));
     }
 
-    /// Takes the next rows; none when nothing waits.
-    pub fn next_batch(&mut self) -> Vec<Waiting<K>> {
+    /// Removes and returns the rows of the next batch; none if the queue is empty.
+    pub fn next_batch(&mut self) -> Vec<QueuedRow<K>> {
         let mut tokens = 0;
-        let mut fits = |(number, row): (usize, &Waiting<K>)| {
+        let mut fits = |(number, row): (usize, &QueuedRow<K>)| {
             tokens += row.ids.len();
             number == 0 || (number < self.max_rows && tokens <= self.max_tokens)
         };
-        let taken = self.waiting.iter().enumerate().take_while(|at| fits(*at)).count();
-        self.waiting.drain(..taken).collect()
+        let taken = self.rows.iter().enumerate().take_while(|row| fits(*row)).count();
+        self.rows.drain(..taken).collect()
     }
 }
 
@@ -58,8 +58,8 @@ mod tests {
 
     fn queue(max_tokens: usize, max_rows: usize, rows: &[(char, usize)]) -> Queue<char> {
         let mut queue = Queue::new(max_tokens, max_rows);
-        queue.add(rows.iter().enumerate().map(|(index, (key, len))| Waiting {
-            key: *key,
+        queue.add(rows.iter().enumerate().map(|(index, (request, len))| QueuedRow {
+            request: *request,
             index,
             ids: vec![7; *len],
         }));
@@ -68,7 +68,7 @@ mod tests {
 
     fn batches(mut queue: Queue<char>) -> Vec<Vec<(char, usize)>> {
         std::iter::from_fn(|| Some(queue.next_batch()).filter(|batch| !batch.is_empty()))
-            .map(|batch| batch.iter().map(|row| (row.key, row.index)).collect())
+            .map(|batch| batch.iter().map(|row| (row.request, row.index)).collect())
             .collect()
     }
 
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_over_the_budget_goes_alone_and_none_is_passed_over() {
+    fn a_row_over_the_budget_has_a_batch_of_its_own_and_keeps_its_position() {
         let packed = batches(queue(10, 99, &[('a', 3), ('b', 50), ('c', 1)]));
         assert_eq!(packed, [[('a', 0)], [('b', 1)], [('c', 2)]]);
     }
@@ -90,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_an_owner_leave() {
+    fn rows_of_a_dropped_request_are_removed() {
         let mut left = queue(100, 9, &[('a', 1), ('b', 1), ('a', 1)]);
-        left.retain(|key| *key != 'a');
+        left.retain(|request| *request != 'a');
         assert_eq!(batches(left), [[('b', 1)]]);
     }
 }

@@ -1,9 +1,9 @@
-//! Several models by name: loaded, unloaded, loaded again.
+//! Models by name. They can be unloaded and loaded again.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::options::LoadOptions;
 use crate::resolve::Location;
-use crate::settings::Settings;
 use crate::worker::Worker;
 use log::info;
 use std::fmt;
@@ -14,11 +14,11 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelStatus {
-    /// It is.
+    /// The model is in memory.
     Loaded,
-    /// It is not; the next request loads it.
+    /// The model is not in memory. The next request loads it.
     Unloaded,
-    /// It is being loaded again.
+    /// The model is being loaded.
     Reloading,
 }
 
@@ -32,82 +32,82 @@ impl fmt::Display for ModelStatus {
     }
 }
 
-/// A model and all that is needed to load it again.
+/// A model, with the options to load it again.
 pub(crate) struct Entry {
     location: Location,
-    settings: Settings,
-    /// What it may be asked for by; it is listed by the first.
+    options: LoadOptions,
+    /// Names by which requests can name it. The first is its id.
     names: Vec<String>,
-    held: RwLock<Held>,
+    memory: RwLock<InMemory>,
     loading: Mutex<()>,
 }
 
-/// What a model holds in memory.
+/// A model's part in memory.
 #[derive(Default)]
-struct Held {
+struct InMemory {
     worker: Option<Arc<Worker>>,
-    /// How often it was told to let go of that.
+    /// Number of calls of `unload`.
     unloads: u64,
 }
 
 impl Entry {
-    /// Loads a model that may be asked for by any of `names` and is listed by the first. Blocks.
-    pub fn load(location: Location, settings: Settings, names: Vec<String>) -> Result<Self> {
+    /// Loads a model under these names; the first is its id. Blocks.
+    pub fn load(location: Location, options: LoadOptions, names: Vec<String>) -> Result<Self> {
         let entry = Self {
             location,
-            settings,
+            options,
             names,
-            held: RwLock::default(),
+            memory: RwLock::default(),
             loading: Mutex::default(),
         };
         entry.reload()?;
         Ok(entry)
     }
 
-    /// The name that it is listed by.
+    /// The id of the model.
     pub fn id(&self) -> &str {
         &self.names[0]
     }
 
-    /// The model, where it is loaded. One whose threads have died is not.
+    /// The model, if it is loaded. A model whose threads have ended counts as not loaded.
     pub fn worker(&self) -> Option<Arc<Worker>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.worker.clone().filter(|worker| !worker.is_closed())
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        memory.worker.clone().filter(|worker| !worker.is_closed())
     }
 
-    /// Loads it unless it is loaded; of several callers one loads and the others wait. Blocks.
+    /// Loads the model unless it is loaded. If several callers call it, one loads and the others wait. Blocks.
     pub fn reload(&self) -> Result<Arc<Worker>> {
         self.reload_by(|| {
             let start = Instant::now();
-            let engine = Engine::load(self.id(), &self.location, &self.settings)?;
+            let engine = Engine::load(self.id(), &self.location, &self.options)?;
             info!("{} loaded in {:.2} s", self.id(), start.elapsed().as_secs_f64());
-            Worker::start(engine, &self.settings)
+            Worker::start(engine, &self.options)
         })
     }
 
-    /// Where it is unloaded meanwhile, who waits for it gets it, and nobody else.
+    /// Loads the model with `load`. If `unload` is called meanwhile, only the callers of this method get the model.
     fn reload_by(&self, load: impl FnOnce() -> Result<Worker>) -> Result<Arc<Worker>> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(worker) = self.worker() {
             return Ok(worker);
         }
-        let before = self.held.read().unwrap_or_else(PoisonError::into_inner).unloads;
+        let unloads = self.memory.read().unwrap_or_else(PoisonError::into_inner).unloads;
         let worker = Arc::new(load()?);
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if held.unloads == before {
-            held.worker = Some(Arc::clone(&worker));
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        if memory.unloads == unloads {
+            memory.worker = Some(Arc::clone(&worker));
         }
         Ok(worker)
     }
 
-    /// Frees it once the requests in work are done.
+    /// Frees the memory when the running requests are done.
     pub fn unload(&self) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.unloads += 1;
-        held.worker = None;
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        memory.unloads += 1;
+        memory.worker = None;
     }
 
-    /// Whether it is in memory.
+    /// Whether the model is in memory.
     pub fn status(&self) -> ModelStatus {
         match self.worker() {
             Some(_) => ModelStatus::Loaded,
@@ -121,7 +121,7 @@ impl Entry {
     }
 }
 
-/// Models in the order they were added.
+/// Models in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Registry {
     entries: Vec<Arc<Entry>>,
@@ -134,28 +134,28 @@ impl Registry {
         self.entries.push(Arc::new(entry));
     }
 
-    /// The names that a model can have, its id first: those of its own, and its alias. Where another model has one of its
-    /// own, the alias alone is its name.
+    /// The names of a new model, its id first: its own names and its alias, or only the alias if another model has one of
+    /// its own names.
     ///
     /// # Errors
-    /// [`Error::Management`] where no name is left for it.
+    /// [`Error::Management`] if other models have all of its names.
     pub fn names(&self, own: [&str; 2], alias: Option<String>) -> Result<Vec<String>> {
         let taken = |name: &&str| self.entries.iter().any(|other| other.is_called(name));
         if let Some(alias) = alias.as_deref().filter(taken) {
             return Err(Error::Management(format!(
-                "there are two models called {alias:?}; give one another alias"
+                "Two models are called {alias:?}. Give one of them another alias."
             )));
         }
         match (own.iter().find(|name| taken(name)), alias) {
             (None, alias) => Ok(own.map(str::to_owned).into_iter().chain(alias).collect()),
             (Some(_), Some(alias)) => Ok(vec![alias]),
             (Some(name), None) => Err(Error::Management(format!(
-                "there are two models called {name:?}; add one with add_model_with_alias"
+                "Two models are called {name:?}. Add one of them with add_model_with_alias."
             ))),
         }
     }
 
-    /// The model called `name`; `None` and "default" are the default.
+    /// The model called `name`; `None` and "default" mean the default model.
     pub fn get(&self, name: Option<&str>) -> Result<&Arc<Entry>> {
         match name {
             None | Some("default") => Ok(&self.entries[self.default]),
@@ -163,23 +163,23 @@ impl Registry {
         }
     }
 
-    /// Ids in the order they were added.
+    /// All models, in the order in which they were added.
     pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
-    /// Changes the default.
+    /// Changes the default model.
     pub fn set_default(&mut self, name: &str) -> Result<()> {
         self.default = self.place(name)?;
         Ok(())
     }
 
-    /// Takes a model out; where it was the default, the first of the others is from now on.
+    /// Removes a model. If it was the default, the first of the others becomes the default.
     pub fn remove(&mut self, name: &str) -> Result<()> {
         let place = self.place(name)?;
         if self.entries.len() == 1 {
             return Err(Error::Management(format!(
-                "{name:?} is the last model and cannot be removed; drop the whole"
+                "{name:?} is the last model, which cannot be removed. Drop the EmbeddingModel instead."
             )));
         }
         self.entries.remove(place);
@@ -195,7 +195,7 @@ impl Registry {
         let place = self.entries.iter().position(|entry| entry.is_called(name));
         place.ok_or_else(|| {
             let ids: Vec<_> = self.entries.iter().map(|entry| entry.id()).collect();
-            Error::UnknownModel(format!("the model {name:?} was not found; there is {}", ids.join(", ")))
+            Error::UnknownModel(format!("No model is called {name:?}. Loaded are: {}.", ids.join(", ")))
         })
     }
 }
@@ -209,11 +209,11 @@ mod tests {
             id: "tiny".to_owned(),
             path: concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/goldens/bert_mean").into(),
         };
-        Entry::load(location, Settings::default(), vec!["tiny".to_owned()]).unwrap()
+        Entry::load(location, LoadOptions::default(), vec!["tiny".to_owned()]).unwrap()
     }
 
     #[test]
-    fn a_model_whose_threads_have_died_is_loaded_again() {
+    fn a_model_whose_threads_have_ended_is_loaded_again() {
         let entry = entry();
         let dead = entry.worker().unwrap();
         dead.close();
@@ -225,17 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unloaded_while_it_loads_is_not_kept() {
+    fn a_model_that_is_unloaded_while_it_loads_does_not_stay_loaded() {
         let entry = entry();
         entry.unload();
         let load = || {
-            let engine = Engine::load(entry.id(), &entry.location, &entry.settings)?;
+            let engine = Engine::load(entry.id(), &entry.location, &entry.options)?;
             assert_eq!(entry.status(), ModelStatus::Reloading);
             entry.unload();
-            Worker::start(engine, &entry.settings)
+            Worker::start(engine, &entry.options)
         };
         let worker = entry.reload_by(load).unwrap();
-        assert!(!worker.is_closed(), "who asked for it has it");
+        assert!(!worker.is_closed(), "the caller of the load has it");
         assert_eq!(entry.status(), ModelStatus::Unloaded);
     }
 }

@@ -1,35 +1,36 @@
-//! What a caller wants embedded.
+//! Requests, and the builder that makes them.
 
 use crate::error::{Error, Result};
+use embergem_text::InputError;
 use std::fmt;
 
-/// What texts are embedded for; the model's prompt for it is put around each text.
+/// The purpose of a text. The model's prompt for the task is put around each text.
 ///
-/// Code is embedded as [`Task::Document`]; only a question about code is [`Task::CodeRetrieval`]. Any other name that a
-/// model declares can be given as a string.
+/// Embed code as [`Task::Document`], and a question about code as [`Task::CodeRetrieval`]. Any other task that a model
+/// declares can be given as a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Task {
     /// A search query.
     Query,
-    /// A text to be found; it may have a title.
+    /// A text that queries search for. It may have a title.
     Document,
-    /// A question to be answered.
+    /// A question.
     QuestionAnswering,
-    /// A statement to be checked.
+    /// A statement whose truth is checked.
     FactVerification,
-    /// A text to be sorted into classes.
+    /// A text that is classified.
     Classification,
-    /// A text to be grouped with others.
+    /// A text that is clustered with others.
     Clustering,
-    /// A text to be compared with others like it; not for retrieval.
+    /// A text that is compared with others of its kind. Not for retrieval.
     SemanticSimilarity,
     /// A question about code.
     CodeRetrieval,
 }
 
 impl Task {
-    /// Its name, as models and servers know it.
+    /// The name of the task in models and in the HTTP API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Query => "query",
@@ -62,33 +63,33 @@ impl From<Task> for String {
 pub enum EmbeddingRequestInput {
     /// A text. Nothing is added to it unless the request names a task.
     Prompt(String),
-    /// A text with a title, for a task whose prompt has a place for one.
+    /// A text with a title, for a task whose prompt has a place for a title.
     Document {
         /// The title.
         title: String,
         /// The text.
         text: String,
     },
-    /// Token ids, taken verbatim: no special tokens are added.
+    /// Token ids. Nothing is added to them.
     Tokens(Vec<u32>),
 }
 
-/// Inputs to embed, and how. Made by [`EmbeddingRequest::builder`].
+/// Inputs and options of one request. [`EmbeddingRequest::builder`] makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbeddingRequest {
-    /// At least one.
+    /// The inputs, at least one.
     pub inputs: Vec<EmbeddingRequestInput>,
-    /// Inputs over the model's limit are cut instead of refused.
+    /// Whether inputs over the model's limit are cut instead of refused.
     pub truncate_sequence: bool,
-    /// Name of a task that the model has a prompt for.
+    /// Name of a task.
     pub task: Option<String>,
-    /// Vectors are cut to this size and scaled to length 1 again.
+    /// Size of the vectors. They are shortened to it and scaled to length 1 again.
     pub dimensions: Option<usize>,
 }
 
 impl EmbeddingRequest {
-    /// Begins a request.
+    /// Starts a request without inputs.
     ///
     /// ```
     /// use embergem::{EmbeddingRequest, Task};
@@ -105,9 +106,9 @@ impl EmbeddingRequest {
     }
 }
 
-/// Collects the inputs of a request. Texts and token ids may be mixed; vectors come back in this order.
+/// Collects the inputs of a request. Texts and token ids may be mixed. Vectors have the order of the inputs.
 #[derive(Clone, Debug, Default)]
-#[must_use = "a builder does nothing until it is given to a model"]
+#[must_use = "a builder does nothing until it is passed to a model"]
 pub struct EmbeddingRequestBuilder {
     inputs: Vec<EmbeddingRequestInput>,
     truncate_sequence: bool,
@@ -129,7 +130,8 @@ impl EmbeddingRequestBuilder {
         self
     }
 
-    /// Adds a text with a title; the request needs a task that has a place for it, such as [`Task::Document`].
+    /// Adds a text with a title. The request needs a task whose prompt has a place for a title, such as
+    /// [`Task::Document`].
     pub fn add_document(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
         self.inputs.push(EmbeddingRequestInput::Document {
             title: title.into(),
@@ -138,7 +140,7 @@ impl EmbeddingRequestBuilder {
         self
     }
 
-    /// Adds a row of token ids, which are taken verbatim.
+    /// Adds a row of token ids. Nothing is added to them.
     pub fn add_tokens(mut self, tokens: impl Into<Vec<u32>>) -> Self {
         self.inputs.push(EmbeddingRequestInput::Tokens(tokens.into()));
         self
@@ -150,44 +152,44 @@ impl EmbeddingRequestBuilder {
         self
     }
 
-    /// Whether inputs over the model's limit are cut to it (`true`) or refused (`false`, the default).
+    /// Chooses whether inputs over the model's limit are cut to it (`true`) or refused (`false`, the default).
     pub fn with_truncate_sequence(mut self, truncate: bool) -> Self {
         self.truncate_sequence = truncate;
         self
     }
 
-    /// Puts the model's prompt for a [`Task`], or for another name that it declares, around each text.
+    /// Puts the model's prompt for a task around each text. The task is a [`Task`] or another name that the model declares.
     pub fn with_task(mut self, task: impl Into<String>) -> Self {
         self.task = Some(task.into());
         self
     }
 
-    /// Cuts the vectors to one of the sizes that the model was trained for; see [`crate::ModelInfo`].
+    /// Shortens the vectors to one of the sizes that the model was trained for; see [`crate::ModelInfo`].
     pub fn with_dimensions(mut self, dimensions: usize) -> Self {
         self.dimensions = Some(dimensions);
         self
     }
 
-    /// Checks the request as far as that needs no model. Models take the builder itself and do this.
+    /// Checks what can be checked without a model. The methods of a model take the builder and call this.
     ///
     /// # Errors
-    /// [`Error::EmptyInput`] without an input or with a row without a token; [`Error::InvalidTask`] for a task beside
-    /// token ids, which are embedded as they are.
+    /// [`Error::EmptyInput`] without an input or for a row without token ids; [`Error::InvalidTask`] for a task together
+    /// with token ids, which are embedded as they are.
     pub fn build(self) -> Result<EmbeddingRequest> {
         if self.inputs.is_empty() {
-            let message = "an embedding request needs at least one input; add one with add_prompt or add_tokens";
+            let message = "The request has no inputs. Add at least one with add_prompt or add_tokens.";
             return Err(Error::EmptyInput(message.to_owned()));
         }
         for (index, input) in self.inputs.iter().enumerate() {
             if let EmbeddingRequestInput::Tokens(tokens) = input {
                 if tokens.is_empty() {
-                    return Err(Error::EmptyInput(format!(
-                        "input {index} is a list without a token id. Give it at least one, or leave it away."
-                    )));
+                    let problem = InputError::Empty;
+                    return Err(embergem_text::Error::Input { index, problem }.into());
                 }
                 if let Some(task) = &self.task {
                     return Err(Error::InvalidTask(format!(
-                        "the task {task:?} needs texts, and input {index} is token ids, which are embedded as they are"
+                        "The task {task:?} needs texts, and input {index} is token ids, which are embedded as they are. \
+                         Leave the task out, or give texts."
                     )));
                 }
             }

@@ -1,15 +1,18 @@
-//! The two threads of a model: one makes token ids, one computes. Requests go through both in the order they came.
+//! The two threads of a model: one makes token ids, the other one computes. Requests pass through both in the order of
+//! their arrival.
 //!
-//! No caller is ever blocked: a request is handed over, and its future wakes when the vectors are there. Rows of many
-//! requests share batches, and none fails for another's. A future that is dropped takes its rows out of the queue, and stops the batch in work at its
-//! next step once nobody waits for it any more.
+//! No caller is blocked: a request is sent to the first thread, and its future wakes when its vectors are ready. Rows of
+//! many requests share batches, and an error of one request does not fail another one. When a future is dropped, its rows
+//! leave the queue. A running batch stops at its next step when all of its requests are cancelled.
 
+use crate::blocking::spawn;
 use crate::embeddings::Embeddings;
-use crate::engine::Engine;
+use crate::engine::{Engine, pack};
 use crate::error::{Error, Result};
-use crate::queue::{Queue, Waiting};
+use crate::job::Job;
+use crate::options::LoadOptions;
+use crate::queue::{Queue, QueuedRow};
 use crate::request::EmbeddingRequest;
-use crate::settings::Settings;
 use embergem_core::{Error as Core, Lane};
 use embergem_text::Row;
 use futures_channel::oneshot;
@@ -17,20 +20,14 @@ use log::info;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
-/// Tokens of one batch: enough to keep every core busy, few enough that a small request behind it waits little.
-const MAX_BATCH_TOKENS: usize = 4096;
-/// A request of more tokens is bulk: others of this process, of whatever model, go first.
-const LARGE_TOKENS: usize = 1024;
-
 /// Rows that are computed together.
-type Batch = Vec<Waiting<Arc<Job>>>;
+type Batch = Vec<QueuedRow<Arc<Job>>>;
 
-/// A loaded model with its threads; they end when it is dropped.
+/// A loaded model with its threads. The threads end when the worker is dropped.
 pub(crate) struct Worker {
-    orders: Sender<(EmbeddingRequest, Arc<Job>)>,
+    requests: Sender<(EmbeddingRequest, Arc<Job>)>,
     shared: Arc<Shared>,
 }
 
@@ -44,64 +41,52 @@ struct Shared {
 
 struct State {
     queue: Queue<Arc<Job>>,
-    working: Vec<Arc<Job>>,
+    /// The requests of the running batch.
+    running: Vec<Arc<Job>>,
+    /// Stops the running batch.
     stop: Arc<AtomicBool>,
     closed: bool,
 }
 
-/// One request in work. Only the threads and the queue hold it: when they let go of it, its future learns of that.
-struct Job {
-    dropped: Arc<AtomicBool>,
-    answer: Mutex<Answer>,
-}
-
-#[derive(Default)]
-struct Answer {
-    sender: Option<oneshot::Sender<Result<Embeddings>>>,
-    size: usize,
-    rows: usize,
-    missing: usize,
-    tokens: usize,
-    truncated: Vec<usize>,
-    vectors: Vec<f32>,
-}
-
-/// Marks its job as given up when the future that holds it is dropped before the answer came.
-struct Held<'a> {
+/// Cancels a request when its future is dropped before the result arrived.
+struct CancelOnDrop<'a> {
     worker: &'a Worker,
-    dropped: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
     answered: bool,
 }
 
-impl Drop for Held<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.dropped.store(true, Ordering::Relaxed);
-            self.worker.shared.forget();
+            self.cancelled.store(true, Ordering::Relaxed);
+            self.worker.shared.remove_cancelled();
         }
     }
 }
 
 impl Worker {
     /// Starts the threads of a loaded model.
-    pub fn start(engine: Engine, settings: &Settings) -> Result<Self> {
-        let queue = Queue::new(MAX_BATCH_TOKENS, settings.max_num_seqs.unwrap_or(usize::MAX));
+    ///
+    /// # Errors
+    /// [`Error::Management`] if the system has no more threads.
+    pub fn start(engine: Engine, options: &LoadOptions) -> Result<Self> {
+        let queue = Queue::new(engine.max_batch_tokens, options.max_num_seqs.unwrap_or(usize::MAX));
         let shared = Arc::new(Shared {
             engine,
             state: Mutex::new(State {
                 queue,
-                working: Vec::new(),
+                running: Vec::new(),
                 stop: Arc::default(),
                 closed: false,
             }),
             changed: Condvar::new(),
-            throughput_logging: settings.throughput_logging,
+            throughput_logging: options.throughput_logging,
         });
-        let (orders, received) = mpsc::channel();
-        let (texts, computes) = (Arc::clone(&shared), Arc::clone(&shared));
-        spawn("embergem texts", move || texts.tokenize(&received))?;
-        spawn("embergem compute", move || computes.compute())?;
-        Ok(Self { orders, shared })
+        let (requests, received) = mpsc::channel();
+        let (texts, batches) = (Arc::clone(&shared), Arc::clone(&shared));
+        spawn("texts", move || texts.tokenize(&received))?;
+        spawn("compute", move || batches.compute())?;
+        Ok(Self { requests, shared })
     }
 
     /// The model.
@@ -109,38 +94,34 @@ impl Worker {
         &self.shared.engine
     }
 
-    /// Whether its threads have ended, so that it answers nothing any more.
+    /// Whether the threads have ended, so that every further request fails.
     pub fn is_closed(&self) -> bool {
         self.shared.state().closed
     }
 
-    /// Ends its threads, as a panic in one of them does.
+    /// Ends the threads, as a panic in one of them does.
     #[cfg(test)]
     pub fn close(&self) {
         self.shared.close();
     }
 
-    /// Hands a request over and waits for its vectors without blocking.
+    /// Sends a request to the threads, and waits for its vectors without blocking.
+    ///
+    /// # Errors
+    /// Those of [`crate::EmbeddingModel::generate_embeddings`].
     pub async fn embed(&self, request: EmbeddingRequest) -> Result<Embeddings> {
-        let size = self.engine().dimensions(request.dimensions)?;
+        let dimensions = self.engine().dimensions(request.dimensions)?;
         let (sender, receiver) = oneshot::channel();
-        let mut held = Held {
+        let mut guard = CancelOnDrop {
             worker: self,
-            dropped: Arc::default(),
+            cancelled: Arc::default(),
             answered: false,
         };
-        let job = Arc::new(Job {
-            dropped: Arc::clone(&held.dropped),
-            answer: Mutex::new(Answer {
-                sender: Some(sender),
-                size,
-                ..Answer::default()
-            }),
-        });
-        self.orders.send((request, job)).map_err(|_| Error::Closed)?;
-        let answer = receiver.await.unwrap_or(Err(Error::Closed));
-        held.answered = true;
-        answer
+        let job = Arc::new(Job::new(sender, dimensions, Arc::clone(&guard.cancelled)));
+        self.requests.send((request, job)).map_err(|_| Error::Closed)?;
+        let result = receiver.await.unwrap_or(Err(Error::Closed));
+        guard.answered = true;
+        result
     }
 }
 
@@ -163,20 +144,21 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Takes out what nobody waits for.
-    fn forget(&self) {
+    /// Removes the rows of cancelled requests from the queue, and stops the running batch if all of its requests are
+    /// cancelled.
+    fn remove_cancelled(&self) {
         let mut state = self.state();
-        state.queue.retain(|job| !job.is_dropped());
-        if !state.working.is_empty() && state.working.iter().all(|job| job.is_dropped()) {
+        state.queue.retain(|job| !job.is_cancelled());
+        if !state.running.is_empty() && state.running.iter().all(|job| job.is_cancelled()) {
             state.stop.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The first thread: requests to rows.
-    fn tokenize(&self, orders: &Receiver<(EmbeddingRequest, Arc<Job>)>) {
-        let _closing = Closing(self);
-        for (request, job) in orders {
-            if job.is_dropped() {
+    /// Work of the first thread: from requests to queued rows.
+    fn tokenize(&self, requests: &Receiver<(EmbeddingRequest, Arc<Job>)>) {
+        let _close = CloseOnDrop(self);
+        for (request, job) in requests {
+            if job.is_cancelled() {
                 continue;
             }
             match self.engine.prepare(&request) {
@@ -187,14 +169,14 @@ impl Shared {
     }
 
     fn add(&self, job: &Arc<Job>, rows: Vec<Row>) {
-        job.expect(&rows);
+        job.set_rows(&rows);
         let mut state = self.state();
         if state.closed {
             job.finish(Err(Error::Closed));
-        } else if !job.is_dropped() {
+        } else if !job.is_cancelled() {
             let rows = rows.into_iter().enumerate();
-            state.queue.add(rows.map(|(index, row)| Waiting {
-                key: Arc::clone(job),
+            state.queue.add(rows.map(|(index, row)| QueuedRow {
+                request: Arc::clone(job),
                 index,
                 ids: row.ids,
             }));
@@ -202,29 +184,24 @@ impl Shared {
         }
     }
 
-    /// The second thread: batches to vectors.
+    /// Work of the second thread: from batches to vectors.
     fn compute(&self) {
-        let _closing = Closing(self);
+        let _close = CloseOnDrop(self);
         while let Some((batch, stop)) = self.next_batch() {
-            self.answer(&batch, &stop);
+            self.run(&batch, &stop);
         }
     }
 
-    /// Computes rows and gives each to its request. Where a vector is not finite the requests are computed one by one, so
-    /// that only its owner fails.
-    fn answer(&self, rows: &[Waiting<Arc<Job>>], stop: &AtomicBool) {
+    /// Computes rows and gives the vectors to their requests. If a vector is not finite, each request is computed alone,
+    /// so that only the request of that vector fails.
+    fn run(&self, rows: &[QueuedRow<Arc<Job>>], stop: &AtomicBool) {
         let start = Instant::now();
-        let mut ids = Vec::new();
-        let mut ends = vec![0];
-        for row in rows {
-            ids.extend_from_slice(&row.ids);
-            ends.push(ids.len() as u32);
-        }
-        match self.engine.run(&ids, &ends, lane(rows), stop) {
+        let (ids, cu_seqlens) = pack(rows.iter().map(|row| row.ids.as_slice()));
+        match self.engine.run(&ids, &cu_seqlens, lane(rows), stop) {
             Ok(Some(vectors)) => self.deliver(rows, vectors),
-            Ok(None) => return, // everybody has gone, or the model is closed
-            Err(Core::NonFinite { .. }) if !rows.iter().all(|row| same(row, &rows[0])) => {
-                return rows.chunk_by(same).for_each(|own| self.answer(own, stop));
+            Ok(None) => return, // all requests are cancelled, or the model is closed
+            Err(Core::NonFinite { .. }) if !rows.iter().all(|row| is_same_request(row, &rows[0])) => {
+                return rows.chunk_by(is_same_request).for_each(|own| self.run(own, stop));
             }
             Err(Core::NonFinite { row }) => self.fail(rows, &not_finite(rows[row].index)),
             Err(error) => self.fail(rows, &error.into()),
@@ -242,10 +219,10 @@ impl Shared {
         }
     }
 
-    /// Waits for rows; none once the model is closed.
+    /// Waits for queued rows. Returns none when the model is closed.
     fn next_batch(&self) -> Option<(Batch, Arc<AtomicBool>)> {
         let mut state = self.state();
-        state.working.clear();
+        state.running.clear();
         loop {
             if state.closed {
                 return None;
@@ -253,158 +230,90 @@ impl Shared {
             let batch = state.queue.next_batch();
             if !batch.is_empty() {
                 state.stop = Arc::default();
-                state.working = batch.iter().map(|row| Arc::clone(&row.key)).collect();
+                state.running = batch.iter().map(|row| Arc::clone(&row.request)).collect();
                 return Some((batch, Arc::clone(&state.stop)));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Fails every request that has a row in the batch, and takes out the rest of their rows.
-    fn fail(&self, batch: &[Waiting<Arc<Job>>], error: &Error) {
-        for row in batch {
-            row.key.finish(Err(again(error)));
-            row.key.dropped.store(true, Ordering::Relaxed);
+    /// Fails every request with a row in the batch, and removes their other rows from the queue.
+    fn fail(&self, rows: &[QueuedRow<Arc<Job>>], error: &Error) {
+        for row in rows {
+            row.request.finish(Err(copy(error)));
+            row.request.cancel();
         }
-        self.forget();
+        self.remove_cancelled();
     }
 
-    fn deliver(&self, batch: &[Waiting<Arc<Job>>], vectors: Vec<f32>) {
-        let width = self.engine.info.dimensions;
-        let first = &batch[0].key;
-        if first.answer().rows == batch.len() && batch.iter().all(|row| same(row, &batch[0])) {
+    fn deliver(&self, rows: &[QueuedRow<Arc<Job>>], vectors: Vec<f32>) {
+        let first = &rows[0].request;
+        if first.rows() == rows.len() && rows.iter().all(|row| is_same_request(row, &rows[0])) {
             return first.finish_with(&self.engine, vectors);
         }
-        for (row, vector) in batch.iter().zip(vectors.chunks_exact(width)) {
-            if let Some(all) = row.key.put(row.index, vector) {
-                row.key.finish_with(&self.engine, all);
+        for (row, vector) in rows.iter().zip(vectors.chunks_exact(self.engine.info.dimensions)) {
+            if let Some(all) = row.request.store(row.index, vector) {
+                row.request.finish_with(&self.engine, all);
             }
         }
     }
 }
 
-impl Job {
-    fn is_dropped(&self) -> bool {
-        self.dropped.load(Ordering::Relaxed)
-    }
+/// Closes the model when one of its threads ends, also by a panic, so that no future waits for ever.
+struct CloseOnDrop<'a>(&'a Shared);
 
-    fn answer(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes what was read.
-    fn expect(&self, rows: &[Row]) {
-        let mut answer = self.answer();
-        answer.rows = rows.len();
-        answer.missing = rows.len();
-        answer.tokens = rows.iter().map(|row| row.ids.len()).sum();
-        let cut = |(index, row): (usize, &Row)| (row.length > row.ids.len()).then_some(index);
-        answer.truncated = rows.iter().enumerate().filter_map(cut).collect();
-    }
-
-    /// Stores the vector of row `index`; gives all of them with the last one.
-    fn put(&self, index: usize, vector: &[f32]) -> Option<Vec<f32>> {
-        let mut answer = self.answer();
-        // Rows come in order, so that the next one belongs at the end.
-        debug_assert_eq!(answer.vectors.len(), index * vector.len());
-        if index == 0 {
-            let floats = answer.rows * vector.len();
-            answer.vectors.reserve_exact(floats);
-        }
-        answer.vectors.extend_from_slice(vector);
-        answer.missing -= 1;
-        (answer.missing == 0).then(|| std::mem::take(&mut answer.vectors))
-    }
-
-    fn finish_with(&self, engine: &Engine, vectors: Vec<f32>) {
-        let mut answer = self.answer();
-        let embeddings = Embeddings {
-            vectors: engine.cut(vectors, answer.size),
-            dimensions: answer.size,
-            tokens: answer.tokens,
-            truncated: std::mem::take(&mut answer.truncated),
-        };
-        drop(answer);
-        self.finish(Ok(embeddings));
-    }
-
-    fn finish(&self, result: Result<Embeddings>) {
-        if let Some(sender) = self.answer().sender.take() {
-            drop(sender.send(result)); // nobody may wait any more
-        }
-    }
-}
-
-/// Closes the model when its thread ends, whatever ended it, so that no request waits for ever.
-struct Closing<'a>(&'a Shared);
-
-impl Drop for Closing<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.close();
-        self.0.state().working.clear();
+        self.0.state().running.clear();
     }
 }
 
-/// Whether two rows are of one request.
-fn same(a: &Waiting<Arc<Job>>, b: &Waiting<Arc<Job>>) -> bool {
-    Arc::ptr_eq(&a.key, &b.key)
+fn is_same_request(a: &QueuedRow<Arc<Job>>, b: &QueuedRow<Arc<Job>>) -> bool {
+    Arc::ptr_eq(&a.request, &b.request)
 }
 
-/// How urgent a batch is: as the most urgent of its requests.
-fn lane(rows: &[Waiting<Arc<Job>>]) -> Lane {
-    let large = |row: &Waiting<Arc<Job>>| row.key.answer().tokens > LARGE_TOKENS;
-    if rows.iter().all(large) {
+/// The lane of a batch: bulk if all of its requests are bulk.
+fn lane(rows: &[QueuedRow<Arc<Job>>]) -> Lane {
+    if rows.iter().all(|row| row.request.is_bulk()) {
         Lane::Bulk
     } else {
         Lane::Interactive
     }
 }
 
-/// The error of a batch for each of its requests.
-fn again(error: &Error) -> Error {
+/// A copy of the error of a batch, for one of its requests.
+fn copy(error: &Error) -> Error {
     match error {
         Error::NonFiniteOutput(message) => Error::NonFiniteOutput(message.clone()),
         other => Error::RequestValidation(other.to_string()),
     }
 }
 
-/// The error of a row, counted as its caller counts.
+/// The error for a vector that is not finite. `index` is the position of its input in the request.
 fn not_finite(index: usize) -> Error {
     Error::NonFiniteOutput(format!(
         "the vector of input {index} is not finite; nothing was returned"
     ))
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    match thread::Builder::new().name(name.to_owned()).spawn(work) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::Management(format!("no thread could be started: {error}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::BULK_TOKENS;
 
-    fn row(tokens: usize) -> Waiting<Arc<Job>> {
-        let answer = Answer {
-            tokens,
-            ..Answer::default()
-        };
-        Waiting {
-            key: Arc::new(Job {
-                dropped: Arc::default(),
-                answer: Mutex::new(answer),
-            }),
+    fn row(tokens: usize) -> QueuedRow<Arc<Job>> {
+        QueuedRow {
+            request: Arc::new(Job::of_tokens(tokens)),
             index: 0,
             ids: vec![7],
         }
     }
 
     #[test]
-    fn a_batch_is_bulk_where_nobody_in_it_asked_for_little() {
-        assert_eq!(lane(&[row(LARGE_TOKENS)]), Lane::Interactive);
-        assert_eq!(lane(&[row(LARGE_TOKENS + 1), row(9000)]), Lane::Bulk);
-        assert_eq!(lane(&[row(LARGE_TOKENS + 1), row(3)]), Lane::Interactive);
+    fn a_batch_is_bulk_if_all_of_its_requests_are() {
+        assert_eq!(lane(&[row(BULK_TOKENS)]), Lane::Interactive);
+        assert_eq!(lane(&[row(BULK_TOKENS + 1), row(9000)]), Lane::Bulk);
+        assert_eq!(lane(&[row(BULK_TOKENS + 1), row(3)]), Lane::Interactive);
     }
 }

@@ -4,7 +4,7 @@ The Rust crate carries a card for each published config and for each golden chec
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,10 +26,9 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
     - `head`: the head that the checkpoint must have.
     - `vocab_size`: rows of the embedding table.
     - `places`: tokens that a position table covers, or null.
-    - `smaller`: sizes that vectors can be shortened to, as ranges (first, last).
-    - `norm_before_cut`: a layer norm without weights comes before a vector is shortened.
+    - `config`: the fields of the family's config that the self-check compares with the catalog.
     - `builtin_prompts`: the set of prompts in crates/text, or null.
-    - `bare`: texts get no special tokens, and unknown tokens are dropped.
+    - `special_tokens`: roles of the tokens around every text; without any, unknown tokens are dropped.
 
     Raises:
         ValueError: Two of `configs` describe different models.
@@ -48,24 +47,15 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
         "head": [{"module": type(module).__name__, **asdict(module)} for module in head],
         "vocab_size": first.config.vocab_size,
         "places": first.places,
-        "smaller": ranges(size for size in catalog.trained_dimensions(first.model_type) if size < program.dimensions),
-        "norm_before_cut": catalog.shared(first.model_type, "norm_before_cut") is True,
+        "config": _compared(first.config, first.model_type),
         "builtin_prompts": first.family.prompts,
-        "bare": first.bare,
+        "special_tokens": first.family.special_tokens,
         "program": json.loads(program.to_json()),
     }
 
 
-def ranges(sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """Return sizes as ranges of consecutive numbers (first, last), smallest first.
-
-    >>> ranges([512, 34, 32, 33])
-    [(32, 34), (512, 512)]
-    """
-    found: list[tuple[int, int]] = []
-    for size in sorted(sizes):
-        if found and found[-1][1] == size - 1:
-            found[-1] = (found[-1][0], size)
-        else:
-            found.append((size, size))
-    return found
+def _compared(config: Any, model_type: str) -> dict[str, Any]:
+    """Return the fields of a family's config that the self-check reads, or compares with catalog entries."""
+    names = {"radius", "hidden_size", "num_hidden_layers", "vocab_size"}
+    names.update(*((entry.config | entry.shape) for entry in catalog.CATALOG if entry.family == model_type))
+    return {name: getattr(config, name) for name in sorted(names) if hasattr(config, name)}

@@ -69,7 +69,7 @@ def _undeclared(context: CheckContext) -> Finding:
     if not prompted:
         return finding("prompts", "undeclared")
     directories = " or ".join(model.rpartition("/")[2] for model in prompted)
-    return finding("prompts", "relatives", models=", ".join(prompted), directories=directories)
+    return finding("prompts", "similar", models=", ".join(prompted), directories=directories)
 
 
 def limit(context: CheckContext) -> Finding:

@@ -1,15 +1,15 @@
 //! From a directory, as sentence-transformers saves it, to what the engine needs to know of it.
 
 pub(crate) mod json;
+mod model2vec;
 pub(crate) mod modules;
-mod table;
 pub(crate) mod weights;
 
 use crate::error::{Error, Result};
 use json::{Object, corrupt, read_text};
 use log::warn;
-use modules::Declared;
 pub(crate) use modules::Module;
+use modules::ModuleEntry;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ impl Checkpoint {
     /// [`Error::CorruptCheckpoint`] for a file that is missing, damaged or contradicts another,
     /// [`Error::UnsupportedModel`] for a module, a setting or a format that embergem does not have.
     pub fn read(root: &Path) -> Result<Self> {
-        if let Some(checkpoint) = table::read(root)? {
+        if let Some(checkpoint) = model2vec::read(root)? {
             return Ok(checkpoint);
         }
         let file = root.join(modules::NAME);
@@ -47,7 +47,7 @@ impl Checkpoint {
                           sentence-transformers saves them; save this one with sentence-transformers first";
             return Err(corrupt(&file, reason.to_owned()));
         }
-        let chain = modules::declared(&file)?;
+        let chain = modules::entries(&file)?;
         if chain[0].kind == modules::STATIC {
             return Err(Error::UnsupportedModel(format!(
                 "{} names a StaticEmbedding, but there is no config.json of Model2Vec, which says how its texts are \
@@ -92,7 +92,7 @@ impl Checkpoint {
     }
 }
 
-fn body(root: &Path, chain: &[Declared]) -> PathBuf {
+fn body(root: &Path, chain: &[ModuleEntry]) -> PathBuf {
     root.join(&chain[0].path)
 }
 

@@ -41,9 +41,27 @@ pub(crate) enum Module {
 
 /// One line of modules.json: the kind, and the directory of its files, "" for the root.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Declared {
+pub(crate) struct ModuleEntry {
     pub kind: String,
     pub path: String,
+}
+
+impl ModuleEntry {
+    /// Whether the module makes token vectors: the first module does, and no other.
+    #[cfg(feature = "hub")]
+    pub fn is_body(&self) -> bool {
+        ["Transformer", STATIC].contains(&self.kind.as_str())
+    }
+
+    /// The path of one of its files, relative to the root.
+    #[cfg(feature = "hub")]
+    pub fn file(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.path)
+        }
+    }
 }
 
 const POOLING: [(&str, &str); 4] = [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last"), ("max", "max")];
@@ -65,7 +83,7 @@ const ACTIVATIONS: [(&str, Option<&str>); 6] = [
 ];
 
 /// Reads modules.json; the first module returned is the body: the transformer, or a static table.
-pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
+pub(crate) fn entries(file: &Path) -> Result<Vec<ModuleEntry>> {
     let rows = match read_value(file)? {
         Value::Array(rows) if !rows.is_empty() => rows,
         other => {
@@ -73,10 +91,7 @@ pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
             return Err(corrupt(file, format!("should hold a list of modules, found {found}")));
         }
     };
-    let chain = rows
-        .iter()
-        .map(|row| declared_one(row, file))
-        .collect::<Result<Vec<_>>>()?;
+    let chain = rows.iter().map(|row| entry(row, file)).collect::<Result<Vec<_>>>()?;
     let kinds: Vec<_> = chain.iter().map(|module| module.kind.as_str()).collect();
     if kinds[0] == STATIC {
         return Ok(chain);
@@ -94,7 +109,7 @@ pub(crate) fn declared(file: &Path) -> Result<Vec<Declared>> {
 }
 
 /// Reads the config of every module after the transformer.
-pub(crate) fn head(root: &Path, chain: &[Declared]) -> Result<Vec<Module>> {
+pub(crate) fn head(root: &Path, chain: &[ModuleEntry]) -> Result<Vec<Module>> {
     let mut size = None;
     let mut head = Vec::new();
     for module in &chain[1..] {
@@ -125,7 +140,7 @@ pub(crate) fn inside(root: &Path, path: &str) -> Result<()> {
     Err(corrupt(&root.join(NAME), reason))
 }
 
-fn declared_one(row: &Value, file: &Path) -> Result<Declared> {
+fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
     let (Some(kind), Some(path)) = (row["type"].as_str(), row["path"].as_str()) else {
         let reason = format!(
             ": each module needs a \"type\" and a \"path\", both text; found {}",
@@ -150,7 +165,7 @@ fn declared_one(row: &Value, file: &Path) -> Result<Declared> {
         let reason = format!(": the path {path:?} leaves the checkpoint's directory");
         return Err(corrupt(file, reason));
     }
-    Ok(Declared {
+    Ok(ModuleEntry {
         kind: last.to_owned(),
         path: parts.join("/"),
     })

@@ -1,9 +1,9 @@
-//! How a model is to be loaded.
+//! How a model is loaded.
 
 use embergem_core::Precision;
 use std::path::PathBuf;
 
-/// Arithmetic of the large products; everything else is computed in 32-bit floats.
+/// Arithmetic of the large products. Everything else is computed in 32-bit floats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelDType {
@@ -12,7 +12,7 @@ pub enum ModelDType {
     Auto,
     /// 32-bit floats.
     F32,
-    /// 32-bit floats, with weights kept as bfloat16.
+    /// 32-bit floats, with weights stored as bfloat16.
     BF16,
     /// 16-bit integers with exact sums: faster, half the memory for weights, and near lossless.
     I16,
@@ -21,7 +21,7 @@ pub enum ModelDType {
 }
 
 impl ModelDType {
-    /// For the executor.
+    /// The executor's name for it.
     pub(crate) fn precision(self) -> Precision {
         match self {
             Self::Auto | Self::F32 => Precision::Float32,
@@ -32,7 +32,7 @@ impl ModelDType {
     }
 }
 
-/// Families by the names that other interfaces use.
+/// Families by the names that mistral.rs uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmbeddingLoaderType {
@@ -52,11 +52,11 @@ impl EmbeddingLoaderType {
     }
 }
 
-/// Where the hub's access token comes from.
+/// Source of the access token for the Hugging Face hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenSource {
-    /// `HF_TOKEN`, or else the file that the hub's own tools keep it in.
+    /// `HF_TOKEN`, or else the file where the tools of the hub store the token.
     #[default]
     CacheToken,
     /// The token itself.
@@ -65,13 +65,13 @@ pub enum TokenSource {
     EnvVar(String),
     /// A file.
     Path(PathBuf),
-    /// None is sent.
+    /// No token is sent.
     None,
 }
 
-/// Everything that the builder collects.
+/// All options of [`crate::EmbeddingModelBuilder`], whose methods document them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settings {
+pub(crate) struct LoadOptions {
     pub dtype: ModelDType,
     pub threads: Option<usize>,
     pub tokenizer_json: Option<PathBuf>,

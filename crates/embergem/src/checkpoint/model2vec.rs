@@ -42,7 +42,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
     let declared = root.join(NAME);
     if declared.exists()
         && !normalised
-        && modules::declared(&declared)?
+        && modules::entries(&declared)?
             .iter()
             .any(|module| module.kind == "Normalize")
     {

@@ -1,48 +1,47 @@
-//! The programs that this crate carries: cards of published models, made from the Python models by `make programs`.
+//! The program cards that this crate contains: those of published models, and of the checkpoints of the tests.
 //!
-//! A card says under which conditions on its fields a config.json describes the model. Conditions are compared, nothing
-//! about a family is known here; a checkpoint that meets none needs a card of its own, from `embergem compile`.
+//! `make programs` writes them from the Python models. A card lists conditions on the fields of config.json; a config.json
+//! that meets them describes the model of the card. The comparison knows nothing about model families. A checkpoint that
+//! meets no card needs a directory that `embergem compile` writes.
 
 use crate::checkpoint::Module;
 use crate::checkpoint::json::brief;
 use crate::error::{Error, Result};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::path::Path;
 
 const CARDS: &[&str] = include!("../programs/table.rs");
 
-/// What has to be known of a model besides its files.
+/// What is known about a model besides its files. `src/embergem/program/card.py` documents the fields.
 #[derive(Deserialize)]
 pub(crate) struct Card<'a> {
     /// Identifies the program.
     pub key: String,
-    /// Hub ids of models that it was made for.
+    /// Hub ids of the models that have this program.
     #[serde(default)]
     pub models: Vec<String>,
-    /// `model_type` of config.json.
+    /// `model_type` of config.json, in its canonical spelling.
     pub model_type: String,
     spellings: Vec<Vec<Condition>>,
     head: Vec<Module>,
-    /// Token ids are below this.
+    /// Number of token ids.
     pub vocab_size: u32,
     /// Tokens that a position table covers.
     pub places: Option<usize>,
-    /// Sizes that vectors can be cut to, as ranges (first, last), smallest first.
-    pub smaller: Vec<(usize, usize)>,
-    /// A layer norm comes before such a cut.
-    pub norm_before_cut: bool,
-    /// Texts get no special tokens and lose unknown ones.
-    pub bare: bool,
-    /// A set of prompts in crates/text.
+    /// Fields of the family's config that the self-check compares with the catalog.
+    pub config: Map<String, Value>,
+    /// Roles of the tokens around every text: "opening", "closing". Without any, unknown tokens are removed.
+    pub special_tokens: Vec<String>,
+    /// Set of prompts in crates/text.
     pub builtin_prompts: Option<String>,
-    /// For the executor, as JSON.
+    /// The program, as JSON.
     #[serde(borrow)]
     pub program: &'a RawValue,
 }
 
-/// What a field of config.json must be.
+/// A condition on one field of config.json.
 #[derive(Deserialize)]
 struct Condition {
     path: Vec<String>,
@@ -67,7 +66,7 @@ impl Condition {
         }
     }
 
-    /// For an error: the field, what it should be and what it is.
+    /// Describes a field that does not meet the condition.
     fn explain(&self, config: &Value) -> String {
         let pointer = format!("/{}", self.path.join("/"));
         let found = config.pointer(&pointer).map_or("absent".to_owned(), brief);
@@ -76,8 +75,8 @@ impl Condition {
     }
 }
 
-/// Equal values; numbers also when one is written as a float and the other not, as libraries do.
-fn equal(wanted: &Value, found: &Value) -> bool {
+/// Whether two values are equal. Libraries write whole numbers as integers or as floats, so numbers are compared by value.
+pub(crate) fn equal(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         _ => wanted == found,
@@ -85,12 +84,7 @@ fn equal(wanted: &Value, found: &Value) -> bool {
 }
 
 impl Card<'_> {
-    /// Parses the text of a card; `whose` names it in errors.
-    pub fn parse<'a>(text: &'a str, whose: &Path) -> Result<Card<'a>> {
-        serde_json::from_str(text).map_err(|error| Error::CorruptCheckpoint(format!("{}: {error}", whose.display())))
-    }
-
-    /// The fewest conditions that a config.json fails in any spelling.
+    /// The conditions that a config.json does not meet, in the spelling with the fewest.
     fn failed(&self, config: &Value) -> Vec<&Condition> {
         let spellings = self.spellings.iter();
         let failed = spellings.map(|conditions| conditions.iter().filter(|one| !one.holds(config)).collect::<Vec<_>>());
@@ -98,16 +92,26 @@ impl Card<'_> {
     }
 }
 
-/// Finds the card of a checkpoint by its config.json and its head.
+/// All cards of this crate.
+fn cards() -> impl Iterator<Item = Card<'static>> {
+    let parse = |text: &&'static str| serde_json::from_str(text).expect("a test of this crate parses every card");
+    CARDS.iter().map(parse)
+}
+
+/// The roles of the tokens that a family puts around every text; none if no card is of the family.
+pub(crate) fn special_tokens(model_type: &str) -> Vec<String> {
+    let mut of_family = cards().filter(|card| card.model_type == model_type);
+    of_family.next().map_or_else(Vec::new, |card| card.special_tokens)
+}
+
+/// Returns the card of a checkpoint with this config.json and this head.
 ///
 /// # Errors
-/// [`Error::UnsupportedModel`] where there is none, with what the nearest one would need.
+/// [`Error::UnsupportedModel`] if there is none; the message names the fields in which the most similar card differs.
 pub(crate) fn find(config: &Value, head: &[Module], directory: &Path) -> Result<Card<'static>> {
-    let cards = CARDS.iter().map(|text| Card::parse(text, Path::new("programs")));
-    let cards = cards.collect::<Result<Vec<_>>>()?;
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let mut nearest: Option<(usize, String)> = None;
-    for card in cards {
+    for card in cards() {
         let failed = card.failed(config);
         let other_head = card.head != head;
         if failed.is_empty() && !other_head {
@@ -117,19 +121,19 @@ pub(crate) fn find(config: &Value, head: &[Module], directory: &Path) -> Result<
         if card.model_type == model_type && nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
             let mut reasons: Vec<_> = failed.iter().map(|one| one.explain(config)).collect();
             if other_head {
-                reasons.push(format!("modules.json asks for {head:?} and not {:?}", card.head));
+                reasons.push(format!("modules.json lists {head:?} and not {:?}", card.head));
             }
             let of = card.models.first().map_or(card.key.as_str(), String::as_str);
             nearest = Some((
                 distance,
-                format!(" The nearest is that of {of}, but {}.", reasons.join(", ")),
+                format!(" The most similar program is that of {of}, but {}.", reasons.join(", ")),
             ));
         }
     }
     let nearest = nearest.map_or_else(String::new, |(_, text)| text);
     Err(Error::UnsupportedModel(format!(
-        "{}: this crate carries no program for this {model_type:?} config.{nearest} Make one with `embergem compile` (of \
-         the Python package) and load the directory that it writes",
+        "{}: this crate has no program for this config.json of the model type {model_type:?}.{nearest} Compile the model \
+         with `embergem compile` of the Python package, and load the directory that it writes.",
         directory.display()
     )))
 }
@@ -145,10 +149,7 @@ mod tests {
 
     #[test]
     fn every_card_parses_and_no_two_have_one_key() {
-        let mut keys: Vec<_> = CARDS
-            .iter()
-            .map(|text| Card::parse(text, Path::new("")).unwrap().key)
-            .collect();
+        let mut keys: Vec<_> = cards().map(|card| card.key).collect();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), CARDS.len());
@@ -175,10 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn a_config_without_a_program_is_told_what_the_nearest_needs() {
-        let card = CARDS.iter().map(|text| Card::parse(text, Path::new("")).unwrap());
-        let card = card
-            .into_iter()
+    fn the_error_for_an_unknown_config_names_the_field_that_differs() {
+        let card = cards()
             .find(|card| card.models[0].ends_with("all-MiniLM-L6-v2"))
             .unwrap();
         let config = json!({"model_type": "bert", "vocab_size": 30522, "hidden_size": 384, "intermediate_size": 1536,
