@@ -1,4 +1,4 @@
-"""Models and data that tests share. What a machine lacks is skipped with the reason and counted by pytest."""
+"""Models and data that tests share. A test whose data is missing on this machine is skipped with the reason."""
 
 import shutil
 import sys
@@ -51,7 +51,7 @@ def embedder():
 
 @pytest.fixture(scope="session")
 def query_only(tmp_path_factory):
-    """Directory of a tiny BERT that declares a prompt for queries and no other, as most models for retrieval do."""
+    """Directory of a tiny BERT that declares a prompt for queries only, like most retrieval models."""
     directory = shutil.copytree(TINY.parent / "bert_mean", tmp_path_factory.mktemp("models") / "query_only")
     (directory / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
     return directory

@@ -31,7 +31,7 @@ def text(value):
 
 
 def value(entry):
-    """One metadata value with its type."""
+    """Return one metadata value with its type."""
     match entry:
         case bool():
             return struct.pack("<IB", 7, entry)
@@ -62,7 +62,7 @@ def file(metadata, tensors, *, version=3, counts=None, alignment=32, tail=b""):
 
 
 def stored(array, kind):
-    """A tensor's entry for `file`."""
+    """Return the entry of a tensor for `file`."""
     array = np.ascontiguousarray(array, dtype=np.float32)
     match kind:
         case "F16":
@@ -80,7 +80,7 @@ def stored(array, kind):
 
 
 def of_gemma(kind="F32", *, dense=("dense_2", "dense_3"), architecture="gemma-embedding", **changes):
-    """The golden EmbeddingGemma as llama.cpp converts it: norms with 1 added, matrices as `kind`."""
+    """Return the golden EmbeddingGemma as llama.cpp converts it: 1 is added to norms, and matrices have type `kind`."""
     config = json.loads((DATA / "gemma3_text" / "config.json").read_text())
     settings = {
         "context_length": 160, "embedding_length": config["hidden_size"], "block_count": config["num_hidden_layers"],
@@ -99,7 +99,7 @@ def of_gemma(kind="F32", *, dense=("dense_2", "dense_3"), architecture="gemma-em
 
 
 def of_bert(name, kind="F32", **changes):
-    """A golden BERT as llama.cpp converts it."""
+    """Return a golden BERT as llama.cpp converts it."""
     config = json.loads((DATA / name / "config.json").read_text())
     settings = {
         "context_length": 128, "embedding_length": config["hidden_size"], "block_count": config["num_hidden_layers"],

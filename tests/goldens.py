@@ -43,26 +43,26 @@ def copy_model(name, directory):
 
 
 def files_of(directory):
-    """The model files of a golden, as {path: bytes}."""
+    """Return the model files of a golden, as {path: bytes}."""
     paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name not in _EXPECTED]
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
 
 
 def edit(file, **changes):
-    """Change keys of a JSON file; None takes a key away."""
+    """Change keys of a JSON file; None removes a key."""
     content = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def pack(rows):
-    """Rows of ids as one batch."""
+    """Return rows of ids as one packed batch."""
     ids = np.concatenate([np.asarray(row, dtype=np.uint32) for row in rows])
     return ids, np.cumsum([0, *map(len, rows)]).astype(np.uint32)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A checkpoint with the published library's vectors for `ids`."""
+    """A checkpoint with the vectors that the published library gives for `ids`."""
 
     architecture: Architecture
     head: tuple[Module, ...]
@@ -76,11 +76,11 @@ class Golden:
         return Model.load(build(self.architecture, self.head).to_json(), self.files, **options)
 
     def tensors(self):
-        """Tensors by the names in their files, those of dense layers after the name of their directory."""
+        """Return the tensors by their names in the files; those of dense layers begin with their directory."""
         return {prefix + name: value for prefix, path in self.files for name, value in load_file(path).items()}
 
     def weights(self):
-        """Tensors for the reference, without the prefixes that the executor ignores."""
+        """Return the tensors for the reference, without the prefixes that the executor ignores."""
         tensors = self.tensors()
 
         def lookup(name, shape):
@@ -92,7 +92,7 @@ class Golden:
         return WeightLookup(lookup)
 
     def reference(self, rows):
-        """Vectors of rows of ids by the NumPy specification."""
+        """Return the vectors of rows of ids by the NumPy specification."""
         return self.architecture.vectors(self.head, Reference(), self.weights(), Batch(*pack(rows)))
 
 

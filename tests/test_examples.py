@@ -1,4 +1,4 @@
-"""The examples run, on tiny models of two kinds and on the default one. Others need `make test-integrations`."""
+"""The examples run, on tiny models and on the default model. `make test-integrations` runs the others."""
 
 import runpy
 import subprocess

@@ -37,7 +37,7 @@ def damaged(data, random):
 def test_damaged_files_are_refused_or_read(name):
     target, random = getattr(fuzzing, name), np.random.default_rng(len(name))
     seeds = fuzzing.seeds()[target]
-    for crasher in sorted((fuzzing.DATA.parent / "fuzz" / name).glob("*")):  # files that were a fault before
+    for crasher in sorted((fuzzing.DATA.parent / "fuzz" / name).glob("*")):  # files that showed a fault before
         target(crasher.read_bytes())
     runs = 0
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Tests run in a cache and an environment of their own, and the guard finds a test that changes the environment."""
+"""Tests have their own cache and environment, and the fixture finds a test that changes environment variables."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def test_the_page_has_a_figure_of_every_family(module):
 
 @pytest.mark.parametrize("module", families())
 def test_a_family_has_a_row_in_the_parity_table(module, monkeypatch):
-    monkeypatch.setattr("parity_table.LARGER", ())  # they take minutes
+    monkeypatch.setattr("parity_table.LARGER", ())  # measuring the larger weights takes minutes
     row, worst = measure(module, ROOTS)
     assert families()[module].differs in row
     assert len(figures(row)) == len(goldens(module, ROOTS)) > 0

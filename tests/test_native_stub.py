@@ -1,4 +1,4 @@
-"""`_native.pyi` says what the compiled module has: the same names, the same arguments."""
+"""The stub `_native.pyi` agrees with the compiled module: names and arguments."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ def declared(body):
 
 
 def parameters(function):
-    """Names of a stub's function as inspect reports the native one: positional, then keyword-only."""
+    """Return the parameters of a function of the stub as `inspect` reports the native one: positional, keyword-only."""
     arguments = function.args
     names = [argument.arg for argument in arguments.args if argument.arg not in ("self", "cls")]
     return names, [argument.arg for argument in arguments.kwonlyargs]

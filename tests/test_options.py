@@ -1,4 +1,4 @@
-"""`LoadOptions`: what it refuses, and that it goes down as one value: only entry points spell out its fields."""
+"""`LoadOptions`: invalid values, and the rule that functions pass it whole: only entry points name its fields."""
 
 import ast
 from dataclasses import fields
@@ -64,7 +64,7 @@ def test_only_entry_points_spell_out_the_options():
         ("class Loader:\n    def load(self, *, model=None, device=None, tokenizer=None): ...", [2]),
     ],
 )
-def test_the_check_finds_what_it_is_for(source, lines):
+def test_the_check_finds_spelled_out_options(source, lines):
     assert spelled_out(source) == lines
 
 
@@ -89,7 +89,7 @@ def test_the_keywords_of_embedders_are_fields():
         ({"token_source": "hf_secret"}, '"env:VARIABLE"'),
     ],
 )
-def test_impossible_values_are_refused_before_any_file_is_read(option, words):
+def test_invalid_values_are_refused_before_any_file_is_read(option, words):
     [name] = option
     with pytest.raises(UnsupportedOption, match=words) as error:
         LoadOptions(**option)
@@ -97,5 +97,5 @@ def test_impossible_values_are_refused_before_any_file_is_read(option, words):
     assert "secret" not in error.value.message
 
 
-def test_a_token_is_not_shown():
+def test_the_repr_does_not_show_a_token():
     assert "secret" not in repr(LoadOptions(model="a", token_source="literal:hf_secret"))

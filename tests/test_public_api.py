@@ -1,4 +1,4 @@
-"""What `import embergem` offers: the names, each documented, each with examples that run."""
+"""The public API of `import embergem`: names, documentation, and examples that run."""
 
 import ast
 import doctest
@@ -88,7 +88,7 @@ PUBLIC = {
 def test_public_import_paths(module):
     path = ROOT.joinpath("src", *module.split(".")).with_suffix(".py")
     if module.startswith("embergem.integrations."):
-        # The libraries of the integrations are in an environment of their own, so the source has to do.
+        # The libraries of the integrations are installed in another environment, so the names are read from the source.
         defined = {
             node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)
         }
@@ -116,7 +116,7 @@ def test_a_client_is_an_embedder():
     assert issubclass(embergem.AsyncClient, embergem.AsyncEmbedder)
 
 
-def test_names_are_sorted_and_there():
+def test_public_names_are_sorted_and_exist():
     assert embergem.__all__ == sorted(embergem.__all__)
     for name in embergem.__all__:
         assert getattr(embergem, name) is not None
@@ -134,7 +134,7 @@ def test_versions_agree():
 
 
 @pytest.mark.parametrize("name", [name for name in embergem.__all__ if name != "__version__"])
-def test_public_things_are_documented(name):
+def test_public_names_are_documented(name):
     thing = getattr(embergem, name)
     assert inspect.getdoc(thing)
     if not inspect.isclass(thing):
@@ -159,6 +159,6 @@ def test_examples_in_docstrings_run(name, monkeypatch):
     assert result.failed == 0
 
 
-def test_the_reference_is_what_the_docstrings_say():
+def test_the_api_reference_is_current():
     command = [sys.executable, str(ROOT / "scripts" / "api_reference.py"), "--check"]
     assert subprocess.run(command, cwd=ROOT).returncode == 0, "docs/api.md is stale: make api"

@@ -1,4 +1,4 @@
-"""Several models: loading, unloading and exchanging them under requests, with engines that only remember."""
+"""Several models: loading, unloading and replacing them during requests, with fake engines."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from embergem.registry import Registry, Spec
 
 
 class Engine:
-    """Stands for a loaded model of 100 bytes."""
+    """A fake of a loaded model of 100 bytes that records how it was closed."""
 
     weight_bytes = 100
 
@@ -24,7 +24,7 @@ class Engine:
 
 
 class Maker:
-    """Makes engines, one after the other, when its gate is open; keeps them in `made`."""
+    """Makes engines one after the other, while its gate is open, and keeps them in `made`."""
 
     def __init__(self, name):
         self.name = name
@@ -52,7 +52,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock of the registry, which only the test advances."""
+    """A clock for the registry that only the test advances."""
     clock = Clock()
     monkeypatch.setattr("embergem.registry.registry.monotonic", clock)
     return clock
@@ -78,7 +78,7 @@ def statuses(registry):
     return [registry.status(name) for name in registry.names()]
 
 
-def test_models_load_beside_each_other_and_lazy_ones_on_use(registry, makers):
+def test_models_load_in_parallel_and_lazy_models_at_the_first_use(registry, makers):
     for name in "ab":
         makers[name].gate.clear()
     registry.start()
@@ -113,7 +113,7 @@ def test_names_aliases_and_the_default(registry):
             registry.add(taken, Spec(load=Maker("x")))
 
 
-def test_who_does_not_want_to_wait_is_told_when_to_come_back(registry, makers, clock):
+def test_without_waiting_a_loading_model_gives_retry_after(registry, makers, clock):
     makers["a"].gate.clear()
     with pytest.raises(ModelLoading) as loading:
         registry.get("a", wait=False)
@@ -128,7 +128,7 @@ def test_who_does_not_want_to_wait_is_told_when_to_come_back(registry, makers, c
     assert len(makers["a"].made) == 1
 
 
-def test_a_load_that_failed_says_why_and_can_be_tried_again(registry, makers):
+def test_a_failed_load_has_a_reason_and_can_be_repeated(registry, makers):
     makers["a"].fail = OSError("the disk is gone")
     registry.start()
     registry.wait()
@@ -146,10 +146,10 @@ def test_a_load_that_failed_says_why_and_can_be_tried_again(registry, makers):
 
 
 class PanicException(BaseException):
-    """As PyO3's: no Exception."""
+    """Like PyO3's exception for a panic, not a subclass of Exception."""
 
 
-def test_a_panic_while_loading_is_a_load_that_failed(registry, makers):
+def test_a_panic_while_loading_is_a_failed_load(registry, makers):
     makers["c"].fail = PanicException("index out of bounds")
     makers["c"].gate.clear()
     failed = []
@@ -174,7 +174,7 @@ def test_a_panic_while_loading_is_a_load_that_failed(registry, makers):
     assert registry.status("c") == "loaded"
 
 
-def test_a_load_that_got_no_thread_can_be_tried_again(registry, monkeypatch):
+def test_a_load_without_a_thread_can_be_repeated(registry, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -187,20 +187,20 @@ def test_a_load_that_got_no_thread_can_be_tried_again(registry, monkeypatch):
     assert registry.status("a") == "loaded"
 
 
-def test_an_engine_in_use_is_closed_when_it_is_let_go(registry, makers):
+def test_an_engine_in_use_is_closed_after_its_last_use(registry, makers):
     with registry.use("a") as engine:
         unloading = threading.Thread(target=registry.unload, args=("a",))
         unloading.start()
         while registry.status("a") != "unloaded":
             unloading.join(0.001)
         assert engine.closed is None
-        assert registry.get("a").name == "a1"  # who comes now has a new one
+        assert registry.get("a").name == "a1"  # a new request gets a new engine
     unloading.join()
     assert engine.closed == "drained"
     assert registry.status("a") == "loaded"
 
 
-def test_unloading_leaves_the_default_and_twice_is_harmless(registry):
+def test_unloading_keeps_the_default_and_may_be_repeated(registry):
     registry.get("a")
     registry.unload("a")
     registry.unload("a")
@@ -209,7 +209,7 @@ def test_unloading_leaves_the_default_and_twice_is_harmless(registry):
     assert registry.get("default").name == "a1"
 
 
-def test_reload_exchanges_and_keeps_the_old_one_when_it_fails(registry, makers):
+def test_reload_replaces_the_engine_unless_the_load_fails(registry, makers):
     old = registry.get("a")
     registry.reload("a")
     assert registry.get("a").name == "a1"
@@ -225,7 +225,7 @@ def test_reload_exchanges_and_keeps_the_old_one_when_it_fails(registry, makers):
     assert registry.get("a").name == "a2"
 
 
-def test_a_removed_model_is_forgotten(registry):
+def test_a_removed_model_is_unknown(registry):
     engine = registry.get("a")
     registry.remove("one")
     assert engine.closed == "drained"
@@ -241,21 +241,21 @@ def test_a_removed_model_is_forgotten(registry):
         registry.get("default")
 
 
-def test_idle_models_are_unloaded_after_their_time(registry, clock):
+def test_idle_models_are_unloaded_after_keep_alive(registry, clock):
     engine = registry.get("b")
     registry.get("a")
     assert registry.sweep() == 60.0
     clock.now = 59.0
     with registry.use("b"):
         clock.now = 200.0
-        assert registry.sweep() is None  # it is in use
+        assert registry.sweep() is None  # the engine is in use
     assert registry.sweep() is None
     assert engine.closed == "drained"
     assert statuses(registry) == ["loaded", "unloaded", "unloaded"]
     assert registry.get("b").name == "b1"
 
 
-def test_the_least_recently_used_make_room(registry, clock):
+def test_the_least_recently_used_model_is_unloaded_for_memory(registry, clock):
     first = registry.get("a")
     clock.now = 1.0
     second = registry.get("b")
@@ -263,12 +263,12 @@ def test_the_least_recently_used_make_room(registry, clock):
     registry.get("a")
     clock.now = 3.0
     registry.get("c")
-    registry.close()  # waits for the loader, which makes room after it has learnt the size
+    registry.close()  # waits for the loader, which unloads others once it knows the size
     assert second.closed == "drained"
     assert first.closed == "stopped"
 
 
-def test_room_is_made_again_when_what_was_in_use_is_let_go(registry, clock):
+def test_a_sweep_frees_memory_that_was_in_use_before(registry, clock):
     registry.get("a")
     with registry.use("b"):
         clock.now = 1.0
@@ -276,24 +276,24 @@ def test_room_is_made_again_when_what_was_in_use_is_let_go(registry, clock):
             clock.now = 2.0
             registry.get("c")
             registry.wait()
-            assert statuses(registry) == ["loaded"] * 3  # 300 bytes of 250
+            assert statuses(registry) == ["loaded"] * 3  # 300 bytes with a budget of 250
     registry.sweep()
     assert statuses(registry) == ["loaded", "unloaded", "loaded"]
     registry.sweep()
     assert statuses(registry) == ["loaded", "unloaded", "loaded"]
 
 
-def test_a_reload_makes_room_for_both(registry, clock):
+def test_a_reload_frees_memory_for_both_engines(registry, clock):
     first = registry.get("a")
     clock.now = 1.0
     registry.get("b")
-    registry.reload("b")  # two of it at once: 300 bytes of 250
+    registry.reload("b")  # both engines of the reload need memory: 300 bytes with a budget of 250
     assert first.closed == "drained"
     assert statuses(registry) == ["unloaded", "loaded", "unloaded"]
 
 
 @pytest.mark.parametrize("away", ["sweep", "evict"])
-def test_a_reload_loses_no_engine_of_a_model_that_goes_meanwhile(registry, makers, clock, away):
+def test_a_reload_closes_every_engine_of_a_model_that_is_unloaded_meanwhile(registry, makers, clock, away):
     registry.get("b")
     makers["b"].gate.clear()
     makers["b"].begun.clear()
@@ -309,7 +309,7 @@ def test_a_reload_loses_no_engine_of_a_model_that_goes_meanwhile(registry, maker
         while registry.status("b") == "loaded":
             assert reloading.is_alive()
     assert registry.status("b") == "loading"
-    with pytest.raises(ModelLoading):  # and does not begin a second load
+    with pytest.raises(ModelLoading):  # the request does not begin a second load
         registry.get("b", wait=False)
     makers["b"].gate.set()
     reloading.join()
@@ -319,7 +319,7 @@ def test_a_reload_loses_no_engine_of_a_model_that_goes_meanwhile(registry, maker
     assert len(makers["b"].made) == 2
 
 
-def test_closing_waits_for_no_load_unless_told(registry, makers):
+def test_closing_waits_for_loads_only_on_request(registry, makers):
     for name in "ab":
         makers[name].gate.clear()
     registry.start()
@@ -348,7 +348,7 @@ def test_closing_waits_for_no_load_unless_told(registry, makers):
     assert [makers[name].made[0].closed for name in "ab"] == ["stopped", "stopped"]
 
 
-def test_requests_never_fail_while_models_come_and_go(tiny):
+def test_requests_succeed_while_models_are_loaded_and_unloaded(tiny):
     with Registry() as registry, ThreadPoolExecutor(4) as pool:
         registry.add("tiny", Spec.of(str(tiny)))
         expected = registry.get("tiny").embed(Request(texts=["a"])).vectors

@@ -1,4 +1,4 @@
-"""The shape of the project: which module may import which, names and sizes of modules, and what an import loads."""
+"""The structure of the project: allowed imports, names and sizes of modules, and the modules that an import loads."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ CONVENTIONAL = {
 
 
 def layer_of(module):
-    """`embergem.ops.trace` -> `ops`; `embergem` itself -> `__init__`."""
+    """Return the layer of a module: `embergem.ops.trace` -> `ops`; `embergem` itself -> `__init__`."""
     return [*module.split("."), "__init__"][1]
 
 
@@ -91,7 +91,7 @@ def test_no_modules_import_each_other():
     assert cycle is None, " -> ".join(cycle)
 
 
-def test_a_file_name_means_one_thing():
+def test_file_names_are_unique():
     shared = shared_names(SOURCE)
     unexplained_names = {name: paths for name, paths in shared.items() if name not in CONVENTIONAL}
     assert unexplained_names == {}, "rename a module, or say in CONVENTIONAL what the name means in all of them"

@@ -1,4 +1,4 @@
-"""`compile` and `convert`: what they write loads and gives the same vectors; what is damaged is refused."""
+"""`compile` and `convert`: their output loads and gives the same vectors, and a damaged output is refused."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def space_of(path):
 
 
 def embed(path, name):
-    with load(LoadOptions(model=path, max_batch_tokens=4096)) as engine:  # nothing is measured then
+    with load(LoadOptions(model=path, max_batch_tokens=4096)) as engine:  # skips measuring the budget
         ids = [ids for ids in golden(name).ids if ids]
         return engine.embed(Request(ids=ids)).vectors, engine.limit, engine.tasks
 
@@ -92,13 +92,13 @@ def test_matrices_as_integers(tmp_path, dtype, kind, share, least):
         assert table.get_dtype() == kind
         assert np.all(scales > 0)
     assert space_of(tmp_path / "small") != fingerprint_of(resolve(LoadOptions(model=DATA / "gemma3_text")))
-    with Embedder(tmp_path / "small", dtype=dtype) as embedder:  # the arithmetic is chosen as for every model
+    with Embedder(tmp_path / "small", dtype=dtype) as embedder:  # the dtype is chosen at load, as for every model
         assert embedder.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int8"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 31), (2, 32), (5, 33), (4, 100)])
-def test_integers_are_half_a_unit_off_at_most(tmp_path, dtype, shape):
+def test_integers_differ_by_half_a_unit_at_most(tmp_path, dtype, shape):
     values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     values[0] = 0
     matrix = OutputTensor("x", shape, {"int16": "I16", "int8": "I8"}[dtype], lambda: iter(np.split(values, shape[0])))
@@ -131,7 +131,7 @@ def test_a_model_that_fails_its_self_check_is_not_compiled(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_beside_the_original_weights(tmp_path):
+def test_a_model_may_be_compiled_into_its_own_directory(tmp_path):
     shutil.copytree(DATA / "bert_mean", tmp_path / "model")
     compile_model(LoadOptions(model=tmp_path / "model"), tmp_path / "model")
     (tmp_path / "model" / "config.json").unlink()
@@ -139,7 +139,7 @@ def test_beside_the_original_weights(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "q4_0"])
-def test_what_is_not_written(tmp_path, dtype):
+def test_an_unsupported_dtype_writes_nothing(tmp_path, dtype):
     with pytest.raises(UnsupportedOption, match=f"as dtype='{dtype}'.*float32, bfloat16, int16, int8"):
         compile_model(LoadOptions(model=DATA / "static"), tmp_path / "out", dtype)
     assert not (tmp_path / "out").exists()
@@ -159,7 +159,7 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path):
 def other_weights(root):
     tensors = dict(load_file(root / "model.safetensors"))
     tensors["norm.weight"] = tensors["norm.weight"] + np.linspace(0, 3, 96, dtype=np.float32)
-    (root / "model.safetensors").unlink()  # a link to the golden's own
+    (root / "model.safetensors").unlink()  # the file is a link to the golden's own
     save_file(tensors, root / "model.safetensors")
 
 
@@ -187,7 +187,7 @@ def edit(**fields):
         (lambda root: (root / "compiled.json").write_text('{"format"'), CorruptCheckpoint, "not valid JSON"),
     ],
 )
-def test_damage_is_refused(compiled, damage, error, words):
+def test_damaged_directories_are_refused(compiled, damage, error, words):
     (compiled / "elsewhere").symlink_to(compiled.parent)
     (compiled.parent / "program.json").write_text("{}")
     damage(compiled)
@@ -195,7 +195,7 @@ def test_damage_is_refused(compiled, damage, error, words):
         Embedder(compiled)
 
 
-def test_a_tokenizer_of_one_s_own_is_none_of_the_files_that_are_checked(compiled, tmp_path):
+def test_an_explicit_tokenizer_is_not_checked_against_the_manifest(compiled, tmp_path):
     own = json.loads((compiled / "tokenizer.json").read_text())
     own["post_processor"] = None
     (tmp_path / "own.json").write_text(json.dumps(own))
@@ -226,7 +226,7 @@ def test_gguf_to_safetensors(tmp_path, name):
         convert_gguf(LoadOptions(model=tmp_path / "out"), tmp_path / "again")
 
 
-def test_gguf_compiled_as_it_is(tmp_path):
+def test_a_gguf_file_is_compiled_directly(tmp_path):
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma("Q8_0", dense=None))
     options = LoadOptions(model=tmp_path / "model.gguf", dense_from=DATA / "gemma3_text")

@@ -1,4 +1,4 @@
-"""`embergem embed` in this process, and the command itself as a user starts it."""
+"""`embergem embed` in this process, and the command in a process of its own."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_json_lines_from_arguments(run, embedder):
     assert np.array_equal(vectors, embedder.embed(["What is graphene?", "a"]))
 
 
-def test_every_form_says_what_the_vectors_are(run, embedder, tmp_path):
+def test_every_output_format_describes_the_vectors(run, embedder, tmp_path):
     about = {"model": "gemma3_text", "dtype": "float32", "fingerprint": embedder.fingerprint, "task": "query"}
     for row in rows(run("a", "b", "--task", "query").stdout):
         assert {key: row[key] for key in about} == about
@@ -58,12 +58,13 @@ def test_every_form_says_what_the_vectors_are(run, embedder, tmp_path):
     assert run("a", "b", "--task", "query", "-o", str(out)).exit_code == 0
     beside = json.loads((tmp_path / "vectors.npy.json").read_text())
     assert beside == about | {"rows": 2, "dimensions": 96}
-    assert run("a", "-o", str(out)).exit_code == 0  # what is beside is of this file, not of the one before
+    # The description beside the output is that of this run, not of the one before.
+    assert run("a", "-o", str(out)).exit_code == 0
     assert json.loads((tmp_path / "vectors.npy.json").read_text())["rows"] == 1
     assert embedder.fingerprint in run("a", "--format", "table").stdout
 
 
-def test_a_gguf_file_without_dense_layers_takes_those_of_another_model(tmp_path):
+def test_dense_from_adds_the_dense_layers_of_another_model(tmp_path):
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma(dense=None))
     shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
     arguments = ["embed", "-m", str(tmp_path / "model.gguf"), "What is graphene?"]
@@ -91,13 +92,13 @@ def test_task_title_and_numpy_output(run, embedder, tmp_path):
     assert sorted(tmp_path.iterdir()) == [out, tmp_path / "vectors.npy.json"]
 
 
-def test_a_table_for_the_eye(run):
+def test_the_table_has_texts_and_similarities(run):
     output = run("What is graphene?", "--format", "table").stdout
     assert "What is graphene?" in output
     assert "1.0000" in output
 
 
-def test_a_cut_is_told_on_stderr(run):
+def test_truncation_is_reported_on_stderr(run):
     result = run("short", "graphene " * 500, "--truncate")
     assert result.exit_code == 0
     assert "warning: 1 of 2 inputs were cut to the limit of 128 tokens: indices 1" in result.stderr
@@ -133,7 +134,7 @@ def test_a_failed_run_leaves_no_file(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(tiny, tmp_path):
+def test_a_closed_output_pipe_ends_the_command_without_an_error(tiny, tmp_path):
     (tmp_path / "lines").write_text("a\n" * 2000)
     arguments = [*COMMAND, "embed", "-m", str(tiny), "-f", str(tmp_path / "lines")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -170,7 +171,7 @@ def test_completion(shell):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_serve_says_where_answers_and_stops_cleanly(tiny, stop):
+def test_serve_prints_its_address_responds_and_stops(tiny, stop):
     arguments = [*COMMAND, "serve", "-p", "0", "-m", str(tiny)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -199,7 +200,7 @@ def test_serve_refuses_two_models_of_one_name(tiny):
     assert b"Two models are called 'gemma3_text'" in result.stderr
 
 
-def test_a_program_can_be_looked_at(tiny):
+def test_the_program_of_a_model_is_printed(tiny):
     shown = CliRunner().invoke(app, ["models", "show", "--program", str(tiny)]).stdout
     assert "embed(table=embed_tokens.weight, offset=0, by=9.79" in shown
     assert "self_attn.q_proj.weight ++ " in shown
@@ -207,7 +208,7 @@ def test_a_program_can_be_looked_at(tiny):
     assert document["format"] == "embergem-program/1"
 
 
-def test_bench_measures_and_says_what_ran(tiny):
+def test_bench_prints_rates_and_the_configuration(tiny):
     result = json.loads(CliRunner().invoke(app, ["bench", "-m", str(tiny), "--dtype", "int16", "--json"]).stdout)
     assert result["dtype"] == "int16"
     assert result["instruction_set"] in instruction_sets()

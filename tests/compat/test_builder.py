@@ -1,4 +1,4 @@
-"""The builder style: names of the Rust crate, awaited."""
+"""The builder classes: their names are those of the Rust crate, and their methods are coroutines."""
 
 import asyncio
 import logging
@@ -106,7 +106,7 @@ def test_one_model_with_two_tasks(tiny, embedder):
     asyncio.run(main())
 
 
-def test_texts_of_a_batch_are_bounded_and_throughput_is_logged(tiny, embedder, caplog):
+def test_max_num_seqs_bounds_a_batch_and_throughput_is_logged(tiny, embedder, caplog):
     async def main():
         builder = EmbeddingModelBuilder(str(tiny)).with_max_num_seqs(2).with_throughput_logging()
         async with await builder.build() as model:
@@ -135,7 +135,7 @@ def test_the_builders_have_the_names_of_the_crate():
     assert expected <= set(vars(EmbeddingModelBuilder))
 
 
-def test_what_cannot_be_built(tiny):
+def test_invalid_builders_are_refused(tiny):
     for builder, error in (
         (EmbeddingModelBuilder("nonsense"), UnknownModel),
         (EmbeddingModelBuilder(str(tiny)).with_loader_type(EmbeddingArchitecture.Qwen3Embedding), UnsupportedModel),

@@ -30,7 +30,7 @@ def test_vectors_are_those_of_the_embedder(runner, embedder):
     assert np.array_equal(np.array(vectors, dtype=np.float32), embedder.embed(texts))
 
 
-def test_a_cut_is_told(runner, embedder):
+def test_truncation_is_reported(runner, embedder):
     request = EmbeddingRequest(["short", "graphene " * 300], truncate_sequence=True)
     with pytest.warns(TruncationWarning, match="1 of 2 inputs.*limit of 128 tokens: indices 1 of") as caught:
         vectors = runner.send_embedding_request(request)
@@ -39,7 +39,7 @@ def test_a_cut_is_told(runner, embedder):
         assert np.array_equal(np.float32(vectors), embedder.embed(["short", "graphene " * 300], truncate=True))
 
 
-def test_the_four_forms(runner):
+def test_the_four_forms_of_input(runner):
     for value, count in (("a", 1), (["a", "b"], 2), ([5, 6], 1), ([[5], [6, 7]], 2)):
         assert len(runner.send_embedding_request(EmbeddingRequest(value))) == count
 
@@ -107,7 +107,7 @@ def test_settings_without_meaning_warn(which):
         ({"enable_search": True}, "enable_search"),
     ],
 )
-def test_settings_that_cannot_be_met_are_refused(which, options, words):
+def test_unsupported_settings_are_refused(which, options, words):
     with pytest.raises(ValueError, match=words):
         Runner(which, **options)
 
@@ -126,12 +126,12 @@ def test_settings_that_cannot_be_met_are_refused(which, options, words):
         {"arch": EmbeddingArchitecture.Qwen3Embedding},
     ],
 )
-def test_selectors_that_cannot_be_met_are_refused(tiny, options):
+def test_unsupported_selectors_are_refused(tiny, options):
     with pytest.raises(ValueError, match=next(iter(options)) + "|leave out arch"):
         Runner(Which.Embedding(str(tiny), **options))
 
 
-def test_wrong_types():
+def test_values_of_wrong_types_are_refused():
     with pytest.raises(TypeError):
         Runner("google/embeddinggemma-300m")
     with pytest.raises(TypeError):
@@ -140,7 +140,7 @@ def test_wrong_types():
         Runner(Which.Embedding("nonsense"))
 
 
-def test_models_are_managed(which, tiny):
+def test_models_are_listed_unloaded_and_removed(which, tiny):
     with Runner(which) as runner:
         first = str(tiny)
         assert runner.list_models() == [first]
@@ -173,7 +173,7 @@ def test_models_are_managed(which, tiny):
             runner.add_model(Which.Embedding(str(tiny)), alias="bert")
 
 
-def test_one_model_can_be_there_twice(which, tiny, embedder, monkeypatch):
+def test_one_model_can_be_added_twice(which, tiny, embedder, monkeypatch):
     with Runner(which) as runner:
         first = str(tiny)
         runner.add_model(Which.Embedding(first, dtype=ModelDType.BF16), alias="bf16")
@@ -190,7 +190,7 @@ def test_one_model_can_be_there_twice(which, tiny, embedder, monkeypatch):
         assert loads == []
 
 
-def test_an_unloaded_model_leaves_memory(which):
+def test_an_unloaded_model_frees_its_memory(which):
     with Runner(which) as runner:
         with runner._use(None) as engine:
             seen = weakref.ref(engine)

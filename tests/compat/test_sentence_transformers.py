@@ -1,4 +1,4 @@
-"""The shape of sentence-transformers: its stored vectors, its rules, its names."""
+"""The `SentenceTransformer` class: its vectors, rules and names are those of the library."""
 
 import sys
 import types
@@ -41,7 +41,7 @@ def test_shapes(model):
     assert model.tokens(["", "a"])[0] == 2
 
 
-def test_a_cut_alone_is_not_scaled_again(tiny, model):
+def test_truncated_vectors_are_not_normalised(tiny, model):
     whole = model.encode(["a", "graphene"])
     cut = model.encode(["a", "graphene"], truncate_dim=32)
     assert np.array_equal(cut, whole[:, :32])
@@ -68,14 +68,14 @@ def test_prompts(tiny, model):
         model.encode("x", prompt_name="sing")
     own = SentenceTransformer(tiny.parent / "bert_mean", prompts={"passage": "p: "}, default_prompt_name="passage")
     assert np.array_equal(own.encode("x"), own.encode_query("x", prompt_name="passage"))
-    for method in (own.encode_query, own.encode_document):  # as there, neither falls back to the default prompt
+    for method in (own.encode_query, own.encode_document):  # as in the library, neither method uses the default prompt
         assert np.array_equal(method("x"), own.encode("x", prompt=""))
     assert not np.array_equal(own.encode("x"), own.encode("x", prompt=""))
     with pytest.raises(InvalidTask, match="'nonsense'"):
         SentenceTransformer(tiny, default_prompt_name="nonsense")
 
 
-def test_only_what_the_files_declare_is_put_before_a_text(tiny, query_only):
+def test_only_declared_prompts_are_added(tiny, query_only):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = SentenceTransformer(tiny)
@@ -87,7 +87,7 @@ def test_only_what_the_files_declare_is_put_before_a_text(tiny, query_only):
         assert f"{words}'}})" in str(warning.message)
     silent = SentenceTransformer(tiny, prompts={"query": "", "document": ""})
     assert [silent.encode_query("x").tolist(), silent.encode_document("x").tolist()] == plain
-    declared = SentenceTransformer(query_only)  # what it lacks, embergem does not know either
+    declared = SentenceTransformer(query_only)  # embergem has no document prompt for it either
     assert np.array_equal(declared.encode_query("x"), declared.encode("query: x"))
     assert np.array_equal(declared.encode_document("x"), declared.encode("x"))
 
@@ -101,7 +101,7 @@ def test_binary_precisions(model):
     assert np.array_equal(signed.astype(int) + 128, bits)
 
 
-def test_tensors_where_torch_is(model, monkeypatch):
+def test_tensors_if_torch_is_installed(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UnsupportedOption, match="torch, which is not installed"):
         model.encode("a", convert_to_tensor=True)
@@ -127,7 +127,7 @@ def test_similarity(model):
         ({"similarity_fn_name": "dot"}, "cosine"),
     ],
 )
-def test_arguments_that_cannot_be_met_are_refused(tiny, options, words):
+def test_unsupported_arguments_are_refused(tiny, options, words):
     with pytest.raises(UnsupportedOption, match=words):
         SentenceTransformer(tiny, **options)
 
@@ -146,7 +146,7 @@ def test_arguments_without_meaning_warn(tiny, model):
         SentenceTransformer(tiny, modle="x")
 
 
-def test_a_server_can_be_behind_it(url, model):
+def test_a_model_of_a_server_can_be_used(url, model):
     remote = SentenceTransformer(url)
     assert np.array_equal(remote.encode_query(["a"]), model.encode(["task: search result | query: a"]))
     remote.close()

@@ -1,4 +1,4 @@
-"""The tables of arguments that compatibility classes refuse or ignore: complete, and followed."""
+"""The tables of refused and ignored arguments of the compatibility classes: complete, and obeyed by the classes."""
 
 import inspect
 import subprocess
@@ -94,6 +94,6 @@ def test_every_entry_gives_a_reason_that_completes_the_sentence(table):
         assert not treatment.reason.endswith(".")
 
 
-def test_the_page_is_what_the_tables_say():
+def test_the_page_is_current():
     command = [sys.executable, str(ROOT / "scripts" / "compatibility_page.py"), "--check"]
     assert subprocess.run(command, cwd=ROOT).returncode == 0, "docs/compatibility.md is stale: make compatibility-page"

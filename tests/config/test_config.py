@@ -41,7 +41,7 @@ def write(tmp_path):
     return write
 
 
-def test_selectors_are_taken_as_they_stand(write):
+def test_json_selectors_are_read(write):
     file = write(
         "models.json",
         {
@@ -73,7 +73,7 @@ def test_toml_has_models_settings_and_keys(write):
     assert (config.settings.port, config.settings.task) == (8001, "query")
 
 
-def test_a_flag_wins_over_the_environment_and_that_over_the_file(write):
+def test_flags_override_the_environment_and_the_environment_overrides_the_file(write):
     file = write("server.toml", '[server]\nport = 1\ntask = "file"\nstrict = true\n')
     environment = {"EMBERGEM_PORT": "2", "EMBERGEM_TASK": "environment", "EMBERGEM_CORS": "https://a,https://b"}
     settings = read_config(file, environment, {"port": 3, "task": None}).settings
@@ -116,7 +116,7 @@ def test_errors_name_the_file_and_the_setting(write, name, content, words):
 
 
 @pytest.mark.parametrize("content", ["", "keys = []\n"])
-def test_keys_that_are_none_are_no_open_server(write, content):
+def test_a_key_file_without_keys_is_refused(write, content):
     file = write("keys.toml", content)
     for place, flags in ((None, {"keys": str(file)}), (write("server.toml", '[server]\nkeys = "keys.toml"\n'), {})):
         with pytest.raises(InvalidConfig, match=r"keys\.toml has no API key.* `embergem keys new"):

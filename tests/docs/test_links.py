@@ -1,4 +1,4 @@
-"""Links between the Markdown pages of the repository lead somewhere."""
+"""Links between the Markdown pages of the repository: each target exists."""
 
 import re
 import subprocess
@@ -17,13 +17,13 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def anchors(page):
-    """Anchors of the headings of a page, as a forge makes them."""
+    """Return the anchors that a forge makes from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(page):
-    """Links of a page to files or headings that do not exist."""
+    """Return the links of a page to files or headings that do not exist."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     found = []
     for link in LINK.findall(text):
@@ -37,7 +37,7 @@ def broken(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_targets_of_links_exist(page):
     assert broken(page) == []
 
 

@@ -1,4 +1,4 @@
-"""The snippets of docs/python.md and docs/compatibility.md run, in order, as a newcomer would paste them."""
+"""The snippets of docs/python.md and docs/compatibility.md run in order."""
 
 import logging
 import re
@@ -19,10 +19,10 @@ def test_snippets_run(title, tiny, minilm, url, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for snippet in snippets:
-            # The gated model is stood in for by the tiny one of its family, the port by the test server's.
+            # The tiny model of the same family replaces the gated model, and the port of the test server replaces 1234.
             code = snippet.replace("google/embeddinggemma-300m", str(tiny)).replace("http://localhost:1234", url)
             exec(compile(code, f"python.md: {title}", "exec"), names)
-    logging.getLogger("embergem").setLevel(logging.NOTSET)  # with_logging is for good
+    logging.getLogger("embergem").setLevel(logging.NOTSET)  # undo with_logging, which lasts until the process ends
     assert capsys.readouterr().out.strip()
 
 

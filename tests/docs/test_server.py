@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def blocks(page, language):
-    """Blocks of code in a page."""
+    """Return the blocks of code in a page."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -38,14 +38,14 @@ def test_answers_are_json(answer):
     assert isinstance(json.loads(answer), dict)
 
 
-def test_the_fields_shown_are_those_that_come(http):
+def test_documented_fields_are_those_of_a_response(http):
     shown = next(json.loads(block) for block in blocks("http.md", "json") if "embedding" in block)
     found = http.post("/v1/embeddings", json={"input": "a"}).json()
     assert set(shown) == set(found)
     assert set(shown["data"][0]) == set(found["data"][0])
 
 
-def test_every_error_in_the_table_exists_and_every_operation_is_described():
+def test_tables_of_errors_and_operations_are_complete():
     source = "".join(path.read_text() for path in (DOCS.parent / "src").rglob("*.py"))
     page = (DOCS / "http.md").read_text()
     for code in re.findall(r"^\| \d{3} \| `(\w+)` \|", page, re.MULTILINE):

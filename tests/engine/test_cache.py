@@ -124,7 +124,8 @@ def test_the_size_includes_other_processes_and_files_without_a_size_table(tmp_pa
     path = tmp_path / "vectors.db"
     with closing(DiskCache(path, 2**20)) as first, closing(DiskCache(path, 10 * 16)) as second:
         first.put((b"%d" % number, vector(number)) for number in range(8))
-        first.put((b"%d" % number, vector(number)) for number in range(8))  # again: it is no larger for that
+        # Written again, which does not change the size.
+        first.put((b"%d" % number, vector(number)) for number in range(8))
         second.put((b"%d" % number, vector(number)) for number in range(8, 12))
         assert sorted(int(name) for name in first.get([b"%d" % number for number in range(12)])) == list(range(2, 12))
         second._connection.executescript("DROP TABLE size; DROP TRIGGER came; DROP TRIGGER went; DROP TRIGGER changed")

@@ -118,7 +118,7 @@ def test_tokenizer_head_and_config_matter(model, file, change):
 
 def test_the_fingerprint_is_remembered_by_the_state_of_the_files(model):
     weights = model / "model.safetensors"
-    edit_weights(weights, lambda tensors: None)  # as this library lays it out; from here on the size stays
+    edit_weights(weights, lambda tensors: None)  # now in the layout of this library, so that later edits keep the size
     first, before = of(model), weights.stat()
     edit_weights(weights, one_bit)
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))

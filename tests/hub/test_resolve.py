@@ -212,7 +212,7 @@ def test_a_cache_directory_that_is_a_file_is_an_error(forged, tmp_path, monkeypa
 
 
 def test_a_progress_bar_is_shown_on_request(entry, monkeypatch, capfd):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat the output as a terminal
     resolve(LoadOptions(model="tiny"), progress=True)
     assert "forged-tiny 1.0" in capfd.readouterr().err
 

@@ -109,7 +109,7 @@ WITHOUT_CODE = {"architecture", "conditions", "config", "family", "head"}
 
 
 def loaded_by_bert(*paths):
-    """Read a BERT config in a process that imports embergem from `paths`; return the modules of families it loads."""
+    """Read a BERT config in a process that imports embergem from `paths`; return the family modules that it imports."""
     code = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n{LOAD_BERT}"
     command = [sys.executable, "-I", "-c", code, str(DATA / "bert_mean" / "config.json")]
     model_type, modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -148,7 +148,7 @@ FAMILY = Family(
 
 @pytest.fixture
 def more_families(tmp_path, monkeypatch):
-    """Extend the package by a directory; write a module there with the function that is returned."""
+    """Return a function that writes a family module into a directory that extends the package."""
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
 
     def write(name, source):

@@ -1,4 +1,4 @@
-"""EmbeddingGemma-300m at full size with random weights, and the real MiniLM: stored vectors, bits, Matryoshka, Lee."""
+"""EmbeddingGemma-300m with random weights and the real MiniLM: vectors, bits, Matryoshka, and the Lee corpus."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def mixed(gemma, native):
     return native.run(*pack(gemma.ids))
 
 
-def test_gemma_mixed_in_one_batch(gemma, mixed):
+def test_gemma_in_one_batch(gemma, mixed):
     assert [len(row) for row in gemma.ids][-2:] == [2047, 2048]
     assert np.abs(mixed - gemma.vectors).max() < 1e-6
 

@@ -145,7 +145,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def read_checkpoint_of(golden):
-    (golden / "model.safetensors").touch()  # its tensors are made after the head is known
+    (golden / "model.safetensors").touch()  # an empty file: the tensors are written once the head is known
     return read_checkpoint(Location("toy_golden", golden))
 
 

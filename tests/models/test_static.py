@@ -29,7 +29,7 @@ def test_texts_are_tokenized_and_embedded_as_in_the_library():
         with pytest.warns(UserWarning, match=r"1 of 12 inputs were cut to the limit of 512 tokens"):
             found = embedder.embed(static.texts, truncate=True)
         assert np.abs(found - static.vectors).max() < 1e-6
-        assert np.array_equal(embedder.embed([""]), np.zeros((1, 48)))  # nothing but an empty text in the batch
+        assert np.array_equal(embedder.embed([""]), np.zeros((1, 48)))  # a batch of one empty text
         whole = [ids for ids in static.ids if ids]
         assert np.array_equal(embedder.embed(whole), found[[bool(ids) for ids in static.ids]])
         with pytest.raises(InputTooLong, match="512"):

@@ -1,4 +1,4 @@
-"""The programs that the Rust crate carries are current, and their conditions hold for the right checkpoints only."""
+"""The programs in the Rust crate are current, and the conditions of each hold for the right checkpoints only."""
 
 import json
 import random
@@ -27,18 +27,18 @@ GOLDENS = [name for name, path in TINY.items() if path.parent == DATA]
 
 @pytest.fixture(scope="module")
 def made():
-    """Return the files as they should be."""
+    """Return the files that the script would write now."""
     return programs.files()
 
 
 @pytest.fixture(scope="module")
 def cards():
-    """Return the cards of published models and of all goldens, those of families in another directory among them."""
+    """Return the cards of published models and of all goldens, including goldens in another directory."""
     return [json.loads(text) for name, text in programs.files(ROOTS).items() if CARD.fullmatch(name)]
 
 
 def config_of(name):
-    """Return config.json as the checkpoint reader gives it: that of a static model has the sizes of its table."""
+    """Return config.json as the checkpoint reader gives it; for a static model it has the size of the table."""
     return read_checkpoint(Location(name, TINY[name])).config
 
 

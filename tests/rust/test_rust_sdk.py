@@ -1,4 +1,4 @@
-"""The Rust crate beside Python: the same bits, the same models, the same refusals."""
+"""The Rust crate compared with Python: equal bits, models and errors."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def examples():
 
 @pytest.fixture
 def pipe(examples, tmp_path):
-    """Ask the example `pipe`: (model, requests) -> answers."""
+    """Return a function that sends requests to the example `pipe`: (model, requests) -> responses."""
 
     def ask(model, *requests, dtype="float32", **environment):
         home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", **environment}
@@ -120,7 +120,7 @@ def test_smaller_vectors_have_the_bits_of_python(pipe):
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, dimensions=33))
 
 
-def test_a_server_gives_the_same_bits(pipe, url, embedder):
+def test_the_client_returns_the_bits_of_the_server(pipe, url, embedder):
     served, refused = pipe(url, {"texts": TEXTS, "ids": [[2, 9, 1]]}, {"texts": ["a"], "dimensions": 7})
     assert bits(served["vectors"]) == bits([*embedder.embed([[2, 9, 1]]), *embedder.embed(TEXTS)])
     assert "allows" in refused["error"]
@@ -132,7 +132,7 @@ def test_both_find_the_same_default_model(pipe, minilm):
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
 
 
-def test_weights_as_integers_are_read_like_python_does(pipe, tmp_path):
+def test_compiled_integer_weights_have_the_bits_of_python(pipe, tmp_path):
     compile_model(LoadOptions(model=DATA / "gemma3_text"), tmp_path / "small", "int8")
     [answer] = pipe(tmp_path / "small", {"texts": TEXTS, "task": "query"})
     with Embedder(tmp_path / "small") as embedder:
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_file(pipe, tmp_path, file, con
     assert message in answer["error"]
 
 
-def test_the_hub_is_asked_for_what_modules_json_names(pipe, tmp_path):
+def test_only_files_that_modules_json_names_are_downloaded(pipe, tmp_path):
     paths = [path for path in (DATA / "bert_mean").rglob("*") if path.is_file()]
     files = {path.relative_to(DATA / "bert_mean").as_posix(): path.read_bytes() for path in paths}
     hub = FakeHub()
@@ -316,7 +316,7 @@ def test_examples_run(examples, name, models, output):
     assert output in done.stdout, done.stderr
 
 
-def test_the_client_example_speaks_to_a_server(examples, url):
+def test_the_client_example_runs(examples, url):
     command = [os.path.join(examples, "client"), url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "Returned 2 vectors of 96 numbers" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: the bits of a real server, and errors for the answers of a scripted one."""
+"""`Client` and `AsyncClient`: the bits of a real server, and the errors for responses of a scripted server."""
 
 import asyncio
 import inspect
@@ -190,7 +190,7 @@ def test_the_estimate_of_tokens_tends_to_be_high():
 
     assert learn(999, 5000) == 1  # too few characters
     assert [learn(4000, 1000) for _ in range(4)] == [0.625, 0.4375, 0.34375, 0.296875]
-    assert learn(2000, 1800) == 0.9  # raised at once
+    assert learn(2000, 1800) == 0.9  # an answer raises the rate without delay
     assert list(estimate.sizes(Request(texts=["x" * 10], titles=["y" * 10]))) == [18]
     assert list(estimate.sizes(Request(texts=["x" * 10_000], truncate=True))) == [1000]
     assert list(estimate.sizes(Request(ids=[[1] * 2000, [2]]))) == [2000, 1]

@@ -1,4 +1,4 @@
-"""`input_index` of an error counts in the caller's call, however the call was split, and the message shows it."""
+"""`input_index` of an error counts in the caller's call, even if the call was split; the message has the same index."""
 
 import asyncio
 import pickle
@@ -32,7 +32,7 @@ def client(url):
 
 @pytest.fixture
 def small_parts(client, monkeypatch):
-    """The client sends requests of at most 50 tokens, and begins with its first estimate."""
+    """Let the client send requests of at most 50 tokens, and begin with its first estimate."""
     monkeypatch.setattr(remote, "PART_TOKENS", 50)
     monkeypatch.setattr(client._remote, "_estimate", TokenEstimate(client.limit))
 

@@ -1,4 +1,4 @@
-"""Each Python interface takes the options of loading, with the same result as `Embedder`."""
+"""Every Python interface accepts the options of loading, with the same result as `Embedder`."""
 
 import asyncio
 import json

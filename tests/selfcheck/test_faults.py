@@ -51,7 +51,7 @@ def model(tiny, tmp_path):
 
 
 def reweigh(file, **changes):
-    """Put tensors through functions."""
+    """Replace tensors by the results of functions."""
     tensors = load_file(file)
     save_file({name: changes[name](value) if name in changes else value for name, value in tensors.items()}, file)
 
@@ -70,7 +70,7 @@ def warned(found):
 
 
 def check_context(path, monkeypatch):
-    """The context that the engine hands to the check."""
+    """Return the context that the engine passes to the check."""
     observed = []
     monkeypatch.setattr("embergem.engine.load.self_check", lambda context: observed.append(context) or check(context))
     load(LoadOptions(model=path), location=Location("fine-tune", path)).close()
@@ -220,7 +220,7 @@ def test_a_window_is_refused_for_a_family_without_one(tiny):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypatch, known):
-    if not known:  # then the number is that of all models of the family
+    if not known:  # the published number depends on the model; otherwise it is that of the family
         monkeypatch.setattr(catalog, "CATALOG", (entry("example/large", "gemma3_text", 768, dense=2),))
     chain = json.loads((model / "modules.json").read_text())
     kept = [module for module in chain if not module["type"].endswith("Dense")]
@@ -231,7 +231,7 @@ def test_missing_dense_layers_fail_and_the_engine_refuses(model, tiny, monkeypat
         with pytest.raises(NotReady, match="dense_layers: the head has 0 dense layers") as raised:
             engine.embed(Request(texts=["a"]))
         assert raised.value.status == 503
-    assert report(model).whole  # what failed is not remembered
+    assert report(model).whole  # a failed check is not stored
     with (
         load(LoadOptions(model=model, dense_from=tiny)) as engine,
         load(LoadOptions(model=tiny)) as whole,
@@ -251,7 +251,7 @@ def test_a_head_without_normalise_warns(model):
 
 @pytest.fixture
 def published(model, monkeypatch):
-    """Publish the similarities that the model has, and with `pin` the bytes of its weights."""
+    """Publish the similarities of the model in a catalog entry, and with `pin` the hashes of its weights."""
     texts = ("What is graphene?", "a carbon lattice")
     with load(LoadOptions(model=model)) as engine:
         a, b = engine.embed(Request(texts=texts)).vectors
@@ -287,7 +287,7 @@ def test_a_fine_tune_with_the_name_of_its_original_warns(model, published):
     assert not failed(found)
     assert warned(found) == ["golden"]
     assert "a name other than example/gemma" in str(found.warnings[0])
-    assert not warned(report(model))  # under a name of its own nothing is compared
+    assert not warned(report(model))  # a model with its own name is not compared
 
 
 def test_the_pinned_bytes_with_other_similarities_fail_golden(model, published):

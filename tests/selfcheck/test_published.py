@@ -1,4 +1,4 @@
-"""The default model by its name in the catalog, with the similarities published for it, in every arithmetic."""
+"""The default model by its catalog name, with its published similarities, in every dtype."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from embergem.selfcheck.published import sway
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_default_model_is_ready(tmp_path, monkeypatch, dtype):
     location = resolve(LoadOptions())
-    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))  # with no notes in it, so that the whole check is made
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))  # an empty cache, so that the whole check runs
     monkeypatch.setenv(VARIABLE, "0")
     with load(LoadOptions(dtype=dtype), location=location) as engine:
         assert engine.report.whole
@@ -37,7 +37,7 @@ def test_the_bound_on_the_change_of_a_similarity(cosine):
     for size in (2, 3, 64):
         for _ in range(300):
             a, b, c, d = (x / np.linalg.norm(x) for x in random.normal(size=(4, size)))
-            for away in (-b, b, c):  # from each other, to each other, anywhere
+            for away in (-b, b, c):  # a moves away from b, towards b, or randomly
                 for other in (-a, a, d):
                     furthest = max(furthest, abs(turned(a, away) @ turned(b, other) - a @ b))
     assert furthest <= sway(cosine) + 1e-12

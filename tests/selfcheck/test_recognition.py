@@ -1,4 +1,4 @@
-"""Which model of the catalog a checkpoint is taken for, by its place and by what its files say; and what follows."""
+"""The catalog entry that a checkpoint matches, by its directory or names in its files, and the effects of a match."""
 
 import shutil
 
@@ -36,7 +36,7 @@ def in_catalog():
 
 @pytest.fixture
 def put(tmp_path):
-    """Put the tiny BERT, which declares no prompts, at a place; fields of its config.json may be changed."""
+    """Write the tiny BERT, which declares no prompts, to a directory, with changed fields in its config.json."""
 
     def copy(place="model", name="bert_mean", **fields):
         path = shutil.copytree(DATA / name, tmp_path / place)
@@ -47,7 +47,7 @@ def put(tmp_path):
 
 
 def loaded(path):
-    """Tasks, limit, and the findings that are not ok, by name."""
+    """Return the tasks, the limit, and the findings other than "ok", by name."""
     with load(LoadOptions(model=path)) as engine:
         wrong = {finding.name: finding for finding in (*engine.report.failures, *engine.report.warnings)}
         return engine.tasks, engine.limit, wrong
@@ -134,7 +134,7 @@ def test_a_model_with_prompts_is_not_looked_up(put):
 def test_the_published_limit_applies_if_only_positions_bound_the_limit(put, monkeypatch):
     monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, limit=50),))
     path = put("e5-tiny")
-    assert loaded(path)[1] == 128  # the checkpoint says so itself, and the self-check that it is not what was published
+    assert loaded(path)[1] == 128  # the checkpoint declares 128; the self-check warns that 50 was published
     assert list(loaded(path)[2]) == ["limit"]
     edit(path / "sentence_bert_config.json", max_seq_length=None)
     _, limit, wrong = loaded(path)

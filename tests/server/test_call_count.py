@@ -1,4 +1,4 @@
-"""The number of Python calls that one HTTP query makes, from the request to the response, on all threads.
+"""The number of Python calls of one HTTP query, from the request to the response, on all threads.
 
 A request goes down whole: entry point, prompt and tokens, scheduler, native call. Functions that only pass their
 arguments on would show here. The query is new to the cache, and the model (the tiny static golden) costs nothing.
@@ -63,11 +63,11 @@ class CallRecorder:
             self.calls.append((name, code.co_filename[len(SOURCE) + 1 :], code.co_qualname, named))
 
     def at_rest(self):
-        """Whether the threads of the engine wait for work."""
+        """Return whether all threads of the engine wait for work."""
         return all(blocked for name, blocked in self._blocked.items() if name.startswith("embergem static"))
 
     def before_native(self):
-        """The calls of named functions before the native run, without the code of the connection."""
+        """Return the calls of named functions before the native run, without the code of the connection."""
         native = next(place for place, call in enumerate(self.calls) if call[1] == "native")
         return [call for call in self.calls[:native] if call[3] and call[1] != "server/connections.py"]
 
@@ -83,7 +83,7 @@ class Logged(logging.Handler):
 
 @pytest.fixture(scope="module")
 def recorded():
-    """The calls of one query."""
+    """Record the calls of one query."""
     entry = EmbeddingEntry(name="static", options=LoadOptions(model=str(STATIC)))
     access, logged = logging.getLogger("embergem.access"), Logged()
     level = access.level

@@ -46,7 +46,7 @@ def test_the_cache_file_outlives_the_server(tmp_path):
 
 def test_models_share_the_memory_budget():
     with served(GEMMA, BERT, memory_budget=1) as (url, registry):
-        assert embed(url, model="bert").status_code == 503  # its load has begun
+        assert embed(url, model="bert").status_code == 503  # the load has begun
         registry.wait()
         assert httpx.get(f"{url}/ready").json()["models"] == {"gemma": "unloaded", "bert": "loaded"}
         assert embed(url, model="bert").status_code == 200
@@ -55,7 +55,7 @@ def test_models_share_the_memory_budget():
 def test_an_idle_model_is_unloaded_and_loaded_again():
     state = build_state(QUIET, [msgspec.structs.replace(GEMMA, keep_alive=0.01)], ())
     with state.registry as registry:
-        registry.load("gemma")  # so that the first sweep finds it
+        registry.load("gemma")  # the first sweep finds it loaded
         with serving(state) as url:
             while httpx.get(f"{url}/ready").json()["models"] == {"gemma": "loaded"}:
                 pass

@@ -94,7 +94,7 @@ def test_sighup_reloads_the_keys(tiny, tmp_path):
 
 @pytest.fixture
 def unloadable(tmp_path, monkeypatch):
-    """A model whose load never ends: it waits for the lock of another process that seems to download it."""
+    """Return a model whose load never ends: it waits for a lock, as if another process were downloading the model."""
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
     with locked("nobody/never"):
         yield "nobody/never"
@@ -138,7 +138,7 @@ def test_a_request_that_waits_for_a_load_is_abandoned_after_drain_timeout(unload
 
 def test_a_second_interrupt_stops_the_server_at_once(unloadable, tmp_path):
     with loading_by_request(tmp_path / "server.toml", unloadable, 1000) as (process, _):
-        for _ in range(60):  # two signals at the same moment are one
+        for _ in range(60):  # repeated, because two signals at the same moment count as one
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1)

@@ -1,4 +1,4 @@
-"""Two seconds of `make soak`, with a seed."""
+"""Run the load of `make soak` for two seconds, with a fixed seed."""
 
 import asyncio
 import sys

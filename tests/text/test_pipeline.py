@@ -1,4 +1,4 @@
-"""Text to ids: equal to the `tokenizers` library, prompts, limit, truncation, bad input."""
+"""From text to ids: equal to the `tokenizers` library, prompts, limits, truncation, and invalid input."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def pair(path, limit=100_000, **options):
 
 @pytest.fixture(scope="module", params=["minilm", "gemma", "tiny"])
 def both(request, tiny):
-    """A pipeline of ours and the library's tokenizer."""
+    """Return embergem's pipeline and the library's tokenizer."""
     if request.param == "minilm":
         return pair(request.getfixturevalue("minilm") / "tokenizer.json")
     if request.param == "gemma":
@@ -83,7 +83,7 @@ def test_ids_are_the_librarys_for_any_text(both, text):
     assert ids_of(ours, text) == library.encode(text).ids
 
 
-def test_ids_alone_and_back_are_the_librarys_too(both):
+def test_tokenize_and_detokenize_agree_with_the_library(both):
     ours, library = both
     for text in SCRIPTS:
         ids = library.encode(text).ids
@@ -129,7 +129,7 @@ def test_titles(gemma):
         assert ids.tolist() == ids_of(gemma, f"title: {title} | text: x")
 
 
-def test_prompts_of_the_checkpoint_win(tiny):
+def test_prompts_of_the_checkpoint_take_precedence(tiny):
     prompts = json.dumps({"prompts": {"query": "find: ", "passage": "p: ", "mine": "m: "}})
     pipeline = TextPipeline(
         str(tiny / "tokenizer.json"), limit=64, vocab_size=2048, prompts=prompts, builtin_prompts="embeddinggemma"
@@ -139,7 +139,7 @@ def test_prompts_of_the_checkpoint_win(tiny):
     assert ids_of(pipeline, "x", task="clustering") == ids_of(pipeline, "task: clustering | query: x")
 
 
-def test_a_cut_text_keeps_its_special_tokens(small, tiny):
+def test_a_truncated_text_keeps_its_special_tokens(small, tiny):
     library = Tokenizer.from_file(str(tiny / "tokenizer.json"))
     text = "What is graphene? " * 20
     full = library.encode(text).ids
@@ -148,24 +148,24 @@ def test_a_cut_text_keeps_its_special_tokens(small, tiny):
     assert ids.tolist() == [*full[:15], full[-1]]
 
 
-def test_cut_ids_are_the_first_verbatim(small):
+def test_truncated_ids_are_the_first_ones(small):
     [(ids, length)] = small.prepare_ids([list(range(5, 25))], truncate=True)
     assert (ids.tolist(), length) == (list(range(5, 21)), 20)
 
 
-def test_too_long_names_input_length_and_limit(small):
+def test_the_error_for_a_long_input_names_length_and_limit(small):
     for prepare, inputs in ((small.prepare, ["a", "b " * 100]), (small.prepare_ids, [[5], [5] * 17])):
         with pytest.raises(InputTooLong, match=r"Input 1 has (at least )?\d+ tokens .* at most 16.*truncate=True"):
             prepare(inputs)
 
 
-def test_a_hopeless_text_is_refused_unread(gemma):
+def test_a_text_far_above_the_limit_is_refused_without_tokenizing(gemma):
     with pytest.raises(InputTooLong, match="at least 32261 tokens"):
         gemma.prepare(["word" * 250_000])
 
 
 @pytest.mark.parametrize("character", ["a", " ", "é", "中", "🦆", "\0", "\n"])
-def test_megabytes_of_one_character_are_cut(both, character):
+def test_megabytes_of_one_character_are_truncated(both, character):
     ours, library = both
     pipeline, _ = ours, library
     [(ids, _)] = pipeline.prepare([character * 1_000_000], truncate=True)
@@ -213,13 +213,13 @@ def test_image_token_of_the_real_tokenizer_is_outside_the_table(gemma):
         (lambda p: p.prepare_ids([np.ones((2, 2), dtype=np.int64)]), TypeError, "2 dimensions"),
     ],
 )
-def test_bad_input_says_what_and_where(small, call, error, message):
+def test_errors_name_the_invalid_input(small, call, error, message):
     with pytest.raises(error, match=message):
         call(small)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, lambda x: np.array(x, dtype=np.uint32), lambda x: range(5, 8)])
-def test_ids_may_come_as_any_sequence(small, kind):
+def test_ids_may_be_any_sequence(small, kind):
     [(ids, _)] = small.prepare_ids([kind([5, 6, 7])])
     assert ids.tolist() == [5, 6, 7]
 
@@ -240,12 +240,12 @@ def test_a_damaged_tokenizer_names_its_file(tmp_path, content):
         TextPipeline(str(path), limit=16, vocab_size=16)
 
 
-def test_a_limit_without_room_is_refused(tiny):
+def test_a_limit_below_the_special_tokens_is_refused(tiny):
     with pytest.raises(UnsupportedModel, match="limit of 2 tokens"):
         TextPipeline(str(tiny / "tokenizer.json"), limit=2, vocab_size=2048)
 
 
-def test_many_texts_at_once_keep_their_order(small):
+def test_many_texts_keep_their_order(small):
     texts = [f"number {index % 37}" for index in range(5000)]
     alone = {text: ids_of(small, text) for text in set(texts)}
     assert [ids.tolist() for ids, _ in small.prepare(texts)] == [alone[text] for text in texts]

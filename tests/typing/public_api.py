@@ -1,4 +1,4 @@
-"""What a type checker makes of the public API: never run, checked by `make check` (mypy) and `make pyright`."""
+"""The types of the public API. `make check` (mypy) and `make pyright` check this module; it never runs."""
 
 # pyright: strict
 
@@ -28,7 +28,7 @@ Float32 = NDArray[np.float32]
 
 
 def everyday(embedder: Embedder) -> None:
-    """Each `output` has its type, whichever method it goes to."""
+    """Each value of `output` has its own return type, in every method."""
     assert_type(embedder.embed("a"), Float32)
     assert_type(embedder.embed(["a"], task=Task.QUERY, dimensions=256, truncate=True, progress=False), Float32)
     assert_type(embedder.embed([[1, 2]], output="array"), Float32)
@@ -52,7 +52,7 @@ def everyday(embedder: Embedder) -> None:
 
 
 async def awaited(embedder: AsyncEmbedder) -> None:
-    """The same, awaited."""
+    """The asynchronous methods return the same types."""
     assert_type(await AsyncEmbedder.load("minilm"), AsyncEmbedder)
     assert_type(await embedder.embed("a"), Float32)
     assert_type(await embedder.embed_query(["a"], output="binary"), NDArray[np.uint8])
@@ -62,7 +62,7 @@ async def awaited(embedder: AsyncEmbedder) -> None:
 
 
 async def clients() -> None:
-    """Clients are embedders."""
+    """A client can be used as an embedder."""
     with Client("http://localhost:1234", model="default", retries=2) as client:
         assert_type(client.embed("a"), Float32)
         assert_type(client.models(), list[str])
@@ -72,7 +72,7 @@ async def clients() -> None:
 
 
 def selector() -> None:
-    """The selector style gives lists."""
+    """The mistral.rs classes return lists."""
     which = Which.Embedding("minilm", hf_cache_path="hub", revision="v1")
     runner = Runner(which=which, token_source="none")
     assert_type(runner.send_embedding_request(EmbeddingRequest(["a"])), list[list[float]])
@@ -83,7 +83,7 @@ def selector() -> None:
 
 
 async def builder() -> None:
-    """The builder style gives arrays."""
+    """The builder classes return arrays."""
     one = EmbeddingModelBuilder("minilm").with_task(Task.QUERY).with_dimensions(256).with_logging()
     assert_type(one, EmbeddingModelBuilder)
     two = EmbeddingModelBuilder("minilm").with_hf_revision("v1").from_hf_cache_path(Path("hub"))
@@ -97,7 +97,7 @@ async def builder() -> None:
 
 
 def mistakes(embedder: Embedder) -> None:
-    """What a checker must refuse; an unused ignore is itself an error."""
+    """Calls that a type checker must refuse. mypy reports an ignore that is not needed."""
     embedder.embed(["a"], output="int4")  # type: ignore[call-overload]
     embedder.embed(["a"], taks="query")  # type: ignore[call-overload]
     embedder.embed(5)  # type: ignore[call-overload]

@@ -4,7 +4,7 @@
 //! - The bulk lane has a guaranteed share of the time. While an interactive run computes and a bulk run waits, the bulk
 //!   lane earns credit. As soon as the credit is worth one time slice, bulk runs until it is used up.
 //! - Runs of one lane take turns of one time slice, so that a short run of one model does not wait for the end of a
-//! long run of another model.
+//!   long run of another model.
 
 use super::Lane;
 use std::collections::VecDeque;
