@@ -26,7 +26,7 @@ BY_FAMILY = "By the tiny checkpoint of its family; its own weights were not avai
 
 INTRODUCTION = f"""# Models
 
-Which models embergem runs, by which names, with which prompts, and how near it comes to the published libraries.
+Use this page to choose a model: names, sizes, prompts, licences, scores, and the difference to the published libraries.
 
 ```bash
 embergem models list                                   # the catalog on this page
@@ -34,7 +34,7 @@ embergem embed --model bge-small "What is graphene?"   # a name from the catalog
 ```
 
 `make models-page` writes this page from `src/embergem/catalog.json` and from the files in `src/embergem/models`; change
-those. The catalog is no limit: every model of the families below works by its directory or hub id.
+those. A model that is not in the catalog works too, by its directory or hub id, if it is of a family below.
 
 ## Families
 

@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Larger:
-    """Vectors of weights that are not in the repository: the golden, the module of its family, and its label."""
+    """A golden whose weights are not in the repository, with the module of its family and a label for the table."""
 
     golden: str
     module: str

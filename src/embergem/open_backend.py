@@ -1,4 +1,4 @@
-"""Opens what computes the vectors of an embedder: loads a model into this process, or connects to a server."""
+"""Opens the backend of an embedder: loads a model into this process, or connects to a server."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def names_in_config(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return the name that transformers, up to version 4, saved in config.json: what the model was loaded from."""
+    """Return the name that the model was loaded from; transformers saved it in config.json up to version 4."""
     name = config.get("_name_or_path")
     return (name,) if isinstance(name, str) else ()
 

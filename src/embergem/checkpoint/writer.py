@@ -1,4 +1,4 @@
-"""Writes safetensors files: a JSON header with names, shapes and offsets, then the bytes, tensors passing in pieces.
+"""Writes safetensors files: a JSON header with names, shapes and offsets, then the bytes, one piece at a time.
 
 `quantised` rounds a matrix to integers with scales, the form that compiled directories store.
 """

@@ -1,4 +1,4 @@
-"""`embergem bench`: print how fast this machine computes a model, and which share of its peak that is.
+"""`embergem bench`: print the speed of a model on this machine, and its share of the peak rate of the cores.
 
 Separate because each command has its own module; `diagnostics.speed` measures.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @with_load_options("model", *ARITHMETIC)
 def bench(options: LoadOptions, as_json: AsJson = False) -> None:
-    """Measure tokens a second and latency of a model on this machine, and the share of what its cores can compute."""
+    """Measure tokens a second, latency, and the share of the peak rate of the cores that a model reaches."""
     from embergem.diagnostics.speed import measure
     from embergem.loader import load
 

@@ -40,7 +40,7 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True):
         aliases: Other names of the model in requests.
         task: Task of texts in requests that name none.
         lazy: Load the model at its first use instead of at the start.
-        keep_alive: Unload the model after so many seconds without a request. None keeps it.
+        keep_alive: Unload the model after this many seconds without a request. None keeps it loaded.
     """
 
     name: str

@@ -75,7 +75,7 @@ class Engine:
             Limits(loaded.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
             loaded.name,
             cache=cache,
-            # What the bits of a vector depend on besides its ids.
+            # Everything besides the token ids that determines the bits of a vector.
             space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
         )
         finalizers.close_with(self, self._loop)
@@ -166,7 +166,7 @@ class Engine:
         return [(step, time, step_flops(self._program, step, lengths)) for step, time in steps]
 
     def peak(self, seconds: float) -> float:
-        """Return the most float32 operations a second of this engine's threads, measured for so many seconds."""
+        """Measure for `seconds` the most float32 operations a second of this engine's threads, and return them."""
         return self._model.peak(seconds)
 
     def close(self, *, drain: bool = False) -> None:

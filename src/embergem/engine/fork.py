@@ -17,7 +17,7 @@ def claim() -> None:
     """Record that this process has the compute threads.
 
     Raises:
-        ForkedProcess: The parent that this process was forked from has them.
+        ForkedProcess: This process was forked, and its parent has the threads.
     """
     global _owner_pid
     check()
@@ -25,10 +25,10 @@ def claim() -> None:
 
 
 def check() -> None:
-    """Do nothing, unless this process was forked from one that had loaded a model.
+    """Refuse to continue in a process that was forked from one that had loaded a model.
 
     Raises:
-        ForkedProcess: It was.
+        ForkedProcess: This process was forked from such a process.
     """
     if _owner_pid is not None and _owner_pid != os.getpid():
         raise ForkedProcess(

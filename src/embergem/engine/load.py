@@ -73,7 +73,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     prepared = prepare(checkpoint, location.id, options)
     weights = [path for _, path in checkpoint.weights]
     scanned = Note(paths.cache_root(), "scanned", weights, [])
-    scan = scanned.read() is None  # NaN in the embedding table; once for each state of the files
+    scan = scanned.read() is None  # the table is searched for NaN once a state of the files
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()

@@ -1,4 +1,4 @@
-"""What requests wait for: `PendingRequest`, the future of a request, and `PendingRow`, a row without a vector yet."""
+"""`PendingRequest`, the future of a request, and `PendingRow`, a row that has no vector yet."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future

@@ -236,7 +236,7 @@ def _describe_cache(model: str, options: HubOptions) -> str:
 
 
 def _call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
-    """Run `call` on a thread and wait at most so long for its result. After a timeout the thread runs on, unused."""
+    """Run `call` on a thread and wait for its result. After a timeout the thread runs on, and its result is dropped."""
     result: Future[T] = Future()
 
     def run() -> None:

@@ -47,8 +47,8 @@ class Family:
 
     Attributes:
         title: Name in the documentation.
-        checkpoints: Published models that people ask for, in the documentation.
-        differs: What sets the family apart from the others, in the documentation.
+        checkpoints: Well-known published models, for the documentation.
+        differs: How the family differs from the others, for the documentation.
         model_types: Values of `model_type` in config.json. The engine reports the value that the checkpoint has.
         spellings: Pairs of another value of `model_type` and the entry of `model_types` that it means.
         arch: Names that `arch=` accepts for any of `model_types`. Each model type is a name for itself.
@@ -58,7 +58,7 @@ class Family:
         fields: Fields of config.json that `read_config` reads.
         inert: Fields of config.json that are accepted only with the values for which they change nothing.
         window: Field of config.json that holds the sliding window. None: the family has none.
-        prefixes: What tensor names of a checkpoint may begin with before the names that `forward` uses.
+        prefixes: Prefixes that a checkpoint may put before the tensor names that `forward` uses.
         special_tokens: Tokens that stand around every text. None of them: texts get no special tokens, and tokens that
             the tokenizer does not know are dropped, as Model2Vec does.
         prompts: Set of prompts in crates/text/src/prompts.json for checkpoints that bring no prompts.
@@ -81,7 +81,7 @@ class Family:
 
     @property
     def arch_names(self) -> tuple[str, ...]:
-        """The names that an error offers for `arch=`."""
+        """The names for `arch=` that an error message lists."""
         return self.arch or self.model_types
 
 

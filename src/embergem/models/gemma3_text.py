@@ -63,7 +63,7 @@ class Config:
     rms_norm_eps: float
     max_position_embeddings: int
     radius: int
-    full_attention: tuple[bool, ...]  # a layer
+    full_attention: tuple[bool, ...]  # one for each layer
     theta_full: float
     theta_sliding: float
     norm_plus_one: bool = True  # False for GGUF files, whose norm weights contain the 1

@@ -51,7 +51,7 @@ class Config:
     attention_bias: bool
     mlp_bias: bool
     radius: int
-    full_attention: tuple[bool, ...]  # a layer
+    full_attention: tuple[bool, ...]  # one for each layer
     theta_full: float
     theta_sliding: float
 
@@ -86,7 +86,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         return ops.norm(x, w("weight", hidden), bias=bias, kind="layer", eps=c.norm_eps)
 
     def linear(x: Value, w: Weights, out: int, features: int, part: int, parts: int, has_bias: bool) -> Value:
-        """Return part `part` of the `parts` equal ones that are stored as one matrix of `out` rows."""
+        """Apply a linear layer: part `part` of a matrix of `out` rows that is divided into `parts` equal parts."""
         rows = (part * out // parts, (part + 1) * out // parts) if parts > 1 else None
         return ops.linear(x, w("weight", out, features), w("bias", out) if has_bias else None, rows=rows)
 

@@ -48,7 +48,7 @@ class TracedValue:
 
 @dataclass(frozen=True, slots=True)
 class TracedBatch:
-    """Stands for any batch: a program does not depend on the rows that it runs on."""
+    """A batch without rows: a program does not depend on the rows that it runs on."""
 
 
 @dataclass(frozen=True, slots=True)

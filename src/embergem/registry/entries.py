@@ -29,7 +29,7 @@ class Spec:
         load: Makes the engine of the model. It is called at each load.
         aliases: Other names of the model.
         lazy: Load the model at its first use instead of at the start.
-        keep_alive: Unload the model after so many seconds without use. None keeps it.
+        keep_alive: Unload the model after this many seconds without use. None keeps it loaded.
     """
 
     load: Callable[[], Engine]

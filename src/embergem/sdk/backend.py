@@ -1,4 +1,4 @@
-"""Protocol of what computes the vectors of an embedder: an engine in this process, or a model of a server."""
+"""Protocol of an embedder's backend, which computes the vectors: an engine in this process, or a model of a server."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future

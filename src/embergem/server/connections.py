@@ -105,7 +105,7 @@ def limited_protocol(
             super().connection_lost(exc)
 
         def in_body(self) -> bool:
-            """Return whether the headers of a request are complete and its body is not, answered or not."""
+            """Return whether a request has complete headers and an incomplete body. It may have a response already."""
             return self.conn.their_state is h11.SEND_BODY if hasattr(self, "conn") else self.body_expected
 
         def in_headers(self) -> bool:

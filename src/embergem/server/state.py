@@ -1,4 +1,4 @@
-"""What request handlers work with: the state of the server, and the context of one request."""
+"""The data of request handlers: the state of the server, and the context of one request."""
 
 import time
 from collections.abc import Mapping

@@ -64,7 +64,7 @@ def check_instruction_sets(cpu: Cpu) -> Finding:
 
 
 def check_threads(cpu: Cpu, quota: float | None) -> Finding:
-    """Check that no more threads compute than the control group gives time for. `quota` is a number of cores."""
+    """Check that there are at most as many threads as the control group allows cores (`quota`)."""
     name, usable = "threads", cpu.usable_cores
     if quota is not None and quota < usable:
         return Finding(
