@@ -1,5 +1,7 @@
 """Programs: which calls are fused, and that fusing does not change the result."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from goldens import TINY, golden, pack
@@ -8,6 +10,7 @@ from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.build import build
 from embergem.program.cost import flops
+from embergem.program.program import program_key
 from embergem.program.rewrite import rewrite
 
 
@@ -103,3 +106,18 @@ def test_arithmetic_is_counted():
     expected = 2 * 40 * len(config.full_attention) * layer + 2 * dense + attention
     assert flops(program, [40]) == expected
     assert flops(program, [40, 40]) == 2 * expected
+
+
+def test_families_with_equal_configs_have_different_keys():
+    described = golden("bert_mean").architecture
+    head = golden("bert_mean").head
+    keys = {build(replace(described, arithmetic=name), head).key for name in ("bert", "first", "second")}
+    assert len(keys) == 3
+
+
+def test_a_family_with_the_arithmetic_of_another_has_its_key():
+    camembert = golden("camembert")
+    assert camembert.architecture.arithmetic == "roberta"
+    assert build(camembert.architecture, camembert.head).key == program_key(
+        camembert.architecture.config, camembert.head
+    )

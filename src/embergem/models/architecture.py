@@ -21,10 +21,12 @@ class Architecture:
     """A family with the config of one checkpoint.
 
     `model_type` is that of config.json in its canonical spelling. `config` is what the family's `read_config` returned.
+    `arithmetic` is the module with `read_config` and `forward`: the family's own one or that of another family.
     """
 
     family: Family
     model_type: str
+    arithmetic: str
     config: Any
     forward: Callable[[Ops, Any, Weights, Batch], Value]
 
@@ -70,8 +72,9 @@ def architecture(config: dict[str, Any], *, arch: str = "auto", window: int | No
     fields = _fields(config if window is None else _with_window(config, family, window), family)
     for inert in family.inert:
         fields.expect(inert.field, *inert.values, reason=inert.reason)
-    code = importlib.import_module(f"embergem.models.{family.arithmetic or module}")
-    return Architecture(family, model_type, code.read_config(fields), code.forward)
+    arithmetic = family.arithmetic or module
+    code = importlib.import_module(f"embergem.models.{arithmetic}")
+    return Architecture(family, model_type, arithmetic, code.read_config(fields), code.forward)
 
 
 def require_arch(model_type: str, arch: str) -> None:

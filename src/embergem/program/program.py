@@ -106,14 +106,16 @@ class Program:
         return " ++ ".join(parts) + (f" + {spec.add:g}" if spec.add else "")
 
 
-def program_key(config: Any, head: Any) -> str:
-    """Return the sha256 of the canonical JSON of the config and the head that a program is traced from.
+def program_key(config: Any, head: Any, family: str | None = None) -> str:
+    """Return the sha256 of the canonical JSON of the config, the head and the family that a program is traced from.
 
     Fields that have their default are left out. The key is part of the fingerprint of a vector space: a new field of a
     config needs a default that stands for the earlier behaviour, so that keys of existing models do not change.
     """
     modules = [{"module": type(module).__name__, **_stated(module)} for module in head]
-    traced_from = {"config": _stated(config), "head": modules}
+    traced_from: dict[str, Any] = {"config": _stated(config), "head": modules}
+    if family is not None:
+        traced_from["family"] = family
     return hashlib.sha256(json.dumps(traced_from, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
