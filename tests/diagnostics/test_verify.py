@@ -31,7 +31,7 @@ from embergem.server.run import bind
 
 
 def specified(model, ids, known={}):  # noqa: B006 - many servers answer from the same model
-    """Return the vector of a row by the specification; each is computed once."""
+    """Return the vector of a row by the specification. Vectors are cached."""
     found = known.get((id(model), ids))
     if found is None:
         found = known[id(model), ids] = (model.reference([ids])[0], model)  # holding the model keeps its id unique

@@ -93,7 +93,7 @@ impl Model {
         for _ in 0..2 {
             let start = Instant::now();
             match self.vectors(&ids, &cu_seqlens) {
-                Ok(_) | Err(Error::NonFinite { .. }) => {} // a bad row of the table does not change the time
+                Ok(_) | Err(Error::NonFinite { .. }) => {} // a row that is not finite takes the same time
                 Err(error) => return Err(error),
             }
             best = best.min(start.elapsed().as_secs_f64());

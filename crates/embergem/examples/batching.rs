@@ -1,5 +1,5 @@
-//! A hundred texts at once give the same bits as each of them alone: `cargo run --release --package embergem --example
-//! batching [MODEL]`.
+//! Embeds a hundred texts in one request; each vector has the same bits as alone: `cargo run --release --package
+//! embergem --example batching [MODEL]`.
 
 use embergem::{EmbeddingModelBuilder, EmbeddingRequest, Result};
 use std::env;
@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
         assert_eq!(*vector, alone[index % 2]);
     }
 
-    // Requests of many tasks share batches, too.
+    // Requests of several async tasks share batches, too.
     let tasks: Vec<_> = (0..100)
         .map(|index| {
             let model = model.clone();

@@ -1,5 +1,5 @@
-//! The same methods over a server: `cargo run --release --package embergem --example client [URL]`, beside `embergem
-//! serve`.
+//! Embeds on a running `embergem serve`, with the methods of a local model: `cargo run --release --package embergem
+//! --example client [URL]`.
 
 use embergem::{EmbeddingModel, EmbeddingRequest, Result};
 use std::env;

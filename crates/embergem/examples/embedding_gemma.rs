@@ -1,7 +1,7 @@
-//! The shortest way to a vector: `cargo run --release --package embergem --example embedding_gemma [MODEL]`.
+//! Embeds one text: `cargo run --release --package embergem --example embedding_gemma [MODEL]`.
 //!
-//! The model is a directory, a hub id or a name of the catalog: the argument, else `EMBERGEM_MODEL`, else
-//! google/embeddinggemma-300m.
+//! MODEL is a directory, a hub id or a name of the catalog. The default is `EMBERGEM_MODEL`, or
+//! google/embeddinggemma-300m if that is not set.
 
 use embergem::{EmbeddingModelBuilder, EmbeddingRequest, Result};
 use std::env;

@@ -1,4 +1,4 @@
-//! Two models in one process: `cargo run --release --package embergem --example multi_model [MODEL MODEL]`.
+//! Loads two models into one process: `cargo run --release --package embergem --example multi_model [MODEL MODEL]`.
 
 use embergem::{EmbeddingModelBuilder, EmbeddingRequest, MultiModelBuilder, Result};
 use std::env;
@@ -26,7 +26,7 @@ async fn main() -> Result<()> {
         println!("{id}: {status}");
     }
     models
-        .generate_embedding_with_model("It is loaded again when it is asked.", Some("large"))
+        .generate_embedding_with_model("This request loads the model again.", Some("large"))
         .await?;
     assert!(models.is_model_loaded("large")?);
     Ok(())

@@ -1,4 +1,4 @@
-//! Embeds for another program: requests in, vectors out, a line of JSON each.
+//! Embeds texts for another program: it reads one request and writes one response a line, in JSON.
 //!
 //! `cargo run --release --package embergem --example pipe MODEL` reads lines such as `{"texts": ["a", "b"], "task":
 //! "query", "dimensions": 256}` or `{"ids": [[1, 2]]}` and answers each with `{"vectors": [[…]], "tokens": 6}` or

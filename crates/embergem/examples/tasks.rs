@@ -1,6 +1,7 @@
-//! Prompts by name, titles, and smaller vectors: `cargo run --release --package embergem --example tasks [MODEL]`.
+//! Embeds with prompts by name, titles, and smaller vectors: `cargo run --release --package embergem --example tasks
+//! [MODEL]`.
 //!
-//! The model must have prompts, as google/embeddinggemma-300m has.
+//! The model must have prompts, such as google/embeddinggemma-300m.
 
 use embergem::{EmbeddingModelBuilder, EmbeddingRequest, Result, Task};
 use std::env;

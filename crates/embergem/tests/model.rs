@@ -1,4 +1,4 @@
-//! The crate as a program uses it, on the tiny checkpoints of the tests.
+//! Tests of the public API, with the tiny checkpoints of the repository.
 
 use embergem::{
     EmbeddingLoaderType, EmbeddingModel, EmbeddingModelBuilder, EmbeddingRequest, EmbeddingRequestBuilder, Error,
@@ -17,7 +17,7 @@ fn golden(name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// A copy of a checkpoint in a directory of this name, which goes away with its owner.
+/// A copy of a checkpoint in a directory with this name, which is removed when the value is dropped.
 struct Copied(PathBuf);
 
 impl Copied {
@@ -108,7 +108,7 @@ async fn a_request_over_several_batches_keeps_its_order() {
 #[tokio::test]
 async fn no_executor_is_needed_and_none_is_blocked() {
     let model = model("bert_mean").await;
-    // The first poll hands the request over and comes back at once, whatever the work.
+    // The first poll sends the request to a thread and returns without waiting for the work.
     let rows: Vec<Vec<u32>> = (0..400).map(|number| vec![number % 90 + 5; 100]).collect();
     let mut future = pin!(model.embed(EmbeddingRequest::builder().add_tokens_batch(rows)));
     let mut context = Context::from_waker(Waker::noop());
@@ -133,7 +133,7 @@ async fn a_dropped_future_makes_room_for_the_next() {
         let polled = future.as_mut().poll(&mut context);
         assert!(polled.is_pending(), "{polled:?}");
     }
-    // Twelve million tokens were asked for and given up: computed, they would take minutes.
+    // The dropped requests have twelve million tokens, which would take minutes to compute.
     assert_eq!(model.generate_embedding("still there").await.unwrap().len(), 96);
 }
 
@@ -298,7 +298,7 @@ async fn a_row_that_is_not_finite_fails_its_own_request_only() {
     let width = table["shape"][1].as_u64().unwrap() as usize;
     let start = 8 + header + table["data_offsets"][0].as_u64().unwrap() as usize + BAD as usize * width * 4;
     for value in bytes[start..start + width * 4].as_chunks_mut::<4>().0 {
-        *value = 3e38f32.to_le_bytes(); // finite, and the norm's sum of them is not
+        *value = 3e38f32.to_le_bytes(); // finite numbers, but their norm is infinite
     }
     fs::write(&file, bytes).unwrap();
     let model = copied.builder().build().await.unwrap();
@@ -306,7 +306,7 @@ async fn a_row_that_is_not_finite_fails_its_own_request_only() {
     let alone = tokens(vec![vec![5, 6], vec![7]]).await.unwrap();
     assert!(matches!(tokens(vec![vec![BAD]]).await, Err(Error::NonFiniteOutput(_))));
 
-    // The first one keeps the model busy, so that those behind it wait for one batch together.
+    // The first request keeps the model busy, so that the following ones share one batch.
     let mut busy = Box::pin(tokens(vec![vec![9; 100]; 400]));
     let mut good = Box::pin(tokens(vec![vec![5, 6], vec![7]]));
     let mut bad = Box::pin(tokens(vec![vec![8], vec![BAD, 4]]));
@@ -318,7 +318,7 @@ async fn a_row_that_is_not_finite_fails_its_own_request_only() {
     assert!(after.as_mut().poll(&mut context).is_pending());
     assert_eq!(busy.await.unwrap().len(), 400);
     assert_eq!(good.await.unwrap(), alone);
-    // It is counted in its own request, whatever batch it was in.
+    // The index in the error counts within the request, not within the batch.
     let bad = bad.await.unwrap_err();
     assert!(
         matches!(&bad, Error::NonFiniteOutput(message) if message.contains("of input 1 ")),

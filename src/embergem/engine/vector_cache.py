@@ -70,7 +70,7 @@ class VectorCache:
         return found
 
     def load(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        """Read from the file, and put into memory, the vectors of those keys that memory does not have; return them."""
+        """Read the vectors of keys that memory does not have from the file, put them into memory, and return them."""
         if self._disk is None:
             return {}
         missing = [key for key in dict.fromkeys(keys) if key not in self._vectors]

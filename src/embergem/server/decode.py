@@ -203,7 +203,7 @@ _FIELDS_DECODER = msgspec.json.Decoder(dict[str, Raw])
 
 @cache
 def _known_fields_decoder(kind: type[Body]) -> "msgspec.json.Decoder[Body]":
-    """Return a decoder of `kind` that fails on unknown fields: one call decodes a body without any."""
+    """Return a decoder of `kind` that fails on unknown fields, so that most bodies need one call only."""
     strict = msgspec.defstruct(kind.__name__, (), bases=(kind,), forbid_unknown_fields=True, kw_only=True)
     return msgspec.json.Decoder(strict)
 

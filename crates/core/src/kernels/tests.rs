@@ -1,4 +1,4 @@
-//! Every instruction set of this machine against the portable kernels, on random shapes and on those around tile edges.
+//! Compares every instruction set of this machine with the portable kernels, on random shapes and at tile edges.
 
 use super::Kernels;
 use super::cases::{AttentionCase, Case, GemmCase, Output, Random, agree};

@@ -6,16 +6,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// A JSON object and the file that it is from.
+/// A JSON object and the file that contains it.
 pub(crate) struct Object {
-    /// Where it is.
+    /// The file.
     pub file: PathBuf,
-    /// What it holds.
+    /// The fields of the object.
     pub fields: Map<String, Value>,
 }
 
 impl Object {
-    /// Reads a file that must be there.
+    /// Reads a file that must exist.
     pub fn read(file: &Path) -> Result<Self> {
         match read_value(file)? {
             Value::Object(fields) => Ok(Self {
@@ -29,8 +29,8 @@ impl Object {
         }
     }
 
-    /// Like [`Object::read`], but an absent file is an empty object.
-    pub fn read_if_there(file: &Path) -> Result<Self> {
+    /// Like [`Object::read`], but a missing file gives an empty object.
+    pub fn read_optional(file: &Path) -> Result<Self> {
         if file.exists() {
             return Self::read(file);
         }
@@ -40,12 +40,12 @@ impl Object {
         })
     }
 
-    /// A field; null is one that is there.
+    /// Returns a field. A field with the value null is present.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.fields.get(key)
     }
 
-    /// A field that is true or false.
+    /// Returns a field that is true or false.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
@@ -54,7 +54,7 @@ impl Object {
         }
     }
 
-    /// A field that is a whole number above 0.
+    /// Returns a field that is a whole number above 0.
     pub fn size(&self, key: &str) -> Result<usize> {
         let value = self.get(key).unwrap_or(&Value::Null);
         match value.as_u64() {
@@ -63,7 +63,7 @@ impl Object {
         }
     }
 
-    /// A number of tokens; "no limit", which libraries write as a huge number, is none.
+    /// Returns a number of tokens. Libraries write "no limit" as a huge number; the result is then `None`.
     pub fn length(&self, key: &str) -> Result<Option<usize>> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -80,7 +80,7 @@ impl Object {
     }
 }
 
-/// Reads a file that must be there and be text.
+/// Reads a text file that must exist.
 pub(crate) fn read_text(file: &Path) -> Result<String> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)),
@@ -102,13 +102,13 @@ pub(crate) fn read_value(file: &Path) -> Result<Value> {
     })
 }
 
-/// An error about a file.
+/// Returns an error about a file.
 pub(crate) fn corrupt(file: &Path, reason: String) -> Error {
     let space = if reason.starts_with(':') { "" } else { " " };
     Error::CorruptCheckpoint(format!("{}{space}{reason}", file.display()))
 }
 
-/// A value for an error message, cut where it is long.
+/// Returns a value for an error message, cut if it is long.
 pub(crate) fn brief(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() <= 80 {

@@ -1,4 +1,4 @@
-//! From a directory, as sentence-transformers saves it, to what the engine needs to know of it.
+//! Reads the directory of a model in the layout of sentence-transformers, without the weights.
 
 pub(crate) mod json;
 mod model2vec;
@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Checkpoint {
     /// config.json.
     pub config: Value,
-    /// After the transformer.
+    /// The modules after the transformer.
     pub head: Vec<Module>,
-    /// Prefix of the tensor names, and the safetensors file.
+    /// Prefix of the tensor names and path of each safetensors file.
     pub weights: Vec<(String, PathBuf)>,
     /// tokenizer.json.
     pub tokenizer: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Checkpoint {
     pub prompts: Option<String>,
     /// Most tokens of one input, special tokens included.
     pub limit: usize,
-    /// Whether the checkpoint sets that limit, or its tokenizer and positions only allow it.
+    /// Whether the checkpoint sets the limit. Otherwise the limit follows from the tokenizer or the position table.
     pub limit_declared: bool,
 }
 
@@ -65,7 +65,7 @@ impl Checkpoint {
                           tokenizer is loaded and saved again";
             return Err(corrupt(&tokenizer, reason.to_owned()));
         }
-        let settings = Object::read_if_there(&body.join("sentence_bert_config.json"))?;
+        let settings = Object::read_optional(&body.join("sentence_bert_config.json"))?;
         check_settings(&settings, &tokenizer)?;
         let mut files: Vec<_> = weights::body(&body)?
             .into_iter()
@@ -127,7 +127,7 @@ fn lowercases(normalizer: &Value) -> bool {
     }
 }
 
-/// The limit, and whether it is declared or only what tokenizer and positions allow.
+/// Returns the limit, and whether the checkpoint sets it; see [`Checkpoint::limit_declared`].
 fn limit(body: &Path, settings: &Object, config: &Object) -> Result<(usize, bool)> {
     let text = match config.get("text_config") {
         Some(Value::Object(fields)) => &Object {
@@ -138,7 +138,7 @@ fn limit(body: &Path, settings: &Object, config: &Object) -> Result<(usize, bool
     };
     let positions = text.length("max_position_embeddings")?;
     let Some(declared) = settings.length("max_seq_length")? else {
-        let tokenizer = Object::read_if_there(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
+        let tokenizer = Object::read_optional(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
         let allowed = [tokenizer, positions].into_iter().flatten().min();
         return allowed.map(|limit| (limit, false)).ok_or_else(|| {
             let reason = "doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, \

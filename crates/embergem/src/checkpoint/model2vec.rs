@@ -1,4 +1,4 @@
-//! Directories as Model2Vec saves them: config.json, a table of token vectors in model.safetensors, a tokenizer.
+//! Reads directories that Model2Vec saved: config.json, a table of token vectors in model.safetensors, and a tokenizer.
 
 use super::json::{Object, corrupt};
 use super::modules::{self, Module};
@@ -11,14 +11,14 @@ use std::io::Read;
 use std::path::Path;
 
 const MODEL_TYPE: &str = "model2vec";
-/// Tokens that Model2Vec reads where the config doesn't say.
+/// Most tokens of an input if config.json does not set a limit.
 const LIMIT: usize = 512;
-/// Tokens of one input where the config sets no limit.
+/// Most tokens of an input if config.json says that there is no limit.
 const UNLIMITED: usize = 32_768;
-/// Bytes of a header that the safetensors format allows.
+/// Largest header that the safetensors format allows, in bytes.
 const MOST: u64 = 100_000_000;
 
-/// Reads the checkpoint at `root`; none where it is of another kind.
+/// Reads the checkpoint at `root`; none if it is not a Model2Vec directory.
 pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
     let file = root.join("config.json");
     if !file.is_file() {
@@ -70,7 +70,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
     }))
 }
 
-/// Rows and width of the table; the executor checks everything else about the file.
+/// Returns rows and width of the table. The executor checks the rest of the file.
 fn shape(weights: &Path) -> Result<(usize, usize)> {
     let damaged = |reason: &str| corrupt(weights, format!("is not a valid safetensors file: {reason}"));
     let mut file = File::open(weights).map_err(|error| damaged(&error.to_string()))?;

@@ -1,4 +1,5 @@
-//! modules.json: the transformer, and the head that comes after it. Understood in full, or refused.
+//! Reads modules.json: the transformer and the head that follows it. A module or setting that is not supported is
+//! refused.
 
 use super::json::{Object, brief, corrupt, read_value};
 use crate::error::{Error, Result};
@@ -7,39 +8,39 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// Name of the file that declares the chain.
+/// Name of the file that lists the modules.
 pub(crate) const NAME: &str = "modules.json";
 
-/// A first module that is a table of token vectors.
+/// Kind of a first module that is a table of token vectors.
 pub(crate) const STATIC: &str = "StaticEmbedding";
 
-/// One module of the head, as cards name it.
+/// One module of the head, in the form of program cards.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "module", deny_unknown_fields)]
 pub(crate) enum Module {
-    /// Tokens to one vector a row.
+    /// Reduces the token vectors of a row to one vector.
     Pooling {
         /// "mean", "cls", "last" or "max".
         mode: String,
     },
     /// A linear layer.
     Dense {
-        /// Directory of its tensors.
+        /// Directory of the tensors.
         weights: String,
-        /// Width of its input.
+        /// Width of the input.
         in_features: usize,
-        /// Width of its output.
+        /// Width of the output.
         out_features: usize,
-        /// Whether it has one.
+        /// Whether there is a bias.
         bias: bool,
-        /// After it; none is the identity.
+        /// Activation of the output; `None` is the identity.
         activation: Option<String>,
     },
     /// Scales each vector to length 1.
     Normalize {},
 }
 
-/// One line of modules.json: the kind, and the directory of its files, "" for the root.
+/// One entry of modules.json: the kind of the module, and the directory of its files ("" for the root).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ModuleEntry {
     pub kind: String,
@@ -47,13 +48,13 @@ pub(crate) struct ModuleEntry {
 }
 
 impl ModuleEntry {
-    /// Whether the module makes token vectors: the first module does, and no other.
+    /// Whether the module makes token vectors. Only the first module does.
     #[cfg(feature = "hub")]
     pub fn is_body(&self) -> bool {
         ["Transformer", STATIC].contains(&self.kind.as_str())
     }
 
-    /// The path of one of its files, relative to the root.
+    /// Returns the path of one of the module's files, relative to the root.
     #[cfg(feature = "hub")]
     pub fn file(&self, name: &str) -> String {
         if self.path.is_empty() {
@@ -82,7 +83,7 @@ const ACTIVATIONS: [(&str, Option<&str>); 6] = [
     ("Sigmoid", Some("sigmoid")),
 ];
 
-/// Reads modules.json; the first module returned is the body: the transformer, or a static table.
+/// Reads modules.json. The first module of the result is the body: the transformer or a static table.
 pub(crate) fn entries(file: &Path) -> Result<Vec<ModuleEntry>> {
     let rows = match read_value(file)? {
         Value::Array(rows) if !rows.is_empty() => rows,
@@ -120,7 +121,7 @@ pub(crate) fn head(root: &Path, chain: &[ModuleEntry]) -> Result<Vec<Module>> {
             "Dense" => dense(&module.path, &file, &mut size)?,
             _ => {
                 if !module.path.is_empty() {
-                    refuse_rerouting(&Object::read_if_there(&file)?)?;
+                    refuse_rerouting(&Object::read_optional(&file)?)?;
                 }
                 Module::Normalize {}
             }
@@ -129,9 +130,9 @@ pub(crate) fn head(root: &Path, chain: &[ModuleEntry]) -> Result<Vec<Module>> {
     Ok(head)
 }
 
-/// Refuses a directory that a link has moved out of the checkpoint; files may be links, as in the hub's cache.
+/// Refuses a directory that is a link out of the checkpoint. Files may be links, as in the hub library's cache.
 pub(crate) fn inside(root: &Path, path: &str) -> Result<()> {
-    // A directory that is not there holds no file that could be read: a Normalize without a config has none.
+    // A missing directory has no files to read, for example that of a Normalize module without a config.
     match (fs::canonicalize(root.join(path)), fs::canonicalize(root)) {
         (Ok(real), Ok(root)) if !real.starts_with(&root) => {}
         _ => return Ok(()),
@@ -174,7 +175,9 @@ fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
 fn pooling(config: &Object, size: &mut Option<usize>) -> Result<Module> {
     let unsupported = |reason: String| Err(Error::UnsupportedModel(format!("{}: {reason}", config.file.display())));
     if !config.flag("include_prompt", true)? {
-        return unsupported("include_prompt is false; embergem pools over all tokens, the prompt's among them".into());
+        return unsupported(
+            "include_prompt is false; embergem pools over all tokens, including those of the prompt".into(),
+        );
     }
     let modes: Vec<Value> = match config.get("pooling_mode") {
         Some(Value::Array(modes)) => modes.clone(),
@@ -184,7 +187,7 @@ fn pooling(config: &Object, size: &mut Option<usize>) -> Result<Module> {
     let [mode] = modes.as_slice() else {
         let modes = brief(&Value::Array(modes));
         return unsupported(format!(
-            "it asks for the pooling modes {modes} at once; embergem does one"
+            "it asks for the pooling modes {modes} together; embergem supports one mode"
         ));
     };
     let Some((_, mode)) = POOLING.iter().find(|(name, _)| mode == name) else {
@@ -220,7 +223,7 @@ fn old_modes(config: &Object) -> Result<Vec<Value>> {
         }
     }
     if modes.is_empty() {
-        modes.push(Value::from("mean")); // as sentence-transformers reads a config that chooses none
+        modes.push(Value::from("mean")); // sentence-transformers uses the mean if a config chooses no mode
     }
     Ok(modes)
 }
@@ -229,7 +232,7 @@ fn dense(path: &str, file: &Path, size: &mut Option<usize>) -> Result<Module> {
     if path.is_empty() {
         return Err(corrupt(
             file,
-            "belongs to a Dense module without a directory of its own".into(),
+            "belongs to a Dense module without its own directory".into(),
         ));
     }
     let config = Object::read(file)?;

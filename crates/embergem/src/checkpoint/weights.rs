@@ -1,4 +1,4 @@
-//! Which files hold a checkpoint's weights: safetensors only.
+//! Finds the weight files of a checkpoint. They must be safetensors files.
 
 use super::json::{Object, corrupt};
 use super::modules::Module;
@@ -7,13 +7,13 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Weights in one file.
+/// Name of the file if all weights are in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
-/// Where there are several, the file that names them.
+/// Name of the index, which lists the files if there are several.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 const OTHER_FORMATS: [&str; 8] = ["bin", "pt", "pth", "ckpt", "h5", "msgpack", "gguf", "onnx"];
 
-/// The transformer's files, in name order.
+/// Returns the transformer's files, in name order.
 pub(super) fn body(directory: &Path) -> Result<Vec<PathBuf>> {
     let single = directory.join(SINGLE);
     let index = directory.join(INDEX);
@@ -26,7 +26,7 @@ pub(super) fn body(directory: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// The files of the head's linear layers, with the prefix of their tensors' names.
+/// Returns the files of the head's linear layers, with the prefix of their tensor names.
 pub(super) fn dense(root: &Path, head: &[Module]) -> Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();
     for module in head {
