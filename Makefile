@@ -1,4 +1,4 @@
-# Everything starts here: `make help`. A fresh machine needs CPython 3.11 or later, cargo and make.
+# `make help` lists all targets. A fresh machine needs CPython 3.11 or later, cargo and make.
 
 PYTHON ?= python3
 PORT ?= 1234
@@ -28,24 +28,24 @@ test: $(STAMP)/native assets ## Run all tests
 	cargo test --workspace --profile checks --quiet
 	$(BIN)/python -m pytest $(ARGS)
 
-test-integrations: $(STAMP)/integrations ## LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
+test-integrations: $(STAMP)/integrations ## Test LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
 	PYTHONPATH=src $(VENV)-integrations/bin/python -m pytest tests/integrations $(ARGS)
 
-test-arm: ## Kernel tests on 64-bit ARM processors, emulated (says what it needs: qemu-user, a cross compiler)
+test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-user and a cross compiler)
 	$(PYTHON) scripts/test_emulated.py arm $(ARGS)
 
-test-portable: ## Kernel tests on an x86-64 processor without AVX, emulated (needs qemu-user)
+test-portable: ## Run the kernel tests on an emulated x86-64 processor without AVX (needs qemu-user)
 	$(PYTHON) scripts/test_emulated.py portable $(ARGS)
 
-sanitize: ## AddressSanitizer, then valgrind, over the tests of crates/core (needs valgrind)
-	@command -v valgrind >/dev/null || { echo 'this needs valgrind (Debian package valgrind)' >&2; exit 2; }
+sanitize: ## Run the tests of crates/core with AddressSanitizer, then with valgrind (needs valgrind)
+	@command -v valgrind >/dev/null || { echo 'make sanitize needs valgrind: apt-get install valgrind' >&2; exit 2; }
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --quiet -p embergem-core --tests \
 		--target $(HOST) --target-dir target/sanitize $(ARGS)
 	cargo test --quiet --release -p embergem-core --tests \
 		--config 'target."cfg(all())".runner = "valgrind --quiet --error-exitcode=1 --fair-sched=yes"' $(ARGS) \
-		-- --test-threads 1  # several tests at once wait for each other's spinning threads for hours
+		-- --test-threads 1  # parallel tests would wait for each other's spinning threads for hours
 
-check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
+check: $(STAMP)/native ## Check format, lint, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -56,7 +56,7 @@ check: $(STAMP)/native ## Formatter, linter, types and sizes; changes nothing
 	RUSTDOCFLAGS="-D warnings" cargo doc --package embergem --no-deps --profile checks --quiet
 	$(BIN)/python scripts/check_size.py
 
-pyright: $(STAMP)/native ## Check the types that users see with pyright, too
+pyright: $(STAMP)/native ## Check the types of the public API with pyright
 	$(BIN)/uv tool run --from 'pyright[nodejs]==1.1.414' pyright --pythonpath $(BIN)/python tests/typing
 
 api: $(STAMP)/native ## Write docs/api.md from the docstrings
@@ -67,39 +67,39 @@ dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual 
 	$(BIN)/maturin build --release --locked --quiet --out dist
 	$(BIN)/python scripts/try_wheel.py dist
 
-assets: $(STAMP)/deps ## Fetch or make the larger test assets (kept in ~/.cache/embergem-assets)
+assets: $(STAMP)/deps ## Fetch or create the larger test assets (in ~/.cache/embergem-assets)
 	$(BIN)/python scripts/fetch_assets.py
 	$(BIN)/python scripts/random_gemma.py
 
-programs: $(STAMP)/native ## Write the programs that the Rust crate carries anew
+programs: $(STAMP)/native ## Write the program cards of the Rust crate
 	$(BIN)/python scripts/programs.py
 
 random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random weights
 	$(BIN)/python scripts/random_gemma.py
 
-exactness: $(STAMP)/native assets ## How near each arithmetic comes to float32, on random and on real weights of Gemma
+exactness: $(STAMP)/native assets ## Measure how near each dtype comes to float32, on random and on real weights of Gemma
 	$(BIN)/python scripts/real_gemma.py
 	$(BIN)/python benchmarks/exactness.py $(ARGS)
 
-profile: $(STAMP)/native assets ## Where the time of a batch goes; ARGS="MODEL --dtype int16 --load documents"
+profile: $(STAMP)/native assets ## Measure the time of each operation of a batch; ARGS="MODEL --dtype int16 --load documents"
 	$(BIN)/python benchmarks/steps.py $(ARGS)
 
-parity: $(STAMP)/native assets ## Compare live with sentence-transformers (installs torch into a virtual environment of its own)
+parity: $(STAMP)/native assets ## Compare with sentence-transformers, which is installed into its own virtual environment
 	$(BIN)/python scripts/parity.py
 
-parity-gguf: $(STAMP)/native ## Read a real GGUF as the gguf package does (fetches 240 MB into the assets)
+parity-gguf: $(STAMP)/native ## Compare the GGUF reader with the gguf package on a real file (fetches 240 MB)
 	$(BIN)/python scripts/parity_gguf.py
 
-fuzz: $(STAMP)/native ## Feed the readers of files what atheris makes up, SECONDS (60) for each
+fuzz: $(STAMP)/native ## Fuzz the file readers with atheris, SECONDS (60) for each
 	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),60) $(ARGS)
 
-fuzz-native: $(STAMP)/deps ## The same for the native readers and the executor, with cargo-fuzz and AddressSanitizer
+fuzz-native: $(STAMP)/deps ## Fuzz the native readers and the executor with cargo-fuzz and AddressSanitizer
 	$(BIN)/python scripts/fuzz.py --native --seconds $(or $(SECONDS),60) $(ARGS)
 
-parity-full: $(STAMP)/native assets ## Every row of the full-size reference vectors, alone and mixed
+parity-full: $(STAMP)/native assets ## Test every row of the full-size reference vectors, alone and in one batch
 	$(BIN)/python -m pytest -m "parity_full" $(ARGS)
 
-parity-table: $(STAMP)/native assets ## Every family against stored vectors, as the table in docs/models.md; no torch
+parity-table: $(STAMP)/native assets ## Compare every family with its stored vectors and write the table in docs/models.md
 	$(BIN)/python scripts/parity_table.py $(ARGS)
 
 compatibility-page: $(STAMP)/native ## Write docs/compatibility.md from the tables of the compatibility classes
@@ -111,37 +111,37 @@ module-table: $(STAMP)/deps ## Write the module table of docs/structure.md from 
 models-page: $(STAMP)/native ## Write docs/models.md from the catalog
 	$(BIN)/python scripts/models_page.py $(ARGS)
 
-bench: $(STAMP)/native assets ## embergem beside its rivals (installs them into virtual environments of their own); ARGS="gemma" for one model
+bench: $(STAMP)/native assets ## Compare the speed with other engines, which are installed into their own environments; ARGS="gemma"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-beside: $(STAMP)/native ## embergem's server and infinity's, the same model and texts (needs wrk; installs torch into an environment of its own)
+bench-beside: $(STAMP)/native ## Compare the server with that of infinity, which is installed into its own environment (needs wrk)
 	$(BIN)/python benchmarks/beside.py $(ARGS)
 
-bench-lanes: $(STAMP)/native assets ## What a query waits beside a large request, and what bulk keeps of a flood; ARGS="minilm" for one model
+bench-lanes: $(STAMP)/native assets ## Measure queries beside bulk requests, and bulk beside queries; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)
 
-bench-overhead: $(STAMP)/native ## What the layers cost over a model that costs nothing (needs wrk); ARGS="--against COMMIT" measures both
+bench-overhead: $(STAMP)/native ## Measure the cost of the layers with a tiny model (needs wrk); ARGS="--against COMMIT" compares
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
 
-bench-process: $(STAMP)/native assets ## Start, memory, and latency beside a busy thread, each in a process of its own
+bench-process: $(STAMP)/native assets ## Measure start, memory, and latency beside a busy thread
 	$(BIN)/python benchmarks/process.py $(ARGS)
 
-bench-server: $(STAMP)/native assets ## What the server costs over its engine (needs wrk and hey); ARGS="minilm" for one model
+bench-server: $(STAMP)/native assets ## Compare the server with its engine in process (needs wrk and hey); ARGS="minilm" for one model
 	$(BIN)/python benchmarks/server.py $(ARGS)
 
-soak: $(STAMP)/native ## Ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
+soak: $(STAMP)/native ## Run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
 	$(BIN)/python scripts/soak.py $(ARGS)
 
-test-clients: $(STAMP)/native ## LangChain's and LlamaIndex's OpenAI classes against a real server, and schemathesis over its OpenAPI
+test-clients: $(STAMP)/native ## Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with schemathesis
 	$(BIN)/python scripts/clients.py $(ARGS)
 
-lock: $(STAMP)/deps ## Resolve the development dependencies anew
+lock: $(STAMP)/deps ## Resolve the development dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group integrations pyproject.toml -o requirements/integrations.txt
 
-clean: ## Remove the virtual environment and everything built
+clean: ## Remove the virtual environment and all build results
 	rm -rf $(VENV) $(VENV)-integrations $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
@@ -159,7 +159,7 @@ $(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native
 	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
 	@touch $@
 
-# The old module is removed first: a process that runs it keeps its file.
+# Remove the old module first, so that a running process keeps its file.
 $(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)
 	rm -f src/embergem/_native*.so
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \

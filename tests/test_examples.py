@@ -41,7 +41,7 @@ SHOWN = {
     "code_retrieval": ["reference.py:", "attention"],
     "two_stage_search": ["2,400 bytes of bits, 19,200 of int8, 76,800", "heron over the roofs", "3 of the 3"],
 }
-"""What each prints on the default model; the tiny ones have random weights, and only the form counts."""
+"""Output of each example with the default model. Tiny models have random weights, so only the form is checked."""
 
 
 @pytest.mark.parametrize("name", SHOWN)

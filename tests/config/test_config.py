@@ -106,7 +106,7 @@ def test_flags_override_the_environment_and_the_environment_overrides_the_file(w
         ),
         ("a.json", {"x": {"Embedding": {"model_id": "m"}, "Plain": {}}}, r"Embedding and Plain at once"),
         ("a.json", {"x": 5}, r"a.json: x: it must be an object"),
-        ("a.json", {"default": {"Embedding": {"model_id": "m"}}}, r"the name 'default' already stands for"),
+        ("a.json", {"default": {"Embedding": {"model_id": "m"}}}, r"the name 'default' is already used for"),
         ("a.json", {"x": {"Embedding": {"model_id": "m"}, "alias": "y"}, "y": {"Embedding": {"model_id": "m"}}}, "'y'"),
     ],
 )

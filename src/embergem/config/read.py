@@ -142,5 +142,7 @@ def _require_unique_names(models: tuple[Entry, ...], file: Path | None) -> None:
     for model in models:
         for name in (model.name, *model.aliases):
             if name in seen:
-                raise InvalidConfig(f"{file}: {model.name}: the name {name!r} already stands for {seen[name]}.")
+                raise InvalidConfig(
+                    f"{file}: {model.name}: the name {name!r} is already used for {seen[name]}. Choose another name."
+                )
             seen[name] = model.name

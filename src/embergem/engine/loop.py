@@ -22,7 +22,7 @@ from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineCl
 from embergem.types import LANES, Lane, Request, Row, Vectors, pack
 
 LARGE_TOKENS = 1024
-"""A request with more tokens is a bulk request, whatever its lane: a user does not wait interactively for so much."""
+"""A request with more tokens is moved to the bulk lane, because no user waits interactively for a request of this size."""
 
 CALLER_TOKENS = 256
 """Most tokens that a submitting thread computes itself; Ctrl-C has no effect during that time."""
@@ -303,7 +303,7 @@ class Loop:
                 self._fail(waiting_requests(lost), _interrupted())
                 self._remove([pending])
                 return
-            except KeyboardInterrupt:  # a second Ctrl-C: clean up all the same; the first one is already propagating
+            except KeyboardInterrupt:  # a second Ctrl-C: continue the cleanup; the first one is already propagating
                 continue
 
     def _fail_rest(self) -> None:

@@ -60,7 +60,7 @@ class Program:
     steps: tuple[Step, ...]
     output: Operand
     prefixes: tuple[str, ...] = ()
-    """What tensor names of a checkpoint may begin with, besides the prefixes that are tried for every model."""
+    """Prefixes that a checkpoint may put before tensor names, besides those that are tried for every model."""
 
     @property
     def dimensions(self) -> int:

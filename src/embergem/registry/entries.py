@@ -15,7 +15,7 @@ from embergem.options import LoadKeywords, LoadOptions
 Status = Literal["unloaded", "loading", "loaded", "failed"]
 
 DEFAULT = "default"
-"""Name that stands for the default model."""
+"""Name that selects the default model."""
 
 FIRST_LOAD_SECONDS = 10.0
 """Estimate of the duration of a load that was not measured yet."""

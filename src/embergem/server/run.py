@@ -24,7 +24,7 @@ from embergem.server.state import ServerState
 log = logging.getLogger("embergem.server")
 
 SWEEP_SECONDS = 10.0
-"""Longest time between two looks for idle models."""
+"""Longest time between two checks for idle models."""
 
 
 def serve(

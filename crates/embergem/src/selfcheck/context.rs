@@ -50,9 +50,9 @@ pub(crate) struct Context<'a> {
 
 /// Vectors of rows in one batch, and those of the first rows alone.
 pub(crate) struct Observation {
-    /// In one batch.
+    /// Vectors of all rows, in one batch.
     pub together: Vectors,
-    /// Each alone.
+    /// Vectors of the first rows, each alone.
     pub alone: Vectors,
     /// The error of a run that gave no vectors.
     pub fault: Option<String>,

@@ -40,7 +40,7 @@ enum Outcome {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
+    /// No fault was found.
     Ok,
     /// A person should look at it.
     Warn,
