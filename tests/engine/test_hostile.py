@@ -143,7 +143,7 @@ def test_random_damage_never_ends_the_process(model):
     refused = 0
     for _ in range(60):
         data = bytearray(whole)
-        for place in random.integers(0, 3000, size=4):  # in the header
+        for place in random.integers(0, 3000, size=4):  # bytes of the header
             data[place] = random.integers(256)
         path.write_bytes(data)
         try:

@@ -234,7 +234,7 @@ class RemoteModel:
         Raises:
             UnexpectedAnswer: The space has changed.
         """
-        self._fingerprint = self._fingerprint or space  # the description of a model need not have it
+        self._fingerprint = self._fingerprint or space  # a model description may lack the fingerprint
         if space is not None and space != self._fingerprint:
             raise UnexpectedAnswer(
                 f"{self._transport.url} now answers for {self._name!r} from another model: the new vectors are of the "

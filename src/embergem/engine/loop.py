@@ -22,7 +22,7 @@ from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineCl
 from embergem.types import LANES, Lane, Request, Row, Vectors, pack
 
 LARGE_TOKENS = 1024
-"""A request with more tokens is moved to the bulk lane, because no user waits interactively for a request of this size."""
+"""A request with more tokens is moved to the bulk lane, because no user expects an immediate answer to it."""
 
 CALLER_TOKENS = 256
 """Most tokens that a submitting thread computes itself; Ctrl-C has no effect during that time."""

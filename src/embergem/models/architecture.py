@@ -37,7 +37,7 @@ class Architecture:
 
     @property
     def bare(self) -> bool:
-        """Whether texts get no special tokens and lose unknown ones: `bare` of the text pipeline."""
+        """Whether texts get no special tokens, and unknown tokens are removed: `bare` of the text pipeline."""
         return not self.family.special_tokens
 
     def vectors(self, head: Sequence[Module], ops: Operations[V, W, B], weights: WeightLookup[W], batch: B) -> V:
