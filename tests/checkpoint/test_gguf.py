@@ -145,7 +145,7 @@ HOSTILE = {
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "low byte first"),
     "tensors": (ggufs.file({}, {"t": VECTOR}, counts=(2**60, 0)), "claims 1152921504606846976 tensors"),
     "entries": (ggufs.file({}, {"t": VECTOR}, counts=(1, 2**63)), "metadata entries"),
-    "more tensors": (ggufs.file({}, {"t": VECTOR}, counts=(60_000, 0)), "ends before|is there twice|dimensions"),
+    "more tensors": (ggufs.file({}, {"t": VECTOR}, counts=(60_000, 0)), "ends before|occurs twice|dimensions"),
     "string": (ggufs.file({"a": struct.pack("<IQ", 8, 2**63)}, {}), "ends before the 9223372036854775808 bytes"),
     "array": (ggufs.file({"a": struct.pack("<IIQ", 9, 0, 2**60)}, {}), "more than the file has bytes"),
     "wide array": (ggufs.file({"a": struct.pack("<IIQ", 9, 10, 5000) + bytes(5000)}, {}), "ends before the 40000"),

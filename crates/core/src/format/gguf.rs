@@ -93,7 +93,7 @@ impl<'a> Gguf<'a> {
                 .value(kind, 0)
                 .map_err(|reason| format!("metadata {key:?}: {reason}"))?;
             if metadata.insert(key.into(), value).is_some() {
-                return Err(format!("metadata {key:?} is there twice"));
+                return Err(format!("metadata {key:?} occurs twice"));
             }
         }
         let mut infos = Vec::new();
@@ -101,7 +101,7 @@ impl<'a> Gguf<'a> {
         for _ in 0..tensors {
             let info = cursor.tensor_info()?;
             if !names.insert(info.name) {
-                return Err(format!("tensor {} is there twice", info.name));
+                return Err(format!("tensor {} occurs twice", info.name));
             }
             infos.push(info);
         }
