@@ -39,8 +39,8 @@ pub type Sha256Digest = [u8; 32];
 /// weights are hashed once.
 ///
 /// # Errors
-/// [`Error::Program`] for an invalid program, those of [`Checkpoint::open`] and [`Checkpoint::tensor`], and those of
-/// `tokenizer_digest`.
+/// [`Error::Program`] for an invalid program, [`Error::Io`] or [`Error::Corrupt`] for the files, [`Error::Tensor`] for a
+/// tensor that is absent or has another shape, and those of `tokenizer_digest`.
 pub fn fingerprint<E: From<Error>>(
     program: &str,
     files: &[(&str, &Path)],
