@@ -86,6 +86,21 @@ def qwen3(hidden: int, inner: int, layers: int, heads: int, vocab: int) -> dict[
     }
 
 
+def distilbert(vocab: int) -> dict[str, Any]:
+    """Return the config of a DistilBERT with the usual proportions."""
+    return {
+        "model_type": "distilbert",
+        "vocab_size": vocab,
+        "dim": 768,
+        "hidden_dim": 3072,
+        "n_layers": 6,
+        "n_heads": 12,
+        "max_position_embeddings": 512,
+        "activation": "gelu",
+        "sinusoidal_pos_embds": False,
+    }
+
+
 _GEMMA_LAYERS = (["sliding_attention"] * 5 + ["full_attention"]) * 4
 _GEMMA = {
     "model_type": "gemma3_text",
@@ -202,6 +217,16 @@ PUBLISHED = (
         roberta("xlm-roberta", 1024, 24, 16, 250002, 8194),
         (CLS, UNIT),
     ),
+    Published(
+        (
+            "sentence-transformers/distiluse-base-multilingual-cased-v1",
+            "sentence-transformers/distiluse-base-multilingual-cased-v2",
+        ),
+        distilbert(119547),
+        (MEAN, Dense("2_Dense", in_features=768, out_features=512, bias=True, activation="tanh")),
+    ),
+    Published(("sentence-transformers/multi-qa-distilbert-cos-v1",), distilbert(30522), (MEAN, UNIT)),
+    Published(("sentence-transformers/msmarco-distilbert-base-tas-b",), distilbert(30522), (CLS,)),
     Published(("nomic-ai/nomic-embed-text-v1.5",), _NOMIC, (MEAN,)),
     Published(("nomic-ai/nomic-embed-text-v1",), _NOMIC, (MEAN, UNIT)),
     Published(("Alibaba-NLP/gte-modernbert-base",), modernbert(768, 1152, 22, 12), (CLS,)),

@@ -10,10 +10,16 @@ from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare, text_pipeline
 
 
+def off(found, expected):
+    """Return the largest difference in any component; a vector longer than 1 is compared as if it had length 1."""
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    return (np.abs(found - expected) / np.maximum(lengths, 1)).max()
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_reference_is_right(name):
     checkpoint = golden(name)
-    assert np.abs(checkpoint.reference(checkpoint.ids) - checkpoint.vectors).max() < 1e-6
+    assert off(checkpoint.reference(checkpoint.ids), checkpoint.vectors) < 1e-6
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
@@ -21,7 +27,7 @@ def test_reference_is_right(name):
 def test_executor_is_right(name, instruction_set):
     checkpoint = golden(name)
     found = checkpoint.native(instruction_set=instruction_set).run(*pack(checkpoint.ids))
-    assert np.abs(found - checkpoint.vectors).max() < 1e-6
+    assert off(found, checkpoint.vectors) < 1e-6
 
 
 @pytest.mark.parametrize("name", TINY)
