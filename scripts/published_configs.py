@@ -101,6 +101,39 @@ def distilbert(vocab: int) -> dict[str, Any]:
     }
 
 
+_MISTRAL_7B = {
+    "model_type": "mistral",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "sliding_window": 4096,
+}
+
+
+def qwen2(hidden: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    """Return the config of a gte-Qwen2, which attends in both directions."""
+    return {
+        "model_type": "qwen2",
+        "vocab_size": 151646,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": 28,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "hidden_act": "silu",
+        "use_sliding_window": False,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "is_causal": False,
+    }
+
+
 _GEMMA_LAYERS = (["sliding_attention"] * 5 + ["full_attention"]) * 4
 _GEMMA = {
     "model_type": "gemma3_text",
@@ -235,6 +268,13 @@ PUBLISHED = (
     Published(("Qwen/Qwen3-Embedding-0.6B",), qwen3(1024, 3072, 28, 16, 151669), (LAST, UNIT)),
     Published(("Qwen/Qwen3-Embedding-4B",), qwen3(2560, 9728, 36, 32, 151665), (LAST, UNIT)),
     Published(("Qwen/Qwen3-Embedding-8B",), qwen3(4096, 12288, 36, 32, 151665), (LAST, UNIT)),
+    Published(
+        ("intfloat/e5-mistral-7b-instruct", "Salesforce/SFR-Embedding-Mistral"),
+        _MISTRAL_7B,
+        (LAST, UNIT),
+    ),
+    Published(("Alibaba-NLP/gte-Qwen2-1.5B-instruct",), qwen2(1536, 8960, 12, 2), (LAST, UNIT)),
+    Published(("Alibaba-NLP/gte-Qwen2-7B-instruct",), qwen2(3584, 18944, 28, 4), (LAST, UNIT)),
     Published(
         (
             "google/embeddinggemma-300m",

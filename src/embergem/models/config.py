@@ -126,6 +126,54 @@ def rope_theta(fields: Fields, old_name: str = "rope_theta", *, default: float) 
     return parameters.get("rope_theta", float, fields.get(old_name, float, default))
 
 
+def stated_rope_theta(fields: Fields) -> float:
+    """Return the rotary base of a model that has one for all layers, which config.json must state.
+
+    The default of the published library depends on its version.
+
+    Raises:
+        UnsupportedModel: The positions are stretched.
+        CorruptCheckpoint: config.json has no `rope_theta`.
+    """
+    parameters = Fields(fields.get("rope_parameters", dict, {}))
+    for name in ("rope_type", "type"):  # older versions write "type"
+        parameters.expect(name, None, "default", reason="the other kinds stretch the rotary positions")
+    old = fields.get("rope_theta", float, 0.0)
+    theta = parameters.get("rope_theta", float, old)
+    if theta <= 0:
+        raise CorruptCheckpoint("config.json: rope_theta is missing or 0; it must be greater than 0")
+    return theta
+
+
+def causal(fields: Fields) -> bool:
+    """Return whether a decoder attends to earlier tokens only.
+
+    `is_causal: false` (transformers) and `use_bidirectional_attention: true` (text-embeddings-inference) both mean
+    that it attends in both directions.
+
+    Raises:
+        UnsupportedModel: The two contradict each other.
+        CorruptCheckpoint: One of them is not a boolean.
+    """
+    names = ("is_causal", "use_bidirectional_attention")
+    values = tuple(dict.get(fields.config, name) for name in names)  # recorded below, when the result is known
+    for name, value in zip(names, values, strict=True):
+        if value is not None and not isinstance(value, bool):
+            raise CorruptCheckpoint(f"config.json: {name} should be of type bool, found {value!r}")
+    is_causal, bidirectional = values
+    if is_causal is not None and is_causal is bidirectional:
+        raise UnsupportedModel(
+            f"config.json: is_causal and use_bidirectional_attention are both {is_causal}, so they contradict each "
+            "other. Remove the one that the model was not trained with."
+        )
+    result = is_causal is not False and not bidirectional
+    if isinstance(fields.config, RecordingConfig):
+        for name, value, usual in zip(names, values, (True, False), strict=True):
+            equal = (None, usual) if result else (value,)
+            fields.config.record(name, *equal, absent=None in equal)
+    return result
+
+
 def full_attention_layers(fields: Fields, pattern: int, *, first: int) -> tuple[bool, ...]:
     """Return for each layer whether it attends to the whole row.
 
@@ -140,6 +188,19 @@ def full_attention_layers(fields: Fields, pattern: int, *, first: int) -> tuple[
     if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
         raise UnsupportedModel(f"config.json: layer_types names {sorted(unknown)}, which embergem does not have")
     return tuple(kind == "full_attention" for kind in kinds)
+
+
+def require_full_attention(fields: Fields) -> None:
+    """Refuse a config whose `layer_types` names a layer that does not attend to the whole row.
+
+    Raises:
+        UnsupportedModel: `layer_types` names such a layer.
+    """
+    if not all(full_attention_layers(fields, 1, first=0)):
+        raise UnsupportedModel(
+            "config.json: layer_types names sliding_attention, which embergem does not have for this family "
+            "(it limits attention to a window)"
+        )
 
 
 def _unsupported(name: str, value: Any, allowed: tuple[Any, ...], reason: str = "") -> UnsupportedModel:

@@ -1,0 +1,84 @@
+"""Decoder families: direction and window follow config.json, and what they do not implement is refused."""
+
+import json
+
+import pytest
+from goldens import TINY
+
+from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.models import architecture
+from embergem.models.conditions import RecordingConfig
+
+DIRECTED = ("mistral", "qwen2")
+
+
+def config(name, **changes):
+    """Return config.json of a golden with other values; a value of ... removes the field."""
+    changed = json.loads((TINY[name] / "config.json").read_text()) | changes
+    return {field: value for field, value in changed.items() if value is not ...}
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+@pytest.mark.parametrize(
+    ("fields", "causal"),
+    [
+        ({}, True),
+        ({"is_causal": True}, True),
+        ({"is_causal": None, "use_bidirectional_attention": False}, True),
+        ({"is_causal": False}, False),
+        ({"use_bidirectional_attention": True}, False),
+        ({"is_causal": False, "use_bidirectional_attention": True}, False),
+    ],
+)
+def test_either_field_says_in_which_direction_it_attends(name, fields, causal):
+    assert architecture(config(name, **fields)).config.causal is causal
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+@pytest.mark.parametrize("value", [True, False])
+def test_fields_that_contradict_each_other_are_refused(name, value):
+    with pytest.raises(UnsupportedModel, match="contradict each other"):
+        architecture(config(name, is_causal=value, use_bidirectional_attention=value))
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+@pytest.mark.parametrize("field", ["is_causal", "use_bidirectional_attention"])
+def test_a_direction_that_is_no_boolean_is_refused(name, field):
+    with pytest.raises(CorruptCheckpoint, match=f"{field} should be of type bool, found 0"):
+        architecture(config(name, **{field: 0}))
+
+
+def test_a_card_for_both_directions_states_both_fields():
+    recorded = RecordingConfig(config("qwen2", use_bidirectional_attention=True))
+    architecture(recorded)
+    stated = {condition["path"][0]: condition for condition in recorded.conditions if len(condition["path"]) == 1}
+    assert stated["is_causal"]["values"] == [None]
+    assert stated["use_bidirectional_attention"] | {"path": []} == {"path": [], "values": [True], "absent": False}
+
+
+@pytest.mark.parametrize(("causal", "radius"), [(True, 7), (False, 8)])
+def test_the_window_of_mistral_counts_the_token_itself_if_causal(causal, radius):
+    assert architecture(config("mistral", sliding_window=8, is_causal=causal)).config.radius == radius
+
+
+@pytest.mark.parametrize("name", [*DIRECTED, "eurobert"])
+@pytest.mark.parametrize(
+    "rope",
+    [{"rope_theta": 1e4, "rope_type": "linear", "factor": 4}, {"rope_theta": 1e4, "type": "linear", "factor": 4}],
+)
+def test_stretched_positions_are_refused(name, rope):
+    with pytest.raises(UnsupportedModel, match="stretch the rotary positions"):
+        architecture(config(name, rope_parameters=rope))
+
+
+@pytest.mark.parametrize("name", [*DIRECTED, "eurobert"])
+def test_a_missing_base_is_refused_because_its_default_depends_on_the_version(name):
+    with pytest.raises(CorruptCheckpoint, match="rope_theta is missing"):
+        architecture(config(name, rope_parameters=...))
+    assert architecture(config(name, rope_parameters=..., rope_theta=5000)).config.rope_theta == 5000.0
+
+
+def test_sliding_layers_of_qwen2_are_refused():
+    kinds = ["full_attention", "sliding_attention", "full_attention"]
+    with pytest.raises(UnsupportedModel, match="layer_types names sliding_attention"):
+        architecture(config("qwen2", layer_types=kinds))
