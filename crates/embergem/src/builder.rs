@@ -119,15 +119,7 @@ impl EmbeddingModelBuilder {
 
     /// Loads the model into a registry. Blocks.
     fn load(self, alias: Option<String>, registry: &mut Registry) -> Result<()> {
-        for (name, value) in [
-            ("threads", self.options.threads),
-            ("max_num_seqs", self.options.max_num_seqs),
-        ] {
-            if value == Some(0) {
-                let message = format!("with_{name}(0) is not possible. Give 1 or more, or leave the option out.");
-                return Err(Error::UnsupportedOption(message));
-            }
-        }
+        self.options.check()?;
         let location = resolve(&self.model, &self.options)?;
         let names = registry.names([&location.id, &self.model], alias)?;
         registry.add(Entry::load(location, self.options, names)?);

@@ -49,6 +49,8 @@ mod queue;
 mod registry;
 mod request;
 mod resolve;
+#[cfg(test)]
+mod sdk_cases;
 mod selfcheck;
 mod sha256;
 mod worker;

@@ -1,5 +1,6 @@
 //! How a model is loaded.
 
+use crate::error::{Error, Result};
 use embergem_core::Precision;
 use std::path::PathBuf;
 
@@ -81,4 +82,21 @@ pub(crate) struct LoadOptions {
     pub token_source: TokenSource,
     pub revision: Option<String>,
     pub hf_cache: Option<PathBuf>,
+}
+
+impl LoadOptions {
+    /// Checks what can be checked without the model.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedOption`] for a value that is not possible.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [("threads", self.threads), ("max_num_seqs", self.max_num_seqs)] {
+            if value == Some(0) {
+                return Err(Error::UnsupportedOption(format!(
+                    "with_{name}(0) is not possible. Give 1 or more, or leave the option out."
+                )));
+            }
+        }
+        Ok(())
+    }
 }

@@ -177,7 +177,7 @@ impl EmbeddingRequestBuilder {
     /// with token ids, which are embedded as they are.
     pub fn build(self) -> Result<EmbeddingRequest> {
         if self.inputs.is_empty() {
-            let message = "The request has no inputs. Add at least one with add_prompt or add_tokens.";
+            let message = "There are no texts. Give at least one; a text may be empty.";
             return Err(Error::EmptyInput(message.to_owned()));
         }
         for (index, input) in self.inputs.iter().enumerate() {
