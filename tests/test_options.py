@@ -87,6 +87,14 @@ def test_the_keywords_of_embedders_are_fields():
         ({"window": 1}, "window=1 leaves no neighbouring token"),
         ({"revision": " "}, "is not a branch, tag or commit"),
         ({"token_source": "hf_secret"}, '"env:VARIABLE"'),
+        ({"threads": "2"}, "threads is of type str. Give a whole number"),
+        ({"threads": True}, "threads is of type bool"),
+        ({"window": 6.5}, "window is of type float"),
+        ({"dtype": ["int16"]}, "dtype is of type list. Give a string"),
+        ({"revision": 5}, "revision is of type int"),
+        ({"token_source": b"literal:hf_secret"}, "token_source is of type bytes"),
+        ({"tokenizer": 5}, "tokenizer is of type int. Give a string or a path"),
+        ({"allow_missing_dense": "no"}, "allow_missing_dense is of type str. Give True or False"),
     ],
 )
 def test_invalid_values_are_refused_before_any_file_is_read(option, words):

@@ -4,9 +4,10 @@ Each entry point (embedder, command line, configuration file, compatibility laye
 passes it on unchanged; `embergem.loader.load` turns it into an engine.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from embergem.errors import UnsupportedOption
 
@@ -106,6 +107,8 @@ class LoadOptions:
     throughput_logging: bool = False
 
     def __post_init__(self) -> None:
+        for name in LoadOptions.__dataclass_fields__:
+            _check_type(name, getattr(self, name))
         if self.dtype is not None and self.dtype not in DTYPES:
             why = " (its largest number is 65,504, and activations of Gemma models exceed that)"
             raise UnsupportedOption(
@@ -136,8 +139,24 @@ class LoadOptions:
             _check_token_source(self.token_source)
 
 
-DEFAULTS = LoadOptions()
-"""The default model with every option at its default."""
+_STRINGS = ("dtype", "device", "arch", "revision", "token_source")
+_PATHS = ("model", "dense_from", "tokenizer", "hf_cache_path")
+_FLAGS = ("allow_missing_dense", "throughput_logging")
+
+
+def _check_type(name: str, value: Any) -> None:
+    """Raise `UnsupportedOption` if the option `name` cannot have a value of this type."""
+    if name in _FLAGS:
+        valid, wanted = isinstance(value, bool), "True or False"
+    elif name in _STRINGS:
+        valid, wanted = value is None or isinstance(value, str), "a string, or None"
+    elif name in _PATHS:
+        valid, wanted = value is None or isinstance(value, str | os.PathLike), "a string or a path, or None"
+    else:
+        valid = value is None or (hasattr(value, "__index__") and not isinstance(value, bool))  # NumPy's integers too
+        wanted = "a whole number, or None"
+    if not valid:  # the message has no value: that of `token_source` is secret
+        raise UnsupportedOption(f"{name} is of type {type(value).__name__}. Give {wanted}.", param=name)
 
 
 def _check_token_source(source: str) -> None:
@@ -150,3 +169,7 @@ def _check_token_source(source: str) -> None:
         'the token that `hf auth login` stored), "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".',
         param="token_source",
     )
+
+
+DEFAULTS = LoadOptions()
+"""The default model with every option at its default."""
