@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 
+import numpy as np
 import pytest
 
 from embergem import AsyncEmbedder, Client, Embedder, EmbeddingModelBuilder, EmbeddingRequest, Runner, Which
@@ -130,6 +131,26 @@ def test_a_text_that_the_client_cannot_encode(client, small_parts):
     with pytest.raises(InvalidText, match="of its title") as caught:
         client.embed_documents(["a", "b"], [None, "\ud800"])
     assert_points_to(caught.value, 1)
+
+
+@pytest.mark.parametrize(
+    "bad", [[5, "a"], [5, True], [5, 1.5], [np.bool_(1)], np.ones((1, 1), int), b"ab", [[5]]], ids=repr
+)
+def test_token_ids_that_the_client_refuses(client, embedder, small_parts, bad):
+    rows = [[5, 6]] * 600
+    rows[577] = bad
+    messages = []
+    for target in (client, embedder):
+        with pytest.raises(InvalidType) as caught:
+            target.embed(rows)
+        assert_points_to(caught.value, 577)
+        messages.append(caught.value.message)
+    assert messages[0] == messages[1]
+
+
+def test_integers_of_numpy_and_ranges_are_token_ids(client, embedder):
+    rows = [[np.int64(5), 6], np.array([5, 6], np.uint16), range(5, 7)]
+    assert np.array_equal(client.embed(rows), np.repeat(client.embed([[5, 6]]), 3, axis=0))
 
 
 def test_the_same_message_from_a_server(url, embedder):

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -84,7 +85,7 @@ def embeddings_body(model: str, request: Request) -> bytes:
 
     Raises:
         InvalidText: A text or title has a lone surrogate, which JSON cannot carry.
-        TypeError: An input is neither text nor a row of integers.
+        InvalidType: A row of token ids has a value that is no integer.
     """
     return _encode(
         EmbeddingsRequest(
@@ -238,7 +239,28 @@ def _encode(body: TextRequest) -> bytes:
 def _raw_input(request: Request) -> Raw:
     if request.texts is not None:
         return _raw_strings(request.texts, "text")
-    return Raw(msgspec.json.encode([np.asarray(row).tolist() for row in request.ids or ()]))
+    return Raw(msgspec.json.encode([_id_list(index, row) for index, row in enumerate(request.ids or ())]))
+
+
+def _id_list(index: int, row: Sequence[int]) -> list[int]:
+    """Return a row of token ids as a list; the checks and messages are those of the engine."""
+    if isinstance(row, bytes | bytearray):
+        raise _invalid_row(index, f"is of type {type(row).__name__}; it must be a list of token ids.")
+    if isinstance(row, np.ndarray) and row.ndim != 1:
+        raise _invalid_row(index, f"has {row.ndim} dimensions; a list of token ids has one.")
+    ids: list[int] = row.tolist() if isinstance(row, np.ndarray) else list(row)
+    if set(map(type, ids)) <= {int}:
+        return ids
+    for position, value in enumerate(ids):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):  # NumPy's integers have it
+            raise _invalid_row(
+                index, f"has a value of type {type(value).__name__} at position {position}; token ids are integers."
+            )
+    return list(map(operator.index, ids))
+
+
+def _invalid_row(index: int, statement: str) -> errors.InvalidType:
+    return errors.InvalidType(statement, param="input", input_index=index)
 
 
 def _raw_titles(request: Request) -> Raw:
