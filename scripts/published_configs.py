@@ -216,6 +216,22 @@ _MPNET = {
     "hidden_act": "gelu",
 }
 
+_ALBERT_SMALL = {
+    "model_type": "albert",
+    "vocab_size": 30000,
+    "embedding_size": 128,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 6,
+    "num_hidden_groups": 1,
+    "inner_group_num": 1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu_new",
+}
+
 PUBLISHED = (
     Published(("sentence-transformers/all-MiniLM-L6-v2",), bert(384, 6, 12), (MEAN, UNIT)),
     Published(("Snowflake/snowflake-arctic-embed-xs",), bert(384, 6, 12), (CLS, UNIT)),
@@ -260,6 +276,7 @@ PUBLISHED = (
     ),
     Published(("sentence-transformers/multi-qa-distilbert-cos-v1",), distilbert(30522), (MEAN, UNIT)),
     Published(("sentence-transformers/msmarco-distilbert-base-tas-b",), distilbert(30522), (CLS,)),
+    Published(("sentence-transformers/paraphrase-albert-small-v2",), _ALBERT_SMALL, (MEAN,)),
     Published(("nomic-ai/nomic-embed-text-v1.5",), _NOMIC, (MEAN,)),
     Published(("nomic-ai/nomic-embed-text-v1",), _NOMIC, (MEAN, UNIT)),
     Published(("Alibaba-NLP/gte-modernbert-base",), modernbert(768, 1152, 22, 12), (CLS,)),
