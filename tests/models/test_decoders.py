@@ -9,7 +9,10 @@ from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models import architecture
 from embergem.models.conditions import RecordingConfig
 
-DIRECTED = ("mistral", "qwen2")
+DIRECTED = ("mistral", "qwen2", "qwen3")
+"""Families that config.json may make causal or not."""
+STATED_BASE = ("mistral", "qwen2", "eurobert")
+"""Families whose rotary base has no default."""
 
 
 def config(name, **changes):
@@ -61,7 +64,7 @@ def test_the_window_of_mistral_counts_the_token_itself_if_causal(causal, radius)
     assert architecture(config("mistral", sliding_window=8, is_causal=causal)).config.radius == radius
 
 
-@pytest.mark.parametrize("name", [*DIRECTED, "eurobert"])
+@pytest.mark.parametrize("name", STATED_BASE)
 @pytest.mark.parametrize(
     "rope",
     [{"rope_theta": 1e4, "rope_type": "linear", "factor": 4}, {"rope_theta": 1e4, "type": "linear", "factor": 4}],
@@ -71,14 +74,21 @@ def test_stretched_positions_are_refused(name, rope):
         architecture(config(name, rope_parameters=rope))
 
 
-@pytest.mark.parametrize("name", [*DIRECTED, "eurobert"])
+@pytest.mark.parametrize("name", STATED_BASE)
 def test_a_missing_base_is_refused_because_its_default_depends_on_the_version(name):
     with pytest.raises(CorruptCheckpoint, match="rope_theta is missing"):
         architecture(config(name, rope_parameters=...))
     assert architecture(config(name, rope_parameters=..., rope_theta=5000)).config.rope_theta == 5000.0
 
 
-def test_sliding_layers_of_qwen2_are_refused():
-    kinds = ["full_attention", "sliding_attention", "full_attention"]
+@pytest.mark.parametrize(("name", "layers"), [("qwen2", 3), ("qwen3_bidirectional", 2)])
+def test_sliding_layers_are_refused(name, layers):
+    kinds = ["full_attention"] * (layers - 1) + ["sliding_attention"]
     with pytest.raises(UnsupportedModel, match="layer_types names sliding_attention"):
-        architecture(config("qwen2", layer_types=kinds))
+        architecture(config(name, layer_types=kinds))
+
+
+def test_both_spellings_of_a_bidirectional_qwen3_describe_the_same_model():
+    other = json.loads((TINY["qwen3_bidirectional"] / "config.use_bidirectional_attention.json").read_text())
+    assert "is_causal" not in other
+    assert architecture(other).config == architecture(config("qwen3_bidirectional")).config

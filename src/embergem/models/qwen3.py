@@ -1,19 +1,21 @@
 """Qwen3-Embedding: a causal decoder whose last token is pooled (the head of the checkpoint says so).
 
+Other embedders on Qwen3, such as voyage-4-nano, attend in both directions; config.json says so.
+
 RMSNorm multiplies by the weight as stored. Queries and keys are normalised per head before the rotation. The token
 embeddings are not scaled.
 """
 
 from dataclasses import dataclass
 
-from embergem.models.config import Fields, rope_theta
+from embergem.models.config import Fields, causal, require_full_attention, rope_theta
 from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 FAMILY = Family(
     title="Qwen3-Embedding",
     checkpoints="0.6B, 4B, 8B",
-    differs="causal, last-token pooling, closing token, instructions",
+    differs="causal or in both directions, last-token pooling, closing token, instructions",
     model_types=("qwen3",),
     arch=("qwen3embedding",),
     special_tokens=("closing",),
@@ -28,6 +30,9 @@ FAMILY = Family(
         "rms_norm_eps",
         "rope_parameters",
         "rope_theta",
+        "layer_types",
+        "is_causal",
+        "use_bidirectional_attention",
     ),
     inert=(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
@@ -51,10 +56,12 @@ class Config:
     head_dim: int
     rms_norm_eps: float
     rope_theta: float
+    causal: bool
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
+    require_full_attention(fields)
     heads = fields.need("num_attention_heads", int)
     return Config(
         vocab_size=fields.need("vocab_size", int),
@@ -66,6 +73,7 @@ def read_config(fields: Fields) -> Config:
         head_dim=fields.need("head_dim", int),
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
         rope_theta=rope_theta(fields, default=1e6),
+        causal=causal(fields),
     )
 
 
@@ -88,7 +96,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=c.rope_theta)
         k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=c.rope_theta)
         h = ops.attention(
-            batch, q, k, v, heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, causal=True
+            batch, q, k, v, heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, causal=c.causal
         )  # fmt: skip
         x = ops.add(x, ops.linear(h, w("self_attn.o_proj.weight", hidden, heads * d)))
 
