@@ -85,8 +85,12 @@ class TextPipeline:
         task: str | None = None,
         titles: Sequence[str | None] | None = None,
         truncate: bool = False,
+        cancel: CancelToken | None = None,
     ) -> list[tuple[NDArray[np.uint32], int]]:
-        """Apply the prompt, tokenize and check the limit. Return (ids, tokens before truncation) for each text."""
+        """Apply the prompt, tokenize and check the limit. Return (ids, tokens before truncation) for each text.
+
+        `cancel` stops the work after the current pieces of long texts, with `Cancelled`.
+        """
 
     def prepare_ids(
         self, rows: Sequence[Sequence[int]], *, truncate: bool = False
@@ -115,7 +119,7 @@ class Note:
         """Store `text`. If the directory cannot be written, nothing is stored, and the work is done again next time."""
 
 class CancelToken:
-    """A flag that stops a run before its next step."""
+    """A flag that stops a run before its next step, or tokenizing before the next piece of a long text."""
 
     def __new__(cls) -> CancelToken: ...
     def cancel(self) -> None: ...

@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from embergem.engine import Request
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 from embergem.protocol import EmbeddingsRequest
+from embergem.server import wait
 from embergem.server.decode import MAX_FIELDS, decode_body, decode_input
-from embergem.server.wait import compute
+from embergem.server.text_queue import TextQueue
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,20 @@ class StubEngine:
     """Returns what `submit` returns, in place of an engine."""
 
     def __init__(self, submit):
-        self.submit = submit
+        self._submit = submit
+
+    def submit(self, request, cancel=None):
+        return self._submit(request)
+
+
+def compute(http, engine, request):
+    context = SimpleNamespace(http=http, state=SimpleNamespace(texts=TextQueue(1 << 20)))
+    return wait.compute(context, engine, request, request.size)
+
+
+class Connected:
+    async def receive(self):
+        await asyncio.Event().wait()
 
 
 def test_work_is_cancelled_when_the_client_disconnects():
@@ -90,10 +105,6 @@ def test_work_is_cancelled_when_the_client_disconnects():
 
 
 def test_work_is_cancelled_at_the_deadline():
-    class Connected:
-        async def receive(self):
-            await asyncio.Event().wait()
-
     for seconds in (0.001, 0.02):  # before and after the connection is watched
         work = Future()
         request = Request(texts=["a"], deadline=time.monotonic() + seconds)
@@ -118,5 +129,5 @@ def test_long_texts_are_tokenized_on_another_thread(texts, titles, other_thread)
         work.set_result(threading.current_thread())
         return work
 
-    thread = asyncio.run(compute(None, StubEngine(submit), Request(texts=texts, titles=titles)))
+    thread = asyncio.run(compute(Connected(), StubEngine(submit), Request(texts=texts, titles=titles)))
     assert (thread is not threading.current_thread()) == other_thread

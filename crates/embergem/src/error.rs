@@ -131,6 +131,7 @@ impl From<embergem_text::Error> for Error {
             Text::Corrupt { .. } => Self::CorruptCheckpoint(message),
             Text::Empty(_) => Self::EmptyInput(message),
             Text::Task(_) => Self::InvalidTask(message),
+            Text::Cancelled => Self::Closed,
             Text::Input { problem, .. } => match problem {
                 InputError::Empty => Self::EmptyInput(message),
                 InputError::OutOfRange { .. } => Self::TokenOutOfRange(message),

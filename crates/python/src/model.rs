@@ -9,11 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A flag that stops a run before its next step.
+/// A flag that stops a run before its next step, or tokenizing before the next piece of a long text.
 #[pyclass(frozen, module = "embergem._native")]
 #[derive(Default)]
 pub struct CancelToken {
     flag: Arc<AtomicBool>,
+}
+
+impl CancelToken {
+    /// Returns the flag, which other threads read.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
 }
 
 #[pymethods]
@@ -194,7 +201,7 @@ impl Model {
             }
         };
         let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
-        let stop = cancel.map_or_else(Arc::default, |token| Arc::clone(&token.flag));
+        let stop = cancel.map_or_else(Arc::default, CancelToken::flag);
         let vectors = py.detach(|| self.vectors(ids, cu_seqlens, lane, &stop));
         let vectors = vectors.map_err(|error| to_python(py, &error))?;
         let rows = vectors.len() / self.model.dimensions();

@@ -2,6 +2,7 @@
 
 use crate::errors::{raise, raise_for_input};
 use crate::gil::without_gil;
+use crate::model::CancelToken;
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
 use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, map_in_parallel};
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Returns the built-in prompt sets: set -> task -> pattern.
 #[pyfunction]
@@ -67,7 +69,7 @@ impl TextPipeline {
         self.pipeline.max_chars_per_token()
     }
 
-    #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false))]
+    #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false, cancel=None))]
     fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -75,6 +77,7 @@ impl TextPipeline {
         task: Option<&Bound<'py, PyString>>,
         titles: Option<&Bound<'py, PyAny>>,
         truncate: bool,
+        cancel: Option<&CancelToken>,
     ) -> PyResult<Rows<'py>> {
         let texts = strings(texts, "text")?;
         let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
@@ -99,6 +102,7 @@ impl TextPipeline {
                 .flatten()
                 .map(|title| title.len())
                 .sum::<usize>();
+        let stop = cancel.map_or_else(Arc::default, CancelToken::flag);
         let rows = without_gil(py, bytes, || {
             if texts.is_empty() {
                 return Err(Error::Empty(
@@ -109,7 +113,7 @@ impl TextPipeline {
             let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
             map_in_parallel(texts.len(), bytes, |index| {
                 self.pipeline
-                    .prepare_one(index, &texts[index], prompt, title(index), truncate)
+                    .prepare_unless(&stop, index, &texts[index], prompt, title(index), truncate)
             })
         });
         to_rows(py, rows)
@@ -164,6 +168,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Corrupt { .. } => "CorruptCheckpoint",
         Error::Empty(_) => "EmptyInput",
         Error::Task(_) => "InvalidTask",
+        Error::Cancelled => "Cancelled",
         _ => "UnsupportedModel",
     };
     raise(py, class, error.to_string())

@@ -4,6 +4,7 @@
 //! The library's own reader first builds a JSON tree of all merges, because older files have another format. With the
 //! half a million merges of Gemma that takes longer than everything else.
 
+use crate::pieces::PairSet;
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -33,12 +34,26 @@ pub(crate) struct BpeModel {
     pub max_chars: usize,
     /// Whether every byte is a token, `<0x00>` to `<0xFF>`.
     pub has_all_bytes: bool,
+    /// Pairs of adjacent characters in the tokens.
+    pub pairs: PairSet,
+    /// Whether a token has more characters than the byte token that it contains, so bytes may be merged.
+    pub merges_bytes: bool,
+}
+
+impl BpeModel {
+    /// Returns whether every character is a token or a sequence of byte tokens that no merge contains. A merge then
+    /// depends on the characters of its token only.
+    pub fn merges_characters(&self) -> bool {
+        let model = &self.model;
+        let affixes = model.continuing_subword_prefix.is_some() || model.end_of_word_suffix.is_some();
+        model.byte_fallback && self.has_all_bytes && !self.merges_bytes && !affixes
+    }
 }
 
 /// Reads the model of a tokenizer.json. `Err` is the reason why it cannot be read.
 pub(crate) fn read(json: &str) -> Result<BpeModel, String> {
     let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let ((vocab, max_chars, has_all_bytes), merges) = thread::scope(|scope| {
+    let ((vocab, properties), merges) = thread::scope(|scope| {
         let merges_thread = scope.spawn(|| merges(file.merges.get()));
         let vocab = vocabulary(file.vocab.get());
         let merges = merges_thread
@@ -65,17 +80,36 @@ pub(crate) fn read(json: &str) -> Result<BpeModel, String> {
     }
     Ok(BpeModel {
         model: builder.build().map_err(|error| error.to_string())?,
-        max_chars,
-        has_all_bytes,
+        max_chars: properties.max_chars,
+        has_all_bytes: properties.has_all_bytes,
+        pairs: properties.pairs,
+        merges_bytes: properties.merges_bytes,
     })
 }
 
+/// Properties of a vocabulary; see [`BpeModel`].
+struct Properties {
+    max_chars: usize,
+    has_all_bytes: bool,
+    pairs: PairSet,
+    merges_bytes: bool,
+}
+
 /// Reads the vocabulary and its properties; see [`BpeModel`].
-fn vocabulary(json: &str) -> Result<(Vocab, usize, bool), String> {
+fn vocabulary(json: &str) -> Result<(Vocab, Properties), String> {
     let vocab: Vocab = serde_json::from_str(json).map_err(|error| format!("vocab: {error}"))?;
-    let max_chars = vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0);
-    let has_all_bytes = (0..=255u8).all(|byte| vocab.contains_key(&format!("<0x{byte:02X}>")));
-    Ok((vocab, max_chars, has_all_bytes))
+    // About 16 bits a token, so that few pairs are reported that no token has.
+    let mut pairs = PairSet::new(usize::BITS - vocab.len().leading_zeros() + 4);
+    for token in vocab.keys() {
+        pairs.insert_all(token);
+    }
+    let properties = Properties {
+        max_chars: vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0),
+        has_all_bytes: (0..=255u8).all(|byte| vocab.contains_key(&format!("<0x{byte:02X}>"))),
+        merges_bytes: vocab.keys().any(|token| token.len() > 6 && token.contains("<0x")),
+        pairs,
+    };
+    Ok((vocab, properties))
 }
 
 fn merges(json: &str) -> Result<Merges, String> {

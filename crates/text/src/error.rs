@@ -23,6 +23,9 @@ pub enum Error {
     /// This model cannot use the task or the title.
     #[error("{0}")]
     Task(String),
+    /// The caller stopped the work.
+    #[error("The request was cancelled while its texts were tokenized.")]
+    Cancelled,
     /// One input of the request cannot be used.
     #[error("Input {index} {problem}")]
     Input {

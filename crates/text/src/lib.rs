@@ -8,6 +8,7 @@ mod bpe;
 mod digest;
 mod error;
 mod parallel;
+mod pieces;
 mod pipeline;
 mod prompts;
 mod template;

@@ -1,9 +1,11 @@
 //! Prompts, tokenizer and limit of one model.
 
+use crate::pieces::PIECE;
 use crate::prompts::Prompts;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, InputError, Result, Template};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Options of [`Pipeline::load`]: what a model declares about its texts besides its tokenizer.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +97,8 @@ impl Pipeline {
     /// Tokenizes one text; `index` is its index in the request, for errors.
     ///
     /// Truncation keeps the special tokens, as sentence-transformers does. Without `truncate`, a text whose characters
-    /// alone show that it is too long is refused before it is tokenized.
+    /// alone show that it is too long is refused before it is tokenized, and a long text as soon as its tokens exceed
+    /// the limit.
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text with a token that has
@@ -108,16 +111,41 @@ impl Pipeline {
         title: Option<&str>,
         truncate: bool,
     ) -> Result<Row> {
+        self.prepare_unless(&AtomicBool::new(false), index, text, prompt, title, truncate)
+    }
+
+    /// Like [`Self::prepare_one`], and reads `stop` after each piece of a long text.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if `stop` is set, and those of [`Self::prepare_one`].
+    pub fn prepare_unless(
+        &self,
+        stop: &AtomicBool,
+        index: usize,
+        text: &str,
+        prompt: Option<&Template>,
+        title: Option<&str>,
+        truncate: bool,
+    ) -> Result<Row> {
         let prompted = prompt.map(|template| template.render(text, title));
         let text = prompted.as_deref().unwrap_or(text);
         if !truncate {
             self.refuse_by_length(index, text)?;
         }
-        let encoded = self.tokenizer.encode(text, self.limit);
-        let (ids, length) = encoded.map_err(|reason| at(index, InputError::Tokenize(reason)))?;
-        if length > self.limit && !truncate {
-            return Err(self.too_long(index, length, false));
-        }
+        let encoded = self.tokenizer.encode(text, self.limit, |length| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Stopped::Cancelled);
+            }
+            if length > self.limit && !truncate {
+                return Err(Stopped::TooLong(length));
+            }
+            Ok(())
+        });
+        let (ids, length) = encoded.map_err(|stopped| match stopped {
+            Stopped::Cancelled => Error::Cancelled,
+            Stopped::TooLong(length) => self.too_long(index, length, text.len() > PIECE),
+            Stopped::Failed(reason) => at(index, InputError::Tokenize(reason)),
+        })?;
         if let Some(id) = ids.iter().copied().find(|id| *id >= self.vocab_size) {
             let problem = InputError::OutOfRange {
                 what: format!(
@@ -221,6 +249,21 @@ impl Pipeline {
             limit: self.limit,
         };
         at(index, problem)
+    }
+}
+
+/// Why tokenizing stopped before the end of a text.
+enum Stopped {
+    Cancelled,
+    /// The number of tokens so far exceeds the limit.
+    TooLong(usize),
+    /// The library failed.
+    Failed(String),
+}
+
+impl From<String> for Stopped {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
     }
 }
 

@@ -5,6 +5,7 @@
 //! point would copy the 33 MB of Gemma's file through three intermediate trees.
 
 use crate::bpe;
+use crate::pieces::{Boundaries, pieces};
 use crate::token_length::max_chars_per_token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,20 +37,37 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// Reads the model by the type that it names (the library guesses the type if there is none), and the bound of
-    /// [`max_chars_per_token`].
-    fn read_model(&self) -> Result<(ModelWrapper, Option<usize>), String> {
+    /// Reads the model by the type that it names (the library guesses the type if there is none), and its properties.
+    fn read_model(&self) -> Result<(ModelWrapper, Properties), String> {
         let json = self.model.get();
         let header: ModelHeader = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
+        let (normalizer, pre_tokenizer) = (self.normalizer.as_ref(), self.pre_tokenizer.as_ref());
+        let added = &self.added_tokens;
         if header.r#type.as_deref() != Some("BPE") {
             let model = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-            return Ok((model, None));
+            let max_word_chars = match &model {
+                ModelWrapper::WordPiece(model) => Some(model.max_input_chars_per_word),
+                _ => None,
+            };
+            let properties = Properties {
+                max_chars_per_token: None,
+                boundaries: Boundaries::new(max_word_chars, None, normalizer, pre_tokenizer, added),
+            };
+            return Ok((model, properties));
         }
-        let bpe = bpe::read(json).map_err(|reason| format!("model: {reason}"))?;
-        let (normalizer, pre_tokenizer) = (self.normalizer.as_ref(), self.pre_tokenizer.as_ref());
-        let bound = max_chars_per_token(&bpe, normalizer, pre_tokenizer, &self.added_tokens);
-        Ok((bpe.model.into(), bound))
+        let mut bpe = bpe::read(json).map_err(|reason| format!("model: {reason}"))?;
+        let properties = Properties {
+            max_chars_per_token: max_chars_per_token(&bpe, normalizer, pre_tokenizer, added),
+            boundaries: Boundaries::new(None, Some(&mut bpe), normalizer, pre_tokenizer, added),
+        };
+        Ok((bpe.model.into(), properties))
     }
+}
+
+/// Properties of a model together with the other parts of the file.
+struct Properties {
+    max_chars_per_token: Option<usize>,
+    boundaries: Option<Boundaries>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +94,8 @@ pub(crate) struct Tokenizer {
     removed: Option<u32>,
     /// Most characters that one token can cover; see [`max_chars_per_token`].
     pub max_chars_per_token: Option<usize>,
+    /// Where a long text may be cut; `None` if it is encoded whole.
+    boundaries: Option<Boundaries>,
 }
 
 impl Tokenizer {
@@ -86,13 +106,13 @@ impl Tokenizer {
 
     fn read(json: &str) -> Result<Self, String> {
         let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let (mut model, bound) = file.read_model()?;
+        let (mut model, properties) = file.read_model()?;
         if let ModelWrapper::BPE(bpe) = &model
             && bpe.dropout.is_some_and(|probability| probability > 0.0)
         {
             return Err("its BPE model drops merges at random (dropout), so a text would have no fixed ids. Set dropout to null".to_owned());
         }
-        if bound.is_some() {
+        if properties.max_chars_per_token.is_some() {
             // A BPE model without a word-splitting pre-tokenizer gets whole texts. The library would cache thousands of
             // them without a hit.
             model.resize_cache(0);
@@ -117,7 +137,8 @@ impl Tokenizer {
             suffix,
             truncate_left,
             removed: None,
-            max_chars_per_token: bound,
+            max_chars_per_token: properties.max_chars_per_token,
+            boundaries: properties.boundaries,
         })
     }
 
@@ -148,21 +169,38 @@ impl Tokenizer {
         self.prefix.len() + self.suffix.len()
     }
 
-    /// Tokenizes `text` and adds the special tokens. Returns at most `limit` ids and the number of tokens before
+    /// Tokenizes `text` and adds the special tokens. Returns at most `limit` ids, and the number of tokens before
     /// truncation.
     ///
     /// Truncation keeps the special tokens. Unknown tokens that are removed count towards the limit, but not in the
-    /// returned number.
-    pub fn encode(&self, text: &str, limit: usize) -> Result<(Vec<u32>, usize), String> {
-        let ids = self.ids(text)?;
-        let length = ids.len() + self.special();
-        let kept = ids.len().min(limit.saturating_sub(self.special()));
-        let ids = if self.truncate_left {
-            &ids[ids.len() - kept..]
-        } else {
-            &ids[..kept]
-        };
-        let mut row = self.surround(ids);
+    /// returned number. `proceed` gets the number of tokens so far after each piece of a long text, and stops the work
+    /// with an error.
+    ///
+    /// # Errors
+    /// The error of `proceed`, or the reason why the library failed.
+    pub fn encode<E: From<String>>(
+        &self,
+        text: &str,
+        limit: usize,
+        proceed: impl Fn(usize) -> Result<(), E>,
+    ) -> Result<(Vec<u32>, usize), E> {
+        let room = limit.saturating_sub(self.special());
+        let mut kept: Vec<u32> = Vec::new();
+        let mut count = 0;
+        for piece in pieces(self.boundaries.as_ref(), text) {
+            let encoding = self.encode_piece(&piece)?;
+            let ids = encoding.get_ids();
+            count += ids.len();
+            if self.truncate_left {
+                kept.extend(ids);
+                kept.drain(..kept.len().saturating_sub(room));
+            } else {
+                kept.extend(&ids[..ids.len().min(room - kept.len())]);
+            }
+            proceed(count + self.special())?;
+        }
+        let mut row = self.surround(&kept);
+        let length = count + self.special();
         let Some(unknown) = self.removed else {
             return Ok((row, length));
         };
@@ -174,8 +212,18 @@ impl Tokenizer {
 
     /// Returns all ids of `text`, without special tokens.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
-        let encoding = catch_panics(|| self.library.encode_fast(text, false).map_err(|error| error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = Vec::new();
+        for piece in pieces(self.boundaries.as_ref(), text) {
+            ids.extend(self.encode_piece(&piece)?.get_ids());
+        }
+        Ok(ids)
+    }
+
+    fn encode_piece(&self, piece: &str) -> Result<Encoding, String> {
+        catch_panics(|| {
+            let encoding = self.library.encode_fast(piece, false);
+            encoding.map_err(|error| error.to_string())
+        })
     }
 
     /// Returns `ids` between the special tokens.

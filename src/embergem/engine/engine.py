@@ -8,7 +8,7 @@ from types import TracebackType
 import numpy as np
 from msgspec.structs import replace
 
-from embergem._native import __version__
+from embergem._native import CancelToken, __version__
 from embergem._native import cut as native_cut
 from embergem.engine import finalizers, fork
 from embergem.engine.load import Loaded
@@ -101,13 +101,15 @@ class Engine:
             future.cancel()
             raise
 
-    def submit(self, request: Request) -> Future[Result]:
+    def submit(self, request: Request, cancel: CancelToken | None = None) -> Future[Result]:
         """Tokenize on this thread, queue the rows, and return the future of the result.
 
         Cancelling the future takes its rows out of the queue, and stops a batch that no other request waits for. The
         future is already done if all vectors were in the cache, or if a small blocking request was computed here.
+        `cancel` stops the tokenizing of long texts.
 
         Raises:
+            Cancelled: `cancel` was set while the texts were tokenized.
             InvalidRequest: The request is invalid; the subclass and the message say why.
             NotReady: The model failed its self-check; the message names the probe and the usual cause.
             EngineClosed: The engine was closed.
@@ -126,7 +128,7 @@ class Engine:
                 )
             if request.lane not in LANES:
                 raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
-            pending = self._loop.submit(request, self.prepare(request))
+            pending = self._loop.submit(request, self.prepare(request, cancel))
         except EmbergemError as error:
             self._loop.counters.failed(error.code)
             raise
@@ -193,17 +195,20 @@ class Engine:
         ((ids, _),) = self._text.prepare([""])
         return int(ids[0]) if len(ids) > 1 else None
 
-    def prepare(self, request: Request) -> list[Row]:
+    def prepare(self, request: Request, cancel: CancelToken | None = None) -> list[Row]:
         """Tokenize the inputs of a request as `submit` does, without computing anything.
+
+        `cancel` stops the tokenizing of long texts.
 
         Raises:
             InvalidRequest: The request is invalid; the subclass and the message say why.
+            Cancelled: `cancel` was set.
         """
         if request.texts is None:
             pairs = self._text.prepare_ids(request.ids or (), truncate=request.truncate)
         else:
             pairs = self._text.prepare(
-                request.texts, task=request.task, titles=request.titles, truncate=request.truncate
+                request.texts, task=request.task, titles=request.titles, truncate=request.truncate, cancel=cancel
             )
         return [Row(ids, length) for ids, length in pairs]
 

@@ -13,6 +13,7 @@ from embergem.server.api_keys import KeyStore
 from embergem.server.body import BodyReader
 from embergem.server.metrics import Metrics
 from embergem.server.rate_limit import RateLimiter
+from embergem.server.text_queue import TextQueue
 from embergem.server.upstream import Upstream
 
 
@@ -29,6 +30,7 @@ class ServerState:
         limiter: The rate limits of the API keys.
         metrics: The server's own counters.
         bodies: Reads request bodies within a memory limit.
+        texts: Tokenizes long texts on its worker threads.
         started: Start time, in seconds since 1970.
     """
 
@@ -40,7 +42,11 @@ class ServerState:
     limiter: RateLimiter = field(default_factory=RateLimiter)
     metrics: Metrics = field(default_factory=Metrics)
     bodies: BodyReader = field(default_factory=BodyReader)
+    texts: TextQueue = field(init=False)
     started: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", TextQueue(self.settings.max_body))
 
     def model_names(self) -> list[str]:
         """Return every name and alias of every model, without tasks."""

@@ -6,12 +6,16 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
 
 from embergem.engine import Engine, Request, Result
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
+
+if TYPE_CHECKING:
+    from embergem.server.state import RequestContext
 
 T = TypeVar("T")
 
@@ -24,18 +28,30 @@ WATCH_AFTER = 0.005
 come before, and watching costs a task."""
 
 
-async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result:
-    """Submit a request to the engine and wait for its result. Long texts are tokenized on another thread.
+async def compute(context: "RequestContext", engine: Engine, request: Request, size: int) -> Result:
+    """Submit a request to the engine and wait for its result. Long texts are tokenized on a worker thread.
+
+    `size` is the size of the request's body in bytes.
 
     Raises:
         InvalidRequest: The engine refuses the request; see `Engine.submit` for this and other errors.
+        Overloaded: Too many bytes wait to be tokenized.
         Cancelled: The client closed the connection.
         DeadlineExceeded: The request's deadline has passed.
     """
+    http = context.http
     characters = SHORT + 1
     if request.texts is not None and len(request.texts) <= SHORT_TEXTS:
         characters = sum(map(len, request.texts)) + sum(map(len, filter(None, request.titles or ())))
-    work = engine.submit(request) if characters <= SHORT else await asyncio.to_thread(engine.submit, request)
+    if characters <= SHORT:
+        work = engine.submit(request)
+    else:
+        submission = context.state.texts.submit(partial(engine.submit, request), size, request.tenant)
+        try:
+            work = await wait_while_connected(http, asyncio.wrap_future(submission), request.deadline)
+        except BaseException:
+            submission.add_done_callback(_cancel_result)  # the request may be in the engine's queue by now
+            raise
     if not work.done():
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -55,6 +71,12 @@ async def compute(http: HttpRequest, engine: Engine, request: Request) -> Result
             if not work.done():
                 work.cancel()
     return work.result()
+
+
+def _cancel_result(submission: "Future[Future[Result]]") -> None:
+    """Cancel the computation that a submission began."""
+    if not submission.cancelled() and submission.exception() is None:
+        submission.result().cancel()
 
 
 async def wait_while_connected(http: HttpRequest, work: Awaitable[T], deadline: float | None) -> T:

@@ -50,7 +50,7 @@ async def embeddings(context: RequestContext) -> Response:
             admit=context.charge if context.key else None,
         )
         try:
-            result = await compute(context.http, engine, request)
+            result = await compute(context, engine, request, len(content))
         except EmbergemError as error:
             raise with_field(error, decoded) from None
         if result.vectors.size > LARGE_RESPONSE:

@@ -4,10 +4,12 @@ Separate because each API surface has a file of its own.
 """
 
 import asyncio
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
 
+from embergem._native import CancelToken
 from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
 from embergem.protocol import TokenizedInput, TokenizeRequest, TokenizeResponse
@@ -35,11 +37,13 @@ async def tokenize(context: RequestContext) -> Response:
             task=prompt.task,
             titles=decoded.titles,
             truncate=True,
+            tenant=context.key.name if context.key else "",
         )
         try:
-            encoded, tokens = await wait_while_connected(
-                context.http, asyncio.to_thread(encode_tokens, engine, request, decoded.body.model), deadline
+            work = context.state.texts.submit(
+                partial(encode_tokens, engine, request, decoded.body.model), len(content), request.tenant
             )
+            encoded, tokens = await wait_while_connected(context.http, asyncio.wrap_future(work), deadline)
         except EmbergemError as error:
             raise with_field(error, decoded) from None
         context.charge(tokens)
@@ -48,9 +52,9 @@ async def tokenize(context: RequestContext) -> Response:
     return response
 
 
-def encode_tokens(engine: Engine, request: Request, model: str) -> tuple[bytes, int]:
+def encode_tokens(engine: Engine, request: Request, model: str, cancel: CancelToken) -> tuple[bytes, int]:
     """Tokenize a request; return the encoded response and the number of tokens."""
-    rows = engine.prepare(request)
+    rows = engine.prepare(request, cancel)
     data = encode_each(
         TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)
     )

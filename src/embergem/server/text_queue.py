@@ -1,0 +1,119 @@
+"""Tokenizing of long texts on worker threads, in an order that is fair to all clients.
+
+Tokenizing has a queue of its own, because the engine's queue counts tokens, which are not known yet. It is the engine's
+scheduler with bytes of request bodies in place of tokens. Requests of at most `SMALL` bytes and larger ones have a lane
+and workers each, so a small request does not wait for a large one. Within a lane the API keys share the workers fairly.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any, TypeVar
+
+from embergem._native import CancelToken
+from embergem.engine.scheduler import Limits, QueuedRow, Scheduler
+from embergem.errors import Overloaded
+from embergem.types import Lane, Request
+
+T = TypeVar("T")
+
+SMALL = 64 * 1024
+"""Most bytes of a request that does not wait for larger ones. Such a request is tokenized in less than 0.1 s."""
+
+QUEUED_BODIES = 2
+"""Most bytes that wait in a lane, as a multiple of the size limit of one body."""
+
+BYTES_PER_SECOND = 2**20
+"""Bytes that a worker tokenizes in a second at least. `Retry-After` of a refused request is estimated with it."""
+
+
+class TextWork(Future[T]):
+    """The future of one request in the queue. Cancelling it also stops the work if it has begun."""
+
+    def __init__(self, work: Callable[[CancelToken], T], remove: "Callable[[TextWork[T]], None]") -> None:
+        super().__init__()
+        self.work = work
+        self.token = CancelToken()
+        self._remove = remove
+        self.row: _Row | None = None
+
+    def cancel(self) -> bool:
+        """Take the work out of the queue, or stop it. Return False if it has begun or is done."""
+        self.token.cancel()
+        self._remove(self)
+        return super().cancel()
+
+
+class _Row(QueuedRow, eq=False, kw_only=True):
+    work: TextWork[Any]
+
+
+class TextQueue:
+    """Queue and workers of all models of a server. Thread-safe.
+
+    Args:
+        max_body: Most bytes of one request body.
+        workers: Threads of each lane; None for half of the processors.
+
+    Attributes:
+        threads: Threads of each lane.
+    """
+
+    def __init__(self, max_body: int, workers: int | None = None) -> None:
+        self._scheduler: Scheduler[_Row] = Scheduler(Limits(1, 1, QUEUED_BODIES * max_body))
+        self._lock = Lock()
+        self.threads = workers or max(1, (os.cpu_count() or 1) // 2)
+        self._workers: dict[Lane, ThreadPoolExecutor] = {
+            "interactive": ThreadPoolExecutor(self.threads, "embergem tokenize"),
+            "bulk": ThreadPoolExecutor(self.threads, "embergem tokenize long"),
+        }
+
+    def submit(self, work: Callable[[CancelToken], T], size: int, tenant: str) -> TextWork[T]:
+        """Queue `work` and return the future of its result. A worker calls it with a token that tells it to stop.
+
+        Args:
+            work: What to do.
+            size: Bytes of the request body.
+            tenant: Name of the API key.
+
+        Raises:
+            Overloaded: Too many bytes wait.
+        """
+        future = TextWork(work, self._remove)
+        future.row = row = _Row(tokens=size, work=future)
+        request = Request(lane="interactive" if size <= SMALL else "bulk", tenant=tenant)
+        with self._lock:
+            if excess := self._scheduler.excess(size, request):
+                seconds = max(1.0, math.ceil(excess / BYTES_PER_SECOND))
+                raise Overloaded(
+                    f"Requests with {self._scheduler.queued_tokens(request.lane)} bytes wait to be tokenized, and "
+                    f"{size} more exceed the limit of {self._scheduler.limits.max_queue_tokens}. Try again in "
+                    f"{seconds:.0f} s.",
+                    retry_after=seconds,
+                )
+            self._scheduler.add([row], request)
+        self._workers[request.lane].submit(self._run_next, request.lane)
+        return future
+
+    def _run_next(self, lane: Lane) -> None:
+        """Run the next work of a lane; do nothing if it was cancelled in the meantime."""
+        with self._lock:
+            rows = self._scheduler.next_batch(lane)
+        if not rows:
+            return
+        future = rows[0].work
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = future.work(future.token)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _remove(self, future: TextWork[Any]) -> None:
+        if future.row is not None:
+            with self._lock:
+                self._scheduler.remove(future.row)

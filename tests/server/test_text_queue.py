@@ -1,0 +1,112 @@
+"""Long texts are tokenized by workers of their own: fairly, bounded in bytes, cancelled, within the deadline."""
+
+import threading
+from concurrent.futures import CancelledError
+
+import httpx
+import pytest
+from serving import QUIET, serving
+
+from embergem.errors import Overloaded
+from embergem.server.state import ServerState
+from embergem.server.text_queue import SMALL, TextQueue
+
+LARGE = 8 * SMALL
+
+
+class Worker:
+    """Keeps a worker of a queue busy until it is told to finish."""
+
+    def __init__(self, queue, size=LARGE, tenant="flood"):
+        self.token = None
+        self._begun, self._end = threading.Event(), threading.Event()
+        self.future = queue.submit(self._work, size, tenant)
+        assert self._begun.wait(60)
+
+    def _work(self, token):
+        self.token = token
+        self._begun.set()
+        assert self._end.wait(60)
+
+    def finish(self):
+        self._end.set()
+
+
+@pytest.fixture
+def queue():
+    return TextQueue(100 * LARGE, workers=1)
+
+
+def test_tenants_share_the_workers_by_bytes(queue):
+    order = []
+    worker = Worker(queue)
+    works = [queue.submit(lambda _: order.append("flood"), LARGE, "flood") for _ in range(30)]
+    works += [queue.submit(lambda _: order.append("other"), LARGE, "other") for _ in range(2)]
+    worker.finish()
+    for work in works:
+        work.result(60)
+    assert order[:4].count("other") == 2
+    assert len(order) == 32
+
+
+def test_a_small_request_does_not_wait_for_large_ones(queue):
+    worker = Worker(queue)
+    flood = [queue.submit(lambda _: "large", LARGE, "") for _ in range(30)]
+    assert queue.submit(lambda _: "small", SMALL, "").result(60) == "small"
+    assert not any(work.done() for work in flood)
+    worker.finish()
+    assert [work.result(60) for work in flood] == ["large"] * 30
+
+
+def test_cancelled_work_leaves_the_queue_and_running_work_is_told(queue):
+    worker = Worker(queue)
+    flood = [queue.submit(lambda _: pytest.fail("cancelled work ran"), LARGE, "") for _ in range(30)]
+    assert all(work.cancel() for work in flood)
+    assert not worker.token.cancelled
+    assert not worker.future.cancel()
+    assert worker.token.cancelled
+    last = queue.submit(lambda _: "last", LARGE, "")
+    worker.finish()
+    assert last.result(60) == "last"
+    with pytest.raises(CancelledError):
+        flood[0].result(60)
+
+
+def test_a_tenant_with_too_many_bytes_is_refused_and_others_are_not():
+    queue = TextQueue(LARGE, workers=1)
+    worker = Worker(queue)
+    waiting = [queue.submit(lambda _: None, LARGE, "flood") for _ in range(2)]
+    with pytest.raises(Overloaded, match="bytes wait to be tokenized") as refused:
+        queue.submit(lambda _: None, LARGE, "flood")
+    assert refused.value.retry_after >= 1
+    waiting.append(queue.submit(lambda _: None, 50 * LARGE, "other"))  # one request of any size
+    worker.finish()
+    for work in waiting:
+        work.result(60)
+
+
+def test_an_error_reaches_the_caller(queue):
+    with pytest.raises(ZeroDivisionError):
+        queue.submit(lambda _: 1 // 0, 1, "").result(60)
+
+
+def test_a_flood_of_long_texts_does_not_delay_other_clients(registry):
+    """The attack of issue 15: many long texts, whose clients hang up, and then a request of 20 short inputs."""
+    state = ServerState(registry, QUIET)
+    workers = [Worker(state.texts) for _ in range(state.texts.threads)]
+    flood = [state.texts.submit(lambda _: None, LARGE, "") for _ in range(30)]
+    try:
+        with serving(state) as url, httpx.Client(base_url=url, timeout=60) as http:
+            assert http.post("/v1/tokenize", json={"input": ["graphene"] * 20}).status_code == 200
+            assert http.post("/v1/embeddings", json={"input": ["graphene"] * 20}).status_code == 200
+            long = {"input": "graphene " * 20_000, "truncate_sequence": True}
+            for path in ("/v1/tokenize", "/v1/embeddings"):
+                late = http.post(path, json=long, headers={"X-Request-Timeout": "0.05"})
+                assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+            assert not any(work.done() for work in flood)
+            for worker in workers:
+                worker.finish()
+            assert http.post("/v1/tokenize", json=long).json()["data"][0]["count"] > 20_000
+    finally:
+        for worker in workers:
+            worker.finish()
