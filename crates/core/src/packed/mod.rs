@@ -54,8 +54,8 @@ enum Source {
     Memory,
     /// The cache has a file. The number counts the matrices that were taken from it.
     Stored(Reader, usize),
-    /// Matrices are packed and written to a new file (`None` after a failed write). The other two values are the directory
-    /// and its size limit.
+    /// Matrices are packed and written to a new file (`None` after a failed write). The other two values are the
+    /// directory and its size limit.
     New(Option<Writer>, PathBuf, u64),
 }
 

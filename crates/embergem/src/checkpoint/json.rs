@@ -24,7 +24,10 @@ impl Object {
             }),
             other => Err(corrupt(
                 file,
-                format!("should hold a JSON object, found {}", brief(&other)),
+                format!(
+                    "should be a JSON object, found {}. Download or save the model again.",
+                    brief(&other)
+                ),
             )),
         }
     }
@@ -76,7 +79,10 @@ impl Object {
     }
 
     fn wrong(&self, key: &str, wanted: &str, found: &Value) -> Error {
-        corrupt(&self.file, format!("{key} should be {wanted}, found {}", brief(found)))
+        corrupt(
+            &self.file,
+            format!(": {key} should be {wanted}, found {}. Correct the file.", brief(found)),
+        )
     }
 }
 
@@ -86,9 +92,9 @@ pub(crate) fn read_text(file: &Path) -> Result<String> {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned)),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(corrupt(
             file,
-            "is missing; the model in this directory is not complete".to_owned(),
+            "is missing, so the model is not complete. Download or save it again.".to_owned(),
         )),
-        Err(error) => Err(corrupt(file, format!("cannot be read: {error}"))),
+        Err(error) => Err(corrupt(file, format!("cannot be read: {error}."))),
     }
 }
 
@@ -97,7 +103,7 @@ pub(crate) fn read_value(file: &Path) -> Result<Value> {
     serde_json::from_str(&read_text(file)?).map_err(|error| {
         corrupt(
             file,
-            format!("is not valid JSON: {error}. Fetch or save the model again"),
+            format!("is not valid JSON: {error}. Download or save the model again."),
         )
     })
 }

@@ -43,15 +43,15 @@ impl Checkpoint {
         }
         let file = root.join(modules::NAME);
         if !file.exists() {
-            let reason = "is missing; it says how token vectors become one embedding. embergem reads models as \
-                          sentence-transformers saves them; save this one with sentence-transformers first";
+            let reason = "is missing; it lists the modules that make one vector of the tokens. Load the model with \
+                          sentence-transformers and save it, which writes this file.";
             return Err(corrupt(&file, reason.to_owned()));
         }
         let chain = modules::entries(&file)?;
         if chain[0].kind == modules::STATIC {
             return Err(Error::UnsupportedModel(format!(
-                "{} names a StaticEmbedding, but there is no config.json of Model2Vec, which says how its texts are \
-                 read. Save it with model2vec, which writes one",
+                "{} names a StaticEmbedding, but there is no config.json of Model2Vec, which says how texts are \
+                 read. Save the model with model2vec, which writes one.",
                 file.display()
             )));
         }
@@ -61,8 +61,7 @@ impl Checkpoint {
         let config = Object::read(&body.join("config.json"))?;
         let tokenizer = body.join("tokenizer.json");
         if !tokenizer.is_file() {
-            let reason = "is missing. embergem reads the tokenizers library's format; transformers writes it when a \
-                          tokenizer is loaded and saved again";
+            let reason = "is missing. Load the tokenizer with transformers and save it, which writes this file.";
             return Err(corrupt(&tokenizer, reason.to_owned()));
         }
         let settings = Object::read_optional(&body.join("sentence_bert_config.json"))?;
@@ -104,13 +103,13 @@ fn check_settings(settings: &Object, tokenizer: &Path) -> Result<()> {
     match settings.get("transformer_task") {
         None => {}
         Some(task) if task == "feature-extraction" => {}
-        Some(task) => return unsupported(format!("transformer_task is {task}; embergem runs feature-extraction")),
+        Some(task) => return unsupported(format!("transformer_task is {task}. embergem runs feature-extraction.")),
     }
     let lower = settings.get("do_lower_case") == Some(&Value::Bool(true));
     if lower && !Object::read(tokenizer)?.get("normalizer").is_some_and(lowercases) {
         return unsupported(
             "do_lower_case is set, but the normalizer in tokenizer.json keeps capitals. Save the tokenizer with a \
-             Lowercase normalizer, so that the file says what is done"
+             Lowercase normalizer."
                 .to_owned(),
         );
     }
@@ -141,8 +140,9 @@ fn limit(body: &Path, settings: &Object, config: &Object) -> Result<(usize, bool
         let tokenizer = Object::read_optional(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
         let allowed = [tokenizer, positions].into_iter().flatten().min();
         return allowed.map(|limit| (limit, false)).ok_or_else(|| {
-            let reason = "doesn't say how many tokens the model reads: max_seq_length in sentence_bert_config.json, \
-                          model_max_length in tokenizer_config.json or max_position_embeddings in config.json";
+            let reason = "does not say how many tokens the model reads. Add max_seq_length to \
+                          sentence_bert_config.json, model_max_length to tokenizer_config.json or \
+                          max_position_embeddings to config.json.";
             corrupt(body, reason.to_owned())
         });
     };

@@ -33,7 +33,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
         if !file.is_file() {
             return Err(corrupt(
                 file,
-                "is missing; the model in this directory is not complete".into(),
+                "is missing, so the model is not complete. Download or save it again.".into(),
             ));
         }
     }
@@ -46,7 +46,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
             .iter()
             .any(|module| module.kind == "Normalize")
     {
-        let reason = "normalises vectors, and config.json says that this model doesn't";
+        let reason = "normalises vectors, but config.json says that this model does not. Correct one of the two.";
         return Err(corrupt(&declared, reason.into()));
     }
     let unlimited = config.get("max_length") == Some(&Value::Null);
@@ -72,7 +72,12 @@ pub(super) fn read(root: &Path) -> Result<Option<Checkpoint>> {
 
 /// Returns rows and width of the table. The executor checks the rest of the file.
 fn shape(weights: &Path) -> Result<(usize, usize)> {
-    let damaged = |reason: &str| corrupt(weights, format!("is not a valid safetensors file: {reason}"));
+    let damaged = |reason: &str| {
+        corrupt(
+            weights,
+            format!("is not a valid safetensors file: {reason}. Download it again."),
+        )
+    };
     let mut file = File::open(weights).map_err(|error| damaged(&error.to_string()))?;
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| damaged("it is cut off"))?;
@@ -87,6 +92,9 @@ fn shape(weights: &Path) -> Result<(usize, usize)> {
         .map(|sizes| sizes.iter().filter_map(Value::as_u64));
     match sizes.map(Iterator::collect::<Vec<_>>).as_deref() {
         Some([rows, width]) => Ok((*rows as usize, *width as usize)),
-        _ => Err(corrupt(weights, "should hold a table called embeddings".into())),
+        _ => Err(corrupt(
+            weights,
+            "should have a tensor called embeddings. Download or save the model again.".into(),
+        )),
     }
 }

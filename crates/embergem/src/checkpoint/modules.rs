@@ -89,7 +89,10 @@ pub(crate) fn entries(file: &Path) -> Result<Vec<ModuleEntry>> {
         Value::Array(rows) if !rows.is_empty() => rows,
         other => {
             let found = brief(&other);
-            return Err(corrupt(file, format!("should hold a list of modules, found {found}")));
+            return Err(corrupt(
+                file,
+                format!("should hold a list of modules, found {found}. Download or save the model again."),
+            ));
         }
     };
     let chain = rows.iter().map(|row| entry(row, file)).collect::<Result<Vec<_>>>()?;
@@ -101,7 +104,7 @@ pub(crate) fn entries(file: &Path) -> Result<Vec<ModuleEntry>> {
     if kinds[0] != "Transformer" || kinds.get(1) != Some(&"Pooling") || count("Transformer") > 1 || count("Pooling") > 1
     {
         return Err(Error::UnsupportedModel(format!(
-            "{} lists the modules {}; embergem runs one Transformer, then one Pooling, then any of Dense and Normalize",
+            "{} lists the modules {}. embergem runs one Transformer, then one Pooling, then any of Dense and Normalize.",
             file.display(),
             kinds.join(", ")
         )));
@@ -137,14 +140,14 @@ pub(crate) fn inside(root: &Path, path: &str) -> Result<()> {
         (Ok(real), Ok(root)) if !real.starts_with(&root) => {}
         _ => return Ok(()),
     }
-    let reason = format!(": the path {path:?} is a link out of the checkpoint's directory");
+    let reason = format!(": the path {path:?} is a link out of the checkpoint's directory, so it is refused.");
     Err(corrupt(&root.join(NAME), reason))
 }
 
 fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
     let (Some(kind), Some(path)) = (row["type"].as_str(), row["path"].as_str()) else {
         let reason = format!(
-            ": each module needs a \"type\" and a \"path\", both text; found {}",
+            ": each module needs a \"type\" and a \"path\", both text; found {}. Download or save the model again.",
             brief(row)
         );
         return Err(corrupt(file, reason));
@@ -154,7 +157,7 @@ fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
     if !kind.starts_with("sentence_transformers.") || !known {
         return Err(Error::UnsupportedModel(format!(
             "{} names the module {kind:?}, which embergem does not have. It has sentence-transformers' Transformer, \
-             StaticEmbedding, Pooling, Dense and Normalize, and never runs code that comes with a model",
+             StaticEmbedding, Pooling, Dense and Normalize, and never runs code that comes with a model.",
             file.display()
         )));
     }
@@ -163,7 +166,7 @@ fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
         .filter(|part| !part.is_empty() && *part != ".")
         .collect();
     if path.starts_with('/') || parts.contains(&"..") || path.contains(['\\', '\0', ':']) {
-        let reason = format!(": the path {path:?} leaves the checkpoint's directory");
+        let reason = format!(": the path {path:?} leaves the checkpoint's directory, so it is refused.");
         return Err(corrupt(file, reason));
     }
     Ok(ModuleEntry {
@@ -176,7 +179,7 @@ fn pooling(config: &Object, size: &mut Option<usize>) -> Result<Module> {
     let unsupported = |reason: String| Err(Error::UnsupportedModel(format!("{}: {reason}", config.file.display())));
     if !config.flag("include_prompt", true)? {
         return unsupported(
-            "include_prompt is false; embergem pools over all tokens, including those of the prompt".into(),
+            "include_prompt is false. embergem pools over all tokens, including those of the prompt.".into(),
         );
     }
     let modes: Vec<Value> = match config.get("pooling_mode") {
@@ -187,12 +190,12 @@ fn pooling(config: &Object, size: &mut Option<usize>) -> Result<Module> {
     let [mode] = modes.as_slice() else {
         let modes = brief(&Value::Array(modes));
         return unsupported(format!(
-            "it asks for the pooling modes {modes} together; embergem supports one mode"
+            "it sets the pooling modes {modes} together. embergem runs one."
         ));
     };
     let Some((_, mode)) = POOLING.iter().find(|(name, _)| mode == name) else {
         return unsupported(format!(
-            "it asks for the pooling mode {mode}, which embergem does not have. It has: mean, cls, lasttoken, max"
+            "it sets the pooling mode {mode}, which embergem does not have. It has: mean, cls, lasttoken, max."
         ));
     };
     let new = config.get("embedding_dimension").is_some();
@@ -212,7 +215,7 @@ fn old_modes(config: &Object) -> Result<Vec<Value>> {
     let unknown = |key: &str| key.starts_with("pooling_mode_") && OLD_POOLING.iter().all(|(known, _)| *known != key);
     if let Some((key, _)) = config.fields.iter().find(|(key, value)| unknown(key) && set(value)) {
         return Err(Error::UnsupportedModel(format!(
-            "{}: {key} is not a pooling mode that embergem has",
+            "{}: {key} is a pooling mode that embergem does not have. It has: mean, cls, lasttoken, max.",
             config.file.display()
         )));
     }
@@ -232,20 +235,25 @@ fn dense(path: &str, file: &Path, size: &mut Option<usize>) -> Result<Module> {
     if path.is_empty() {
         return Err(corrupt(
             file,
-            "belongs to a Dense module without its own directory".into(),
+            "belongs to a Dense module without its own directory. Download or save the model again.".into(),
         ));
     }
     let config = Object::read(file)?;
     refuse_rerouting(&config)?;
     if config.flag("use_residual", false)? {
-        let message = format!("{}: use_residual is true, which embergem does not have", file.display());
+        let message = format!(
+            "{}: use_residual is true, which embergem does not have.",
+            file.display()
+        );
         return Err(Error::UnsupportedModel(message));
     }
     let (in_features, out_features) = (config.size("in_features")?, config.size("out_features")?);
     if let Some(size) = *size
         && size != in_features
     {
-        let reason = format!(": in_features is {in_features}, but the module before it gives {size}");
+        let reason = format!(
+            ": in_features is {in_features}, but the module before it gives {size}. Download or save the model again."
+        );
         return Err(corrupt(file, reason));
     }
     *size = Some(out_features);
@@ -269,7 +277,7 @@ fn activation(config: &Object) -> Result<Option<String>> {
         Some((_, activation)) if name.starts_with("torch.") => Ok(activation.map(str::to_owned)),
         _ => Err(Error::UnsupportedModel(format!(
             "{}: activation_function is {name:?}, which embergem does not have. It has torch's Identity, Tanh, ReLU, \
-             GELU, SiLU, Sigmoid",
+             GELU, SiLU, Sigmoid.",
             config.file.display()
         ))),
     }
@@ -282,7 +290,7 @@ fn refuse_rerouting(config: &Object) -> Result<()> {
             Some(value) if value == "sentence_embedding" => {}
             Some(value) => {
                 return Err(Error::UnsupportedModel(format!(
-                    "{}: {key} is {value}; embergem runs modules on sentence_embedding only",
+                    "{}: {key} is {value}. embergem runs modules on sentence_embedding only.",
                     config.file.display()
                 )));
             }

@@ -45,7 +45,12 @@ pub(super) fn dense(root: &Path, head: &[Module]) -> Result<Vec<(String, PathBuf
 }
 
 fn shards(index: &Path, directory: &Path) -> Result<Vec<PathBuf>> {
-    let wrong = || corrupt(index, ": weight_map should name a file for each tensor".to_owned());
+    let wrong = || {
+        corrupt(
+            index,
+            ": weight_map should name a file for each tensor. Download or save the model again.".to_owned(),
+        )
+    };
     let object = Object::read(index)?;
     let map = object.get("weight_map").and_then(Value::as_object).ok_or_else(wrong)?;
     let names = map
@@ -58,14 +63,14 @@ fn shards(index: &Path, directory: &Path) -> Result<Vec<PathBuf>> {
     }
     let check = |name: &str| {
         if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
-            let reason = format!(": weight_map names {name:?}; only .safetensors files beside it are read");
+            let reason = format!(": weight_map names {name:?}; only .safetensors files beside the index are read.");
             return Err(corrupt(index, reason));
         }
         let file = directory.join(name);
         if !file.is_file() {
             return Err(corrupt(
                 &file,
-                format!("is missing, and {INDEX} says that it holds weights"),
+                format!("is missing, and {INDEX} names it. Download or save the model again."),
             ));
         }
         Ok(file)
@@ -91,13 +96,13 @@ fn none(file: &Path) -> Error {
     if others.is_empty() {
         return corrupt(
             file,
-            "is missing; the model in this directory has no weights".to_owned(),
+            "is missing, so this directory has no weights. Download or save the model again.".to_owned(),
         );
     }
     others.sort_unstable();
     Error::UnsupportedModel(format!(
-        "{} is missing, and {} is not read: embergem takes weights as safetensors only (pickle files can run code). Save \
-         the model again with safe_serialization=True",
+        "{} is missing, and {} is not read: embergem reads weights from safetensors files only, because pickle files can \
+         run code. Save the model again with safe_serialization=True.",
         file.display(),
         others.join(", ")
     ))
