@@ -1,6 +1,9 @@
 //! Vectors of sixteen f32 with AVX-512 (F, BW, DQ, VL). Products of integers use VNNI if the processor has it.
 
+mod tiles;
+
 use super::Simd;
+use super::tile::{self, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Sixteen f32 in a zmm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
@@ -33,6 +36,18 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
                 _mm512_dpwssd_epi32(sum, pair, b)
             } else {
                 _mm512_add_epi32(sum, _mm512_madd_epi16(pair, b))
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. VNNI is there if `VNNI` is
+        // set: the kernels of `Avx512<true>` run only on processors with it.
+        unsafe {
+            if VNNI {
+                tiles::tile_int16(sums, tile);
+            } else {
+                tile::tile_int16::<Self, ROWS>(sums, tile);
             }
         }
     }

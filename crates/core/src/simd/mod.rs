@@ -7,6 +7,8 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod instructions;
 pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;

@@ -134,3 +134,106 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]]
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::portable::Portable;
+    #[cfg(target_arch = "x86_64")]
+    use crate::simd::{avx2::Avx2, avx512::Avx512};
+
+    /// Numbers of pairs along K: none, around the four steps of an unrolled loop, and many.
+    const PAIRS: [usize; 10] = [0, 1, 2, 3, 4, 5, 7, 8, 31, 384];
+
+    /// Returns `count` pairs of 16-bit integers within the bound of a scaled element: of all sizes, zeros or extremes.
+    fn pairs(count: usize, seed: u32) -> Vec<[i16; 2]> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match state >> 29 {
+                0 => 0,
+                1 => -i16::MAX,
+                2 => i16::MAX,
+                _ => ((state >> 12) as i16).max(-i16::MAX),
+            }
+        };
+        (0..count).map(|_| [next(), next()]).collect()
+    }
+
+    /// Compares the sums of a tile with sums computed one by one. Sums of extremes overflow, and must wrap.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    unsafe fn check_int16<V: Simd, const ROWS: usize>(name: &str) {
+        let width = VECTORS * V::LANES;
+        for k in PAIRS {
+            let stride = k + 3;
+            let (x, b) = (pairs(ROWS * stride, 1), pairs(k * width, 2));
+            let tile = Tile {
+                k,
+                x: x.as_ptr().cast(),
+                x_stride: stride,
+                b: b.as_ptr().cast(),
+                prefetch: b.as_ptr().cast(),
+                out: std::ptr::null_mut(),
+                out_stride: 0,
+                columns: width,
+            };
+            let mut sums = [[V::int_zero(); VECTORS]; ROWS];
+            // The second product is added to the first.
+            for _ in 0..2 {
+                // SAFETY: x has ROWS rows of k pairs and b has k rows. The caller checked the instruction set.
+                unsafe { V::tile_int16::<ROWS>(&mut sums, &tile) };
+            }
+            // SAFETY: the sums are ROWS · width integers of 32 bits without padding.
+            let found = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast::<i32>(), ROWS * width) };
+            for (i, found) in found.iter().enumerate() {
+                let (row, column) = (i / width, i % width);
+                let mut expected = 0i32;
+                for step in 0..k {
+                    let (x, b) = (x[row * stride + step], b[step * width + column]);
+                    for (x, b) in x.into_iter().zip(b) {
+                        expected = expected.wrapping_add(i32::from(x) * i32::from(b));
+                    }
+                }
+                let expected = expected.wrapping_mul(2);
+                assert_eq!(
+                    *found, expected,
+                    "{name}: {ROWS} rows, {k} pairs, row {row}, column {column}"
+                );
+            }
+        }
+    }
+
+    /// Checks every number of rows of a tile.
+    macro_rules! check_rows {
+        ($vector:ty, $name:literal, $($rows:literal)+) => {
+            // SAFETY: the caller of this macro checked the instruction set.
+            unsafe {
+                $(check_int16::<$vector, $rows>($name);)+
+            }
+        };
+    }
+
+    #[test]
+    fn int16_sums_are_exact_for_every_number_of_rows() {
+        check_rows!(Portable, "portable", 1 2 3 4 5 6);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                check_rows!(Avx2<false>, "avx2", 1 2 3 4 5 6);
+            }
+            if std::is_x86_feature_detected!("avxvnni") {
+                check_rows!(Avx2<true>, "avx-vnni", 1 2 3 4 5 6);
+            }
+            if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw") {
+                check_rows!(Avx512<false>, "avx512", 1 2 3 4 5 6 7 8 9 10 11 12);
+            }
+            if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni") {
+                check_rows!(Avx512<true>, "avx512-vnni", 1 2 3 4 5 6 7 8 9 10 11 12);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        check_rows!(crate::simd::neon::Neon, "neon", 1 2 3 4 5 6);
+    }
+}

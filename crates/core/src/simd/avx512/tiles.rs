@@ -1,0 +1,143 @@
+//! Inner loop of tiles of 16-bit integers for AVX-512 with VNNI, in assembly.
+//!
+//! The compiler splits most of the `vpdpwssd` intrinsics of a tile into `vpmaddwd` and `vpaddd` to shorten the chain of
+//! dependent additions. A tile of twelve rows has 24 independent sums, so the latency does not matter and the second
+//! instruction costs a third of the speed.
+
+use crate::simd::tile::{Tile, VECTORS};
+use std::arch::asm;
+use std::arch::x86_64::__m512i;
+
+/// One step along K: multiplies the rows of x, at a byte offset, with two vectors of b, at byte offsets.
+macro_rules! step {
+    ($x:tt, $b0:tt, $b1:tt, $([$row:tt $address:tt $first:tt $second:tt])+) => {
+        concat!(
+            "vmovdqu32 zmm24, [{b} + ",
+            $b0,
+            "]\n",
+            "vmovdqu32 zmm25, [{b} + ",
+            $b1,
+            "]\n",
+            $(
+                "vpbroadcastd zmm26, [",
+                $address,
+                " + ",
+                $x,
+                "]\n",
+                "vpdpwssd ",
+                $first,
+                ", zmm26, zmm24\n",
+                "vpdpwssd ",
+                $second,
+                ", zmm26, zmm25\n",
+            )+
+        )
+    };
+}
+
+/// The loop over K: four steps at a time, then single steps. A row of b takes 128 bytes. Each four steps prefetch as
+/// much as one row of b.
+macro_rules! rows {
+    ($sums:ident, $tile:ident, $([$row:tt $address:tt $first:tt $second:tt])+) => {
+        asm!(
+            "lea {x3}, [{x} + 2*{stride}]",
+            "add {x3}, {stride}",
+            "lea {x6}, [{x3} + 2*{stride}]",
+            "add {x6}, {stride}",
+            "lea {x9}, [{x6} + 2*{stride}]",
+            "add {x9}, {stride}",
+            "sub {k}, 4",
+            "jb 3f",
+            ".p2align 5",
+            "2:",
+            "prefetcht1 [{prefetch}]",
+            "prefetcht1 [{prefetch} + 64]",
+            step!("0", "0", "64", $([$row $address $first $second])+),
+            step!("4", "128", "192", $([$row $address $first $second])+),
+            step!("8", "256", "320", $([$row $address $first $second])+),
+            step!("12", "384", "448", $([$row $address $first $second])+),
+            "add {x}, 16",
+            "add {x3}, 16",
+            "add {x6}, 16",
+            "add {x9}, 16",
+            "add {b}, 512",
+            "add {prefetch}, 128",
+            "sub {k}, 4",
+            "jae 2b",
+            "3:",
+            "add {k}, 4",
+            "jz 5f",
+            "4:",
+            step!("0", "0", "64", $([$row $address $first $second])+),
+            "add {x}, 4",
+            "add {x3}, 4",
+            "add {x6}, 4",
+            "add {x9}, 4",
+            "add {b}, 128",
+            "dec {k}",
+            "jnz 4b",
+            "5:",
+            x = inout(reg) $tile.x => _,
+            x3 = out(reg) _,
+            x6 = out(reg) _,
+            x9 = out(reg) _,
+            stride = in(reg) 4 * $tile.x_stride,
+            b = inout(reg) $tile.b => _,
+            prefetch = inout(reg) $tile.prefetch => _,
+            k = inout(reg) $tile.k => _,
+            $(inout($first) $sums[$row][0], inout($second) $sums[$row][1],)+
+            out("zmm24") _, out("zmm25") _, out("zmm26") _,
+            options(nostack, readonly),
+        )
+    };
+}
+
+/// Selects the loop of as many rows as `$count` has. Each row is followed by the number of rows up to it, its address
+/// and the registers of its sums.
+macro_rules! loop_for {
+    ($count:expr, $sums:ident, $tile:ident, $($rows:tt)+) => {
+        loop_for!(@ $count, $sums, $tile, [], [], $($rows)+)
+    };
+    (@ $count:expr, $sums:ident, $tile:ident, [$($arms:tt)*], [$($before:tt)*], $upto:tt $row:tt $($rest:tt)*) => {
+        loop_for!(
+            @ $count, $sums, $tile, [$($arms)* $upto => rows!($sums, $tile, $($before)* $row),], [$($before)* $row],
+            $($rest)*
+        )
+    };
+    (@ $count:expr, $sums:ident, $tile:ident, [$($arms:tt)*], [$($before:tt)*],) => {
+        match $count {
+            $($arms)*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+
+/// Computes a tile of one to twelve rows of 16-bit integers.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with k pairs each and k rows of b. The processor must have AVX-512 F and VNNI.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[__m512i; VECTORS]; ROWS], tile: &Tile) {
+    // A slice, because a constant index beyond an array of fewer rows does not compile, even in an arm that is not
+    // selected.
+    let sums = sums.as_mut_slice();
+    // SAFETY: the loop reads k pairs of ROWS rows of x and k rows of b, which the tile covers by this function's
+    // contract. Addresses of further rows are computed and not read. A prefetch of any address is harmless.
+    unsafe {
+        loop_for!(ROWS, sums, tile,
+            1 [0 "{x}" "zmm0" "zmm1"]
+            2 [1 "{x} + {stride}" "zmm2" "zmm3"]
+            3 [2 "{x} + 2*{stride}" "zmm4" "zmm5"]
+            4 [3 "{x3}" "zmm6" "zmm7"]
+            5 [4 "{x3} + {stride}" "zmm8" "zmm9"]
+            6 [5 "{x3} + 2*{stride}" "zmm10" "zmm11"]
+            7 [6 "{x6}" "zmm12" "zmm13"]
+            8 [7 "{x6} + {stride}" "zmm14" "zmm15"]
+            9 [8 "{x6} + 2*{stride}" "zmm16" "zmm17"]
+            10 [9 "{x9}" "zmm18" "zmm19"]
+            11 [10 "{x9} + {stride}" "zmm20" "zmm21"]
+            12 [11 "{x9} + 2*{stride}" "zmm22" "zmm23"]
+        )
+    }
+}

@@ -1,0 +1,199 @@
+//! Test of the instructions in the tiles' loops. `objdump` reads them from the test's own binary.
+//!
+//! The compiler may replace an intrinsic by slower instructions with the same result, which a test of results cannot
+//! find. The code is read and not executed, so the test covers the x86-64 instruction sets that this machine lacks too.
+
+use super::Simd;
+use super::avx2::Avx2;
+use super::avx512::Avx512;
+use super::tile::{Tile, VECTORS};
+use std::arch::x86_64::{__m256i, __m512i};
+use std::collections::HashMap;
+use std::process::Command;
+
+/// A tile, and what its loops must contain.
+struct Expected {
+    /// Symbol of a function that is one tile.
+    symbol: &'static str,
+    /// Address of the function. It keeps the function in the binary.
+    address: *const (),
+    /// Start of the name of the multiplication instruction.
+    instruction: &'static str,
+    /// Starts of the names of the instructions that it replaces.
+    replaced: &'static [&'static str],
+}
+
+/// Defines a function that is one tile of `$rows` rows, and returns what its loops must contain. The function has all
+/// features of the set's kernels: with fewer the compiler may choose other instructions than in the kernels.
+macro_rules! expected {
+    (avx2, $($tile:tt)+) => {
+        expected!(@ Avx2<false>, "avx2,fma", $($tile)+)
+    };
+    (avx_vnni, $($tile:tt)+) => {
+        expected!(@ Avx2<true>, "avx2,fma,avxvnni", $($tile)+)
+    };
+    (avx512, $($tile:tt)+) => {
+        expected!(@ Avx512<false>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl", $($tile)+)
+    };
+    (avx512_vnni, $($tile:tt)+) => {
+        expected!(@ Avx512<true>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
+    };
+    (@ $vector:ty, $features:literal, $tile:ident of $rows:literal rows, $sum:ty, $symbol:literal, $instruction:expr) => {{
+        #[unsafe(export_name = $symbol)]
+        #[target_feature(enable = $features)]
+        unsafe fn function(sums: &mut [[$sum; VECTORS]; $rows], tile: &Tile) {
+            // SAFETY: nothing calls this function.
+            unsafe { <$vector as Simd>::$tile::<$rows>(sums, tile) }
+        }
+        let (instruction, replaced) = $instruction;
+        Expected {
+            symbol: $symbol,
+            address: function as *const (),
+            instruction,
+            replaced,
+        }
+    }};
+}
+
+/// Returns the tiles of the instruction sets of x86-64.
+#[rustfmt::skip]
+fn table() -> Vec<Expected> {
+    type Instruction = (&'static str, &'static [&'static str]);
+    const FMA: Instruction = ("vfmadd", &["vmulps", "vaddps"]);
+    const MADD: Instruction = ("vpmaddwd", &["vpmulld", "vpmullw", "vpmulhw"]);
+    const VNNI: Instruction = ("vpdpwssd", &["vpmaddwd", "vpaddd"]);
+    vec![
+        expected!(avx2, tile_f32 of 6 rows, Avx2<false>, "tile_avx2_f32", FMA),
+        expected!(avx2, tile_bf16 of 6 rows, Avx2<false>, "tile_avx2_bf16", FMA),
+        expected!(avx2, tile_int16 of 6 rows, __m256i, "tile_avx2_int16", MADD),
+        expected!(avx2, group_int8 of 6 rows, Avx2<false>, "tile_avx2_int8", MADD),
+        expected!(avx_vnni, tile_int16 of 6 rows, __m256i, "tile_avx_vnni_int16", VNNI),
+        expected!(avx_vnni, group_int8 of 6 rows, Avx2<true>, "tile_avx_vnni_int8", VNNI),
+        expected!(avx512, tile_f32 of 12 rows, Avx512<false>, "tile_avx512_f32", FMA),
+        expected!(avx512, tile_bf16 of 12 rows, Avx512<false>, "tile_avx512_bf16", FMA),
+        expected!(avx512, tile_int16 of 12 rows, __m512i, "tile_avx512_int16", MADD),
+        expected!(avx512_vnni, tile_f32 of 12 rows, Avx512<true>, "tile_avx512_vnni_f32", FMA),
+        expected!(avx512_vnni, tile_bf16 of 12 rows, Avx512<true>, "tile_avx512_vnni_bf16", FMA),
+        expected!(avx512_vnni, tile_int16 of 1 rows, __m512i, "tile_avx512_vnni_int16_1", VNNI),
+        expected!(avx512_vnni, tile_int16 of 7 rows, __m512i, "tile_avx512_vnni_int16_7", VNNI),
+        expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
+    ]
+}
+
+/// One instruction.
+struct Instruction {
+    address: u64,
+    name: String,
+    /// The first operand, if it is an address in the code.
+    target: Option<u64>,
+}
+
+/// The instructions of each function, by the function's first address, and the first address of each symbol.
+struct Disassembly {
+    functions: HashMap<u64, Vec<Instruction>>,
+    symbols: HashMap<String, u64>,
+}
+
+/// Reads the output of `objdump -d`.
+fn parse(text: &str) -> Disassembly {
+    let (mut functions, mut symbols) = (HashMap::<u64, Vec<Instruction>>::new(), HashMap::new());
+    let mut start = 0;
+    for line in text.lines() {
+        if let Some((address, symbol)) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
+            start = u64::from_str_radix(address, 16).unwrap();
+            symbols.insert(symbol.to_owned(), start);
+        } else if let Some((address, code)) = line.split_once(":\t") {
+            // A prefix such as `{vex}` selects an encoding and is no part of the name.
+            let mut words = code.split_whitespace().skip_while(|word| word.starts_with('{'));
+            let Some(name) = words.next() else { continue };
+            functions.entry(start).or_default().push(Instruction {
+                address: u64::from_str_radix(address.trim(), 16).unwrap(),
+                name: name.to_owned(),
+                target: words.next().and_then(|word| u64::from_str_radix(word, 16).ok()),
+            });
+        }
+    }
+    Disassembly { functions, symbols }
+}
+
+/// Returns the loops of a function that contain no other loop.
+fn innermost_loops(function: &[Instruction]) -> Vec<&[Instruction]> {
+    let loops: Vec<(usize, usize)> = function
+        .iter()
+        .enumerate()
+        .filter(|(_, instruction)| instruction.name.starts_with('j'))
+        .filter_map(|(last, instruction)| {
+            let first = function[..=last]
+                .iter()
+                .position(|i| Some(i.address) == instruction.target)?;
+            Some((first, last))
+        })
+        .collect();
+    let contains = |a: (usize, usize), b: (usize, usize)| a != b && a.0 <= b.0 && b.1 <= a.1;
+    loops
+        .iter()
+        .filter(|outer| !loops.iter().any(|inner| contains(**outer, *inner)))
+        .map(|(first, last)| &function[*first..=*last])
+        .collect()
+}
+
+impl Disassembly {
+    /// Returns the named function and the functions that it calls or jumps to.
+    fn with_callees(&self, symbol: &str) -> Vec<&[Instruction]> {
+        let start = self.symbols.get(symbol).unwrap_or_else(|| panic!("no symbol {symbol}"));
+        let function = &self.functions[start];
+        let targets = function
+            .iter()
+            .filter(|i| i.name == "call" || i.name.starts_with('j'))
+            .filter_map(|i| i.target);
+        let callees = targets
+            .filter(|target| target != start)
+            .filter_map(|target| self.functions.get(&target));
+        std::iter::once(function).chain(callees).map(Vec::as_slice).collect()
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "an interpreter has no binary to read")]
+fn loops_of_tiles_contain_the_instruction_of_their_set() {
+    let table = table();
+    let binary = std::env::current_exe().unwrap();
+    let output = Command::new("objdump")
+        .args(["-d", "--no-show-raw-insn", "-M", "intel"])
+        .arg(&binary)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("skipped: objdump, which reads the instructions, does not start: {error}");
+            return;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let disassembly = parse(&String::from_utf8(output.stdout).unwrap());
+    for Expected {
+        symbol,
+        address,
+        instruction,
+        replaced,
+    } in table
+    {
+        std::hint::black_box(address);
+        let count = |code: &[Instruction], start: &str| code.iter().filter(|i| i.name.starts_with(start)).count();
+        let mut loops = 0;
+        for code in disassembly.with_callees(symbol).into_iter().flat_map(innermost_loops) {
+            let multiplications = count(code, instruction);
+            let others: Vec<_> = replaced.iter().map(|start| (*start, count(code, start))).collect();
+            if multiplications == 0 && others.iter().all(|(_, count)| *count == 0) {
+                continue;
+            }
+            loops += 1;
+            let allowed = multiplications > 0 && others.iter().all(|(_, count)| *count == 0);
+            assert!(
+                allowed,
+                "{symbol}: a loop has {multiplications} {instruction} and {others:?}"
+            );
+        }
+        assert!(loops > 0, "{symbol}: no loop has {instruction}");
+    }
+}
