@@ -3,7 +3,7 @@
 mod tiles;
 
 use super::Simd;
-use super::tile::{self, Tile, VECTORS};
+use super::tile::{self, INT8_GROUP, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Sixteen f32 in a zmm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
@@ -71,6 +71,25 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
                 _mm512_dpwssd_epi32(sum, pair, b)
             } else {
                 _mm512_add_epi32(sum, _mm512_madd_epi16(pair, b))
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract. VNNI is there if `VNNI` is
+        // set: the kernels of `Avx512<true>` run only on processors with it.
+        unsafe {
+            if VNNI {
+                let bytes = Tile {
+                    k: INT8_GROUP / 2,
+                    b: tile.b.add(VECTORS * Self::LANES),
+                    ..*tile
+                };
+                let mut sums = [[Self::int_zero(); VECTORS]; ROWS];
+                tiles::tile_bytes(&mut sums, &bytes);
+                tile::add_group(floats, &sums, tile.b);
+            } else {
+                tile::group_int8::<Self, ROWS>(floats, tile);
             }
         }
     }

@@ -77,6 +77,7 @@ fn table() -> Vec<Expected> {
         expected!(avx512_vnni, tile_int16 of 1 rows, __m512i, "tile_avx512_vnni_int16_1", VNNI),
         expected!(avx512_vnni, tile_int16 of 7 rows, __m512i, "tile_avx512_vnni_int16_7", VNNI),
         expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
+        expected!(avx512_vnni, group_int8 of 12 rows, Avx512<true>, "tile_avx512_vnni_int8", VNNI),
     ]
 }
 

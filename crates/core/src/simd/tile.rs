@@ -24,8 +24,8 @@ pub struct Tile {
     pub x_stride: usize,
     /// The panel of weights, K major.
     pub b: *const f32,
-    /// Memory that will be read after this tile. The inner loop prefetches one cache line of it every fourth step of K.
-    /// It may point outside any allocation.
+    /// Memory that will be read after this tile. An inner loop in assembly prefetches one or two cache lines of it every
+    /// fourth step of K. It may point outside any allocation.
     pub prefetch: *const f32,
     /// First element of the first row of the result.
     pub out: *mut f32,
@@ -116,7 +116,6 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]]
     // SAFETY: row r < ROWS and pair i < INT8_GROUP / 2, which are inside x by this function's contract; a group of b is
     // one vector row of scales and INT8_GROUP / 2 rows of byte pairs.
     unsafe {
-        let scales = [V::load(tile.b), V::load(tile.b.add(V::LANES))];
         let pairs = tile.b.add(VECTORS * V::LANES).cast::<i8>();
         for i in 0..INT8_GROUP / 2 {
             let b = pairs.add(i * 2 * VECTORS * V::LANES);
@@ -127,10 +126,21 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]]
                 }
             }
         }
-        for (floats, sums) in floats.iter_mut().zip(&sums) {
-            for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
-                *float = V::from_int(*sum).fma(scale, *float);
-            }
+        add_group(floats, &sums, tile.b);
+    }
+}
+
+/// Adds the sums of one group, times the scales of its columns, to `floats`.
+///
+/// # Safety
+/// `scales` must be valid for [`VECTORS`] vectors. The processor must have the instruction set of `V`.
+#[inline(always)]
+pub unsafe fn add_group<V: Simd>(floats: &mut [[V; VECTORS]], sums: &[[V::Int; VECTORS]], scales: *const f32) {
+    // SAFETY: there are VECTORS vectors of scales by this function's contract.
+    let scales = unsafe { [V::load(scales), V::load(scales.add(V::LANES))] };
+    for (floats, sums) in floats.iter_mut().zip(sums) {
+        for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
+            *float = V::from_int(*sum).fma(scale, *float);
         }
     }
 }
