@@ -27,8 +27,14 @@ from embergem.server.text_queue import TextQueue
         (b'{"input": "a"' + b',"f":0' * 1_000_000 + b"}", "more than 100 fields"),
         (b'{"input": [' + b"[]," * 1_000_000 + b"[]]}", "more than 8 entries"),
         (b'{"input": [' + b'"ab",' * 1_000_000 + b'"a"]}', "more than 8 entries"),
-        (b'{"input": [' + b'"a",' * 8 + b"[]," * 1_000_000 + b'"a"]}', r"input\[8\]: Expected `str`, got `array`"),
-        (b'{"input": ["a",' + b"[]," * 1_000_000 + b'"a"]}', r"input\[1\]: Expected `str`, got `array`"),
+        (
+            b'{"input": [' + b'"a",' * 8 + b"[]," * 1_000_000 + b'"a"]}',
+            r"^Input 8 is invalid at input\[8\]: Expected `str`, got `array`",
+        ),
+        (
+            b'{"input": ["a",' + b"[]," * 1_000_000 + b'"a"]}',
+            r"^Input 1 is invalid at input\[1\]: Expected `str`, got `array`",
+        ),
         (b'{"input": [' + b"500," * 5_000_000 + b"5]}", "more than 4194304 token ids"),
     ],
     ids=["fields", "large fields", "rows", "texts", "lists among texts", "lists as texts", "ids"],

@@ -160,7 +160,7 @@ def decode_input(value: Raw, max_inputs: int) -> tuple[list[str] | None, list[li
         else:
             ids = [msgspec.json.decode(value, type=list[int])]
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"input{_at_fault(str(error), value)}. {_INPUT_FORMS}", param="input") from None
+        raise _invalid_input(str(error), value, several=start in (b'["', b"[[")) from None
     except NOT_JSON as error:
         raise _not_json(error) from None
     if len(texts or ids or ()) > max_inputs:
@@ -270,15 +270,21 @@ def _explain(message: str, fields: dict[str, Raw]) -> InvalidRequest:
     return InvalidRequest(f"{path or 'The body'}: {what}{got}.", param=name or None)
 
 
-def _at_fault(message: str, value: Raw) -> str:
-    """Describe the list entry at fault: its index, and for a small list also its value."""
-    path = _path(message)
+def _invalid_input(message: str, value: Raw, several: bool) -> InvalidRequest:
+    """Describe the entry of `input` at fault: its index, and for a small `input` also its value.
+
+    `several`: the entries of the list are inputs; else the list is one input, and its entries are token ids.
+    """
+    indices = [int(index) for index in _path(message).strip("[]").split("][")]
+    place = "".join(f"[{index}]" for index in indices)
     if len(memoryview(value)) > SMALL:
-        return f"{path}: {message.split(' - at')[0]}"
-    element = value
-    for index in path.strip("[]").split("]["):
-        element = msgspec.json.decode(element, type=list[Raw])[int(index)]
-    return f"{path} is {_shown(element)}"
+        fault = f"is invalid at input{place}: {message.split(' - at')[0]}."
+    else:
+        element = value
+        for index in indices:
+            element = msgspec.json.decode(element, type=list[Raw])[index]
+        fault = f"is invalid: input{place} is {_shown(element)}."
+    return InvalidRequest(f"{fault} {_INPUT_FORMS}", param="input", input_index=indices[0] if several else 0)
 
 
 def _path(message: str) -> str:
