@@ -152,6 +152,12 @@ def test_version_and_help():
         assert "Usage" in shown.stdout
 
 
+def test_help_wraps_paragraphs_at_the_width_of_the_terminal():
+    shown = command("compile", "--help", env=os.environ | {"COLUMNS": "300"}).stdout.decode()
+    assert "near that of the original. The arithmetic is chosen when the directory is loaded" in shown
+    assert "gemma --dtype int16 && embergem serve -m gemma" in shown
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell):
     environment = os.environ | {"_EMBERGEM_COMPLETE": f"source_{shell}"}

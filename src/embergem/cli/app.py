@@ -1,5 +1,7 @@
 """Assemble the command `embergem` from its subcommands, and turn errors into messages and exit codes."""
 
+import inspect
+import re
 from typing import Annotated
 
 import typer
@@ -44,7 +46,9 @@ COMMANDS: dict[str, Command] = {
     "verify": verify,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=EPILOG)(_command)
+    # Typer keeps the line breaks of all paragraphs but the first, so each paragraph is made one line.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
+    app.command(_name, help=_help, epilog=EPILOG)(_command)
 
 
 def _version(show: bool) -> None:

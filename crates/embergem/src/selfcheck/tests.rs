@@ -1,4 +1,4 @@
-//! Each probe finds the fault that it is for. tests/rust/test_selfcheck.py breaks whole models.
+//! Each probe finds the fault that it is for. tests/selfcheck/test_faults.py breaks whole models.
 
 use super::*;
 use crate::catalog::{Entry, Golden};
