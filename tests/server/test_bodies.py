@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from concurrent.futures import Future
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from embergem.engine import Request
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 from embergem.protocol import EmbeddingsRequest
 from embergem.server import wait
+from embergem.server.body import LARGE, BodyReader
 from embergem.server.decode import MAX_FIELDS, decode_body, decode_input
 from embergem.server.text_queue import TextQueue
 
@@ -137,3 +139,36 @@ def test_long_texts_are_tokenized_on_another_thread(texts, titles, other_thread)
 
     thread = asyncio.run(compute(Connected(), StubEngine(submit), Request(texts=texts, titles=titles)))
     assert (thread is not threading.current_thread()) == other_thread
+
+
+def test_free_memory_is_returned_after_the_last_large_body(monkeypatch):
+    calls = []
+    monkeypatch.setattr("embergem.server.body.malloc_trim", lambda: calls.append)
+
+    async def read_and_release(reader, sizes):
+        contexts = []
+        for size in sizes:
+            http = HttpBody(b"x" * size)
+            settings = SimpleNamespace(max_body=1 << 24)
+            contexts.append(SimpleNamespace(http=http, state=SimpleNamespace(settings=settings), body_bytes=0))
+            assert len(await reader.read(contexts[-1])) == size
+        for context in contexts:
+            reader.release(context)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(read_and_release(BodyReader(), [LARGE // 2]))
+    assert calls == []
+    asyncio.run(read_and_release(BodyReader(), [4 * LARGE, 2 * LARGE]))
+    assert calls == [0]
+
+
+class HttpBody:
+    """A request with a body and no headers."""
+
+    headers: ClassVar = {}
+
+    def __init__(self, content):
+        self._content = content
+
+    async def receive(self):
+        return {"type": "http.request", "body": self._content}

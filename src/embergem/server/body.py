@@ -1,5 +1,9 @@
 """Reading request bodies: a size limit for each body, and a memory limit for all bodies together."""
 
+import asyncio
+import ctypes
+import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
@@ -12,6 +16,16 @@ LARGE_BODIES = 8
 
 SMALL = 64 * 1024
 """Bytes of each body that do not count towards the memory limit, so that small requests pass beside large ones."""
+
+
+LARGE = 1024 * 1024
+"""Bytes of a body after which free memory is returned to the system. glibc keeps up to 64 MiB in each of its arenas."""
+
+
+@cache
+def malloc_trim() -> "ctypes._NamedFuncPointer | None":
+    """Return the function of glibc that returns free memory to the system; None with other C libraries."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class BodyTooLarge(EmbergemError):
@@ -71,9 +85,12 @@ class BodyReader:
         )
 
     def release(self, context: "RequestContext") -> None:
-        """Stop counting the body of a request."""
-        self.bytes -= context.body_bytes
+        """Stop counting the body of a request. After the last large one, return free memory to the system."""
+        released = context.body_bytes
+        self.bytes -= released
         context.body_bytes = 0
+        if self.bytes == 0 and released > LARGE and (trim := malloc_trim()) is not None:
+            asyncio.get_running_loop().run_in_executor(None, trim, 0)
 
     def _reserve(self, context: "RequestContext", size: int) -> None:
         limit = LARGE_BODIES * context.state.settings.max_body
