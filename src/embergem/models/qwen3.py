@@ -56,7 +56,7 @@ class Config:
     head_dim: int
     rms_norm_eps: float
     rope_theta: float
-    causal: bool
+    causal: bool = True
 
 
 def read_config(fields: Fields) -> Config:
