@@ -216,6 +216,24 @@ _MPNET = {
     "hidden_act": "gelu",
 }
 
+
+def t5(hidden: int, inner: int, heads: int, layers: int) -> dict[str, Any]:
+    """Return the config of an encoder of T5."""
+    return {
+        "model_type": "t5",
+        "vocab_size": 32128,
+        "d_model": hidden,
+        "d_kv": 64,
+        "d_ff": inner,
+        "num_heads": heads,
+        "num_layers": layers,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "layer_norm_epsilon": 1e-6,
+        "feed_forward_proj": "relu",
+    }
+
+
 _ALBERT_SMALL = {
     "model_type": "albert",
     "vocab_size": 30000,
@@ -277,6 +295,18 @@ PUBLISHED = (
     Published(("sentence-transformers/multi-qa-distilbert-cos-v1",), distilbert(30522), (MEAN, UNIT)),
     Published(("sentence-transformers/msmarco-distilbert-base-tas-b",), distilbert(30522), (CLS,)),
     Published(("sentence-transformers/paraphrase-albert-small-v2",), _ALBERT_SMALL, (MEAN,)),
+    *(
+        Published(
+            (f"sentence-transformers/sentence-t5-{size}", f"sentence-transformers/gtr-t5-{size}"),
+            config,
+            (
+                MEAN,
+                Dense("2_Dense", in_features=config["d_model"], out_features=768, bias=False, activation=None),
+                UNIT,
+            ),
+        )
+        for size, config in (("base", t5(768, 3072, 12, 12)), ("large", t5(1024, 4096, 16, 24)))
+    ),
     Published(("nomic-ai/nomic-embed-text-v1.5",), _NOMIC, (MEAN,)),
     Published(("nomic-ai/nomic-embed-text-v1",), _NOMIC, (MEAN, UNIT)),
     Published(("Alibaba-NLP/gte-modernbert-base",), modernbert(768, 1152, 22, 12), (CLS,)),

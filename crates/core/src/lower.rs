@@ -298,7 +298,12 @@ impl Context<'_> {
         let p: RopeParameters = parameters(step)?;
         let even = p.head_dim > 0 && p.head_dim.is_multiple_of(2);
         let fits = even && p.dim == p.head_dim && step.out.width.is_multiple_of(p.head_dim);
-        ensure(fits && p.theta > 0.0, || {
+        let scales = p.llama3.is_none_or(|scaling| {
+            scaling.factor > 0.0
+                && scaling.original_max_position_embeddings > 0.0
+                && scaling.high_freq_factor > scaling.low_freq_factor
+        });
+        ensure(fits && scales && p.theta > 0.0, || {
             format!("{p:?} does not fit {} features", step.out.width)
         })?;
         Ok(Op::Rope(p))
@@ -330,6 +335,9 @@ impl Context<'_> {
                     .unwrap_or(0);
                 ensure(buckets >= 4 && buckets.is_multiple_of(4), || {
                     format!("{buckets} relative position buckets; a multiple of 4 is needed")
+                })?;
+                ensure(p.furthest.is_none_or(|furthest| furthest > buckets / 4), || {
+                    format!("{p:?} leaves no distances for the larger half of {buckets} buckets")
                 })?;
                 Some(floats(self.checkpoint, spec, &[buckets, p.heads])?)
             }

@@ -12,7 +12,7 @@ use crate::memory;
 use crate::packed::{PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
-use crate::program::{Axis, Buffer, Operand, Program};
+use crate::program::{Axis, Buffer, Operand, Program, RopeParameters};
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::path::Path;
@@ -37,6 +37,9 @@ pub struct Options<'a> {
     pub kernels: Option<&'a str>,
 }
 
+/// The bits of the base, those of the scaling, and the features of a head.
+type AnglesKey = (u64, Option<[u64; 4]>, usize);
+
 /// A lowered program with its weights. Several threads may run it at the same time.
 pub struct Model {
     /// Hash of what the program was traced from: the head and the config fields that enter the arithmetic.
@@ -53,8 +56,8 @@ pub struct Model {
     pub max_tokens: Option<usize>,
     /// Fewest tokens of a text: 0 for a program that only averages rows of a table, else 1.
     pub min_tokens: usize,
-    /// Rotary tables by (bits of theta, head size).
-    angles: Mutex<HashMap<(u64, usize), Arc<Angles>>>,
+    /// Rotary tables by their base, scaling and head size.
+    angles: Mutex<HashMap<AnglesKey, Arc<Angles>>>,
     /// Buffers of finished runs.
     spare: Mutex<Vec<Vec<Aligned>>>,
 }
@@ -182,19 +185,23 @@ impl Model {
         }
     }
 
-    /// Returns the rotary table for `theta` and heads of `head_dim` features that covers positions below `positions`.
+    /// Returns the rotary table of a step that covers positions below `positions`.
     ///
     /// The table is computed once. If a longer text comes, a table of at least twice the size replaces it.
-    pub(crate) fn angles(&self, theta: f64, head_dim: usize, positions: usize) -> Arc<Angles> {
+    pub(crate) fn angles(&self, p: &RopeParameters, positions: usize) -> Arc<Angles> {
+        let key = (p.theta.to_bits(), p.llama3.map(|scaling| scaling.bits()), p.head_dim);
         let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = tables
-            .get(&(theta.to_bits(), head_dim))
-            .filter(|table| table.positions >= positions);
+        let table = tables.get(&key).filter(|table| table.positions >= positions);
         if let Some(table) = table {
             return Arc::clone(table);
         }
-        let table = Arc::new(Angles::new(theta, head_dim, positions.next_power_of_two().max(256)));
-        tables.insert((theta.to_bits(), head_dim), Arc::clone(&table));
+        let table = Arc::new(Angles::new(
+            p.theta,
+            p.llama3,
+            p.head_dim,
+            positions.next_power_of_two().max(256),
+        ));
+        tables.insert(key, Arc::clone(&table));
         table
     }
 }

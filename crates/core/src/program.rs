@@ -172,6 +172,45 @@ pub struct RopeParameters {
     pub theta: f64,
     /// Features of a head that are rotated: all of them, so it equals `head_dim`.
     pub dim: usize,
+    /// How low frequencies are lowered; `None` leaves all as they are.
+    pub llama3: Option<Llama3>,
+}
+
+/// The scaling of rotary frequencies that Llama 3.1 introduced (`rope_type` "llama3"); the fields are those of
+/// config.json.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Llama3 {
+    /// Low frequencies are divided by it.
+    pub factor: f64,
+    /// Fewer turns than this within the original length: a low frequency.
+    pub low_freq_factor: f64,
+    /// More turns than this within the original length: a frequency that stays.
+    pub high_freq_factor: f64,
+    /// Tokens of the original length.
+    pub original_max_position_embeddings: f64,
+}
+
+impl Llama3 {
+    /// Returns the scaled frequency. Between the two kinds it is interpolated.
+    #[must_use]
+    pub fn scaled(&self, frequency: f64) -> f64 {
+        let turns = self.original_max_position_embeddings * frequency / std::f64::consts::TAU;
+        let share = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
+        let share = share.clamp(0.0, 1.0);
+        share * frequency + (1.0 - share) * frequency / self.factor
+    }
+
+    /// Returns the bits of the fields, as a key of tables.
+    pub(crate) fn bits(&self) -> [u64; 4] {
+        [
+            self.factor,
+            self.low_freq_factor,
+            self.high_freq_factor,
+            self.original_max_position_embeddings,
+        ]
+        .map(f64::to_bits)
+    }
 }
 
 /// Parameters of `attention`.
@@ -190,6 +229,8 @@ pub struct AttentionParameters {
     pub causal: bool,
     /// A query attends only to keys at most this many positions away.
     pub radius: Option<usize>,
+    /// Distance from which on all keys share the last bucket of the bias; `None` is 128.
+    pub furthest: Option<usize>,
 }
 
 /// Parameters of `scale`.

@@ -4,7 +4,7 @@ Separate because each model family is one file.
 """
 
 from embergem.models import mistral
-from embergem.models.config import Fields
+from embergem.models.config import Fields, stated_rope_theta
 from embergem.models.family import Family, Inert
 from embergem.models.mistral import forward
 
@@ -43,4 +43,4 @@ FAMILY = Family(
 
 def read_config(fields: Fields) -> mistral.Config:
     """Read config.json."""
-    return mistral.read_decoder(fields, causal=False)
+    return mistral.read_decoder(fields, causal=False, rope_theta=stated_rope_theta(fields))

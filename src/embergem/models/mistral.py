@@ -1,4 +1,4 @@
-"""Mistral decoders: e5-mistral, SFR-Embedding-Mistral. Qwen2 and EuroBERT have the same layers.
+"""Mistral decoders: e5-mistral, SFR-Embedding-Mistral. Qwen2, EuroBERT and Llama have the same layers.
 
 Pre-norm with rotary positions, grouped heads and a gated feed-forward layer. The stored `sliding_window` counts the
 tokens that a causal query sees, itself included, so it reaches one token less far. Without causality it is the reach.
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from embergem.models.config import Fields, causal, stated_rope_theta
 from embergem.models.family import Family, Inert
-from embergem.ops import Batch, Ops, Value, Weight, Weights
+from embergem.ops import Batch, Llama3Scaling, Ops, Value, Weight, Weights
 
 FAMILY = Family(
     title="Mistral",
@@ -57,16 +57,17 @@ class Config:
     causal: bool
     radius: int | None = None
     qkv_bias: bool = False
+    llama3: Llama3Scaling | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
-    config = read_decoder(fields, causal=causal(fields))
+    config = read_decoder(fields, causal=causal(fields), rope_theta=stated_rope_theta(fields))
     window = fields.get("sliding_window", int, 0)
     return replace(config, radius=(window - 1 if config.causal else window) if window else None)
 
 
-def read_decoder(fields: Fields, *, causal: bool) -> Config:
+def read_decoder(fields: Fields, *, causal: bool, rope_theta: float) -> Config:
     """Read the fields that all families with these layers have."""
     hidden, heads = fields.need("hidden_size", int), fields.need("num_attention_heads", int)
     return Config(
@@ -78,7 +79,7 @@ def read_decoder(fields: Fields, *, causal: bool) -> Config:
         num_key_value_heads=fields.need("num_key_value_heads", int),
         head_dim=fields.get("head_dim", int, hidden // heads),
         rms_norm_eps=fields.need("rms_norm_eps", float),
-        rope_theta=stated_rope_theta(fields),
+        rope_theta=rope_theta,
         causal=causal,
     )
 
@@ -102,7 +103,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         q = project(h, w.under("self_attn.q_proj."), heads * d)
         k = project(h, w.under("self_attn.k_proj."), kv_heads * d)
         v = project(h, w.under("self_attn.v_proj."), kv_heads * d)
-        q, k = (ops.rope(batch, part, head_dim=d, theta=c.rope_theta) for part in (q, k))
+        q, k = (ops.rope(batch, part, head_dim=d, theta=c.rope_theta, llama3=c.llama3) for part in (q, k))
         h = ops.attention(
             batch, q, k, v,
             heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, causal=c.causal, radius=c.radius,

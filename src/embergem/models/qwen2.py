@@ -6,7 +6,7 @@ Separate because each model family is one file.
 from dataclasses import replace
 
 from embergem.models import mistral
-from embergem.models.config import Fields, causal, require_full_attention
+from embergem.models.config import Fields, causal, require_full_attention, stated_rope_theta
 from embergem.models.family import Family, Inert
 from embergem.models.mistral import forward
 
@@ -44,4 +44,5 @@ FAMILY = Family(
 def read_config(fields: Fields) -> mistral.Config:
     """Read config.json."""
     require_full_attention(fields)
-    return replace(mistral.read_decoder(fields, causal=causal(fields)), qkv_bias=True)
+    config = mistral.read_decoder(fields, causal=causal(fields), rope_theta=stated_rope_theta(fields))
+    return replace(config, qkv_bias=True)

@@ -22,6 +22,20 @@ W_contra = TypeVar("W_contra", contravariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Llama3Scaling:
+    """The scaling of rotary frequencies that config.json calls "llama3", with its fields there.
+
+    A frequency that makes fewer turns than `low_freq_factor` within `original_max_position_embeddings` tokens is
+    divided by `factor`; one that makes more than `high_freq_factor` stays; between the two it is interpolated.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: float
+
+
 class Value:
     """An activation as a model sees it, (tokens, features) or (rows, features): opaque, passed between operations."""
 
@@ -90,8 +104,11 @@ class Operations(Protocol[V, W_contra, B_contra]):
     def linear(self, x: V, weight: W_contra, bias: W_contra | None = None, *, rows: tuple[int, int] | None = None) -> V:
         """Return x · weightᵀ + bias. `weight` is (out, in); `rows` = (i, j) takes its rows i..j and those of `bias`."""
 
-    def rope(self, batch: B_contra, x: V, *, head_dim: int, theta: float) -> V:
-        """Rotate the features of each head by position · theta^(-2i/d); feature i is paired with feature i + d/2."""
+    def rope(self, batch: B_contra, x: V, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None) -> V:
+        """Rotate the features of each head by position · theta^(-2i/d); feature i is paired with feature i + d/2.
+
+        `llama3` scales these frequencies.
+        """
 
     def attention(
         self,
@@ -107,10 +124,12 @@ class Operations(Protocol[V, W_contra, B_contra]):
         causal: bool = False,
         radius: int | None = None,
         bias: W_contra | None = None,
+        furthest: int = 128,
     ) -> V:
         """Attend within each row: query i sees key j if |i - j| <= `radius`, and j <= i when `causal`.
 
-        `bias` (buckets, h) adds to each score the entry for the T5 bucket of j - i (bidirectional, distances to 128).
+        `bias` (buckets, h) adds to each score the entry for the T5 bucket of j - i (bidirectional, distances to
+        `furthest`).
         """
 
     def glu(self, gate: V, up: V, *, kind: Gate) -> V:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.ops import Activation, Gate, Norm, Operations, Pooling
+from embergem.ops import Activation, Gate, Llama3Scaling, Norm, Operations, Pooling
 
 Array = NDArray[np.float32]
 
@@ -78,11 +78,19 @@ class Reference(Operations[Array, Array, Batch]):
         y = x @ weight[part].T
         return y if bias is None else y + bias[part]
 
-    def rope(self, batch: Batch, x: Array, *, head_dim: int, theta: float) -> Array:
+    def rope(
+        self, batch: Batch, x: Array, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None
+    ) -> Array:
         """See `Operations.rope`. Angles are float32 products of float32 frequencies, as in transformers."""
         half = head_dim // 2
-        frequencies = (1.0 / theta ** (np.arange(0, head_dim, 2) / head_dim)).astype(np.float32)
-        angles = batch.positions().astype(np.float32)[:, None, None] * frequencies  # (t, 1, half)
+        frequencies = 1.0 / theta ** (np.arange(0, head_dim, 2) / head_dim)
+        if llama3 is not None:
+            turns = llama3.original_max_position_embeddings * frequencies / (2 * math.pi)
+            share = (turns - llama3.low_freq_factor) / (llama3.high_freq_factor - llama3.low_freq_factor)
+            share = np.clip(share, 0, 1)
+            frequencies = share * frequencies + (1 - share) * frequencies / llama3.factor
+        rounded = frequencies.astype(np.float32)
+        angles = batch.positions().astype(np.float32)[:, None, None] * rounded  # (t, 1, half)
         cos, sin = np.cos(angles), np.sin(angles)
         heads = x.reshape(len(x), -1, head_dim)
         a, b = heads[..., :half], heads[..., half:]
@@ -102,6 +110,7 @@ class Reference(Operations[Array, Array, Batch]):
         causal: bool = False,
         radius: int | None = None,
         bias: Array | None = None,
+        furthest: int = 128,
     ) -> Array:
         """See `Operations.attention`; query head i uses key-value head i // (heads // kv_heads)."""
         out = np.empty((len(q), heads * head_dim), dtype=np.float32)
@@ -118,7 +127,7 @@ class Reference(Operations[Array, Array, Batch]):
             values = v[span].reshape(n, kv_heads, head_dim).transpose(1, 0, 2).repeat(heads // kv_heads, axis=0)
             scores = queries @ keys.transpose(0, 2, 1) * np.float32(scale)  # (h, n, n)
             if bias is not None:
-                scores = scores + bias[relative_buckets(distance, len(bias))].transpose(2, 0, 1)
+                scores = scores + bias[relative_buckets(distance, len(bias), furthest)].transpose(2, 0, 1)
             scores = np.where(hidden, np.float32(-np.inf), scores)
             weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
             weights /= weights.sum(axis=-1, keepdims=True)
@@ -178,17 +187,17 @@ class Reference(Operations[Array, Array, Batch]):
         return unit
 
 
-def relative_buckets(distance: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:
+def relative_buckets(distance: NDArray[np.int64], buckets: int, furthest: int) -> NDArray[np.int64]:
     """Return T5's bidirectional bucket of each `distance`, key position minus query position.
 
     The upper half of the buckets is for keys after the query. In each half, the first half of the buckets holds one
-    distance each; the others grow logarithmically and end at 128. Source: Raffel et al. 2020, section 2.1; MPNet uses
-    the same buckets.
+    distance each; the others grow logarithmically and end at `furthest`. Source: Raffel et al. 2020, section 2.1; MPNet
+    uses the same buckets.
     """
     side = buckets // 2
     exact = side // 2
     near = np.abs(distance)
     far = np.maximum(near, 1).astype(np.float32)  # keeps log() finite; where it changes `near`, `near` is chosen below
-    growth = np.log(far / np.float32(exact)) / np.float32(math.log(128 / exact)) * np.float32(side - exact)
+    growth = np.log(far / np.float32(exact)) / np.float32(math.log(furthest / exact)) * np.float32(side - exact)
     logarithmic = np.minimum(exact + growth.astype(np.int64), side - 1)
     return np.where(distance > 0, side, 0) + np.where(near < exact, near, logarithmic)

@@ -1,11 +1,11 @@
 """A backend that records the operations that a model calls, for `program.build` to make a program of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from embergem.errors import CorruptCheckpoint
-from embergem.ops import Activation, Gate, Norm, Operations, Pooling, WeightLookup
+from embergem.ops import Activation, Gate, Llama3Scaling, Norm, Operations, Pooling, WeightLookup
 
 Axis = Literal["tokens", "rows"]
 
@@ -113,9 +113,14 @@ class Trace(Operations[TracedValue, Source, TracedBatch]):
             )
         return self._record("linear", (x,), weight.taken()[0], x.axis, {"weight": weight, "bias": bias})
 
-    def rope(self, batch: TracedBatch, x: TracedValue, *, head_dim: int, theta: float) -> TracedValue:
+    def rope(
+        self, batch: TracedBatch, x: TracedValue, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None
+    ) -> TracedValue:
         """See `Operations.rope`. The program format has `dim`, the features of a head that are rotated: all of them."""
-        return self._record("rope", (x,), x.width, x.axis, {}, head_dim=head_dim, theta=theta, dim=head_dim)
+        scaling = None if llama3 is None else asdict(llama3)
+        return self._record(
+            "rope", (x,), x.width, x.axis, {}, head_dim=head_dim, theta=theta, dim=head_dim, llama3=scaling
+        )
 
     def attention(
         self,
@@ -131,11 +136,13 @@ class Trace(Operations[TracedValue, Source, TracedBatch]):
         causal: bool = False,
         radius: int | None = None,
         bias: Source | None = None,
+        furthest: int = 128,
     ) -> TracedValue:
         """See `Operations.attention`."""
         return self._record(
             "attention", (q, k, v), heads * head_dim, "tokens", {"bias": bias},
             heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=scale, causal=causal, radius=radius,
+            furthest=None if bias is None or furthest == 128 else furthest,
         )  # fmt: skip
 
     def glu(self, gate: TracedValue, up: TracedValue, *, kind: Gate) -> TracedValue:

@@ -304,9 +304,9 @@ fn exponentials<V: Simd>(row: &mut [f32], visible: Range<usize>, scale: f32) -> 
 /// heads).
 ///
 /// The buckets are those of T5 in both directions: half of them for keys after the query. Small distances have a bucket
-/// each, larger ones share buckets on a logarithmic scale up to 128. Source: Raffel et al. 2020, section 2.1, as MPNet
+/// each, larger ones share buckets on a logarithmic scale up to `furthest`. Source: Raffel et al. 2020, section 2.1, as MPNet
 /// uses it.
-pub fn bias_by_distance(buckets: &[f32], heads: usize, span: usize) -> Vec<f32> {
+pub fn bias_by_distance(buckets: &[f32], heads: usize, span: usize, furthest: usize) -> Vec<f32> {
     let side = buckets.len() / heads / 2;
     let exact = side / 2;
     let bucket = |distance: isize| {
@@ -314,7 +314,8 @@ pub fn bias_by_distance(buckets: &[f32], heads: usize, span: usize) -> Vec<f32> 
         let index = if absolute < exact {
             absolute
         } else {
-            let growth = (absolute as f32 / exact as f32).ln() / (128.0 / exact as f32).ln() * (side - exact) as f32;
+            let growth =
+                (absolute as f32 / exact as f32).ln() / (furthest as f32 / exact as f32).ln() * (side - exact) as f32;
             (exact + growth as usize).min(side - 1)
         };
         index + if distance > 0 { side } else { 0 }

@@ -3,6 +3,7 @@
 
 use super::Matrix;
 use super::loops::for_each_vector;
+use crate::program::Llama3;
 use crate::simd::Simd;
 use std::ops::Range;
 
@@ -22,10 +23,11 @@ impl Angles {
     ///
     /// Frequencies and angles are rounded to f32 like in the published implementations, because at large positions the
     /// rounding of the angle is visible in the result.
-    pub fn new(theta: f64, head_dim: usize, positions: usize) -> Self {
+    pub fn new(theta: f64, llama3: Option<Llama3>, head_dim: usize, positions: usize) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
-            .map(|i| (1.0 / theta.powf((2 * i) as f64 / head_dim as f64)) as f32)
+            .map(|i| 1.0 / theta.powf((2 * i) as f64 / head_dim as f64))
+            .map(|frequency| llama3.map_or(frequency, |scaling| scaling.scaled(frequency)) as f32)
             .collect();
         let mut values = Vec::with_capacity(positions * head_dim);
         for position in 0..positions {

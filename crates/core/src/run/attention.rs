@@ -47,7 +47,9 @@ impl Run<'_> {
             data: self.buffers[storage + 1].as_mut_ptr(),
             stride: per_worker,
         };
-        let bias = buckets.map(|buckets| attention::bias_by_distance(buckets, p.heads, self.batch.longest));
+        let bias = buckets.map(|buckets| {
+            attention::bias_by_distance(buckets, p.heads, self.batch.longest, p.furthest.unwrap_or(128))
+        });
         let args = Attention {
             q: inputs[0],
             k: inputs[1],

@@ -68,7 +68,7 @@ impl Run<'_> {
                 Box::new(move |rows| unsafe { (kernels.norm)(&args, rows) })
             }
             Op::Rope(p) => {
-                let angles = self.model.angles(p.theta, p.head_dim, self.batch.longest);
+                let angles = self.model.angles(p, self.batch.longest);
                 Box::new(move |rows| {
                     let args = Rope {
                         x: out,

@@ -39,7 +39,7 @@ impl AttentionCase {
         let mut k = GuardedRows::new(rows, kv_width, || random.float());
         let mut v = GuardedRows::new(rows, kv_width, || random.float());
         let mut out = GuardedRows::empty(rows, width);
-        let bias = attention::bias_by_distance(&random.floats(32 * self.heads), self.heads, self.text);
+        let bias = attention::bias_by_distance(&random.floats(32 * self.heads), self.heads, self.text, 128);
         let mut packed = 0;
         let starts = (0..rows).step_by(self.text);
         let spans: Vec<Span> = starts

@@ -156,7 +156,7 @@ impl Case {
                     heads: HEADS,
                     head_dim: *head_dim,
                     positions: &positions,
-                    angles: &Angles::new(10_000.0, *head_dim, rows),
+                    angles: &Angles::new(10_000.0, None, *head_dim, rows),
                 };
                 // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
                 // that this machine has.
