@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from goldens import TINY, golden, pack
 
+from embergem.ops import Llama3Scaling
 from embergem.ops.reference import Batch, Reference
 from embergem.ops.trace import Trace, TracedBatch, traced_weights
 from embergem.program.build import build
@@ -53,7 +54,8 @@ def interpret(program, checkpoint, rows):
                 y = ops.glu(*np.split(y, 2, axis=1), kind=p["gate"]) if "gate" in p else y
             case "rope":
                 assert p.pop("dim") == p["head_dim"]
-                y = ops.rope(batch, x[0], **p)
+                llama3 = p.pop("llama3", None)
+                y = ops.rope(batch, x[0], llama3=llama3 and Llama3Scaling(**llama3), **p)
             case "attention":
                 y = ops.attention(batch, *x, bias=w.get("bias"), **p)
             case "pool":

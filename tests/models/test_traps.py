@@ -164,4 +164,4 @@ def test_arch_requires_a_family(arch, name):
     with pytest.raises(UnsupportedModel, match="leave out arch"):
         load(LoadOptions(model=DATA / "mpnet", arch=arch))
     with pytest.raises(UnsupportedOption, match="embeddinggemma"):
-        load(LoadOptions(model=DATA / name, arch="llama"))
+        load(LoadOptions(model=DATA / name, arch="no such name"))

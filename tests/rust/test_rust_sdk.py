@@ -191,7 +191,7 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     ("changes", "message"),
     [
         ({"num_hidden_layers": 3}, "num_hidden_layers is 3 and not"),
-        ({"model_type": "t5"}, "embergem compile"),
+        ({"model_type": "no such type"}, "embergem compile"),
         ({"is_decoder": True}, "is_decoder is true and not false"),
         ({"layer_norm_eps": None}, None),
     ],
