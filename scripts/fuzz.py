@@ -27,6 +27,7 @@ NATIVE = {
     "weights": {"weights": "goldens/bert_mean/model.safetensors", "gguf": "fuzz/gguf_file/*"},
     "program": {},
     "tokenizer": {"tokenizer": "goldens/*/tokenizer.json"},
+    "modules": {"modules": "goldens/*/modules.json"},
 }
 """Targets of crates/fuzz, and for each the files under tests/data that its corpus begins with."""
 SEED = 65_536

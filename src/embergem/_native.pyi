@@ -118,6 +118,25 @@ class Note:
     def write(self, text: str) -> None:
         """Store `text`. If the directory cannot be written, nothing is stored, and the work is done again next time."""
 
+def read_checkpoint(root: Path) -> str:
+    """Read the files of the checkpoint in the directory `root` (crates/checkpoint), and return them as JSON.
+
+    The object has config, head, weights, tokenizer, prompts, limit and limit_declared as `Checkpoint` has them, the
+    sizes of a static model's `table`, or null, and `warnings` for the log.
+    """
+
+def read_modules(root: Path) -> tuple[str, str]:
+    """Read modules.json and the configs of the head in the directory `root`.
+
+    Returns the directory of the transformer, relative to the root, and the head as JSON.
+    """
+
+def dense_files(root: Path) -> list[tuple[str, Path]]:
+    """Return prefix and weight file of each dense layer in the head of the checkpoint in the directory `root`."""
+
+def parse_modules(data: bytes, file: str) -> list[tuple[str, str]]:
+    """Return kind and path of each entry in the text of a modules.json; `file` names its origin in errors."""
+
 class CancelToken:
     """A flag that stops a run before its next step, or tokenizing before the next piece of a long text."""
 

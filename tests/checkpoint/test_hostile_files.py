@@ -9,11 +9,11 @@ from pathlib import Path
 
 import ggufs
 import pytest
+from goldens import copy_model
 from test_gguf import HOSTILE as GGUFS
 
 from embergem._native import Tensors
 from embergem.checkpoint.checkpoint import Location
-from embergem.checkpoint.model2vec import tensor_shapes
 from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare
 from embergem.errors import CorruptCheckpoint, LoadError
@@ -91,10 +91,11 @@ print(refused)
 @pytest.mark.parametrize(
     "name", ["header past the end", "no header", "nested bomb", "negative size", "header that is a list"]
 )
-def test_tensor_shapes_refuses_malformed_headers(tmp_path, name):
-    (tmp_path / "bad.safetensors").write_bytes(HOSTILE[name])
-    with pytest.raises(CorruptCheckpoint, match=r"bad\.safetensors"):
-        tensor_shapes(tmp_path / "bad.safetensors")
+def test_a_static_model_with_a_malformed_table_is_refused(tmp_path, name):
+    model = copy_model("static", tmp_path / "static")
+    (model / "model.safetensors").write_bytes(HOSTILE[name])
+    with pytest.raises(CorruptCheckpoint, match=r"model\.safetensors"):
+        read_checkpoint(Location("static", model))
 
 
 def pipe(root, name):

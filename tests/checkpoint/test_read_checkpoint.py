@@ -155,9 +155,9 @@ def test_shards_come_from_the_index(model):
     ("weight_map", "message"),
     [
         ({"a": "model-00009-of-00009.safetensors"}, "model-00009-of-00009.safetensors is missing"),
-        ({"a": "../model.safetensors"}, "'../model.safetensors'"),
-        ({"a": "/etc/x.safetensors"}, "'/etc/x.safetensors'"),
-        ({"a": "pytorch_model.bin"}, "'pytorch_model.bin'"),
+        ({"a": "../model.safetensors"}, '"../model.safetensors"'),
+        ({"a": "/etc/x.safetensors"}, '"/etc/x.safetensors"'),
+        ({"a": "pytorch_model.bin"}, '"pytorch_model.bin"'),
         ({"a": 3}, "weight_map"),
         ({}, "weight_map"),
         ([], "weight_map"),

@@ -208,7 +208,7 @@ def test_a_config_without_a_program_is_refused_by_name(pipe, tmp_path, changes, 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("modules.json", None, "modules.json is missing"),
+        ("modules.json", None, "has no modules.json"),
         ("modules.json", "[]", "should hold a list of modules"),
         ("modules.json", '[{"type": "custom.Transformer", "path": ""}]', "never runs code"),
         ("modules.json", '[{"type": "sentence_transformers.models.Transformer", "path": "../x"}]', "leaves the"),

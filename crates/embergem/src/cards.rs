@@ -4,9 +4,9 @@
 //! that meets them describes the model of the card. The comparison knows nothing about model families. A checkpoint that
 //! meets no card needs a directory that `embergem compile` writes.
 
-use crate::checkpoint::Module;
-use crate::checkpoint::json::brief;
 use crate::error::{Error, Result};
+use embergem_checkpoint::Module;
+use embergem_checkpoint::json::brief;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

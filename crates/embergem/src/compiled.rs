@@ -1,7 +1,8 @@
 //! Directories that `embergem compile` writes: a program and its weights. docs/format.md describes them.
 
-use crate::checkpoint::json::{corrupt, read_text, read_value};
 use crate::error::{Error, Result};
+use embergem_checkpoint::corrupt;
+use embergem_checkpoint::json::{read_text, read_value};
 use embergem_core::cosine;
 use serde::Deserialize;
 use std::fs;
@@ -125,7 +126,7 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>> {
         )));
     }
     let manifest = serde_json::from_value(manifest);
-    manifest.map_err(|error| corrupt(&file, format!("is not valid: {error}. Compile the model again.")))
+    manifest.map_err(|error| corrupt(&file, format!(" is not valid: {error}. Compile the model again.")).into())
 }
 
 impl Manifest {
@@ -139,8 +140,11 @@ impl Manifest {
             let path = inside(&weights.file)?;
             let size = path.metadata().map_or(0, |metadata| metadata.len());
             if size != weights.size {
-                let reason = format!("has {size} bytes instead of {}. Compile the model again.", weights.size);
-                return Err(corrupt(&path, reason));
+                let reason = format!(
+                    " has {size} bytes instead of {}. Compile the model again.",
+                    weights.size
+                );
+                return Err(corrupt(&path, reason).into());
             }
             Ok((weights.prefix.clone(), path))
         });
@@ -202,12 +206,12 @@ fn inside(directory: &Path, name: &str) -> Result<PathBuf> {
         .parent()
         .is_some_and(|parent| real(parent).starts_with(real(directory)));
     if !normal || name.contains(['\\', ':']) || !stays {
-        let reason = format!("names the file {name:?}, which is outside of the directory.");
-        return Err(corrupt(&directory.join(MANIFEST), reason));
+        let reason = format!(" names the file {name:?}, which lies outside the directory. Compile the model again.");
+        return Err(corrupt(&directory.join(MANIFEST), reason).into());
     }
     if !path.is_file() {
-        let reason = "is missing, so the compiled model is not complete. Compile it again.";
-        return Err(corrupt(&path, reason.to_owned()));
+        let reason = " is missing, so the compiled model is not complete. Compile it again.";
+        return Err(corrupt(&path, reason).into());
     }
     Ok(path)
 }

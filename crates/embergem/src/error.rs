@@ -123,6 +123,15 @@ impl From<embergem_core::Error> for Error {
     }
 }
 
+impl From<embergem_checkpoint::Error> for Error {
+    fn from(error: embergem_checkpoint::Error) -> Self {
+        match error {
+            embergem_checkpoint::Error::Corrupt(message) => Self::CorruptCheckpoint(message),
+            embergem_checkpoint::Error::Unsupported(message) => Self::UnsupportedModel(message),
+        }
+    }
+}
+
 impl From<embergem_text::Error> for Error {
     fn from(error: embergem_text::Error) -> Self {
         use embergem_text::{Error as Text, InputError};

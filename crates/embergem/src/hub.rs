@@ -5,12 +5,13 @@
 //! put it into the cache. The result is stored for the state of the file.
 
 use crate::catalog::{self, PinnedFile};
-use crate::checkpoint::modules::{self, ModuleEntry};
-use crate::checkpoint::weights::{INDEX, SINGLE};
 use crate::error::{Error, Result};
 use crate::options::{LoadOptions, TokenSource};
 use crate::paths::cache_root;
 use crate::sha256;
+use embergem_checkpoint::modules::{self, ModuleEntry};
+use embergem_checkpoint::weights::{INDEX, SINGLE};
+use embergem_checkpoint::{PROMPTS, json};
 use embergem_core::Memo;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
@@ -27,7 +28,6 @@ const BODY: [&str; 4] = [
     "tokenizer_config.json",
     "sentence_bert_config.json",
 ];
-const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// Finds a model in the hub library's cache, or downloads it. Returns the directory of its snapshot. Blocks.
 ///
@@ -87,7 +87,7 @@ fn complete_snapshot(cache: &Cache, repo: &Repo) -> Result<Option<PathBuf>> {
     let Some(file) = cache.repo(repo.clone()).get(modules::NAME) else {
         return Ok(None);
     };
-    let chain = modules::entries(&file)?;
+    let chain = modules::read(&file)?;
     let root = file.parent().unwrap_or(Path::new("")).to_owned();
     let complete = missing_files(&chain, |name| root.join(name).exists()).is_empty()
         && shards(&chain, &root)?.iter().all(|name| root.join(name).exists());
@@ -106,7 +106,7 @@ fn download_files(id: &str, remote: &ApiRepo) -> Result<PathBuf> {
     }
     let first = remote.get(modules::NAME).map_err(failed)?;
     let root = first.parent().unwrap_or(Path::new("")).to_owned();
-    let chain = modules::entries(&first)?;
+    let chain = modules::read(&first)?;
     let missing = missing_files(&chain, |name| available.contains(name));
     if !missing.is_empty() {
         return Err(Error::UnsupportedModel(format!(
@@ -187,7 +187,7 @@ fn shards(chain: &[ModuleEntry], root: &Path) -> Result<BTreeSet<String>> {
     if !index.exists() {
         return Ok(BTreeSet::new());
     }
-    let index = crate::checkpoint::json::read_value(&index)?;
+    let index = json::read_value(&index)?;
     let names = index["weight_map"].as_object().into_iter().flat_map(|map| map.values());
     // Other names are refused when the checkpoint is read.
     let plain = |name: &&str| name.ends_with(".safetensors") && !name.contains(['/', '\\']);

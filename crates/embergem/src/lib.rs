@@ -30,7 +30,6 @@ mod builder;
 mod cache;
 mod cards;
 mod catalog;
-mod checkpoint;
 #[cfg(feature = "client")]
 mod client;
 mod compiled;

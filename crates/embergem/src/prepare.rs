@@ -2,13 +2,14 @@
 
 use crate::cards;
 use crate::catalog::{self, Entry};
-use crate::checkpoint::{Checkpoint, Module};
 use crate::compiled::{self, Manifest};
 use crate::error::{Error, Result};
 use crate::options::LoadOptions;
 use crate::paths;
 use crate::resolve::Location;
 use crate::selfcheck;
+use embergem_checkpoint::{Checkpoint, Module};
+use log::warn;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -89,14 +90,20 @@ impl Prepared {
 
     fn of_checkpoint(location: &Location) -> Result<Self> {
         let checkpoint = Checkpoint::read(&location.path)?;
-        let card = match cards::find(&checkpoint.config, &checkpoint.head, &location.path) {
+        for warning in &checkpoint.warnings {
+            warn!("{warning}");
+        }
+        let config = checkpoint.config();
+        let card = match cards::find(&config, &checkpoint.head, &location.path) {
             Ok(card) => card,
             // No card lacks dense layers that its kind of model has. The self-check knows the cause and the remedy.
-            Err(error) => return Err(selfcheck::missing_dense_layers(location, &checkpoint).unwrap_or(error)),
+            Err(error) => {
+                return Err(selfcheck::missing_dense_layers(location, &config, &checkpoint.head).unwrap_or(error));
+            }
         };
         let hub_id = paths::hub_id(&location.path);
         let entry = catalog::known(hub_id.as_deref().unwrap_or(&location.id), &card.model_type);
-        let declared = [Some(location.id.as_str()), checkpoint.config["_name_or_path"].as_str()];
+        let declared = [Some(location.id.as_str()), config["_name_or_path"].as_str()];
         let declared: Vec<&str> = declared.into_iter().flatten().collect();
         let base = entry.or_else(|| catalog::base_model(&card.model_type, &card.config, &declared));
         let published = base.filter(|_| !checkpoint.limit_declared).map(|base| base.limit);

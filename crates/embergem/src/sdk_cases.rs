@@ -36,6 +36,9 @@ struct Case {
     #[serde(default)]
     truncate: bool,
     only: Option<String>,
+    /// The two SDKs word the error differently.
+    #[serde(default, rename = "own_words")]
+    _own_words: bool,
     expect: Value,
 }
 

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod checkpoint;
 mod errors;
 mod fingerprint;
 mod gil;
@@ -20,6 +21,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(matryoshka::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::read_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::read_modules, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::parse_modules, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::dense_files, module)?)?;
     module.add("BUILDS", (embergem_core::BUILD, embergem_text::BUILD))?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from embergem.checkpoint.compiled import Manifest
 
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PROMPTS_FILE = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,11 @@ def parse_json(data: bytes, where: str | Path) -> Any:
         raise CorruptCheckpoint(f"{where} is not valid JSON: {error}. Download or save the model again.") from error
 
 
-def read_bytes(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Read a file that a checkpoint must have.
 
     Raises:
-        CorruptCheckpoint: The file is missing, cannot be read, is no regular file, or has more than `limit` bytes.
+        CorruptCheckpoint: The file is missing, cannot be read, is no regular file, or is larger than `SETTINGS_BYTES`.
     """
     try:
         found = path.stat()
@@ -42,10 +42,10 @@ def read_bytes(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
             raise CorruptCheckpoint(
                 f"{path} is not a regular file, so the model in this directory is not complete. Replace it by the file."
             )
-        if found.st_size > limit:
+        if found.st_size > SETTINGS_BYTES:
             raise CorruptCheckpoint(
-                f"{path} has {found.st_size:,} bytes, and no model needs more than {limit:,} there. Download or save "
-                "the model again."
+                f"{path} has {found.st_size:,} bytes, and no model needs more than {SETTINGS_BYTES:,} there. Download "
+                "or save the model again."
             )
         return path.read_bytes()
     except FileNotFoundError:
@@ -56,23 +56,18 @@ def read_bytes(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def read_object(path: Path, limit: int = SETTINGS_BYTES) -> dict[str, Any]:
-    """Read a JSON file of at most `limit` bytes that holds an object.
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
 
     Raises:
         CorruptCheckpoint: The file is missing or unreadable, or it holds something other than a JSON object.
     """
-    value = parse_json(read_bytes(path, limit), path)
+    value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
         raise CorruptCheckpoint(
             f"{path} should hold a JSON object, found {type(value).__name__}. Download or save the model again."
         )
     return value
-
-
-def read_optional_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object as `read_object` does; return an empty object if the file does not exist."""
-    return read_object(path) if path.exists() else {}
 
 
 def shortened(value: Any) -> str:

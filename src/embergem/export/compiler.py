@@ -12,10 +12,10 @@ import numpy as np
 
 from embergem._native import Model, Tensors
 from embergem.checkpoint import compiled
-from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint
+from embergem.checkpoint.checkpoint import PROMPTS_FILE, WEIGHTS_FILE, Checkpoint
 from embergem.checkpoint.compiled import FORMAT, MANIFEST, Golden, Manifest
 from embergem.checkpoint.files import sha256
-from embergem.checkpoint.read import PROMPTS_FILE, read_checkpoint
+from embergem.checkpoint.read import read_checkpoint
 from embergem.checkpoint.writer import INTEGER_MAX, Dtype, Floats, OutputTensor, quantised, write_safetensors
 from embergem.engine.calibration import cosines
 from embergem.engine.load import fingerprint

@@ -9,8 +9,8 @@ from typing import Any
 
 from embergem._native import Tensors
 from embergem.checkpoint import gguf
-from embergem.checkpoint.checkpoint import WEIGHTS_FILE, Checkpoint
-from embergem.checkpoint.read import PROMPTS_FILE, read_checkpoint
+from embergem.checkpoint.checkpoint import PROMPTS_FILE, WEIGHTS_FILE, Checkpoint
+from embergem.checkpoint.read import read_checkpoint
 from embergem.checkpoint.writer import Dtype, Floats, OutputTensor, write_safetensors
 from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedModel

@@ -9,12 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from embergem import paths
 from embergem.catalog import Entry
+from embergem.checkpoint.checkpoint import INDEX_FILE
 from embergem.checkpoint.compiled import is_compiled
 from embergem.checkpoint.files import read_bytes, read_object, sha256
 from embergem.checkpoint.gguf import find_gguf
-from embergem.checkpoint.model2vec import is_model2vec
-from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry, parse_modules
-from embergem.checkpoint.read import INDEX_FILE
+from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry, is_model2vec, parse_modules
 from embergem.errors import DownloadError
 from embergem.hub.options import HubOptions
 from embergem.hub.select import missing_files

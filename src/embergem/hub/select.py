@@ -7,9 +7,8 @@ import re
 from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 
-from embergem.checkpoint.checkpoint import WEIGHTS_FILE
+from embergem.checkpoint.checkpoint import INDEX_FILE, PROMPTS_FILE, WEIGHTS_FILE
 from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry
-from embergem.checkpoint.read import INDEX_FILE, PROMPTS_FILE
 
 _BODY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")

@@ -1,8 +1,8 @@
 //! The input of the self-check: a loaded model, what is known about it, and its vectors for the rows of the check.
 
 use crate::catalog::Entry;
-use crate::checkpoint::Module;
 use crate::error::{Error, Result};
+use embergem_checkpoint::Module;
 use embergem_text::Pipeline;
 use serde_json::{Map, Value};
 use std::path::Path;

@@ -4,9 +4,9 @@ use super::context::Context;
 use super::report::{Finding, finding};
 use crate::cards::equal;
 use crate::catalog::{self, Entry};
-use crate::checkpoint::{Checkpoint, Module};
 use crate::error::Error;
 use crate::resolve::Location;
+use embergem_checkpoint::Module;
 use serde_json::Value;
 
 /// The head has as many dense layers as this kind of model has.
@@ -18,9 +18,9 @@ pub(super) fn dense_layers(context: &Context<'_>) -> Finding {
 }
 
 /// The error for a checkpoint whose head lacks dense layers that all models of its family have; none if it lacks none.
-pub(crate) fn missing_dense_layers(location: &Location, checkpoint: &Checkpoint) -> Option<Error> {
-    let model_type = checkpoint.config["model_type"].as_str().unwrap_or_default();
-    let found = count_dense_layers(&checkpoint.head, None, model_type);
+pub(crate) fn missing_dense_layers(location: &Location, config: &Value, head: &[Module]) -> Option<Error> {
+    let model_type = config["model_type"].as_str().unwrap_or_default();
+    let found = count_dense_layers(head, None, model_type);
     found.is_error().then(|| not_ready(&location.id, [&found]))
 }
 

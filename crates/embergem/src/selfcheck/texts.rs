@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::report::{Finding, PROBES, finding};
 use crate::catalog;
-use crate::checkpoint::Module;
 use crate::error::{Error, Result};
+use embergem_checkpoint::Module;
 use embergem_text::{Template, prompt_sets};
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 
 use super::context::{Context, Observation};
 use super::report::{Finding, PROBES, finding};
-use crate::checkpoint::Module;
+use embergem_checkpoint::Module;
 use embergem_core::cosine;
 use sha2::{Digest, Sha256};
 
