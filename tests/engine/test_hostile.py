@@ -185,7 +185,7 @@ def test_modules_json_that_points_outside(model):
     modules = json.loads((model / "modules.json").read_text())
     modules[2]["path"] = "../elsewhere"
     (model / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(CorruptCheckpoint, match=r"'\.\./elsewhere' leaves"):
+    with pytest.raises(CorruptCheckpoint, match=r'"\.\./elsewhere" leaves'):
         Embedder(model)
 
 

@@ -1,6 +1,7 @@
 //! The program format: what Python traced from a model definition. This module parses it, `lower` checks it.
 
 use crate::error::{Error, Result};
+use crate::kernels::rope::Llama3;
 use crate::kernels::{norm, pooling};
 use crate::simd::math::Activation;
 use serde::Deserialize;
@@ -174,43 +175,6 @@ pub struct RopeParameters {
     pub dim: usize,
     /// How low frequencies are lowered; `None` leaves all as they are.
     pub llama3: Option<Llama3>,
-}
-
-/// The scaling of rotary frequencies that Llama 3.1 introduced (`rope_type` "llama3"); the fields are those of
-/// config.json.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Llama3 {
-    /// Low frequencies are divided by it.
-    pub factor: f64,
-    /// Fewer turns than this within the original length: a low frequency.
-    pub low_freq_factor: f64,
-    /// More turns than this within the original length: a frequency that stays.
-    pub high_freq_factor: f64,
-    /// Tokens of the original length.
-    pub original_max_position_embeddings: f64,
-}
-
-impl Llama3 {
-    /// Returns the scaled frequency. Between the two kinds it is interpolated.
-    #[must_use]
-    pub fn scaled(&self, frequency: f64) -> f64 {
-        let turns = self.original_max_position_embeddings * frequency / std::f64::consts::TAU;
-        let share = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
-        let share = share.clamp(0.0, 1.0);
-        share * frequency + (1.0 - share) * frequency / self.factor
-    }
-
-    /// Returns the bits of the fields, as a key of tables.
-    pub(crate) fn bits(&self) -> [u64; 4] {
-        [
-            self.factor,
-            self.low_freq_factor,
-            self.high_freq_factor,
-            self.original_max_position_embeddings,
-        ]
-        .map(f64::to_bits)
-    }
 }
 
 /// Parameters of `attention`.
