@@ -41,7 +41,7 @@ impl ModuleEntry {
 /// Reads modules.json.
 ///
 /// # Errors
-/// Those of [`parse`], and [`Error::Corrupt`] for a file that cannot be read.
+/// Those of [`parse`], and [`crate::Error::Corrupt`] for a file that cannot be read.
 pub fn read(file: &Path) -> Result<Vec<ModuleEntry>> {
     chain(&read_value(file)?, file)
 }
@@ -49,8 +49,8 @@ pub fn read(file: &Path) -> Result<Vec<ModuleEntry>> {
 /// Parses the text of modules.json. `file` names its origin in errors.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if it is not a list of modules, or a path leaves the directory; [`Error::Unsupported`] for a module
-/// that embergem does not have, or an order that makes no embedding.
+/// [`crate::Error::Corrupt`] if it is not a list of modules, or a path leaves the directory;
+/// [`crate::Error::Unsupported`] for a module that embergem does not have, or an order that makes no embedding.
 pub fn parse(data: &[u8], file: &Path) -> Result<Vec<ModuleEntry>> {
     chain(&parse_json(data, file)?, file)
 }
@@ -134,4 +134,44 @@ pub(crate) fn check_inside(root: &Path, path: &str) -> Result<()> {
     let path = Value::from(path);
     let reason = format!(": the path {path} is a link out of the checkpoint's directory, so it is refused.");
     Err(corrupt(&root.join(NAME), reason))
+}
+
+#[cfg(test)]
+mod tests {
+    // tests/checkpoint of the Python package has the other cases.
+    use super::*;
+    use crate::error::Error;
+
+    fn parsed(rows: &[(&str, &str)]) -> Result<Vec<ModuleEntry>> {
+        let row = |(kind, path): &(&str, &str)| serde_json::json!({"type": format!("sentence_transformers.models.{kind}"), "path": path});
+        let rows: Vec<Value> = rows.iter().map(row).collect();
+        parse(Value::from(rows).to_string().as_bytes(), Path::new(NAME))
+    }
+
+    #[test]
+    fn paths_are_relative_and_plain() {
+        let entries = parsed(&[("Transformer", ""), ("Pooling", "./1_Pooling//")]).unwrap();
+        assert_eq!(entries[1].file("config.json"), "1_Pooling/config.json");
+        assert!(entries[0].is_body() && !entries[1].is_body());
+        for path in ["/etc", "..", "a/../b", "C:a", "a\\b", "a\0"] {
+            let refused = parsed(&[("Transformer", ""), ("Pooling", path)]);
+            assert!(matches!(refused, Err(Error::Corrupt(_))), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn chains_without_an_embedding_are_refused() {
+        for kinds in [
+            &["Transformer"][..],
+            &["Pooling", "Transformer"],
+            &["Transformer", "Normalize", "Pooling"],
+            &["Transformer", "Pooling", "Pooling"],
+            &["StaticEmbedding", "Dense"],
+            &["Router"],
+        ] {
+            let rows: Vec<(&str, &str)> = kinds.iter().map(|kind| (*kind, "")).collect();
+            assert!(matches!(parsed(&rows), Err(Error::Unsupported(_))), "{kinds:?}");
+        }
+        assert!(parsed(&[("StaticEmbedding", ""), ("Normalize", "1")]).is_ok());
+    }
 }

@@ -133,7 +133,7 @@ pub(crate) fn known(name: &str, family: &str) -> Option<&'static Entry> {
 /// It is the model that the files name (`declared`), if the checkpoint has its shape: a model may have changed since it
 /// was named. Otherwise it is the model whose shape no other model has. `fields` is the family's config.
 pub(crate) fn base_model(family: &str, fields: &Map<String, Value>, declared: &[&str]) -> Option<&'static Entry> {
-    let named = declared.iter().filter_map(|name| meant(name, family));
+    let named = declared.iter().filter_map(|name| find_by_name(name, family));
     let mut named =
         named.filter(|entry| (!entry.shape.is_empty() || entry.layers.is_some()) && entry.has_shape(fields));
     named.next().or_else(|| {
@@ -171,9 +171,9 @@ pub(crate) fn names() -> Vec<&'static str> {
 }
 
 /// The entry of this family that a path, an address or a title names; spaces, case and signs are ignored.
-fn meant(said: &str, family: &str) -> Option<&'static Entry> {
-    let last = said.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
-    let wanted = [letters(said), letters(last.unwrap_or_default())];
+fn find_by_name(name: &str, family: &str) -> Option<&'static Entry> {
+    let last = name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
+    let wanted = [letters(name), letters(last.unwrap_or_default())];
     let named = |name: &str| wanted.contains(&letters(name));
     entries().iter().filter(|entry| entry.family == family).find(|entry| {
         let short = entry.id.rsplit('/').next();

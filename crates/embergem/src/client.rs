@@ -178,7 +178,7 @@ impl Client {
         }
     }
 
-    /// The estimate for a model. The limit of the model is needed, and asked for, only if the inputs may not fit into one
+    /// The estimate for a model. The server is asked for the model's limit only if the inputs may not fit into one
     /// part.
     fn estimate<'a>(
         &self,

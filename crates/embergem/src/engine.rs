@@ -1,4 +1,4 @@
-//! A loaded model: text pipeline, executor, and what it offers.
+//! A loaded model: text pipeline, executor, and its description.
 
 use crate::cache::Cache;
 use crate::error::{Error, Result};

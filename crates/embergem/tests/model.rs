@@ -138,7 +138,7 @@ async fn a_dropped_future_makes_room_for_the_next() {
 }
 
 #[tokio::test]
-async fn errors_are_of_a_kind_and_say_the_way_out() {
+async fn each_cause_of_an_error_has_its_variant() {
     let model = model("gemma3_text").await;
     let fails = async |request: EmbeddingRequestBuilder| model.generate_embeddings(request).await.unwrap_err();
     assert!(matches!(fails(EmbeddingRequest::builder()).await, Error::EmptyInput(_)));
@@ -198,7 +198,7 @@ async fn texts_ids_and_titles_may_be_mixed() {
 }
 
 #[tokio::test]
-async fn models_come_and_go_by_name() {
+async fn models_are_loaded_unloaded_and_removed_by_name() {
     let models = MultiModelBuilder::new()
         .add_model(EmbeddingModelBuilder::new(golden("bert_mean")))
         .add_model_with_alias("gemma", EmbeddingModelBuilder::new(golden("gemma3_text")))
