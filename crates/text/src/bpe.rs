@@ -4,7 +4,7 @@
 //! The library's own reader first builds a JSON tree of all merges, because older files have another format. With the
 //! half a million merges of Gemma that takes longer than everything else.
 
-use crate::pieces::PairSet;
+use crate::pair_set::PairSet;
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

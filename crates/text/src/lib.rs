@@ -7,6 +7,7 @@
 mod bpe;
 mod digest;
 mod error;
+mod pair_set;
 mod parallel;
 mod pieces;
 mod pipeline;

@@ -13,6 +13,7 @@
 //! A tokenizer with a part that is not known here has no boundaries, and its texts are encoded whole.
 
 use crate::bpe::BpeModel;
+use crate::pair_set::{PairSet, fold};
 use serde_json::Value;
 use std::borrow::Cow;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
@@ -272,11 +273,6 @@ fn replaces_spaces(part: &Value) -> bool {
     part.is_null() || (part["type"] == "Replace" && part["pattern"]["String"] == " " && part["content"] == "\u{2581}")
 }
 
-/// Returns the character that stands for `c` and its variants that a normalizer may make equal to it.
-fn fold(c: char) -> char {
-    if c == '\u{2581}' { ' ' } else { c.to_ascii_lowercase() }
-}
-
 fn is_white_space(c: char) -> bool {
     matches!(c, ' ' | '\n' | '\t')
 }
@@ -322,47 +318,6 @@ fn is_mark(c: char) -> bool {
 /// Characters that a normalizer removes, or that are part of the word.
 fn may_vanish(c: char) -> bool {
     is_mark(c) || matches!(c, '\u{200b}'..='\u{200d}' | '\u{fe0f}' | '\0'..='\u{8}')
-}
-
-/// A set of pairs of characters that may report a pair which was not inserted. Variants that [`fold`] equates are equal.
-pub(crate) struct PairSet {
-    bits: Vec<u64>,
-    shift: u32,
-}
-
-impl PairSet {
-    /// Creates an empty set of `2^log2` bits, at least 64.
-    pub fn new(log2: u32) -> Self {
-        let log2 = log2.max(6);
-        Self {
-            bits: vec![0; 1 << (log2 - 6)],
-            shift: 64 - log2,
-        }
-    }
-
-    /// Inserts the pairs of adjacent characters of a token.
-    pub fn insert_all(&mut self, token: &str) {
-        let mut chars = token.chars();
-        let mut before = chars.next();
-        for after in chars {
-            if let Some(before) = before.replace(after) {
-                let place = self.place(before, after);
-                self.bits[place / 64] |= 1 << (place % 64);
-            }
-        }
-    }
-
-    /// Returns whether the set may contain the pair.
-    pub fn contains(&self, a: char, b: char) -> bool {
-        let place = self.place(a, b);
-        self.bits[place / 64] >> (place % 64) & 1 == 1
-    }
-
-    fn place(&self, a: char, b: char) -> usize {
-        let pair = u64::from(u32::from(fold(a))) << 21 | u64::from(u32::from(fold(b)));
-        // The multiplier is 2^64 divided by the golden ratio (Knuth, "The Art of Computer Programming", 6.4).
-        usize::try_from(pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -455,19 +410,5 @@ mod tests {
         assert_eq!(found.shorten(&"a".repeat(2 * PIECE)).len(), 101);
         assert_eq!(found.shorten(&"\u{301}".repeat(PIECE)), "\u{301}");
         assert_eq!(found.shorten(&"a".repeat(PIECE)).len(), PIECE);
-    }
-
-    #[test]
-    fn a_set_has_the_pairs_of_its_tokens() {
-        let mut pairs = PairSet::new(20);
-        pairs.insert_all("\u{2581}The");
-        for (a, b, found) in [
-            (' ', 't', true),
-            ('h', 'E', true),
-            ('e', 't', false),
-            ('\u{2581}', ' ', false),
-        ] {
-            assert_eq!(pairs.contains(a, b), found, "{a:?} {b:?}");
-        }
     }
 }
