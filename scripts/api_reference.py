@@ -16,6 +16,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+from generated import write_or_check
+
 import embergem
 
 ROOT = Path(__file__).parents[1]
@@ -28,11 +30,7 @@ SECTION = re.compile(r"^(Args|Attributes|Fields|Returns|Yields|Raises|Example):$
 
 def main() -> int:
     """Write the page or, with --check, compare it."""
-    page = "\n".join(lines()).rstrip() + "\n"
-    if "--check" in sys.argv[1:]:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, "\n".join(lines()).rstrip() + "\n", "api")
 
 
 def lines() -> Iterator[str]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from generated import write_or_check
+
 from embergem import EmbeddingModelBuilder, Runner, Which
 from embergem.compat.arguments import Refused, Table
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER, RUNNER, WHICH_EMBEDDING
@@ -38,11 +40,7 @@ print(len(vectors[0]), model.encode("What is graphene?").shape)
 
 def main() -> int:
     """Write the page or, with --check, compare it."""
-    page = "\n".join(lines()).rstrip() + "\n"
-    if "--check" in sys.argv[1:]:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, "\n".join(lines()).rstrip() + "\n", "compatibility-page")
 
 
 def lines() -> Iterator[str]:

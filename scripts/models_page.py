@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from families import operations, parity_row
+from generated import write_or_check
 
 from embergem._native import prompt_sets
 from embergem.catalog import CATALOG, DEFAULT, Entry
@@ -155,13 +156,8 @@ def _weights(entry: Entry) -> str:
 
 def main() -> int:
     """Write the page, or check it."""
-    before = PAGE.read_text() if PAGE.exists() else ""
-    wanted = page(parity_rows(before))
-    if "--check" in sys.argv:
-        print("docs/models.md is up to date" if wanted == before else "docs/models.md is stale: run `make models-page`")
-        return int(wanted != before)
-    PAGE.write_text(wanted)
-    return 0
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    return write_or_check(PAGE, page(parity_rows(before)), "models-page")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from generated import write_or_check
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "embergem"
 PAGE = ROOT / "docs" / "structure.md"
@@ -26,11 +28,7 @@ def main() -> int:
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    written = "\n".join([before + BEGIN, *table(), END + after])
-    if "--check" in sys.argv[1:]:
-        return int(written != page)
-    PAGE.write_text(written, encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, "\n".join([before + BEGIN, *table(), END + after]), "module-table")
 
 
 def table() -> Iterator[str]:
