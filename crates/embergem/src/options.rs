@@ -22,7 +22,7 @@ pub enum ModelDType {
 }
 
 impl ModelDType {
-    /// The executor's name for it.
+    /// Returns the precision of the executor that computes this dtype.
     pub(crate) fn precision(self) -> Precision {
         match self {
             Self::Auto | Self::F32 => Precision::Float32,
