@@ -4,13 +4,14 @@ An entry says where the files of a model come from, which digests they must have
 sizes, limits, languages, licence, published scores with their source, and the facts that the self-check compares with.
 """
 
-import difflib
 import pkgutil
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+
+from embergem.suggestions import similar_names
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 """The model that is used when none is named: it needs no hub, no account and no accepted licence."""
@@ -229,5 +230,4 @@ def nearest(name: str, also: Iterable[str] = ()) -> list[str]:
     >>> nearest("all-MiniLM-L6-v3")[0]
     'all-MiniLM-L6-v2'
     """
-    lowered = {known.casefold(): known for known in (*names(), *also)}
-    return [lowered[match] for match in difflib.get_close_matches(name.casefold(), lowered, n=3, cutoff=0.5)]
+    return similar_names(name, (*names(), *also), count=3, cutoff=0.5)

@@ -4,7 +4,6 @@ The number of entries is checked before they are built, because msgspec would bu
 megabytes of `[[],[],...`. So `input` and `title` stay raw JSON (`msgspec.Raw`) until their number is known.
 """
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from msgspec import Raw
 from embergem.config import Settings
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
 from embergem.protocol import ShortText, TextRequest
+from embergem.suggestions import similar_names
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Text = TypeVar("Text", bound=TextRequest)
@@ -92,7 +92,7 @@ def decode_body(content: bytes, kind: type[Body], *, strict: bool = False) -> tu
     known, required = _field_names(kind)
     ignored = [name for name in fields if name not in known]
     for name in ignored:
-        near = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.8)
+        near = similar_names(name, known, cutoff=0.8)
         if near or strict:
             advice = f"Did you mean {near[0]!r}?" if near else f"The known fields are: {', '.join(known)}."
             shown = msgspec.json.encode(name if len(name) <= 60 else name[:57] + "...").decode()
