@@ -62,6 +62,19 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     document_task: str | None = None
 
 
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Vectors that the published library computes with the published weights.
+
+    Each vector is little-endian float32, in base64 in the file. `tolerance` is the largest difference of a component.
+    """
+
+    texts: tuple[str, ...]
+    vectors: tuple[bytes, ...]
+    tolerance: float
+    source: str
+    task: str | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A known model.
 
@@ -109,6 +122,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prompts: str | None = None
     scores: tuple[Score, ...] = ()
     golden: Golden | None = None
+    parity: Parity | None = None
     verified: str | None = None
     window: int | None = None
     dense: int | None = None

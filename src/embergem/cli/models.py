@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,9 @@ from rich.table import Column, Table
 from embergem import catalog
 from embergem.catalog import Entry
 from embergem.checkpoint.checkpoint import Location
-from embergem.errors import CorruptCheckpoint, UnknownModel
+from embergem.errors import CorruptCheckpoint, UnknownModel, UnsupportedOption
 from embergem.hub import model_cache
-from embergem.hub.resolve import identify, pull, resolve
+from embergem.hub.resolve import find_copy, identify, pull, resolve
 from embergem.options import LoadOptions
 
 app = typer.Typer(no_args_is_help=True, help="List, download, find and verify models.")
@@ -24,7 +25,7 @@ Name = Annotated[str | None, typer.Argument(help="Name of the catalog, or org/na
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DIFFERENT = 1
-"""Exit code of `verify` if a file differs from the downloaded one; errors have the codes of `embergem --help`."""
+"""Exit code of `verify` if a model is not shown to be the published one; errors have those of `embergem --help`."""
 
 
 @app.command("list")
@@ -90,14 +91,59 @@ def path(name: Name = None) -> None:
 
 
 @app.command()
-def verify(name: Name = None) -> None:
-    """Hash the files of a cached model again, or of all cached models. The exit code is 1 if a file differs."""
-    models = [_named(name)[0]] if name else model_cache.list_models()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the catalog, or org/name. Default: the files of all cached models.")
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Directory with the copy. Default: the one in the cache.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a copy of a model is the published one, and that this machine computes what was published for it.
+
+    Compares sha256, self-check, similarities of the model card and vectors of the published library with the catalog,
+    and prints a report to paste into an issue. The exit code is 1 if a check fails, or if too little is published.
+    Without a name, it only hashes the files of all cached models again.
+    """
+    if name is None:
+        if path is not None or as_json:
+            option = "path" if path is not None else "json"
+            raise UnsupportedOption(f"--{option} needs the name of the model to compare with. Name it.", param=option)
+        _verify_downloads(model_cache.list_models())
+        return
+    model, entry = _named(name)
+    if entry is None:
+        if path is not None:
+            raise UnknownModel(f"The catalog does not have {model}, so {path} cannot be compared with it.")
+        _verify_downloads([model])
+        return
+    location = Location(model, path.absolute()) if path else find_copy(model)
+    if location is None:
+        typer.echo(
+            f"{model} is not in the cache, so there is nothing to verify. Download it with `embergem models pull "
+            f"{model}`, or name a directory with --path.",
+            err=True,
+        )
+        raise typer.Exit(DIFFERENT)
+    if not location.path.is_dir():
+        raise UnsupportedOption(f"--path {path} is not a directory. Name the directory of the model.", param="path")
+    import msgspec
+
+    from embergem.cli.copy_report import markdown
+    from embergem.diagnostics.published_copy import verify_copy
+
+    report = verify_copy(entry, location)
+    typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if as_json else markdown(report))
+    if report.verdict != "published":
+        raise typer.Exit(DIFFERENT)
+
+
+def _verify_downloads(models: list[str]) -> None:
+    """Hash the files of cached models again, and compare them with those that were downloaded."""
     if not models:
         typer.echo("The cache is empty.")
     bad = False
     for model in models:
-        faults = _verify(model)
+        faults = _find_faults(model)
         bad = bad or bool(faults)
         for fault in faults:
             typer.echo(f"{model}: {fault}", err=True)
@@ -142,7 +188,7 @@ def _show_program(name: str | None, as_json: bool) -> None:
     typer.echo(built.to_json() if as_json else str(built))
 
 
-def _verify(model: str) -> list[str]:
+def _find_faults(model: str) -> list[str]:
     try:
         kept = model_cache.find(model)
     except CorruptCheckpoint as error:

@@ -41,6 +41,7 @@ class Loaded:
         text: The tokenizer and the prompts.
         fingerprint: Name of the vector space: sha256 in hex.
         cosine: Least cosine of this dtype's vectors to those of float32.
+        context: The model as the self-check takes it.
         report: Findings of the self-check.
         options: The options of the load.
         max_batch_tokens: Most tokens in a batch: as in the options, or as measured.
@@ -52,6 +53,7 @@ class Loaded:
     text: TextPipeline
     fingerprint: str
     cosine: float
+    context: CheckContext
     report: Report
     options: LoadOptions
     max_batch_tokens: int
@@ -98,7 +100,8 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         _check_compiled(model, checkpoint.compiled, own_space)
     if scan:
         scanned.write("")
-    report = _self_check(location, options, checkpoint, prepared, model, text, cosine)
+    context = _check_context(location, options, checkpoint, prepared, model, text, cosine)
+    report = _self_check(context)
     max_batch_tokens = options.max_batch_tokens
     if max_batch_tokens is None and report.failures:  # the engine refuses all requests, so its speed does not matter
         max_batch_tokens = 1
@@ -111,6 +114,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         text=text,
         fingerprint=space,
         cosine=cosine,
+        context=context,
         report=report,
         options=options,
         max_batch_tokens=max_batch_tokens,
@@ -158,7 +162,7 @@ def _check_compiled(model: Model, manifest: Manifest, fingerprint: str) -> None:
         )
 
 
-def _self_check(
+def _check_context(
     location: Location,
     options: LoadOptions,
     checkpoint: Checkpoint,
@@ -166,9 +170,8 @@ def _self_check(
     model: Model,
     text: TextPipeline,
     cosine: float,
-) -> Report:
-    """Run the self-check of a loaded model and log its failures and warnings; see `embergem.selfcheck`."""
-    context = CheckContext(
+) -> CheckContext:
+    return CheckContext(
         run=model.run,
         text=text,
         model_type=prepared.model_type,
@@ -192,7 +195,11 @@ def _self_check(
         window=options.window,
         dense_optional=options.allow_missing_dense,
     )
+
+
+def _self_check(context: CheckContext) -> Report:
+    """Run the self-check of a loaded model and log its failures and warnings; see `embergem.selfcheck`."""
     report = self_check(context)
     for finding in (*report.failures, *report.warnings):
-        log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", location.id, finding)
+        log.log(logging.ERROR if finding.status == "error" else logging.WARNING, "%s: %s", context.name, finding)
     return report

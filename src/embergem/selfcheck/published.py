@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.catalog import Entry
+from embergem.catalog import Entry, Golden
 from embergem.checkpoint.files import sha256
 from embergem.selfcheck.context import CheckContext
 from embergem.selfcheck.report import Finding, finding
@@ -22,15 +22,19 @@ def golden(context: CheckContext) -> Finding:
         return finding("golden", "unpublished")
     if lacks_dense_layers(context) and context.dense_optional:
         return finding("golden", "without_dense")
-    published = np.array(entry.golden.similarities)
-    queries = _embed(context, entry.golden.queries, entry.golden.query_task)
-    documents = _embed(context, entry.golden.documents, entry.golden.document_task)
-    off = float(np.abs(queries @ documents.T - published).max())
+    off = float(np.abs(similarities(context, entry.golden) - np.array(entry.golden.similarities)).max())
     values = {"source": entry.golden.source, "difference": f"{off:.4f}", "model": entry.id, "name": context.name}
     if off <= entry.golden.tolerance + sway(context.cosine):
         return finding("golden", "same", **values)
     renamed = context.hub_id is None and not _pinned(context, entry)
     return finding("golden", "renamed" if renamed else "different", **values)
+
+
+def similarities(context: CheckContext, published: Golden) -> NDArray[np.float64]:
+    """Return the cosine similarities of the published queries and documents, shape `(queries, documents)`."""
+    queries = _embed(context, published.queries, published.query_task)
+    documents = _embed(context, published.documents, published.document_task)
+    return queries @ documents.T
 
 
 def sway(cosine: float) -> float:
