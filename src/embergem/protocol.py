@@ -29,8 +29,11 @@ Input = Annotated[
     ),
 ]
 ModelName = Annotated[
-    str,
-    Meta(description="`default`, the id or an alias of a model, or one of these with a task: `default:query`."),
+    str | None,
+    Meta(
+        description="`default` (also for null), the id or an alias of a model, or one of these with a task: "
+        "`default:query`."
+    ),
 ]
 Task = Annotated[
     str | None, Meta(description="Put the model's prompt for this task around each text; `/v1/models` lists tasks.")
@@ -44,6 +47,13 @@ Title = Annotated[
         description="For a task that takes a title, such as `document`: one title for all inputs, or a list with one "
         "title (or null) an input.",
         extra_json_schema={"anyOf": [_TITLE_SCHEMA, _TITLES_SCHEMA, {"type": "null"}]},
+    ),
+]
+Dimensions = Annotated[
+    int | Annotated[float, Meta(multiple_of=1)] | None,
+    Meta(
+        description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.",
+        extra_json_schema={"anyOf": [{"type": "integer"}, {"type": "null"}]},  # in JSON Schema 384.0 is an integer
     ),
 ]
 Prompt = Annotated[
@@ -83,9 +93,7 @@ class EmbeddingsRequest(TextRequest, kw_only=True):
     encoding_format: Annotated[
         Encoding | None, Meta(description="`float` (a list of numbers, the default) or `base64` (little-endian bytes).")
     ] = None
-    dimensions: Annotated[
-        int | None, Meta(description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.")
-    ] = None
+    dimensions: Dimensions = None
     user: Annotated[str | None, Meta(description="Accepted for compatibility with OpenAI, and not used.")] = None
     truncate_sequence: Annotated[
         bool | None, Meta(description="Cut inputs over the model's limit instead of refusing them.")

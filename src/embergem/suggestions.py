@@ -4,10 +4,14 @@ Separate because the lowest layers and the highest ones report unknown names, an
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST = 64
 """Characters of a name that are compared. The comparison takes quadratic time, and a request may contain any name."""
+
+MISSPELT = 0.78
+"""Similarity from which a name counts as a misspelt one. "dimensionality" is just similar enough to "dimension"."""
 
 
 def similar_names(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> list[str]:
@@ -37,3 +41,36 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     similar = similar_names(name, known)
     return f" Did you mean {similar[0]!r}?" if similar else ""
+
+
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` is probably a mistake for, or None if `name` is probably a name of its own.
+
+    A name is a mistake for a known one if both are similar as a whole, if both have the same letters, or if the last
+    words of the name are similar to the known one or begin it: an `output_dimension` is a dimension. The first words
+    do not count: an `input_type` is not an input.
+
+    >>> known = ["dimensions", "input", "encoding_format", "user"]
+    >>> [misspelt(name, known) for name in ("output_dimension", "dim", "encodingFormat", "usre", "input_type")]
+    ['dimensions', 'dimensions', 'encoding_format', 'user', None]
+    """
+    known = list(known)
+    if similar := similar_names(name, known, cutoff=MISSPELT):
+        return similar[0]
+    joined = {"_".join(_words(candidate)): candidate for candidate in known}
+    words = _words(name)
+    for start in (0, *range(max(1, len(words) - 3), len(words))):
+        end = "_".join(words[start:])
+        if similar := similar_names(end, joined, cutoff=MISSPELT):
+            return joined[similar[0]]
+        for candidate, meant in joined.items():
+            abbreviated = 3 <= len(end) < len(candidate) > 5 and candidate.startswith(end) and "_" not in candidate
+            if abbreviated or sorted(end) == sorted(candidate):
+                return meant
+    return None
+
+
+def _words(name: str) -> list[str]:
+    """Split a name into words, in lower case and in the singular: `outputDimensions` -> output, dimension."""
+    parts = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name[:LONGEST]))
+    return [part.casefold().removesuffix("s") if len(part) > 3 else part.casefold() for part in parts]

@@ -277,6 +277,7 @@ class Scripted(BaseHTTPRequestHandler):
 
     script: ClassVar = []
     seen: ClassVar = []
+    cookies: ClassVar = []
 
     def do_GET(self):
         self.answer(200, {}, DESCRIPTION)
@@ -284,6 +285,7 @@ class Scripted(BaseHTTPRequestHandler):
     def do_POST(self):
         content = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.seen.append((content, self.headers.get("authorization")))
+        self.cookies.append(self.headers.get("cookie"))
         status, headers, body = self.script.pop(0)
         if status == 413 and len(content["input"]) == 1:
             status, body = 200, GOOD
@@ -339,6 +341,14 @@ def test_temporary_failures_are_retried_at_the_time_in_retry_after(scripted):
     assert 0.5 <= pauses[1] <= 1
     assert 1 <= pauses[2] <= 2
     assert [key for _, key in Scripted.seen] == ["Bearer secret"] * 4
+
+
+def test_cookies_of_the_server_are_not_kept(scripted):
+    client, _ = scripted((200, {"set-cookie": "session=a; Path=/"}, GOOD), (200, {}, GOOD))
+    Scripted.cookies.clear()
+    client.embed(["a"])
+    client.embed(["b"])
+    assert Scripted.cookies == [None, None]
 
 
 def test_retries_end(scripted):

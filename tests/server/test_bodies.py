@@ -7,18 +7,19 @@ import time
 import tracemalloc
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from embergem.engine import Request
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 from embergem.protocol import EmbeddingsRequest
 from embergem.server import wait
 from embergem.server.body import LARGE, BodyReader
-from embergem.server.decode import MAX_FIELDS, decode_body, decode_input
+from embergem.server.bounded_json import MAX_FIELDS
+from embergem.server.decode import decode_body, decode_input
 from embergem.server.text_queue import TextQueue
 
 
@@ -165,7 +166,7 @@ def test_free_memory_is_returned_after_the_last_large_body(monkeypatch):
 class HttpBody:
     """A request with a body and no headers."""
 
-    headers: ClassVar = {}
+    headers = Headers()
 
     def __init__(self, content):
         self._content = content

@@ -34,6 +34,8 @@ class Other:
     async def chat(self, request):
         body = await request.json()
         self.seen.append((request.url.path, body, request.headers))
+        if cookie := body.get("cookie"):
+            return JSONResponse({}, headers={"set-cookie": cookie})
         if body.get("max_tokens") == 0:
             return JSONResponse({"error": {"message": "no", "type": "x", "param": None, "code": "c"}}, 422)
         if not body.get("stream"):
@@ -117,6 +119,16 @@ def test_embeddings_of_an_upstream_model_are_forwarded(url, other):
     assert answer.headers["x-embergem-upstream"] == "llama"
     assert other.seen[-1][1] == {"model": "meta/llama", "input": "a", "inputs": "theirs"}
     assert len(httpx.post(f"{url}/v1/embeddings", json={"input": "a"}).json()["data"]) == 1
+
+
+@pytest.mark.parametrize("cookie", ["session=a", "session=b; Path=/; Max-Age=999", "session=c; Domain=127.0.0.1"])
+def test_a_cookie_of_the_upstream_server_is_not_kept(url, other, cookie):
+    """It was meant for the client of that response, and the next request may come from another client."""
+    for path in ("chat/completions", "embeddings"):
+        answer = httpx.post(f"{url}/v1/{path}", json={"model": "llama", "input": "a", "cookie": cookie})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
+        httpx.post(f"{url}/v1/{path}", json={"model": "llama", "input": "a"}, headers={"cookie": "own=1"})
+        assert "cookie" not in other.seen[-1][2]
 
 
 def test_errors_of_the_upstream_server_are_returned(url):

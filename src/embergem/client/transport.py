@@ -5,6 +5,7 @@ import email.utils
 import random
 import time
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 from embergem.client.codec import raise_error
 from embergem.errors import ServerUnreachable, UnsupportedOption
@@ -46,6 +47,7 @@ class Transport:
             self._client = httpx2.AsyncClient(
                 base_url=self.url,
                 headers=headers,
+                cookies=no_cookies(),
                 timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             )
@@ -91,6 +93,15 @@ class Transport:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def no_cookies() -> CookieJar:
+    """Return a cookie jar that stays empty.
+
+    httpx2 stores the cookies of responses and sends them with later requests. An API key identifies a client, and a
+    server sends the requests of many clients over one connection pool, so a cookie would reach the wrong client.
+    """
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

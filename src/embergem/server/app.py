@@ -91,6 +91,8 @@ def build_app(state: ServerState) -> ASGIApp:
             Exception: handle_unexpected_error,
         },
     )
+    # Starlette would redirect a path with a slash at its end to an address made of the client's Host header.
+    starlette.router.redirect_slashes = False
     starlette.state.operations = OPERATIONS
     app: ASGIApp = starlette
     if state.settings.cors:

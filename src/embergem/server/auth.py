@@ -37,7 +37,8 @@ def require_admin(context: RequestContext) -> None:
         require_local(http, context.state.settings.host or LOOPBACK[0])
     elif not key.admin:
         raise Forbidden(f"The API key {key.name!r} is not an admin key. {CREATE_ADMIN_KEY}")
-    if http.method == "POST" and http.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+    media_type = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if http.method == "POST" and media_type != "application/json":
         raise WrongMediaType("Send the header `Content-Type: application/json`.")
 
 

@@ -1,12 +1,17 @@
-"""Reading request bodies: a size limit for each body, and a memory limit for all bodies together."""
+"""Reading request bodies: a size limit for each body, and a memory limit for all bodies together.
+
+Compressed bodies are decompressed as they arrive, and both limits count the decompressed bytes.
+"""
 
 import asyncio
 import ctypes
 import sys
+from codecs import BOM_UTF8
 from functools import cache
 from typing import TYPE_CHECKING
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
+from embergem.server.inflate import Inflater
 
 if TYPE_CHECKING:
     from embergem.server.state import RequestContext
@@ -35,6 +40,13 @@ class BodyTooLarge(EmbergemError):
     code = "body_too_large"
 
 
+def too_large(limit: int) -> BodyTooLarge:
+    """Return the error for a body over the limit."""
+    return BodyTooLarge(
+        f"The body has more than {limit} bytes, the most that this server accepts. Send it in several requests."
+    )
+
+
 class TooManyBodies(TryLater):
     """The bodies of the requests in progress use all the memory that the server allows for bodies."""
 
@@ -52,37 +64,42 @@ class BodyReader:
         self.bytes = 0
 
     async def read(self, context: "RequestContext") -> bytes:
-        """Read the whole body; stop as soon as it is known to exceed the setting `max_body`.
+        """Read the whole body, without a byte order mark; stop as soon as it is known to exceed the setting `max_body`.
 
         Raises:
-            BodyTooLarge: The body exceeds the limit.
+            BodyTooLarge: The body exceeds the limit, before or after it is decompressed.
             TooManyBodies: The bodies of other requests use the memory.
+            UnsupportedEncoding, InvalidRequest: The body cannot be decompressed.
             Cancelled: The client closed the connection.
         """
         limit = context.state.settings.max_body
-        declared = context.http.headers.get("content-length", "")
-        size = int(declared) if declared.isdigit() else 0
-        if size <= limit:
-            parts: list[bytes] = []
-            size = 0
-            more = True
-            while more:
-                message = await context.http.receive()
-                if message["type"] == "http.disconnect":
-                    raise Cancelled("The client closed the connection before the body was complete.")
-                part = message.get("body", b"")
-                size += len(part)
+        headers = context.http.headers
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large(limit)
+        inflater = Inflater.of(headers.getlist("content-encoding")) if "content-encoding" in headers else None
+        parts: list[bytes] = []
+        received = size = 0
+        more = True
+        while more:
+            message = await context.http.receive()
+            if message["type"] == "http.disconnect":
+                raise Cancelled("The client closed the connection before the body was complete.")
+            part = message.get("body", b"")
+            received += len(part)
+            if received > limit:  # empty blocks of a compressed body add nothing to `size`
+                raise too_large(limit)
+            more = message.get("more_body", False)
+            for found in (part,) if inflater is None else inflater.inflate(part, last=not more):
+                size += len(found)
                 if size > limit:
-                    break
+                    raise too_large(limit)
                 if size > SMALL:
                     self._reserve(context, size - SMALL)
-                parts.append(part)
-                more = message.get("more_body", False)
-            else:
-                return b"".join(parts)
-        raise BodyTooLarge(
-            f"The body has more than {limit} bytes, the most that this server accepts. Send it in several requests."
-        )
+                parts.append(found)
+                if inflater is not None:
+                    await asyncio.sleep(0)  # a small part can decompress to the largest body
+        return b"".join(parts).removeprefix(BOM_UTF8)
 
     def release(self, context: "RequestContext") -> None:
         """Stop counting the body of a request. After the last large one, return free memory to the system."""

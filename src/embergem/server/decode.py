@@ -1,37 +1,29 @@
 """Decoding request bodies: JSON becomes a validated struct, or an error that names the field at fault.
 
-The number of entries is checked before they are built, because msgspec would build a gigabyte of lists from fifty
-megabytes of `[[],[],...`. So `input` and `title` stay raw JSON (`msgspec.Raw`) until their number is known.
+`input` and `title` stay raw JSON (`msgspec.Raw`) until the number of their entries is known; see `bounded_json`.
 """
 
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from embergem.config import Settings
 from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
-from embergem.protocol import ShortText, TextRequest
-from embergem.suggestions import similar_names
+from embergem.protocol import EmbeddingsRequest, ShortText, TextRequest
+from embergem.registry import DEFAULT
+from embergem.server.bounded_json import NOT_JSON, SMALL, decode_fields, decode_list, not_json
+from embergem.suggestions import misspelt
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Text = TypeVar("Text", bound=TextRequest)
 Text_co = TypeVar("Text_co", bound=TextRequest, covariant=True)
 
-MAX_FIELDS = 100
-"""Fields of a body. OpenAI's largest request has less than half as many."""
-
 MAX_IDS = 4 * 2**20
 """Token ids of a request. As a Python integer each takes 40 bytes."""
-
-SMALL = 64 * 1024
-"""Bytes of a value that may be built before its number of entries is known."""
-
-NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises for content that is not JSON. A `ValidationError` is a `DecodeError`: except it first."""
 
 _INPUT_FORMS = "`input` is a string, a list of strings, a list of token ids, or a list of lists of token ids, unmixed."
 _FIRST_CHARACTERS = re.compile(rb'\s*(?:"|\[\s*(?:["\[\]]|))')
@@ -55,6 +47,17 @@ class DecodedRequest(Generic[Text_co]):
     ids: list[list[int]] | None
     titles: list[str | None] | None
 
+    @property
+    def model(self) -> str:
+        """Name of the model; the default model if the body names none."""
+        return DEFAULT if self.body.model is None else self.body.model
+
+    @property
+    def dimensions(self) -> int | None:
+        """Size of the vectors, a whole number that JSON may write as 384 or 384.0."""
+        given = self.body.dimensions if isinstance(self.body, EmbeddingsRequest) else None
+        return None if given is None else int(given)
+
 
 def decode_request(content: bytes, kind: type[Text], settings: Settings) -> DecodedRequest[Text]:
     """Decode the body of a request that has texts or token ids.
@@ -62,7 +65,7 @@ def decode_request(content: bytes, kind: type[Text], settings: Settings) -> Deco
     Raises:
         InvalidRequest: `param` names the field at fault.
     """
-    body, ignored = decode_body(content, kind, strict=settings.strict)
+    body, ignored = decode_body(content, kind, strict=settings.strict, max_inputs=settings.max_inputs)
     texts, ids = decode_input(body.input, settings.max_inputs)
     titles = None
     if texts is not None and body.title is not None:
@@ -70,11 +73,14 @@ def decode_request(content: bytes, kind: type[Text], settings: Settings) -> Deco
     return DecodedRequest(body, ignored, texts, ids, titles)
 
 
-def decode_body(content: bytes, kind: type[Body], *, strict: bool = False) -> tuple[Body, list[str]]:
+def decode_body(
+    content: bytes, kind: type[Body], *, strict: bool = False, max_inputs: int = 2048
+) -> tuple[Body, list[str]]:
     """Decode a JSON object as `kind`; return it with the names of ignored fields.
 
     An unknown field whose name is close to a known one is refused with a suggestion. Other unknown fields are ignored,
-    because clients send fields that other servers know; with `strict` they are refused.
+    because clients send fields that other servers know; with `strict` they are refused. `max_inputs` is as in
+    `decode_fields`.
 
     Raises:
         InvalidRequest: `param` names the field at fault.
@@ -88,13 +94,13 @@ def decode_body(content: bytes, kind: type[Body], *, strict: bool = False) -> tu
         return _known_fields_decoder(kind).decode(content), []
     except NOT_JSON:
         pass  # the body has an unknown field or an error; the rest of this function finds out which
-    fields = decode_fields(content)
+    fields = decode_fields(content, max_inputs)
     known, required = _field_names(kind)
     ignored = [name for name in fields if name not in known]
     for name in ignored:
-        near = similar_names(name, known, cutoff=0.8)
-        if near or strict:
-            advice = f"Did you mean {near[0]!r}?" if near else f"The known fields are: {', '.join(known)}."
+        meant = misspelt(name, known)
+        if meant or strict:
+            advice = f"Did you mean {meant!r}?" if meant else f"The known fields are: {', '.join(known)}."
             shown = msgspec.json.encode(name if len(name) <= 60 else name[:57] + "...").decode()
             raise InvalidRequest(f"The field {shown} is unknown. {advice}", param=name[:64])
     for name in required:
@@ -105,30 +111,7 @@ def decode_body(content: bytes, kind: type[Body], *, strict: bool = False) -> tu
     except msgspec.ValidationError as error:
         raise _explain(str(error), fields) from None
     except NOT_JSON as error:
-        raise _not_json(error) from None
-
-
-def decode_fields(content: bytes) -> dict[str, Raw]:
-    """Return the fields of a JSON object, each value as raw JSON.
-
-    Raises:
-        InvalidRequest: The content is not a JSON object, or it has more than `MAX_FIELDS` fields.
-
-    >>> {name: bytes(value) for name, value in decode_fields(b'{"input": ["a"]}').items()}
-    {'input': b'["a"]'}
-    """
-    decoder = _FIELDS_DECODER if len(content) <= SMALL else _counting_decoder(MAX_FIELDS)
-    try:
-        fields = decoder.decode(content)
-        if len(fields) > MAX_FIELDS:
-            raise _TooManyFields
-    except msgspec.ValidationError:
-        raise InvalidRequest('The body must be a JSON object such as {"input": "a text"}.') from None
-    except NOT_JSON as error:
-        raise _not_json(error) from None
-    except _TooManyFields:
-        raise InvalidRequest(f"The body has more than {MAX_FIELDS} fields. Leave out the unknown ones.") from None
-    return {str(name): value for name, value in fields.items()}
+        raise not_json(error) from None
 
 
 def decode_input(value: Raw, max_inputs: int) -> tuple[list[str] | None, list[list[int]] | None]:
@@ -154,15 +137,15 @@ def decode_input(value: Raw, max_inputs: int) -> tuple[list[str] | None, list[li
         if start == b'"':
             texts = [msgspec.json.decode(value, type=str)]
         elif start == b'["':
-            texts = _decode_list(value, str, max_inputs)
+            texts = decode_list(value, str, max_inputs)
         elif start == b"[[":
-            ids = _decode_list(value, list[int], max_inputs)
+            ids = decode_list(value, list[int], max_inputs)
         else:
             ids = [msgspec.json.decode(value, type=list[int])]
     except msgspec.ValidationError as error:
         raise _invalid_input(str(error), value, several=start in (b'["', b"[[")) from None
     except NOT_JSON as error:
-        raise _not_json(error) from None
+        raise not_json(error) from None
     if len(texts or ids or ()) > max_inputs:
         raise InvalidRequest(
             f"`input` has more than {max_inputs} entries, the most that this server accepts. Send several requests.",
@@ -184,11 +167,11 @@ def decode_titles(title: Raw, count: int, max_inputs: int) -> list[str | None]:
     try:
         if not _LIST.match(memoryview(title)):
             return [msgspec.json.decode(title, type=ShortText)] * count
-        titles: list[str | None] = _decode_list(title, ShortText | None, max_inputs)
+        titles: list[str | None] = decode_list(title, ShortText | None, max_inputs)
     except msgspec.ValidationError as error:
         raise _explain(f"{str(error).split(' - at')[0]} - at `$.title{_path(str(error))}`", {"title": title}) from None
     except NOT_JSON as error:
-        raise _not_json(error) from None
+        raise not_json(error) from None
     if len(titles) != count:
         found = f"more than {count}" if len(titles) > count else len(titles)
         raise InvalidTask(
@@ -198,58 +181,11 @@ def decode_titles(title: Raw, count: int, max_inputs: int) -> list[str | None]:
     return titles
 
 
-_FIELDS_DECODER = msgspec.json.Decoder(dict[str, Raw])
-
-
 @cache
 def _known_fields_decoder(kind: type[Body]) -> "msgspec.json.Decoder[Body]":
     """Return a decoder of `kind` that fails on unknown fields, so that most bodies need one call only."""
     strict = msgspec.defstruct(kind.__name__, (), bases=(kind,), forbid_unknown_fields=True, kw_only=True)
     return msgspec.json.Decoder(strict)
-
-
-def _counting_decoder(limit: int) -> "msgspec.json.Decoder[dict[str, Raw]]":
-    """Return a decoder of one object that stops after `limit` fields.
-
-    msgspec calls `dec_hook` for each name, because it does not know the type `_Name`.
-    """
-    count = 0
-
-    def name(_: type, text: str) -> _Name:
-        nonlocal count
-        count += 1
-        if count > limit:
-            raise _TooManyFields
-        return _Name(text)
-
-    return msgspec.json.Decoder(dict[_Name, Raw], dec_hook=name)
-
-
-class _Name(str):
-    __slots__ = ()
-
-
-class _TooManyFields(Exception):
-    pass
-
-
-def _not_json(error: Exception) -> InvalidRequest:
-    return InvalidRequest(f"The body is not valid JSON: {error}.")
-
-
-def _decode_list(value: Raw, kind: Any, limit: int) -> list[Any]:
-    """Decode a list of `kind`; of a large list with more than `limit` entries build only `limit` + 1."""
-    if len(memoryview(value)) <= SMALL:
-        return msgspec.json.decode(value, type=list[kind])
-    found = msgspec.structs.astuple(msgspec.json.decode(value, type=_array(kind, limit + 1)))
-    return [entry for entry in found if entry is not msgspec.UNSET]
-
-
-@cache
-def _array(kind: Any, size: int) -> type[msgspec.Struct]:
-    """Return a struct that decodes from a JSON array: msgspec skips the entries beyond its `size` fields."""
-    fields: list[tuple[str, Any, Any]] = [(f"at{place}", kind, msgspec.UNSET) for place in range(size)]
-    return msgspec.defstruct("Entries", fields, array_like=True)
 
 
 @cache

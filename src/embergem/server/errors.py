@@ -12,6 +12,7 @@ from embergem.errors import Cancelled, EmbergemError, TryLater
 from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
 from embergem.server.api_keys import Unauthorized
+from embergem.server.inflate import ACCEPTED, UnsupportedEncoding
 
 log = logging.getLogger("embergem.server")
 
@@ -60,6 +61,8 @@ async def handle_embergem_error(request: Request, error: Exception) -> Response:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 413:  # the rest of the body is not read
         response.headers["connection"] = "close"
+    if isinstance(error, UnsupportedEncoding):
+        response.headers["accept-encoding"] = ACCEPTED
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
     return response
@@ -70,7 +73,11 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message, code = error.detail, "http_error"
     if error.status_code == 404:
-        message = f"The path {request.url.path} does not exist. The API is at /v1/embeddings and /v1/models."
+        path = request.url.path
+        plain = "/" + "/".join(filter(None, path.split("/")))
+        known = plain != path and any(plain == operation.path for operation in request.app.state.operations)
+        advice = f"Did you mean {plain}?" if known else "The API is at /v1/embeddings and /v1/models."
+        message = f"The path {path} does not exist. {advice}"
         code = "not_found"
     elif error.status_code == 405:
         message = f"The path {request.url.path} does not have the method {request.method}."

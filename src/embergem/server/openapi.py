@@ -111,10 +111,10 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
 
 def _common_statuses(operation: Operation) -> set[int]:
     """Return the statuses of errors that follow from an operation's body and access."""
-    statuses = {400, 408} if operation.body else set()
+    statuses = {400, 408, 415} if operation.body else set()
     if operation.access != "open":
         statuses |= {401, 429}
-    return statuses | ({403, 415} if operation.access == "admin" else set())
+    return statuses | ({403} if operation.access == "admin" else set())
 
 
 def _describe_answer(operation: Operation, ref: dict[Any, Any]) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def choose_prompt(
     body = request.body
     if task is not None and task not in engine.tasks:
         tasks = f"The tasks of the model are: {', '.join(engine.tasks)}." if engine.tasks else "The model has no tasks."
-        raise UnknownModel(f"The model name {body.model!r} ends in the unknown task {task!r}. {tasks}", param="model")
+        raise UnknownModel(
+            f"The model name {request.model!r} ends in the unknown task {task!r}. {tasks}", param="model"
+        )
     if task is not None and body.task is not None and task != body.task:
         raise InvalidTask(
             f"The model name asks for the task {task!r} and the field `task` for {body.task!r}. Give one of the two.",

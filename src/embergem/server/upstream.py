@@ -14,9 +14,11 @@ from msgspec import Raw
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from embergem.client.transport import no_cookies
 from embergem.config import UpstreamEntry
-from embergem.errors import EmbergemError, InvalidRequest, UnsupportedOption
-from embergem.server.decode import decode_fields
+from embergem.errors import EmbergemError, InvalidRequest, InvalidText, UnsupportedOption
+from embergem.registry import DEFAULT
+from embergem.server.bounded_json import decode_fields
 from embergem.server.wait import wait_while_connected
 
 if TYPE_CHECKING:
@@ -84,7 +86,9 @@ class Upstream:
         if self._client is None:
             # No limit of connections here: the server limits concurrent requests where they come in.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-            self._client = httpx2.AsyncClient(timeout=self._timeout, follow_redirects=False, limits=limits)
+            self._client = httpx2.AsyncClient(
+                cookies=no_cookies(), timeout=self._timeout, follow_redirects=False, limits=limits
+            )
         request = self._client.build_request(
             "POST",
             self.address + context.record.route.removeprefix("/v1"),
@@ -120,19 +124,22 @@ class UpstreamResponse(StreamingResponse):
             await self._response.aclose()
 
 
-def decode_model_name(content: bytes) -> tuple[str, dict[str, Raw]]:
-    """Return the model name in a body, and all fields of the body as raw JSON.
+def decode_model_name(content: bytes, max_inputs: int) -> tuple[str, dict[str, Raw]]:
+    """Return the model name in a body, and all fields of the body as raw JSON; `max_inputs` is as in `decode_fields`.
 
     Raises:
+        InvalidText: A string has a lone surrogate.
         InvalidRequest: The body is not a JSON object, or `model` is not a string.
 
-    >>> decode_model_name(b'{"model": "llama"}')[0], decode_model_name(b"{}")[0]
+    >>> decode_model_name(b'{"model": "llama"}', 9)[0], decode_model_name(b'{"model": null}', 9)[0]
     ('llama', 'default')
     """
     try:
         content.decode()  # forwarded fields are not decoded, so check here that they are UTF-8
-        fields = decode_fields(content)
-        return msgspec.json.decode(fields.get("model", b'"default"'), type=str), fields
+        fields = decode_fields(content, max_inputs)
+        return msgspec.json.decode(fields.get("model", b"null"), type=str | None) or DEFAULT, fields
+    except InvalidText:
+        raise
     except (InvalidRequest, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"The body must be a JSON object in which `model` is the name of a model: {error}", param="model"

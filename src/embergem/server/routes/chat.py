@@ -29,7 +29,7 @@ async def responses(context: RequestContext) -> Response:
 async def _forward(context: RequestContext) -> Response:
     state = context.state
     deadline = request_deadline(context.http, state.settings.request_timeout)
-    name, fields = decode_model_name(await state.bodies.read(context))
+    name, fields = decode_model_name(await state.bodies.read(context), state.settings.max_inputs)
     upstream = state.upstreams.get(name)
     if upstream is None:
         known = ", ".join(state.upstreams) or "none"

@@ -31,7 +31,7 @@ async def embeddings(context: RequestContext) -> Response:
     deadline = request_deadline(context.http, settings.request_timeout)
     content = await state.bodies.read(context)
     if state.upstreams:
-        name, fields = decode_model_name(content)
+        name, fields = decode_model_name(content, settings.max_inputs)
         if (upstream := state.upstreams.get(name)) is not None:
             context.record.model = upstream.name
             return await upstream.forward(context, fields, deadline)
@@ -42,7 +42,7 @@ async def embeddings(context: RequestContext) -> Response:
             ids=decoded.ids,
             task=prompt.task,
             titles=decoded.titles,
-            dimensions=decoded.body.dimensions,
+            dimensions=decoded.dimensions,
             truncate=bool(decoded.body.truncate_sequence),
             lane=context.key.lane if context.key else "interactive",
             tenant=context.key.name if context.key else "",
@@ -54,9 +54,9 @@ async def embeddings(context: RequestContext) -> Response:
         except EmbergemError as error:
             raise with_field(error, decoded) from None
         if result.vectors.size > LARGE_RESPONSE:
-            encoded = await asyncio.to_thread(encode_response, decoded.body, result)
+            encoded = await asyncio.to_thread(encode_response, decoded, result)
         else:
-            encoded = encode_response(decoded.body, result)
+            encoded = encode_response(decoded, result)
         response = Response(encoded, media_type="application/json")
         add_headers(response, engine, prompt, decoded)
         if decoded.ids is not None and (warning := missing_start(engine, decoded.ids)):
@@ -80,7 +80,7 @@ def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) ->
     """
     state, record = context.state, context.record
     record.texts, record.inputs = decoded.texts, len(decoded.texts or decoded.ids or ())
-    name, task = decoded.body.model, None
+    name, task = decoded.model, None
     if ":" in name:
         name, task = split_task(name, state.model_names())
     model = state.registry.acquire(name, wait=False)
@@ -98,15 +98,16 @@ def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) ->
         state.registry.release(model)
 
 
-def encode_response(body: EmbeddingsRequest, result: Result) -> bytes:
+def encode_response(decoded: DecodedRequest[EmbeddingsRequest], result: Result) -> bytes:
     """Encode the vectors in input order, in the encoding of the request, as JSON row by row."""
+    body = decoded.body
     dtype, form = body.encoding_dtype or "float32", body.encoding_format or "float"
     tokens = result.tokens
     rows = encode_each(
         Embedding(index, encode_vectors(result.vectors[index : index + 1], dtype, form)[0], len(row.ids), row.truncated)
         for index, row in enumerate(result.rows)
     )
-    return msgspec.json.encode(EmbeddingsResponse(rows, body.model, Usage(tokens, tokens)))
+    return msgspec.json.encode(EmbeddingsResponse(rows, decoded.model, Usage(tokens, tokens)))
 
 
 def add_headers(response: Response, engine: Engine, prompt: PromptChoice, decoded: DecodedRequest[TextRequest]) -> None:

@@ -41,7 +41,7 @@ async def tokenize(context: RequestContext) -> Response:
         )
         try:
             work = context.state.texts.submit(
-                partial(encode_tokens, engine, request, decoded.body.model), len(content), request.tenant
+                partial(encode_tokens, engine, request, decoded.model), len(content), request.tenant
             )
             encoded, tokens = await wait_while_connected(context.http, asyncio.wrap_future(work), deadline)
         except EmbergemError as error:
