@@ -12,23 +12,16 @@ from random import Random
 
 import pytest
 from serving import running, serving
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from embergem.config import Settings
-from embergem.server import body, connections, run
+from embergem.config import Key, Settings
+from embergem.server import body, connections
+from embergem.server.api_keys import KeyStore, hash_key
 from embergem.server.state import ServerState
 
 QUIET = {"log_level": "critical", "access_log": "off"}
 QUICK = Settings(**QUIET, receive_timeout=0.3, max_header_bytes=4096, max_body=1 << 16)
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 REQUEST = HEAD + b'Content-Length: 14\r\n\r\n{"input": "a"}'
-
-
-@pytest.fixture(params=[H11Protocol, HttpToolsProtocol])
-def parser(request, monkeypatch):
-    """Run the test with each of uvicorn's two parsers."""
-    monkeypatch.setattr(run, "_protocol", lambda: request.param)
 
 
 @contextmanager
@@ -44,7 +37,7 @@ def place(url):
 
 
 @pytest.fixture
-def address(parser, registry):
+def address(registry):
     """Host and port of a server with short time limits."""
     with running(registry, QUICK) as url:
         yield place(url)
@@ -165,7 +158,7 @@ def test_pipelined_requests_are_answered(address):
     assert received.count(b"HTTP/1.1 200") == 2
 
 
-def test_an_unread_body_is_not_taken_for_headers(parser, registry):
+def test_an_unread_body_is_not_taken_for_headers(registry):
     """The server may refuse a request before its body arrives. It then skips the body."""
     refused = HEAD + b"X-Request-Timeout: soon\r\nContent-Length: 300000\r\n\r\n"
     with listening(registry, idle_timeout=0.3) as address, socket.create_connection(address) as connection:
@@ -200,7 +193,7 @@ def test_rejected_requests_have_a_request_id(address):
         assert (status, headers["x-request-id"]) == (408, "mine")
 
 
-def test_the_connection_that_is_idle_longest_is_closed_first(parser, registry):
+def test_the_connection_that_is_idle_longest_is_closed_first(registry):
     with listening(registry, max_connections=2) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
         with first, second, socket.create_connection(address) as third:
@@ -212,7 +205,7 @@ def test_the_connection_that_is_idle_longest_is_closed_first(parser, registry):
                 assert send_request(third) == 200
 
 
-def test_busy_connections_are_not_closed_for_new_ones(parser, registry):
+def test_busy_connections_are_not_closed_for_new_ones(registry):
     expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
     with listening(registry, max_connections=2) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
@@ -233,7 +226,7 @@ def test_busy_connections_are_not_closed_for_new_ones(parser, registry):
                 assert send_request(fourth) == 200
 
 
-def test_slow_headers_do_not_keep_a_connection_from_being_closed(parser, registry):
+def test_slow_headers_do_not_keep_a_connection_from_being_closed(registry):
     with listening(registry, max_connections=3) as address:
         first, second = socket.create_connection(address), socket.create_connection(address)
         with first, second, socket.create_connection(address) as third:
@@ -246,6 +239,63 @@ def test_slow_headers_do_not_keep_a_connection_from_being_closed(parser, registr
                 assert send_request(third) == 200
                 second.sendall(REQUEST.removeprefix(HEAD))  # a slow client that completes its request gets a response
                 assert read_status(second) == 200
+
+
+def early(request_line, *headers):
+    """Return the start of a request, without the headers about its body."""
+    return "\r\n".join((f"{request_line} HTTP/1.1", "Host: x", *headers, "")).encode()
+
+
+def bearer(secret):
+    return f"Authorization: Bearer {secret}"
+
+
+JSON = "Content-Type: application/json"
+EARLY = {
+    "200 health": (200, early("GET /health")),
+    "200 models": (200, early("GET /v1/models", bearer("user"))),
+    "200 preflight": (200, early("OPTIONS /v1/embeddings", "Origin: http://a", "Access-Control-Request-Method: POST")),
+    "400 timeout": (400, early("POST /v1/embeddings", bearer("user"), "X-Request-Timeout: soon")),
+    "400 preflight": (400, early("OPTIONS /v1/embeddings", "Origin: http://b", "Access-Control-Request-Method: POST")),
+    "401 no key": (401, early("POST /v1/embeddings")),
+    "401 wrong key": (401, early("POST /v1/tokenize", bearer("wrong"))),
+    "403 no admin": (403, early("POST /v1/models/load", bearer("user"), JSON)),
+    "404 path": (404, early("POST /v2/embeddings")),
+    "404 model": (404, early("GET /v1/models/none", bearer("user"))),
+    "405 method": (405, early("PUT /v1/embeddings")),
+    "415 media type": (415, early("POST /v1/models/load", bearer("root"), "Content-Type: text/plain")),
+    "429 rate": (429, early("POST /v1/embeddings", bearer("busy"))),
+    "503 bodies": (503, early("POST /v1/embeddings", bearer("user"))),
+}
+"""Requests that are answered before their body is complete, with the status."""
+
+
+@pytest.mark.parametrize("name", EARLY)
+@pytest.mark.parametrize("framing", [b"Content-Length: 80000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n13880\r\n"])
+def test_an_answered_request_does_not_hold_its_place(registry, monkeypatch, name, framing):
+    """Its body is half sent, and the one place of the server is free for the next connection."""
+    monkeypatch.setattr(body, "LARGE_BODIES", 0)
+    keys = [
+        Key(name="user", sha256=hash_key("user")),
+        Key(name="root", sha256=hash_key("root"), admin=True),
+        Key(name="busy", sha256=hash_key("busy"), requests_per_minute=1),
+    ]
+    state = ServerState(registry, Settings(**QUIET, max_connections=1, cors=("http://a",)), KeyStore(keys))
+    state.limiter.acquire(keys[2])
+    status, head = EARLY[name]
+    with serving(state) as url, socket.create_connection(place(url)) as first:
+        first.sendall(head + framing + b"x" * 70_000)
+        first.settimeout(10)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += first.recv(1 << 16)
+        assert int(received.split()[1]) == status
+        with socket.create_connection(place(url)) as second:
+            second.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_status(second) == 200
+            first.settimeout(10)
+            while first.recv(1 << 16):
+                pass  # the rest of the response, and the end of the connection
 
 
 def pieces(random):
@@ -265,7 +315,7 @@ def pieces(random):
     return [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])], [status for _, status in chosen]
 
 
-def test_requests_on_one_connection_are_answered_in_order(parser, registry):
+def test_requests_on_one_connection_are_answered_in_order(registry):
     with listening(registry, max_header_bytes=4096) as address:
         for seed in range(30):
             parts, expected = pieces(Random(seed))
@@ -294,7 +344,7 @@ class LogWaiter(logging.Handler):
             self.event.set()
 
 
-def test_a_client_that_does_not_read_its_response_is_disconnected(parser, registry, monkeypatch):
+def test_a_client_that_does_not_read_its_response_is_disconnected(registry, monkeypatch):
     monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.3)
     waiter = LogWaiter("has not read its response")
     monkeypatch.setattr(connections.log, "handlers", [waiter])
@@ -307,7 +357,7 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(parser, regist
         assert waiter.event.wait(30)
 
 
-def test_all_bodies_together_have_a_memory_limit(parser, registry, monkeypatch):
+def test_all_bodies_together_have_a_memory_limit(registry, monkeypatch):
     """The first 64 KiB of each body do not count, so small requests pass beside large ones."""
     monkeypatch.setattr(body, "LARGE_BODIES", 1)
     state = ServerState(registry, Settings(**QUIET, max_body=1 << 17))

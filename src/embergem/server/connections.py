@@ -1,8 +1,8 @@
 """Limits of client connections: slow clients, large headers, too many connections, and file descriptors.
 
 uvicorn waits without a limit for the rest of a request that arrives a byte at a time, and for a client that does not
-read its response. One of its two parsers accepts headers of any size. It counts idle connections like busy ones.
-`limited_protocol` adds these limits to a protocol class of uvicorn.
+read its response. It accepts headers of any size, and counts idle connections like busy ones. `limited_protocol` adds
+these limits to the protocol.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
-import h11
 import msgspec
 
 from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
 from embergem.server.errors import error_type
+from embergem.server.http1 import StrictProtocol
 
 log = logging.getLogger("embergem.server")
 
@@ -29,60 +29,108 @@ WRITE_TIMEOUT = 30.0
 OTHER_DESCRIPTORS = 256
 """File descriptors for everything but client connections: models, logs, connections to upstream servers."""
 
+MOST_FRAMING = 16
+"""Bytes of a chunked body for each byte of its content; more count as chunk extensions and trailers."""
+
 OnRejected = Callable[[AccessRecord], None]
 """Called with the record of each request that was rejected before it was complete."""
 
 
+class Connection(Protocol):
+    """An open connection, as `ConnectionLimit` knows it."""
+
+    transport: asyncio.Transport
+
+
+class ConnectionLimit:
+    """Bounds the open connections of a server. For a new connection, the one that has been idle longest is closed.
+
+    Args:
+        most: The most open connections.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._idle: dict[Connection, None] = {}  # the one that became idle first in front
+
+    def mark_idle(self, connection: Connection) -> None:
+        """Let a connection be closed for a new one."""
+        # Re-inserting an existing key keeps its position, so a slow client cannot avoid being closed.
+        self._idle[connection] = None
+
+    def mark_busy(self, connection: Connection) -> None:
+        """Keep a connection from being closed for a new one."""
+        self._idle.pop(connection, None)
+
+    def make_room(self, connections: set[Any]) -> bool:
+        """Close an idle connection if too many of `connections` are open; return False if none is idle."""
+        if len(connections) <= self.most:
+            return True
+        for one in self._idle:
+            # A transport with unsent data stays open until its client reads the data.
+            if not one.transport.get_write_buffer_size():
+                del self._idle[one]
+                connections.discard(one)
+                one.transport.close()
+                return True
+        return False
+
+
 def limited_protocol(
-    base: type[Any], *, seconds: float, header_bytes: int, connections: int, on_rejected: OnRejected
-) -> type[asyncio.Protocol]:
-    """Return a subclass of uvicorn's protocol class `base` with limits.
+    limit: ConnectionLimit, *, seconds: float, header_bytes: int, on_rejected: OnRejected
+) -> type[StrictProtocol]:
+    """Return a protocol class with limits.
 
     `seconds` is the deadline for a complete request, counted from its first byte. `header_bytes` bounds the request
-    line and headers. If `connections` are open, the connection that has been idle longest is closed for a new one. A
-    connection counts as idle until the headers of its request are complete: a client that sends headers a byte at a
-    time must not hold a place for `seconds`.
+    line and headers. A connection is idle until the headers of its request are complete: a client that sends headers a
+    byte at a time must not hold a place for `seconds`. It is idle again as soon as the request has its response, even
+    if a part of the body is still to come.
     """
-    idle: dict[Any, None] = {}  # idle connections, the one that became idle first in front
 
-    class LimitedProtocol(base):  # type: ignore[misc]
+    class LimitedProtocol(StrictProtocol):
+        max_header_bytes = header_bytes
         timeout_keep_alive_task: asyncio.TimerHandle | None
         receive_timer: asyncio.TimerHandle | None = None
         write_timer: asyncio.TimerHandle | None = None
-        body_expected = False  # only httptools calls the methods that set it
         header_size = 0  # bytes received of headers that are not complete
-        previous_cycle: Any = None  # the request before these headers
+        content_size = 0  # bytes of content in the last received bytes
+        framing_size = 0  # bytes of the present body beyond `MOST_FRAMING` for each byte of content
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > connections and not self.close_idle_connection():
+            if not limit.make_room(self.connections):
                 self.connections.discard(self)
-                message = f"All {connections} connections of this server are in use. Try again later."
+                message = f"All {limit.most} connections of this server are in use. Try again later."
                 self.reject(503, message, "too_many_connections", "retry-after: 1")
                 return
-            idle[self] = None
+            limit.mark_idle(self)
             self.start_receive_timer()
 
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            before = self.in_headers()
+            in_body, cycle, self.content_size = self.in_body, self.cycle, 0
             super().data_received(data)
-            if not self.in_headers() or self.cycle is not self.previous_cycle:
-                self.header_size, self.previous_cycle = 0, self.cycle
-            elif before:
+            if self.in_body or self.cycle is not cycle:
+                self.header_size = 0
+            elif not in_body:
                 self.header_size += len(data)
                 if self.header_size > header_bytes:
                     self.reject(431, f"The headers have more than {header_bytes} bytes.", "headers_too_large")
+            if in_body and self.in_body and self.cycle is cycle:
+                self.framing_size = max(0, self.framing_size + len(data) - MOST_FRAMING * self.content_size)
+                if self.framing_size > header_bytes:
+                    message = (
+                        "The body has too many bytes that are not content. Send fewer chunk extensions and trailers."
+                    )
+                    self.reject(400, message, "invalid_http")
+            else:
+                self.framing_size = 0
             self.update_state()
 
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
-            self.body_expected = True
-
-        def on_message_complete(self) -> None:
-            super().on_message_complete()
-            self.body_expected = False
+        def on_body(self, body: bytes) -> None:
+            self.content_size += len(body)
+            super().on_body(body)
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
@@ -98,41 +146,36 @@ def limited_protocol(
             self.restart_write_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            idle.pop(self, None)
+            limit.mark_busy(self)
             self.stop_receive_timer()
             if self.write_timer is not None:
                 self.write_timer.cancel()
             super().connection_lost(exc)
 
-        def in_body(self) -> bool:
-            """Return whether a request has complete headers and an incomplete body. It may have a response already."""
-            return self.conn.their_state is h11.SEND_BODY if hasattr(self, "conn") else self.body_expected
-
-        def in_headers(self) -> bool:
-            """Return whether headers come next. h11 may hold back data that it will parse after the response."""
-            return self.conn.their_state is h11.IDLE if hasattr(self, "conn") else not self.body_expected
-
         def responding(self) -> bool:
             """Return whether the client waits for the server."""
-            if getattr(self, "pipeline", None):
+            if self.pipeline:
                 return True
             cycle = self.cycle
             return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
 
+        def awaits_body(self) -> bool:
+            """Return whether a request without a response has an incomplete body."""
+            return self.in_body and not self.cycle.response_complete
+
         def update_state(self) -> None:
             """Update timers and the list of idle connections after an event that may have changed the state."""
             if self.transport.is_closing() or self.responding():
-                idle.pop(self, None)
+                limit.mark_busy(self)
                 self.stop_receive_timer()
-            elif self.in_body():
-                idle.pop(self, None)
+            elif self.awaits_body():
+                limit.mark_busy(self)
                 self.start_receive_timer()
-            elif self.header_size:
-                # Re-inserting an existing key keeps its position, so a slow client cannot avoid being closed.
-                idle[self] = None
+            elif self.header_size or self.in_body:
+                limit.mark_idle(self)
                 self.start_receive_timer()
             else:
-                idle[self] = None
+                limit.mark_idle(self)
                 if self.cycle is not None:
                     self.stop_receive_timer()
                     if self.timeout_keep_alive_task is None:  # uvicorn loses it when the rest of a body comes late
@@ -152,7 +195,7 @@ def limited_protocol(
 
         def on_receive_timeout(self) -> None:
             self.receive_timer = None
-            if self.header_size or (self.in_body() and not self.cycle.response_complete):
+            if self.header_size or self.awaits_body():
                 self.reject(408, f"The request was not complete after {seconds:g} s.", "request_timeout")
             else:
                 self.transport.close()  # the client has sent no request
@@ -176,20 +219,6 @@ def limited_protocol(
             )  # fmt: skip
             self.transport.abort()
 
-        def close_idle_connection(self) -> bool:
-            """Close the connection that has been idle longest; return whether there was one."""
-            for one in idle:
-                # A transport with unsent data stays open until its client reads the data.
-                if not one.transport.get_write_buffer_size():
-                    del idle[one]
-                    self.connections.discard(one)
-                    one.transport.close()
-                    return True
-            return False
-
-        def send_400_response(self, msg: str) -> None:
-            self.reject(400, msg, "invalid_http")
-
         def reject(self, status: int, message: str, code: str, *headers: str) -> None:
             """Answer with an error in the API's own form, and close the connection."""
             if self.transport.is_closing():
@@ -199,7 +228,7 @@ def limited_protocol(
                 return
             record = AccessRecord(os.urandom(16).hex())
             if self.cycle is not None and not self.cycle.response_complete and RECORD in self.cycle.scope:
-                record = self.cycle.scope[RECORD]
+                record = self.cycle.scope[RECORD]  # type: ignore[literal-required]
             record.code = code
             error = ErrorResponse(ErrorBody(message=message, type=error_type(status), param=None, code=code))
             body = msgspec.json.encode(error)

@@ -1,11 +1,15 @@
 """Prometheus metrics: the server's own counters, and the counters of each model's engine.
 
 The server counts in plain dicts on the event loop's thread. prometheus-client is imported only to write the page.
+
+The values of each label come from a set that the server's operator or this program determines, never from a client:
+each new value costs memory until the server stops.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from http import HTTPMethod, HTTPStatus
 from typing import TYPE_CHECKING
 
 from embergem.engine.stats import Stats
@@ -20,6 +24,13 @@ if TYPE_CHECKING:
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper bounds of the histogram of response times, in seconds."""
+
+OTHER = "other"
+"""Value of the labels `method`, `path` and `status` for all that have no value of their own."""
+
+METHODS = frozenset(method.value for method in HTTPMethod)
+STATUSES = frozenset({499, *(status.value for status in HTTPStatus)})
+"""Statuses with a value of their own. An upstream server may send others."""
 
 ENGINE_COUNTERS: dict[str, tuple[str, Callable[[Stats], float]]] = {
     "embergem_engine_requests": ("Requests that the engine accepted.", lambda stats: stats.requests),
@@ -71,8 +82,10 @@ class Metrics:
 
     def record_response(self, record: "AccessRecord") -> None:
         """Count one response."""
-        route = record.route or "other"
-        self._requests[record.method, route, record.model, str(record.status), record.code] += 1
+        route = record.route or OTHER
+        method = record.method if record.method in METHODS else OTHER
+        status = str(record.status) if record.status in STATUSES else OTHER
+        self._requests[method, route, record.model, status, record.code] += 1
         histogram = self._seconds[route]
         histogram[bisect_left(BUCKETS, record.seconds)] += 1
         histogram[-1] += record.seconds

@@ -1,14 +1,12 @@
 """`embergem serve`: uvicorn around the application, with its socket, signals, logs and start-up messages."""
 
 import asyncio
-import importlib.util
 import logging
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import uvicorn
 
@@ -18,7 +16,7 @@ from embergem.server.access_log import AccessRecord, record_rejected
 from embergem.server.app import build_app
 from embergem.server.auth import LOOPBACK
 from embergem.server.build import build_state, warn_unknown_tasks
-from embergem.server.connections import limited_protocol, raise_descriptor_limit
+from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
 from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
@@ -140,10 +138,9 @@ def make_server(state: ServerState) -> Server:
     config = uvicorn.Config(
         build_app(state),
         http=limited_protocol(
-            _protocol(),
+            ConnectionLimit(settings.max_connections),
             seconds=settings.receive_timeout,
             header_bytes=settings.max_header_bytes,
-            connections=settings.max_connections,
             on_rejected=on_rejected,
         ),
         ws="none",
@@ -152,24 +149,12 @@ def make_server(state: ServerState) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=settings.max_header_bytes,
         timeout_keep_alive=settings.idle_timeout,  # type: ignore[arg-type]
         timeout_graceful_shutdown=settings.drain_timeout,  # type: ignore[arg-type]
     )
     server = Server(config)
     server.state = state
     return server
-
-
-def _protocol() -> type[Any]:
-    """Return uvicorn's faster parser if httptools is installed (`embergem[server]`), else the one with h11."""
-    if importlib.util.find_spec("httptools") is not None:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-        return HttpToolsProtocol
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    return H11Protocol
 
 
 def reload_keys(state: ServerState, keys: Callable[[], Iterable[Key]]) -> None:
