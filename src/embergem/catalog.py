@@ -239,9 +239,31 @@ def names() -> list[str]:
 
 
 def nearest(name: str, also: Iterable[str] = ()) -> list[str]:
-    """Return up to three known names that are similar to `name`, best first.
+    """Return up to three names of different models that `name` may mean, best first.
 
-    >>> nearest("all-MiniLM-L6-v3")[0]
-    'all-MiniLM-L6-v2'
+    Names that contain `name` come first, in the order of the catalog, then names that are similar to it.
+
+    Args:
+        name: The unknown name.
+        also: Names that are not in the catalog, such as those of cached models.
+
+    >>> nearest("gemma")[0], nearest("all-MiniLM-L6-v3")[0]
+    ('embeddinggemma-300m', 'all-MiniLM-L6-v2')
     """
-    return similar_names(name, (*names(), *also), count=3, cutoff=0.5)
+    found = [*_containing(name), *similar_names(name, (*names(), *also), count=9, cutoff=0.5)]
+    models: dict[str, str] = {}
+    for candidate in found:
+        entry = find(candidate)
+        models.setdefault(entry.id if entry else candidate, candidate)
+    return list(models.values())[:3]
+
+
+def _containing(name: str) -> list[str]:
+    """Return a name of each entry that has `name` in its id or in an alias."""
+    part = name.casefold()
+    if len(part) < 2:
+        return []
+    short_names = [(entry, entry.aliases[0] if entry.aliases else entry.id) for entry in CATALOG]
+    return [
+        short for entry, short in short_names if any(part in known.casefold() for known in (entry.id, *entry.aliases))
+    ]

@@ -155,14 +155,16 @@ class TokenizeResponse(msgspec.Struct):
 class Model(msgspec.Struct):
     """One entry of `GET /v1/models`; the fields from `status` on are embergem's own.
 
-    A field is null where the model is not loaded yet or an upstream server has it. `task` is the task that this name
-    selects; `tasks` are all tasks of the model. `root` is the model's main name.
+    A field is null where the model is not loaded yet or an upstream server has it. `root` is the model's main name, and
+    `aliases` are its other names. `tasks` are all tasks of the model: the name `ID:TASK` selects the model and a task.
+    `task` is the task that this name selects.
     """
 
     id: str
     created: int
     root: str
     status: Literal["loaded", "unloaded", "loading", "failed", "upstream"]
+    aliases: list[str] = []
     dimensions: int | None = None
     allowed_dimensions: list[int] | None = None
     max_tokens: int | None = None

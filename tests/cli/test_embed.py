@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from embergem import Embedder, __version__
 from embergem._native import instruction_sets
-from embergem.cli.app import app
+from embergem.cli.app import OLLAMA_COMMANDS, app
 
 COMMAND = [sys.executable, "-m", "embergem"]
 
@@ -116,6 +116,7 @@ def test_truncation_is_reported_on_stderr(run):
         (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
         (["-m", "no-such-model", "x"], None, 4, "No model is called 'no-such-model'"),
         (["-m", "TINY", "--format", "xml"], None, 2, "xml"),
+        (["-m", "nowhere.gguf", "x"], None, 4, "There is no file or directory 'nowhere.gguf'. Check the path"),
         (["--no-such-option"], None, 2, "--no-such-option"),
     ],
 )
@@ -126,6 +127,15 @@ def test_errors_are_one_line_with_a_code(tiny, arguments, text, code, words):
     assert words in errors
     assert "Traceback" not in errors
     assert result.stdout == b""
+
+
+@pytest.mark.parametrize("name", OLLAMA_COMMANDS)
+def test_commands_of_ollama_name_the_command_that_does_it_here(name):
+    result = CliRunner().invoke(app, [name, "minilm"], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert f"embergem has no command '{name}'. Use: {OLLAMA_COMMANDS[name]}" in result.output
+    for subcommands in re.findall(r"embergem ([a-z]+(?: (?:list|pull|show|path))?)", OLLAMA_COMMANDS[name]):
+        assert CliRunner().invoke(app, [*subcommands.split(), "--help"]).exit_code == 0
 
 
 def test_a_failed_run_leaves_no_file(tiny, tmp_path):

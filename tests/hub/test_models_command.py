@@ -38,6 +38,16 @@ def test_list(run):
     assert row["cached"]["size"] > 0
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_list_is_readable_in_a_narrow_terminal(run, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table, footer = run("list").stdout.rsplit("`embergem models show", 1)
+    assert "NAME" in footer
+    assert max(map(len, table.splitlines())) <= width
+    assert "…" not in table
+    assert "64" in table
+
+
 def test_show(run, forged):
     facts = json.loads(run("show", "tiny", "--json").stdout)
     assert facts["allowed_dimensions"] == [64]

@@ -1,6 +1,7 @@
 """`resolve`: names, embergem's cache, and models in wheels."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,17 @@ class TestNames:
         with pytest.raises(UnknownModel) as error:
             resolve(LoadOptions(model=name))
         assert repr(name) in error.value.message
-        assert "all-MiniLM-L6-v2" in error.value.message
+        assert re.search("embergem models list|Check the path", error.value.message)
+
+    def test_an_unknown_name_suggests_models_that_have_it_in_their_name(self):
+        with pytest.raises(UnknownModel, match="Did you mean embeddinggemma-300m or "):
+            resolve(LoadOptions(model="gemma"))
+
+    @pytest.mark.parametrize("name", ["all-minilm", "qwen3-embedding", "embeddinggemma", "bge-m3", "nomic-embed-text"])
+    def test_names_of_ollama_are_aliases(self, name):
+        found = identify(name)
+        assert found.entry is not None
+        assert found == identify(found.entry.id)
 
     def test_a_path_is_never_taken_for_a_hub_id(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -60,9 +60,20 @@ def test_a_model_answers_to_each_of_its_names_with_its_default_task(models, embe
         answer = post(url, "/v1/embeddings", {"input": "a", "model": name})
         assert np.array_equal(np.float32([answer.json()["data"][0]["embedding"]]), expected)
         assert answer.headers["x-embergem-task"] == "query"
-    names = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
+    names = [model["id"] for model in httpx.get(f"{url}/v1/models?expand=names").json()["data"]]
     assert {"default", "gemma", "g", "bert", "g:document"} <= set(names)
     assert httpx.get(f"{url}/v1/models/g").json()["root"] == "gemma"
+
+
+def test_each_model_is_listed_once_with_its_aliases_and_tasks(models):
+    url, _ = models
+    listed = {model["id"]: model for model in httpx.get(f"{url}/v1/models").json()["data"]}
+    assert list(listed) == ["gemma", "bert"]
+    assert listed["gemma"]["aliases"] == ["default", "g", GEMMA.options.model]
+    assert "query" in listed["gemma"]["tasks"]
+    wrong = httpx.get(f"{url}/v1/models?expand=all")
+    assert wrong.status_code == 400
+    assert wrong.json()["error"]["message"] == "expand='all' is not possible. The only value is 'names'."
 
 
 def test_models_are_loaded_and_unloaded_by_request(models):

@@ -2,9 +2,10 @@
 
 import inspect
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from embergem import __version__
 from embergem.cli.bench import bench
@@ -25,8 +26,33 @@ EPILOG = (
     "Ctrl-C."
 )
 
+OLLAMA_COMMANDS = {
+    "create": "embergem convert MODEL.gguf DIRECTORY",
+    "list": "embergem models list",
+    "ls": "embergem models list",
+    "ps": "curl http://127.0.0.1:1234/v1/models",
+    "pull": "embergem models pull MODEL",
+    "rm": "embergem models path MODEL, and delete that directory",
+    "run": "embergem embed -m MODEL TEXT, or embergem serve -m MODEL",
+    "show": "embergem models show MODEL",
+    "start": "embergem serve -m MODEL",
+}
+"""Commands of Ollama that embergem does not have, and what does the same here."""
+
+
+class _Commands(TyperGroup):
+    """The subcommands; the error about an unknown one names the command that was meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Refuse a command of Ollama with the command that does the same here."""
+        if args and args[0] in OLLAMA_COMMANDS and args[0] not in self.commands:
+            ctx.fail(f"embergem has no command {args[0]!r}. Use: {OLLAMA_COMMANDS[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="embergem",
+    cls=_Commands,
     help="Compute embedding vectors of texts: a server, a command and a library for EmbeddingGemma and other models.",
     epilog=EPILOG,
     no_args_is_help=True,

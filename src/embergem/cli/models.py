@@ -24,6 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="List, download, find and verify mo
 Name = Annotated[str | None, typer.Argument(help="Name of the catalog, or org/name. Default: all-MiniLM-L6-v2.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+NARROW = 64
+"""A terminal with fewer columns gets a shorter list of models."""
+
 DIFFERENT = 1
 """Exit code of `verify` if a model is not shown to be the published one; errors have those of `embergem --help`."""
 
@@ -36,17 +39,23 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(Column("model", no_wrap=True), "dims", "limit", "licence", "cached", box=SIMPLE)
+    console = Console()
+    # A narrow terminal has no room for the limit and the licence; `models show` prints them.
+    narrow = console.width < NARROW
+    columns = ("dims", "cached") if narrow else ("dims", "limit", "licence", "cached")
+    table = Table(Column("model", overflow="fold"), *(Column(name, no_wrap=True) for name in columns), box=SIMPLE)
     for row in rows:
         kept = row["cached"]
-        table.add_row(
-            "\n  ".join([row["id"], *row["aliases"], *(["(the default)"] if row["default"] else [])]),
-            _text(row["dimensions"]),
-            _text(row["limit"]),
-            _text(row["licence"]),
-            decimal(kept["size"]) if kept else "damaged" if row["damage"] else "no",
-        )
-    Console().print(table)
+        cells = {
+            "dims": _text(row["dimensions"]),
+            "limit": _text(row["limit"]),
+            "licence": _text(row["licence"]),
+            "cached": decimal(kept["size"]) if kept else "damaged" if row["damage"] else "no",
+        }
+        name = row["id"] + (" (the default)" if row["default"] else "")
+        table.add_row(name, *(cells[column] for column in columns))
+    console.print(table)
+    typer.echo("`embergem models show NAME` prints a model's short names, limits, sources and files.")
 
 
 @app.command()

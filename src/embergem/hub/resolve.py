@@ -125,13 +125,17 @@ def identify(name: str | Path | None) -> Location | HubModel:
 
 
 def _unknown(name: str) -> UnknownModel:
+    if name.endswith(gguf.SUFFIX) or name.startswith((".", "/", "~", os.sep)):
+        return UnknownModel(
+            f"There is no file or directory {name!r}. Check the path, or name a model of the hub or catalog."
+        )
     near = catalog.nearest(name, model_cache.list_models())
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     if "@" in name:
         hint += " A name does not contain a revision: set the option revision instead."
     return UnknownModel(
         f"No model is called {name!r}, and there is no such directory.{hint} Name a directory, a model of the hub as "
-        f"org/name, or one of: {', '.join(catalog.names())}."
+        "org/name, or a model of the catalog: `embergem models list` lists it."
     )
 
 

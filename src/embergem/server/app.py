@@ -32,7 +32,7 @@ from embergem.server.routes.chat import chat_completions, completions, responses
 from embergem.server.routes.docs import document, page
 from embergem.server.routes.embeddings import embeddings
 from embergem.server.routes.health import health, metrics, ready, root
-from embergem.server.routes.models import load, model, models, reload, status, unload
+from embergem.server.routes.models import EXPAND, load, model, models, reload, status, unload
 from embergem.server.routes.tokenize import tokenize
 from embergem.server.state import RequestContext, ServerState
 
@@ -55,7 +55,7 @@ OPERATIONS = (
         )
         for handler in (load, unload, reload, status)
     ),
-    Operation("GET", "/v1/models", models, answer=ModelList),
+    Operation("GET", "/v1/models", models, answer=ModelList, query=(("expand", EXPAND),)),
     Operation("GET", "/v1/models/{name:path}", model, answer=Model, statuses=(404,)),
     Operation("GET", "/health", health, "open", answer=Health),
     Operation("GET", "/ready", ready, "open", answer=Readiness, statuses=(503,)),

@@ -39,7 +39,8 @@ class Operation:
         access: "open" to all, for clients with a "key", or for an "admin".
         body: The struct that decodes the body.
         answer: The struct of the response, or its media type.
-        statuses: Statuses of errors, beside those that follow from `access` and `body`.
+        query: Query parameters, each with its possible values.
+        statuses: Statuses of errors, beside those that follow from `access`, `body` and `query`.
     """
 
     method: Literal["GET", "POST"]
@@ -48,6 +49,7 @@ class Operation:
     access: Access = "key"
     body: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | str = "application/json"
+    query: tuple[tuple[str, tuple[str, ...]], ...] = ()
     statuses: tuple[int, ...] = ()
 
 
@@ -89,11 +91,15 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
     # The rest of the docstring up to its first section is for readers of the API.
     if rest := " ".join(docstring.partition("\n")[2].split("Raises:")[0].split()):
         described["description"] = rest
-    if parameters := re.findall(r"\{(\w+)\}", path):
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-            for name in parameters
-        ]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ] + [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string", "enum": list(values)}}
+        for name, values in operation.query
+    ]
+    if parameters:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
@@ -110,8 +116,8 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
 
 
 def _common_statuses(operation: Operation) -> set[int]:
-    """Return the statuses of errors that follow from an operation's body and access."""
-    statuses = {400, 408, 415} if operation.body else set()
+    """Return the statuses of errors that follow from an operation's body, query and access."""
+    statuses = {400, 408, 415} if operation.body else {400} if operation.query else set()
     if operation.access != "open":
         statuses |= {401, 429}
     return statuses | ({403} if operation.access == "admin" else set())

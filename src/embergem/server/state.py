@@ -48,6 +48,10 @@ class ServerState:
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", TextQueue(self.settings.max_body))
 
+    def main_names(self) -> list[str]:
+        """Return one name of every model."""
+        return [*self.registry.names(), *dict.fromkeys(upstream.name for upstream in self.upstreams.values())]
+
     def model_names(self) -> list[str]:
         """Return every name and alias of every model, without tasks."""
         default = [DEFAULT] if self.registry.default is not None else []

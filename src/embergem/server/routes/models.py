@@ -6,13 +6,17 @@ from typing import Literal
 
 from starlette.responses import Response
 
-from embergem.errors import EmbergemError, UnknownModel
+from embergem.errors import EmbergemError, InvalidRequest, UnknownModel
 from embergem.protocol import ErrorBody, Model, ModelAnswer, ModelList, ModelRequest
+from embergem.registry import DEFAULT
 from embergem.server.decode import decode_body
 from embergem.server.encode import json_response
 from embergem.server.errors import error_type
 from embergem.server.prompt_choice import split_task
 from embergem.server.state import RequestContext, ServerState
+
+EXPAND = ("names",)
+"""Values of the query parameter `expand` of `GET /v1/models`."""
 
 AnswerStatus = Literal["loaded", "unloaded", "reloading", "not_found", "internal_error"]
 _ANSWER_STATUS: dict[str, AnswerStatus] = {
@@ -24,8 +28,20 @@ _ANSWER_STATUS: dict[str, AnswerStatus] = {
 
 
 async def models(context: RequestContext) -> Response:
-    """List every id and alias that `model` may have, then each name of a loaded model with each of its tasks."""
+    """List each model once, with its aliases and tasks.
+
+    With `?expand=names`, list every id and alias that `model` may have, then each name of a loaded model with each of
+    its tasks.
+
+    Raises:
+        InvalidRequest: `expand` has another value.
+    """
     state = context.state
+    expand = context.http.query_params.get("expand")
+    if expand is None:
+        return json_response(ModelList([describe(name, state) for name in state.main_names()]))
+    if expand not in EXPAND:
+        raise InvalidRequest(f"expand={expand!r} is not possible. The only value is 'names'.", param="expand")
     plain = [describe(name, state) for name in state.model_names()]
     with_task = [describe(f"{model.id}:{task}", state) for model in plain for task in model.tasks or ()]
     return json_response(ModelList(plain + with_task))
@@ -44,12 +60,16 @@ def describe(name: str, state: ServerState) -> Model:
     """
     base, task = split_task(name, state.model_names())
     if (upstream := state.upstreams.get(base)) is not None:
-        return Model(name, state.started, upstream.name, "upstream", owned_by="upstream")
+        names = [other for other, model in state.upstreams.items() if model is upstream and other != upstream.name]
+        return Model(name, state.started, upstream.name, "upstream", aliases=names, owned_by="upstream")
     registry = state.registry
     engine, status, reason = registry.peek(base), registry.status(base), registry.reason(base)
     main_name = registry.main_name(base)
+    aliases = [alias for alias, model in registry.aliases().items() if model == main_name]
+    if registry.default == main_name:
+        aliases.insert(0, DEFAULT)
     if engine is None:
-        return Model(name, state.started, main_name, status, task=task, reason=reason)
+        return Model(name, state.started, main_name, status, aliases=aliases, task=task, reason=reason)
     if task is not None and task not in engine.tasks:
         tasks = ", ".join(engine.tasks) or "none"
         raise UnknownModel(f"The model name {name!r} ends in the unknown task {task!r}. Its tasks are: {tasks}.")
@@ -58,6 +78,7 @@ def describe(name: str, state: ServerState) -> Model:
         created=state.started,
         root=main_name,
         status=status,
+        aliases=aliases,
         dimensions=engine.dimensions,
         allowed_dimensions=list(engine.allowed_dimensions),
         max_tokens=engine.limit,
