@@ -30,12 +30,14 @@ class Spec:
         aliases: Other names of the model.
         lazy: Load the model at its first use instead of at the start.
         keep_alive: Unload the model after this many seconds without use. None keeps it loaded.
+        unlisted: Further names of the model that no list and no error shows, such as its path.
     """
 
     load: Callable[[], Engine]
     aliases: tuple[str, ...] = ()
     lazy: bool = False
     keep_alive: float | None = None
+    unlisted: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -126,12 +128,14 @@ class EntryTable:
     Attributes:
         entries: The models by name, in the order in which they were added.
         aliases: Names of models by alias.
+        unlisted: Names of models by those of their names that are not listed.
         default: Name of the default model; None if there is no model.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.aliases: dict[str, str] = {}
+        self.unlisted: dict[str, str] = {}
         self.default: str | None = None
 
     def add(self, name: str, spec: Spec) -> Entry:
@@ -140,13 +144,14 @@ class EntryTable:
         Raises:
             UnsupportedOption: Another model has the name or one of the aliases.
         """
-        for wanted in (name, *spec.aliases):
-            if wanted == DEFAULT or wanted in self.entries or wanted in self.aliases:
+        for wanted in (name, *spec.aliases, *spec.unlisted):
+            if wanted == DEFAULT or wanted in self.entries or wanted in self.aliases or wanted in self.unlisted:
                 raise UnsupportedOption(
                     f"The name {wanted!r} is taken. Give each model a name and aliases that no other model has."
                 )
         entry = self.entries[name] = Entry(name, spec)
         self.aliases |= dict.fromkeys(spec.aliases, name)
+        self.unlisted |= dict.fromkeys(spec.unlisted, name)
         if self.default is None:
             self.default = name
         return entry
@@ -155,9 +160,9 @@ class EntryTable:
         """Return the model with this name or alias; "default" is the default model.
 
         Raises:
-            UnknownModel: No model has this name; the message lists the names.
+            UnknownModel: No model has this name; the message lists the names that are listed.
         """
-        own_name = self.default if name == DEFAULT else self.aliases.get(name, name)
+        own_name = self.default if name == DEFAULT else self.aliases.get(name) or self.unlisted.get(name, name)
         entry = None if own_name is None else self.entries.get(own_name)
         if entry is None:
             known = ", ".join([DEFAULT, *self.entries, *self.aliases]) if self.entries else "none"
@@ -167,6 +172,8 @@ class EntryTable:
     def remove(self, entry: Entry) -> None:
         """Remove a model and its aliases. If it was the default, the first remaining model becomes the default."""
         self.entries.pop(entry.name, None)
-        self.aliases = {alias: name for alias, name in self.aliases.items() if name != entry.name}
+        for names in (self.aliases, self.unlisted):
+            for alias in [alias for alias, name in names.items() if name == entry.name]:
+                del names[alias]
         if self.default == entry.name:
             self.default = next(iter(self.entries), None)

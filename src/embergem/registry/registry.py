@@ -143,9 +143,14 @@ class Registry:
             return list(self._table.entries)
 
     def aliases(self) -> dict[str, str]:
-        """Names of models by alias."""
+        """Names of models by alias, without those that are not listed."""
         with self._changed:
             return dict(self._table.aliases)
+
+    def unlisted(self) -> list[str]:
+        """Further names of models that lists do not show."""
+        with self._changed:
+            return list(self._table.unlisted)
 
     def main_name(self, name: str) -> str:
         """Return the model's own name for any of its names.

@@ -11,6 +11,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embergem.config import Settings
+from embergem.server.log_format import escape_controls
 from embergem.server.metrics import Metrics
 
 access = logging.getLogger("embergem.access")
@@ -81,13 +82,13 @@ class AccessRecord:
         if settings.log_inputs and self.texts is not None:
             fields["texts"] = self.texts
         if settings.access_log == "json":
-            return msgspec.json.encode(fields).decode()
+            return escape_controls(msgspec.json.encode(fields).decode())
         words = []
         for name, value in fields.items():
             text = str(value)
             if isinstance(value, list) or not text.isprintable() or _AMBIGUOUS.search(text):
                 text = msgspec.json.encode(value).decode()  # so that a value cannot forge a field or a line
-            words.append(f"{name}={text}")
+            words.append(f"{name}={escape_controls(text)}")
         return " ".join(words)
 
 

@@ -26,7 +26,13 @@ from embergem.protocol import (
 from embergem.registry import Registry
 from embergem.server.access_log import RECORD, AccessLogMiddleware
 from embergem.server.auth import require_admin
-from embergem.server.errors import handle_embergem_error, handle_http_error, handle_unexpected_error
+from embergem.server.errors import (
+    ABOUT_FILES,
+    handle_embergem_error,
+    handle_http_error,
+    handle_unexpected_error,
+    without_files,
+)
 from embergem.server.openapi import RESPONSE_HEADERS, Operation
 from embergem.server.routes.chat import chat_completions, completions, responses
 from embergem.server.routes.docs import document, page
@@ -131,6 +137,10 @@ class Endpoint:
         try:
             try:
                 response = await operation.handler(context)
+            except ABOUT_FILES as error:
+                if context.sees_files:
+                    raise
+                raise without_files(error) from error
             finally:
                 if context.body_bytes:
                     state.bodies.release(context)

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
 from embergem.engine import Engine
 from embergem.engine.vector_cache import VectorCache
-from embergem.errors import InvalidTask
+from embergem.errors import InvalidTask, UnknownModel
+from embergem.hub.resolve import identify
 from embergem.loader import load
 from embergem.registry import Registry, Spec
 from embergem.server.api_keys import KeyStore
@@ -54,7 +56,11 @@ def model_spec(
     options = settings.complete(entry.options)
 
     def load_entry() -> Engine:
-        engine = load(options, cache=cache)
+        try:
+            engine = load(options, cache=cache)
+        except Exception as error:
+            log.error("The model %s could not be loaded: %s", entry.name, error)
+            raise
         try:
             if entry.task is not None:
                 engine.prompt(entry.task)  # fail now: a model without the task would embed texts without a prompt
@@ -66,7 +72,22 @@ def model_spec(
         log.info("The model %s is loaded.", entry.name)
         return engine
 
-    return Spec(load=load_entry, aliases=(*entry.aliases, *more_names), lazy=entry.lazy, keep_alive=entry.keep_alive)
+    local = is_local(options.model)
+    return Spec(
+        load=load_entry,
+        aliases=entry.aliases if local else (*entry.aliases, *more_names),
+        lazy=entry.lazy,
+        keep_alive=entry.keep_alive,
+        unlisted=tuple(more_names) if local else (),  # paths are of no use to clients, and the server's own business
+    )
+
+
+def is_local(model: str | Path | None) -> bool:
+    """Return whether a model is named by a path, existing or not, and not by a hub id or a name of the catalog."""
+    try:
+        return isinstance(identify(model), Location)
+    except UnknownModel:
+        return True
 
 
 def _more_names(entries: Sequence[EmbeddingEntry], taken: set[str]) -> dict[str, list[str]]:

@@ -8,13 +8,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embergem.errors import Cancelled, EmbergemError, TryLater
+from embergem.errors import (
+    Cancelled,
+    EmbergemError,
+    InsufficientMemory,
+    InvalidConfig,
+    LoadError,
+    ModelFailed,
+    TryLater,
+)
 from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
 from embergem.server.api_keys import Unauthorized
 from embergem.server.inflate import ACCEPTED, UnsupportedEncoding
 
 log = logging.getLogger("embergem.server")
+
+ABOUT_FILES = (InsufficientMemory, InvalidConfig, LoadError, ModelFailed)
+"""Errors whose messages may name files of the server."""
+
+REASON_IN_LOG = "The log of the server has the reason. An admin key gets it from /v1/models/status."
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -53,7 +66,8 @@ async def handle_embergem_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Cancelled):  # the client has closed the connection
         return Response(status_code=499)
     if error.status >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error.message)
+        whole = error.__cause__ if isinstance(error.__cause__, ABOUT_FILES) else error
+        log.error("%s %s: %s", request.method, request.url.path, whole)
     response = error_response(
         request, error.status, error.message, error.code, param=error.param, input_index=error.input_index
     )
@@ -66,6 +80,13 @@ async def handle_embergem_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Unauthorized):
         response.headers["www-authenticate"] = "Bearer"
     return response
+
+
+def without_files(error: EmbergemError) -> EmbergemError:
+    """Return an error of `ABOUT_FILES` for clients that may not see files of the server; the log has the original."""
+    hidden = type(error)(f"The model cannot be used. {REASON_IN_LOG}", param=error.param)
+    hidden.__cause__ = error
+    return hidden
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:

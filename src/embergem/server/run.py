@@ -17,6 +17,7 @@ from embergem.server.app import build_app
 from embergem.server.auth import LOOPBACK
 from embergem.server.build import build_state, warn_unknown_tasks
 from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
+from embergem.server.log_format import LineFormatter
 from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
@@ -206,7 +207,7 @@ def log_to_stderr(settings: Settings) -> None:
     for name, form in (("embergem", "%(levelname)s: %(message)s"), ("embergem.access", "%(message)s")):
         logger = logging.getLogger(name)
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(LineFormatter(form))
         logger.handlers[:] = [handler]
         logger.setLevel(settings.log_level.upper())
         logger.propagate = False

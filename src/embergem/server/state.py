@@ -53,9 +53,13 @@ class ServerState:
         return [*self.registry.names(), *dict.fromkeys(upstream.name for upstream in self.upstreams.values())]
 
     def model_names(self) -> list[str]:
-        """Return every name and alias of every model, without tasks."""
+        """Return every listed name and alias of every model, without tasks."""
         default = [DEFAULT] if self.registry.default is not None else []
         return [*default, *self.registry.names(), *self.registry.aliases(), *self.upstreams]
+
+    def known_names(self) -> list[str]:
+        """Return the names that `model` may have, without tasks: `model_names` and those that are not listed."""
+        return [*self.model_names(), *self.registry.unlisted()]
 
 
 @dataclass(slots=True)
@@ -75,6 +79,14 @@ class RequestContext:
     record: AccessRecord
     key: Key | None = None
     body_bytes: int = 0
+
+    @property
+    def sees_files(self) -> bool:
+        """Whether answers to the client may name files of the server: it has an admin key, or the server has no keys.
+
+        Why a model could not be loaded usually contains the path of a file.
+        """
+        return self.state.keys.open or (self.key is not None and self.key.admin)
 
     def charge(self, tokens: int) -> None:
         """Charge tokens to the client's key.

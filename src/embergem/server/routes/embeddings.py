@@ -82,7 +82,7 @@ def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) ->
     record.texts, record.inputs = decoded.texts, len(decoded.texts or decoded.ids or ())
     name, task = decoded.model, None
     if ":" in name:
-        name, task = split_task(name, state.model_names())
+        name, task = split_task(name, state.known_names())
     model = state.registry.acquire(name, wait=False)
     try:
         record.model = model.name

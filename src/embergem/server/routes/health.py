@@ -36,7 +36,7 @@ async def ready(context: RequestContext) -> Response:
     unfit = {name: "; ".join(map(str, engine.report.failures)) for name, engine in loaded.items() if not engine.ready}
     failed |= unfit
     models |= dict.fromkeys(unfit, "failed")
-    reasons = failed if context.state.keys.open else {}
+    reasons = failed if context.sees_files else {}
     if (registry.ready() and not unfit) or (not models and context.state.upstreams):
         return json_response(Readiness("ready", models, reasons))
     answer = Readiness("failed" if failed else "loading", models, reasons)

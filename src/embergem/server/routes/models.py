@@ -11,9 +11,9 @@ from embergem.protocol import ErrorBody, Model, ModelAnswer, ModelList, ModelReq
 from embergem.registry import DEFAULT
 from embergem.server.decode import decode_body
 from embergem.server.encode import json_response
-from embergem.server.errors import error_type
+from embergem.server.errors import REASON_IN_LOG, error_type
 from embergem.server.prompt_choice import split_task
-from embergem.server.state import RequestContext, ServerState
+from embergem.server.state import RequestContext
 
 EXPAND = ("names",)
 """Values of the query parameter `expand` of `GET /v1/models`."""
@@ -39,26 +39,27 @@ async def models(context: RequestContext) -> Response:
     state = context.state
     expand = context.http.query_params.get("expand")
     if expand is None:
-        return json_response(ModelList([describe(name, state) for name in state.main_names()]))
+        return json_response(ModelList([describe(name, context) for name in state.main_names()]))
     if expand not in EXPAND:
         raise InvalidRequest(f"expand={expand!r} is not possible. The only value is 'names'.", param="expand")
-    plain = [describe(name, state) for name in state.model_names()]
-    with_task = [describe(f"{model.id}:{task}", state) for model in plain for task in model.tasks or ()]
+    plain = [describe(name, context) for name in state.model_names()]
+    with_task = [describe(f"{model.id}:{task}", context) for model in plain for task in model.tasks or ()]
     return json_response(ModelList(plain + with_task))
 
 
 async def model(context: RequestContext) -> Response:
     """Describe one model by any of its names."""
-    return json_response(describe(context.http.path_params["name"], context.state))
+    return json_response(describe(context.http.path_params["name"], context))
 
 
-def describe(name: str, state: ServerState) -> Model:
+def describe(name: str, context: RequestContext) -> Model:
     """Return the entry of one name in the list of models, without loading the model.
 
     Raises:
         UnknownModel: No model has this name.
     """
-    base, task = split_task(name, state.model_names())
+    state = context.state
+    base, task = split_task(name, state.known_names())
     if (upstream := state.upstreams.get(base)) is not None:
         names = [other for other, model in state.upstreams.items() if model is upstream and other != upstream.name]
         return Model(name, state.started, upstream.name, "upstream", aliases=names, owned_by="upstream")
@@ -68,6 +69,8 @@ def describe(name: str, state: ServerState) -> Model:
     aliases = [alias for alias, model in registry.aliases().items() if model == main_name]
     if registry.default == main_name:
         aliases.insert(0, DEFAULT)
+    if reason is not None and not context.sees_files:
+        reason = REASON_IN_LOG
     if engine is None:
         return Model(name, state.started, main_name, status, aliases=aliases, task=task, reason=reason)
     if task is not None and task not in engine.tasks:
