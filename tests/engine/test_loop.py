@@ -435,3 +435,34 @@ def test_a_caller_that_writes_to_its_vectors_does_not_change_the_cache_file(make
         make(cache=cache, cut=write).submit(Request(blocking=True, dimensions=1), rows(3))
     with contextlib.closing(VectorCache(2**16, tmp_path / "vectors.db")) as cache:
         assert answer(submit(make(cache=cache), 3)) == ([3], [0])
+
+
+def test_a_request_knows_when_its_batches_began_and_ended(loop, compute):
+    held = hold(compute, loop)
+    first, second = submit(loop, 3, 4), submit(loop, 2)
+    compute.gates["interactive"].set()
+    for future in (held, first, second):
+        future.result()
+    assert (first.timing.batches, first.timing.batch_rows, first.timing.batch_tokens) == (1, 3, 9)
+    assert first.timing.started_at == second.timing.started_at >= held.timing.ended_at
+    assert first.timing.queued_at <= held.timing.ended_at  # it was queued while the first batch ran
+    assert first.timing.started_at <= first.timing.ended_at
+
+
+def test_the_timing_of_a_request_sums_its_batches_and_counts_failed_ones(make, compute):
+    loop = make()
+    many = submit(loop, 6, 7, 8)
+    many.result()
+    assert (many.timing.batches, many.timing.batch_rows, many.timing.batch_tokens) == (3, 3, 21)
+    compute.fail = NonFiniteOutput("bad")
+    failed = submit(loop, 3)
+    with pytest.raises(NonFiniteOutput):
+        failed.result()
+    assert (failed.timing.batches, failed.timing.batch_rows, failed.timing.batch_tokens) == (1, 1, 0)
+
+
+def test_a_cached_request_has_no_batch(caching):
+    submit(caching, 3).result()
+    cached = submit(caching, 3)
+    assert cached.result().cached == [0]
+    assert (cached.timing.started_at, cached.timing.batches) == (None, 0)

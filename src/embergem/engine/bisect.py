@@ -33,7 +33,8 @@ class Batch(msgspec.Struct, eq=False):
     Attributes:
         lane: Their lane.
         rows: The rows.
-        started_at: When the batch started, in seconds of the loop's clock.
+        started_at, ended_at: When the batch started, and when its last native call ended, in seconds of the loop's
+            clock.
         caller: The request on whose submitting thread the batch is computed; None on the lane's thread.
         cancel: Stops the batch at its next step.
         outcome: The outcome of a batch that a submitting thread computed and the lane's thread has to settle.
@@ -49,6 +50,7 @@ class Batch(msgspec.Struct, eq=False):
     runs: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    ended_at: float = 0.0
 
 
 Run = Callable[[Batch, Sequence[PendingRow]], Vectors]

@@ -1,7 +1,7 @@
 """`Engine`: a loaded model that turns requests into vectors."""
 
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from functools import cached_property, partial
 from types import TracebackType
 
@@ -13,6 +13,7 @@ from embergem._native import cut as native_cut
 from embergem.engine import finalizers, fork
 from embergem.engine.load import Loaded
 from embergem.engine.loop import Loop
+from embergem.engine.pending import PendingRequest
 from embergem.engine.scheduler import Limits
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
@@ -34,6 +35,7 @@ class Engine:
         limit: Most tokens of one input, special tokens included.
         tasks: Values that `Request.task` may have; empty for a model without prompts.
         dtype: Arithmetic of the matrix products: one of `options.DTYPES` except "auto".
+        max_batch_tokens: Most tokens of a batch.
         instruction_set: Kernels in use, such as "avx2".
         threads: Most threads of a run.
         vocab_size: Number of token ids; each id is below this.
@@ -62,6 +64,7 @@ class Engine:
         smaller = sorted((size for size in prepared.trained_dimensions if size < model.dimensions), reverse=True)
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
+        self.max_batch_tokens = loaded.max_batch_tokens
         self.instruction_set = model.instruction_set
         self.threads = model.threads
         self.vocab_size = model.vocab_size
@@ -72,7 +75,7 @@ class Engine:
         self._loop = Loop(
             self._throughput.wrap(model.run) if self._throughput else model.run,
             partial(cut, norm_first=prepared.norm_before_cut),
-            Limits(loaded.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
+            Limits(self.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
             loaded.name,
             cache=cache,
             # Everything besides the token ids that determines the bits of a vector.
@@ -101,7 +104,7 @@ class Engine:
             future.cancel()
             raise
 
-    def submit(self, request: Request, cancel: CancelToken | None = None) -> Future[Result]:
+    def submit(self, request: Request, cancel: CancelToken | None = None) -> PendingRequest:
         """Tokenize on this thread, queue the rows, and return the future of the result.
 
         Cancelling the future takes its rows out of the queue, and stops a batch that no other request waits for. The

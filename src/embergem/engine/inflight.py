@@ -126,10 +126,10 @@ class InflightTable:
             The requests that have all their vectors now, and those that fail. Resolve them after the lock is released.
         """
         complete: list[PendingRequest] = []
+        places: dict[PendingRequest, tuple[list[int], list[int]]] = {}
         if outcome.vectors is not None:
             if self._cache is not None:
                 self._cache.put(zip([row.key for row in outcome.rows], outcome.vectors, strict=True))
-            places: dict[PendingRequest, tuple[list[int], list[int]]] = {}
             for source, computed in enumerate(outcome.rows):
                 for row in self._rows.pop(computed.key, (computed,)):
                     if row.queued:
@@ -144,6 +144,13 @@ class InflightTable:
         for rows, error in outcome.failed:
             self._forget(rows)
             failures += errors_by_request(rows, error)
+        for request in places.keys() | dict(failures).keys():
+            timing = request.timing
+            timing.started_at = batch.started_at if timing.started_at is None else timing.started_at
+            timing.ended_at = batch.ended_at
+            timing.batches += 1
+            timing.batch_rows += len(batch.rows)
+            timing.batch_tokens += batch.tokens
         del self.batches[batch.lane]  # last, so that `abandon` finds the batch after an interrupt
         return complete, failures
 

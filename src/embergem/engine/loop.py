@@ -100,11 +100,12 @@ class Loop:
         if tokens > self._large_tokens:
             request = replace(request, lane="bulk")
         lane = request.lane
-        if request.deadline is not None and request.deadline <= self._clock():
+        now = self._clock()
+        if request.deadline is not None and request.deadline <= now:
             raise _deadline_exceeded()
         keys = [] if self._cache is None else row_keys(self._space, rows)
         stored = self._cache.load(keys) if self._cache is not None and self._cache.persistent else {}  # reads a file
-        pending = PendingRequest(request, rows, self._remove)
+        pending = PendingRequest(request, rows, self._remove, now)
         batch = None
         try:
             with self._lock:
@@ -234,8 +235,11 @@ class Loop:
         """Run rows of a batch in one native call."""
         start = self._clock()
         ids, cu_seqlens = pack([row.ids for row in rows])
-        vectors = self._compute(ids, cu_seqlens, batch.cancel, batch.lane)
-        batch.seconds += self._clock() - start
+        try:
+            vectors = self._compute(ids, cu_seqlens, batch.cancel, batch.lane)
+        finally:
+            batch.ended_at = self._clock()
+        batch.seconds += batch.ended_at - start
         batch.tokens += len(ids)
         batch.runs += 1
         return vectors

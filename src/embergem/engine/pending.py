@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
+import msgspec
 import numpy as np
 
 from embergem.engine.scheduler import QueuedRow
@@ -11,6 +12,27 @@ from embergem.types import Ids, Request, Result, Row, Vectors
 
 Cut = Callable[[Vectors, int], Vectors]
 """Cuts vectors `(rows, full size)` to `(rows, dimensions)`; see `Request.dimensions`."""
+
+
+class Timing(msgspec.Struct):
+    """When the rows of a request were queued and computed, in seconds of the loop's clock (`time.monotonic()`).
+
+    A batch counts once its outcome is known, computed or failed.
+
+    Attributes:
+        queued_at: When the tokenized rows were submitted.
+        started_at: When the first batch with rows of the request started; None if there was none.
+        ended_at: When the last batch with rows of the request ended; None if there was none.
+        batches, batch_rows: Number of these batches, and their rows, those of other requests included.
+        batch_tokens: Tokens that these batches computed, those of other requests included.
+    """
+
+    queued_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    batches: int = 0
+    batch_rows: int = 0
+    batch_tokens: int = 0
 
 
 _NO_VECTORS: Vectors = np.empty((0, 0), dtype=np.float32)
@@ -25,13 +47,18 @@ class PendingRequest(Future[Result]):
         vectors: Vectors of the rows, shape `(rows, full size)`, filled as they come; an empty array before the first.
         missing: Number of rows without a vector.
         cached: Indices of the rows whose vectors came from the cache.
+        timing: When its rows were queued and computed.
         awaited: Rows that the request waits for, those of other requests included; empty once it is resolved.
         settled: A thread is about to set the result or the error, so no other thread may.
         engine: The engine, which is closed when it is garbage-collected and so must live as long as the future.
     """
 
     def __init__(
-        self, request: Request, rows: Sequence[Row], on_cancel: "Callable[[Sequence[PendingRequest]], None]"
+        self,
+        request: Request,
+        rows: Sequence[Row],
+        on_cancel: "Callable[[Sequence[PendingRequest]], None]",
+        queued_at: float,
     ) -> None:
         super().__init__()
         self.request = request
@@ -39,6 +66,7 @@ class PendingRequest(Future[Result]):
         self.vectors = _NO_VECTORS
         self.missing = len(rows)
         self.cached: list[int] = []
+        self.timing = Timing(queued_at)
         self.awaited: Sequence[PendingRow] = ()
         self.settled = False
         self.engine: object = None
