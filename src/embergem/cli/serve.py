@@ -67,6 +67,14 @@ def serve(
     log_inputs: Annotated[
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
     ] = None,
+    otel: Annotated[
+        bool | None,
+        typer.Option(
+            "--otel/--no-otel",
+            help="Trace requests with OpenTelemetry. Default: on if OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
 ) -> None:
     """Serve an OpenAI-compatible API.
@@ -87,7 +95,7 @@ def serve(
     flags = {
         "port": port, "host": host, "keys": keys, "dtype": dtype, "threads": threads, "task": task, "strict": strict,
         "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
-        "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level,
+        "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel,
     }  # fmt: skip
 
     def configuration() -> Config:

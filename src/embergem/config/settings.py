@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         receive_timeout: Most seconds from the first byte of a request to its last.
         request_timeout: Most seconds from a request to its response; a client may ask for less.
         idle_timeout: Seconds after which a connection without a request is closed.
+        otel: Trace requests with OpenTelemetry; None decides by the variables OTEL_*, see `embergem.server.otel`.
         drain_timeout: Most seconds that requests in progress get after SIGTERM.
     """
 
@@ -68,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_timeout: Seconds = 600
     idle_timeout: Seconds = 30
     drain_timeout: Seconds = 30
+    otel: bool | None = None
 
     def complete(self, options: LoadOptions) -> LoadOptions:
         """Return `options` with the server's dtype and threads in place of None, and with its batch and queue bounds.

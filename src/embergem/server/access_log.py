@@ -43,6 +43,7 @@ class AccessRecord:
         task: Task whose prompt was applied.
         code: Code of the error.
         inputs, tokens, truncated, cached: Number of inputs, of tokens, of truncated and of cached inputs.
+        trace: Trace id of OpenTelemetry, 32 hex digits; "" while tracing is off.
         texts: The inputs, for the setting `log_inputs`.
     """
 
@@ -62,6 +63,7 @@ class AccessRecord:
     tokens: int = 0
     truncated: int = 0
     cached: int = 0
+    trace: str = ""
     texts: list[str] | None = None
 
     def line(self, settings: Settings) -> str:
@@ -76,7 +78,7 @@ class AccessRecord:
             "ms": round(self.seconds * 1000, 2),
             "bytes": self.size,
         }
-        for name in ("key", "model", "task", "code", "inputs", "tokens", "truncated", "cached"):
+        for name in ("key", "model", "task", "code", "inputs", "tokens", "truncated", "cached", "trace"):
             if value := getattr(self, name):
                 fields[name] = value
         if settings.log_inputs and self.texts is not None:

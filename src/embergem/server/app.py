@@ -34,13 +34,14 @@ from embergem.server.errors import (
     without_files,
 )
 from embergem.server.openapi import RESPONSE_HEADERS, Operation
+from embergem.server.otel import application_tracing
 from embergem.server.routes.chat import chat_completions, completions, responses
 from embergem.server.routes.docs import document, page
 from embergem.server.routes.embeddings import embeddings
 from embergem.server.routes.health import health, metrics, ready, root
 from embergem.server.routes.models import EXPAND, load, model, models, reload, status, unload
 from embergem.server.routes.tokenize import tokenize
-from embergem.server.state import RequestContext, ServerState
+from embergem.server.state import TRACE, RequestContext, ServerState
 
 OPERATIONS = (
     Operation(
@@ -84,7 +85,8 @@ def create_app(registry: Registry, settings: Settings | None = None) -> ASGIApp:
         settings: Limits, defaults and logging; those about sockets (`host`, `port`, `max_connections`, ...) are for
             `embergem serve` and have no effect here.
     """
-    return build_app(ServerState(registry, settings or Settings()))
+    settings = settings or Settings()
+    return build_app(ServerState(registry, settings, tracing=application_tracing(settings)))
 
 
 def build_app(state: ServerState) -> ASGIApp:
@@ -109,6 +111,10 @@ def build_app(state: ServerState) -> ASGIApp:
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout"],
             expose_headers=["retry-after", *RESPONSE_HEADERS],
         )
+    if state.tracing is not None:
+        from embergem.server.tracing import TracingMiddleware
+
+        app = TracingMiddleware(app, state.tracing)
     return AccessLogMiddleware(app, state.metrics, state.settings)
 
 
@@ -125,7 +131,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state, operation = self.state, self.operation
-        context = RequestContext(HttpRequest(scope, receive, send), state, scope[RECORD])
+        context = RequestContext(HttpRequest(scope, receive, send), state, scope[RECORD], trace=scope.get(TRACE))
         context.record.route = operation.path
         if operation.access != "open":
             context.key = state.keys.identify(context.http.headers)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.config import EmbeddingEntry, Entry, Key, Settings, UpstreamEntry
@@ -16,10 +17,15 @@ from embergem.server.api_keys import KeyStore
 from embergem.server.state import ServerState
 from embergem.server.upstream import Upstream
 
+if TYPE_CHECKING:
+    from embergem.server.tracing import Tracing
+
 log = logging.getLogger("embergem.server")
 
 
-def build_state(settings: Settings, entries: Sequence[Entry], keys: Iterable[Key]) -> ServerState:
+def build_state(
+    settings: Settings, entries: Sequence[Entry], keys: Iterable[Key], tracing: "Tracing | None" = None
+) -> ServerState:
     """Register all models without loading them. The first embedding model is the default unless the settings name one.
 
     Raises:
@@ -46,6 +52,7 @@ def build_state(settings: Settings, entries: Sequence[Entry], keys: Iterable[Key
         KeyStore(keys),
         default_tasks={entry.name: entry.task for entry in own if entry.task},
         upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
+        tracing=tracing,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from embergem.server.auth import LOOPBACK
 from embergem.server.build import build_state, warn_unknown_tasks
 from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
 from embergem.server.log_format import LineFormatter
+from embergem.server.otel import exporting
 from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
@@ -43,13 +45,15 @@ def serve(
         thread ends the process.
 
     Raises:
-        UnsupportedOption: The server cannot listen on the address.
+        UnsupportedOption: The server cannot listen on the address, or OpenTelemetry is not installed.
         ModelFailed: None of the models could be loaded.
     """
     host = settings.host or LOOPBACK[0]
-    with bind(host, settings.port) as listener:
-        state = build_state(settings, entries, keys())
+    with bind(host, settings.port) as listener, exporting(settings, os.environ) as tracing:
+        state = build_state(settings, entries, keys(), tracing)
         log_to_stderr(settings)
+        if tracing is not None:
+            log.info("Requests are traced with OpenTelemetry.")
         raise_descriptor_limit(settings.max_connections)
         shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"

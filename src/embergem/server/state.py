@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request as HttpRequest
 
@@ -15,6 +16,12 @@ from embergem.server.metrics import Metrics
 from embergem.server.rate_limit import RateLimiter
 from embergem.server.text_queue import TextQueue
 from embergem.server.upstream import Upstream
+
+if TYPE_CHECKING:
+    from embergem.server.tracing import RequestTrace, Tracing
+
+TRACE = "embergem.trace"
+"""Key of the ASGI scope under which the `RequestTrace` of the request is; it is missing while tracing is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class ServerState:
         metrics: The server's own counters.
         bodies: Reads request bodies within a memory limit.
         texts: Tokenizes long texts on its worker threads.
+        tracing: Starts the spans of requests; None while tracing is off.
         started: Start time, in seconds since 1970.
     """
 
@@ -43,6 +51,7 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     bodies: BodyReader = field(default_factory=BodyReader)
     texts: TextQueue = field(init=False)
+    tracing: "Tracing | None" = None
     started: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
@@ -72,6 +81,7 @@ class RequestContext:
         record: What the access log and the metrics will say about the request.
         key: The API key of the client; None on a server without keys and for operations that are open to all.
         body_bytes: Bytes of the body that count towards the memory limit of all bodies; see `BodyReader`.
+        trace: The spans of the request; None while tracing is off.
     """
 
     http: HttpRequest
@@ -79,6 +89,7 @@ class RequestContext:
     record: AccessRecord
     key: Key | None = None
     body_bytes: int = 0
+    trace: "RequestTrace | None" = None
 
     @property
     def sees_files(self) -> bool:

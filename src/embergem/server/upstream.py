@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from embergem.server.state import RequestContext
 
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Headers of W3C Trace Context. While tracing is off, the client's are passed on unchanged."""
+
 REQUEST_HEADERS = ("accept", "accept-language", "openai-beta")
 RESPONSE_HEADERS = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 
@@ -81,6 +84,12 @@ class Upstream:
         given = context.http.headers
         headers = {name: value for name in REQUEST_HEADERS if (value := given.get(name)) is not None}
         headers |= {"x-request-id": context.record.request_id, "content-type": "application/json"}
+        path = context.record.route.removeprefix("/v1")
+        if context.trace is None:
+            headers |= {name: value for name in TRACE_HEADERS if (value := given.get(name)) is not None}
+        else:
+            context.trace.begin_request(self.address + path)
+            headers |= context.trace.headers()
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
         if self._client is None:
@@ -91,7 +100,7 @@ class Upstream:
             )
         request = self._client.build_request(
             "POST",
-            self.address + context.record.route.removeprefix("/v1"),
+            self.address + path,
             content=msgspec.json.encode(content),
             headers={name.encode(): value.encode("latin-1") for name, value in headers.items()},
         )
@@ -99,6 +108,8 @@ class Upstream:
             response = await wait_while_connected(context.http, self._client.send(request, stream=True), deadline)
         except httpx2.HTTPError as error:
             raise UpstreamFailed(f"{self.address} does not respond: {error or type(error).__name__}.") from None
+        if context.trace is not None:
+            context.trace.end_request(response.status_code)
         return UpstreamResponse(response, self.name)
 
     async def close(self) -> None:

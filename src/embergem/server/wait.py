@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
 
+from embergem._native import CancelToken
 from embergem.engine import Engine, Request, Result
+from embergem.engine.pending import PendingRequest
 from embergem.errors import Cancelled, DeadlineExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -43,15 +45,24 @@ async def compute(context: "RequestContext", engine: Engine, request: Request, s
     characters = SHORT + 1
     if request.texts is not None and len(request.texts) <= SHORT_TEXTS:
         characters = sum(map(len, request.texts)) + sum(map(len, filter(None, request.titles or ())))
+    trace = context.trace
     if characters <= SHORT:
+        if trace is not None:
+            trace.begin("tokenize")
         work = engine.submit(request)
     else:
-        submission = context.state.texts.submit(partial(engine.submit, request), size, request.tenant)
+        submit: Callable[[CancelToken], PendingRequest] = partial(engine.submit, request)
+        if trace is not None:
+            trace.begin("tokenize queue")
+            submit = trace.staged("tokenize", submit)
+        submission = context.state.texts.submit(submit, size, request.tenant)
         try:
             work = await wait_while_connected(http, asyncio.wrap_future(submission), request.deadline)
         except BaseException:
             submission.add_done_callback(_cancel_result)  # the request may be in the engine's queue by now
             raise
+    if trace is not None:
+        trace.submitted(work, engine)
     if not work.done():
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -73,7 +84,7 @@ async def compute(context: "RequestContext", engine: Engine, request: Request, s
     return work.result()
 
 
-def _cancel_result(submission: "Future[Future[Result]]") -> None:
+def _cancel_result(submission: "Future[PendingRequest]") -> None:
     """Cancel the computation that a submission began."""
     if not submission.cancelled() and submission.exception() is None:
         submission.result().cancel()

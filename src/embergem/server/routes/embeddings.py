@@ -53,10 +53,14 @@ async def embeddings(context: RequestContext) -> Response:
             result = await compute(context, engine, request, len(content))
         except EmbergemError as error:
             raise with_field(error, decoded) from None
+        if context.trace is not None:
+            context.trace.begin("encode")
         if result.vectors.size > LARGE_RESPONSE:
             encoded = await asyncio.to_thread(encode_response, decoded, result)
         else:
             encoded = encode_response(decoded, result)
+        if context.trace is not None:
+            context.trace.end({"embergem.dimensions": result.vectors.shape[1], "embergem.bytes": len(encoded)})
         response = Response(encoded, media_type="application/json")
         add_headers(response, engine, prompt, decoded)
         if decoded.ids is not None and (warning := missing_start(engine, decoded.ids)):

@@ -5,6 +5,7 @@ Separate because each API surface has a file of its own.
 
 import asyncio
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
@@ -18,6 +19,9 @@ from embergem.server.encode import encode_each
 from embergem.server.routes.embeddings import add_headers, open_model, with_field
 from embergem.server.state import RequestContext
 from embergem.server.wait import request_deadline, wait_while_connected
+
+if TYPE_CHECKING:
+    from embergem.server.tracing import RequestTrace
 
 
 async def tokenize(context: RequestContext) -> Response:
@@ -40,21 +44,31 @@ async def tokenize(context: RequestContext) -> Response:
             tenant=context.key.name if context.key else "",
         )
         try:
-            work = context.state.texts.submit(
-                partial(encode_tokens, engine, request, decoded.model), len(content), request.tenant
-            )
+            encode = partial(encode_tokens, engine, request, decoded.model, context.trace)
+            if context.trace is not None:
+                context.trace.begin("tokenize queue")
+            work = context.state.texts.submit(encode, len(content), request.tenant)
             encoded, tokens = await wait_while_connected(context.http, asyncio.wrap_future(work), deadline)
         except EmbergemError as error:
             raise with_field(error, decoded) from None
+        if context.trace is not None:
+            context.trace.end({"embergem.bytes": len(encoded)})
         context.charge(tokens)
         response = Response(encoded, media_type="application/json")
         add_headers(response, engine, prompt, decoded)
     return response
 
 
-def encode_tokens(engine: Engine, request: Request, model: str, cancel: CancelToken) -> tuple[bytes, int]:
+def encode_tokens(
+    engine: Engine, request: Request, model: str, trace: "RequestTrace | None", cancel: CancelToken
+) -> tuple[bytes, int]:
     """Tokenize a request; return the encoded response and the number of tokens."""
+    if trace is not None:
+        trace.begin("tokenize")
     rows = engine.prepare(request, cancel)
+    if trace is not None:
+        trace.end({"embergem.rows": len(rows), "embergem.tokens": sum(row.length for row in rows)})
+        trace.begin("encode")
     data = encode_each(
         TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)
     )
