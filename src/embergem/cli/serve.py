@@ -105,6 +105,8 @@ def serve(
         return configuration().keys
 
     whole = configuration()
+    for note in whole.notes:
+        typer.echo(note, err=True)
     named = [named_entry(replace(options, model=name)) for name in model or ()]
     if not named and not whole.models:
         named = [named_entry(options)]

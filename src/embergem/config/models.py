@@ -4,11 +4,12 @@ An entry has the selector form `{"name": {"Embedding": {...}, "alias": ...}}`, o
 object, which reads better in TOML. A field that has no meaning for embergem is refused with the reason.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from embergem.config.fields import check_name, read_fields
+from embergem.config.settings import Count, IdleSeconds
 from embergem.errors import InvalidConfig, UnsupportedOption
 from embergem.hub.options import revised
 from embergem.options import LoadOptions
@@ -40,7 +41,8 @@ class EmbeddingEntry(Struct, frozen=True, kw_only=True):
         aliases: Other names of the model in requests.
         task: Task of texts in requests that name none.
         lazy: Load the model at its first use instead of at the start.
-        keep_alive: Unload the model after this many seconds without a request. None keeps it loaded.
+        keep_alive: Unload the model after this many seconds without a request; 0 unloads it at the next check. None
+            keeps it loaded.
     """
 
     name: str
@@ -84,24 +86,20 @@ class EmbeddingFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model_id: str
     aliases: tuple[str, ...] = ()
     arch: str | None = None
-    window: int | None = None
+    window: Annotated[int, Meta(ge=2, le=2**31 - 1)] | None = None
     dense_from: str | None = None
     allow_missing_dense: bool = False
     dtype: str | None = None
-    threads: int | None = None
+    threads: Count | None = None
     tokenizer_json: str | None = None
     revision: str | None = None
     hf_cache_path: str | None = None
     task: str | None = None
     lazy: bool = False
-    keep_alive: float | None = None
+    keep_alive: IdleSeconds | None = None
 
     def entry(self, name: str) -> EmbeddingEntry:
-        """Return the entry that these fields describe.
-
-        Raises:
-            UnsupportedOption: An option of loading is invalid.
-        """
+        """Return the entry that these fields describe."""
         options = LoadOptions(
             model=self.model_id,
             arch=self.arch,
@@ -138,6 +136,10 @@ def read_entry(name: str, given: Any, place: str) -> Entry:
     >>> read_entry("gemma", {"Embedding": {"model_id": "org/gemma"}}, "models.json: gemma").options.model
     'org/gemma'
     """
+    try:
+        check_name(name)
+    except UnsupportedOption as error:
+        raise InvalidConfig(f"{place}: {error.message}.") from None
     if not isinstance(given, dict):
         raise InvalidConfig(f'{place}: it must be an object such as {{"Embedding": {{"model_id": "org/name"}}}}.')
     kinds = [kind for kind in ("Embedding", *_OTHER_KINDS) if kind in given]
@@ -166,15 +168,9 @@ def read_entry(name: str, given: Any, place: str) -> Entry:
         if field in fields:
             raise InvalidConfig(f"{place}.{field}: it has no meaning here: {why}.")
     if "dtype" in fields:
-        fields["dtype"] = _DTYPES.get(fields["dtype"], fields["dtype"])
-    try:
-        if "upstream" not in fields:
-            return msgspec.convert(fields, EmbeddingFields).entry(name)
-        upstream = msgspec.convert({"name": name, **fields}, UpstreamEntry)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise InvalidConfig(f"{place}: {str(error).replace('`$.', '`')}") from None
-    except UnsupportedOption as error:
-        raise InvalidConfig(f"{place}: {error.message}") from None
-    if not upstream.upstream.startswith(("http://", "https://")):
-        raise InvalidConfig(f"{place}.upstream: {upstream.upstream!r} is not an http:// or https:// address.")
-    return upstream
+        fields["dtype"] = _DTYPES.get(str(fields["dtype"]), fields["dtype"])
+    if "upstream" in fields:
+        if "name" in fields:
+            raise InvalidConfig(f"{place}.name is unknown. The name of a model is the key of its entry.")
+        return read_fields(UpstreamEntry, {"name": name, **fields}, place)
+    return read_fields(EmbeddingFields, fields, place).entry(name)

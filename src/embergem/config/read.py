@@ -7,16 +7,17 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from embergem.config.environment import PREFIX, read_environment
+from embergem.config.fields import read_fields, read_value
 from embergem.config.models import Entry, read_entry
 from embergem.config.settings import Key, Settings
 from embergem.errors import InvalidConfig
-
-PREFIX = "EMBERGEM_"
+from embergem.suggestions import did_you_mean
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -26,11 +27,13 @@ class Config(Struct, frozen=True, kw_only=True):
         settings: Settings of the server.
         models: Models of the configuration file.
         keys: API keys of the configuration file and of the file that `settings.keys` names.
+        notes: What the operator should know, such as variables that are ignored.
     """
 
     settings: Settings
     models: tuple[Entry, ...] = ()
     keys: tuple[Key, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
@@ -50,11 +53,10 @@ def read_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[st
     """
     tables = _tables(file) if file else {}
     layers = [(f"{file}: server.{name}", name, value, True) for name, value in tables.get("server", {}).items()]
-    for name in Settings.__struct_fields__:
-        variable = PREFIX + name.upper()
-        if variable in environ:
-            value: Any = environ[variable]
-            layers.append((variable, name, value.split(",") if name == "cors" else value, False))
+    values, notes = read_environment(environ, Settings.__struct_fields__)
+    for name, text in values.items():
+        value: Any = [item.strip() for item in text.split(",")] if name == "cors" else text
+        layers.append((PREFIX + name.upper(), name, value, False))
     layers += [("--" + name.replace("_", "-"), name, value, True) for name, value in flags.items() if value is not None]
     settings = Settings(**{name: _value(place, name, value, strict) for place, name, value, strict in layers})
     models = tuple(read_entry(name, given, f"{file}: {name}") for name, given in tables.get("models", {}).items())
@@ -74,7 +76,7 @@ def read_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[st
     names = [key.name for key in keys]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InvalidConfig(f"Two API keys are called {twice!r}. Give each key a name of its own.")
-    return Config(settings=settings, models=models, keys=keys)
+    return Config(settings=settings, models=models, keys=keys, notes=notes)
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
@@ -121,20 +123,15 @@ def _text(file: Path) -> str:
 def _value(place: str, name: str, value: Any, strict: bool) -> Any:
     field = next((field for field in msgspec.structs.fields(Settings) if field.name == name), None)
     if field is None:
-        raise InvalidConfig(f"{place} is unknown. Known settings: {', '.join(Settings.__struct_fields__)}.")
-    if not strict and value == "" and type(None) in get_args(field.type):
-        return None
-    try:
-        return msgspec.convert(value, field.type, strict=strict)
-    except msgspec.ValidationError as error:
-        raise InvalidConfig(f"{place} is {value!r}: {error}") from None
+        known = Settings.__struct_fields__
+        raise InvalidConfig(f"{place} is unknown.{did_you_mean(name, known)} Known settings: {', '.join(known)}.")
+    return read_value(place, field, value, strict=strict)
 
 
 def _keys(given: Any, place: str) -> tuple[Key, ...]:
-    try:
-        return msgspec.convert(given, tuple[Key, ...])
-    except msgspec.ValidationError as error:
-        raise InvalidConfig(f"{place}: keys: {str(error).replace('`$', '`keys')}") from None
+    if not isinstance(given, list) or not all(isinstance(key, dict) for key in given):
+        raise InvalidConfig(f"{place}: keys must be tables [[keys]], one for each key.")
+    return tuple(read_fields(Key, key, f"{place}: keys[{index}]") for index, key in enumerate(given))
 
 
 def _require_unique_names(models: tuple[Entry, ...], file: Path | None) -> None:

@@ -7,8 +7,10 @@ from msgspec import Meta, Struct
 
 from embergem.options import LoadOptions
 
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Seconds = Annotated[float, Meta(gt=0, le=10**9)]
+IdleSeconds = Annotated[float, Meta(ge=0, le=10**9)]
 Lane = Literal["interactive", "bulk"]
 
 
@@ -56,15 +58,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task: str | None = None
     keys: str | None = None
     cors: tuple[str, ...] = ()
-    max_body: Count = 50 * 2**20
+    max_body: Bytes = 50 * 2**20
     max_inputs: Count = 2048
-    max_header_bytes: Annotated[int, Meta(ge=1024)] = 64 * 1024
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=2**31 - 1)] = 64 * 1024
     max_connections: Count = 4096
     max_batch_tokens: Count | None = None
     max_queue_tokens: Count = 1_000_000
-    cache_bytes: Annotated[int, Meta(ge=0)] = 64 * 2**20
+    cache_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 64 * 2**20
     cache_path: str | None = None
-    memory_budget: Count | None = None
+    memory_budget: Bytes | None = None
     receive_timeout: Seconds = 60
     request_timeout: Seconds = 600
     idle_timeout: Seconds = 30
@@ -100,8 +102,8 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         lane: Priority of the requests: "interactive", or "bulk", which is lower.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[\w.@-]{1,64}$")]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    name: Annotated[str, Meta(pattern=r"^[\w.@-]{1,64}\Z")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
     admin: bool = False
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
