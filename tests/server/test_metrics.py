@@ -141,5 +141,5 @@ def test_thousands_of_methods_and_paths_make_few_series():
             state.metrics.record_response(
                 AccessRecord("id", "client", long, path=f"/{long}", status=404, code="not_found")
             )
-        page, _ = state.metrics.page(registry)
+        page, _ = state.metrics.page(registry, state.texts)
         assert len(page) < 20_000

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from embergem.server.access_log import AccessRecord
+    from embergem.server.text_queue import TextQueue
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper bounds of the histogram of response times, in seconds."""
@@ -47,6 +48,7 @@ ENGINE_GAUGES: dict[str, tuple[str, Callable[[Stats], float]]] = {
         "Mean tokens of a batch since the load, as a share of the largest batch.",
         lambda stats: stats.computed_tokens / max(1, stats.batches * stats.max_batch_tokens),
     ),
+    "embergem_max_batch_tokens": ("Most tokens of a batch.", lambda stats: stats.max_batch_tokens),
     "embergem_cache_bytes": ("Memory of the vector cache, which all models share.", lambda stats: stats.cache_bytes),
 }
 LANE_COUNTERS = {
@@ -72,10 +74,12 @@ class Metrics:
 
     Attributes:
         in_flight: Requests in progress.
+        connections: Returns the number of open connections; None in an application that another server serves.
     """
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.connections: Callable[[], int] | None = None
         self._requests: dict[tuple[str, ...], int] = defaultdict(int)
         self._seconds: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS) + 2))
         self._tokens: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -99,7 +103,7 @@ class Metrics:
         """Count a request that the protocol rejected before it was complete."""
         self._requests["", "", "", str(record.status), record.code] += 1
 
-    def page(self, registry: Registry) -> tuple[bytes, str]:
+    def page(self, registry: Registry, texts: "TextQueue") -> tuple[bytes, str]:
         """Return the page in Prometheus' text format, and its media type.
 
         Raises:
@@ -112,7 +116,7 @@ class Metrics:
                 "/metrics needs prometheus-client. Install it with: pip install 'embergem[server]'"
             ) from None
         collected = CollectorRegistry(auto_describe=False)
-        collected.register(_Collector(self, registry))
+        collected.register(_Collector(self, registry, texts))
         ProcessCollector(registry=collected)
         return exposition.generate_latest(collected), exposition.CONTENT_TYPE_LATEST
 
@@ -121,6 +125,8 @@ class Metrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         yield GaugeMetricFamily("embergem_http_in_flight", "Requests in progress.", self.in_flight)
+        if self.connections is not None:
+            yield GaugeMetricFamily("embergem_http_connections", "Open connections.", self.connections())
         requests = CounterMetricFamily(
             "embergem_http_requests", "Responses.", labels=["method", "path", "model", "status", "code"]
         )
@@ -145,13 +151,27 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, metrics: Metrics, registry: Registry) -> None:
+    def __init__(self, metrics: Metrics, registry: Registry, texts: "TextQueue") -> None:
         self._metrics = metrics
         self._registry = registry
+        self._texts = texts
 
     def collect(self) -> "Iterator[Metric]":
         yield from self._metrics.server_metrics()
         yield from engine_metrics(self._registry)
+        yield text_queue_metric(self._texts)
+
+
+def text_queue_metric(texts: "TextQueue") -> "Metric":
+    """Return the bytes that wait to be tokenized."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    waiting = GaugeMetricFamily(
+        "embergem_text_queue_bytes", "Bytes of request bodies that wait to be tokenized.", labels=["lane"]
+    )
+    for lane in LANES:
+        waiting.add_metric([lane], texts.queued_bytes(lane))
+    return waiting
 
 
 def engine_metrics(registry: Registry) -> "Iterator[Metric]":

@@ -159,6 +159,7 @@ def make_server(state: ServerState) -> Server:
     )
     server = Server(config)
     server.state = state
+    state.metrics.connections = lambda: len(server.server_state.connections)
     return server
 
 

@@ -97,6 +97,10 @@ class TextQueue:
         self._workers[request.lane].submit(self._run_next, request.lane)
         return future
 
+    def queued_bytes(self, lane: Lane) -> int:
+        """Return the bytes of the requests that wait in a lane."""
+        return self._scheduler.queued_tokens(lane)
+
     def _run_next(self, lane: Lane) -> None:
         """Run the next work of a lane; do nothing if it was cancelled in the meantime."""
         with self._lock:

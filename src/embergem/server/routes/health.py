@@ -45,5 +45,5 @@ async def ready(context: RequestContext) -> Response:
 
 async def metrics(context: RequestContext) -> Response:
     """Return the counters in Prometheus' text format."""
-    page, media_type = context.state.metrics.page(context.state.registry)
+    page, media_type = context.state.metrics.page(context.state.registry, context.state.texts)
     return Response(page, media_type=media_type)
