@@ -14,7 +14,7 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \(
 .DEFAULT_GOAL := help
 .PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
 	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
-	test-clients test-integrations test-portable
+	test-browser test-clients test-integrations test-portable
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -131,6 +131,9 @@ bench-server: $(STAMP)/native assets ## Compare the server with its engine in pr
 
 soak: $(STAMP)/native ## Run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+test-browser: $(STAMP)/native ## Test a real server with OpenAI's client in Chromium (needs node, npm and chromium)
+	$(BIN)/python scripts/browser.py
 
 test-clients: $(STAMP)/native ## Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with schemathesis
 	$(BIN)/python scripts/clients.py $(ARGS)

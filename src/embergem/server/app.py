@@ -108,7 +108,9 @@ def build_app(state: ServerState) -> ASGIApp:
             app,
             allow_origins=state.settings.cors,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout"],
+            allow_headers=["*"],  # OpenAI's client sends a dozen headers of its own, and they change with its version
+            # A page of the internet may reach a server on the user's machine only if the operator listed its origin.
+            allow_private_network="*" not in state.settings.cors,
             expose_headers=["retry-after", *RESPONSE_HEADERS],
         )
     if state.tracing is not None:
