@@ -33,14 +33,19 @@ def configured(*entries, settings=QUIET, keys=()):
 @contextmanager
 def serving(state):
     """Run a server on a thread; yields the address."""
-    with bind("127.0.0.1", 0) as listener:
-        server = make_server(state)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            thread.join(0.002)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with bind("127.0.0.1", 0) as listener, running_server(make_server(state), listener):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def running_server(server, listener):
+    """Run `server` on a thread; stop it at the end."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started and thread.is_alive():
+        thread.join(0.002)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from embergem.errors import UnsupportedOption
 from embergem.hub.options import HubOptions, revised
 from embergem.hub.resolve import identify
 from embergem.options import LoadOptions
+from embergem.server.signals import Signals
 
 
 @with_load_options(*FAMILY, *DENSE, *HUB)
@@ -90,13 +91,39 @@ def serve(
 
     embergem serve --config models.json
     """
-    from embergem.server.run import serve
-
     flags = {
         "port": port, "host": host, "keys": keys, "dtype": dtype, "threads": threads, "task": task, "strict": strict,
         "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
         "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel,
     }  # fmt: skip
+
+    with Signals() as signals:
+        complete = serve_models([replace(options, model=name) for name in model or ()], options, config, flags, signals)
+    if not complete:
+        # A download or a load was abandoned. Python would wait for the threads of the libraries that run it, and their
+        # native code must not return into an interpreter that is shutting down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def serve_models(
+    models: Sequence[LoadOptions],
+    default: LoadOptions,
+    config: Path | None,
+    flags: Mapping[str, Any],
+    signals: Signals,
+) -> bool:
+    """Serve `models` and those of the configuration file, or `default` if there are none.
+
+    Returns:
+        False if a model is still loading; see `embergem.server.run.serve`.
+
+    Raises:
+        InvalidConfig: See `read_config`.
+        UnsupportedOption: Two models have the same name; see also `named_entry`.
+    """
+    from embergem.server.run import serve
 
     def configuration() -> Config:
         return read_config(config, os.environ, flags)
@@ -107,18 +134,11 @@ def serve(
     whole = configuration()
     for note in whole.notes:
         typer.echo(note, err=True)
-    named = [named_entry(replace(options, model=name)) for name in model or ()]
-    if not named and not whole.models:
-        named = [named_entry(options)]
+    named = [named_entry(options) for options in models or (() if whole.models else (default,))]
     names = [entry.name for entry in (*named, *whole.models)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"Two models are called {twice!r}. Rename one of the directories.")
-    if not serve(whole.settings, (*named, *whole.models), keys=read_keys):
-        # A download or a load was abandoned. Python would wait for the threads of the libraries that run it, and their
-        # native code must not return into an interpreter that is shutting down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    return serve(whole.settings, (*named, *whole.models), signals, keys=read_keys)
 
 
 def named_entry(options: LoadOptions) -> EmbeddingEntry:

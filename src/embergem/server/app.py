@@ -1,5 +1,8 @@
 """The ASGI application: `create_app`, the table of operations, and the middleware around them."""
 
+import asyncio
+import logging
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -8,7 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embergem.config import Settings
-from embergem.errors import EmbergemError
+from embergem.errors import EmbergemError, EngineClosed
 from embergem.protocol import (
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -42,6 +45,8 @@ from embergem.server.routes.health import health, metrics, ready, root
 from embergem.server.routes.models import EXPAND, load, model, models, reload, status, unload
 from embergem.server.routes.tokenize import tokenize
 from embergem.server.state import TRACE, RequestContext, ServerState
+
+log = logging.getLogger("embergem.server")
 
 OPERATIONS = (
     Operation(
@@ -145,6 +150,13 @@ class Endpoint:
         try:
             try:
                 response = await operation.handler(context)
+            except asyncio.CancelledError:
+                if not state.stopping.is_set():
+                    raise
+                raise EngineClosed(
+                    "The server is stopping, and this request was not done within its drain_timeout. Send the request "
+                    "again, to a server that runs."
+                ) from None
             except ABOUT_FILES as error:
                 if context.sees_files:
                     raise
@@ -152,7 +164,12 @@ class Endpoint:
             finally:
                 if context.body_bytes:
                     state.bodies.release(context)
-            await response(scope, receive, send)
+            try:
+                await response(scope, receive, send)
+            except asyncio.CancelledError:
+                if not state.stopping.is_set():
+                    raise
+                log.warning("The server is stopping, and a response was not sent whole within its drain_timeout.")
         finally:
             if context.key is not None:
                 state.limiter.release(context.key)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +19,7 @@ from embergem.server.build import build_state, warn_unknown_tasks
 from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
 from embergem.server.log_format import LineFormatter
 from embergem.server.otel import exporting
+from embergem.server.signals import Signals
 from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
@@ -27,10 +27,14 @@ log = logging.getLogger("embergem.server")
 SWEEP_SECONDS = 10.0
 """Longest time between two checks for idle models."""
 
+FAREWELL_SECONDS = 2.0
+"""Longest time that sending the errors to the requests that were cancelled at the stop may take."""
+
 
 def serve(
     settings: Settings,
     entries: Sequence[Entry],
+    signals: Signals,
     *,
     keys: Callable[[], Iterable[Key]] = tuple,
     announce: Callable[[str], None] = print,
@@ -38,7 +42,7 @@ def serve(
     """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in progress are finished first.
 
     The server listens while the models load, each on its own thread; `/ready` tells when all are loaded. `keys` reads
-    the API keys, at the start and on SIGHUP.
+    the API keys, at the start and on SIGHUP. `signals` is the context around the call.
 
     Returns:
         False if a model is still loading. Its thread cannot be stopped, so a caller that does not want to wait for the
@@ -57,20 +61,18 @@ def serve(
         raise_descriptor_limit(settings.max_connections)
         shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
-        # After its shutdown uvicorn raises the signal that stopped it again. These handlers ignore that signal, because
-        # a clean stop is not a failure.
-        before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+        server = make_server(state)
+        server.signals = signals
+        server.on_reload = lambda: reload_keys(state, keys)
+        server.announce = lambda: announce_models(state, url, announce)
+        server.on_stopped = lambda: state.registry.close(wait=False)
+        # Also after the stop: uvicorn then raises the signal that stopped it again, and a clean stop is no failure.
+        signals.stop_with(server.stop)
         try:
-            server = make_server(state)
-            server.on_hangup = lambda: reload_keys(state, keys)
-            server.announce = lambda: announce_models(state, url, announce)
-            server.on_stopped = lambda: state.registry.close(wait=False)
             server.run(sockets=[listener])
             if server.failed is not None:
                 raise ModelFailed(server.failed)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             complete = state.registry.close(wait=False)
     if not complete:
         log.warning("The server stopped while a model was loading; the load is abandoned.")
@@ -82,14 +84,16 @@ class Server(uvicorn.Server):
 
     Attributes:
         state: The state of the server.
-        on_hangup: Called on SIGHUP.
+        signals: The signal handlers of the process, if the server has the process for itself.
+        on_reload: Called on SIGHUP.
         announce: Called on a thread after the start; prints the start-up messages.
         on_stopped: Called after the last response.
         failed: Why the server stopped by itself: the reasons for which no model could be loaded.
     """
 
     state: ServerState
-    on_hangup: Callable[[], None] | None = None
+    signals: Signals | None = None
+    on_reload: Callable[[], None] | None = None
     announce: Callable[[], None] | None = None
     on_stopped: Callable[[], object] | None = None
     failed: str | None = None
@@ -100,21 +104,34 @@ class Server(uvicorn.Server):
         self.state.registry.start()
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        if self.on_hangup is not None and hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
+        if self.signals is not None and (reload := self.on_reload) is not None:
+            self.signals.reload_with(lambda: loop.call_soon_threadsafe(reload))
         if self.announce is not None:
             threading.Thread(target=self._announce, name="embergem announce", daemon=True).start()
         self._sweeper = loop.create_task(self._sweep())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests in progress within the setting `drain_timeout`, and cancel those that take longer."""
+        if self.signals is not None:
+            self.signals.reload_with(None)
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self.state.stopping.set()
         await super().shutdown(sockets)
+        tasks = set(self.server_state.tasks)  # uvicorn has cancelled them, unless the stop was forced
+        if self.force_exit:
+            for task in tasks:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=FAREWELL_SECONDS)
         if self.on_stopped is not None:  # before asyncio joins its threads, one of which may wait for a load
             self.on_stopped()
         for upstream in set(self.state.upstreams.values()):
             await upstream.close()
+
+    def stop(self) -> None:
+        """Begin to stop, as on SIGTERM."""
+        self.should_exit = True
 
     def _announce(self) -> None:
         """Print the start-up messages; stop the server if every model failed to load."""
@@ -124,7 +141,7 @@ class Server(uvicorn.Server):
         reasons = [registry.reason(name) for name in registry.names()]
         if reasons and all(reasons) and not self.state.upstreams:
             self.failed = "; ".join(filter(None, reasons))
-            self.should_exit = True
+            self.stop()
 
     async def _sweep(self) -> None:
         """Unload models that were idle for their `keep_alive`."""

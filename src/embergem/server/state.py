@@ -1,5 +1,6 @@
 """The data of request handlers: the state of the server, and the context of one request."""
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class ServerState:
         texts: Tokenizes long texts on its worker threads.
         tracing: Starts the spans of requests; None while tracing is off.
         started: Start time, in seconds since 1970.
+        stopping: Set when the server stops. A request that is cancelled from then on has exceeded `drain_timeout`.
     """
 
     registry: Registry
@@ -53,6 +55,7 @@ class ServerState:
     texts: TextQueue = field(init=False)
     tracing: "Tracing | None" = None
     started: int = field(default_factory=lambda: int(time.time()))
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", TextQueue(self.settings.max_body))
