@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import socket
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ import pytest
 from serving import running_server, serving
 from starlette.responses import StreamingResponse
 
+from embergem.cli import main
 from embergem.config import EmbeddingEntry, Settings
 from embergem.options import LoadOptions
 from embergem.registry import Registry, Spec
@@ -265,3 +267,15 @@ def test_a_sighup_after_the_stop_is_ignored(serve_tiny, monkeypatch):
 
     monkeypatch.setattr(run.Server, "run", run_and_signal)
     assert serve_tiny(announce=lambda line: signal.raise_signal(signal.SIGTERM))
+
+
+@pytest.mark.skipif(RELOAD is None, reason="this system has no SIGHUP")
+def test_a_sighup_during_the_imports_of_the_command_is_ignored(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["embergem", "serve", "--help"])
+    before = signal.getsignal(RELOAD)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert signal.getsignal(RELOAD) is signal.SIG_IGN
+    finally:
+        signal.signal(RELOAD, before)

@@ -1,10 +1,15 @@
 """The command `embergem`: one module a subcommand. Numeric and hub libraries are imported when a command runs."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line. An error is printed as one line on stderr; `embergem --help` lists the exit codes."""
+    if sys.argv[1:2] == ["serve"] and hasattr(signal, "SIGHUP"):
+        # The system would end the process. Until the server has read its keys, there is nothing to reload.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     from embergem.cli.app import app, report
 
     try:
