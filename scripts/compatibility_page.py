@@ -6,6 +6,7 @@ With --check nothing is written; the exit status is 1 when the page is stale.
 """
 
 import inspect
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ from pathlib import Path
 from generated import write_or_check
 
 from embergem import EmbeddingModelBuilder, Runner, Which
-from embergem.compat.arguments import Refused, Table
+from embergem.compat.arguments import Different, Ignored, Refused, Table
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER, RUNNER, WHICH_EMBEDDING
-from embergem.compat.sentence_transformers.tables import CONSTRUCTOR
-from embergem.sentence_transformers import SentenceTransformer
+from embergem.compat.sentence_transformers.tables import CONSTRUCTOR, ENCODE, MEMBERS, NAMES
+from embergem.sentence_transformers import SentenceTransformer, util
 
-PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "compatibility.md"
+API = ROOT / "tests" / "data" / "sentence_transformers_api.json"
+KINDS = {type(None): "same", Different: "different", Ignored: "ignored", Refused: "refused"}
 INTRODUCTION = """\
 # Coming from mistral.rs or sentence-transformers
 
@@ -52,6 +56,30 @@ def lines() -> Iterator[str]:
     yield from section("EmbeddingModelBuilder", methods, EMBEDDING_MODEL_BUILDER)
     accepted = [name for name in inspect.signature(SentenceTransformer).parameters if name != "options"]
     yield from section("SentenceTransformer", [*accepted, *CONSTRUCTOR], CONSTRUCTOR)
+    encode = [name for name in inspect.signature(SentenceTransformer.encode).parameters if name != "self"]
+    yield from section("SentenceTransformer.encode", encode, ENCODE)
+    yield from members()
+
+
+def members() -> Iterator[str]:
+    """Return the table of the members of `SentenceTransformer`, and that of the names of its module."""
+    recorded = json.loads(API.read_text(encoding="utf-8"))
+    yield "## Members of SentenceTransformer"
+    yield ""
+    yield f"Every public member of the class in sentence-transformers {recorded['version']}. *Same* members have a test of their value. Members that the class has from `torch.nn.Module` and that are not listed, such as `state_dict` or `parameters`, are refused with an `AttributeError`."  # noqa: E501
+    yield ""
+    yield "| member | here | reason or difference |"
+    yield "| --- | --- | --- |"
+    for name, member in recorded["members"].items():
+        treatment = MEMBERS.get(name)
+        if treatment is not None or not member["torch"]:
+            yield f"| `{name}` | {KINDS[type(treatment)]} | {treatment.reason if treatment else ''} |"
+    yield ""
+    yield "`embergem.sentence_transformers.util` has: " + ", ".join(f"`{name}`" for name in util.__all__) + "."
+    yield ""
+    yield "Importing one of these names raises an `ImportError` with the reason: "
+    yield ", ".join(f"`{name}`" for name in NAMES) + "."
+    yield ""
 
 
 def section(title: str, names: Iterable[str], table: Table) -> Iterator[str]:

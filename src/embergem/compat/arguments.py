@@ -38,6 +38,17 @@ class Ignored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Different:
+    """A method or property that embergem has with another result.
+
+    Attributes:
+        reason: The difference.
+    """
+
+    reason: str
+
+
 Table = Mapping[str, Refused | Ignored]
 
 
@@ -49,7 +60,7 @@ def check_arguments(
     Args:
         caller: Name of the callable for messages, such as "Runner".
         given: Argument values by name.
-        defaults: Default values by name; an argument without one counts as left out when it is None.
+        defaults: Default values by name. An argument that is None counts as left out too.
         table: The treatment of each argument that is not accepted.
         stacklevel: Stack level of the warning; 3 is the caller of the function that calls this one.
 
@@ -57,7 +68,7 @@ def check_arguments(
         UnsupportedOption: An argument is refused.
     """
     for name, treatment in table.items():
-        if name not in given or given[name] == defaults.get(name):
+        if given.get(name) is None or given[name] == defaults.get(name):
             continue
         if isinstance(treatment, Refused):
             raise UnsupportedOption(f"{caller}({name}=…) is not supported: {treatment.reason}.", param=name)

@@ -6,44 +6,61 @@ Vectors agree with that library to 1e-5 in every component. Inputs over the limi
 `TruncationWarning`. `tables.CONSTRUCTOR` lists the arguments that are refused or ignored.
 """
 
-import importlib
-import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from embergem.compat.arguments import check_arguments
-from embergem.compat.sentence_transformers.tables import CONSTRUCTOR, CONSTRUCTOR_DEFAULTS
+from embergem.compat.sentence_transformers.arrays import to_tensor
+from embergem.compat.sentence_transformers.members import UnsupportedMembers
+from embergem.compat.sentence_transformers.prompts import Prompts, declared_settings
+from embergem.compat.sentence_transformers.quantization import quantize_embeddings
+from embergem.compat.sentence_transformers.similarity import SimilarityFunction, normalize_embeddings
+from embergem.compat.sentence_transformers.tables import (
+    CONSTRUCTOR,
+    CONSTRUCTOR_DEFAULTS,
+    ENCODE,
+    ENCODE_DEFAULTS,
+)
+from embergem.compat.sentence_transformers.tokens import Tokenizer, pad_rows
 from embergem.embedder import Embedder
-from embergem.engine import Engine
-from embergem.errors import IgnoredOptionWarning, InvalidTask, UnsupportedOption
+from embergem.errors import InvalidTask, InvalidType, TruncationWarning, UnsupportedOption
 from embergem.hub.resolve import resolve
 from embergem.open_backend import is_address, open_backend
 from embergem.options import LoadOptions
 from embergem.sdk.results import caller_stacklevel
+from embergem.suggestions import did_you_mean
 from embergem.types import Vectors
 
+Input = str | Mapping[str, str]
+"""A text, or {"text": the text}, which that library has for models of several kinds of input."""
+
+Inputs = Input | Sequence[Input]
 Precision = Literal["float32", "binary", "ubinary"]
+Pool = dict[str, Any]
 
 QUERY_NAMES = ("query",)
 DOCUMENT_NAMES = ("document", "passage", "corpus")
 """Prompt names that `encode_query` and `encode_document` look for in `prompts`; the first one found is used."""
 
 
-class SentenceTransformer:
+class SentenceTransformer(UnsupportedMembers):
     """A model with the methods of `sentence_transformers.SentenceTransformer`.
 
     Args:
         model_name_or_path: Hub id, alias, directory, or address of an embergem server.
-        device: None or "cpu".
+        device: The vectors are computed on the CPU; another device than "cpu" is ignored with a warning.
         prompts: Prompts by name. They take precedence over those that the files of the model declare.
         default_prompt_name: Prompt that `encode` uses by default; None is the one that the model declares, if any.
         truncate_dim: Keep the first components of each vector, up to this size. As in that library they are *not*
             scaled to length 1 again, unless `normalize_embeddings=True`.
+        similarity_fn_name: Function of `similarity`: "cosine", "dot", "euclidean" or "manhattan"; None is the one that
+            the model declares, or "cosine".
         revision: Branch, tag or commit of a model of the hub.
         cache_folder: Directory to use as the cache of huggingface_hub, instead of $HF_HOME/hub.
         token: Access token for the hub. False sends none; None and True use the default of huggingface_hub.
@@ -61,6 +78,9 @@ class SentenceTransformer:
         ((2, 96), (96,))
     """
 
+    SUPPORTED_SIMILARITY_FN_NAMES = tuple(SimilarityFunction.possible_values())
+    """Values of `similarity_fn_name`."""
+
     def __init__(
         self,
         model_name_or_path: str | Path | None = None,
@@ -68,6 +88,7 @@ class SentenceTransformer:
         device: str | None = None,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
+        similarity_fn_name: str | SimilarityFunction | None = None,
         truncate_dim: int | None = None,
         revision: str | None = None,
         cache_folder: str | Path | None = None,
@@ -83,13 +104,14 @@ class SentenceTransformer:
     ) -> None:
         for name in options:
             if name not in CONSTRUCTOR:
-                raise TypeError(f"SentenceTransformer has no argument {name!r}")
+                known = [*CONSTRUCTOR, *(type(self).__init__.__kwdefaults__ or ())]
+                raise TypeError(f"SentenceTransformer has no argument {name!r}.{did_you_mean(name, known)}")
         check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
+        check_arguments("SentenceTransformer", {"device": device}, ENCODE_DEFAULTS, ENCODE)
         load_options = LoadOptions(
             model=model_name_or_path,
             dtype=dtype,
             threads=threads,
-            device=device,
             dense_from=dense_from,
             allow_missing_dense=allow_missing_dense,
             arch=arch,
@@ -100,22 +122,33 @@ class SentenceTransformer:
             token_source=_token_source(token),
         )
         location = None if is_address(model_name_or_path) else resolve(load_options)
-        declared = {} if location is None else _declared(location.path)
-        # That library always has the prompts "query" and "document"; they are empty unless the files or the caller set
-        # them. A client cannot see the files of the server, so the tasks of the server take the place of its prompts.
-        self._at_server = location is None
-        self.prompts: dict[str, str] = {} if self._at_server else {"query": "", "document": ""}
-        self.prompts |= declared.get("prompts", {}) | dict(prompts or {})
-        self._no_warning = set(prompts or ())  # prompt names for which no further warning is due
+        declared = {} if location is None else declared_settings(location.path)
+        self._prompts = Prompts(None if location is None else declared.get("prompts", {}), prompts or {})
         self.default_prompt_name: str | None = default_prompt_name or declared.get("default_prompt_name")
         self.truncate_dim = truncate_dim
+        self.similarity_fn_name = similarity_fn_name or declared.get("similarity_fn_name") or SimilarityFunction.COSINE
+        self._max_seq_length: int | None = None
         self.embedder = Embedder(open_backend(load_options, location=location))
         if self.default_prompt_name is not None:
             try:
-                self._prompt(self.default_prompt_name)
+                self._prompts.find(self.default_prompt_name, self.embedder)
             except InvalidTask:
                 self.close()
                 raise
+
+    @classmethod
+    def load(cls, input_path: str) -> Self:
+        """Load the model of a directory."""
+        return cls(input_path)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompts by name: the texts that are put before an input. The dictionary can be changed."""
+        return self._prompts.by_name
+
+    @prompts.setter
+    def prompts(self, prompts: Mapping[str, str]) -> None:
+        self._prompts.by_name = dict(prompts)
 
     @property
     def device(self) -> str:
@@ -123,9 +156,63 @@ class SentenceTransformer:
         return "cpu"
 
     @property
+    def dtype(self) -> str:
+        """The arithmetic of the model, such as "float32" or "int16"."""
+        return self.embedder.dtype
+
+    @property
+    def modalities(self) -> list[str]:
+        """The kinds of input: ["text"]."""
+        return ["text"]
+
+    def supports(self, modality: str) -> bool:
+        """Return whether the model embeds inputs of this kind."""
+        return modality in self.modalities
+
+    def get_backend(self) -> str:
+        """Return "embergem"."""
+        return "embergem"
+
+    def get_model_kwargs(self) -> list[str]:
+        """Return the further keyword arguments that `encode` takes: none."""
+        return []
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """Function of `similarity` and `similarity_pairwise`."""
+        return self._similarity.value
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, name: str | SimilarityFunction) -> None:
+        if not isinstance(name, SimilarityFunction) and name not in self.SUPPORTED_SIMILARITY_FN_NAMES:
+            known = ", ".join(self.SUPPORTED_SIMILARITY_FN_NAMES)
+            raise UnsupportedOption(
+                f"similarity_fn_name={name!r} is unknown. Give one of: {known}.", param="similarity_fn_name"
+            )
+        self._similarity = SimilarityFunction(name)
+
+    @property
     def max_seq_length(self) -> int:
-        """Largest number of tokens of an input with special tokens. Longer inputs are cut, with a warning."""
-        return self.embedder.limit
+        """Largest number of tokens of an input with special tokens. Longer inputs are cut, with a warning.
+
+        It can be lowered.
+
+        Raises:
+            UnsupportedOption: The new value is above the limit of the model, or the model is at a server.
+        """
+        return self._max_seq_length or self.embedder.limit
+
+    @max_seq_length.setter
+    def max_seq_length(self, tokens: int) -> None:
+        if not 1 <= tokens <= self.embedder.limit:
+            raise UnsupportedOption(
+                f"max_seq_length={tokens} is not possible: the limit of {self.embedder.model} is {self.embedder.limit} "
+                "tokens. Give a smaller number.",
+                param="max_seq_length",
+            )
+        if tokens != self.embedder.limit:
+            self.tokenizer.rows(["a"], tokens)  # refuses a model of a server, and a value below the special tokens
+        self._max_seq_length = None if tokens == self.embedder.limit else tokens
 
     def get_max_seq_length(self) -> int:
         """Return `max_seq_length`."""
@@ -139,10 +226,32 @@ class SentenceTransformer:
         """Return the same as `get_sentence_embedding_dimension`, under the newer name."""
         return self.get_sentence_embedding_dimension()
 
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Set `truncate_dim` for the length of a `with` block."""
+        before, self.truncate_dim = self.truncate_dim, truncate_dim
+        try:
+            yield
+        finally:
+            self.truncate_dim = before
+
+    truncate_sentence_embeddings = truncate_embeddings
+
+    def set_pooling_include_prompt(self, include_prompt: bool) -> None:
+        """Refuse to change whether pooling reads the tokens of the prompt: the files of the model declare it."""
+        raise UnsupportedOption(
+            f"set_pooling_include_prompt({include_prompt}) is not supported: the value is the checkpoint's. Set "
+            "include_prompt in 1_Pooling/config.json, and load the model again.",
+            param="include_prompt",
+        )
+
+    def is_singular_input(self, inputs: object) -> bool:
+        """Return whether `inputs` is one input and not a list of them."""
+        return isinstance(inputs, str | Mapping)
+
     def encode(
         self,
-        sentences: str | Sequence[str],
-        *,
+        inputs: Inputs | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
@@ -151,31 +260,39 @@ class SentenceTransformer:
         precision: Precision = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: str | Sequence[str] | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: Pool | None = None,
+        chunk_size: int | None = None,
+        *,
+        sentences: Inputs | None = None,
     ) -> Any:
         """Embed one text or several.
 
         Args:
-            sentences: A text, or texts.
+            inputs: A text, or texts. {"text": a text} counts as the text.
             prompt_name: Name of the prompt to put before each text: one of `prompts`, or a task of the model.
             prompt: Text to put before each text.
-            batch_size: Ignored with a warning, because batches are packed by tokens.
+            batch_size: Without effect, because batches are packed by tokens; a value gets an `IgnoredOptionWarning`.
             show_progress_bar: Whether to show a bar; None shows it on a terminal if there are many texts.
             output_value: "sentence_embedding".
             precision: "float32"; "ubinary", sign bits packed eight to a byte; "binary", the same minus 128, as int8.
             convert_to_numpy: Return a NumPy array; if False, a list of torch tensors.
             convert_to_tensor: Return one torch tensor.
-            device: None or "cpu".
+            device: Without effect; another device than "cpu" gets an `IgnoredOptionWarning`.
             normalize_embeddings: Scale the vectors to length 1, after `truncate_dim`.
             truncate_dim: Size to keep; None is the `truncate_dim` of the model.
+            pool: Without effect; a value gets an `IgnoredOptionWarning`.
+            chunk_size: As `batch_size`.
+            sentences: Older name of `inputs`.
 
         Returns:
             float32 array (n, d); (d,) for one text.
 
         Raises:
             InvalidTask: The model has no prompt of this name.
+            InvalidType: An input is no text.
             UnsupportedOption: embergem does not support the value of an argument.
 
         Example:
@@ -186,91 +303,130 @@ class SentenceTransformer:
         """
         if output_value != "sentence_embedding":
             raise UnsupportedOption(f'output_value={output_value!r} is not supported; use "sentence_embedding".')
-        if device not in (None, "cpu"):
-            raise UnsupportedOption(
-                f"device={device!r} is not available. This version computes on the CPU; leave out device.",
-                param="device",
-            )
-        if batch_size is not None:
-            message = "batch_size is ignored: batches are packed by tokens, and no vector depends on its batch."
-            warnings.warn(message, IgnoredOptionWarning, stacklevel=2)
-        texts = [sentences] if isinstance(sentences, str) else list(sentences)
+        ignored = {"batch_size": batch_size, "chunk_size": chunk_size, "pool": pool, "device": device}
+        check_arguments("encode", ignored, ENCODE_DEFAULTS, ENCODE)
+        given = sentences if inputs is None else inputs
+        if given is None:
+            raise TypeError("encode needs inputs: a text, or texts")
+        texts = _texts([given] if self.is_singular_input(given) else list(given))
         name = prompt_name or (None if prompt is not None else self.default_prompt_name)
-        before, task = (prompt, None) if prompt is not None or name is None else self._prompt(name)
+        before, task = (prompt, None) if prompt is not None or name is None else self._prompts.find(name, self.embedder)
         vectors = np.empty((0, self.embedder.dimensions), dtype=np.float32)
         if texts:
-            prompted = [before + text for text in texts] if before else texts
-            vectors = self.embedder.embed(prompted, task=task, truncate=True, progress=show_progress_bar)
-        shaped = _precision(_cut(vectors, truncate_dim or self.truncate_dim, normalize_embeddings), precision)
+            vectors = self._embed([before + text for text in texts] if before else texts, task, show_progress_bar)
+        kept = truncate_dim if truncate_dim is not None else self.truncate_dim
+        shaped = _precision(_cut(vectors, kept, normalize_embeddings), precision)
+        one = self.is_singular_input(given)
         if convert_to_tensor or not convert_to_numpy:
-            tensor = _torch().from_numpy(shaped)
+            tensor = to_tensor(shaped)
             whole = tensor if convert_to_tensor else list(tensor)
-            return whole[0] if isinstance(sentences, str) else whole
-        return shaped[0] if isinstance(sentences, str) else shaped
+            return whole[0] if one else whole
+        return shaped[0] if one else shaped
 
-    def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_query(self, inputs: Inputs | None = None, *arguments: Any, **options: Any) -> Any:
         """Embed queries with the prompt named "query" of `prompts`; see `encode`.
 
         As in that library, only the prompts that the files declare and those of `prompts=` count. If embergem knows a
         prompt that the files lack, a warning says so once.
         """
-        return self.encode(sentences, **self._with_prompt(QUERY_NAMES, options))
+        return self.encode(inputs, *arguments, **self._with_prompt(QUERY_NAMES, arguments, options))
 
-    def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_document(self, inputs: Inputs | None = None, *arguments: Any, **options: Any) -> Any:
         """Embed documents with the first of "document", "passage" and "corpus" in `prompts`; see `encode_query`."""
-        return self.encode(sentences, **self._with_prompt(DOCUMENT_NAMES, options))
+        return self.encode(inputs, *arguments, **self._with_prompt(DOCUMENT_NAMES, arguments, options))
 
-    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
-        """Return the cosine of each row of the first (n, d) with each row of the second (m, d), as float32 (n, m)."""
-        return self.embedder.similarity(embeddings1, embeddings2)
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> Pool:
+        """Return a pool without processes, for `encode_multi_process`: `encode` uses all threads of the model."""
+        return {"input": None, "output": None, "processes": []}
 
-    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Vectors:
-        """Return the cosine of each row of the first (n, d) with the same row of the second (n, d), as float32 (n,)."""
-        first, second = np.atleast_2d(embeddings1), np.atleast_2d(embeddings2)
-        pairs = zip(first, second, strict=True)
-        return np.array([self.similarity(one, other)[0, 0] for one, other in pairs], dtype=np.float32)
+    @staticmethod
+    def stop_multi_process_pool(pool: Pool) -> None:
+        """Accept the pool of `start_multi_process_pool`; there is nothing to stop."""
+
+    def encode_multi_process(
+        self,
+        sentences: Sequence[Input],
+        pool: Pool,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: Precision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> NDArray[Any]:
+        """Embed texts with all threads of the model; the arguments are those of `encode`."""
+        check_arguments(
+            "encode_multi_process", {"batch_size": batch_size, "chunk_size": chunk_size}, ENCODE_DEFAULTS, ENCODE
+        )
+        vectors: NDArray[Any] = self.encode(
+            sentences,
+            prompt_name,
+            prompt,
+            show_progress_bar=show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+        )
+        return vectors
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return the similarity of each row of the first (n, d) with each row of the second (m, d), as float32 (n, m).
+
+        The function is `similarity_fn_name`. The result is a tensor if an argument is one.
+        """
+        return SimilarityFunction.to_similarity_fn(self._similarity)(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return the similarity of each row of the first (n, d) with the same row of the second, as float32 (n,)."""
+        return SimilarityFunction.to_similarity_pairwise_fn(self._similarity)(embeddings1, embeddings2)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model; see `Tokenizer`."""
+        return Tokenizer(self.embedder)
+
+    def tokenize(self, texts: Sequence[Input]) -> Mapping[str, NDArray[np.int64]]:
+        """Return `input_ids` and `attention_mask`, each int64 (n, longest), of texts cut to `max_seq_length`."""
+        return pad_rows(self.tokenizer.rows(_texts(list(texts)), self.max_seq_length))
+
+    def preprocess(self, inputs: Sequence[Input], prompt: str | None = None) -> Mapping[str, NDArray[np.int64]]:
+        """Return `tokenize` of the texts with `prompt` before each."""
+        return self.tokenize([(prompt or "") + text for text in _texts(list(inputs))])
 
     def tokens(self, sentences: str | Sequence[str]) -> list[int]:
         """Count the tokens of each text, special tokens included."""
         return self.embedder.count_tokens(sentences)
 
+    def evaluate(self, evaluator: Callable[..., Any], output_path: str | None = None) -> Any:
+        """Call an evaluator of that library with this model, and return its result."""
+        return evaluator(self, output_path)
+
     def close(self) -> None:
         """Free the model."""
         self.embedder.close()
 
-    def _prompt(self, name: str) -> tuple[str | None, str | None]:
-        """Find the prompt `name`. Returns (prefix, None), or (None, task) if the name is a task of the model."""
-        if name in self.prompts:
-            if not self.prompts[name]:
-                self._warn_of_unused_prompt(name)
-            return self.prompts[name], None
-        if name in self.embedder.tasks:
-            return None, name
-        known = ", ".join(dict.fromkeys([*self.prompts, *self.embedder.tasks])) or "none"
-        raise InvalidTask(f"the model has no prompt named {name!r}. It has: {known}.", param="prompt_name")
-
-    def _with_prompt(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-        if options.get("prompt") is not None or options.get("prompt_name") is not None:
+    def _with_prompt(self, names: Sequence[str], arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+        """Return `options` with the prompt of a query or document, unless the caller named one."""
+        positional = [argument for argument in arguments[:2] if argument is not None]
+        if positional or any(options.get(name) is not None for name in ("prompt", "prompt_name")):
             return options
-        there = [*self.prompts, *(self.embedder.tasks if self._at_server else ())]
-        found = next((name for name in names if name in there), None)
+        found = self._prompts.first_of(names, self.embedder)
         return options if found is None else {**options, "prompt_name": found}
 
-    def _warn_of_unused_prompt(self, name: str) -> None:
-        """Warn once if the model is used without a prompt that embergem knows."""
-        engine = self.embedder._backend
-        if name in self._no_warning or not isinstance(engine, Engine) or name not in engine.tasks:
-            return
-        self._no_warning.add(name)
-        pattern = (engine.prompt(name) or "").replace("{title}", "none")
-        if prefix := pattern.removesuffix("{content}"):
-            warnings.warn(
-                f"{self.embedder.model} is used without a prompt for {name!r}, as in sentence-transformers, because "
-                f"its files declare none. To use the prompt that embergem knows, give SentenceTransformer(..., "
-                f"prompts={{{name!r}: {prefix!r}}}). To use none without this warning, give prompts={{{name!r}: ''}}.",
-                UserWarning,
-                stacklevel=caller_stacklevel(),
-            )
+    def _embed(self, texts: list[str], task: str | None, progress: bool | None) -> Vectors:
+        if self._max_seq_length is None:
+            return self.embedder.embed(texts, task=task, truncate=True, progress=progress)
+        rows = self.tokenizer.rows(texts, self._max_seq_length, task)
+        cut = [index for index, row in enumerate(rows) if len(row) == self._max_seq_length]
+        if cut:
+            lengths = self.embedder.count_tokens([texts[index] for index in cut], task=task)
+            cut = [index for index, length in zip(cut, lengths, strict=True) if length > self._max_seq_length]
+        if cut:
+            message = f"{len(cut)} inputs were cut to {self._max_seq_length} tokens: indices {cut[:10]}"
+            warnings.warn(message, TruncationWarning, stacklevel=caller_stacklevel())
+        return self.embedder.embed(rows, progress=progress)
 
 
 def _token_source(token: bool | str | None) -> str | None:
@@ -279,41 +435,41 @@ def _token_source(token: bool | str | None) -> str | None:
     return "none" if token is False else None
 
 
-def _declared(path: Path) -> dict[str, Any]:
-    file = path / "config_sentence_transformers.json"
-    if not file.exists():
-        return {}
-    declared: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return declared
-
-
 def _cut(vectors: Vectors, dimensions: int | None, normalise: bool) -> Vectors:
     if dimensions is not None and not dimensions >= 1:
         raise UnsupportedOption(f"truncate_dim={dimensions} is not possible. Give 1 or more.", param="truncate_dim")
     kept = np.ascontiguousarray(vectors[:, :dimensions])
-    if not normalise:
-        return kept
-    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
-    unit: Vectors = kept / np.maximum(lengths, np.float32(1e-12))
+    unit: Vectors = normalize_embeddings(kept) if normalise else kept
     return unit
 
 
-def _precision(vectors: Vectors, precision: str) -> Any:
-    if precision == "float32":
-        return vectors
-    if precision in ("ubinary", "binary"):
-        bits = np.packbits(vectors > 0, axis=1)
-        return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
-    raise UnsupportedOption(
-        f"precision={precision!r} is not supported, because its ranges depend on the batch. "
-        'Use Embedder.embed(output="int8"), which scales each vector by itself.',
-        param="precision",
-    )
+def _precision(vectors: Vectors, precision: str) -> NDArray[Any]:
+    if precision in ("int8", "uint8"):
+        raise UnsupportedOption(
+            f"precision={precision!r} is not supported, because its ranges depend on the batch. Use "
+            'Embedder.embed(output="int8"), which scales each vector by itself, or quantize_embeddings with ranges=.',
+            param="precision",
+        )
+    return quantize_embeddings(vectors, precision)
 
 
-def _torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        message = "convert_to_tensor needs the package torch, which is not installed: pip install torch"
-        raise UnsupportedOption(message, param="convert_to_tensor") from None
+def _texts(inputs: Sequence[object]) -> list[str]:
+    """Return the text of each input.
+
+    Raises:
+        InvalidType: An input is no text, such as a pair of texts.
+    """
+    texts = []
+    for index, value in enumerate(inputs):
+        text = value.get("text") if isinstance(value, Mapping) and set(value) == {"text"} else value
+        if not isinstance(text, str):
+            kind = (
+                "a pair" if isinstance(value, list | tuple) and len(value) == 2 else f"of type {type(value).__name__}"
+            )
+            raise InvalidType(
+                f"is {kind}. Give a text, or {{'text': a text}}: embergem embeds each text by itself.",
+                param="inputs",
+                input_index=index,
+            )
+        texts.append(str(text))
+    return texts
