@@ -3,11 +3,11 @@
 Separate because the other modules of this package know traces and programs, and only this one knows model families.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from embergem.models import Architecture
 from embergem.models.head import Module
-from embergem.ops.trace import Trace, TracedBatch, WeightSpec, traced_weights
+from embergem.ops.trace import Recorded, Trace, TracedBatch, WeightSpec, traced_weights
 from embergem.program.plan import plan
 from embergem.program.program import Program, Step, program_key
 from embergem.program.rewrite import rewrite
@@ -21,11 +21,17 @@ The key names every other family: two families can have equal configs and comput
 """
 
 
-def build(architecture: Architecture, head: Sequence[Module]) -> Program:
-    """Return the program that computes the model and `head`."""
+def build(
+    architecture: Architecture, head: Sequence[Module], *, alter: Callable[[Recorded], Recorded] | None = None
+) -> Program:
+    """Return the program that computes the model and `head`.
+
+    `alter` replaces each call of the trace; `embergem verify` builds the programs of faulty engines with it. The key of
+    the program does not show the change, so an altered program is not to be stored.
+    """
     trace = Trace()
     output = architecture.vectors(head, trace, traced_weights(), TracedBatch())
-    state = rewrite(trace.calls)
+    state = rewrite(trace.calls if alter is None else [alter(call) for call in trace.calls])
     placed = plan(state, output)
     specs: dict[WeightSpec, int] = {}
     steps = tuple(

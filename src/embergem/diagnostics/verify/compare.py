@@ -47,9 +47,9 @@ class Row(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """Whether both engines agree and, if not, why.
 
-    `cause` is one of dense, window, prompt, truncation, normalisation, pooling, attention, tokenizer, dtype, batch,
-    dimensions and unknown, or two of them joined by "and"; None if both agree. `explanation` describes it. `notes` are
-    further observations.
+    `cause` is one of dense, window, prompt, truncation, normalisation, pooling, attention, positions, rope, weights,
+    tokenizer, dtype, batch, dimensions and unknown, or two of them joined by "and"; None if both agree. `explanation`
+    describes it. `notes` are further observations.
     """
 
     model: str

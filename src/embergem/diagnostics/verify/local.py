@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from embergem._native import Model
+from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
 from embergem.models import architecture
-from embergem.program.program import Program
+from embergem.ops.trace import Recorded
+from embergem.program.build import build
 from embergem.types import Ids, Vectors, pack
 
 BATCH_TOKENS = 4096
 """Tokens of one native call."""
+UNCUT_TOKENS = 8192
+"""Tokens of a text that are read beyond the limit of a model: more than any probe has."""
 
 
 class LocalModel:
@@ -45,6 +47,7 @@ class LocalModel:
         self.program = prepared.program
         self._source = self.program.to_json()
         self.text = text_pipeline(checkpoint, prepared)
+        self._checkpoint, self._prepared = checkpoint, prepared
         files = checkpoint.files
 
         @lru_cache(maxsize=2)  # each entry holds packed weights
@@ -56,6 +59,15 @@ class LocalModel:
     def rows(self, texts: Sequence[str], task: str | None = None) -> list[Ids]:
         """Return the token ids of each text, truncated to the limit of the model."""
         return [ids for ids, _ in self.text.prepare(texts, task=task, truncate=True)]
+
+    def uncut_rows(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the token ids of each text, also beyond the limit of the model; at most `UNCUT_TOKENS`."""
+        return [ids for ids, _ in self._uncut_text.prepare(texts, truncate=True)]
+
+    @cached_property
+    def _uncut_text(self) -> TextPipeline:
+        """A second tokenizer without the limit. It is read when a text beyond the limit is first needed."""
+        return text_pipeline(self._checkpoint, replace(self._prepared, limit=UNCUT_TOKENS))
 
     def vectors(self, rows: Sequence[Ids], program: str | None = None, dtype: str = "float32") -> Vectors:
         """Return the vectors of rows of ids, shape `(len(rows), dimensions)`.
@@ -73,10 +85,11 @@ class LocalModel:
             batches[-1].append(row)
         return np.concatenate([model.run(*pack(batch)) for batch in batches])
 
-    def with_attention(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Program:
-        """Return the program with `change` applied to the parameters of every attention step."""
-        steps = tuple(
-            replace(step, parameters=change(dict(step.parameters))) if step.op == "attention" else step
-            for step in self.program.steps
-        )
-        return replace(self.program, steps=steps)
+    def altered(self, op: str, change: Callable[[Recorded], Recorded]) -> str | None:
+        """Return the program in which `change` is applied to every call of `op`, as JSON; None if it changes nothing.
+
+        The calls are those that the family's file makes, so that their parameters are the arguments of `Operations`.
+        """
+        built = build(self.architecture, self.head, alter=lambda call: change(call) if call.op == op else call)
+        program = built.to_json()
+        return None if program == self._source else program

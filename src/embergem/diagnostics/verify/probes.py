@@ -13,6 +13,8 @@ _SENTENCE = (
 LONG_TOKENS = 600
 """More tokens than the window has, and more than 512, where servers often truncate silently."""
 LONGEST_TOKENS = 2000
+LONGEST_LIMIT = 2048
+"""Limit up to which a probe goes over it. Many servers refuse such a text, and those that truncate it show how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ def make_probes(text: TextPipeline, limit: int, radius: int | None) -> list[Prob
         Probe("scripts", "Русский язык; हिन्दी; العربية; 한국어; ไทย; 東京"),
         Probe("code", "def f(x):\n    return x ** 2  # squared"),
         Probe("emoji", "🦆 and 👩‍👩‍👧 like é and e\u0301"),
+        Probe("accents", "Crème brûlée à la façon de l'Élysée"),
+        Probe("special token", "padded with <pad> and [PAD] in the middle of a text"),
         Probe("spaces", "  two  spaces\tand a tab "),
         Probe("prompt", "task: search result | query: What is graphene?"),
     ]
@@ -40,6 +44,8 @@ def make_probes(text: TextPipeline, limit: int, radius: int | None) -> list[Prob
     if radius is not None:
         lengths["past the window"] = min(radius + radius // 2 + 8, limit - 8)
     lengths |= {"long": min(LONG_TOKENS, limit - 8), "longest": min(LONGEST_TOKENS, limit - 8)}
+    if limit <= LONGEST_LIMIT:
+        lengths["over the limit"] = limit + 32
     used: set[int] = set()
     for name, length in lengths.items():
         if length > 0 and length not in used:

@@ -1,0 +1,100 @@
+"""`verify` against servers that ignore a part of the checkpoint, as engines are known to do: it names the part."""
+
+import unicodedata
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from faulty_server import Faults, model, verdict_on
+from goldens import TINY, golden
+
+from embergem.checkpoint.checkpoint import Location
+from embergem.diagnostics.verify.local import LocalModel
+from embergem.models.head import Dense
+from embergem.ops.reference import Reference
+
+PROBES = {"short", "accents", "special token", "sentences", "over the limit"}
+
+
+@pytest.fixture(scope="module")
+def correct():
+    """Returns the correct server of a golden, made once."""
+    known = {}
+
+    def server(name):
+        if name not in known:
+            known[name] = Faults(golden(name), LocalModel(Location(name, TINY[name])))
+        return known[name]
+
+    return server
+
+
+def configured(**fields):
+    return lambda server: model(server, config=fields)
+
+
+class Unbiased(Reference):
+    def attention(self, *values, bias=None, **options):
+        return super().attention(*values, **options)
+
+
+class DefaultReach(Reference):
+    def attention(self, *values, furthest=128, **options):
+        return super().attention(*values, **options)
+
+
+class ScaledByHeadDim(Reference):
+    def attention(self, *values, scale, head_dim, **options):
+        return super().attention(*values, scale=head_dim**-0.5, head_dim=head_dim, **options)
+
+
+def linear_dense(head):
+    return tuple(replace(module, activation=None) if isinstance(module, Dense) else module for module in head)
+
+
+def cut_at_the_beginning(local, texts):
+    return [
+        row if len(row) <= local.limit else np.concatenate([row[:1], row[1 - local.limit :]])
+        for row in local.uncut_rows(texts)
+    ]
+
+
+def without_accents(text):
+    return "".join(sign for sign in unicodedata.normalize("NFD", text) if unicodedata.category(sign) != "Mn")
+
+
+IGNORED = {
+    "is_causal: false": ("qwen3_bidirectional", configured(causal=True), "attention", "with a causal mask"),
+    "causality": ("qwen2", configured(causal=False), "attention", "without the causal mask"),
+    "llama3 scaling": ("llama", configured(llama3=None), "rope", "without the scaling"),
+    "rope_theta": ("eurobert", configured(rope_theta=10_000.0), "rope", "rotary base 10,000"),
+    "the offset of positions": ("xlm_roberta", configured(position_offset=0), "positions", "the first row"),
+    "relative position biases": ("mpnet", lambda server: model(server, ops=Unbiased), "positions", "without"),
+    "relative_attention_max_distance": ("t5", lambda server: model(server, ops=DefaultReach), "positions", "128"),
+    "unscaled scores": ("t5", lambda server: model(server, ops=ScaledByHeadDim), "attention", "size of a head"),
+    "the activation of dense layers": (
+        "distilbert", lambda server: model(server, head=linear_dense), "dense", "without the activation"
+    ),
+    "truncation_side: right": (
+        "bert_mean", lambda server: replace(server, rows=cut_at_the_beginning), "truncation", "at their beginning"
+    ),
+    "max_seq_length": (
+        "nomic_bert", lambda server: replace(server, rows=LocalModel.uncut_rows), "truncation", "not to the limit"
+    ),
+    "strip_accents: false": ("camembert", lambda server: replace(server, text=without_accents), "tokenizer", "accents"),
+}  # fmt: skip
+"""What a server ignores: a golden, the server, the cause, and words of the explanation."""
+
+
+@pytest.mark.parametrize("ignored", IGNORED)
+def test_what_a_server_ignores_is_named(correct, ignored):
+    name, broken, cause, words = IGNORED[ignored]
+    found = verdict_on(broken(correct(name)), PROBES)
+    assert (found.agrees, found.cause) == (False, cause), found.explanation
+    assert words in found.explanation
+
+
+@pytest.mark.parametrize("name", ["nomic_bert", "qwen3_bidirectional", "xlm_roberta"])
+def test_a_correct_server_agrees(correct, name):
+    found = verdict_on(correct(name), PROBES)
+    assert found.agrees, found.explanation
