@@ -4,7 +4,6 @@ import json
 
 import pytest
 from goldens import copy_model
-from test_rust_sdk import examples, pipe  # noqa: F401  # fixtures
 
 from embergem.errors import NotReady
 from embergem.loader import load
@@ -28,7 +27,7 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def load_with(pipe, model):  # noqa: F811
+def load_with(pipe, model):
     """Load the model with an SDK: (sdk, dtype) -> error message, or None."""
 
     def load_it(sdk, dtype="float32"):
