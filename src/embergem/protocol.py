@@ -51,10 +51,7 @@ Title = Annotated[
 ]
 Dimensions = Annotated[
     int | Annotated[float, Meta(multiple_of=1)] | None,
-    Meta(
-        description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`.",
-        extra_json_schema={"anyOf": [{"type": "integer"}, {"type": "null"}]},  # in JSON Schema 384.0 is an integer
-    ),
+    Meta(description="Cut vectors to this size (Matryoshka); one of the model's `allowed_dimensions`."),
 ]
 Prompt = Annotated[
     ShortText | None,
