@@ -39,6 +39,8 @@ class DecodedRequest(Generic[Text_co]):
         ignored: Names of fields that the server does not know.
         texts, ids: The inputs; one of the two is None.
         titles: A title (or None) for each text; None without titles.
+        model: Name of the model; the default model if the body names none.
+        dimensions: Size of the vectors; JSON may write it as 384.0.
     """
 
     body: Text_co
@@ -46,17 +48,8 @@ class DecodedRequest(Generic[Text_co]):
     texts: list[str] | None
     ids: list[list[int]] | None
     titles: list[str | None] | None
-
-    @property
-    def model(self) -> str:
-        """Name of the model; the default model if the body names none."""
-        return DEFAULT if self.body.model is None else self.body.model
-
-    @property
-    def dimensions(self) -> int | None:
-        """Size of the vectors, a whole number that JSON may write as 384 or 384.0."""
-        given = self.body.dimensions if isinstance(self.body, EmbeddingsRequest) else None
-        return None if given is None else int(given)
+    model: str
+    dimensions: int | None
 
 
 def decode_request(content: bytes, kind: type[Text], settings: Settings) -> DecodedRequest[Text]:
@@ -70,7 +63,11 @@ def decode_request(content: bytes, kind: type[Text], settings: Settings) -> Deco
     titles = None
     if texts is not None and body.title is not None:
         titles = decode_titles(body.title, len(texts), settings.max_inputs)
-    return DecodedRequest(body, ignored, texts, ids, titles)
+    model = DEFAULT if body.model is None else body.model
+    dimensions = body.dimensions if isinstance(body, EmbeddingsRequest) else None
+    return DecodedRequest(
+        body, ignored, texts, ids, titles, model, dimensions=None if dimensions is None else int(dimensions)
+    )
 
 
 def decode_body(
