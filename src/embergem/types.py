@@ -96,7 +96,7 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def tokens(self) -> int:
         """Tokens of all inputs after truncation, special tokens included."""
-        return sum(len(row.ids) for row in self.rows)
+        return sum([len(row.ids) for row in self.rows])
 
     @property
     def counts(self) -> list[int]:

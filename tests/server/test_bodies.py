@@ -92,7 +92,7 @@ class StubEngine:
 
 
 def compute(http, engine, request):
-    context = SimpleNamespace(http=http, state=SimpleNamespace(texts=TextQueue(1 << 20)))
+    context = SimpleNamespace(http=http, state=SimpleNamespace(texts=TextQueue(1 << 20)), trace=None)
     return wait.compute(context, engine, request, request.size)
 
 

@@ -29,6 +29,7 @@ MOST = 120
 
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
+CONNECTION = {"server/connections.py", "server/http1.py"}
 COMPREHENSIONS = {"<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
 
 
@@ -69,7 +70,7 @@ class CallRecorder:
     def before_native(self):
         """Return the calls of named functions before the native run, without the code of the connection."""
         native = next(place for place, call in enumerate(self.calls) if call[1] == "native")
-        return [call for call in self.calls[:native] if call[3] and call[1] != "server/connections.py"]
+        return [call for call in self.calls[:native] if call[3] and call[1] not in CONNECTION]
 
 
 class Logged(logging.Handler):

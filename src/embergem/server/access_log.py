@@ -90,8 +90,8 @@ class AccessRecord:
             text = str(value)
             if isinstance(value, list) or not text.isprintable() or _AMBIGUOUS.search(text):
                 text = msgspec.json.encode(value).decode()  # so that a value cannot forge a field or a line
-            words.append(f"{name}={escape_controls(text)}")
-        return " ".join(words)
+            words.append(f"{name}={text}")
+        return escape_controls(" ".join(words))
 
 
 class AccessLogMiddleware:

@@ -33,7 +33,14 @@ def check_head(method: str, version: str, target: bytes, headers: list[tuple[byt
     Raises:
         Refused: They break a rule of RFC 9112 that llhttp does not check, or have more than `limit` bytes.
     """
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limit:
+    size, hosts, codings = len(target), 0, []
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+    if size > limit:
         raise Refused(f"The headers have more than {limit} bytes.", 431, "headers_too_large")
     if version not in VERSIONS:
         raise Refused(f"This server speaks HTTP/1.1 and HTTP/1.0, not HTTP/{version}.", 505)
@@ -41,10 +48,8 @@ def check_head(method: str, version: str, target: bytes, headers: list[tuple[byt
         raise Refused("This server is no proxy, so it does not have the method CONNECT.", 405, "method_not_allowed")
     if b"#" in target or not _has_path(target):
         raise Refused("The request line must have a path such as /v1/embeddings, in ASCII and without a fragment (#).")
-    hosts = sum(name == b"host" for name, _ in headers)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise Refused(f"The request has {hosts} Host headers. Send one.")
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if codings and (codings != [b"chunked"] or version == "1.0"):
         raise Refused("The only transfer coding that this server reads is `Transfer-Encoding: chunked` of HTTP/1.1.")
 
