@@ -129,7 +129,7 @@ bench-process: $(STAMP)/native assets ## Measure start, memory, and latency besi
 bench-server: $(STAMP)/native assets ## Compare the server with its engine in process (needs wrk and hey); ARGS="minilm" for one model
 	$(BIN)/python benchmarks/server.py $(ARGS)
 
-soak: $(STAMP)/native ## Run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
+soak: $(STAMP)/native ## Attack a server, then run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
 	$(BIN)/python scripts/soak.py $(ARGS)
 
 test-browser: $(STAMP)/native ## Test a real server with OpenAI's client in Chromium (needs node, npm and chromium)

@@ -1,18 +1,21 @@
-"""Run a server under mixed load for a while, and check that it does not leak memory, fail, or mix up responses.
+"""Attack a server, then run one under mixed load for a while: it must not leak memory, fail, or mix up responses.
 
     python scripts/soak.py [--minutes 10] [--connections 1000] [--model DIRECTORY] [--seed 1]
+        [--attack-seconds 20] [--attack NAME]...
 
-Most connections are open and idle. The others send requests one after the other: known texts, whose vectors are
-compared with those of this process; new texts, which are not in the cache; and invalid requests. Some connections close
-in the middle of a request. At the end there must have been no 5xx and no vector of another text. The largest memory use
-in the last tenth of the time must be at most 10 % above the largest of the first fifth. The server's cache is small, so
-that it is full by then.
+The attacks run one after the other, each for `--attack-seconds` (0 leaves them out), while an innocent client is
+measured; see `attacked`. Then the mixed load runs for `--minutes` on another server (0 leaves it out).
+
+Most connections of the mixed load are open and idle. The others send requests one after the other: known texts, whose
+vectors are compared with those of this process; new texts, which are not in the cache; and invalid requests. Some
+connections close in the middle of a request. At the end there must have been no 5xx and no vector of another text. The
+largest memory use in the last tenth of the time must be at most 10 % above the largest of the first fifth. The server's
+cache is small, so that it is full by then.
 """
 
 import argparse
 import asyncio
 import base64
-import contextlib
 import itertools
 import json
 import os
@@ -20,10 +23,12 @@ import random
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from attacked import attacked, memory, report
+from attacks import ATTACKS
+from rawhttp import Stream, ask, hang_up
 from served import TINY, served
 
 from embergem import Embedder
@@ -51,36 +56,36 @@ class Soak:
     async def idle(self) -> None:
         """Hold a connection, with a request often enough that the server keeps the connection open."""
         while time.monotonic() < self.until:
-            reader, writer = await asyncio.open_connection(self.host, self.port)
+            stream = await asyncio.open_connection(self.host, self.port)
             try:
                 while time.monotonic() < self.until:
-                    status, _ = await self.ask(reader, writer, "GET", "/health", b"")
+                    status, _ = await ask(stream, "GET", "/health", b"")
                     self.statuses[status] += 1
                     await asyncio.sleep(min(20 * self.random.random(), max(0.0, self.until - time.monotonic())))
             except (ConnectionError, asyncio.IncompleteReadError):
                 self.faults.append("an idle connection was closed")
             finally:
-                await hang_up(writer)
+                await hang_up(stream[1])
 
     async def busy(self) -> None:
         """Send requests, some of them invalid, and sometimes close the connection."""
         while time.monotonic() < self.until:
-            reader, writer = await asyncio.open_connection(self.host, self.port)
+            stream = await asyncio.open_connection(self.host, self.port)
             try:
                 for _ in range(self.random.randrange(1, 40)):
                     if time.monotonic() >= self.until:
                         break
                     what = self.random.random()
                     if what < 0.05:
-                        await self.leave(writer)
+                        await self.leave(stream[1])
                         break
-                    await (self.bad(reader, writer) if what < 0.2 else self.good(reader, writer))
+                    await (self.bad(stream) if what < 0.2 else self.good(stream))
             except (ConnectionError, asyncio.IncompleteReadError) as error:
                 self.faults.append(f"a connection failed: {error!r}")
             finally:
-                await hang_up(writer)
+                await hang_up(stream[1])
 
-    async def good(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def good(self, stream: Stream) -> None:
         """Request some texts. Compare the vectors of known texts with the expected ones.
 
         Known texts are mostly in the cache. Only new texts test rows that the server computes.
@@ -89,7 +94,7 @@ class Soak:
         picked = [next(self.fresh) if is_fresh else self.random.randrange(len(TEXTS)) for _ in range(size)]
         texts = [f"fresh text {number}" if is_fresh else TEXTS[number] for number in picked]
         body = {"input": texts, "encoding_format": "base64"}
-        status, answer = await self.ask(reader, writer, "POST", "/v1/embeddings", json.dumps(body).encode())
+        status, answer = await ask(stream, "POST", "/v1/embeddings", json.dumps(body).encode())
         self.statuses[status] += 1
         if status == 429:
             return
@@ -103,12 +108,12 @@ class Soak:
         elif not np.array_equal(np.stack(found), self.expected[picked]):
             self.faults.append(f"wrong vectors for the texts {picked}")
 
-    async def bad(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def bad(self, stream: Stream) -> None:
         """Send an invalid request."""
         body = json.dumps(self.random.choice(BAD)).encode()
         if self.random.random() < 0.2:
             body = body[: self.random.randrange(len(body) + 1)] + self.random.randbytes(3)
-        status, answer = await self.ask(reader, writer, "POST", "/v1/embeddings", body)
+        status, answer = await ask(stream, "POST", "/v1/embeddings", body)
         self.statuses[status] += 1
         if status not in (400, 404, 429):
             self.faults.append(f"{status} for {body[:100]!r}: {answer[:200]!r}")
@@ -121,42 +126,35 @@ class Soak:
         await writer.drain()
         self.hung_up += 1
 
-    async def ask(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
-    ) -> tuple[int, bytes]:
-        """Send one request on an open connection and return (status, body)."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        writer.write(head.encode() + b"\r\n\r\n" + body)
-        await writer.drain()
-        answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = int(answer.split("content-length:")[1].split("\r\n")[0])
-        return int(answer.split()[1]), await reader.readexactly(length)
-
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close a connection."""
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process, in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096
-
 
 async def soak(load: Soak, pid: int, connections: int, seconds: float) -> list[int]:
     """Run the load; return the server's memory in bytes, in 50 samples over the time."""
     asking = max(8, connections // 50)
     tasks = [asyncio.create_task(load.busy()) for _ in range(asking)]
     tasks += [asyncio.create_task(load.idle()) for _ in range(connections - asking)]
-    memory = []
+    used = []
     while time.monotonic() < load.until:
         await asyncio.sleep(seconds / 50)
-        memory.append(resident(pid))
+        used.append(memory(pid, "VmRSS"))
     await asyncio.gather(*tasks)
-    return memory
+    return used
+
+
+def mixed_load(model: str, connections: int, seconds: float, seed: int) -> bool:
+    """Run the mixed load and print the results; return whether a check failed."""
+    with Embedder(model) as embedder:
+        expected = embedder.embed(TEXTS)
+    os.environ["EMBERGEM_CACHE_BYTES"] = str(CACHE_BYTES)
+    with served("-m", model, "--access-log", "off") as (url, pid):
+        host, port = url.removeprefix("http://").split(":")
+        load = Soak(host, int(port), expected, seed, time.monotonic() + seconds)
+        used = asyncio.run(soak(load, pid, connections, seconds))
+    settled, last = max(used[: len(used) // 5]), max(used[-(len(used) // 10) :])
+    print(f"responses by status: {dict(sorted(load.statuses.items()))}; {load.hung_up} closed by the client")
+    print(f"memory: {settled / 2**20:.0f} MiB in the first fifth of the time, {last / 2**20:.0f} MiB at the end")
+    for fault, times in Counter(load.faults).most_common(10):
+        print(f"{times} times: {fault}")
+    return any(status >= 500 for status in load.statuses) or bool(load.faults) or last / settled > 1.1
 
 
 def main() -> int:
@@ -166,23 +164,18 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--model", default=str(TINY))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--attack-seconds", type=float, default=20)
+    parser.add_argument("--attack", choices=ATTACKS, action="append", help="only this attack; may be repeated")
     asked = parser.parse_args()
-    with Embedder(asked.model) as embedder:
-        expected = embedder.embed(TEXTS)
-    os.environ["EMBERGEM_CACHE_BYTES"] = str(CACHE_BYTES)
-    with served("-m", asked.model, "--access-log", "off") as (url, pid):
-        host, port = url.removeprefix("http://").split(":")
-        load = Soak(host, int(port), expected, asked.seed, time.monotonic() + 60 * asked.minutes)
-        memory = asyncio.run(soak(load, pid, asked.connections, 60 * asked.minutes))
-    settled, last = max(memory[: len(memory) // 5]), max(memory[-(len(memory) // 10) :])
-    growth = last / settled - 1
-    print(f"responses by status: {dict(sorted(load.statuses.items()))}; {load.hung_up} closed by the client")
-    print(f"memory: {settled / 2**20:.0f} MiB in the first fifth of the time, {last / 2**20:.0f} MiB at the end")
-    for fault, times in Counter(load.faults).most_common(10):
-        print(f"{times} times: {fault}")
-    failed = any(status >= 500 for status in load.statuses) or load.faults or growth > 0.1
+    failed = False
+    if asked.attack_seconds:
+        findings = list(attacked(asked.model, asked.attack_seconds, asked.seed, asked.attack or tuple(ATTACKS)))
+        print(report(findings))
+        failed = any(found.faults for found in findings)
+    if asked.minutes:
+        failed |= mixed_load(asked.model, asked.connections, 60 * asked.minutes, asked.seed)
     print("FAILED" if failed else "passed")
-    return int(bool(failed))
+    return int(failed)
 
 
 if __name__ == "__main__":
