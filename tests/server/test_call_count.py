@@ -24,8 +24,9 @@ STATIC = Path(__file__).parents[1] / "data" / "goldens" / "static"
 MOST_BEFORE_NATIVE = 45
 """Calls of named functions from the parsed request to the native run: without code of the connection, comprehensions
 and resumed coroutines."""
-MOST = 120
-"""All calls of embergem's code."""
+MOST = 128
+"""All calls of embergem's code. Ten of them check the request line and the headers; on a busy machine the result takes
+longer than `WATCH_AFTER`, and watching the connection takes six more."""
 
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
