@@ -145,7 +145,7 @@ lock: $(STAMP)/deps ## Resolve the development dependencies again
 		--no-annotate --custom-compile-command 'make lock' --group integrations pyproject.toml -o requirements/integrations.txt
 
 clean: ## Remove the virtual environment and all build results
-	rm -rf $(VENV) $(VENV)-integrations $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-integrations tests/browser/node_modules $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
