@@ -1,26 +1,27 @@
 """Rows of the tables of families in docs/models.md, derived from the declarations and the golden checkpoints."""
 
-import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
-from embergem.models import architecture, canonical_model_type, families
+from embergem.models import architecture, families, model_type_of
 from embergem.ops.trace import Recorded, Trace, TracedBatch, traced_weights
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "data" / "goldens"
 
 
 def goldens(module: str, roots: Sequence[Path] = (GOLDENS,)) -> list[Path]:
-    """Return the golden checkpoints of the family in `module`, in name order: those whose config.json names it."""
+    """Return the golden checkpoints of the family in `module`, in name order: those whose files name it."""
     model_types = families()[module].model_types
-    directories = [file.parent for root in roots for file in sorted(root.glob("*/config.json"))]
+    directories = [file.parent for root in roots for file in sorted(root.glob("*/modules.json"))]
     return [directory for directory in directories if _model_type(directory) in model_types]
 
 
+@cache
 def _model_type(directory: Path) -> object:
-    return canonical_model_type(json.loads((directory / "config.json").read_text()).get("model_type"))
+    return model_type_of(read_checkpoint(Location(directory.name, directory)).config)
 
 
 def parity_row(module: str, tiny: str, larger: str) -> str:

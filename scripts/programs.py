@@ -28,14 +28,18 @@ PROGRAMS = ROOT / "crates" / "embergem" / "programs"
 def files(roots: Sequence[Path] = (GOLDENS,)) -> dict[str, str]:
     """Return the text of each file of the directory by its name, with the cards of the goldens in `roots`.
 
+    Families that share their arithmetic can have a program in common. The file of the second one also has its name.
+
     Raises:
-        ValueError: Two models have the same program and would share a file; name both in one `Published`.
+        ValueError: Two models of a family have the same program; name both in one `Published`.
     """
     made: dict[str, str] = {}
     published = [(model.models, spellings(model.config), model.head) for model in PUBLISHED]
     for models, configs, head in [*published, *_of_goldens(roots)]:
         document: dict[str, Any] = {"models": models, **card(configs, head)}
         name = f"{document['key'][:16]}.json"
+        if name in made and json.loads(made[name])["model_type"] != document["model_type"]:
+            name = f"{document['key'][:16]}-{document['model_type']}.json"
         if name in made:
             raise ValueError(f"{', '.join(models)} has the program of {', '.join(json.loads(made[name])['models'])}")
         made[name] = json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n"

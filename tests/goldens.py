@@ -30,7 +30,7 @@ if more := os.environ.get("MORE_TEST_FAMILIES"):
     models.__path__.append(more)
     ROOTS.append(Path(more) / "goldens")
 
-TINY = {path.parent.name: path.parent for root in ROOTS for path in sorted(root.glob("*/config.json"))}
+TINY = {path.parent.name: path.parent for root in ROOTS for path in sorted(root.glob("*/modules.json"))}
 """The directory of each golden that has its model files beside it. The others are vectors of models kept elsewhere."""
 
 _EXPECTED = ("expected.npz", "inputs.json")
@@ -85,7 +85,9 @@ class Golden:
 
         def lookup(name, shape):
             prefixes = ("", "language_model.", *self.architecture.family.prefixes)
-            found = next(tensors[prefix + name] for prefix in prefixes if prefix + name in tensors)
+            old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            names = [prefix + spelled for spelled in (name, old) for prefix in prefixes]
+            found = next(tensors[spelled] for spelled in names if spelled in tensors)
             assert found.shape == shape, (name, found.shape, shape)
             return found
 

@@ -21,7 +21,7 @@ TRACKED = [module for module in families() if goldens(module)]
 
 
 def figures(row):
-    return [float(figure) for figure in re.findall(r"\d\.\de-\d\d", row)]
+    return [float(figure) for figure in re.findall(r"\d\.\de[-+]\d\d", row)]
 
 
 def test_the_page_is_not_stale():

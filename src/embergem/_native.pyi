@@ -54,6 +54,7 @@ class TextPipeline:
         prompts: str | None = None,
         builtin_prompts: str | None = None,
         bare: bool = False,
+        keep_unknown: bool = False,
     ) -> TextPipeline:
         """Read a tokenizer and the prompts of a model.
 
@@ -65,6 +66,7 @@ class TextPipeline:
             builtin_prompts: Name of a prompt set of crates/text, such as "embeddinggemma", for tasks that `prompts`
                 does not name.
             bare: Add no special tokens and remove unknown ones (Model2Vec). A row may then be empty.
+            keep_unknown: Keep unknown tokens nevertheless (StaticEmbedding).
         """
 
     @property

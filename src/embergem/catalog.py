@@ -6,7 +6,7 @@ sizes, limits, languages, licence, published scores with their source, and the f
 
 import pkgutil
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -207,21 +207,6 @@ def shared(family: str, field: str) -> Any:
     """
     values = [getattr(entry, field) for entry in CATALOG if entry.family == family]
     return values[0] if values and all(value == values[0] for value in values) else None
-
-
-def trained_dimensions(family: str) -> Sequence[int]:
-    """Return the sizes that can be assumed for vectors of a checkpoint of `family` that is no entry itself.
-
-    Sizes above the checkpoint's own are meaningless to it.
-
-    >>> trained_dimensions("gemma3_text")
-    (768, 512, 256, 128)
-    """
-    if (smallest := shared(family, "smallest_dimension")) is not None:
-        return range(smallest, 1 << 16)
-    if not shared(family, "smaller_dimensions"):
-        return ()
-    return shared(family, "allowed_dimensions") or ()
 
 
 def has_dense(family: str) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from goldens import golden, pack
+from goldens import copy_model, edit, golden, pack
 
 from embergem.engine import Request
 from embergem.engine.engine import cut, describe_sizes
@@ -28,8 +28,10 @@ def test_cut_keeps_the_first_numbers_and_normalises():
     assert np.allclose(cut(vectors, 2, True), expected)
 
 
-def test_dimensions_of_a_model_that_allows_a_range(tiny):
-    with load(LoadOptions(model=tiny.parent / "qwen3")) as engine:
+def test_dimensions_of_a_model_that_allows_a_range(tiny, tmp_path):
+    path = copy_model("qwen3", tmp_path / "qwen3")
+    edit(path / "config.json", matryoshka_dimensions=list(range(32, 65)))
+    with load(LoadOptions(model=path)) as engine:
         assert list(engine.allowed_dimensions) == list(range(64, 31, -1))
         assert engine.embed(Request(texts=["a"], dimensions=37)).vectors.shape == (1, 37)
         with pytest.raises(InvalidDimensions, match="allows: 32 to 64"):

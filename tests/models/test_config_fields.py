@@ -4,7 +4,7 @@ import pytest
 
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models.conditions import RecordingConfig
-from embergem.models.config import Fields, fields_of, full_attention_layers, rope_theta, rope_thetas
+from embergem.models.config import Fields, fields_of, full_attention_layers
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -29,10 +29,12 @@ def test_a_field_that_is_needed_has_its_type_and_is_positive(config, kind, messa
 
 
 def test_values_and_defaults():
-    fields = fields_of({"integer": 7, "null": None, "flag": False, "object": {"inner": 1}})
+    fields = fields_of({"integer": 7, "null": None, "flag": False, "object": {"inner": 1}, "whole": 96.0})
     assert fields.get("integer", float, 0.5) == 7.0
     assert fields.get("null", int, 5) == fields.get("absent", int, 5) == 5
     assert fields.get("flag", bool, True) is False
+    whole = fields.need("whole", int)
+    assert (whole, type(whole)) == (96, int)
     assert fields.get("object", dict, {}) == {"inner": 1}
     assert fields.first("absent", "integer") == 7
     with pytest.raises(CorruptCheckpoint, match="first is missing"):
@@ -59,18 +61,6 @@ def test_a_choice_is_recorded_with_the_values_that_mean_the_same(value, values, 
     assert config.conditions == [{"path": ["act"], "values": values, "absent": absent}]
 
 
-def test_rotary_bases_come_from_either_spelling():
-    old = {"rope_theta": 5.0, "local": 6.0}
-    new = {"rope_parameters": {FULL: {"rope_theta": 5}, SLIDING: {"rope_theta": 6, "rope_type": "default"}}}
-    for config in (old, new):
-        thetas = rope_thetas(Fields(config), full=("rope_theta", 1.0), sliding=("local", 2.0))
-        assert thetas == {FULL: 5.0, SLIDING: 6.0}
-    assert rope_theta(Fields({}), default=3.0) == 3.0
-    assert rope_theta(Fields({"base": 4}), "base", default=3.0) == 4.0
-    with pytest.raises(UnsupportedModel, match="rope_type is 'yarn'"):
-        rope_theta(Fields({"rope_parameters": {"rope_type": "yarn"}}), default=3.0)
-
-
 def test_layers_that_attend_to_the_whole_row():
     assert full_attention_layers(Fields({"num_hidden_layers": 5}), 3, first=2) == (False, False, True, False, False)
     listed = {"num_hidden_layers": 2, "layer_types": [FULL, SLIDING]}
@@ -79,3 +69,5 @@ def test_layers_that_attend_to_the_whole_row():
         full_attention_layers(Fields(listed | {"num_hidden_layers": 3}), 3, first=2)
     with pytest.raises(UnsupportedModel, match=r"layer_types names \['chunked_attention'\]"):
         full_attention_layers(Fields(listed | {"layer_types": [FULL, "chunked_attention"]}), 3, first=2)
+    with pytest.raises(CorruptCheckpoint, match="every 0th layer"):
+        full_attention_layers(Fields({"num_hidden_layers": 5}), 0, first=-1)

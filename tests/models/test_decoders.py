@@ -11,8 +11,6 @@ from embergem.models.conditions import RecordingConfig
 
 DIRECTED = ("llama", "mistral", "qwen2", "qwen3")
 """Families that config.json may make causal or not."""
-STATED_BASE = ("llama", "mistral", "qwen2", "eurobert")
-"""Families whose rotary base has no default."""
 
 
 def config(name, **changes):
@@ -64,21 +62,16 @@ def test_the_window_of_mistral_counts_the_token_itself_if_causal(causal, radius)
     assert architecture(config("mistral", sliding_window=8, is_causal=causal)).config.radius == radius
 
 
-@pytest.mark.parametrize("name", STATED_BASE)
-@pytest.mark.parametrize(
-    "rope",
-    [{"rope_theta": 1e4, "rope_type": "linear", "factor": 4}, {"rope_theta": 1e4, "type": "linear", "factor": 4}],
-)
-def test_stretched_positions_are_refused(name, rope):
-    with pytest.raises(UnsupportedModel, match="stretch the rotary positions"):
-        architecture(config(name, rope_parameters=rope))
-
-
-@pytest.mark.parametrize("name", STATED_BASE)
-def test_a_missing_base_is_refused_because_its_default_depends_on_the_version(name):
-    with pytest.raises(CorruptCheckpoint, match="rope_theta is missing"):
-        architecture(config(name, rope_parameters=...))
+@pytest.mark.parametrize("name", DIRECTED)
+def test_a_missing_base_is_that_of_the_published_library(name):
+    assert architecture(config(name, rope_parameters=...)).config.rope_theta == 10_000.0
     assert architecture(config(name, rope_parameters=..., rope_theta=5000)).config.rope_theta == 5000.0
+
+
+def test_eurobert_must_state_its_base():
+    """The authors' code and the published library have different defaults."""
+    with pytest.raises(CorruptCheckpoint, match="rope_theta is missing"):
+        architecture(config("eurobert", rope_parameters=...))
 
 
 @pytest.mark.parametrize(("name", "layers"), [("qwen2", 3), ("qwen3_bidirectional", 2)])

@@ -2,14 +2,15 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
-from goldens import DATA, golden
+from goldens import DATA, copy_model, golden
 from safetensors.numpy import load_file, save_file
 
 from embergem.embedder import Embedder
-from embergem.errors import CorruptCheckpoint, EmptyInput, InputTooLong, UnsupportedModel
+from embergem.errors import CorruptCheckpoint, EmptyInput, InputTooLong, LoadError, TruncationWarning
 from embergem.ops.reference import Batch, Reference
 
 
@@ -62,10 +63,65 @@ def test_the_limit_comes_from_the_config(model):
         Embedder(model).embed("What is graphene?")
 
 
-def test_a_quantised_vocabulary_is_refused(model):
+@pytest.mark.parametrize("name", ["static_quantised", "static_int8", "static_embedding"])
+def test_texts_are_embedded_as_in_the_library_by_tables_of_every_kind(name):
+    """Mapped rows and weights; whole numbers with float64 weights; unknown tokens, and a cut by the tokenizer."""
+    static = golden(name)
+    longest = np.maximum(np.linalg.norm(static.vectors, axis=1, keepdims=True), 1e-9)
+    with Embedder(DATA / name) as embedder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        found = embedder.embed(static.texts, truncate=True)
+    assert (np.abs(found - static.vectors) / longest).max() < 2e-6
+
+
+@pytest.mark.parametrize("rows", [None, 61])
+def test_a_mapping_must_be_the_one_that_the_config_describes(tmp_path, rows):
+    path = copy_model("static_quantised", tmp_path / "model")
+    change(path / "config.json", vocabulary_quantization=rows)
+    if rows is None:  # older files do not say it
+        assert np.array_equal(Embedder(path).embed("carbon"), Embedder(DATA / "static_quantised").embed("carbon"))
+        return
+    with pytest.raises(CorruptCheckpoint, match="vocabulary_quantization is 61, and the weights have a mapping to 60"):
+        Embedder(path)
+
+
+def test_a_quantised_vocabulary_without_a_mapping_is_refused(model):
     change(model / "config.json", vocabulary_quantization=4096)
-    with pytest.raises(UnsupportedModel, match="vocabulary_quantization is 4096"):
+    with pytest.raises(CorruptCheckpoint, match="vocabulary_quantization is 4096, and the weights have a mapping to 0"):
         Embedder(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mapping": lambda found: found + 60}, "mapping.*it contains 6[0-9]|mapping.*it contains 1[0-9][0-9]"),
+        ({"mapping": lambda found: -1 - found}, "mapping.*it contains -"),
+        ({"mapping": lambda found: found.astype(np.float32)}, "mapping.*should contain whole numbers"),
+        ({"weights": lambda found: found[:-1]}, "weights has .* numbers for .* ids"),
+        ({"weights": lambda found: found[:, None]}, "weights should have one number for each id"),
+    ],
+)
+def test_a_damaged_mapping_is_refused(tmp_path, changes, message):
+    path = copy_model("static_quantised", tmp_path / "model")
+    tensors = load_file(path / "model.safetensors")
+    tensors |= {name: np.ascontiguousarray(changed(tensors[name])) for name, changed in changes.items()}
+    save_file(tensors, path / "model.safetensors")
+    with pytest.raises(LoadError, match=message):
+        Embedder(path)
+
+
+def test_a_static_embedding_may_lie_in_a_directory_of_its_own(tmp_path):
+    path = copy_model("static_embedding", tmp_path / "model")
+    (path / "0_StaticEmbedding").mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (path / name).rename(path / "0_StaticEmbedding" / name)
+    modules = json.loads((path / "modules.json").read_text())
+    modules[0]["path"] = "0_StaticEmbedding"
+    (path / "modules.json").write_text(json.dumps(modules))
+    text = "a carbon lattice 文"
+    with Embedder(path) as moved, Embedder(DATA / "static_embedding") as original:
+        assert np.array_equal(moved.embed(text), original.embed(text))
+        assert moved.limit == original.limit == 300
 
 
 def test_files_that_contradict_each_other_are_refused(model):
@@ -80,7 +136,10 @@ def test_files_that_contradict_each_other_are_refused(model):
         Embedder(model)
 
 
-def test_a_static_embedding_without_a_config_is_refused_with_a_remedy(model):
+def test_a_model2vec_table_without_a_config_is_a_static_embedding(model):
+    """As sentence-transformers reads it: unknown tokens are kept."""
     (model / "config.json").unlink()
-    with pytest.raises(UnsupportedModel, match="from_sentence_transformers"):
-        Embedder(model)
+    known = golden("static").vectors[2]
+    with Embedder(model) as embedder:
+        assert np.abs(embedder.embed("What is graphene?")[0] - known).max() < 1e-6
+        assert embedder.embed("文").any()

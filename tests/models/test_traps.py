@@ -120,7 +120,14 @@ def test_a_truncated_causal_row_keeps_its_closing_token():
         assert cut.truncated
         assert len(cut.ids) == engine.limit
         assert cut.ids[-1] == short[-1]
-        assert engine.allowed_dimensions[-1] == 32
+        assert engine.allowed_dimensions == (64,)  # neither its files nor the catalog say that it was trained for more
+
+
+def test_files_may_declare_trained_dimensions(copy):
+    path = copy("qwen3")
+    edit(path / "config.json", lambda config: config | {"matryoshka_dimensions": [64, 48, 32, 128, "16", 0]})
+    with load(LoadOptions(model=path)) as engine:
+        assert engine.allowed_dimensions == (64, 48, 32)
 
 
 def test_a_bert_with_the_tokenizer_of_another_family(copy):

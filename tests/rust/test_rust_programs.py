@@ -20,7 +20,7 @@ sys.path.insert(0, str(DATA.parents[2] / "scripts"))
 import programs
 from published_configs import PUBLISHED, spellings
 
-CARD = re.compile(r"[0-9a-f]{16}\.json")
+CARD = re.compile(r"[0-9a-f]{16}(-[a-z-]+)?\.json")
 GOLDENS = [name for name, path in TINY.items() if path.parent == DATA]
 """Goldens in the repository, whose cards the crate carries."""
 
@@ -101,7 +101,7 @@ def test_a_config_that_meets_the_conditions_describes_the_same_model(name):
         fits = all(holds(condition, other) for condition in recorded.conditions)
         assert same or not fits, other
         met += fits
-    assert met > 1
+    assert met > (name != "static_embedding")  # whose config has nothing but what the reader derives from the table
 
 
 def test_published_configs_are_found_in_every_spelling(cards):

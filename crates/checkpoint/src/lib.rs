@@ -10,6 +10,7 @@ pub mod json;
 mod limit;
 mod model2vec;
 pub mod modules;
+mod static_embedding;
 pub mod weights;
 
 pub use error::{Error, Result, corrupt};
@@ -32,8 +33,8 @@ const TOKENIZER_BYTES: u64 = 512 << 20;
 pub struct Checkpoint {
     /// Text of config.json. It is kept as it is, because its numbers are part of the model's fingerprint.
     config: Box<RawValue>,
-    /// Rows and width of the table of a static model, which its config.json does not have.
-    table: Option<(usize, usize)>,
+    /// Fields that config.json of a static model lacks, from its tensors: the sizes and the kind of its table.
+    added: Map<String, Value>,
     /// The modules after the transformer.
     pub head: Vec<Module>,
     /// Prefix of the tensor names and path of each weight file.
@@ -62,6 +63,9 @@ impl Checkpoint {
         }
         let (entries, head) = read_modules(root)?;
         let body = root.join(&entries[0].path);
+        if entries[0].kind == STATIC {
+            return static_embedding::read(root, &body, head);
+        }
         let config_file = body.join("config.json");
         let config = Object::read(&config_file)?;
         let tokenizer = body.join("tokenizer.json");
@@ -79,35 +83,37 @@ impl Checkpoint {
             .map(|file| (String::new(), file))
             .collect();
         files.extend(weights::of_head(root, &head)?);
-        let prompts = root.join(PROMPTS);
-        let prompts = prompts.exists().then(|| {
-            Object::read(&prompts)?; // which checks that it is a JSON object
-            read_text(&prompts)
-        });
         let mut warnings = Vec::new();
         let (limit, limit_declared) = limit::limit(&body, &settings, &config, &mut warnings)?;
         Ok(Self {
             config: raw(read_text(&config_file)?),
-            table: None,
+            added: Map::new(),
             head,
             weights: files,
             tokenizer,
-            prompts: prompts.transpose()?,
+            prompts: prompts(root)?,
             limit,
             limit_declared,
             warnings,
         })
     }
 
-    /// The fields of config.json, and the sizes of the table of a static model.
+    /// The fields of config.json, and those that a static model lacks there.
     pub fn config(&self) -> Value {
         let mut fields: Map<String, Value> = serde_json::from_str(self.config.get()).unwrap_or_default();
-        if let Some((rows, width)) = self.table {
-            fields.insert("vocab_size".into(), rows.into());
-            fields.insert("hidden_size".into(), width.into());
-        }
+        fields.extend(self.added.clone());
         Value::Object(fields)
     }
+}
+
+/// The text of config_sentence_transformers.json in the directory `root`, if there is one.
+fn prompts(root: &Path) -> Result<Option<String>> {
+    let file = root.join(PROMPTS);
+    let read = || {
+        Object::read(&file)?; // which checks that it is a JSON object
+        read_text(&file)
+    };
+    file.exists().then(read).transpose()
 }
 
 /// Reads modules.json and the head of the checkpoint in the directory `root`. The first entry is the transformer.
@@ -125,15 +131,11 @@ pub fn read_modules(root: &Path) -> Result<(Vec<modules::ModuleEntry>, Vec<Modul
         )));
     }
     let entries = modules::read(&file)?;
-    if entries[0].kind == STATIC {
-        return Err(Error::Unsupported(format!(
-            "{} holds a StaticEmbedding without the config.json of Model2Vec, which says how texts are read. Save the \
-             model with model2vec (StaticModel.from_sentence_transformers and save_pretrained), which writes that file.",
-            root.display()
-        )));
-    }
     modules::check_inside(root, &entries[0].path)?;
-    let head = head::read(root, &entries[1..])?;
+    let mut head = head::read(root, &entries[1..])?;
+    if entries[0].kind == STATIC {
+        head.insert(0, Module::Pooling { mode: "mean".into() });
+    }
     Ok((entries, head))
 }
 

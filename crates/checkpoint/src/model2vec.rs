@@ -3,20 +3,18 @@
 //! config.json says whether vectors are normalised and how many tokens are read. modules.json, which sentence-transformers
 //! reads in the same directory, is not needed; if it exists, it must not contradict config.json.
 
-use crate::error::{Error, Result, corrupt};
+use crate::error::{Result, corrupt};
 use crate::head::Module;
 use crate::json::{Object, read_text};
+use crate::static_embedding::{Table, UNLIMITED};
 use crate::weights::SINGLE;
 use crate::{Checkpoint, modules, raw};
-use embergem_core::Tensors;
 use serde_json::Value;
 use std::path::Path;
 
 const MODEL_TYPE: &str = "model2vec";
 /// Tokens that Model2Vec reads if the config does not say.
 const DEFAULT_LIMIT: usize = 512;
-/// Tokens of one input if the config sets no limit. A row of this length fits into memory many times over.
-const UNLIMITED: usize = 32_768;
 
 /// Reads the checkpoint in the directory `root`; none if it is of another kind.
 pub(crate) fn read(root: &Path) -> Result<Option<Checkpoint>> {
@@ -36,7 +34,7 @@ pub(crate) fn read(root: &Path) -> Result<Option<Checkpoint>> {
             return Err(corrupt(file, reason));
         }
     }
-    let table = shape(&weights)?;
+    let table = Table::read(&weights, &["embeddings"])?;
     let normalised = match config.get("normalize") {
         Some(Value::Null) => false,
         _ => config.flag("normalize", false)?,
@@ -50,7 +48,7 @@ pub(crate) fn read(root: &Path) -> Result<Option<Checkpoint>> {
     }
     Ok(Some(Checkpoint {
         config: raw(read_text(&file)?),
-        table: Some(table),
+        added: table.fields(),
         head,
         weights: vec![(String::new(), weights)],
         tokenizer,
@@ -59,23 +57,6 @@ pub(crate) fn read(root: &Path) -> Result<Option<Checkpoint>> {
         limit_declared: true,
         warnings: Vec::new(),
     }))
-}
-
-/// Rows and width of the table.
-fn shape(weights: &Path) -> Result<(usize, usize)> {
-    let tensors = Tensors::open([("", weights)]).map_err(|error| Error::Corrupt(error.to_string()))?;
-    let list = tensors.list();
-    match list.iter().find(|(name, ..)| *name == "embeddings") {
-        Some((_, [rows, width], _)) => Ok((*rows, *width)),
-        found => {
-            let shape = found.map_or("no such tensor".to_owned(), |(_, shape, _)| {
-                format!("the shape {shape:?}")
-            });
-            let reason =
-                format!(" should hold a matrix called embeddings, found {shape}. Save the model again with model2vec.");
-            Err(corrupt(weights, reason))
-        }
-    }
 }
 
 /// Refuses a modules.json that normalises vectors where config.json does not.

@@ -73,7 +73,7 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     names.into_iter().map(check).collect()
 }
 
-fn no_weights(file: &Path) -> Error {
+pub(crate) fn no_weights(file: &Path) -> Error {
     let siblings = file.parent().and_then(|parent| parent.read_dir().ok());
     let paths = siblings.into_iter().flatten().flatten().map(|entry| entry.path());
     let is_other = |path: &PathBuf| {

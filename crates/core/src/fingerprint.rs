@@ -83,7 +83,7 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha256
     let shapes: BTreeMap<&str, &[usize]> = sources.map(|s| (s.tensor.as_str(), s.shape.as_slice())).collect();
     let tensors = shapes
         .into_iter()
-        .map(|(name, shape)| Ok((name, checkpoint.tensor(name, shape)?)))
+        .map(|(name, shape)| Ok((name, checkpoint.stored(name, shape)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|number| Reverse(tensors[*number].1.stored_bytes()[0].len()));

@@ -13,12 +13,13 @@ use crate::kernels::elementwise::Operation;
 use crate::kernels::gemm::Finish;
 use crate::kernels::norm::Residual;
 use crate::kernels::panels::{Shape, in_panel_order};
+use crate::kernels::rope::Scaling;
 use crate::kernels::{Kernels, norm, pooling};
 use crate::packed::PackedMatrices;
 use crate::packed::weight::PackedWeight;
 use crate::precision::Precision;
 use crate::program::*;
-use crate::weights::{floats, table};
+use crate::weights::{floats, indices, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
@@ -43,8 +44,12 @@ pub enum Op {
     Embed {
         /// The table, in its mapped file.
         table: Table,
-        /// Position table, and its row for position 0.
-        positions: Option<(Vec<f32>, usize)>,
+        /// Row of the table for each id; without it row i belongs to id i.
+        rows: Option<Vec<u32>>,
+        /// Factor of the row of the table, for each id.
+        weights: Option<Vec<f32>>,
+        /// Position table.
+        positions: Option<Positions>,
         /// Token type embedding, added to every row.
         types: Option<Vec<f32>>,
         /// Factor that the row of the embedding table is multiplied by.
@@ -75,7 +80,7 @@ pub enum Op {
         finish: Finish,
     },
     /// Rotary embedding.
-    Rope(RopeParameters),
+    Rope(Rotation),
     /// Attention, and its bias by (relative position bucket, head).
     Attention(AttentionParameters, Option<Vec<f32>>),
     /// Elementwise operation.
@@ -84,6 +89,26 @@ pub enum Op {
     Pool(pooling::Kind),
     /// Scaling to length 1.
     Normalise,
+}
+
+/// A table of learned positions.
+pub struct Positions {
+    /// Its rows, one after the other.
+    pub values: Vec<f32>,
+    /// Row for position 0.
+    pub offset: usize,
+    /// A token id that does not count as a position: its tokens get the row before `offset`.
+    pub padding: Option<u32>,
+}
+
+/// A rotation by position.
+pub struct Rotation {
+    /// Features of a head, all of which are rotated.
+    pub head_dim: usize,
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// How the frequencies are scaled.
+    pub scaling: Scaling,
 }
 
 /// Lowers all steps of `program`.
@@ -183,7 +208,7 @@ impl Context<'_> {
     }
 
     fn embed(&self, step: &Step) -> Result<Op> {
-        self.require_arity(step, 0, &["table", "positions", "types"])?;
+        self.require_arity(step, 0, &["table", "mapping", "weights", "positions", "types"])?;
         let p: EmbedParameters = parameters(step)?;
         ensure(axis_of(self.program, &step.out)? == Axis::Tokens, || {
             "the result of a lookup must have one row for each token".into()
@@ -191,11 +216,12 @@ impl Context<'_> {
         let table = table(
             self.checkpoint,
             self.weight(step, "table")?.ok_or_else(|| missing("table"))?,
+            p.integers,
         )?;
         ensure(table.width == step.out.width, || {
             format!("a table of width {} for {} columns", table.width, step.out.width)
         })?;
-        let rows = |role: &str| -> Result<Option<Vec<f32>>> {
+        let further = |role: &str| -> Result<Option<Vec<f32>>> {
             let Some(spec) = self.weight(step, role)? else {
                 return Ok(None);
             };
@@ -207,10 +233,23 @@ impl Context<'_> {
                 .unwrap_or(0);
             floats(self.checkpoint, spec, &[rows, table.width]).map(Some)
         };
-        let (positions, types) = (rows("positions")?, rows("types")?);
-        let positions = positions.map(|values| (values, p.offset));
+        let (positions, types) = (further("positions")?, further("types")?);
+        ensure(p.padding.is_none() || (positions.is_some() && p.offset > 0), || {
+            "a padding id needs a row of a position table before the first position".into()
+        })?;
+        let rows = self.weight(step, "mapping")?;
+        let rows = rows
+            .map(|spec| indices(self.checkpoint, spec, table.rows))
+            .transpose()?;
+        let weights = self.vector(step, "weights", rows.as_ref().map_or(table.rows, Vec::len))?;
         Ok(Op::Embed {
-            positions,
+            positions: positions.map(|values| Positions {
+                values,
+                offset: p.offset,
+                padding: p.padding,
+            }),
+            rows,
+            weights,
             types,
             scale: p.by,
             table,
@@ -298,15 +337,15 @@ impl Context<'_> {
         let p: RopeParameters = parameters(step)?;
         let even = p.head_dim > 0 && p.head_dim.is_multiple_of(2);
         let fits = even && p.dim == p.head_dim && step.out.width.is_multiple_of(p.head_dim);
-        let scales = p.llama3.is_none_or(|scaling| {
-            scaling.factor > 0.0
-                && scaling.original_max_position_embeddings > 0.0
-                && scaling.high_freq_factor > scaling.low_freq_factor
-        });
-        ensure(fits && scales && p.theta > 0.0, || {
+        let scaling = p.scaling()?;
+        ensure(fits && scaling.is_valid() && p.theta > 0.0, || {
             format!("{p:?} does not fit {} features", step.out.width)
         })?;
-        Ok(Op::Rope(p))
+        Ok(Op::Rope(Rotation {
+            head_dim: p.head_dim,
+            theta: p.theta,
+            scaling,
+        }))
     }
 
     fn attention(&self, step: &Step) -> Result<Op> {

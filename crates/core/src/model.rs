@@ -7,12 +7,12 @@ use crate::hex::sha256_hex;
 use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
-use crate::lower::{Lowered, Op, lower};
+use crate::lower::{Lowered, Op, Rotation, lower};
 use crate::memory;
 use crate::packed::{PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
-use crate::program::{Axis, Buffer, Operand, Program, RopeParameters};
+use crate::program::{Axis, Buffer, Operand, Program};
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub struct Options<'a> {
 }
 
 /// The bits of the base, those of the scaling, and the features of a head.
-type AnglesKey = (u64, Option<[u64; 4]>, usize);
+type AnglesKey = (u64, [u64; 4], usize);
 
 /// A lowered program with its weights. Several threads may run it at the same time.
 pub struct Model {
@@ -50,7 +50,7 @@ pub struct Model {
     pub(crate) kernels: &'static Kernels,
     pub(crate) threads: usize,
     precision: Precision,
-    /// Rows of the smallest embedding table. Valid ids are below this number.
+    /// Ids of the smallest embedding table. Valid ids are below this number.
     pub vocabulary: usize,
     /// Most tokens of a text, from the position tables; `None` without such a table.
     pub max_tokens: Option<usize>,
@@ -188,8 +188,8 @@ impl Model {
     /// Returns the rotary table of a step that covers positions below `positions`.
     ///
     /// The table is computed once. If a longer text comes, a table of at least twice the size replaces it.
-    pub(crate) fn angles(&self, p: &RopeParameters, positions: usize) -> Arc<Angles> {
-        let key = (p.theta.to_bits(), p.llama3.map(|scaling| scaling.bits()), p.head_dim);
+    pub(crate) fn angles(&self, p: &Rotation, positions: usize) -> Arc<Angles> {
+        let key = (p.theta.to_bits(), p.scaling.bits(), p.head_dim);
         let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables.get(&key).filter(|table| table.positions >= positions);
         if let Some(table) = table {
@@ -197,7 +197,7 @@ impl Model {
         }
         let table = Arc::new(Angles::new(
             p.theta,
-            p.llama3,
+            p.scaling,
             p.head_dim,
             positions.next_power_of_two().max(256),
         ));
@@ -243,16 +243,20 @@ fn limits(steps: &[Lowered]) -> Result<(usize, Option<usize>)> {
     let mut vocabulary = None;
     let mut max_tokens = None;
     for step in steps {
-        if let Op::Embed { table, positions, .. } = &step.op {
-            vocabulary = Some(vocabulary.map_or(table.rows, |rows: usize| rows.min(table.rows)));
-            if let Some((values, offset)) = positions {
-                let covered = (values.len() / table.width).saturating_sub(*offset);
+        if let Op::Embed {
+            table, rows, positions, ..
+        } = &step.op
+        {
+            let ids = rows.as_ref().map_or(table.rows, Vec::len);
+            vocabulary = Some(vocabulary.map_or(ids, |least: usize| least.min(ids)));
+            if let Some(positions) = positions {
+                let covered = (positions.values.len() / table.width).saturating_sub(positions.offset);
                 max_tokens = Some(max_tokens.map_or(covered, |tokens: usize| tokens.min(covered)));
             }
         }
     }
     match vocabulary {
-        Some(rows) => Ok((rows, max_tokens)),
+        Some(ids) => Ok((ids, max_tokens)),
         None => Err(Error::Program("it has no embedding lookup, so it reads no ids".into())),
     }
 }

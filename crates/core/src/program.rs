@@ -1,7 +1,7 @@
 //! The program format: what Python traced from a model definition. This module parses it, `lower` checks it.
 
 use crate::error::{Error, Result};
-use crate::kernels::rope::Llama3;
+use crate::kernels::rope::{Llama3, Scaling};
 use crate::kernels::{norm, pooling};
 use crate::simd::math::Activation;
 use serde::Deserialize;
@@ -125,6 +125,11 @@ pub struct Step {
 pub struct EmbedParameters {
     /// Row of the position table for position 0.
     pub offset: usize,
+    /// A token id that does not count as a position: its tokens get the row before `offset`.
+    pub padding: Option<u32>,
+    /// Whether the table contains whole numbers that stand for themselves, without scales.
+    #[serde(default)]
+    pub integers: bool,
     /// Factor that the row of the embedding table is multiplied by.
     #[serde(default = "one")]
     pub by: f32,
@@ -173,8 +178,22 @@ pub struct RopeParameters {
     pub theta: f64,
     /// Features of a head that are rotated: all of them, so it equals `head_dim`.
     pub dim: usize,
-    /// How low frequencies are lowered; `None` leaves all as they are.
+    /// How low frequencies are lowered.
     pub llama3: Option<Llama3>,
+    /// Number that all frequencies are divided by.
+    pub linear: Option<f64>,
+}
+
+impl RopeParameters {
+    /// How the frequencies are scaled; `Err` if the step names two ways.
+    pub fn scaling(&self) -> Result<Scaling> {
+        match (self.llama3, self.linear) {
+            (None, None) => Ok(Scaling::None),
+            (Some(scaling), None) => Ok(Scaling::Llama3(scaling)),
+            (None, Some(factor)) => Ok(Scaling::Linear(factor)),
+            (Some(_), Some(_)) => Err(Error::Program("its frequencies are scaled in two ways".into())),
+        }
+    }
 }
 
 /// Parameters of `attention`.

@@ -7,25 +7,53 @@ use crate::format::tensor::Tensor;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
-/// Returns the embedding table of a weight, which must be one whole tensor without a constant to add.
+/// Returns the embedding table of a weight, which must be one whole tensor without a constant to add. With `integers`
+/// its values are whole numbers without scales.
 ///
 /// # Errors
 /// [`Error::Program`] for any other weight, [`Error::Tensor`] if the tensor is absent or has another shape.
-pub fn table(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Table> {
-    let [
-        Source {
-            tensor,
-            shape,
-            rows: None,
-        },
-    ] = spec.sources.as_slice()
-    else {
-        return Err(Error::Program("an embedding table must be one whole tensor".into()));
+pub fn table(checkpoint: &Checkpoint, spec: &WeightSpec, integers: bool) -> Result<Table> {
+    let source = whole_tensor(spec, "an embedding table")?;
+    let tensor = if integers {
+        checkpoint.whole_numbers(&source.tensor, &source.shape)?
+    } else {
+        checkpoint.tensor(&source.tensor, &source.shape)?
+    };
+    Table::new(&source.tensor, tensor.clone())
+}
+
+/// Reads a weight of whole numbers, each the number of one of `rows` rows.
+///
+/// # Errors
+/// [`Error::Program`] for a weight that is not one whole vector; [`Error::Tensor`] if the tensor is absent, has another
+/// shape or element type, or contains a number that is not below `rows`.
+pub fn indices(checkpoint: &Checkpoint, spec: &WeightSpec, rows: usize) -> Result<Vec<u32>> {
+    let source = whole_tensor(spec, "a mapping")?;
+    if source.shape.len() != 1 {
+        return Err(Error::Program("a mapping must have one dimension".into()));
+    }
+    let numbers = checkpoint.whole_numbers(&source.tensor, &source.shape)?.integers();
+    let row = |number: i64| u32::try_from(number).ok().filter(|row| (*row as usize) < rows);
+    let outside = |number: i64| Error::Tensor {
+        name: source.tensor.clone(),
+        reason: format!(
+            "it contains {number}, and the table has {rows} rows. The checkpoint is damaged: download or save it again."
+        ),
+    };
+    numbers
+        .map(|number| row(number).ok_or_else(|| outside(number)))
+        .collect()
+}
+
+/// Returns the only source of a weight that must be one whole tensor without a constant to add.
+fn whole_tensor<'a>(spec: &'a WeightSpec, what: &str) -> Result<&'a Source> {
+    let [source @ Source { rows: None, .. }] = spec.sources.as_slice() else {
+        return Err(Error::Program(format!("{what} must be one whole tensor")));
     };
     if spec.add != 0.0 {
-        return Err(Error::Program("an embedding table cannot have a constant added".into()));
+        return Err(Error::Program(format!("{what} cannot have a constant added")));
     }
-    Table::new(tensor, checkpoint.tensor(tensor, shape)?.clone())
+    Ok(source)
 }
 
 /// Reads a small weight (a norm, a bias, a position table) as f32 values and checks that its shape is `shape`.

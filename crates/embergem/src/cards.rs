@@ -34,6 +34,9 @@ pub(crate) struct Card<'a> {
     pub config: Map<String, Value>,
     /// Roles of the tokens around every text: "opening", "closing". Without any, unknown tokens are removed.
     pub special_tokens: Vec<String>,
+    /// A model without special tokens keeps unknown tokens.
+    #[serde(default)]
+    pub keep_unknown: bool,
     /// Set of prompts in crates/text.
     pub builtin_prompts: Option<String>,
     /// The program, as JSON.
@@ -148,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn every_card_parses_and_no_two_have_one_key() {
-        let mut keys: Vec<_> = cards().map(|card| card.key).collect();
+    fn every_card_parses_and_no_two_of_a_family_have_one_key() {
+        let mut keys: Vec<_> = cards().map(|card| (card.model_type, card.key)).collect();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), CARDS.len());

@@ -149,19 +149,6 @@ pub(crate) fn shared<T: PartialEq>(family: &str, field: impl Fn(&Entry) -> T) ->
     values.all(|value| value == first).then_some(first)
 }
 
-/// Sizes that can be assumed for vectors of a checkpoint of this family that is no entry itself. Sizes above the
-/// checkpoint's own are meaningless to it.
-pub(crate) fn trained_dimensions(family: &str) -> Vec<usize> {
-    if let Some(Some(smallest)) = shared(family, |entry| entry.smallest_dimension) {
-        return (smallest..1 << 16).collect();
-    }
-    match shared(family, |entry| entry.smaller_dimensions.clone()) {
-        Some(smaller) if !smaller.is_empty() => shared(family, |entry| entry.dimensions)
-            .map_or_else(Vec::new, |dimensions| smaller.into_iter().chain([dimensions]).collect()),
-        _ => Vec::new(),
-    }
-}
-
 /// All ids and aliases.
 pub(crate) fn names() -> Vec<&'static str> {
     let names = entries()
@@ -228,9 +215,5 @@ mod tests {
     fn a_family_shares_what_all_its_entries_have() {
         assert_eq!(shared("gemma3_text", |entry| entry.dense), Some(Some(2)));
         assert_eq!(shared("bert", |entry| entry.prompts.clone()), None);
-        assert_eq!(trained_dimensions("gemma3_text"), [512, 256, 128, 768]);
-        assert_eq!(trained_dimensions("qwen3")[..2], [32, 33]);
-        assert!(trained_dimensions("mpnet").is_empty());
-        assert!(trained_dimensions("unknown").is_empty());
     }
 }

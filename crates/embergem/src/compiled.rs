@@ -74,6 +74,9 @@ pub(crate) struct Text {
     pub builtin_prompts: Option<String>,
     /// Texts get no special tokens, and unknown tokens are removed.
     pub bare: bool,
+    /// Unknown tokens are kept nevertheless.
+    #[serde(default)]
+    pub keep_unknown: bool,
 }
 
 /// What is known about the vectors.

@@ -188,6 +188,7 @@ pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
         prompts: prepared.prompts.as_deref(),
         builtin_prompts: prepared.builtin_prompts.as_deref(),
         bare: prepared.bare,
+        keep_unknown: prepared.keep_unknown,
     };
     Ok(Pipeline::load(&prepared.tokenizer, options)?)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Prepared {
     pub vocab_size: u32,
     /// Texts get no special tokens, and unknown tokens are removed.
     pub bare: bool,
+    /// A model without special tokens keeps unknown tokens.
+    pub keep_unknown: bool,
     /// Sizes that Matryoshka training covered, in any order.
     pub trained_dimensions: Vec<usize>,
     /// A layer norm without weights comes before a vector is shortened.
@@ -118,7 +120,8 @@ impl Prepared {
             limit: limits.into_iter().flatten().min().unwrap_or(checkpoint.limit),
             vocab_size: card.vocab_size,
             bare: card.special_tokens.is_empty(),
-            trained_dimensions: entry.map_or_else(|| catalog::trained_dimensions(family), Entry::shorter),
+            keep_unknown: card.keep_unknown,
+            trained_dimensions: base.map_or_else(|| declared_dimensions(&config), Entry::shorter),
             norm_before_cut: match entry {
                 Some(entry) => entry.norm_before_cut,
                 None => catalog::shared(family, |entry| entry.norm_before_cut) == Some(true),
@@ -146,6 +149,7 @@ impl Prepared {
             limit: manifest.text.limit,
             vocab_size: manifest.text.vocab_size,
             bare: manifest.text.bare,
+            keep_unknown: manifest.text.keep_unknown,
             trained_dimensions: manifest.vectors.trained_dimensions.clone(),
             norm_before_cut: manifest.vectors.norm_before_cut,
             special_tokens: cards::special_tokens(&manifest.model_type),
@@ -157,4 +161,11 @@ impl Prepared {
             compiled: Some(manifest),
         })
     }
+}
+
+/// Sizes that config.json of a model that the catalog does not have says that it was trained for.
+fn declared_dimensions(config: &Value) -> Vec<usize> {
+    let sizes = config["matryoshka_dimensions"].as_array();
+    let sizes = sizes.into_iter().flatten().filter_map(Value::as_u64);
+    sizes.map(|size| size as usize).filter(|size| *size > 0).collect()
 }

@@ -15,13 +15,14 @@ const VOCABULARY: u32 = 1000;
 // nevertheless, so it is replaced. An uncaught panic still ends the process.
 fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
     let path = scratch::file(bytes);
-    for bare in [false, true] {
+    for (bare, keep_unknown) in [(false, false), (true, false), (true, true)] {
         let options = Options {
             limit: LIMIT,
             vocab_size: VOCABULARY,
             prompts: None,
             builtin_prompts: None,
             bare,
+            keep_unknown,
         };
         let Ok(pipeline) = Pipeline::load(&path, options) else {
             continue;

@@ -30,7 +30,8 @@ pub struct TextPipeline {
 #[pymethods]
 impl TextPipeline {
     #[new]
-    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false))]
+    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false, keep_unknown=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
         tokenizer_json: PathBuf,
@@ -39,6 +40,7 @@ impl TextPipeline {
         prompts: Option<&str>,
         builtin_prompts: Option<&str>,
         bare: bool,
+        keep_unknown: bool,
     ) -> PyResult<Self> {
         let options = Options {
             limit,
@@ -46,6 +48,7 @@ impl TextPipeline {
             prompts,
             builtin_prompts,
             bare,
+            keep_unknown,
         };
         let pipeline = py.detach(|| Pipeline::load(&tokenizer_json, options));
         let pipeline = pipeline.map_err(|error| to_python(py, &error))?;

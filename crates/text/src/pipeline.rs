@@ -21,6 +21,8 @@ pub struct Options<'a> {
     /// Whether the model averages the tokens of its table (Model2Vec): there are no special tokens, and unknown tokens
     /// are removed, so that a row may be empty.
     pub bare: bool,
+    /// Whether a `bare` model keeps unknown tokens (StaticEmbedding of sentence-transformers).
+    pub keep_unknown: bool,
 }
 
 /// One tokenized input.
@@ -52,9 +54,11 @@ impl Pipeline {
             reason,
         };
         let json = std::fs::read_to_string(tokenizer).map_err(|error| corrupt(error.to_string()))?;
-        let tokenizer_read =
-            Tokenizer::new(&json).and_then(|read| if options.bare { read.bare(&json) } else { Ok(read) });
-        let tokenizer_read = tokenizer_read.map_err(corrupt)?;
+        let bare = |read: Tokenizer| match options {
+            Options { bare: false, .. } => Ok(read),
+            Options { keep_unknown, .. } => read.bare(&json, keep_unknown),
+        };
+        let tokenizer_read = Tokenizer::new(&json).and_then(bare).map_err(corrupt)?;
         let prompts = Prompts::new(options.prompts, options.builtin_prompts).map_err(|reason| Error::Corrupt {
             path: tokenizer.with_file_name("config_sentence_transformers.json"),
             reason,

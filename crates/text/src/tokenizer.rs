@@ -142,11 +142,15 @@ impl Tokenizer {
         })
     }
 
-    /// Configures the tokenizer for a model that averages the tokens of its table (Model2Vec): there are no special
-    /// tokens, and unknown tokens are removed. `json` is the text that the tokenizer was read from.
-    pub fn bare(mut self, json: &str) -> Result<Self, String> {
+    /// Configures the tokenizer for a model that averages the tokens of its table: there are no special tokens, and
+    /// unknown tokens are removed (Model2Vec) or kept (StaticEmbedding). `json` is the text that the tokenizer was read
+    /// from.
+    pub fn bare(mut self, json: &str, keep_unknown: bool) -> Result<Self, String> {
         self.prefix.clear();
         self.suffix.clear();
+        if keep_unknown {
+            return Ok(self);
+        }
         self.removed = match self.library.get_model() {
             ModelWrapper::WordPiece(model) => self.library.token_to_id(&model.unk_token),
             ModelWrapper::WordLevel(model) => self.library.token_to_id(&model.unk_token),

@@ -32,6 +32,7 @@ class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: str | None
     builtin_prompts: str | None
     bare: bool
+    keep_unknown: bool = False
 
 
 class VectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

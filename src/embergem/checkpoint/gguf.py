@@ -138,7 +138,7 @@ def _gemma_config(file: GgufFile) -> dict[str, Any]:
         "rms_norm_eps": file.get("attention.layer_norm_rms_epsilon", float),
         "max_position_embeddings": file.get("context_length", int),
         "sliding_window": file.get("attention.sliding_window", int),
-        "_sliding_window_pattern": 6,
+        "sliding_window_pattern": 6,
         "rope_theta": file.get("rope.freq_base", float),
         "rope_local_base_freq": file.get("rope.freq_base_swa", float, 1e4),
     }

@@ -15,6 +15,7 @@ from embergem.checkpoint.compiled import is_compiled, read_compiled
 from embergem.checkpoint.gguf import find_gguf, read_gguf
 from embergem.checkpoint.modules import read_modules, to_head
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
+from embergem.models import model_type_of
 from embergem.models.head import Dense
 from embergem.options import DEFAULTS, LoadOptions
 
@@ -50,8 +51,7 @@ def _read(location: Location, options: LoadOptions) -> Checkpoint:
     for warning in found["warnings"]:
         log.warning("%s", warning)
     config = found["config"]
-    if table := found["table"]:  # the table of a static model has sizes that its config lacks
-        config |= dict(zip(("vocab_size", "hidden_size"), table, strict=True))
+    config |= found["added"]  # sizes of the table of a static model, which its config lacks
     return Checkpoint(
         config=config,
         head=to_head(found["head"]),
@@ -67,7 +67,7 @@ def _read(location: Location, options: LoadOptions) -> Checkpoint:
 def _add_dense_layers(checkpoint: Checkpoint, name: str, donor: Path) -> Checkpoint:
     """Insert the dense layers of the checkpoint at `donor` after the pooling of a checkpoint that lacks its own."""
     own = sum(isinstance(module, Dense) for module in checkpoint.head)
-    if own or not catalog.has_dense(str(checkpoint.config.get("model_type"))):
+    if own or not catalog.has_dense(str(model_type_of(checkpoint.config))):
         why = f"has {own} dense layers of its own" if own else "is of a family without dense layers"
         raise UnsupportedOption(
             f"dense_from={str(donor)!r} has nothing to complete: {name} {why}. Leave dense_from out.",

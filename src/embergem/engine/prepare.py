@@ -27,6 +27,7 @@ class Prepared:
         vocab_size: Number of token ids.
         builtin_prompts: Name of a set of prompts in crates/text, or None.
         bare: Texts get no special tokens, and unknown tokens are removed.
+        keep_unknown: A `bare` model keeps unknown tokens.
         trained_dimensions: Sizes that Matryoshka training covered; empty if there was none.
         norm_before_cut: A layer norm without weights comes before a cut of the vectors.
         config: The family's parsed config.json; None for a compiled model.
@@ -40,6 +41,7 @@ class Prepared:
     vocab_size: int
     builtin_prompts: str | None
     bare: bool
+    keep_unknown: bool
     trained_dimensions: tuple[int, ...]
     norm_before_cut: bool
     config: Any = None
@@ -80,6 +82,7 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
             vocab_size=compiled.text.vocab_size,
             builtin_prompts=compiled.text.builtin_prompts,
             bare=compiled.text.bare,
+            keep_unknown=compiled.text.keep_unknown,
             trained_dimensions=compiled.vectors.trained_dimensions,
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
@@ -94,12 +97,20 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         vocab_size=kind.config.vocab_size,
         builtin_prompts=(related and related.prompts) or kind.family.prompts,
         bare=kind.bare,
-        trained_dimensions=tuple(entry.allowed_dimensions if entry else catalog.trained_dimensions(kind.model_type)),
+        keep_unknown=kind.keep_unknown,
+        trained_dimensions=related.allowed_dimensions if related else _declared_dimensions(checkpoint.config),
         norm_before_cut=entry.norm_before_cut if entry else catalog.shared(kind.model_type, "norm_before_cut") is True,
         config=kind.config,
         entry=entry,
         base=related,
     )
+
+
+def _declared_dimensions(config: dict[str, Any]) -> tuple[int, ...]:
+    """Return the sizes that config.json of a model that the catalog does not have says that it was trained for."""
+    sizes = config.get("matryoshka_dimensions")
+    sizes = sizes if isinstance(sizes, list) else []
+    return tuple(size for size in sizes if isinstance(size, int) and size > 0)
 
 
 def text_pipeline(checkpoint: Checkpoint, prepared: Prepared) -> TextPipeline:
@@ -111,4 +122,5 @@ def text_pipeline(checkpoint: Checkpoint, prepared: Prepared) -> TextPipeline:
         prompts=checkpoint.prompts,
         builtin_prompts=prepared.builtin_prompts,
         bare=prepared.bare,
+        keep_unknown=prepared.keep_unknown,
     )

@@ -86,6 +86,7 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
             prompts=None if checkpoint.prompts is None else PROMPTS_FILE,
             builtin_prompts=ready.builtin_prompts,
             bare=ready.bare,
+            keep_unknown=ready.keep_unknown,
         ),
         vectors=compiled.VectorSettings(model.dimensions, ready.trained_dimensions, ready.norm_before_cut),
         dtype=dtype or "stored",  # type: ignore[arg-type]  # checked above

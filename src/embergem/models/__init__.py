@@ -4,15 +4,17 @@ See `embergem.models.family` for what a family's file contains.
 """
 
 from embergem.models.architecture import Architecture, architecture, require_arch
-from embergem.models.family import Family, Inert, canonical_model_type, families, find
+from embergem.models.family import Family, Inert, Part, canonical_model_type, families, find, model_type_of
 
 __all__ = [
     "Architecture",
     "Family",
     "Inert",
+    "Part",
     "architecture",
     "canonical_model_type",
     "families",
     "find",
+    "model_type_of",
     "require_arch",
 ]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from embergem.errors import UnsupportedModel, UnsupportedOption
 from embergem.models.config import Fields, fields_of
-from embergem.models.family import Family, canonical_model_type, families, find
+from embergem.models.family import Family, canonical_model_type, families, find, model_type_of
 from embergem.models.head import Module, apply
 from embergem.ops import Batch, Operations, Ops, Value, WeightLookup, Weights
 
@@ -40,6 +40,11 @@ class Architecture:
         """Whether texts get no special tokens, and unknown tokens are removed: `bare` of the text pipeline."""
         return not self.family.special_tokens
 
+    @property
+    def keep_unknown(self) -> bool:
+        """Whether a `bare` model keeps unknown tokens."""
+        return self.family.keep_unknown
+
     def vectors(self, head: Sequence[Module], ops: Operations[V, W, B], weights: WeightLookup[W], batch: B) -> V:
         """Run the model and `head` with any backend: token ids to vectors (b, dimensions)."""
         # A model file sees opaque types only, so the types of any backend may stand for them.
@@ -60,7 +65,7 @@ def architecture(config: dict[str, Any], *, arch: str = "auto", window: int | No
         UnsupportedOption: `arch` names no family, or the family has no window to replace.
         CorruptCheckpoint: A field of config.json is missing or has a wrong type.
     """
-    model_type = canonical_model_type(config.get("model_type"))
+    model_type = model_type_of(fields_of(config).config)
     found = find(model_type)
     if found is None:
         known = sorted(name for family in families().values() for name in family.model_types)

@@ -62,6 +62,11 @@ class Config:
     hidden_act: Activation
 
     @property
+    def padding(self) -> int | None:
+        """The token that is not counted as a position: that of the row before the first position, which RoBERTa has."""
+        return self.position_offset - 1 if self.position_offset else None
+
+    @property
     def places(self) -> int:
         """Tokens that the position table has rows for."""
         return self.max_position_embeddings - self.position_offset
@@ -100,6 +105,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         w("word_embeddings.weight", c.vocab_size, hidden),
         positions=w("position_embeddings.weight", c.max_position_embeddings, hidden),
         offset=c.position_offset,
+        padding=c.padding,
         types=w("token_type_embeddings.weight", c.type_vocab_size, hidden),
     )
     x = norm(x, w.under("LayerNorm."))

@@ -28,6 +28,8 @@ class Fields:
             return default
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        elif kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)  # some libraries write sizes as floats
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise CorruptCheckpoint(f"config.json: {name} should be of type {kind.__name__}, found {value!r}")
         if isinstance(value, int | float) and kind is not bool and value < 0:
@@ -104,47 +106,6 @@ def fields_of(config: dict[str, Any]) -> Fields:
     return Fields(config)
 
 
-def rope_thetas(fields: Fields, *, full: tuple[str, float], sliding: tuple[str, float]) -> dict[str, float]:
-    """Return the rotary base of each kind of layer.
-
-    The base is in `rope_parameters`, as transformers 5 writes it, or in a field of its own. `full` and `sliding` are
-    that field and the default, for each kind.
-    """
-    new = fields_of(fields.get("rope_parameters", dict, {}))
-    thetas = {}
-    for kind, (old_name, default) in {"full_attention": full, "sliding_attention": sliding}.items():
-        parameters = fields_of(new.get(kind, dict, new.config))
-        parameters.expect("rope_type", "default", None)
-        thetas[kind] = parameters.get("rope_theta", float, fields.get(old_name, float, default))
-    return thetas
-
-
-def rope_theta(fields: Fields, old_name: str = "rope_theta", *, default: float) -> float:
-    """Return the rotary base of a model that has one for all layers: from `rope_parameters`, or from `old_name`."""
-    parameters = Fields(fields.get("rope_parameters", dict, {}))
-    parameters.expect("rope_type", "default", None)
-    return parameters.get("rope_theta", float, fields.get(old_name, float, default))
-
-
-def stated_rope_theta(fields: Fields) -> float:
-    """Return the rotary base of a model that has one for all layers, which config.json must state.
-
-    The default of the published library depends on its version.
-
-    Raises:
-        UnsupportedModel: The positions are stretched.
-        CorruptCheckpoint: config.json has no `rope_theta`.
-    """
-    parameters = Fields(fields.get("rope_parameters", dict, {}))
-    for name in ("rope_type", "type"):  # older versions write "type"
-        parameters.expect(name, None, "default", reason="the other kinds stretch the rotary positions")
-    old = fields.get("rope_theta", float, 0.0)
-    theta = parameters.get("rope_theta", float, old)
-    if theta <= 0:
-        raise CorruptCheckpoint("config.json: rope_theta is missing or 0; it must be greater than 0")
-    return theta
-
-
 def causal(fields: Fields) -> bool:
     """Return whether a decoder attends to earlier tokens only.
 
@@ -178,10 +139,16 @@ def full_attention_layers(fields: Fields, pattern: int, *, first: int) -> tuple[
     """Return for each layer whether it attends to the whole row.
 
     `layer_types` of config.json decides. Without it, every `pattern`-th layer does, beginning with layer `first`.
+
+    Raises:
+        CorruptCheckpoint: `pattern` is 0, or `layer_types` has another number of layers.
+        UnsupportedModel: `layer_types` names a kind that embergem does not have.
     """
     layers = fields.need("num_hidden_layers", int)
     kinds = fields.get("layer_types", list, [])
     if not kinds:
+        if pattern < 1:
+            raise CorruptCheckpoint("config.json: full attention in every 0th layer; the number must be greater than 0")
         return tuple(layer % pattern == first for layer in range(layers))
     if len(kinds) != layers:
         raise CorruptCheckpoint(f"config.json: layer_types has {len(kinds)} entries for {layers} layers")

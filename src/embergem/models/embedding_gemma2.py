@@ -7,8 +7,9 @@ an embedding of its own that is made from the token embedding; every token is pr
 
 from dataclasses import dataclass
 
-from embergem.models.config import Fields, fields_of, full_attention_layers, rope_thetas
+from embergem.models.config import Fields, fields_of, full_attention_layers
 from embergem.models.family import Family, Inert
+from embergem.models.rope import FULL, SLIDING, read_layer_ropes
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 FAMILY = Family(
@@ -36,6 +37,7 @@ FAMILY = Family(
         "rms_norm_eps",
         "sliding_window",
         "layer_types",
+        "sliding_window_pattern",
         "rope_parameters",
         "rope_theta",
         "rope_local_base_freq",
@@ -43,6 +45,7 @@ FAMILY = Family(
     inert=(
         Inert("hidden_activation", ("gelu_pytorch_tanh",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
+        Inert("rope_scaling", (None,), "stretches the rotary positions"),
     ),
 )
 
@@ -71,14 +74,18 @@ class Config:
     layers: tuple[Layer, ...]
     theta_full: float
     theta_sliding: float
+    linear_full: float | None = None
+    linear_sliding: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
-    thetas = rope_thetas(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
+    ropes = read_layer_ropes(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4), scaled=())
     head_dim, kv_heads = fields.need("head_dim", int), fields.need("num_key_value_heads", int)
     own = {int(layer): fields_of(config) for layer, config in fields.get("per_layer_config", dict, {}).items()}
-    kinds = full_attention_layers(fields, 6, first=5)
+    pattern = fields.get("sliding_window_pattern", int, 6)
+    *kinds, _ = full_attention_layers(fields, pattern, first=pattern - 1)
+    kinds.append(True)  # the published library makes the last layer a full one, whatever config.json says
     layers = tuple(
         Layer(
             full_attention=full,
@@ -97,8 +104,10 @@ def read_config(fields: Fields) -> Config:
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
         radius=fields.need("sliding_window", int),
         layers=layers,
-        theta_full=thetas["full_attention"],
-        theta_sliding=thetas["sliding_attention"],
+        theta_full=ropes[FULL].theta,
+        theta_sliding=ropes[SLIDING].theta,
+        linear_full=ropes[FULL].linear,
+        linear_sliding=ropes[SLIDING].linear,
     )
 
 
@@ -112,15 +121,16 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     first = x = ops.scale(ops.embed(batch, weights("embed_tokens.weight", c.vocab_size, hidden)), hidden**0.5)
     for index, layer in enumerate(c.layers):
         w = weights.under(f"layers.{index}.")
-        theta = c.theta_full if layer.full_attention else c.theta_sliding
+        full, sliding = (c.theta_full, c.linear_full), (c.theta_sliding, c.linear_sliding)
+        theta, linear = full if layer.full_attention else sliding
         d, kv_heads = layer.head_dim, layer.num_key_value_heads
 
         h = norm(x, w("input_layernorm.weight", hidden))
         q = ops.linear(h, w("self_attn.q_proj.weight", heads * d, hidden))
         k = ops.linear(h, w("self_attn.k_proj.weight", kv_heads * d, hidden))
         v = ops.linear(h, w("self_attn.v_proj.weight", kv_heads * d, hidden))
-        q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=theta)
-        k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=theta)
+        q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=theta, linear=linear)
+        k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=theta, linear=linear)
         h = ops.attention(
             batch, q, k, norm(v, None, d),
             heads=heads, kv_heads=kv_heads, head_dim=d, scale=1.0,

@@ -4,9 +4,10 @@ Separate because each model family is one file.
 """
 
 from embergem.models import mistral
-from embergem.models.config import Fields, stated_rope_theta
+from embergem.models.config import Fields
 from embergem.models.family import Family, Inert
 from embergem.models.mistral import forward
+from embergem.models.rope import read_rope
 
 __all__ = ["FAMILY", "forward", "read_config"]
 
@@ -27,12 +28,13 @@ FAMILY = Family(
         "rms_norm_eps",
         "rope_parameters",
         "rope_theta",
+        "rope_scaling",
+        "partial_rotary_factor",
     ),
     inert=(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
         Inert("mlp_bias", (False,), "a bias of the feed-forward layers"),
-        Inert("rope_scaling", (None,), "stretches the rotary positions"),
         Inert("is_causal", (False, None), "attends to earlier tokens only"),
         Inert("use_bidirectional_attention", (True, None), "attends to earlier tokens only if it is false"),
         Inert("sliding_window", (None,), "limits attention to a window"),
@@ -43,4 +45,5 @@ FAMILY = Family(
 
 def read_config(fields: Fields) -> mistral.Config:
     """Read config.json."""
-    return mistral.read_decoder(fields, causal=False, rope_theta=stated_rope_theta(fields))
+    # The authors' code has the base 250,000 where config.json has none, and the published library 10,000.
+    return mistral.read_decoder(fields, causal=False, rope=read_rope(fields, default=None, llama3=True))

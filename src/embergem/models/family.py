@@ -11,7 +11,7 @@ A family is one module of this package. The module declares what is true of the 
 What belongs to a checkpoint comes from its files or from the catalog: prompts, sizes of shortened vectors, limit, head.
 
 `families` reads declarations from the source text and imports no family, so that loading a model imports its family
-only. The arguments of `Family(...)` are therefore literals: strings, numbers, tuples and `Inert(...)`.
+only. The arguments of `Family(...)` are therefore literals: strings, numbers, tuples, `Inert(...)` and `Part(...)`.
 
 Families in another directory: append the directory to `embergem.models.__path__`.
 """
@@ -41,6 +41,15 @@ class Inert:
     """What the field does, so that a reader can see why another value is refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The checkpoints of another family's `model_type` whose `field` is absent or has one of `values`."""
+
+    model_type: str
+    field: str
+    values: tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What is true of a model family, whatever the checkpoint.
@@ -50,6 +59,7 @@ class Family:
         checkpoints: Well-known published models, for the documentation.
         differs: How the family differs from the others, for the documentation.
         model_types: Values of `model_type` in config.json. The engine reports the value that the checkpoint has.
+        part: Checkpoints that have the `model_type` of another family in config.json and are of this one.
         spellings: Pairs of another value of `model_type` and the entry of `model_types` that it means.
         arch: Names that `arch=` accepts for any of `model_types`. Each model type is a name for itself.
         arithmetic: The module of the family whose `read_config` and `forward` this family uses, with its `fields` and
@@ -61,6 +71,7 @@ class Family:
         prefixes: Prefixes that a checkpoint may put before the tensor names that `forward` uses.
         special_tokens: Tokens that stand around every text. None of them: texts get no special tokens, and tokens that
             the tokenizer does not know are dropped, as Model2Vec does.
+        keep_unknown: A family without special tokens keeps the tokens that the tokenizer does not know.
         prompts: Set of prompts in crates/text/src/prompts.json for checkpoints that bring no prompts.
     """
 
@@ -71,6 +82,7 @@ class Family:
     special_tokens: tuple[Literal["opening", "closing"], ...]
     spellings: tuple[tuple[str, str], ...] = ()
     arch: tuple[str, ...] = ()
+    part: Part | None = None
     arithmetic: str | None = None
     nested: str | None = None
     fields: tuple[str, ...] = ()
@@ -78,6 +90,7 @@ class Family:
     window: str | None = None
     prefixes: tuple[str, ...] = ()
     prompts: str | None = None
+    keep_unknown: bool = False
 
     @property
     def arch_names(self) -> tuple[str, ...]:
@@ -110,6 +123,23 @@ def canonical_model_type(model_type: Any) -> Any:
     return spellings.get(model_type, model_type) if isinstance(model_type, str) else model_type
 
 
+def model_type_of(config: dict[str, Any]) -> Any:
+    """Return the `model_type` of a parsed config.json in embergem's spelling: that of the family it belongs to.
+
+    >>> model_type_of({"model_type": "gemma3_text", "use_bidirectional_attention": True})
+    'gemma3_text'
+    >>> model_type_of({"model_type": "gemma3_text"})
+    'gemma3_decoder'
+    """
+    model_type = canonical_model_type(config.get("model_type"))
+    for family in families().values():
+        part = family.part
+        # `dict.get`, because a `RecordingConfig` would record the value. `read_config` reads the field and records it.
+        if part and part.model_type == model_type and dict.get(config, part.field) in part.values:
+            return family.model_types[0]
+    return model_type
+
+
 def declaration(source: str, where: str) -> Family | None:
     """Return what the source of a module declares as FAMILY, or None if it declares no family.
 
@@ -131,10 +161,10 @@ def declaration(source: str, where: str) -> Family | None:
 
 
 def _literal(node: ast.expr) -> Any:
-    """Evaluate a literal that may contain `Family(...)` and `Inert(...)`."""
+    """Evaluate a literal that may contain `Family(...)`, `Inert(...)` and `Part(...)`."""
     match node:
-        case ast.Call(func=ast.Name(id="Family" | "Inert" as name), args=arguments, keywords=keywords):
-            made = {"Family": Family, "Inert": Inert}[name]
+        case ast.Call(func=ast.Name(id="Family" | "Inert" | "Part" as name), args=arguments, keywords=keywords):
+            made = {"Family": Family, "Inert": Inert, "Part": Part}[name]
             return made(*map(_literal, arguments), **{str(k.arg): _literal(k.value) for k in keywords})
         case ast.Tuple(elts=elements):
             return tuple(map(_literal, elements))

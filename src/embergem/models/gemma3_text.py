@@ -1,14 +1,22 @@
-"""EmbeddingGemma 300m and other bidirectional Gemma 3 text encoders.
+"""EmbeddingGemma 300m and other bidirectional Gemma 3 text encoders. `gemma3_decoder` has the same layers.
 
-Two details are easy to get wrong. The stored `sliding_window` is the width of a causal window; with bidirectional
-attention it becomes an inclusive radius of half of it, so 512 means |i - j| <= 256. RMSNorm multiplies by 1 + weight.
+Two details are easy to get wrong. RMSNorm multiplies by 1 + weight. The stored `sliding_window` has a meaning for each
+direction (transformers 5.23, `Gemma3TextConfig` and `masking_utils`):
+
+| config.json | a token sees |
+| --- | --- |
+| `use_bidirectional_attention: true` | `abs(i - j) <= w // 2` |
+| the same with `is_causal: false` | `abs(i - j) <= w // 2 + 1` |
+| `is_causal: false` | `abs(i - j) <= w` |
+| neither | `0 <= i - j < w` |
 """
 
 from dataclasses import dataclass
 
 from embergem.errors import UnsupportedModel
-from embergem.models.config import Fields, full_attention_layers, rope_thetas
+from embergem.models.config import Fields, full_attention_layers
 from embergem.models.family import Family, Inert
+from embergem.models.rope import FULL, SLIDING, read_layer_ropes
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 FAMILY = Family(
@@ -22,6 +30,7 @@ FAMILY = Family(
     window="sliding_window",
     fields=(
         "use_bidirectional_attention",
+        "is_causal",
         "vocab_size",
         "hidden_size",
         "intermediate_size",
@@ -33,9 +42,11 @@ FAMILY = Family(
         "rms_norm_eps",
         "max_position_embeddings",
         "sliding_window",
+        "sliding_window_pattern",
         "_sliding_window_pattern",
         "layer_types",
         "rope_parameters",
+        "rope_scaling",
         "rope_theta",
         "rope_local_base_freq",
         "norms_folded",
@@ -44,7 +55,6 @@ FAMILY = Family(
         Inert("hidden_activation", ("gelu_pytorch_tanh",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
         Inert("attn_logit_softcapping", (None,), "bounds the attention scores with a tanh"),
-        Inert("rope_scaling", (None,), "stretches the rotary positions"),
     ),
 )
 
@@ -67,17 +77,15 @@ class Config:
     theta_full: float
     theta_sliding: float
     norm_plus_one: bool = True  # False for GGUF files, whose norm weights contain the 1
+    causal: bool = False
+    linear_full: float | None = None
+    linear_sliding: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
-    if not fields.get("use_bidirectional_attention", bool, False):
-        raise UnsupportedModel(
-            "This gemma3_text checkpoint is a causal language model: use_bidirectional_attention is not true in "
-            "config.json. embergem runs the encoders of this family, such as google/embeddinggemma-300m."
-        )
-    thetas = rope_thetas(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4))
-    pattern = fields.get("_sliding_window_pattern", int, 6)
+    ropes = read_layer_ropes(fields, full=("rope_theta", 1e6), sliding=("rope_local_base_freq", 1e4), scaled=(FULL,))
+    causal, radius = _reach(fields)
     return Config(
         vocab_size=fields.need("vocab_size", int),
         hidden_size=fields.need("hidden_size", int),
@@ -88,12 +96,37 @@ def read_config(fields: Fields) -> Config:
         query_pre_attn_scalar=fields.get("query_pre_attn_scalar", float, 256.0),
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
         max_position_embeddings=fields.need("max_position_embeddings", int),
-        radius=fields.need("sliding_window", int) // 2,
-        full_attention=full_attention_layers(fields, pattern, first=pattern - 1),
-        theta_full=thetas["full_attention"],
-        theta_sliding=thetas["sliding_attention"],
+        radius=radius,
+        full_attention=_full_attention(fields),
+        theta_full=ropes[FULL].theta,
+        theta_sliding=ropes[SLIDING].theta,
         norm_plus_one=not fields.get("norms_folded", bool, False),
+        causal=causal,
+        linear_full=ropes[FULL].linear,
+        linear_sliding=ropes[SLIDING].linear,
     )
+
+
+def _reach(fields: Fields) -> tuple[bool, int]:
+    """Return whether tokens see earlier ones only, and how far they see in sliding layers: the table above."""
+    window = fields.need("sliding_window", int)
+    is_causal = fields.get("is_causal", bool, True)
+    if fields.get("use_bidirectional_attention", bool, False):
+        return False, window // 2 + (not is_causal)
+    return is_causal, window - is_causal
+
+
+def _full_attention(fields: Fields) -> tuple[bool, ...]:
+    """Return for each layer whether it attends to the whole row."""
+    pattern = fields.get("sliding_window_pattern", int, 6)
+    layers = full_attention_layers(fields, pattern, first=pattern - 1)
+    other = fields.get("_sliding_window_pattern", int, pattern)
+    if not fields.get("layer_types", list, []) and other != pattern:
+        raise UnsupportedModel(
+            f"config.json: _sliding_window_pattern is {other} without layer_types. The published library ignores it "
+            f"and makes one layer in {pattern} a full one. Write layer_types."
+        )
+    return layers
 
 
 def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
@@ -108,18 +141,19 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     x = ops.scale(x, hidden**0.5)
     for layer, full in enumerate(c.full_attention):
         w = weights.under(f"layers.{layer}.")
-        theta = c.theta_full if full else c.theta_sliding
+        theta, linear = (c.theta_full, c.linear_full) if full else (c.theta_sliding, c.linear_sliding)
 
         h = norm(x, w("input_layernorm.weight", hidden))
         q = ops.linear(h, w("self_attn.q_proj.weight", heads * d, hidden))
         k = ops.linear(h, w("self_attn.k_proj.weight", kv_heads * d, hidden))
         v = ops.linear(h, w("self_attn.v_proj.weight", kv_heads * d, hidden))
-        q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=theta)
-        k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=theta)
+        q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=theta, linear=linear)
+        k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=theta, linear=linear)
         h = ops.attention(
             batch, q, k, v,
             heads=heads, kv_heads=kv_heads, head_dim=d,
             scale=c.query_pre_attn_scalar**-0.5,
+            causal=c.causal,
             radius=None if full else c.radius,
         )  # fmt: skip
         h = ops.linear(h, w("self_attn.o_proj.weight", hidden, heads * d))

@@ -6,8 +6,9 @@ tokens that a causal query sees, itself included, so it reaches one token less f
 
 from dataclasses import dataclass, replace
 
-from embergem.models.config import Fields, causal, stated_rope_theta
+from embergem.models.config import Fields, causal
 from embergem.models.family import Family, Inert
+from embergem.models.rope import DEFAULT_BASE, Rope, read_rope
 from embergem.ops import Batch, Llama3Scaling, Ops, Value, Weight, Weights
 
 FAMILY = Family(
@@ -28,13 +29,14 @@ FAMILY = Family(
         "rms_norm_eps",
         "rope_parameters",
         "rope_theta",
+        "rope_scaling",
+        "partial_rotary_factor",
         "sliding_window",
         "is_causal",
         "use_bidirectional_attention",
     ),
     inert=(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
-        Inert("rope_scaling", (None,), "stretches the rotary positions"),
         Inert("attention_bias", (False, None), "a bias of the attention projections"),
         Inert("layer_types", (None,), "another kind of attention in some layers"),
     ),
@@ -58,16 +60,17 @@ class Config:
     radius: int | None = None
     qkv_bias: bool = False
     llama3: Llama3Scaling | None = None
+    linear: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
-    config = read_decoder(fields, causal=causal(fields), rope_theta=stated_rope_theta(fields))
+    config = read_decoder(fields, causal=causal(fields), rope=read_rope(fields, default=DEFAULT_BASE, llama3=True))
     window = fields.get("sliding_window", int, 0)
     return replace(config, radius=(window - 1 if config.causal else window) if window else None)
 
 
-def read_decoder(fields: Fields, *, causal: bool, rope_theta: float) -> Config:
+def read_decoder(fields: Fields, *, causal: bool, rope: Rope) -> Config:
     """Read the fields that all families with these layers have."""
     hidden, heads = fields.need("hidden_size", int), fields.need("num_attention_heads", int)
     return Config(
@@ -79,8 +82,10 @@ def read_decoder(fields: Fields, *, causal: bool, rope_theta: float) -> Config:
         num_key_value_heads=fields.need("num_key_value_heads", int),
         head_dim=fields.get("head_dim", int, hidden // heads),
         rms_norm_eps=fields.need("rms_norm_eps", float),
-        rope_theta=rope_theta,
+        rope_theta=rope.theta,
         causal=causal,
+        llama3=rope.llama3,
+        linear=rope.linear,
     )
 
 
@@ -103,7 +108,9 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         q = project(h, w.under("self_attn.q_proj."), heads * d)
         k = project(h, w.under("self_attn.k_proj."), kv_heads * d)
         v = project(h, w.under("self_attn.v_proj."), kv_heads * d)
-        q, k = (ops.rope(batch, part, head_dim=d, theta=c.rope_theta, llama3=c.llama3) for part in (q, k))
+        q, k = (
+            ops.rope(batch, part, head_dim=d, theta=c.rope_theta, llama3=c.llama3, linear=c.linear) for part in (q, k)
+        )
         h = ops.attention(
             batch, q, k, v,
             heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, causal=c.causal, radius=c.radius,

@@ -6,8 +6,9 @@ own rotary base. The first layer has no norm before its attention.
 
 from dataclasses import dataclass
 
-from embergem.models.config import Fields, full_attention_layers, rope_thetas
+from embergem.models.config import Fields, full_attention_layers
 from embergem.models.family import Family, Inert
+from embergem.models.rope import FULL, SLIDING, read_layer_ropes
 from embergem.ops import Batch, Ops, Value, Weights
 
 FAMILY = Family(
@@ -31,6 +32,7 @@ FAMILY = Family(
         "global_attn_every_n_layers",
         "layer_types",
         "rope_parameters",
+        "rope_scaling",
         "global_rope_theta",
         "local_rope_theta",
     ),
@@ -54,11 +56,15 @@ class Config:
     full_attention: tuple[bool, ...]  # one for each layer
     theta_full: float
     theta_sliding: float
+    linear_full: float | None = None
+    linear_sliding: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
-    thetas = rope_thetas(fields, full=("global_rope_theta", 160000.0), sliding=("local_rope_theta", 10000.0))
+    ropes = read_layer_ropes(
+        fields, full=("global_rope_theta", 160000.0), sliding=("local_rope_theta", 10000.0), scaled=(FULL, SLIDING)
+    )
     pattern = fields.get("global_attn_every_n_layers", int, 3)
     return Config(
         vocab_size=fields.need("vocab_size", int),
@@ -71,8 +77,10 @@ def read_config(fields: Fields) -> Config:
         mlp_bias=fields.get("mlp_bias", bool, False),
         radius=fields.get("local_attention", int, 128) // 2,
         full_attention=full_attention_layers(fields, pattern, first=0),
-        theta_full=thetas["full_attention"],
-        theta_sliding=thetas["sliding_attention"],
+        theta_full=ropes[FULL].theta,
+        theta_sliding=ropes[SLIDING].theta,
+        linear_full=ropes[FULL].linear,
+        linear_sliding=ropes[SLIDING].linear,
     )
 
 
@@ -94,11 +102,11 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     x = norm(x, weights.under("embeddings.norm."))
     for layer, full in enumerate(c.full_attention):
         w = weights.under(f"layers.{layer}.")
-        theta = c.theta_full if full else c.theta_sliding
+        theta, divisor = (c.theta_full, c.linear_full) if full else (c.theta_sliding, c.linear_sliding)
 
         h = norm(x, w.under("attn_norm.")) if layer else x
         q, k, v = (linear(h, w.under("attn.Wqkv."), 3 * hidden, hidden, i, 3, c.attention_bias) for i in range(3))
-        q, k = (ops.rope(batch, part, head_dim=d, theta=theta) for part in (q, k))
+        q, k = (ops.rope(batch, part, head_dim=d, theta=theta, linear=divisor) for part in (q, k))
         h = ops.attention(
             batch, q, k, v,
             heads=heads, kv_heads=heads, head_dim=d, scale=d**-0.5, radius=None if full else c.radius,

@@ -1,7 +1,7 @@
 """MPNet encoders: all-mpnet-base-v2.
 
-A BERT without token types. Positions begin after the row of the padding token, and the attention scores get a learned
-bias by relative distance, which all layers share.
+A BERT without token types. Positions begin after the row of the padding token, which is not counted, as in RoBERTa. The
+attention scores get a learned bias by relative distance, which all layers share.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,14 @@ FAMILY = Family(
         "num_attention_heads",
         "num_hidden_layers",
         "max_position_embeddings",
-        "pad_token_id",
         "relative_attention_num_buckets",
         "layer_norm_eps",
     ),
     inert=(Inert("hidden_act", ("gelu",), "the activation of the feed-forward layers"),),
 )
+
+PADDING = 1
+"""The padding token. The published code has this number in its source, whatever `pad_token_id` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def read_config(fields: Fields) -> Config:
         num_attention_heads=fields.need("num_attention_heads", int),
         num_hidden_layers=fields.need("num_hidden_layers", int),
         max_position_embeddings=fields.need("max_position_embeddings", int),
-        position_offset=fields.get("pad_token_id", int, 1) + 1,
+        position_offset=PADDING + 1,
         relative_attention_num_buckets=fields.get("relative_attention_num_buckets", int, 32),
         layer_norm_eps=fields.get("layer_norm_eps", float, 1e-12),
     )
@@ -83,6 +85,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         w("word_embeddings.weight", c.vocab_size, hidden),
         positions=w("position_embeddings.weight", c.max_position_embeddings, hidden),
         offset=c.position_offset,
+        padding=PADDING,
     )
     x = norm(x, w.under("LayerNorm."))
     bias = weights("encoder.relative_attention_bias.weight", c.relative_attention_num_buckets, heads)

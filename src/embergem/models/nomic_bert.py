@@ -6,8 +6,9 @@ with GPT-2's names, as the original code writes it, and with the names of transf
 
 from dataclasses import dataclass
 
-from embergem.models.config import Fields, rope_theta
+from embergem.models.config import Fields
 from embergem.models.family import Family, Inert
+from embergem.models.rope import read_rope
 from embergem.ops import Batch, Ops, Value, Weights
 
 FAMILY = Family(
@@ -31,6 +32,8 @@ FAMILY = Family(
         "layer_norm_eps",
         "layer_norm_epsilon",
         "rope_parameters",
+        "rope_scaling",
+        "partial_rotary_factor",
         "rotary_emb_base",
     ),
     inert=(
@@ -41,6 +44,7 @@ FAMILY = Family(
         Inert("rotary_emb_fraction", (1.0, 1), "the share of each head that is rotated"),
         Inert("rotary_emb_interleaved", (False,), "rotates neighbouring features instead of halves"),
         Inert("rotary_emb_scale_base", (None,), "the decay of xPos"),
+        Inert("rotary_scaling_factor", (None,), "stretches the rotary positions of long rows"),
         Inert("activation_function", ("swiglu",), "the gate of the feed-forward layers, in GPT-2's names"),
         Inert("hidden_act", ("silu",), "the gate of the feed-forward layers, in the names of transformers"),
     ),
@@ -59,10 +63,12 @@ class Config:
     type_vocab_size: int
     layer_norm_eps: float
     rope_theta: float
+    linear: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
+    rope = read_rope(fields, "rotary_emb_base", default=1000.0)
     return Config(
         vocab_size=fields.need("vocab_size", int),
         hidden_size=fields.first("hidden_size", "n_embd"),
@@ -71,7 +77,8 @@ def read_config(fields: Fields) -> Config:
         num_hidden_layers=fields.first("num_hidden_layers", "n_layer"),
         type_vocab_size=fields.get("type_vocab_size", int, 2),
         layer_norm_eps=fields.get("layer_norm_eps", float, fields.get("layer_norm_epsilon", float, 1e-12)),
-        rope_theta=rope_theta(fields, "rotary_emb_base", default=1000.0),
+        rope_theta=rope.theta,
+        linear=rope.linear,
     )
 
 
@@ -94,7 +101,7 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         w = weights.under(f"encoder.layers.{layer}.")
         wqkv = w("attn.Wqkv.weight", 3 * hidden, hidden)
         q, k, v = (ops.linear(x, wqkv, rows=(i * hidden, (i + 1) * hidden)) for i in range(3))
-        q, k = (ops.rope(batch, part, head_dim=d, theta=c.rope_theta) for part in (q, k))
+        q, k = (ops.rope(batch, part, head_dim=d, theta=c.rope_theta, linear=c.linear) for part in (q, k))
         h = ops.attention(batch, q, k, v, heads=heads, kv_heads=heads, head_dim=d, scale=d**-0.5)
         h = ops.linear(h, w("attn.out_proj.weight", hidden, hidden))
         x = norm(ops.add(x, h), w.under("norm1."))

@@ -6,9 +6,10 @@ Separate because each model family is one file.
 from dataclasses import replace
 
 from embergem.models import mistral
-from embergem.models.config import Fields, causal, require_full_attention, stated_rope_theta
+from embergem.models.config import Fields, causal, require_full_attention
 from embergem.models.family import Family, Inert
 from embergem.models.mistral import forward
+from embergem.models.rope import DEFAULT_BASE, read_rope
 
 __all__ = ["FAMILY", "forward", "read_config"]
 
@@ -29,6 +30,8 @@ FAMILY = Family(
         "rms_norm_eps",
         "rope_parameters",
         "rope_theta",
+        "rope_scaling",
+        "partial_rotary_factor",
         "layer_types",
         "is_causal",
         "use_bidirectional_attention",
@@ -36,7 +39,6 @@ FAMILY = Family(
     inert=(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
         Inert("use_sliding_window", (False,), "limits attention to a window"),
-        Inert("rope_scaling", (None,), "stretches the rotary positions"),
     ),
 )
 
@@ -44,5 +46,5 @@ FAMILY = Family(
 def read_config(fields: Fields) -> mistral.Config:
     """Read config.json."""
     require_full_attention(fields)
-    config = mistral.read_decoder(fields, causal=causal(fields), rope_theta=stated_rope_theta(fields))
-    return replace(config, qkv_bias=True)
+    rope = read_rope(fields, default=DEFAULT_BASE, llama3=True)
+    return replace(mistral.read_decoder(fields, causal=causal(fields), rope=rope), qkv_bias=True)

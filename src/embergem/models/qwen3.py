@@ -8,8 +8,9 @@ embeddings are not scaled.
 
 from dataclasses import dataclass
 
-from embergem.models.config import Fields, causal, require_full_attention, rope_theta
+from embergem.models.config import Fields, causal, require_full_attention
 from embergem.models.family import Family, Inert
+from embergem.models.rope import DEFAULT_BASE, read_rope
 from embergem.ops import Batch, Ops, Value, Weight, Weights
 
 FAMILY = Family(
@@ -30,6 +31,8 @@ FAMILY = Family(
         "rms_norm_eps",
         "rope_parameters",
         "rope_theta",
+        "rope_scaling",
+        "partial_rotary_factor",
         "layer_types",
         "is_causal",
         "use_bidirectional_attention",
@@ -38,7 +41,6 @@ FAMILY = Family(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
         Inert("use_sliding_window", (False,), "limits attention to a window"),
-        Inert("rope_scaling", (None,), "stretches the rotary positions"),
     ),
 )
 
@@ -57,12 +59,14 @@ class Config:
     rms_norm_eps: float
     rope_theta: float
     causal: bool = True
+    linear: float | None = None
 
 
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
     require_full_attention(fields)
     heads = fields.need("num_attention_heads", int)
+    rope = read_rope(fields, default=DEFAULT_BASE)
     return Config(
         vocab_size=fields.need("vocab_size", int),
         hidden_size=fields.need("hidden_size", int),
@@ -72,8 +76,9 @@ def read_config(fields: Fields) -> Config:
         num_key_value_heads=fields.get("num_key_value_heads", int, heads),
         head_dim=fields.need("head_dim", int),
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
-        rope_theta=rope_theta(fields, default=1e6),
+        rope_theta=rope.theta,
         causal=causal(fields),
+        linear=rope.linear,
     )
 
 
@@ -85,6 +90,9 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
     def norm(x: Value, weight: Weight, per_head: int | None = None) -> Value:
         return ops.norm(x, weight, kind="rms", eps=c.rms_norm_eps, per_head=per_head)
 
+    def rotate(x: Value) -> Value:
+        return ops.rope(batch, x, head_dim=d, theta=c.rope_theta, linear=c.linear)
+
     x = ops.embed(batch, weights("embed_tokens.weight", c.vocab_size, hidden))
     for layer in range(c.num_hidden_layers):
         w = weights.under(f"layers.{layer}.")
@@ -93,8 +101,8 @@ def forward(ops: Ops, config: Config, weights: Weights, batch: Batch) -> Value:
         q = ops.linear(h, w("self_attn.q_proj.weight", heads * d, hidden))
         k = ops.linear(h, w("self_attn.k_proj.weight", kv_heads * d, hidden))
         v = ops.linear(h, w("self_attn.v_proj.weight", kv_heads * d, hidden))
-        q = ops.rope(batch, norm(q, w("self_attn.q_norm.weight", d), d), head_dim=d, theta=c.rope_theta)
-        k = ops.rope(batch, norm(k, w("self_attn.k_norm.weight", d), d), head_dim=d, theta=c.rope_theta)
+        q = rotate(norm(q, w("self_attn.q_norm.weight", d), d))
+        k = rotate(norm(k, w("self_attn.k_norm.weight", d), d))
         h = ops.attention(
             batch, q, k, v, heads=heads, kv_heads=kv_heads, head_dim=d, scale=d**-0.5, causal=c.causal
         )  # fmt: skip

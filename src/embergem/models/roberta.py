@@ -1,7 +1,8 @@
 """RoBERTa encoders, XLM-RoBERTa among them: bge-m3, multilingual-e5, arctic-embed-l-v2, all-distilroberta.
 
 The arithmetic is BERT's. Positions begin after the row of the padding token: two rows into the position table where
-the padding token has id 1.
+the padding token has id 1. A padding token in a text gets that row, and is not counted (transformers,
+`create_position_ids_from_input_ids`).
 
 Separate because each model family is one file.
 """

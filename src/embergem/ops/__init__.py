@@ -75,14 +75,23 @@ class Operations(Protocol[V, W_contra, B_contra]):
         batch: B_contra,
         table: W_contra,
         *,
+        integers: bool = False,
+        mapping: W_contra | None = None,
+        weights: W_contra | None = None,
         positions: W_contra | None = None,
         offset: int = 0,
+        padding: int | None = None,
         types: W_contra | None = None,
     ) -> V:
         """Return the row of `table` (vocabulary, f) for each token id: (t, f).
 
+        With `mapping` (vocabulary,), whole numbers, the table has a row for each of its numbers, and id i has the row
+        `mapping[i]`. With `weights` (vocabulary,), multiply by the weight of the id. With `integers`, the table has
+        whole numbers without scales.
+
         With `types` (kinds, f), add its row 0. With `positions` (places, f), add its row `offset` + position of the
-        token in its row of the batch, counted from 0.
+        token in its row of the batch, counted from 0. Tokens with the id `padding` are not counted, and get row
+        `offset` - 1.
         """
 
     def norm(
@@ -104,10 +113,19 @@ class Operations(Protocol[V, W_contra, B_contra]):
     def linear(self, x: V, weight: W_contra, bias: W_contra | None = None, *, rows: tuple[int, int] | None = None) -> V:
         """Return x · weightᵀ + bias. `weight` is (out, in); `rows` = (i, j) takes its rows i..j and those of `bias`."""
 
-    def rope(self, batch: B_contra, x: V, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None) -> V:
+    def rope(
+        self,
+        batch: B_contra,
+        x: V,
+        *,
+        head_dim: int,
+        theta: float,
+        llama3: Llama3Scaling | None = None,
+        linear: float | None = None,
+    ) -> V:
         """Rotate the features of each head by position · theta^(-2i/d); feature i is paired with feature i + d/2.
 
-        `llama3` scales these frequencies.
+        `llama3` scales these frequencies, and `linear` divides all of them.
         """
 
     def attention(

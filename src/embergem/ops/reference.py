@@ -22,9 +22,13 @@ class Batch:
         """Return the slice of the tokens of each row."""
         return [slice(int(i), int(j)) for i, j in zip(self.cu_seqlens[:-1], self.cu_seqlens[1:], strict=True)]
 
-    def positions(self) -> NDArray[np.int64]:
-        """Return the position of each token in its row, counted from 0; shape (t,)."""
-        return np.concatenate([np.arange(span.stop - span.start) for span in self.spans()])
+    def positions(self, padding: int | None = None) -> NDArray[np.int64]:
+        """Return the position of each token in its row, counted from 0; shape (t,).
+
+        Tokens with the id `padding` are not counted, and their position is -1.
+        """
+        counted = np.ones(len(self.ids), dtype=bool) if padding is None else self.ids != padding
+        return np.concatenate([np.where(counted[span], np.cumsum(counted[span]) - 1, -1) for span in self.spans()])
 
 
 class Reference(Operations[Array, Array, Batch]):
@@ -35,16 +39,22 @@ class Reference(Operations[Array, Array, Batch]):
         batch: Batch,
         table: Array,
         *,
+        integers: bool = False,
+        mapping: Array | None = None,
+        weights: Array | None = None,
         positions: Array | None = None,
         offset: int = 0,
+        padding: int | None = None,
         types: Array | None = None,
     ) -> Array:
         """See `Operations.embed`."""
-        x = table[batch.ids]
+        x = table[batch.ids if mapping is None else mapping[batch.ids].astype(np.int64)].astype(np.float32)
+        if weights is not None:
+            x = x * weights[batch.ids, None].astype(np.float32)
         if types is not None:
             x = x + types[0]
         if positions is not None:
-            x = x + positions[offset + batch.positions()]
+            x = x + positions[offset + batch.positions(padding)]
         return x
 
     def norm(
@@ -79,7 +89,14 @@ class Reference(Operations[Array, Array, Batch]):
         return y if bias is None else y + bias[part]
 
     def rope(
-        self, batch: Batch, x: Array, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None
+        self,
+        batch: Batch,
+        x: Array,
+        *,
+        head_dim: int,
+        theta: float,
+        llama3: Llama3Scaling | None = None,
+        linear: float | None = None,
     ) -> Array:
         """See `Operations.rope`. Angles are float32 products of float32 frequencies, as in transformers."""
         half = head_dim // 2
@@ -89,6 +106,8 @@ class Reference(Operations[Array, Array, Batch]):
             share = (turns - llama3.low_freq_factor) / (llama3.high_freq_factor - llama3.low_freq_factor)
             share = np.clip(share, 0, 1)
             frequencies = share * frequencies + (1 - share) * frequencies / llama3.factor
+        if linear is not None:
+            frequencies = frequencies / linear
         rounded = frequencies.astype(np.float32)
         angles = batch.positions().astype(np.float32)[:, None, None] * rounded  # (t, 1, half)
         cos, sin = np.cos(angles), np.sin(angles)

@@ -73,13 +73,19 @@ class Trace(Operations[TracedValue, Source, TracedBatch]):
         batch: TracedBatch,
         table: Source,
         *,
+        integers: bool = False,
+        mapping: Source | None = None,
+        weights: Source | None = None,
         positions: Source | None = None,
         offset: int = 0,
+        padding: int | None = None,
         types: Source | None = None,
     ) -> TracedValue:
         """See `Operations.embed`."""
-        weights = {"table": table, "positions": positions, "types": types}
-        return self._record("embed", (), table.shape[1], "tokens", weights, offset=offset)
+        tables = {"table": table, "mapping": mapping, "weights": weights, "positions": positions, "types": types}
+        return self._record(
+            "embed", (), table.shape[1], "tokens", tables, offset=offset, padding=padding, integers=integers or None
+        )
 
     def norm(
         self,
@@ -114,13 +120,21 @@ class Trace(Operations[TracedValue, Source, TracedBatch]):
         return self._record("linear", (x,), weight.taken()[0], x.axis, {"weight": weight, "bias": bias})
 
     def rope(
-        self, batch: TracedBatch, x: TracedValue, *, head_dim: int, theta: float, llama3: Llama3Scaling | None = None
+        self,
+        batch: TracedBatch,
+        x: TracedValue,
+        *,
+        head_dim: int,
+        theta: float,
+        llama3: Llama3Scaling | None = None,
+        linear: float | None = None,
     ) -> TracedValue:
         """See `Operations.rope`. The program format has `dim`, the features of a head that are rotated: all of them."""
         scaling = None if llama3 is None else asdict(llama3)
         return self._record(
-            "rope", (x,), x.width, x.axis, {}, head_dim=head_dim, theta=theta, dim=head_dim, llama3=scaling
-        )
+            "rope", (x,), x.width, x.axis, {},
+            head_dim=head_dim, theta=theta, dim=head_dim, llama3=scaling, linear=linear,
+        )  # fmt: skip
 
     def attention(
         self,

@@ -28,7 +28,8 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
     - `places`: tokens that a position table covers, or null.
     - `config`: the fields of the family's config that the self-check compares with the catalog.
     - `builtin_prompts`: the set of prompts in crates/text, or null.
-    - `special_tokens`: roles of the tokens around every text; without any, unknown tokens are dropped.
+    - `special_tokens`: roles of the tokens around every text; without any, unknown tokens are dropped, or kept with
+      `keep_unknown`.
 
     Raises:
         ValueError: Two of `configs` describe different models.
@@ -50,6 +51,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
         "config": _compared(first.config, first.model_type),
         "builtin_prompts": first.family.prompts,
         "special_tokens": first.family.special_tokens,
+        **({"keep_unknown": True} if first.keep_unknown else {}),
         "program": json.loads(program.to_json()),
     }
 

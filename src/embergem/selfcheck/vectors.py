@@ -21,7 +21,7 @@ def finite(context: CheckContext, observed: Observation) -> Finding:
 def norms(context: CheckContext, observed: Observation) -> Finding:
     """Vectors have length 1 if the head ends in normalisation, and no vector is all zeros."""
     lengths = np.linalg.norm(observed.together.astype(np.float64), axis=1)
-    if any(isinstance(module, Normalize) for module in context.head or ()):
+    if context.head and isinstance(context.head[-1], Normalize):
         worst = float(lengths[np.abs(lengths - 1).argmax()])
         if abs(worst - 1) > PROBES.norm_tolerance:
             return finding("norms", "not_one", length=f"{worst:.4f}")

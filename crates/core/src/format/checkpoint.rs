@@ -1,6 +1,6 @@
 //! The weight files of one model, mapped into memory: tensors by the name that a model uses.
 
-use super::element::Element;
+use super::element::{Element, WholeFormat};
 use super::gguf::{self, Gguf};
 use super::gguf_names::checkpoint_name;
 use super::integers::IntegerFormat;
@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 /// Prefixes that are tried for every model: those that training tools put in front of a model's own tensor names, and
 /// those of families in programs that were compiled before a program named the prefixes of its family.
-const PREFIXES: [&str; 8] = [
+const PREFIXES: [&str; 9] = [
     "",
     "model.",
+    "0.auto_model.",
     "language_model.",
     "model.language_model.",
     "bert.",
@@ -38,7 +39,16 @@ pub struct Checkpoint {
 struct Entry {
     /// The tensor, or the name of an element type that is not supported.
     tensor: std::result::Result<Tensor, String>,
+    /// The tensor as whole numbers that stand for themselves, if it can be read so.
+    whole: Option<Tensor>,
     path: PathBuf,
+}
+
+impl Entry {
+    /// The tensor in either reading.
+    fn stored(&self) -> Option<&Tensor> {
+        self.tensor.as_ref().ok().or(self.whole.as_ref())
+    }
 }
 
 impl Checkpoint {
@@ -90,10 +100,11 @@ impl Checkpoint {
         } else {
             safetensors_tensors(&map).map_err(|error| corrupt(error.to_string()))?
         };
-        for (name, tensor) in tensors {
+        for Named { name, tensor, whole } in tensors {
             let name = format!("{prefix}{name}");
             let entry = Entry {
                 tensor,
+                whole,
                 path: path.to_owned(),
             };
             if let Some(other) = self.tensors.insert(name.clone(), entry) {
@@ -106,7 +117,7 @@ impl Checkpoint {
     /// Returns every tensor with a supported element type, with its name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let all = self.tensors.iter();
-        all.filter_map(|(name, entry)| Some((name.as_str(), entry.tensor.as_ref().ok()?)))
+        all.filter_map(|(name, entry)| Some((name.as_str(), entry.stored()?)))
     }
 
     /// Finds the tensor `name`, with or without a prefix, and checks its shape.
@@ -114,18 +125,32 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] if the tensor is absent, or has another shape or an unsupported element type.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
-        let tensor = self.find(name)?;
-        if tensor.shape != shape {
-            return Err(Error::Tensor {
+        require_shape(name, self.find(name)?, shape)
+    }
+
+    /// Like [`Checkpoint::tensor`] for a tensor of whole numbers that stand for themselves: I8 without scales, I32, I64.
+    ///
+    /// # Errors
+    /// The same, and for a tensor of another element type.
+    pub fn whole_numbers(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
+        match &self.entry(name)?.whole {
+            Some(tensor) => require_shape(name, tensor, shape),
+            None => Err(Error::Tensor {
                 name: name.into(),
-                reason: format!(
-                    "its shape is {:?}, and config.json requires {shape:?}. The weights and config.json belong to \
-                     different models: download both again.",
-                    tensor.shape
-                ),
-            });
+                reason: "it should contain whole numbers (I8, I32 or I64). Save the model again.".into(),
+            }),
         }
-        Ok(tensor)
+    }
+
+    /// Like [`Checkpoint::tensor`], whether its values are floats or whole numbers.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<&Tensor> {
+        match self.entry(name)?.stored() {
+            Some(tensor) => require_shape(name, tensor, shape),
+            None => self.tensor(name, shape),
+        }
     }
 
     /// Finds the tensor `name`, with or without a prefix, whatever its shape.
@@ -133,68 +158,111 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] if the tensor is absent or has an unsupported element type.
     pub fn find(&self, name: &str) -> Result<&Tensor> {
-        let error = |reason| Error::Tensor {
+        self.entry(name)?.tensor.as_ref().map_err(|element| Error::Tensor {
             name: name.into(),
-            reason,
-        };
+            reason: format!(
+                "its element type is {element}, which embergem does not read. It reads F64, F32, BF16 and F16; from \
+                 GGUF also Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K; and the integers that `embergem compile` \
+                 writes."
+            ),
+        })
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
         let own = self.prefixes.iter().map(String::as_str);
-        let entry = PREFIXES
-            .into_iter()
-            .chain(own)
-            .find_map(|prefix| self.tensors.get(&format!("{prefix}{name}")))
-            .ok_or_else(|| {
-                error(
-                    "the checkpoint does not contain it. The checkpoint is incomplete, or of another architecture than \
+        let prefixes = || PREFIXES.into_iter().chain(own.clone());
+        let in_file = |name: &str| prefixes().find_map(|prefix| self.tensors.get(&format!("{prefix}{name}")));
+        let found = in_file(name).or_else(|| in_file(&old_name(name)?));
+        found.ok_or_else(|| Error::Tensor {
+            name: name.into(),
+            reason:
+                "the checkpoint does not contain it. The checkpoint is incomplete, or of another architecture than \
                      config.json says."
-                        .into(),
-                )
-            })?;
-        entry.tensor.as_ref().map_err(|element| {
-            error(format!(
-                "its element type is {element}, which embergem does not read. It reads F32, BF16 and F16; from GGUF \
-                 also Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K; and the integers that `embergem compile` writes."
-            ))
+                    .into(),
         })
     }
 }
 
-/// A tensor with its name in the file, or the name of an unsupported element type.
-type NamedTensor = (String, std::result::Result<Tensor, String>);
+/// The name that BERT's first checkpoints, which were made with TensorFlow, have for a tensor of a LayerNorm.
+fn old_name(name: &str) -> Option<String> {
+    let (module, kind) = name.rsplit_once('.')?;
+    let old = match kind {
+        "weight" => "gamma",
+        "bias" => "beta",
+        _ => return None,
+    };
+    module.ends_with("LayerNorm").then(|| format!("{module}.{old}"))
+}
 
-fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<NamedTensor>, SafeTensorError> {
+/// Refuses a tensor that has another shape.
+fn require_shape<'a>(name: &str, tensor: &'a Tensor, shape: &[usize]) -> Result<&'a Tensor> {
+    if tensor.shape != shape {
+        return Err(Error::Tensor {
+            name: name.into(),
+            reason: format!(
+                "its shape is {:?}, and config.json requires {shape:?}. The weights and config.json belong to \
+                     different models: download both again.",
+                tensor.shape
+            ),
+        });
+    }
+    Ok(tensor)
+}
+
+/// A tensor of a file.
+struct Named {
+    name: String,
+    /// The tensor, or the name of an unsupported element type.
+    tensor: std::result::Result<Tensor, String>,
+    /// The tensor as whole numbers that stand for themselves.
+    whole: Option<Tensor>,
+}
+
+fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<Named>, SafeTensorError> {
     let parsed = SafeTensors::deserialize(map)?;
     let offset = |view: &TensorView<'_>| view.data().as_ptr() as usize - map.as_ptr() as usize;
-    let tensor = |name: &str, view: TensorView<'_>| {
+    let stored = |view: &TensorView<'_>, element, scales_start| Tensor {
+        map: Arc::clone(map),
+        start: offset(view),
+        scales_start,
+        element,
+        shape: view.shape().to_vec(),
+    };
+    let tensor = |name: &str, view: &TensorView<'_>| {
         let integers = |format: IntegerFormat| match format.find_scales(&parsed, name, view.shape()) {
-            Some(scales) => Ok((Element::Integer(format), offset(&scales))),
+            Some(scales) => Ok(stored(view, Element::Integer(format), offset(&scales))),
             None => Err(format!("{} without a tensor of matching scales", format.name())),
         };
-        let (element, scales_start) = match view.dtype() {
-            Dtype::F32 => (Element::F32, 0),
-            Dtype::BF16 => (Element::Bf16, 0),
-            Dtype::F16 => (Element::F16, 0),
-            Dtype::I8 => integers(IntegerFormat::Int8)?,
-            Dtype::I16 => integers(IntegerFormat::Int16)?,
-            other => return Err(format!("{other:?}")),
+        match view.dtype() {
+            Dtype::F64 => Ok(stored(view, Element::F64, 0)),
+            Dtype::F32 => Ok(stored(view, Element::F32, 0)),
+            Dtype::BF16 => Ok(stored(view, Element::Bf16, 0)),
+            Dtype::F16 => Ok(stored(view, Element::F16, 0)),
+            Dtype::I8 => integers(IntegerFormat::Int8),
+            Dtype::I16 => integers(IntegerFormat::Int16),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let whole = |name: &str, view: &TensorView<'_>| {
+        let format = match view.dtype() {
+            Dtype::I8 if parsed.tensor(&format!("{name}.scales")).is_err() => WholeFormat::I8,
+            Dtype::I32 => WholeFormat::I32,
+            Dtype::I64 => WholeFormat::I64,
+            _ => return None,
         };
-        Ok(Tensor {
-            map: Arc::clone(map),
-            start: offset(&view),
-            scales_start,
-            element,
-            shape: view.shape().to_vec(),
-        })
+        Some(stored(view, Element::Whole(format), 0))
     };
     let all = parsed.tensors().into_iter();
     Ok(all
-        .map(|(name, view)| {
-            let tensor = tensor(&name, view);
-            (name, tensor)
+        .map(|(name, view)| Named {
+            tensor: tensor(&name, &view),
+            whole: whole(&name, &view),
+            name,
         })
         .collect())
 }
 
-fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<NamedTensor>), String> {
+fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<Named>), String> {
     let parsed = Gguf::parse(map)?;
     let architecture = parsed.metadata.get("general.architecture");
     let architecture = architecture
@@ -210,7 +278,11 @@ fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<
             element,
             shape: info.shape,
         });
-        (name, tensor.map_err(|number| format!("GGUF's number {number}")))
+        Named {
+            name,
+            tensor: tensor.map_err(|number| format!("GGUF's number {number}")),
+            whole: None,
+        }
     };
     let tensors = parsed.tensors.into_iter().map(tensor).collect();
     Ok((serde_json::Value::Object(parsed.metadata), tensors))

@@ -51,6 +51,18 @@ impl Tensor {
         &self.map[self.start + from..self.start + to]
     }
 
+    /// Returns the values of a tensor of whole numbers; none for another element type.
+    pub fn integers(&self) -> impl Iterator<Item = i64> {
+        let format = match self.element {
+            Element::Whole(format) => Some(format),
+            _ => None,
+        };
+        let bytes = self.stored_bytes()[0];
+        format
+            .into_iter()
+            .flat_map(move |format| bytes.chunks_exact(format.bytes()).map(move |one| format.value(one)))
+    }
+
     /// Converts values from `start` on to f32 and writes them to `out`. The range must be whole rows.
     ///
     /// The alignment of the data in the file does not matter.
@@ -58,11 +70,17 @@ impl Tensor {
     pub fn read(&self, start: usize, out: &mut [f32]) {
         let bytes = self.bytes(start, out.len());
         match self.element {
+            Element::F64 => convert::<8>(bytes, out, |b| f64::from_le_bytes(b) as f32),
             Element::F32 => convert::<4>(bytes, out, f32::from_le_bytes),
             Element::Bf16 => convert::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Element::F16 => convert::<2>(bytes, out, |b| half_to_f32(u16::from_le_bytes(b))),
             Element::Block(format) => format.read(bytes, out),
             Element::Integer(format) => format.read(self.row_len(), bytes, self.scales(start, out.len()), out),
+            Element::Whole(format) => {
+                for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(format.bytes())) {
+                    *value = format.value(bytes) as f32;
+                }
+            }
         }
     }
 }

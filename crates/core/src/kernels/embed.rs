@@ -8,14 +8,16 @@ use std::ops::Range;
 
 /// Arguments of a lookup.
 pub struct Embed<'a> {
-    /// Embedding table; row i belongs to id i.
+    /// Embedding table.
     pub table: &'a Table,
-    /// Token ids, below the rows of the table.
+    /// Row of the table for each id; without it row i belongs to id i.
+    pub rows: Option<&'a [u32]>,
+    /// Factor of the row of the table, for each id.
+    pub weights: Option<&'a [f32]>,
+    /// Token ids, below the number of ids of the table.
     pub ids: &'a [u32],
-    /// Position of each token in its text.
-    pub positions: &'a [u32],
-    /// Position table, and its row for position 0.
-    pub position_table: Option<(&'a [f32], usize)>,
+    /// Position table, and its row for each token.
+    pub positions: Option<(&'a [f32], &'a [u32])>,
     /// Token type embedding, added to every row.
     pub types: Option<&'a [f32]>,
     /// Factor that the row of the embedding table is multiplied by.
@@ -33,17 +35,19 @@ pub struct Embed<'a> {
 /// the instruction set of `V`.
 #[inline(always)]
 pub unsafe fn embed<V: Simd>(args: &Embed<'_>, rows: Range<usize>) {
-    let scale = V::splat(args.scale);
     for row in rows {
+        let id = args.ids[row] as usize;
+        let table_row = args.rows.map_or(id, |rows| rows[id] as usize);
+        let scale = V::splat(args.weights.map_or(args.scale, |weights| args.scale * weights[id]));
         // SAFETY: `out` covers the row by this function's contract. The tables are indexed with bounds checks, and both
         // they and `types` have `width` columns: `for_each_vector` reads no element past the width.
         unsafe {
             let out = args.out.row(row);
             args.table
-                .read_row(args.ids[row] as usize, std::slice::from_raw_parts_mut(out, args.width));
-            let positions = args.position_table.map(|(table, offset)| {
-                let position = offset + args.positions[row] as usize;
-                table[position * args.width..(position + 1) * args.width].as_ptr()
+                .read_row(table_row, std::slice::from_raw_parts_mut(out, args.width));
+            let positions = args.positions.map(|(table, places)| {
+                let place = places[row] as usize;
+                table[place * args.width..(place + 1) * args.width].as_ptr()
             });
             for_each_vector!(V, args.width, |i, n| {
                 let mut x = V::load_first(out.add(i), n).mul(scale);

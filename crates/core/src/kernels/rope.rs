@@ -31,16 +31,57 @@ impl Llama3 {
         let share = share.clamp(0.0, 1.0);
         share * frequency + (1.0 - share) * frequency / self.factor
     }
+}
 
-    /// Returns the bits of the fields, as a key of tables.
+/// How rotary frequencies are scaled.
+#[derive(Debug, Clone, Copy)]
+pub enum Scaling {
+    /// Not at all.
+    None,
+    /// All are divided by this number (`rope_type` "linear").
+    Linear(f64),
+    /// Low ones are divided.
+    Llama3(Llama3),
+}
+
+impl Scaling {
+    /// Returns the scaled frequency.
+    #[must_use]
+    pub fn scaled(&self, frequency: f64) -> f64 {
+        match self {
+            Self::None => frequency,
+            Self::Linear(factor) => frequency / factor,
+            Self::Llama3(scaling) => scaling.scaled(frequency),
+        }
+    }
+
+    /// Returns whether every number can scale a frequency.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Linear(factor) => factor.is_finite() && *factor > 0.0,
+            Self::Llama3(scaling) => {
+                scaling.factor > 0.0
+                    && scaling.original_max_position_embeddings > 0.0
+                    && scaling.high_freq_factor > scaling.low_freq_factor
+            }
+        }
+    }
+
+    /// Returns the bits of the numbers, as a key of tables. No two ways have equal ones.
     pub(crate) fn bits(&self) -> [u64; 4] {
-        [
-            self.factor,
-            self.low_freq_factor,
-            self.high_freq_factor,
-            self.original_max_position_embeddings,
-        ]
-        .map(f64::to_bits)
+        match self {
+            Self::None => [0; 4],
+            Self::Linear(factor) => [factor.to_bits(), 0, 0, 0],
+            Self::Llama3(scaling) => [
+                scaling.factor,
+                scaling.low_freq_factor,
+                scaling.high_freq_factor,
+                scaling.original_max_position_embeddings,
+            ]
+            .map(f64::to_bits),
+        }
     }
 }
 
@@ -60,11 +101,11 @@ impl Angles {
     ///
     /// Frequencies and angles are rounded to f32 like in the published implementations, because at large positions the
     /// rounding of the angle is visible in the result.
-    pub fn new(theta: f64, llama3: Option<Llama3>, head_dim: usize, positions: usize) -> Self {
+    pub fn new(theta: f64, scaling: Scaling, head_dim: usize, positions: usize) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|i| 1.0 / theta.powf((2 * i) as f64 / head_dim as f64))
-            .map(|frequency| llama3.map_or(frequency, |scaling| scaling.scaled(frequency)) as f32)
+            .map(|frequency| scaling.scaled(frequency) as f32)
             .collect();
         let mut values = Vec::with_capacity(positions * head_dim);
         for position in 0..positions {

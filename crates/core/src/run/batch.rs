@@ -2,9 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::pooling::Text;
+use crate::lower::Positions;
 use crate::memory;
 use crate::model::Model;
 use crate::program::Axis;
+use std::borrow::Cow;
 
 /// A checked batch.
 pub struct Batch {
@@ -29,7 +31,7 @@ impl Batch {
         }
         if let Some(bad) = ids.iter().find(|id| **id as usize >= model.vocabulary) {
             return error(format!(
-                "the id {bad} is outside the embedding table of {} rows",
+                "the id {bad} is outside the embedding table of {} ids",
                 model.vocabulary
             ));
         }
@@ -75,6 +77,28 @@ impl Batch {
                 available >> 20
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns the row of a position table for each token.
+    pub(super) fn places(&self, table: &Positions) -> Cow<'_, [u32]> {
+        let offset = table.offset as u32; // the table has a row for every token of a text, and these fit into 32 bits
+        let padding = table.padding.filter(|padding| self.ids.contains(padding));
+        match padding {
+            None if offset == 0 => Cow::Borrowed(&self.positions),
+            None => self.positions.iter().map(|position| offset + position).collect(),
+            Some(padding) => {
+                let mut places = Vec::with_capacity(self.ids.len());
+                for text in &self.texts {
+                    let mut next = offset;
+                    places.extend(self.ids[text.start..text.start + text.len].iter().map(|id| {
+                        let counts = *id != padding;
+                        next += u32::from(counts);
+                        if counts { next - 1 } else { offset - 1 }
+                    }));
+                }
+                Cow::Owned(places)
+            }
         }
     }
 

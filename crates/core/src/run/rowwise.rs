@@ -25,23 +25,32 @@ impl Run<'_> {
         match &step.op {
             Op::Embed {
                 table,
+                rows,
+                weights,
                 positions,
                 types,
                 scale,
             } => {
-                let args = Embed {
-                    table,
-                    ids: &self.batch.ids,
-                    positions: &self.batch.positions,
-                    position_table: positions.as_ref().map(|(values, offset)| (values.as_slice(), *offset)),
-                    types: types.as_deref(),
-                    scale: *scale,
-                    width,
-                    out,
-                };
-                // SAFETY: `lower` checked that `out` lies inside its buffer, which has a row for each token of the
-                // batch. `Batch::new` checked ids and positions against the tables. Concurrent calls get disjoint rows.
-                Box::new(move |rows| unsafe { (kernels.embed)(&args, rows) })
+                let positions = positions
+                    .as_ref()
+                    .map(|table| (table.values.as_slice(), self.batch.places(table)));
+                Box::new(move |range| {
+                    let args = Embed {
+                        table,
+                        rows: rows.as_deref(),
+                        weights: weights.as_deref(),
+                        ids: &self.batch.ids,
+                        positions: positions.as_ref().map(|(values, places)| (*values, &**places)),
+                        types: types.as_deref(),
+                        scale: *scale,
+                        width,
+                        out,
+                    };
+                    // SAFETY: `lower` checked that `out` lies inside its buffer, which has a row for each token of the
+                    // batch. `Batch::new` checked ids and positions against the tables. Concurrent calls get disjoint
+                    // rows.
+                    unsafe { (kernels.embed)(&args, range) }
+                })
             }
             Op::Norm {
                 kind,

@@ -23,7 +23,7 @@ pub(super) fn norms(context: &Context<'_>, observed: &Observation) -> Finding {
     let length = |vector: &Vec<f32>| vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     let lengths: Vec<f64> = observed.together.iter().map(length).collect();
     let head = context.head.unwrap_or_default();
-    if head.iter().any(|module| matches!(module, Module::Normalize {})) {
+    if matches!(head.last(), Some(Module::Normalize {})) {
         let further = |a: f64, b: &f64| if (b - 1.0).abs() > (a - 1.0).abs() { *b } else { a };
         let worst = lengths.iter().fold(1.0, further);
         let difference = (worst - 1.0).abs();

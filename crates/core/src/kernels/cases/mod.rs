@@ -15,7 +15,7 @@ use super::elementwise::{Elementwise, Operation};
 use super::gemm::Finish;
 use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
-use super::rope::{Angles, Rope};
+use super::rope::{Angles, Rope, Scaling};
 use super::{Kernels, int16};
 use crate::simd::tile::INT8_GROUP;
 use guarded::{GuardedRows, ROUNDING};
@@ -156,7 +156,7 @@ impl Case {
                     heads: HEADS,
                     head_dim: *head_dim,
                     positions: &positions,
-                    angles: &Angles::new(10_000.0, None, *head_dim, rows),
+                    angles: &Angles::new(10_000.0, Scaling::None, *head_dim, rows),
                 };
                 // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
                 // that this machine has.
