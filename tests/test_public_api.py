@@ -68,6 +68,7 @@ PUBLIC = {
         "TryLater",
         "UnexpectedAnswer",
         "UnknownModel",
+        "UnknownOption",
         "UnsupportedModel",
         "UnsupportedOption",
     ],

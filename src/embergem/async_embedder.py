@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
+from embergem.keywords import checked_class
 from embergem.open_backend import to_backend
 from embergem.options import LoadKeywords
 from embergem.progress import embedding_progress
@@ -25,7 +26,7 @@ from embergem.sdk.base import (
     text_list,
 )
 from embergem.sdk.chunk_queue import PendingChunks
-from embergem.sdk.inputs import Texts, Title
+from embergem.sdk.inputs import Texts, Title, stand_in
 from embergem.sdk.outputs import Output, converter
 from embergem.sdk.results import ResultCollector
 from embergem.tasks import Task
@@ -37,6 +38,7 @@ INLINE_SIZE = 2000
 """Most characters (or token ids) that are tokenized on the event loop: a hand-over to a thread would take longer."""
 
 
+@checked_class
 class AsyncEmbedder(EmbedderBase):
     """`Embedder` for asyncio: the same methods and results, without blocking the event loop.
 
@@ -119,7 +121,8 @@ class AsyncEmbedder(EmbedderBase):
             (2, 96)
         """
         convert = converter(output)
-        request = self._request(texts, task, title, dimensions, truncate)
+        asked = self._request(texts, task, title, dimensions, truncate)
+        request = asked or stand_in(asked)
         collector = ResultCollector(self.limit)
         with embedding_progress(len(request), progress) as advance, PendingChunks(self._backend) as pending:
             if request.size <= INLINE_SIZE:
@@ -129,7 +132,7 @@ class AsyncEmbedder(EmbedderBase):
             for chunk in pending:
                 collector.add(chunk.places, await chunk.result_async())
                 advance(chunk.size)
-        return convert(collector.vectors())
+        return convert(collector.vectors()[: len(asked)])
 
     @overload
     async def embed_query(
@@ -277,7 +280,8 @@ class AsyncEmbedder(EmbedderBase):
             >>> asyncio.run(embedder.count_tokens(["", "graphene"]))
             [2, 8]
         """
-        return list(await run_in_thread(partial(self._backend.lengths, self._request(texts, task, title))))
+        request = self._request(texts, task, title)
+        return list(await run_in_thread(partial(self._backend.lengths, request))) if request else []
 
     async def close(self) -> None:
         """Free the model. Later calls raise `EngineClosed`."""

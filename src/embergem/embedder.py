@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from embergem.keywords import checked_class
 from embergem.open_backend import to_backend
 from embergem.options import LoadKeywords
 from embergem.progress import embedding_progress
@@ -23,13 +24,14 @@ from embergem.sdk.base import (
 )
 from embergem.sdk.chunk_queue import PendingChunk, PendingChunks
 from embergem.sdk.chunks import is_one_chunk
-from embergem.sdk.inputs import Texts, Title
+from embergem.sdk.inputs import Texts, Title, stand_in
 from embergem.sdk.outputs import Output, converter
 from embergem.sdk.results import ResultCollector, vectors_of
 from embergem.tasks import Task
 from embergem.types import Request, Vectors
 
 
+@checked_class
 class Embedder(EmbedderBase):
     """Turns texts into vectors. One object can be used from many threads.
 
@@ -110,7 +112,7 @@ class Embedder(EmbedderBase):
 
         Returns:
             float32 array (n, dimensions) in the order of `texts`, each row of length 1 for models that normalise; or
-            the form that `output` names.
+            the form that `output` names. No texts give an array (0, dimensions).
 
         Raises:
             InvalidRequest: The request is invalid; the subclass and the message say why. `input_index` is the place in
@@ -284,7 +286,8 @@ class Embedder(EmbedderBase):
             ...     embedder.count_tokens(["", "graphene"]), embedder.limit
             ([2, 8], 128)
         """
-        return list(self._backend.lengths(self._request(texts, task, title)))
+        request = self._request(texts, task, title)
+        return list(self._backend.lengths(request)) if request else []
 
     def close(self) -> None:
         """Free the model. Later calls raise `EngineClosed`."""
@@ -299,6 +302,8 @@ class Embedder(EmbedderBase):
         self.close()
 
     def _vectors(self, request: Request, progress: bool | None) -> Vectors:
+        if not request:
+            return self._vectors(stand_in(request), False)[:0]
         if is_one_chunk(request) and not progress:
             chunk = PendingChunk(0, len(request), self._backend.submit(request))
             return vectors_of(chunk.result(), self.limit)

@@ -10,6 +10,7 @@ EmbergemError                     base class; has the HTTP status and the error 
 │   ├── InvalidTask                    the model or the input cannot be used with this task or title
 │   ├── InvalidDimensions              the model was not trained for this vector size
 │   └── UnsupportedOption              an option is not supported here; it is refused rather than ignored
+│       └── UnknownOption (TypeError)  a callable has no option of this name; the message suggests one
 ├── UnknownModel    (ValueError)  404  no model has this name
 ├── InvalidConfig   (ValueError)  500  a setting or a configuration file is invalid
 ├── LoadError       (ValueError)  500  a model cannot be loaded
@@ -173,6 +174,12 @@ class InvalidDimensions(InvalidRequest):
 
 class UnsupportedOption(InvalidRequest):
     """An option is not supported here. It is refused rather than ignored."""
+
+    code = "unsupported_option"
+
+
+class UnknownOption(UnsupportedOption, TypeError):
+    """A callable has no option of this name. It is a `TypeError` too, as Python raises for an unknown keyword."""
 
     code = "unsupported_option"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from embergem.errors import UnsupportedOption
+from embergem.keywords import checked_class
 
 DTYPES = {
     "float32": "exact to a few units in the last place",
@@ -49,6 +50,7 @@ class LoadKeywords(TypedDict, total=False):
     token_source: str | None
 
 
+@checked_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
     """Which model to load, and how.

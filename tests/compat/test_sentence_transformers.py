@@ -143,7 +143,7 @@ def test_arguments_without_meaning_warn(tiny, model):
     for call in ({"precision": "int8"}, {"output_value": "token_embeddings"}, {"truncate_dim": -1}):
         with pytest.raises(UnsupportedOption):
             model.encode("a", **call)
-    with pytest.raises(TypeError, match="no argument 'modle'"):
+    with pytest.raises(TypeError, match="no option 'modle'"):
         SentenceTransformer(tiny, modle="x")
 
 

@@ -82,7 +82,7 @@ def test_sentence_transformer_follows_its_table(tiny, name):
 
 
 def test_an_argument_that_no_table_has_is_a_type_error(tiny):
-    with pytest.raises(TypeError, match="no argument 'nonsense'"):
+    with pytest.raises(TypeError, match="no option 'nonsense'"):
         SentenceTransformer(tiny, nonsense=1)
 
 

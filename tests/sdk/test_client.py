@@ -105,7 +105,7 @@ def test_other_models_of_the_server(url, client):
         ({"texts": ["a"], "task": "sing"}, InvalidTask, "clustering"),
         ({"texts": ["a"], "title": "T"}, InvalidTask, "document"),
         ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "allows: 96"),
-        ({"texts": []}, InvalidRequest, "no texts"),
+        ({"texts": [], "task": "sing"}, InvalidTask, "clustering"),
     ],
 )
 def test_errors_are_those_of_the_model_itself(client, embedder, arguments, error, words):

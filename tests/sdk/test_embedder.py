@@ -88,7 +88,8 @@ def test_truncation_is_one_warning_with_indices_lengths_and_limit(embedder):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"texts": []}, EmptyInput, "no texts"),
+        ({"texts": [], "task": "sing"}, InvalidTask, "clustering"),
+        ({"texts": [], "dimensions": 95}, InvalidDimensions, "allows: 96"),
         ({"texts": [[]]}, EmptyInput, "Input 0 is a list without token ids"),
         ({"texts": [[5, 5000]]}, TokenOutOfRange, "5000"),
         ({"texts": ["graphene " * 300]}, InputTooLong, "128"),
@@ -103,7 +104,8 @@ def test_truncation_is_one_warning_with_indices_lengths_and_limit(embedder):
         ({"texts": 5}, InvalidRequest, "int"),
         ({"texts": ["a", 5]}, InvalidRequest, "Input 1 is of type int"),
         ({"texts": [5, 6]}, InvalidRequest, "a list in a list"),
-        ({"texts": [["a"]]}, TypeError, "Input 0 has a value of type str at position 0"),
+        ({"texts": [["a"]]}, TypeError, "Input 0 is a list of strings"),
+        ({"texts": [[5, "a"]]}, TypeError, "Input 0 has a value of type str at position 1"),
     ],
 )
 def test_bad_input(embedder, arguments, error, words):

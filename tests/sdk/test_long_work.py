@@ -91,7 +91,7 @@ def test_a_stream_reads_a_bounded_number_of_chunks_ahead(embedder):
 
 
 def test_a_stream_of_mixed_kinds_is_refused(embedder):
-    with pytest.raises(InvalidRequest, match="Input 1 is of type list"):
+    with pytest.raises(InvalidRequest, match="Input 1 is a list"):
         list(embedder.embed_stream(["a", [5]]))
     with pytest.raises(InvalidRequest, match="of type int"):
         list(embedder.embed_stream(5))

@@ -6,8 +6,10 @@ from embergem.async_embedder import AsyncEmbedder, run_in_thread
 from embergem.client.codec import parse_model_names
 from embergem.client.remote import ConnectionOptions, RemoteModel
 from embergem.embedder import Embedder
+from embergem.keywords import checked_class
 
 
+@checked_class
 class Client(Embedder):
     """An `Embedder` on a server: the same methods return the same bits. Can be used from many threads.
 
@@ -47,6 +49,7 @@ class Client(Embedder):
         return parse_model_names(self._remote.get("/v1/models"))
 
 
+@checked_class
 class AsyncClient(AsyncEmbedder):
     """An `AsyncEmbedder` on a server; see `Client` for arguments and errors.
 

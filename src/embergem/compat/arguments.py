@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from embergem.errors import IgnoredOptionWarning, UnsupportedOption
+from embergem.sdk.results import caller_stacklevel
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -52,9 +53,7 @@ class Different:
 Table = Mapping[str, Refused | Ignored]
 
 
-def check_arguments(
-    caller: str, given: Mapping[str, Any], defaults: Mapping[str, Any], table: Table, *, stacklevel: int = 3
-) -> None:
+def check_arguments(caller: str, given: Mapping[str, Any], defaults: Mapping[str, Any], table: Table) -> None:
     """Refuse or ignore the arguments in `given` that differ from their default, as `table` says.
 
     Args:
@@ -62,7 +61,6 @@ def check_arguments(
         given: Argument values by name.
         defaults: Default values by name. An argument that is None counts as left out too.
         table: The treatment of each argument that is not accepted.
-        stacklevel: Stack level of the warning; 3 is the caller of the function that calls this one.
 
     Raises:
         UnsupportedOption: An argument is refused.
@@ -73,7 +71,7 @@ def check_arguments(
         if isinstance(treatment, Refused):
             raise UnsupportedOption(f"{caller}({name}=…) is not supported: {treatment.reason}.", param=name)
         message = f"{caller}({name}={given[name]!r}) is ignored: {treatment.reason}."
-        warnings.warn(message, IgnoredOptionWarning, stacklevel=stacklevel)
+        warnings.warn(message, IgnoredOptionWarning, stacklevel=caller_stacklevel())
 
 
 def refused_method(table: Table) -> Callable[[Method], Method]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from embergem.integrations import Model, missing_package, to_embedder
+from embergem.keywords import checked_class
 
 try:
     from chromadb import Documents, EmbeddingFunction, Embeddings
@@ -14,6 +15,7 @@ _FORMER_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @register_embedding_function
+@checked_class
 class EmbergemEmbeddingFunction(EmbeddingFunction[Documents]):
     """Embedding function that embeds documents and queries with the model's prompts for each.
 

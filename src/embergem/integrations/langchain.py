@@ -5,6 +5,7 @@ Separate because each library has a module and an extra of its own.
 
 from embergem.async_embedder import AsyncEmbedder
 from embergem.integrations import Model, missing_package, to_embedder
+from embergem.keywords import checked_class
 
 try:
     from langchain_core.embeddings import Embeddings
@@ -12,6 +13,7 @@ except ImportError as error:
     raise missing_package("langchain-core", "langchain") from error
 
 
+@checked_class
 class EmbergemEmbeddings(Embeddings):
     """LangChain's `Embeddings`: embeds queries and documents with the model's prompts for each.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from embergem.errors import InvalidType, UnsupportedOption
+from embergem.keywords import checked_class
 from embergem.sdk.backend import Backend
 from embergem.sdk.inputs import Texts, Title, input_list, to_request
 from embergem.sdk.outputs import similarity
@@ -52,6 +53,7 @@ class Ranked:
     text: str
 
 
+@checked_class
 class EmbedderBase:
     """What `Embedder` and `AsyncEmbedder` have in common.
 

@@ -1,11 +1,13 @@
 """Checks the inputs of a call and makes the `Request` for them."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 
-from embergem.errors import InvalidRequest, InvalidTask, InvalidType
+from embergem.errors import InvalidTask, InvalidType
 from embergem.types import Request
 
 Texts = str | Iterable[str] | Iterable[Sequence[int]]
@@ -19,13 +21,13 @@ def input_list(texts: Texts) -> list[str] | list[Sequence[int]]:
     """Return the inputs as a list of strings or a list of rows of token ids. One string becomes a list of one.
 
     Raises:
-        InvalidRequest: `texts` is no iterable, or is bytes.
-        InvalidType: An element is neither text nor a list, or is of another kind than the first.
+        InvalidType: `texts` is bytes, a mapping, a table or no iterable; or an element is neither text nor a list of
+            token ids, or is of another kind than the first.
     """
     if isinstance(texts, str):
         return [texts]
     inputs = list(iterate_inputs(texts))
-    if set(map(type, inputs)) not in ({str}, {list}):  # most calls need no check of each input
+    if set(map(type, inputs)) != {str}:  # most calls need no check of each input
         for index, value in enumerate(inputs):
             check_input(index, value, isinstance(inputs[0], str))
     return cast("list[str] | list[Sequence[int]]", inputs)
@@ -35,35 +37,76 @@ def iterate_inputs(texts: Texts) -> Iterator[str | Sequence[int]]:
     """Iterate over the inputs; one string counts as one input.
 
     Raises:
-        InvalidRequest: `texts` is no iterable, or is bytes.
+        InvalidType: `texts` is bytes, a mapping, a table or no iterable.
     """
     if isinstance(texts, str):
         return iter([texts])
-    if isinstance(texts, bytes | bytearray | memoryview):
-        raise InvalidRequest(
-            f"texts is of type {type(texts).__name__}. Decode it to str first: texts.decode().", param="texts"
-        )
-    try:
-        return iter(texts)
-    except TypeError:
-        raise InvalidRequest(
-            f"texts is of type {type(texts).__name__}. Give a string, strings, or lists of token ids.", param="texts"
-        ) from None
+    if advice := _advice_for_container(texts):
+        raise InvalidType(f"texts is of type {type(texts).__name__}. {advice}", param="texts")
+    return iter(texts)
 
 
 def check_input(index: int, value: object, is_text: bool) -> None:
     """Check the type of one input; `is_text` says whether the first input of the call is a text.
 
     Raises:
-        InvalidType: The input is neither text nor a list, or is of another kind than the first.
+        InvalidType: The input is neither text nor a list of token ids, or is of another kind than the first.
     """
-    if isinstance(value, str) != is_text or not isinstance(value, str | Sequence | np.ndarray):
+    if isinstance(value, str):
+        if is_text:
+            return
+        raise InvalidType("is a text, and the first input is a list of token ids. " + _KINDS, input_index=index, **_AT)
+    if described := _missing(value):
         raise InvalidType(
-            f"is of type {type(value).__name__}. Give strings only, or lists of token ids only; one list of ids is a "
-            "list in a list.",
-            param="texts",
-            input_index=index,
-        )
+            f"is {described}, a missing value. Leave it out, or give '' for a text without words.",
+            input_index=index, **_AT,
+        )  # fmt: skip
+    kind = type(value).__name__
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidType(f"is of type {kind}. Decode it to str first: text.decode().", input_index=index, **_AT)
+    if isinstance(value, Mapping):
+        keys = ", ".join(map(repr, list(value)[:5]))
+        raise InvalidType(f"is a {kind} with the keys {keys}. Give its text, a string.", input_index=index, **_AT)
+    if not isinstance(value, Sequence | np.ndarray):
+        raise InvalidType(f"is of type {kind}. {_KINDS}", input_index=index, **_AT)
+    if len(value) and isinstance(value[0], str):
+        raise InvalidType(
+            f"is a {kind} of strings. Give each string as an input of its own, which then has a vector of its own.",
+            input_index=index, **_AT,
+        )  # fmt: skip
+    if is_text:
+        raise InvalidType(f"is a {kind}, and the first input is a text. {_KINDS}", input_index=index, **_AT)
+
+
+_AT: dict[str, Any] = {"param": "texts"}
+_KINDS = "Give strings only, or lists of token ids only; one list of ids is a list in a list."
+
+
+def _advice_for_container(texts: object) -> str | None:
+    """Return what to give instead of something whose elements are not the texts; None if it can be iterated over."""
+    if isinstance(texts, bytes | bytearray | memoryview):
+        return "Decode it to str first: texts.decode()."
+    if isinstance(texts, Mapping):
+        return "Its elements are the keys. Give the texts: list(texts.values())."
+    columns = getattr(texts, "column_names", None) or getattr(texts, "columns", None)
+    if columns is not None and not callable(columns):  # a table of pandas, polars, Arrow or datasets
+        names = [str(name) for name in columns]
+        column = "text" if "text" in names or not names else names[0]
+        return f"Give one of its columns, such as texts[{column!r}]. It has: {', '.join(names[:20])}."
+    if not isinstance(texts, Iterable) and not hasattr(texts, "__getitem__"):
+        return "Give a string, strings, or lists of token ids."
+    return None
+
+
+def _missing(value: object) -> str | None:
+    """Return how a missing value of Python, NumPy or pandas prints; None for any other value."""
+    if (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ in ("NAType", "NaTType")
+    ):
+        return str(value)
+    return None
 
 
 def to_request(
@@ -112,3 +155,11 @@ def _title_list(title: str | Sequence[str | None], count: int, is_text: bool) ->
             param="title",
         )
     return titles
+
+
+def stand_in(request: Request) -> Request:
+    """Return a request with one empty text in place of no inputs.
+
+    Its task, dimensions and truncation are checked as those of every request, and its vector has the right size.
+    """
+    return msgspec.structs.replace(request, texts=[""], titles=None)

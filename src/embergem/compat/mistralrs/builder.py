@@ -25,6 +25,7 @@ from embergem.compat.mistralrs.requests import (
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
 from embergem.errors import EmptyInput, UnsupportedOption, renumbered_inputs
 from embergem.hub.options import revised
+from embergem.keywords import checked_class
 from embergem.loader import load
 from embergem.options import LoadOptions
 from embergem.sdk.results import ResultCollector
@@ -32,6 +33,7 @@ from embergem.tasks import Task
 from embergem.types import Vectors
 
 
+@checked_class
 class EmbeddingModelBuilder:
     """Collects the options of one model. Every method returns the builder itself.
 
@@ -198,6 +200,7 @@ class EmbeddingModelBuilder:
         return await MultiModelBuilder().add_model(self).build()
 
 
+@checked_class
 class MultiModelBuilder:
     """Collects several models for one `EmbeddingModel`. The first is the default without `with_default_model`.
 
@@ -261,6 +264,7 @@ class MultiModelBuilder:
         return model
 
 
+@checked_class
 class EmbeddingModel(ManagedModels):
     """Loaded models that answer requests, made by the builders. Any number of asyncio tasks may use it at a time.
 

@@ -7,11 +7,13 @@ from typing import Self
 
 from embergem.engine import Engine
 from embergem.errors import UnknownModel, UnsupportedOption
+from embergem.keywords import checked_class
 from embergem.registry import DEFAULT, Registry, Spec
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
 
 
+@checked_class
 class ManagedModels:
     """Base of `Runner` and `EmbeddingModel`: models by name, one of which is the default."""
 

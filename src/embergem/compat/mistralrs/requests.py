@@ -11,6 +11,7 @@ from embergem.compat.arguments import check_arguments
 from embergem.compat.mistralrs.tables import WHICH_EMBEDDING
 from embergem.engine import Request
 from embergem.errors import EmptyInput, InvalidTask
+from embergem.keywords import checked_class
 from embergem.tasks import Task
 
 Input = str | list[str] | list[int] | list[list[int]]
@@ -49,6 +50,7 @@ def arithmetic(dtype: ModelDType | str) -> str:
     return dtype
 
 
+@checked_class
 class EmbeddingRequest:
     """Inputs to embed: one text, texts, one row of token ids, or rows of token ids (taken verbatim).
 
@@ -109,6 +111,7 @@ class EmbeddingRequest:
         return parts
 
 
+@checked_class
 class EmbeddingRequestBuilder:
     """Collects inputs; every method returns the builder itself.
 
@@ -183,6 +186,7 @@ class EmbeddingRequestBuilder:
 class Which:
     """Selects a model: `Which.Embedding(...)`."""
 
+    @checked_class
     @dataclass(frozen=True)
     class Embedding:
         """An embedding model.

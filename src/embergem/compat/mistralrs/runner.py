@@ -13,11 +13,13 @@ from embergem.compat.mistralrs.requests import EmbeddingRequest, Which, arithmet
 from embergem.compat.mistralrs.tables import RUNNER
 from embergem.errors import UnsupportedOption, renumbered_inputs
 from embergem.hub.options import revised
+from embergem.keywords import checked_class
 from embergem.loader import load
 from embergem.options import LoadOptions
 from embergem.sdk.results import ResultCollector
 
 
+@checked_class
 class Runner(ManagedModels):
     """Loaded models that answer requests. The first model is the default.
 

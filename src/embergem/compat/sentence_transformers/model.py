@@ -6,6 +6,7 @@ Vectors agree with that library to 1e-5 in every component. Inputs over the limi
 `TruncationWarning`. `tables.CONSTRUCTOR` lists the arguments that are refused or ignored.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,10 @@ from embergem.compat.sentence_transformers.tokens import Tokenizer, pad_rows
 from embergem.embedder import Embedder
 from embergem.errors import InvalidTask, InvalidType, TruncationWarning, UnsupportedOption
 from embergem.hub.resolve import resolve
+from embergem.keywords import checked_class, unknown_option
 from embergem.open_backend import is_address, open_backend
 from embergem.options import LoadOptions
 from embergem.sdk.results import caller_stacklevel
-from embergem.suggestions import did_you_mean
 from embergem.types import Vectors
 
 Input = str | Mapping[str, str]
@@ -49,6 +50,7 @@ DOCUMENT_NAMES = ("document", "passage", "corpus")
 """Prompt names that `encode_query` and `encode_document` look for in `prompts`; the first one found is used."""
 
 
+@checked_class
 class SentenceTransformer(UnsupportedMembers):
     """A model with the methods of `sentence_transformers.SentenceTransformer`.
 
@@ -104,8 +106,8 @@ class SentenceTransformer(UnsupportedMembers):
     ) -> None:
         for name in options:
             if name not in CONSTRUCTOR:
-                known = [*CONSTRUCTOR, *(type(self).__init__.__kwdefaults__ or ())]
-                raise TypeError(f"SentenceTransformer has no argument {name!r}.{did_you_mean(name, known)}")
+                own = inspect.signature(SentenceTransformer).parameters.keys() - {"options"}
+                raise unknown_option("SentenceTransformer", name, own | CONSTRUCTOR.keys())
         check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
         check_arguments("SentenceTransformer", {"device": device}, ENCODE_DEFAULTS, ENCODE)
         load_options = LoadOptions(
