@@ -228,6 +228,7 @@ class AsyncEmbedder(EmbedderBase):
         texts: Texts | AsyncIterable[Any],
         *,
         task: Task | str | None = None,
+        title: str | None = None,
         dimensions: int | None = None,
         truncate: bool = False,
         output: Output = "array",
@@ -244,7 +245,7 @@ class AsyncEmbedder(EmbedderBase):
             >>> asyncio.run(count())
             500
         """
-        return self._stream(task, dimensions, truncate, progress).run_async(texts, converter(output))
+        return self._stream(task, title, dimensions, truncate, progress).run_async(texts, converter(output))
 
     async def rank(
         self,

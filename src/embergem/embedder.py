@@ -213,6 +213,7 @@ class Embedder(EmbedderBase):
         texts: Texts,
         *,
         task: Task | str | None = None,
+        title: str | None = None,
         dimensions: int | None = None,
         truncate: bool = False,
         output: Output = "array",
@@ -222,7 +223,7 @@ class Embedder(EmbedderBase):
 
         A bounded number of texts and vectors is in memory: the iterable is read at most three chunks of 256 texts
         ahead, which are tokenized while others are computed. Leaving the loop early stops the work. The arguments are
-        those of `embed`.
+        those of `embed`; `title` is one title for all texts.
 
         Yields:
             One vector a text: (dimensions,) float32, or the form that `output` names.
@@ -237,7 +238,7 @@ class Embedder(EmbedderBase):
             ...     sum(vector.shape == (96,) for vector in embedder.embed_stream(f"text {n}" for n in range(1000)))
             1000
         """
-        return self._stream(task, dimensions, truncate, progress).run(texts, converter(output))
+        return self._stream(task, title, dimensions, truncate, progress).run(texts, converter(output))
 
     def rank(
         self,

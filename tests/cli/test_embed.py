@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from embergem import Embedder, __version__
 from embergem._native import instruction_sets
 from embergem.cli.app import OLLAMA_COMMANDS, app
+from embergem.errors import InvalidRequest, UnsupportedOption
 
 COMMAND = [sys.executable, "-m", "embergem"]
 
@@ -82,6 +83,93 @@ def test_lines_from_stdin_and_from_a_file(run, tmp_path):
     from_stdin, from_file = run(text=text), run("--file", str(tmp_path / "lines.txt"))
     assert from_stdin.stdout == from_file.stdout
     assert [row["text"] for row in rows(from_stdin.stdout)] == ["one", "", "three\u2028still three", "four"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.jsonl", '{"text": "one", "id": 1}\n\n"two"\n', ()),
+        ("a.ndjson", '{"body": "one"}\r\n{"body": "two"}', ("--column", "body")),
+        ("a.csv", 'id,text\n1,one\n2,"two"\n', ()),
+        ("a.tsv", "body\tid\none\t1\ntwo\t2\n", ("--column", "body")),
+        ("a.txt", "one\ntwo\n", ()),
+        ("a", "one\ntwo\n", ()),
+    ],
+)
+def test_the_suffix_of_a_file_says_how_it_is_read(run, tmp_path, name, content, options):
+    (tmp_path / name).write_text(content)
+    expected = rows(run("one", "two").stdout)
+    assert rows(run("-f", str(tmp_path / name), *options).stdout) == expected
+    (tmp_path / name).write_text("\ufeff" + content)  # a byte order mark is no part of the first text or column
+    assert rows(run("-f", str(tmp_path / name), *options).stdout) == expected
+    assert rows(run(text="\ufeffone\ntwo\n").stdout) == expected
+
+
+def test_a_quoted_field_of_a_csv_file_may_have_several_lines(run, tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'text,id\r\n"one\r\nstill one",1\r\n')
+    assert [row["text"] for row in rows(run("-f", str(tmp_path / "a.csv")).stdout)] == ["one\r\nstill one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("x", "-o", "out.csv"), "--output out.csv: the format .csv is not written. Use one of .jsonl, .ndjson, .npy"),
+        (("x", "-o", "out.parquet"), "the format .parquet is not written"),
+        (("x", "-o", "no/such/out.npy"), "--output no/such/out.npy: there is no directory no/such. Create it first"),
+        (("-f", "in.parquet"), "in.parquet: files with the suffix .parquet are not read. Known are: no suffix, .txt"),
+        (("-f", "bad.csv"), "bad.csv has no column 'text'. Did you mean 'texts'? Its columns are: id, texts."),
+        (("-f", "short.csv"), "short.csv, line 3: has no value in the column 'text'"),
+        (("-f", "bad.jsonl"), "bad.jsonl, line 2: is no JSON: "),
+        (("-f", "number.jsonl"), "number.jsonl, line 1: has no text in the field 'text'. Did you mean 'texts'?"),
+        (
+            ("-f", "lines.txt", "--column", "a"),
+            "--column a needs a file with columns (.csv, .tsv, .jsonl)",
+        ),
+        (("x", "--column", "a"), "--column needs a file"),
+    ],
+)
+def test_formats_that_are_unknown_or_broken_are_refused(run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.csv").write_text("id,texts\n1,a\n")
+    (tmp_path / "short.csv").write_text("id,text\n1,a\n2\n")
+    (tmp_path / "bad.jsonl").write_text('"a"\nb\n')
+    (tmp_path / "number.jsonl").write_text('{"texts": 5}\n')
+    (tmp_path / "lines.txt").write_text("a\n")
+    before = sorted(tmp_path.iterdir())
+    result = run(*arguments)
+    assert isinstance(result.exception, InvalidRequest | UnsupportedOption)
+    assert words in str(result.exception)
+    assert result.stdout == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_rows_are_written_before_the_last_vector_is_there(tmp_path, monkeypatch):
+    """Stop in the middle, as Ctrl-C does: the rows so far are written, and their number is printed."""
+    vectors = iter([np.zeros(2, np.float32)] * 3)
+
+    def stream(self, inputs, **options):
+        yield from vectors
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Embedder, "embed_stream", stream)
+    arguments = ["embed", "-m", str(DATA / "bert_mean"), *"abcde"]
+    result = CliRunner().invoke(app, arguments)
+    assert [row["text"] for row in rows(result.stdout)] == ["a", "b", "c"]
+    assert "Stopped with Ctrl-C: 3 of 5 rows were written." in result.stderr
+    result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out.jsonl")])
+    assert f"Stopped with Ctrl-C: {tmp_path / 'out.jsonl'} was not written." in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_lines_for_a_log(run, monkeypatch):
+    monkeypatch.setattr("embergem.cli.embed.PROGRESS_SECONDS", 0.0)
+    result = run("a", "b", "-v")
+    assert re.search(r"^1 of 2 texts, [\d,]+ texts/s\n2 of 2 texts, ", result.stderr, re.MULTILINE)
+    assert "model gemma3_text, dtype float32, space " in result.stderr
+    assert re.search(r"^2 texts in \d+\.\d s, ", result.stderr, re.MULTILINE)
+    quiet = run("a", "graphene " * 500, "--truncate", "-q")
+    assert quiet.stderr == ""
+    assert len(rows(quiet.stdout)) == 2
 
 
 def test_task_title_and_numpy_output(run, embedder, tmp_path):

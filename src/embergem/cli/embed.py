@@ -1,33 +1,26 @@
 """`embergem embed`: read texts, embed them, and write the vectors as JSON lines, as a NumPy file or as a table."""
 
-import json
-import os
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from embergem.cli import text_files
 from embergem.cli.options import ARITHMETIC, DENSE, FAMILY, HUB, complete_task, with_load_options
-from embergem.errors import EmptyInput, InvalidText, TruncationWarning, UnsupportedOption
+from embergem.cli.vector_files import SUFFIXES, Format, VectorWriter, choose_format
+from embergem.errors import TruncationWarning, UnsupportedOption
 from embergem.options import LoadOptions
 
 if TYPE_CHECKING:
     from embergem.types import Vectors
 
-
-class Format(StrEnum):
-    """File formats of the vectors."""
-
-    JSON = "json"
-    NPY = "npy"
-    TABLE = "table"
+PROGRESS_SECONDS = 10.0
+"""Time between two progress lines, where standard error is no terminal."""
 
 
 @with_load_options("model", *ARITHMETIC, *FAMILY, *DENSE, *HUB)
@@ -35,7 +28,17 @@ def embed(
     options: LoadOptions,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts. Without texts, lines are read from stdin.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Read one text a line from this file (- is stdin).")
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help="Read texts from this file: one a line, a field of JSON lines (.jsonl) or a column (.csv, .tsv). "
+            "- is stdin, one text a line.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help=f"Column or field that has the text, for --file. Default: {text_files.TEXT_COLUMN}."),
     ] = None,
     task: Annotated[
         str | None,
@@ -50,12 +53,14 @@ def embed(
         Format | None,
         typer.Option(
             help="JSON lines, a NumPy file (with its description in a file .npy.json beside it), or a table to read. "
-            "Default: by the suffix of --output."
+            f"Default: by the suffix of --output ({', '.join(name for name in SUFFIXES if name)})."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no warnings.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the model and a summary.")] = False,
 ) -> None:
-    """Embed texts.
+    """Embed texts. Rows are written as soon as their vectors are there.
 
     [bold]Examples[/bold]
 
@@ -68,128 +73,83 @@ def embed(
     from embergem.embedder import Embedder
     from embergem.open_backend import open_backend
 
-    form = format or _format(output)
-    if form is Format.NPY and output is None and sys.stdout.isatty():
-        raise UnsupportedOption("A NumPy file cannot be shown on a terminal. Name a file with --output, or use a pipe.")
-    inputs = _read(texts or [], file)
-    with Embedder(open_backend(options)) as embedder, _warnings_on_stderr():
-        vectors = embedder.embed(inputs, task=task, title=title, dimensions=dimensions, truncate=truncate)
+    form = choose_format(format, output)
+    if texts and file is not None:
+        raise UnsupportedOption("Texts are given both as arguments and with --file. Use only one of the two.")
+    if texts and column is not None:
+        raise UnsupportedOption("--column needs a file: name it with --file, or leave out --column.", param="column")
+    inputs = list(texts) if texts else text_files.read_texts(file, column)
+    progress = Progress(len(inputs), quiet=quiet, verbose=verbose)
+    with Embedder(open_backend(options)) as embedder, _warnings_on_stderr(quiet):
         description: dict[str, Any] = {
             "model": embedder.model,
             "dtype": embedder.dtype,
             "fingerprint": embedder.fingerprint,
             "task": task,
         }
-    _write(inputs, vectors, description, form, output)
+        progress.say(f"model {embedder.model}, dtype {embedder.dtype}, space {embedder.fingerprint}")
+        writer = VectorWriter(form, output, description)
+        vectors = embedder.embed_stream(
+            inputs, task=task, title=title, dimensions=dimensions, truncate=truncate, progress=False if quiet else None
+        )
+        try:
+            writer.write(inputs, progress.count(vectors))
+        except KeyboardInterrupt:
+            done = (
+                f"{writer.rows:,} of {len(inputs):,} rows were written"
+                if output is None
+                else f"{output} was not written"
+            )
+            typer.echo(f"Stopped with Ctrl-C: {done}.", err=True)
+            raise
+        progress.finish()
 
 
-def _format(output: Path | None) -> Format:
-    suffix = output.suffix if output else ""
-    return {".npy": Format.NPY, ".txt": Format.TABLE}.get(suffix, Format.JSON)
+class Progress:
+    """Progress lines on standard error, for logs and pipes; a terminal has the bar of `embed_stream`.
 
+    Args:
+        total: Number of texts.
+        quiet: Print nothing.
+        verbose: Print what `say` is given, and a summary.
+    """
 
-def _read(texts: Sequence[str], file: Path | None) -> list[str]:
-    if texts and file is not None:
-        raise UnsupportedOption("Texts are given both as arguments and with --file. Use only one of the two.")
-    if texts:
-        return list(texts)
-    if file is None and sys.stdin.isatty():
-        raise EmptyInput("There are no texts to embed. Give texts as arguments, a file with --file, or lines on stdin.")
-    source = "stdin" if file is None or str(file) == "-" else str(file)
-    data = sys.stdin.buffer.read() if source == "stdin" else Path(source).read_bytes()
-    try:
-        # Only newlines end a line; the other separators of str.splitlines belong to the text.
-        lines = data.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InvalidText(f"{source} is not valid UTF-8 at byte {error.start}. Convert it to UTF-8 first.") from None
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise EmptyInput(f"{source} is empty. Write one text on each line.")
-    return [line.removesuffix("\r") for line in lines]
+    def __init__(self, total: int, *, quiet: bool, verbose: bool) -> None:
+        self._total = total
+        self._lines = not quiet and not sys.stderr.isatty()
+        self._verbose = verbose and not quiet
+        self._start = self._last = time.monotonic()
+        self._done = 0
+
+    def say(self, message: str) -> None:
+        """Print a message for `--verbose`."""
+        if self._verbose:
+            typer.echo(message, err=True)
+
+    def count(self, vectors: "Iterable[Vectors]") -> "Iterator[Vectors]":
+        """Yield the vectors and print how many there were, every `PROGRESS_SECONDS`."""
+        for vector in vectors:
+            yield vector
+            self._done += 1
+            now = time.monotonic()
+            if self._lines and now - self._last >= PROGRESS_SECONDS:
+                self._last = now
+                typer.echo(f"{self._done:,} of {self._total:,} texts, {self._rate(now)}", err=True)
+
+    def finish(self) -> None:
+        """Print the summary for `--verbose`."""
+        now = time.monotonic()
+        self.say(f"{self._done:,} texts in {now - self._start:.1f} s, {self._rate(now)}")
+
+    def _rate(self, now: float) -> str:
+        return f"{self._done / max(now - self._start, 1e-9):,.0f} texts/s"
 
 
 @contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
+def _warnings_on_stderr(quiet: bool) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TruncationWarning)
         yield
     for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
-
-
-def _write(
-    inputs: Sequence[str], vectors: "Vectors", description: dict[str, Any], form: Format, output: Path | None
-) -> None:
-    """Write vectors to stdout or to a file.
-
-    The description of the vectors is part of each JSON line and below a table. A NumPy file has no place for it, so
-    `corpus.npy` gets the description in a second file `corpus.npy.json`.
-    """
-    if output is None:
-        try:
-            _write_to(sys.stdout.buffer, inputs, vectors, description, form)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reading process, such as head, closed the pipe: end without an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-    with _whole(output) as file:
-        _write_to(file, inputs, vectors, description, form)
-        if form is Format.NPY:  # after an interruption here the vectors have no description, not the old one
-            _beside(output).unlink(missing_ok=True)
-    if form is Format.NPY:
-        with _whole(_beside(output)) as file:
-            described = description | {"rows": vectors.shape[0], "dimensions": vectors.shape[1]}
-            file.write(json.dumps(described, ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-def _beside(output: Path) -> Path:
-    return output.with_name(f"{output.name}.json")
-
-
-@contextmanager
-def _whole(output: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces `output` once it is complete."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_to(
-    file: IO[bytes], inputs: Sequence[str], vectors: "Vectors", description: dict[str, Any], form: Format
-) -> None:
-    match form:
-        case Format.NPY:
-            import numpy as np
-
-            np.save(file, vectors)
-        case Format.JSON:
-            for index, (text, vector) in enumerate(zip(inputs, vectors, strict=True)):
-                line = {"index": index, "text": text, **description, "embedding": shortest(vector)}
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        case Format.TABLE:
-            file.write(_table(inputs, vectors, description).encode())
-
-
-def shortest(vector: "Vectors") -> list[float]:
-    """Return the numbers of a vector as floats that print with the fewest digits that restore the float32 value."""
-    return [float(str(number)) for number in vector]
-
-
-def _table(inputs: Sequence[str], vectors: "Vectors", description: dict[str, Any]) -> str:
-    import numpy as np
-
-    caption = "\n".join(f"{name} {value}" for name, value in description.items() if value is not None)
-    table = Table("text", f"first of {vectors.shape[1]} numbers", "length", caption=caption, caption_justify="left")
-    for text, vector in zip(inputs, vectors, strict=True):
-        start = text if len(text) <= 40 else text[:39] + "…"
-        numbers = "  ".join(f"{number:+.4f}" for number in vector[:6])
-        table.add_row(start, numbers, f"{np.linalg.norm(vector):.4f}")
-    console = Console(width=110, force_terminal=False)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
+        if not quiet:
+            typer.echo(f"warning: {warning.message}", err=True)

@@ -36,6 +36,7 @@ class StreamOptions(PromptedOptions, total=False):
     """Keyword arguments of `embed_stream`."""
 
     task: Task | str | None
+    title: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,15 @@ class EmbedderBase:
         )
 
     def _stream(
-        self, task: Task | str | None, dimensions: int | None, truncate: bool, progress: bool | None
+        self,
+        task: Task | str | None,
+        title: str | None,
+        dimensions: int | None,
+        truncate: bool,
+        progress: bool | None,
     ) -> EmbeddingStream:
         def make_request(inputs: Texts) -> Request:
-            return self._request(inputs, task, dimensions=dimensions, truncate=truncate)
+            return self._request(inputs, task, title, dimensions=dimensions, truncate=truncate)
 
         return EmbeddingStream(self._backend, make_request, progress)
 
