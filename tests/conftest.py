@@ -1,16 +1,21 @@
 """Models and data that tests share. A test whose data is missing on this machine is skipped with the reason."""
 
+import logging
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from embergem.config import EmbeddingEntry, Settings
 from embergem.embedder import Embedder
 from embergem.hub.resolve import resolve
 from embergem.options import LoadOptions
 from embergem.registry import Registry, Spec
+from embergem.server.run import serve
+from embergem.server.signals import RELOAD, Signals
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -96,6 +101,28 @@ def url(registry):
     """Address of a server of `registry`."""
     with running(registry) as address:
         yield address
+
+
+SIGNALS = [number for number in (signal.SIGINT, signal.SIGTERM, RELOAD) if number is not None]
+
+
+@pytest.fixture
+def serve_tiny(tiny, monkeypatch):
+    """Return a function that serves a lazy model on this thread and handles signals, as `embergem serve` does."""
+    for name in ("embergem", "embergem.access"):
+        logger = logging.getLogger(name)
+        for attribute in ("handlers", "propagate", "level"):
+            monkeypatch.setattr(logger, attribute, getattr(logger, attribute))
+    entry = EmbeddingEntry(name="tiny", options=LoadOptions(model=str(tiny)), lazy=True)
+
+    def run_serve(keys=tuple, announce=lambda line: None, **settings):
+        given = Settings(port=0, log_level="critical", access_log="off", max_connections=8, **settings)
+        with Signals() as signals:
+            return serve(given, [entry], signals, keys=keys, announce=announce)
+
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield run_serve
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ def serve(
         typer.Option(help="Address to bind to; 0.0.0.0 accepts connections of other machines. Default: 127.0.0.1."),
     ] = None,
     keys: Annotated[str | None, typer.Option(help="File of API keys; `embergem keys new` makes one.")] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(help="PEM file with the server's certificate chain, to speak HTTPS. With --tls-key.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file with the private key of --tls-cert.")] = None,
     dtype: Dtype = None,
     threads: Threads = None,
     task: Annotated[
@@ -92,7 +96,8 @@ def serve(
     embergem serve --config models.json
     """
     flags = {
-        "port": port, "host": host, "keys": keys, "dtype": dtype, "threads": threads, "task": task, "strict": strict,
+        "port": port, "host": host, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key,
+        "dtype": dtype, "threads": threads, "task": task, "strict": strict,
         "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
         "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel,
     }  # fmt: skip

@@ -19,6 +19,9 @@ from embergem.config.settings import Key, Settings
 from embergem.errors import InvalidConfig
 from embergem.suggestions import did_you_mean
 
+PATHS = {"keys", "tls_cert", "tls_key"}
+"""Settings that name files. In a configuration file, they are relative to that file."""
+
 
 class Config(Struct, frozen=True, kw_only=True):
     """The configuration of a server.
@@ -52,21 +55,25 @@ def read_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[st
     8080
     """
     tables = _tables(file) if file else {}
-    layers = [(f"{file}: server.{name}", name, value, True) for name, value in tables.get("server", {}).items()]
+    of_file = tables.get("server", {})
+    found = {name: _value(f"{file}: server.{name}", name, value, strict=True) for name, value in of_file.items()}
+    if file:
+        found |= {name: str(file.parent / Path(found[name]).expanduser()) for name in PATHS & found.keys()}
     values, notes = read_environment(environ, Settings.__struct_fields__)
     for name, text in values.items():
         value: Any = [item.strip() for item in text.split(",")] if name == "cors" else text
-        layers.append((PREFIX + name.upper(), name, value, False))
-    layers += [("--" + name.replace("_", "-"), name, value, True) for name, value in flags.items() if value is not None]
-    settings = Settings(**{name: _value(place, name, value, strict) for place, name, value, strict in layers})
+        found[name] = _value(PREFIX + name.upper(), name, value, strict=False)
+    for name, value in flags.items():
+        if value is not None:
+            found[name] = _value("--" + name.replace("_", "-"), name, value, strict=True)
+    settings = Settings(**found)
+    _require_both("tls_cert", settings.tls_cert, "tls_key", settings.tls_key)
     models = tuple(read_entry(name, given, f"{file}: {name}") for name, given in tables.get("models", {}).items())
     _require_unique_names(models, file)
     keys = _keys(tables.get("keys", []), str(file))
     place = file
     if settings.keys is not None:
         place = Path(settings.keys).expanduser()
-        if not place.is_absolute() and file and tables.get("server", {}).get("keys") == settings.keys:
-            place = file.parent / place
         keys += read_keys(place)
     if not keys and (settings.keys is not None or "keys" in tables):
         raise InvalidConfig(
@@ -126,6 +133,12 @@ def _value(place: str, name: str, value: Any, strict: bool) -> Any:
         known = Settings.__struct_fields__
         raise InvalidConfig(f"{place} is unknown.{did_you_mean(name, known)} Known settings: {', '.join(known)}.")
     return read_value(place, field, value, strict=strict)
+
+
+def _require_both(name: str, value: str | None, other: str, other_value: str | None) -> None:
+    if (value is None) != (other_value is None):
+        missing, given = (name, other) if value is None else (other, name)
+        raise InvalidConfig(f"{given} is set and {missing} is not. HTTPS needs both; set {missing}, or remove {given}.")
 
 
 def _keys(given: Any, place: str) -> tuple[Key, ...]:

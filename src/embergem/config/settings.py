@@ -28,6 +28,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         strict: Refuse unknown fields in requests instead of ignoring them.
         task: Task of texts in requests that name none, for the models that have it.
         keys: File of API keys.
+        tls_cert: PEM file with the server's certificate, followed by those of the intermediate authorities. With it the
+            server speaks HTTPS only.
+        tls_key: PEM file with the private key of `tls_cert`, without a passphrase.
         cors: Origins of web pages that may send requests, such as "https://app.example"; "*" is any.
         max_body: Most bytes of a request body; 50 MiB are about twelve million tokens of plain text.
         max_inputs: Most inputs of one request; 2,048 is the limit of OpenAI.
@@ -57,6 +60,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strict: bool = False
     task: str | None = None
     keys: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
     cors: tuple[str, ...] = ()
     max_body: Bytes = 50 * 2**20
     max_inputs: Count = 2048

@@ -61,7 +61,7 @@ def require_local(http: HttpRequest, host: str) -> None:
         reason = f"the request comes from {peer}"
     elif not is_loopback(without_port(name)):
         reason = f"the Host header is {name!r}"
-    elif origin is not None and origin != f"http://{name}":
+    elif origin is not None and origin != f"{http.url.scheme}://{name}":
         reason = f"the request comes from a web page of {origin!r}"
     elif proxy_header is not None:
         reason = f"the request comes through a proxy (it has the header {proxy_header})"

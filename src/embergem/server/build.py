@@ -15,6 +15,7 @@ from embergem.loader import load
 from embergem.registry import Registry, Spec
 from embergem.server.api_keys import KeyStore
 from embergem.server.state import ServerState
+from embergem.server.tls import Certificate
 from embergem.server.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def build_state(
 
     Raises:
         UnknownModel: The default model of the settings is none of the entries.
+        InvalidConfig: The TLS certificate or its key cannot be used.
         UnsupportedOption: Two entries have the same name, or a setting cannot be used.
     """
     cache = None
@@ -46,11 +48,15 @@ def build_state(
     upstreams = [
         (entry, Upstream(entry, settings.request_timeout)) for entry in entries if isinstance(entry, UpstreamEntry)
     ]
+    certificate = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        certificate = Certificate(Path(settings.tls_cert).expanduser(), Path(settings.tls_key).expanduser())
     return ServerState(
         registry,
         settings,
         KeyStore(keys),
         default_tasks={entry.name: entry.task for entry in own if entry.task},
+        certificate=certificate,
         upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
         tracing=tracing,
     )

@@ -21,6 +21,7 @@ from embergem.server.log_format import LineFormatter
 from embergem.server.otel import exporting
 from embergem.server.signals import Signals
 from embergem.server.state import ServerState
+from embergem.server.tls import tls_protocol
 
 log = logging.getLogger("embergem.server")
 
@@ -42,7 +43,7 @@ def serve(
     """Load the models of `entries` and serve them until SIGINT or SIGTERM; requests in progress are finished first.
 
     The server listens while the models load, each on its own thread; `/ready` tells when all are loaded. `keys` reads
-    the API keys, at the start and on SIGHUP. `signals` is the context around the call.
+    the API keys, at the start and on SIGHUP, with the certificate. `signals` is the context around the call.
 
     Returns:
         False if a model is still loading. Its thread cannot be stopped, so a caller that does not want to wait for the
@@ -60,10 +61,11 @@ def serve(
             log.info("Requests are traced with OpenTelemetry.")
         raise_descriptor_limit(settings.max_connections)
         shown = LOOPBACK[0] if host in ("0.0.0.0", "::") else host
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+        scheme = "http" if state.certificate is None else "https"
+        url = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
         server = make_server(state)
         server.signals = signals
-        server.on_reload = lambda: reload_keys(state, keys)
+        server.on_reload = lambda: reload(state, keys)
         server.announce = lambda: announce_models(state, url, announce)
         server.on_stopped = lambda: state.registry.close(wait=False)
         # Also after the stop: uvicorn then raises the signal that stopped it again, and a clean stop is no failure.
@@ -157,14 +159,18 @@ def make_server(state: ServerState) -> Server:
     def on_rejected(record: AccessRecord) -> None:
         record_rejected(record, state.metrics, settings)
 
+    limit = ConnectionLimit(settings.max_connections)
+    http: type[asyncio.Protocol] = limited_protocol(
+        limit,
+        seconds=settings.receive_timeout,
+        header_bytes=settings.max_header_bytes,
+        on_rejected=on_rejected,
+    )
+    if state.certificate is not None:
+        http = tls_protocol(http, state.certificate, limit)
     config = uvicorn.Config(
         build_app(state),
-        http=limited_protocol(
-            ConnectionLimit(settings.max_connections),
-            seconds=settings.receive_timeout,
-            header_bytes=settings.max_header_bytes,
-            on_rejected=on_rejected,
-        ),
+        http=http,
         ws="none",
         lifespan="off",
         log_level=settings.log_level,
@@ -178,6 +184,18 @@ def make_server(state: ServerState) -> Server:
     server.state = state
     state.metrics.connections = lambda: len(server.server_state.connections)
     return server
+
+
+def reload(state: ServerState, keys: Callable[[], Iterable[Key]]) -> None:
+    """Read the API keys and the certificate again."""
+    reload_keys(state, keys)
+    if state.certificate is not None:
+        try:
+            state.certificate.reload()
+        except InvalidConfig as error:
+            log.error("The certificate was not reloaded, and the previous one stays in force: %s", error)
+        else:
+            log.info("The certificate was reloaded.")
 
 
 def reload_keys(state: ServerState, keys: Callable[[], Iterable[Key]]) -> None:

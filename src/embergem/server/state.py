@@ -16,6 +16,7 @@ from embergem.server.body import BodyReader
 from embergem.server.metrics import Metrics
 from embergem.server.rate_limit import RateLimiter
 from embergem.server.text_queue import TextQueue
+from embergem.server.tls import Certificate
 from embergem.server.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ServerState:
         bodies: Reads request bodies within a memory limit.
         texts: Tokenizes long texts on its worker threads.
         tracing: Starts the spans of requests; None while tracing is off.
+        certificate: The TLS certificate; None without TLS.
         started: Start time, in seconds since 1970.
         stopping: Set when the server stops. A request that is cancelled from then on has exceeded `drain_timeout`.
     """
@@ -54,6 +56,7 @@ class ServerState:
     bodies: BodyReader = field(default_factory=BodyReader)
     texts: TextQueue = field(init=False)
     tracing: "Tracing | None" = None
+    certificate: Certificate | None = None
     started: int = field(default_factory=lambda: int(time.time()))
     stopping: threading.Event = field(default_factory=threading.Event)
 
