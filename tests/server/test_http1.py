@@ -192,6 +192,7 @@ def exchange(pieces):
             while wire.paused and not wire.closed.is_set():
                 await asyncio.sleep(0)
             protocol.data_received(piece)
+            await asyncio.sleep(0)  # the application reads what has arrived
         await asyncio.wait_for(wire.closed.wait(), 10)
         protocol.connection_lost(None)
         return wire.written
