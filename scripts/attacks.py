@@ -150,7 +150,7 @@ class HangUps(Attack):
             self.statuses["hung up"] += 1
         finally:
             await hang_up(writer)
-        await asyncio.sleep(min(self.remaining(), 0.2 * self.random.random()))
+        await asyncio.sleep(min(self.remaining(), 2 * self.random.random()))
 
 
 class RefusedBodies(Attack):
