@@ -67,13 +67,15 @@ class AsyncEmbedder(EmbedderBase):
     """
 
     def __init__(self, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> None:
-        super().__init__(to_backend(model, **options))
+        super().__init__(to_backend(model, **options), model, options)
 
     @classmethod
     async def load(cls, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> "AsyncEmbedder":
         """Load a model without blocking the event loop; see the class."""
         backend = await run_in_thread(lambda: to_backend(model, **options), undo=lambda backend: backend.close())
-        return AsyncEmbedder(backend)
+        embedder = AsyncEmbedder(backend)
+        embedder._model, embedder._options = model, options
+        return embedder
 
     @classmethod
     def sharing(cls, embedder: Embedder) -> "AsyncEmbedder":

@@ -71,7 +71,7 @@ class Embedder(EmbedderBase):
     """
 
     def __init__(self, model: str | Path | Backend | None = None, **options: Unpack[LoadKeywords]) -> None:
-        super().__init__(to_backend(model, **options))
+        super().__init__(to_backend(model, **options), model, options)
 
     @overload
     def embed(self, texts: Texts, *, output: Literal["array"] = ..., **options: Unpack[EmbedOptions]) -> Vectors: ...

@@ -43,6 +43,7 @@ class Client(Embedder):
     def __init__(self, url: str, **options: Unpack[ConnectionOptions]) -> None:
         self._remote = RemoteModel(url, **options)
         super().__init__(self._remote)
+        self._model, self._options = url, options
 
     def models(self) -> list[str]:
         """Return the names of the models that the server has."""
@@ -66,6 +67,7 @@ class AsyncClient(AsyncEmbedder):
     def __init__(self, url: str, **options: Unpack[ConnectionOptions]) -> None:
         self._remote = RemoteModel(url, **options)
         super().__init__(self._remote)
+        self._model, self._options = url, options
 
     @classmethod
     async def connect(cls, url: str, **options: Unpack[ConnectionOptions]) -> Self:

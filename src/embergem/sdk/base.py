@@ -1,8 +1,9 @@
 """Base class of `Embedder` and `AsyncEmbedder`: the model's properties, and how a call becomes a request."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -58,12 +59,34 @@ class Ranked:
 class EmbedderBase:
     """What `Embedder` and `AsyncEmbedder` have in common.
 
+    Pickling and copying keep the arguments of the constructor. The other process, or the copy, loads the model again.
+
     Args:
         backend: Computes the vectors: an engine in this process, or a model of a server.
+        model: What the backend was made from: a name, a directory or an address. None if the caller made the backend.
+        options: The options that it was made with.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(
+        self, backend: Backend, model: str | Path | Backend | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
         self._backend = backend
+        self._model = model
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._options is None or not (self._model is None or isinstance(self._model, str | Path)):
+            raise TypeError(
+                f"This {type(self).__name__} was made from an open backend, which cannot be pickled or copied. Make it "
+                "from the name of a model."
+            )
+        for name, value in self._options.items():
+            if name == "api_key" or (name == "token_source" and str(value).startswith("literal:")):
+                raise TypeError(
+                    f"{name} is a secret, so this {type(self).__name__} cannot be pickled or copied. Set an "
+                    "environment variable: EMBERGEM_API_KEY for a server, token_source='env:NAME' for the hub."
+                )
+        return _make, (type(self), self._model, dict(self._options))
 
     @property
     def model(self) -> str:
@@ -159,6 +182,11 @@ class EmbedderBase:
     def _task_or_none(self, task: Task) -> Task | None:
         """Return `task` if the model has a prompt for it."""
         return task if task in self.tasks else None
+
+
+def _make(kind: Callable[..., EmbedderBase], model: str | Path | None, options: Mapping[str, Any]) -> EmbedderBase:
+    """Make a pickled or copied embedder again."""
+    return kind(model, **options)
 
 
 def rank_documents(scores: Vectors, documents: Sequence[str], top: int | None) -> list[Ranked]:

@@ -69,6 +69,8 @@ class SentenceTransformer(UnsupportedMembers):
         dtype, threads, dense_from, allow_missing_dense, arch, window, tokenizer: As for `Embedder`.
         options: The other arguments of that library, refused or ignored as docs/compatibility.md lists them.
 
+    Pickling and copying keep the settings; the other process, or the copy, loads the model again.
+
     Raises:
         UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded.
         UnsupportedOption: An argument is refused.
@@ -110,7 +112,7 @@ class SentenceTransformer(UnsupportedMembers):
                 raise unknown_option("SentenceTransformer", name, own | CONSTRUCTOR.keys())
         check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
         check_arguments("SentenceTransformer", {"device": device}, ENCODE_DEFAULTS, ENCODE)
-        load_options = LoadOptions(
+        self._load_options = load_options = LoadOptions(
             model=model_name_or_path,
             dtype=dtype,
             threads=threads,
@@ -137,6 +139,20 @@ class SentenceTransformer(UnsupportedMembers):
             except InvalidTask:
                 self.close()
                 raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._load_options.token_source not in (None, "none"):
+            raise TypeError(
+                "token is a secret, so this SentenceTransformer cannot be pickled or copied. Leave it out, and log in "
+                "with `hf auth login` or set HF_TOKEN."
+            )
+        settings = {
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "similarity_fn_name": self.similarity_fn_name,
+            "truncate_dim": self.truncate_dim,
+        }
+        return _make, (type(self), self._load_options, settings, self._max_seq_length)
 
     @classmethod
     def load(cls, input_path: str) -> Self:
@@ -429,6 +445,25 @@ class SentenceTransformer(UnsupportedMembers):
             message = f"{len(cut)} inputs were cut to {self._max_seq_length} tokens: indices {cut[:10]}"
             warnings.warn(message, TruncationWarning, stacklevel=caller_stacklevel())
         return self.embedder.embed(rows, progress=progress)
+
+
+def _make(
+    kind: Callable[..., SentenceTransformer],
+    options: LoadOptions,
+    settings: Mapping[str, Any],
+    max_seq_length: int | None,
+) -> SentenceTransformer:
+    """Load a pickled or copied model again."""
+    renamed = {
+        "model_name_or_path": options.model,
+        "cache_folder": options.hf_cache_path,
+        "token": False if options.token_source == "none" else None,
+    }
+    same = ("dtype", "threads", "dense_from", "allow_missing_dense", "arch", "window", "tokenizer", "revision")
+    model = kind(**renamed, **{name: getattr(options, name) for name in same}, **settings)
+    if max_seq_length is not None:
+        model.max_seq_length = max_seq_length
+    return model
 
 
 def _token_source(token: bool | str | None) -> str | None:
