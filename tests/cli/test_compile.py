@@ -121,6 +121,18 @@ def test_integers_need_scales_that_fit(tmp_path, scales):
         Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1)
 
 
+@pytest.mark.parametrize("name", ["static_int8", "static_quantised", "static_embedding"])
+def test_static_tables_are_compiled_as_they_are(tmp_path, name):
+    compile_model(LoadOptions(model=DATA / name), tmp_path / "compiled")
+    text = "a carbon lattice 文"
+    with Embedder(tmp_path / "compiled") as compiled, Embedder(DATA / name) as original:
+        assert np.array_equal(compiled.embed(text), original.embed(text))
+        assert compiled.fingerprint == original.fingerprint
+    if name != "static_embedding":
+        with pytest.raises(UnsupportedOption, match="already small"):
+            compile_model(LoadOptions(model=DATA / name), tmp_path / "rounded", "int8")
+
+
 def test_a_model_that_fails_its_self_check_is_not_compiled(tmp_path):
     shutil.copytree(DATA / "gemma3_text", tmp_path / "model")
     modules = json.loads((tmp_path / "model" / "modules.json").read_text())

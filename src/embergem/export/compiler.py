@@ -61,6 +61,12 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
     require_self_check(options)
     checkpoint = read_checkpoint(location, options)
     ready = prepare(checkpoint, location.id, options)
+    if stored is not None and any({"mapping", "integers"} & {*s.weights, *s.parameters} for s in ready.program.steps):
+        raise UnsupportedOption(
+            f"dtype={dtype!r} does not apply to {location.id}: its table has whole numbers or shared rows, and is "
+            "already small. Leave out dtype.",
+            param="dtype",
+        )
     into.mkdir(parents=True, exist_ok=True)
     if stored is None:
         weights = [(prefix, _beside(file, into / _place(prefix, file))) for prefix, file in checkpoint.weights]
