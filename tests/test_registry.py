@@ -14,6 +14,7 @@ class Engine:
     """A fake of a loaded model of 100 bytes that records how it was closed."""
 
     weight_bytes = 100
+    failure = None
 
     def __init__(self, name):
         self.name = name

@@ -105,6 +105,15 @@ class TextPipeline:
     def detokenize(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Return the text of `ids`, without special tokens if `skip_special`."""
 
+class FileStates:
+    """The size and the times of files at one time."""
+
+    def __new__(cls, files: Sequence[Path]) -> FileStates:
+        """Read the state of `files`. Raises CorruptCheckpoint if one cannot be read."""
+
+    def require_unchanged(self) -> None:
+        """Do nothing if the files are in this state. Raises CorruptCheckpoint if one is in another state."""
+
 class Note:
     """A result about files in a certain state, stored in a directory that the Rust SDK shares."""
 
@@ -158,7 +167,7 @@ class Model:
         threads: int | None = None,
         dtype: str = "float32",
         memory_limit: int | None = None,
-        scan: bool = True,
+        notes: str | None = None,
         packed: str | None = None,
         packed_limit: int = 0,
         instruction_set: str | None = None,
@@ -171,13 +180,18 @@ class Model:
             threads: Most threads of a run; None is one for each core.
             dtype: Arithmetic of the matrix products over tokens: "float32", "bfloat16", "int16" or "int8".
             memory_limit: Most bytes of packed weights; None is the memory that the system reports as available.
-            scan: Also read the embedding table and refuse values that are not finite.
+            notes: Directory in which it is remembered that the embedding table is finite, and its checksum. None reads
+                the table at each load.
             packed: Directory of packed weights, from which later loads map them.
             packed_limit: Most bytes of all files in that directory.
             instruction_set: Kernels to use, for tests; one of `instruction_sets()`. None is the fastest.
 
         Raises UnsupportedModel, CorruptCheckpoint, MissingTensor, InsufficientMemory or UnsupportedOption.
         """
+
+    @property
+    def failure(self) -> str | None:
+        """Why every run fails: a file of the model was overwritten or cut short. None if no file was."""
 
     @property
     def dimensions(self) -> int: ...
@@ -214,8 +228,8 @@ class Model:
 
         `ids` has shape (sum of lengths,), `cu_seqlens` (n + 1,) the offsets of the n rows. The result has shape
         (n, dimensions). `lane` is "interactive" or "bulk": between two steps bulk runs let interactive runs of any
-        model go first. Raises InvalidRequest for an invalid batch, Cancelled, and NonFiniteOutput, whose `row` is the
-        first row that is not finite.
+        model go first. Raises InvalidRequest for an invalid batch, Cancelled, InsufficientMemory, ModelFailed if a file
+        of the model has changed, and NonFiniteOutput, whose `row` is the first row that is not finite.
         """
 
     def profile(self, ids: NDArray[np.uint32], cu_seqlens: NDArray[np.uint32]) -> list[float]:

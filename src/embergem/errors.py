@@ -19,13 +19,13 @@ EmbergemError                     base class; has the HTTP status and the error 
 │   ├── CorruptCheckpoint              a file is damaged, incomplete or of another kind than its name says
 │   ├── MissingTensor                  a tensor is missing, has the wrong shape, or has values that are not finite
 │   └── UnsupportedModel               the architecture, a head module or a setting is not supported
-├── InsufficientMemory (MemoryError) 507  the model does not fit into the free memory
+├── InsufficientMemory (MemoryError) 507  the model, or the request, does not fit into the free memory
 ├── NonFiniteOutput               500  a vector has NaN or infinity; no vectors are returned
 ├── Cancelled                     499  the request was cancelled before it was done
 ├── DeadlineExceeded              504  the deadline of the request passed before it was done
 ├── EngineClosed                  503  the engine or client was closed
 ├── NotReady                      503  the model failed its self-check and does not answer
-├── ModelFailed                   503  a served model could not be loaded; the message has the reason
+├── ModelFailed                   503  a served model could not be loaded, or a file of a loaded model was changed
 ├── ForkedProcess (RuntimeError)  500  this process was forked from one that had loaded a model
 ├── ServerUnreachable             502  a client cannot reach the server, or the connection broke
 ├── UnexpectedAnswer              502  a server answered with something other than this API
@@ -39,7 +39,9 @@ no effect in this engine).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+AnyError = TypeVar("AnyError", bound=BaseException)
 
 
 class EmbergemError(Exception):
@@ -234,7 +236,7 @@ class UnsupportedModel(LoadError):
 
 
 class InsufficientMemory(EmbergemError, MemoryError):
-    """The model does not fit into the free memory."""
+    """The model, or the request, does not fit into the free memory."""
 
     status = 507
     code = "insufficient_memory"
@@ -277,7 +279,10 @@ class DeadlineExceeded(EmbergemError):
 
 
 class ModelFailed(EmbergemError):
-    """A served model could not be loaded; the message has the reason."""
+    """A served model could not be loaded, or a file of a loaded model was overwritten or cut short.
+
+    The message has the reason. No vectors are returned until the model is loaded again.
+    """
 
     status = 503
     code = "model_failed"
@@ -332,11 +337,30 @@ class UnexpectedAnswer(EmbergemError):
     code = "unexpected_answer"
 
 
+def out_of_memory(error: AnyError) -> "AnyError | InsufficientMemory":
+    """Return an error of Python that memory is used up as an `InsufficientMemory`, and any other error unchanged.
+
+    >>> type(out_of_memory(MemoryError())).__name__, out_of_memory(KeyError("a"))
+    ('InsufficientMemory', KeyError('a'))
+    """
+    no_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    no_library = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    if isinstance(error, EmbergemError) or not (isinstance(error, MemoryError) or no_thread or no_library):
+        return error
+    failure = InsufficientMemory(
+        "This process has no memory left. Load fewer models, send fewer texts at a time, or raise the limit of its "
+        "memory (`ulimit -v`, or that of the container)."
+    )
+    failure.__cause__ = error
+    return failure
+
+
 def without_panic(error: BaseException) -> BaseException:
-    """Return a panic of native code as an `EmbergemError`, and any other error unchanged.
+    """Return a panic of native code, or a lack of memory, as an `EmbergemError`, and any other error unchanged.
 
     PyO3's `PanicException` is not an `Exception`: callers would not catch it, and it would end a worker thread.
     """
+    error = out_of_memory(error)
     if type(error).__module__ != "pyo3_runtime":
         return error
     panic = EmbergemError(f"Native code panicked, which is a bug of embergem: {error}. Please report it.")

@@ -1,5 +1,6 @@
 //! A buffer of f32 that begins on a cache line, so that a vector load does not cross two lines.
 
+use crate::error::{Error, Result};
 use std::ops::{Deref, DerefMut};
 
 #[derive(Clone, Copy)]
@@ -15,19 +16,35 @@ pub struct Aligned {
 
 impl Aligned {
     /// Allocates `len` zeros.
-    pub fn zeros(len: usize) -> Self {
-        Self {
-            lines: vec![CacheLine([0.0; 16]); len.div_ceil(16)],
-            len,
-        }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the system refuses the memory.
+    pub fn zeros(len: usize) -> Result<Self> {
+        let mut lines = Vec::new();
+        let count = len.div_ceil(16);
+        lines
+            .try_reserve_exact(count)
+            .map_err(|_| Error::refused(len * size_of::<f32>()))?;
+        lines.resize(count, CacheLine([0.0; 16]));
+        Ok(Self { lines, len })
     }
 
     /// Sets the length to `len`. If the buffer must grow, it is allocated again and its content becomes zeros.
-    pub fn reserve(&mut self, len: usize) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the system refuses the memory.
+    pub fn reserve(&mut self, len: usize) -> Result<()> {
         if self.lines.len() * 16 < len {
-            *self = Self::zeros(len);
+            *self = Self::default(); // frees the old buffer before the new one is allocated
+            *self = Self::zeros(len)?;
         }
         self.len = len;
+        Ok(())
+    }
+
+    /// Returns the number of values that need no allocation.
+    pub fn capacity(&self) -> usize {
+        self.lines.len() * 16
     }
 
     /// Returns the address of the first value.

@@ -22,9 +22,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file was replaced while it was read.
+    /// A file was written, cut short or replaced while it was read.
     #[error("{0} changed while it was loaded. Load the model again.")]
     Changed(PathBuf),
+    /// A file that a loaded model reads from was written or cut short.
+    #[error("{0}")]
+    FileChanged(String),
     /// A tensor is absent, has another shape or element type, or contains NaN or infinity.
     #[error("tensor {name}: {reason}")]
     Tensor {
@@ -50,6 +53,14 @@ pub enum Error {
         /// Memory that the system reports as available, or the caller's limit.
         available_mb: u64,
     },
+    /// The system has no memory left for the buffers of a load or of a batch.
+    #[error("{needed_mb} MB more memory are needed{}. Load fewer models, or send fewer texts at a time.", available_mb.map_or_else(|| ", and the system refused them".to_owned(), |mb| format!(", and {mb} MB are available")))]
+    OutOfMemory {
+        /// Size of the buffers, rounded up.
+        needed_mb: u64,
+        /// Memory that the system reports as available; `None` if it refused an allocation.
+        available_mb: Option<u64>,
+    },
     /// A vector contains NaN or infinity.
     #[error("the vector of row {row} contains NaN or infinity, so the batch has no result")]
     NonFinite {
@@ -63,3 +74,13 @@ pub enum Error {
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The system refused an allocation of `bytes`.
+    pub(crate) fn refused(bytes: usize) -> Self {
+        Self::OutOfMemory {
+            needed_mb: (bytes as u64).div_ceil(1 << 20),
+            available_mb: None,
+        }
+    }
+}

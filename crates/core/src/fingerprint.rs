@@ -13,6 +13,7 @@
 //! change.
 
 use crate::error::Error;
+use crate::files::FileStates;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::tensor::Tensor;
 use crate::hex::hex;
@@ -40,7 +41,8 @@ pub type Sha256Digest = [u8; 32];
 ///
 /// # Errors
 /// [`Error::Program`] for an invalid program, [`Error::Io`] or [`Error::Corrupt`] for the files, [`Error::Tensor`] for a
-/// tensor that is absent or has another shape, and those of `tokenizer_digest`.
+/// tensor that is absent or has another shape, [`Error::Changed`] for a file that changed meanwhile, and those of
+/// `tokenizer_digest`.
 pub fn fingerprint<E: From<Error>>(
     program: &str,
     files: &[(&str, &Path)],
@@ -48,12 +50,13 @@ pub fn fingerprint<E: From<Error>>(
     tokenizer_digest: impl FnOnce() -> Result<Sha256Digest, E>,
     cache_directory: Option<&Path>,
 ) -> Result<String, E> {
-    let paths = files.iter().map(|(_, path)| *path).chain([tokenizer]);
-    let memo = cache_directory.and_then(|directory| Memo::new(directory, "fingerprint", paths, &[FORMAT, program]));
+    let paths = || files.iter().map(|(_, path)| *path).chain([tokenizer]);
+    let memo = cache_directory.and_then(|directory| Memo::new(directory, "fingerprint", paths(), &[FORMAT, program]));
     if let Some(known) = memo.as_ref().and_then(Memo::read).filter(|text| is_digest(text)) {
         return Ok(known);
     }
     let program = Program::parse(program)?;
+    let states = FileStates::of(paths())?;
     let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
     let tensors = hash_tensors(&program, &checkpoint)?;
     let mut all = Sha256::new();
@@ -66,6 +69,8 @@ pub fn fingerprint<E: From<Error>>(
         hex(&tokenizer_digest()?),
         program.key
     ));
+    checkpoint.require_unchanged()?;
+    states.require_unchanged()?;
     let found = hex(&all.finalize());
     if let Some(memo) = memo {
         memo.write(&found);
@@ -99,7 +104,9 @@ fn hash_tensors(program: &Program, checkpoint: &Checkpoint) -> Result<Vec<Sha256
     thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         for _ in 1..threads.min(order.len()) {
-            scope.spawn(work);
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break; // the system has no more threads: the others hash everything
+            }
         }
         work();
     });

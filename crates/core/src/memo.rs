@@ -1,6 +1,7 @@
 //! A cache on disk for results that are expensive to compute from files, keyed by the state of the files.
 
-use crate::files::{file_states, write_atomically};
+use crate::error::Result;
+use crate::files::{FileStates, write_atomically};
 use crate::hex::sha256_hex;
 use std::fs;
 use std::io;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// The cache entry of one result.
 pub struct Memo {
     path: PathBuf,
+    files: FileStates,
 }
 
 impl Memo {
@@ -22,11 +24,12 @@ impl Memo {
         files: impl IntoIterator<Item = &'a Path>,
         variant: &[&str],
     ) -> Option<Self> {
-        let states = file_states(files).ok()?;
-        let key = serde_json::json!([states, variant]).to_string();
+        let files = FileStates::of(files).ok()?;
+        let key = serde_json::json!([files.states(), variant]).to_string();
         let name = &sha256_hex(&key)[..32];
         Some(Self {
             path: directory.join(kind).join(name),
+            files,
         })
     }
 
@@ -35,8 +38,20 @@ impl Memo {
         fs::read_to_string(&self.path).ok()
     }
 
-    /// Stores the result. A failed write is ignored: the next process computes the result again.
+    /// Checks that the files are in the state of this entry.
+    ///
+    /// # Errors
+    /// [`crate::Error::Changed`] with the first file that is in another state.
+    pub fn require_unchanged(&self) -> Result<()> {
+        self.files.require_unchanged()
+    }
+
+    /// Stores the result, unless the files changed meanwhile: it may have been computed from other bytes. A failed write
+    /// is ignored: the next process computes the result again.
     pub fn write(&self, content: &str) {
+        if self.require_unchanged().is_err() {
+            return;
+        }
         let _ = write_atomically(&self.path, |file| io::Write::write_all(file, content.as_bytes()));
     }
 }
@@ -56,8 +71,12 @@ mod tests {
         memo(&["x"]).write("result");
         assert_eq!(memo(&["x"]).read().as_deref(), Some("result"));
         assert_eq!(memo(&["y"]).read(), None);
+        let stale = memo(&["z"]);
         fs::write(&file, "another size").unwrap();
         assert_eq!(memo(&["x"]).read(), None);
+        stale.write("of other bytes");
+        fs::write(&file, "a").unwrap();
+        assert_eq!(stale.read(), None);
         fs::remove_file(&file).unwrap();
         assert!(Memo::new(&directory, "kind", [file.as_path()], &[]).is_none());
         fs::remove_dir_all(directory).unwrap();

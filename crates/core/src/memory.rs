@@ -1,16 +1,66 @@
-//! How much memory this process may still allocate.
+//! How much memory this process may still allocate, and allocations that may fail.
 
+use crate::error::{Error, Result};
 use std::fs;
 use std::path::Path;
 
 /// Returns the bytes that this process may still allocate: the system's available memory, or less if a control group (a
-/// container) has a limit. `None` on systems that do not publish these numbers.
+/// container, a service) or `ulimit -v` has a limit. `None` on systems that do not publish these numbers.
 pub fn available() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
-    match (system, control_group(Path::new("/sys/fs/cgroup"))) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = [
+        system,
+        control_groups(Path::new("/sys/fs/cgroup"), &own),
+        address_space(),
+    ];
+    limits.into_iter().flatten().min()
+}
+
+/// Checks that `bytes` more are available. Reading the available memory takes about as long as a small batch, so small
+/// sizes are not checked.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn require(bytes: u64) -> Result<()> {
+    const UNCHECKED: u64 = 64 << 20;
+    match (bytes > UNCHECKED).then(available).flatten() {
+        Some(available) if bytes > available => Err(Error::OutOfMemory {
+            needed_mb: bytes >> 20,
+            available_mb: Some(available >> 20),
+        }),
+        _ => Ok(()),
     }
+}
+
+/// Returns `len` zeros.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] if the system refuses the memory.
+pub fn zeros(len: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values
+        .try_reserve_exact(len)
+        .map_err(|_| Error::refused(len.saturating_mul(size_of::<f32>())))?;
+    values.resize(len, 0.0);
+    Ok(values)
+}
+
+/// Returns the rest of the address space that `ulimit -v` allows; `None` without a limit.
+#[cfg(target_os = "linux")]
+fn address_space() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let used: u64 = used.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(limit.saturating_sub(used * 1024))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn address_space() -> Option<u64> {
+    None
 }
 
 /// Parses the line `MemAvailable` of /proc/meminfo.
@@ -22,6 +72,19 @@ fn meminfo(text: &str) -> Option<u64> {
         .parse::<u64>()
         .ok()
         .map(|kb| kb * 1024)
+}
+
+/// Returns the least that is left in the control groups of a process: its own group and all groups above. `own` is the
+/// content of /proc/self/cgroup. In a container the root is the group of the container.
+fn control_groups(root: &Path, own: &str) -> Option<u64> {
+    let path = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    let groups = Path::new(path)
+        .ancestors()
+        .map(|group| control_group(&root.join(group)));
+    groups.flatten().min()
 }
 
 /// Returns the limit minus the use of a control group (version 2). Cached file pages count as free, because the kernel
@@ -59,6 +122,13 @@ mod tests {
             fs::write(group.join(name), text).unwrap();
         }
         assert_eq!(control_group(&group), Some(500));
+        let parent = group.parent().unwrap();
+        let own = format!("0::/{}/unlimited\n", group.file_name().unwrap().display());
+        assert_eq!(
+            control_groups(parent, &own),
+            Some(500),
+            "the limit of a group above counts"
+        );
         fs::write(group.join("memory.max"), "max\n").unwrap();
         assert_eq!(control_group(&group), None);
         fs::remove_dir_all(&group).unwrap();

@@ -8,13 +8,14 @@ use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, Rotation, lower};
+use crate::mapped::{Part, Watched};
+use crate::memo::Memo;
 use crate::memory;
 use crate::packed::{PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +28,8 @@ pub struct Options<'a> {
     pub threads: Option<usize>,
     /// Most bytes that packed weights may take. `None` is the memory that the system reports as available.
     pub memory_limit: Option<u64>,
-    /// Also read the embedding tables and refuse values that are not finite. All other weights are always checked.
-    pub scan: bool,
+    /// Directory in which the check of the embedding tables is remembered. `None` checks them at every start.
+    pub notes: Option<&'a Path>,
     /// Arithmetic of the matrix products over tokens.
     pub precision: Precision,
     /// Cache of packed weights. `None` packs them at every start.
@@ -56,6 +57,8 @@ pub struct Model {
     pub max_tokens: Option<usize>,
     /// Fewest tokens of a text: 0 for a program that only averages rows of a table, else 1.
     pub min_tokens: usize,
+    /// The files that runs read from.
+    pub(crate) watched: Watched,
     /// Rotary tables by their base, scaling and head size.
     angles: Mutex<HashMap<AnglesKey, Arc<Angles>>>,
     /// Buffers of finished runs.
@@ -66,7 +69,8 @@ impl Model {
     /// Parses `program` (JSON), maps `files`, given as (name prefix, path), and packs the weights.
     ///
     /// # Errors
-    /// [`Error::Program`] for a program that cannot run, [`Error::Memory`] if the weights do not fit, and
+    /// [`Error::Program`] for a program that cannot run, [`Error::Memory`] or [`Error::OutOfMemory`] if the weights do not
+    /// fit, and
     /// [`Error::Io`], [`Error::Corrupt`], [`Error::Changed`] or [`Error::Tensor`] for the files.
     pub fn load<'a>(
         program: &str,
@@ -90,7 +94,9 @@ impl Model {
             require_memory(&program, options.precision, available)?;
         }
         let steps = lower(&program, &checkpoint, kernels, options.precision, &mut matrices)?;
-        matrices.finish(files.iter().map(|(_, path)| *path))?;
+        let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;
+        parts.extend(matrices.finish()?);
+        checkpoint.require_unchanged()?;
         let (vocabulary, max_tokens) = limits(&steps)?;
         let only_averages = steps.iter().all(|step| match step.op {
             Op::Pool(kind) => kind == Kind::Mean,
@@ -98,13 +104,6 @@ impl Model {
             _ => step.axis == Axis::Rows,
         });
         let min_tokens = usize::from(!only_averages);
-        if options.scan {
-            for step in &steps {
-                if let Op::Embed { table, .. } = &step.op {
-                    table.require_finite()?;
-                }
-            }
-        }
         let output = program.output;
         let inside = program.buffers.get(output.buffer).is_some_and(|buffer| {
             buffer.axis == Axis::Rows
@@ -129,9 +128,16 @@ impl Model {
             vocabulary,
             max_tokens,
             min_tokens,
+            watched: Watched::new(parts),
             angles: Mutex::default(),
             spare: Mutex::default(),
         })
+    }
+
+    /// Returns why the model computes no vectors any more: one of its files was overwritten or cut short. `None` if it
+    /// computes.
+    pub fn failure(&self) -> Option<String> {
+        self.watched.failure()
     }
 
     /// Returns the dimensions of the vectors.
@@ -204,6 +210,40 @@ impl Model {
         tables.insert(key, Arc::clone(&table));
         table
     }
+}
+
+/// Checks that the embedding tables are finite, and returns where they are in mapped files. The result is remembered for
+/// the state of the files as the checksums of each table.
+///
+/// All other weights are checked while they are packed.
+fn check_tables<'a>(
+    steps: &[Lowered],
+    files: impl IntoIterator<Item = &'a Path>,
+    notes: Option<&Path>,
+) -> Result<Vec<Part>> {
+    let memo = notes.and_then(|directory| Memo::new(directory, "scanned", files, &[]));
+    let known = memo.as_ref().and_then(Memo::read);
+    let known: BTreeMap<String, Vec<u32>> = known
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let mut sums = known.clone();
+    let mut parts = Vec::new();
+    for step in steps {
+        let Op::Embed { table, .. } = &step.op else {
+            continue;
+        };
+        let crcs = known.get(table.name());
+        if crcs.is_none() {
+            table.require_finite()?;
+        }
+        let own = table.parts(crcs.map(Vec::as_slice));
+        sums.insert(table.name().to_owned(), own.iter().map(|part| part.crc).collect());
+        parts.extend(own);
+    }
+    if let Some(memo) = memo.filter(|_| sums != known) {
+        memo.write(&serde_json::json!(sums).to_string());
+    }
+    Ok(parts)
 }
 
 /// Refuses weights that do not fit into memory before they are packed. Embedding tables stay mapped and do not count.

@@ -15,9 +15,11 @@ use crate::error::{Error, Result};
 use crate::kernels::Matrix;
 use crate::kernels::pooling::Pool as Pooling;
 use crate::lower::{Lowered, Op};
+use crate::mapped::Confirmed;
+use crate::memory;
 use crate::model::Model;
 use crate::pool::Pool;
-use crate::program::Operand;
+use crate::program::{Buffer, Operand};
 pub use batch::Batch;
 use linear::Product;
 use std::ops::Range;
@@ -26,6 +28,9 @@ use std::time::{Duration, Instant};
 
 /// Most rows of one task in a rowwise step.
 const MAX_TASK_ROWS: usize = 64;
+
+/// Most executions of a run whose files are touched during each of them.
+const MAX_EXECUTIONS: usize = 3;
 
 /// State of a run after [`Run::advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,10 @@ pub struct Run<'m> {
     /// Which row blocks have completed the section that begins at `next_step`.
     completed_blocks: Vec<AtomicBool>,
     lane: Lane,
+    /// Number of touches of the model's files when the run began to read them.
+    begin: u64,
+    /// Why the run has no vectors.
+    failure: Option<Error>,
 }
 
 impl Model {
@@ -57,29 +66,37 @@ impl Model {
     /// the number of ids at the end: text i is `ids[cu_seqlens[i]..cu_seqlens[i + 1]]`.
     ///
     /// # Errors
-    /// [`Error::Batch`] for invalid offsets, ids outside the table, a text that is too short or too long, and a batch
-    /// whose buffers do not fit into memory.
+    /// [`Error::Batch`] for invalid offsets, ids outside the table, and a text that is too short or too long;
+    /// [`Error::OutOfMemory`] for a batch whose buffers do not fit into memory; [`Error::FileChanged`] if a file of the
+    /// model was found changed before.
     pub fn start(&self, ids: &[u32], cu_seqlens: &[u32]) -> Result<Run<'_>> {
+        self.watched.require_sound()?;
         let batch = Batch::new(ids, cu_seqlens, self)?;
-        Ok(Run::new(self, batch, self.take_buffers()))
+        Run::new(self, batch, self.take_buffers())
     }
 }
 
 impl<'m> Run<'m> {
-    fn new(model: &'m Model, batch: Batch, mut buffers: Vec<Aligned>) -> Self {
+    fn new(model: &'m Model, batch: Batch, mut buffers: Vec<Aligned>) -> Result<Self> {
         buffers.resize_with(model.buffers.len() + 4, Aligned::default);
+        // At least one row: in a batch of texts without tokens the operands still need valid addresses.
+        let len = |buffer: &Buffer| buffer.width.saturating_mul(batch.rows(buffer.axis).max(1));
+        let missing = buffers.iter().zip(&model.buffers);
+        let missing = missing.map(|(storage, buffer)| (len(buffer).saturating_sub(storage.capacity())) as u64);
+        memory::require(missing.fold(0, u64::saturating_add).saturating_mul(4))?;
         for (storage, buffer) in buffers.iter_mut().zip(&model.buffers) {
-            // At least one row: in a batch of texts without tokens the operands still need valid addresses.
-            storage.reserve(buffer.width * batch.rows(buffer.axis).max(1));
+            storage.reserve(len(buffer))?;
         }
-        Self {
+        Ok(Self {
             model,
             batch,
             buffers,
             next_step: 0,
             completed_blocks: Vec::new(),
             lane: Lane::default(),
-        }
+            begin: model.watched.begin(),
+            failure: None,
+        })
     }
 
     /// Sets the priority class of the run; the default is interactive.
@@ -88,42 +105,71 @@ impl<'m> Run<'m> {
         self
     }
 
-    /// Executes steps until all are complete or `stop` is set.
+    /// Executes steps until all are complete or `stop` is set, and checks that the files of the model have not changed.
     ///
     /// Between two steps, or two row blocks of a section, other runs go first when it is their turn, whichever model
-    /// they belong to. After [`Progress::Stopped`] another call continues the run.
+    /// they belong to. After [`Progress::Stopped`] another call continues the run. If a file was touched meanwhile, all
+    /// steps are executed again.
     pub fn advance(&mut self, pool: &Pool, stop: &AtomicBool) -> Progress {
+        for _ in 0..MAX_EXECUTIONS {
+            let confirmed = match self.execute(pool, stop) {
+                Ok(Progress::Stopped) => return Progress::Stopped,
+                Ok(Progress::Done) => self.model.watched.confirm(self.begin),
+                Err(error) => Err(error),
+            };
+            match confirmed {
+                Ok(Confirmed::Loaded) => return Progress::Done,
+                Ok(Confirmed::Touched) => (self.next_step, self.begin) = (0, self.model.watched.begin()),
+                Err(error) => {
+                    self.failure = Some(error);
+                    return Progress::Done;
+                }
+            }
+        }
+        self.failure = Some(Error::FileChanged(
+            "A file of the model was written several times while it was read. Load the model again when nothing writes \
+             to it."
+                .into(),
+        ));
+        Progress::Done
+    }
+
+    /// Executes steps until all are complete or `stop` is set.
+    fn execute(&mut self, pool: &Pool, stop: &AtomicBool) -> Result<Progress> {
         let turn = pool.arbiter().enter(self.lane);
         while self.next_step < self.model.steps.len() {
             if stop.load(Ordering::Relaxed) {
-                return Progress::Stopped;
+                return Ok(Progress::Stopped);
             }
             match self.section() {
                 Some(steps) => {
                     let interrupted = || stop.load(Ordering::Relaxed) || turn.should_yield();
-                    if self.run_section(pool, steps.clone(), &interrupted) {
+                    if self.run_section(pool, steps.clone(), &interrupted)? {
                         self.next_step = steps.end;
                     }
                 }
                 None => {
-                    self.run_step(pool, &self.model.steps[self.next_step]);
+                    self.run_step(pool, &self.model.steps[self.next_step])?;
                     self.next_step += 1;
                 }
             }
             turn.pause();
         }
-        Progress::Done
+        Ok(Progress::Done)
     }
 
     /// Executes all steps one by one and returns the duration of each.
-    pub fn timed(&mut self, pool: &Pool) -> Vec<Duration> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn timed(&mut self, pool: &Pool) -> Result<Vec<Duration>> {
         let steps = self.next_step..self.model.steps.len();
         steps
             .map(|number| {
                 let start = Instant::now();
-                self.run_step(pool, &self.model.steps[number]);
+                self.run_step(pool, &self.model.steps[number])?;
                 self.next_step = number + 1;
-                start.elapsed()
+                Ok(start.elapsed())
             })
             .collect()
     }
@@ -132,14 +178,22 @@ impl<'m> Run<'m> {
     ///
     /// # Errors
     /// [`Error::Cancelled`] before [`Progress::Done`], when the buffers may contain values of another batch.
+    /// [`Error::FileChanged`] if the files of the model changed, [`Error::OutOfMemory`] if there was no memory for a step.
     /// [`Error::NonFinite`] with the first text whose vector contains NaN or infinity.
     pub fn vectors(self) -> Result<Vec<f32>> {
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
         if self.next_step < self.model.steps.len() {
             return Err(Error::Cancelled);
         }
         let output = self.model.output;
         let stride = self.model.buffers[output.buffer].width;
-        let mut vectors = Vec::with_capacity(self.batch.texts.len() * output.width);
+        let mut vectors = Vec::new();
+        let len = self.batch.texts.len() * output.width;
+        vectors
+            .try_reserve_exact(len)
+            .map_err(|_| Error::refused(len * size_of::<f32>()))?;
         for (row, values) in self.buffers[output.buffer].chunks_exact(stride).enumerate() {
             let vector = &values[output.column..output.column + output.width];
             if !vector.iter().all(|value| value.is_finite()) {
@@ -167,7 +221,10 @@ impl<'m> Run<'m> {
     }
 
     /// Executes one step on all rows.
-    fn run_step(&mut self, pool: &Pool, step: &Lowered) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn run_step(&mut self, pool: &Pool, step: &Lowered) -> Result<()> {
         let operands = self.operands(step);
         let (kernels, threads) = (self.model.kernels, self.model.threads);
         let (out, width, rows) = (operands.out, step.out.width, self.batch.rows(step.axis));
@@ -179,9 +236,11 @@ impl<'m> Run<'m> {
                     bias: bias.as_deref(),
                     finish: *finish,
                 };
-                self.linear(pool, weight, product, rows);
+                self.linear(pool, weight, product, rows)?;
             }
-            Op::Attention(parameters, bias) => self.attention(pool, parameters, bias.as_deref(), &operands.inputs, out),
+            Op::Attention(parameters, bias) => {
+                self.attention(pool, parameters, bias.as_deref(), &operands.inputs, out)?;
+            }
             Op::Pool(kind) => {
                 let args = Pooling {
                     kind: *kind,
@@ -201,6 +260,7 @@ impl<'m> Run<'m> {
                 by_rows(pool, threads, (rows, width), run);
             }
         }
+        Ok(())
     }
 }
 
@@ -225,4 +285,53 @@ fn by_rows(pool: &Pool, threads: usize, (rows, width): (usize, usize), run: impl
     pool.run(threads, rows.div_ceil(chunk), &|task, _| {
         run(task * chunk..((task + 1) * chunk).min(rows))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Options;
+    use serde_json::json;
+    use std::fs;
+
+    #[test]
+    fn bytes_that_were_other_ones_only_during_the_run_are_read_again() {
+        let whole = |buffer: usize| json!({"buffer": buffer, "column": 0, "width": 2});
+        let program = json!({
+            "format": "embergem-program/1",
+            "key": "test",
+            "weights": [{"sources": [{"tensor": "table", "shape": [2, 2], "rows": null}], "add": 0.0}],
+            "buffers": [{"width": 2, "axis": "tokens"}, {"width": 2, "axis": "rows"}],
+            "steps": [
+                {"op": "embed", "out": whole(0), "inputs": [], "weights": {"table": 0}, "parameters": {"offset": 0}},
+                {"op": "pool", "out": whole(1), "inputs": [whole(0)], "weights": {}, "parameters": {"kind": "mean"}},
+            ],
+            "output": whole(1),
+        });
+        let checkpoint = |values: [f32; 4]| {
+            let header = json!({"table": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).to_string();
+            let data = values.map(f32::to_le_bytes).concat();
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+        };
+        let path = std::env::temp_dir().join(format!("embergem-during-{}.safetensors", std::process::id()));
+        let (sound, other) = (checkpoint([1.0, 2.0, 3.0, 4.0]), checkpoint([9.0, 9.0, 9.0, 9.0]));
+        fs::write(&path, &sound).unwrap();
+        let model = Model::load(&program.to_string(), [("", path.as_path())], Options::default()).unwrap();
+        let (pool, stop) = (Pool::global(), AtomicBool::new(false));
+        let mut first = model.start(&[0], &[0, 1]).unwrap();
+        let mut second = model.start(&[1], &[0, 1]).unwrap();
+        fs::write(&path, &other).unwrap();
+        for run in [&mut first, &mut second] {
+            run.run_step(pool, &model.steps[0]).unwrap();
+            run.next_step = 1;
+        }
+        fs::write(&path, &sound).unwrap();
+        // The second run finds that the first one has compared the file already.
+        for (run, expected) in [(first, [1.0, 2.0]), (second, [3.0, 4.0])] {
+            let mut run = run;
+            assert_eq!(run.advance(pool, &stop), Progress::Done);
+            assert_eq!(run.vectors().unwrap(), expected);
+        }
+        fs::remove_file(path).unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! Memory of packed weights: allocated, or a part of a mapped file.
 
 use crate::aligned::Aligned;
-use memmap2::Mmap;
+use crate::mapped::Mapped;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ pub enum Storage {
     /// Allocated memory.
     Owned(Aligned),
     /// A range of bytes of a mapped file.
-    Mapped(Arc<Mmap>, Range<usize>),
+    Mapped(Arc<Mapped>, Range<usize>),
 }
 
 impl Storage {
     /// Returns the bytes `range` of a map as storage; `None` if the range is not inside the map, not aligned to 64
     /// bytes, or not a whole number of words.
-    pub fn mapped(map: &Arc<Mmap>, range: Range<usize>) -> Option<Self> {
+    pub fn mapped(map: &Arc<Mapped>, range: Range<usize>) -> Option<Self> {
         let bytes = map.get(range.clone())?;
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(64) && bytes.len().is_multiple_of(4);
         aligned.then(|| Self::Mapped(Arc::clone(map), range))

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::table::{Table, require_finite};
 use crate::format::tensor::Tensor;
+use crate::memory::zeros;
 use crate::program::{Source, WeightSpec};
 use std::ops::Range;
 
@@ -63,7 +64,7 @@ fn whole_tensor<'a>(spec: &'a WeightSpec, what: &str) -> Result<&'a Source> {
 /// another shape, or contains a value that is not finite.
 pub fn floats(checkpoint: &Checkpoint, spec: &WeightSpec, shape: &[usize]) -> Result<Vec<f32>> {
     let parts = parts(checkpoint, spec, shape)?;
-    let mut values = vec![0.0; shape.iter().product()];
+    let mut values = zeros(shape.iter().product())?;
     let mut rest = values.as_mut_slice();
     for part in parts {
         let (values, after) = rest.split_at_mut(part.rows.len() * part.tensor.row_len());

@@ -27,7 +27,6 @@ fn every_operation_agrees_on_every_instruction_set() {
             let options = Options {
                 kernels: Some(kernels),
                 precision,
-                scan: true,
                 ..Options::default()
             };
             vectors(&load(&program(), &file.0, options).unwrap(), &IDS, &OFFSETS).unwrap()
@@ -245,11 +244,7 @@ fn damaged_files_are_refused() {
     ];
     for (name, bytes) in cases {
         let file = TempFile::new(name, &bytes);
-        let options = Options {
-            scan: true,
-            ..Options::default()
-        };
-        let refused = load(&program(), &file.0, options).err();
+        let refused = load(&program(), &file.0, Options::default()).err();
         assert!(
             matches!(refused, Some(Error::Corrupt { .. } | Error::Tensor { .. })),
             "{name}: {refused:?}"

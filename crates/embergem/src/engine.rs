@@ -7,12 +7,11 @@ use crate::prepare::Prepared;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::resolve::Location;
 use crate::selfcheck;
-use embergem_core::{Lane, Model, Options, Pool, Precision, Progress};
-use embergem_text::{Pipeline, Row, map_in_parallel};
+use embergem_core::{FileStates, Lane, Model, Options, Pool, Precision, Progress};
+use embergem_text::{Pipeline, Row, join, map_in_parallel};
 use log::warn;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 
 /// What a model offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +51,9 @@ impl Engine {
     pub fn load(id: &str, location: &Location, options: &LoadOptions) -> Result<Self> {
         let prepared = Prepared::read(location, options)?;
         let cache = Cache::from_env()?;
-        let (text, model) = thread::scope(|scope| {
-            let text = scope.spawn(|| load_text(&prepared));
-            let model = load_model(&prepared, &cache, options);
-            (text.join(), model)
-        });
-        let text = text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let (model, cosine) = model?;
+        let states = FileStates::of(prepared.files())?;
+        let (text, model) = join(|| load_text(&prepared), || load_model(&prepared, &cache, options));
+        let (text, (model, cosine)) = (text?, model?);
         let run = |rows: &[Vec<u32>]| run_rows(&model, rows);
         if let Some(manifest) = &prepared.compiled {
             let width = model.dimensions();
@@ -80,6 +75,7 @@ impl Engine {
         if report.failures().next().is_some() {
             return Err(selfcheck::not_ready(id, report.failures()));
         }
+        states.require_unchanged()?; // tokenizer and weights are of one state
         let max_batch_tokens = model.batch_budget(prepared.weight_files(), prepared.limit, cache.root())?;
         let width = model.dimensions();
         let mut allowed = prepared.trained_dimensions;
@@ -195,8 +191,6 @@ pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
 
 /// Loads the weights; returns the model and the least cosine of its vectors to those in float32.
 pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptions) -> Result<(Model, f64)> {
-    let scanned = cache.memo("scanned", prepared.weight_files(), &[]);
-    let scan = scanned.as_ref().is_none_or(|memo| memo.read().is_none());
     let load = |precision| {
         let files = prepared
             .weights
@@ -204,7 +198,7 @@ pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptio
             .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
         let options = Options {
             threads: options.threads,
-            scan,
+            notes: cache.root(),
             precision,
             packed: cache.packed(),
             ..Options::default()
@@ -212,9 +206,6 @@ pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptio
         Model::load(&prepared.program, files, options)
     };
     let model = load(options.dtype.precision())?;
-    if let Some(memo) = scanned.filter(|_| scan) {
-        memo.write("");
-    }
     if model.precision() == Precision::Float32 {
         return Ok((model, 1.0));
     }

@@ -49,9 +49,12 @@ pub enum Error {
     /// The model failed its self-check and must not answer.
     #[error("{0}")]
     ModelNotReady(String),
-    /// The weights do not fit into the free memory.
+    /// The weights of a model, or the buffers of a batch, do not fit into the free memory.
     #[error("{0}")]
     InsufficientMemory(String),
+    /// A file of the model was overwritten or cut short while the model was loaded. Unload the model and load it again.
+    #[error("{0}")]
+    ModelFailed(String),
     /// A vector contains NaN or infinity. No vectors were returned.
     #[error("{0}")]
     NonFiniteOutput(String),
@@ -99,6 +102,7 @@ impl Error {
             Self::UnsupportedModel(_) => "unsupported_model",
             Self::ModelNotReady(_) => "model_not_ready",
             Self::InsufficientMemory(_) => "insufficient_memory",
+            Self::ModelFailed(_) => "model_failed",
             Self::NonFiniteOutput(_) => "non_finite_output",
             Self::Closed => "engine_closed",
             Self::Channel(_) => "server_unreachable",
@@ -115,7 +119,8 @@ impl From<embergem_core::Error> for Error {
             Core::Io { .. } | Core::Corrupt { .. } | Core::Changed(_) => Self::CorruptCheckpoint(message),
             Core::Tensor { .. } => Self::MissingTensor(message),
             Core::Batch(_) => Self::RequestValidation(message),
-            Core::Memory { .. } => Self::InsufficientMemory(message),
+            Core::Memory { .. } | Core::OutOfMemory { .. } => Self::InsufficientMemory(message),
+            Core::FileChanged(_) => Self::ModelFailed(message),
             Core::NonFinite { .. } => Self::NonFiniteOutput(message),
             Core::Cancelled => Self::Closed,
             _ => Self::UnsupportedModel(message),
@@ -168,6 +173,8 @@ impl Error {
             "unsupported_option" => Self::UnsupportedOption(message),
             "model_not_found" => Self::UnknownModel(message),
             "model_not_ready" => Self::ModelNotReady(message),
+            "model_failed" => Self::ModelFailed(message),
+            "insufficient_memory" => Self::InsufficientMemory(message),
             "non_finite_output" => Self::NonFiniteOutput(message),
             "engine_closed" => Self::Closed,
             _ => Self::Server {

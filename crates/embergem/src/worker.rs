@@ -286,6 +286,8 @@ fn lane(rows: &[QueuedRow<Arc<Job>>]) -> Lane {
 fn copy(error: &Error) -> Error {
     match error {
         Error::NonFiniteOutput(message) => Error::NonFiniteOutput(message.clone()),
+        Error::ModelFailed(message) => Error::ModelFailed(message.clone()),
+        Error::InsufficientMemory(message) => Error::InsufficientMemory(message.clone()),
         other => Error::RequestValidation(other.to_string()),
     }
 }

@@ -326,3 +326,39 @@ async fn a_row_that_is_not_finite_fails_its_own_request_only() {
     );
     assert_eq!(after.await.unwrap(), alone);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_cut_short_fails_its_model_and_no_other() {
+    let copied = Copied::new("cut", "bert_mean", "cut");
+    let weights = copied.0.join("model.safetensors");
+    let sound = fs::read(&weights).unwrap();
+    let model = MultiModelBuilder::new()
+        .add_model(copied.builder())
+        .add_model(EmbeddingModelBuilder::new(golden("static")))
+        .build()
+        .await
+        .unwrap();
+    let before = model.generate_embedding("a").await.unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&weights)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    for _ in 0..2 {
+        let refused = model.generate_embedding("a").await.unwrap_err();
+        assert_eq!(refused.code(), "model_failed");
+        assert!(
+            refused
+                .to_string()
+                .contains("model.safetensors of the loaded model was cut short"),
+            "{refused}"
+        );
+        model.generate_embedding_with_model("a", Some("static")).await.unwrap();
+    }
+    fs::write(&weights, sound).unwrap();
+    assert_eq!(model.generate_embedding("a").await.unwrap_err().code(), "model_failed");
+    model.unload_model("cut").unwrap();
+    assert_eq!(model.generate_embedding("a").await.unwrap(), before);
+}

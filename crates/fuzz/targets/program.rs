@@ -82,7 +82,6 @@ fuzz_target!(|bytes: &[u8]| {
     let file = scratch::file(&common::checkpoint());
     let options = Options {
         precision,
-        scan: true,
         ..Options::default()
     };
     let Ok(model) = common::load(&program, &file, options) else {

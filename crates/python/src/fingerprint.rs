@@ -1,5 +1,6 @@
 //! The function `fingerprint` for Python.
 
+use crate::allocator::require_memory;
 use crate::{model, text};
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub fn fingerprint(
     tokenizer_json: PathBuf,
     notes: Option<PathBuf>,
 ) -> PyResult<String> {
+    require_memory(py)?;
     let files: Vec<(&str, &Path)> = files
         .iter()
         .map(|(prefix, path)| (prefix.as_str(), path.as_path()))

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod allocator;
 mod checkpoint;
 mod errors;
 mod fingerprint;
@@ -32,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;
+    module.add_class::<notes::FileStates>()?;
     module.add_class::<notes::Note>()?;
     module.add_class::<tensors::Tensors>()?;
     module.add_class::<text::TextPipeline>()?;

@@ -1,5 +1,6 @@
 //! The classes `Model` and `CancelToken`: the executor for Python.
 
+use crate::allocator::require_memory;
 use crate::errors::raise;
 use embergem_core::{Error, Lane, Options, PackedCache, PackedFile, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
@@ -83,7 +84,7 @@ impl Model {
         clippy::too_many_arguments,
         reason = "one argument for each keyword of the Python method"
     )]
-    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, scan=true, packed=None, packed_limit=0, instruction_set=None))]
+    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, notes=None, packed=None, packed_limit=0, instruction_set=None))]
     fn load(
         py: Python<'_>,
         program: &str,
@@ -91,7 +92,7 @@ impl Model {
         threads: Option<usize>,
         dtype: &str,
         memory_limit: Option<u64>,
-        scan: bool,
+        notes: Option<PathBuf>,
         packed: Option<PathBuf>,
         packed_limit: u64,
         instruction_set: Option<&str>,
@@ -105,13 +106,14 @@ impl Model {
             threads,
             precision,
             memory_limit,
-            scan,
+            notes: notes.as_deref(),
             packed: packed.as_deref().map(|directory| PackedCache {
                 directory,
                 limit: packed_limit,
             }),
             kernels: instruction_set,
         };
+        require_memory(py)?;
         let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
         let model = py.detach(|| embergem_core::Model::load(program, files(), options));
         model.map(|model| Self { model }).map_err(|error| to_python(py, &error))
@@ -135,6 +137,12 @@ impl Model {
     #[getter]
     fn threads(&self) -> usize {
         self.model.threads()
+    }
+
+    /// Return why the model computes no vectors any more; None if it computes.
+    #[getter]
+    fn failure(&self) -> Option<String> {
+        self.model.failure()
     }
 
     #[getter]
@@ -173,7 +181,7 @@ impl Model {
         cu_seqlens: PyReadonlyArray1<'_, u32>,
     ) -> PyResult<Vec<f64>> {
         let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
-        let times = py.detach(|| Ok(self.model.start(ids, cu_seqlens)?.timed(Pool::global())));
+        let times = py.detach(|| self.model.start(ids, cu_seqlens)?.timed(Pool::global()));
         let times = times.map_err(|error| to_python(py, &error))?;
         Ok(times.iter().map(Duration::as_secs_f64).collect())
     }
@@ -200,6 +208,7 @@ impl Model {
                 return Err(raise(py, "UnsupportedOption", message));
             }
         };
+        require_memory(py)?;
         let (ids, cu_seqlens) = (ids.as_slice()?, cu_seqlens.as_slice()?);
         let stop = cancel.map_or_else(Arc::default, CancelToken::flag);
         let vectors = py.detach(|| self.vectors(ids, cu_seqlens, lane, &stop));
@@ -249,7 +258,8 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Io { .. } | Error::Corrupt { .. } | Error::Changed(_) => "CorruptCheckpoint",
         Error::Tensor { .. } => "MissingTensor",
         Error::Batch(_) => "InvalidRequest",
-        Error::Memory { .. } => "InsufficientMemory",
+        Error::FileChanged(_) => "ModelFailed",
+        Error::Memory { .. } | Error::OutOfMemory { .. } => "InsufficientMemory",
         Error::NonFinite { .. } => "NonFiniteOutput",
         Error::Cancelled => "Cancelled",
         _ => "UnsupportedModel",

@@ -1,8 +1,32 @@
-//! The class `Note`: cached results about files, for Python.
+//! The classes `FileStates` and `Note`: the state of files and cached results about them, for Python.
 
+use crate::model::to_python;
 use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
+
+/// Size and times of files.
+#[pyclass(frozen, module = "embergem._native")]
+pub struct FileStates {
+    states: embergem_core::FileStates,
+}
+
+#[pymethods]
+impl FileStates {
+    #[new]
+    fn new(py: Python<'_>, files: Vec<PathBuf>) -> PyResult<Self> {
+        let states = py.detach(|| embergem_core::FileStates::of(files.iter().map(Path::new)));
+        states
+            .map(|states| Self { states })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    /// Do nothing if the files are in this state.
+    fn require_unchanged(&self, py: Python<'_>) -> PyResult<()> {
+        let unchanged = py.detach(|| self.states.require_unchanged());
+        unchanged.map_err(|error| to_python(py, &error))
+    }
+}
 
 /// The cache entry of a result that belongs to one state of some files.
 #[pyclass(frozen, module = "embergem._native")]

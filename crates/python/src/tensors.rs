@@ -1,5 +1,6 @@
 //! The class `Tensors`: weight files for Python.
 
+use crate::allocator::require_memory;
 use crate::model::to_python;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
@@ -38,6 +39,7 @@ impl Tensors {
     }
 
     fn rows<'py>(&self, py: Python<'py>, name: &str, start: usize, stop: usize) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        require_memory(py)?;
         let read = py.detach(|| self.tensors.rows(name, start, stop));
         let (values, width) = read.map_err(|error| to_python(py, &error))?;
         PyArray1::from_vec(py, values).reshape([stop - start, width])

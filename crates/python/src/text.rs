@@ -1,8 +1,9 @@
 //! The class `TextPipeline`: prompts, tokenizer and limit for Python.
 
+use crate::allocator::require_memory;
 use crate::errors::{raise, raise_for_input};
 use crate::gil::without_gil;
-use crate::model::CancelToken;
+use crate::model::{self, CancelToken};
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
 use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, map_in_parallel};
@@ -10,6 +11,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +22,9 @@ pub fn prompt_sets(py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<String,
 }
 
 type Rows<'py> = Vec<(Bound<'py, PyArray1<u32>>, usize)>;
+
+/// Most memory that reading a tokenizer.json takes, as a multiple of its size. Its allocations cannot fail one by one.
+const TOKENIZER_MEMORY: u64 = 12;
 
 /// Prompts, tokenizer and limit of one model.
 #[pyclass(frozen, module = "embergem._native")]
@@ -50,6 +55,9 @@ impl TextPipeline {
             bare,
             keep_unknown,
         };
+        require_memory(py)?;
+        let size = fs::metadata(&tokenizer_json).map_or(0, |metadata| metadata.len());
+        embergem_core::require_memory(size * TOKENIZER_MEMORY).map_err(|error| model::to_python(py, &error))?;
         let pipeline = py.detach(|| Pipeline::load(&tokenizer_json, options));
         let pipeline = pipeline.map_err(|error| to_python(py, &error))?;
         Ok(Self { pipeline })
@@ -82,6 +90,7 @@ impl TextPipeline {
         truncate: bool,
         cancel: Option<&CancelToken>,
     ) -> PyResult<Rows<'py>> {
+        require_memory(py)?;
         let texts = strings(texts, "text")?;
         let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
         if let Some(titles) = &titles

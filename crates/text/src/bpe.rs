@@ -5,11 +5,11 @@
 //! half a million merges of Gemma that takes longer than everything else.
 
 use crate::pair_set::PairSet;
+use crate::parallel::join;
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::fmt;
-use std::thread;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
 #[derive(Deserialize)]
@@ -53,14 +53,8 @@ impl BpeModel {
 /// Reads the model of a tokenizer.json. `Err` is the reason why it cannot be read.
 pub(crate) fn read(json: &str) -> Result<BpeModel, String> {
     let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let ((vocab, properties), merges) = thread::scope(|scope| {
-        let merges_thread = scope.spawn(|| merges(file.merges.get()));
-        let vocab = vocabulary(file.vocab.get());
-        let merges = merges_thread
-            .join()
-            .map_err(|_| "the merges cannot be read".to_owned())?;
-        Ok::<_, String>((vocab?, merges?))
-    })?;
+    let (merges, vocab) = join(|| merges(file.merges.get()), || vocabulary(file.vocab.get()));
+    let ((vocab, properties), merges) = (vocab?, merges?);
     let mut builder = BPE::builder()
         .fuse_unk(file.fuse_unk.unwrap_or_default())
         .byte_fallback(file.byte_fallback.unwrap_or_default())

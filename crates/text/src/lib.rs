@@ -17,7 +17,7 @@ mod token_length;
 mod tokenizer;
 
 pub use error::{Error, InputError, Result};
-pub use parallel::map_in_parallel;
+pub use parallel::{join, map_in_parallel};
 pub use pipeline::{Options, Pipeline, Row};
 pub use prompts::sets as prompt_sets;
 pub use template::Template;

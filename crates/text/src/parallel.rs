@@ -3,6 +3,7 @@
 //! The threads are started for one call. Tokenizing does not use the compute pool, because a forward pass holds the
 //! pool's threads for its whole duration, and a request that arrives meanwhile would wait for its token ids.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -51,11 +52,34 @@ pub fn map_in_parallel<T: Send, E: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(worker);
+            if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+                break; // the system has no more threads: the others do all of the work
+            }
         }
         worker();
     });
     let mut results = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_unstable_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Returns the results of `first` and `second`, which run at the same time if the system has a thread for `first`.
+///
+/// # Panics
+/// If one of them panics.
+pub fn join<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    let first = Mutex::new(Some(first)); // taken by the thread that runs it
+    let take = || first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || take().map(|first| first()));
+        let second = second();
+        let found = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => take().map(|first| first()),
+        };
+        (
+            found.expect("only the started thread, or without one the caller, takes it"),
+            second,
+        )
+    })
 }

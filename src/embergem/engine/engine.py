@@ -17,7 +17,7 @@ from embergem.engine.pending import PendingRequest
 from embergem.engine.scheduler import Limits
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
-from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, NotReady
+from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, ModelFailed, NotReady
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
 from embergem.types import LANES, Request, Result, Row, Vectors
@@ -83,12 +83,20 @@ class Engine:
         )
         finalizers.close_with(self, self._loop)
 
+    @property
+    def failure(self) -> str | None:
+        """Why the engine refuses all requests; None if its files are those that were loaded."""
+        return self._model.failure
+
     def require_ready(self) -> None:
-        """Do nothing if the model passed its self-check.
+        """Do nothing if the model passed its self-check and its files have not changed since.
 
         Raises:
             NotReady: It failed; the message names the probe and the usual cause.
+            ModelFailed: A file of the model was overwritten or cut short.
         """
+        if (failure := self.failure) is not None:
+            raise ModelFailed(failure)
         if not self.ready:
             raise NotReady(f"{self.id} failed its self-check: " + "; ".join(map(str, self.report.failures)))
 
@@ -115,6 +123,7 @@ class Engine:
             Cancelled: `cancel` was set while the texts were tokenized.
             InvalidRequest: The request is invalid; the subclass and the message say why.
             NotReady: The model failed its self-check; the message names the probe and the usual cause.
+            ModelFailed: A file of the model was overwritten or cut short.
             EngineClosed: The engine was closed.
             ForkedProcess: This process was forked from the one that loaded the model.
             Overloaded: The queue of the lane is full (`max_queue_tokens`).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embergem import _native, paths
-from embergem._native import Model, Note, TextPipeline
+from embergem._native import FileStates, Model, TextPipeline
 from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Manifest
@@ -67,15 +67,14 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     Raises:
         UnsupportedOption: An option does not apply to this model.
         LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
-        InsufficientMemory: The weights do not fit into memory.
+        InsufficientMemory: The weights or the tokenizer do not fit into memory.
         ForkedProcess: This process was forked from one that had loaded a model.
     """
     fork.claim()
     checkpoint = read_checkpoint(location, options)
     prepared = prepare(checkpoint, location.id, options)
     weights = [path for _, path in checkpoint.weights]
-    scanned = Note(paths.cache_root(), "scanned", weights, [])
-    scan = scanned.read() is None  # the table is searched for NaN once a state of the files
+    states = FileStates([*weights, checkpoint.tokenizer])
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
@@ -86,7 +85,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
                 checkpoint.files,
                 threads=options.threads,
                 dtype=dtype,
-                scan=scan,
+                notes=str(paths.cache_root()),
                 packed=packed.enabled_directory(),
                 packed_limit=packed.limit(),
             )
@@ -98,8 +97,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         own_tokenizer = options.tokenizer is None
         own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
         _check_compiled(model, checkpoint.compiled, own_space)
-    if scan:
-        scanned.write("")
+    states.require_unchanged()  # weights, tokenizer and fingerprint are of one state of the files
     context = _check_context(location, options, checkpoint, prepared, model, text, cosine)
     report = _self_check(context)
     max_batch_tokens = options.max_batch_tokens

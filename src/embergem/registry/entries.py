@@ -76,7 +76,7 @@ class Entry:
         spec: How the model is loaded and kept.
         loaded: The present engine; None if the model is not loaded.
         loading: Future of a load or reload in progress; None if there is none.
-        error: Why the last load failed; None if it did not.
+        error: Why the last load failed, or why the engine failed after the load; None if nothing failed.
         last_used: Time of the last use.
         load_started: Time at which the last load began.
         load_seconds: Duration of the last successful load, or an estimate.
@@ -102,6 +102,14 @@ class Entry:
             return "loading"
         return "unloaded" if self.error is None else "failed"
 
+    def retire(self) -> LoadedModel | None:
+        """Mark the model as failed if its engine found a changed file; return the model that is to be closed then."""
+        loaded = self.loaded
+        if loaded is None or (reason := loaded.engine.failure) is None:
+            return None
+        self.loaded, self.error = None, ModelFailed(reason, param="model")
+        return loaded
+
     @property
     def in_use(self) -> bool:
         """Whether a caller uses the present engine."""
@@ -109,11 +117,13 @@ class Entry:
 
     @property
     def reason(self) -> str | None:
-        """Message of the error with which the last load failed."""
+        """Message of the error with which the model failed."""
         return None if self.error is None else _message(self.error)
 
     def failure(self, error: BaseException) -> ModelFailed:
-        """Return the error that a caller gets for a model whose load failed with `error`."""
+        """Return the error that a caller gets for a model that failed with `error`."""
+        if isinstance(error, ModelFailed):
+            return ModelFailed(error.message, param="model")
         return ModelFailed(f"The model {self.name!r} could not be loaded: {_message(error)}", param="model")
 
 

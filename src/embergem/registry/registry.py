@@ -4,6 +4,7 @@ A model is "unloaded", "loading", "loaded" or "failed". A caller uses the engine
 engine that is unloaded or replaced meanwhile is closed after its last user left and its requests are finished.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,6 +15,8 @@ from types import TracebackType
 from embergem.engine import Engine
 from embergem.errors import EngineClosed, ModelLoading
 from embergem.registry.entries import Entry, EntryTable, LoadedModel, Spec, Status
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -75,7 +78,9 @@ class Registry:
         """Whether there is a model, and no model that is not lazy is loading or failed."""
         with self._changed:
             return bool(self._table.entries) and not any(
-                entry.status in ("loading", "failed") for entry in self._table.entries.values() if not entry.spec.lazy
+                self._find(entry.name).status in ("loading", "failed")
+                for entry in self._table.entries.values()
+                if not entry.spec.lazy
             )
 
     @contextmanager
@@ -97,12 +102,12 @@ class Registry:
         Raises:
             UnknownModel: No model has this name; the message lists the names.
             ModelLoading: The model is loading, and `wait` is False.
-            ModelFailed: The model could not be loaded; `load` tries again.
+            ModelFailed: The model could not be loaded, or one of its files changed since; `load` tries again.
             EngineClosed: The registry is closed.
         """
         with self._changed:
             while True:
-                entry = self._table.find(name)
+                entry = self._find(name)
                 if self._closed:
                     raise _closed()
                 if entry.loaded is not None:
@@ -164,21 +169,21 @@ class Registry:
     def status(self, name: str) -> Status:
         """Return the state of a model; a model that is being reloaded is "loaded"."""
         with self._changed:
-            return self._table.find(name).status
+            return self._find(name).status
 
     def reason(self, name: str) -> str | None:
-        """Return the message of the error with which the load of a model failed; None if it did not fail."""
+        """Return the message of the error with which a model failed; None if it did not fail."""
         with self._changed:
-            return self._table.find(name).reason
+            return self._find(name).reason
 
     def load(self, name: str) -> None:
-        """Load a model that is not loaded, also after a failed load, and wait for the end of the load.
+        """Load a model that is not loaded or has failed, and wait for the end of the load.
 
         Raises:
             ModelFailed: The model could not be loaded.
         """
         with self._changed:
-            entry = self._table.find(name)
+            entry = self._find(name)
             if entry.loading is None:
                 entry.error = None
         with self.use(name):
@@ -277,6 +282,16 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _find(self, name: str) -> Entry:
+        """Return a model. If its engine has failed, the model becomes a failed one, and the engine is closed."""
+        entry = self._table.find(name)
+        if (failed := entry.retire()) is not None:
+            log.error("%s: %s", entry.name, entry.reason)
+            self._changed.notify_all()
+            closing = f"embergem close {entry.name}"
+            threading.Thread(target=self._close_when_unused, args=(failed,), name=closing, daemon=True).start()
+        return entry
 
     def _any_loading(self) -> bool:
         return any(entry.loading is not None for entry in self._table.entries.values())

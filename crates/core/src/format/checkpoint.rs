@@ -6,10 +6,10 @@ use super::gguf_names::checkpoint_name;
 use super::integers::IntegerFormat;
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
-use memmap2::Mmap;
+use crate::mapped::{Mapped, Source};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ pub struct Checkpoint {
     pub metadata: serde_json::Value,
     tensors: HashMap<String, Entry>,
     prefixes: Vec<String>,
+    files: Vec<Arc<Source>>,
 }
 
 struct Entry {
@@ -77,7 +78,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, prefix: &str, path: &Path) -> Result<()> {
-        let io = |source| Error::Io {
+        let io_error = |source| Error::Io {
             path: path.to_owned(),
             source,
         };
@@ -85,21 +86,27 @@ impl Checkpoint {
             path: path.to_owned(),
             reason,
         };
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
+        let file = Source::open(path).map_err(io_error)?;
+        if file.size() == 0 {
             return Err(corrupt("it is empty".into()));
         }
-        // SAFETY: the map is read-only, and nothing in embergem writes into a mapped file: its caches replace files by
-        // renaming. Another program that truncates the file ends this process with SIGBUS, as for any mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let map = Arc::new(map);
-        let tensors = if map.starts_with(gguf::MAGIC) {
-            let (metadata, tensors) = gguf_tensors(&map).map_err(corrupt)?;
-            self.metadata = metadata;
-            tensors
+        let map = Mapped::whole(&file).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => Error::refused(file.size() as usize),
+            _ => io_error(error),
+        })?;
+        let is_gguf = map.starts_with(gguf::MAGIC);
+        let parsed = if is_gguf {
+            gguf_tensors(&map)
         } else {
-            safetensors_tensors(&map).map_err(|error| corrupt(error.to_string()))?
+            let tensors = safetensors_tensors(&map).map_err(|error| error.to_string());
+            tensors.map(|tensors| (serde_json::json!({}), tensors))
         };
+        file.require_unchanged()?; // before an error of the parser, which may have read bytes of two states
+        self.files.push(file);
+        let (metadata, tensors) = parsed.map_err(corrupt)?;
+        if is_gguf {
+            self.metadata = metadata;
+        }
         for Named { name, tensor, whole } in tensors {
             let name = format!("{prefix}{name}");
             let entry = Entry {
@@ -112,6 +119,14 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Checks that no file has changed since it was opened, so that all that was read from the files is of one state.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] with the first file that has changed.
+    pub fn require_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| file.require_unchanged())
     }
 
     /// Returns every tensor with a supported element type, with its name.
@@ -218,7 +233,7 @@ struct Named {
     whole: Option<Tensor>,
 }
 
-fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<Named>, SafeTensorError> {
+fn safetensors_tensors(map: &Arc<Mapped>) -> std::result::Result<Vec<Named>, SafeTensorError> {
     let parsed = SafeTensors::deserialize(map)?;
     let offset = |view: &TensorView<'_>| view.data().as_ptr() as usize - map.as_ptr() as usize;
     let stored = |view: &TensorView<'_>, element, scales_start| Tensor {
@@ -262,7 +277,7 @@ fn safetensors_tensors(map: &Arc<Mmap>) -> std::result::Result<Vec<Named>, SafeT
         .collect())
 }
 
-fn gguf_tensors(map: &Arc<Mmap>) -> std::result::Result<(serde_json::Value, Vec<Named>), String> {
+fn gguf_tensors(map: &Arc<Mapped>) -> std::result::Result<(serde_json::Value, Vec<Named>), String> {
     let parsed = Gguf::parse(map)?;
     let architecture = parsed.metadata.get("general.architecture");
     let architecture = architecture

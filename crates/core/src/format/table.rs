@@ -2,6 +2,7 @@
 
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
+use crate::mapped::Part;
 
 /// An embedding table, read row by row from the mapped file.
 pub struct Table {
@@ -54,6 +55,17 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    /// Returns the name of the tensor.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns where the table is in its mapped file. `crcs` are the checksums that an earlier call computed; without
+    /// them the bytes are read.
+    pub fn parts(&self, crcs: Option<&[u32]>) -> Vec<Part> {
+        self.tensor.parts(crcs)
     }
 
     /// Writes row `row` to `out`, which has `width` values.

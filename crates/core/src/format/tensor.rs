@@ -2,13 +2,13 @@
 
 use super::element::Element;
 use super::half::half_to_f32;
-use memmap2::Mmap;
+use crate::mapped::{Mapped, Part};
 use std::sync::Arc;
 
 /// A tensor in a mapped file. Clones share the map.
 #[derive(Clone)]
 pub struct Tensor {
-    pub(super) map: Arc<Mmap>,
+    pub(super) map: Arc<Mapped>,
     /// Offset of the first byte in the file.
     pub(super) start: usize,
     /// Offset of the scales in the file; used only for [`Element::Integer`].
@@ -33,6 +33,22 @@ impl Tensor {
     pub fn stored_bytes(&self) -> [&[u8]; 2] {
         let count = self.shape.iter().product();
         [self.bytes(0, count), self.scales(0, count)]
+    }
+
+    /// Returns where the tensor and its scales are in the mapped file. `crcs` are the checksums that an earlier call
+    /// computed; without them the bytes are read.
+    pub fn parts(&self, crcs: Option<&[u32]>) -> Vec<Part> {
+        let bytes = self.stored_bytes().into_iter().filter(|bytes| !bytes.is_empty());
+        let part = |(number, bytes): (usize, &[u8])| {
+            let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+            let known = crcs.and_then(|crcs| crcs.get(number).copied());
+            Part {
+                map: Arc::clone(&self.map),
+                range: start..start + bytes.len(),
+                crc: known.unwrap_or_else(|| crc32fast::hash(bytes)),
+            }
+        };
+        bytes.enumerate().map(part).collect()
     }
 
     /// Returns the bytes of the scales of values `start..start + count`. The range must be whole rows.

@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::memory::zeros;
 use std::path::Path;
 
 /// The tensors of safetensors and GGUF files, mapped into memory.
@@ -46,7 +47,7 @@ impl Tensors {
     ///
     /// # Errors
     /// [`Error::Tensor`] if the tensor is absent, cannot be read, or does not have these rows. A tensor of one
-    /// dimension can only be read whole.
+    /// dimension can only be read whole. [`Error::Changed`] if a file has changed since [`Tensors::open`].
     pub fn rows(&self, name: &str, from: usize, to: usize) -> Result<(Vec<f32>, usize)> {
         let error = |reason: String| Error::Tensor {
             name: name.into(),
@@ -66,8 +67,9 @@ impl Tensors {
             )));
         }
         let width = tensor.row_len();
-        let mut values = vec![0.0; (to - from) * width];
+        let mut values = zeros((to - from) * width)?;
         tensor.read(from * width, &mut values);
+        self.checkpoint.require_unchanged()?;
         Ok((values, width))
     }
 }

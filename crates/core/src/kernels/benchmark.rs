@@ -13,6 +13,7 @@ use super::norm::{self, Norm, Residual};
 use super::panels::Shape;
 use super::{Kernels, Matrix, bfloat16, int8, int16, peak};
 use crate::aligned::Aligned;
+use crate::error::Result;
 use crate::simd::math::Activation;
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ fn fastest(mut run: impl FnMut()) -> f64 {
 }
 
 fn numbers(count: usize) -> Aligned {
-    let mut values = Aligned::zeros(count);
+    let mut values = Aligned::zeros(count).unwrap();
     let mut state = 1u32;
     for value in values.iter_mut() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -46,7 +47,7 @@ fn matrix(values: &mut [f32], stride: usize) -> Matrix {
     }
 }
 
-fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<(), std::convert::Infallible> + Sync {
+fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<()> + Sync {
     let values = numbers(4096);
     move |row, out| {
         (0..k).for_each(|i| out[i] = values[(row * 31 + i) % 4096]);
@@ -85,7 +86,7 @@ fn benchmark() {
         };
         let operations = 2 * ROWS * k * shape.rows().unwrap();
         let (mut x, mut y) = (numbers(ROWS * k), numbers(ROWS * out));
-        let Ok(weight) = gemm::Packed::new(shape, kernels.lanes, read(k));
+        let weight = gemm::Packed::new(shape, kernels.lanes, read(k)).unwrap();
         let args = gemm::Gemm {
             x: matrix(&mut x, k),
             out: matrix(&mut y, out),
@@ -99,7 +100,7 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let Ok(weight) = bfloat16::Packed::new(shape, kernels.lanes, read(k));
+        let weight = bfloat16::Packed::new(shape, kernels.lanes, read(k)).unwrap();
         let args = gemm::Gemm {
             x: matrix(&mut x, k),
             out: matrix(&mut y, out),
@@ -112,8 +113,11 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm_bfloat16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let Ok(weight) = int16::Packed::new(shape, kernels.lanes, read(k));
-        let (mut ints, mut scales) = (Aligned::zeros(ROWS * int16::pairs(k)), Aligned::zeros(ROWS));
+        let weight = int16::Packed::new(shape, kernels.lanes, read(k)).unwrap();
+        let (mut ints, mut scales) = (
+            Aligned::zeros(ROWS * int16::pairs(k)).unwrap(),
+            Aligned::zeros(ROWS).unwrap(),
+        );
         let quantise = int16::Quantise {
             x: matrix(&mut x, k),
             k,
@@ -139,7 +143,7 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm_int16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let Ok(weight) = int8::Packed::new(shape, kernels.lanes, read(k));
+        let weight = int8::Packed::new(shape, kernels.lanes, read(k)).unwrap();
         let args = int16::Gemm {
             x: quantise.out,
             scales: quantise.scales,
@@ -181,8 +185,8 @@ fn attention_rates(kernels: &Kernels, (heads, kv_heads, d): (usize, usize, usize
     let (mut q, mut k) = (numbers(len * heads * d), numbers(len * kv_heads * d));
     let (mut v, mut out) = (numbers(len * kv_heads * d), numbers(len * heads * d));
     for (name, of) in [("", &kernels.attention), (" int16", &kernels.attention_int16)] {
-        let mut packed = Aligned::zeros((of.packed_len)(len, kv_heads, d, kernels.panel));
-        let mut scratch = Aligned::zeros((of.scratch_len)(len, d, kernels.panel));
+        let mut packed = Aligned::zeros((of.packed_len)(len, kv_heads, d, kernels.panel)).unwrap();
+        let mut scratch = Aligned::zeros((of.scratch_len)(len, d, kernels.panel)).unwrap();
         let args = Attention {
             q: matrix(&mut q, heads * d),
             k: matrix(&mut k, kv_heads * d),

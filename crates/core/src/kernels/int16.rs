@@ -290,7 +290,7 @@ mod tests {
         [Kernels::portable(), Kernels::best()]
             .into_iter()
             .flat_map(|kernels| {
-                let packed = Packed::new::<()>(shape, kernels.lanes, |row, values| {
+                let packed = Packed::new(shape, kernels.lanes, |row, values| {
                     values.copy_from_slice(&weight[row * shape.k..(row + 1) * shape.k]);
                     Ok(())
                 })

@@ -110,7 +110,7 @@ mod tests {
     fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
         let (rows, out) = (x.len() / k, weight.len() / k);
         let shape = Shape { out, k, gated: false };
-        let packed = Packed::new::<()>(shape, kernels.lanes, |row, values| {
+        let packed = Packed::new(shape, kernels.lanes, |row, values| {
             values.copy_from_slice(&weight[row * k..(row + 1) * k]);
             Ok(())
         })

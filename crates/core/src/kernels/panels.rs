@@ -5,6 +5,7 @@
 
 use super::Matrix;
 use crate::aligned::Aligned;
+use crate::error::Result;
 use crate::pool::Pool;
 use crate::simd::tile::VECTORS;
 use crate::storage::Storage;
@@ -78,15 +79,11 @@ impl<F: Format> Packed<F> {
     /// are 0.
     ///
     /// # Errors
-    /// An error of `read_row`.
-    pub fn new<E: Send>(
-        shape: Shape,
-        lanes: usize,
-        read_row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<Self, E> {
+    /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
+    pub fn new(shape: Shape, lanes: usize, read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync) -> Result<Self> {
         let len = F::panel_len(shape.k, lanes);
         let panels = shape.panels(lanes);
-        let mut data = Aligned::zeros(panels * len);
+        let mut data = Aligned::zeros(panels * len)?;
         let failure = Mutex::new(None);
         let whole = Matrix {
             data: data.as_mut_ptr(),
@@ -159,7 +156,6 @@ mod tests {
     use super::*;
     use crate::kernels::gemm;
     use crate::pool::require_turns;
-    use std::convert::Infallible;
 
     #[test]
     fn packing_lets_other_runs_go_first() {
@@ -171,9 +167,9 @@ mod tests {
         require_turns(|| {
             let read = |row: usize, values: &mut [f32]| {
                 values.fill(row as f32);
-                Ok::<(), Infallible>(())
+                Ok(())
             };
-            let Ok(packed) = gemm::Packed::new(shape, 8, read);
+            let packed = gemm::Packed::new(shape, 8, read).unwrap();
             assert_eq!(packed.panels(), 3);
         });
     }

@@ -1,7 +1,7 @@
 //! The directory of packed weights: listing its files and removing old ones.
 
 use super::file::{Contents, EXTENSION};
-use crate::files::file_states;
+use crate::files::FileStates;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -47,7 +47,8 @@ pub fn packed_files(directory: &Path) -> Vec<PackedFile> {
 /// `limit` bytes. A process that has mapped a removed file keeps its data.
 pub fn prune(directory: &Path, limit: u64) {
     let usable = |contents: &Contents| {
-        file_states(contents.files.iter().map(|file| file.path.as_path())).is_ok_and(|now| now == contents.files)
+        FileStates::of(contents.files.iter().map(|file| file.path.as_path()))
+            .is_ok_and(|now| now.states() == contents.files)
     };
     let (usable_files, stale_files): (Vec<PackedFile>, Vec<PackedFile>) = packed_files(directory)
         .into_iter()

@@ -3,19 +3,19 @@
 //! A file has the packed matrices ("parts"), each aligned to a page; then JSON that describes them; then the length and
 //! the checksum of that JSON and a magic number.
 
-use crate::files::{FileState, temporary_path};
+use crate::files::{FileState, open_to_read, temporary_path};
 use crate::hex::sha256_hex;
+use crate::mapped::{self, Mapped, Source};
 use crate::pool::Pool;
 use crate::storage::Storage;
 use crc32fast::Hasher;
-use memmap2::{Mmap, MmapOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The last bytes of every file.
 const MAGIC: &[u8; 20] = b"embergem-packed/1\n\0\0";
@@ -27,6 +27,9 @@ const PAGE: u64 = 4096;
 pub const EXTENSION: &str = "packed";
 /// Bytes of one checksum task. The checksum of a part is combined from those of its chunks.
 const CHUNK: usize = 1 << 20;
+/// Age of the recorded last use at which a start records it again. Processes that have mapped the file compare its
+/// checksums once after each record, so not every start makes one.
+const USE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Chunks that a thread reads before other runs may go first: about a millisecond.
 const CHUNKS_PER_TURN: usize = 4;
 
@@ -94,9 +97,17 @@ impl Contents {
     }
 }
 
+/// A matrix of a file, and the part of a map that it is in; none for a matrix without values.
+pub struct StoredMatrix {
+    /// The values.
+    pub data: Storage,
+    /// Where they are, with their checksum.
+    pub part: Option<mapped::Part>,
+}
+
 /// A mapped file whose checksums were compared.
 pub struct Reader {
-    map: Arc<Mmap>,
+    map: Arc<Mapped>,
     parts: Vec<Part>,
 }
 
@@ -104,14 +115,15 @@ impl Reader {
     /// Maps the file and compares all checksums; `None` if it is absent, damaged, or does not have the description
     /// `wanted`.
     pub fn open(path: &Path, wanted: &Contents) -> Option<Self> {
-        let mut file = File::open(path).ok()?;
+        let mut file = open_to_read(path).ok()?;
         let mut found = Contents::read(&mut file)?;
         let parts = std::mem::take(&mut found.parts);
         if found != *wanted {
             return None;
         }
-        // SAFETY: the map is read-only, and no process writes into a complete file: a new one replaces it by renaming.
-        let map = unsafe { Mmap::map(&file) }.ok()?;
+        record_use(&file);
+        let source = Source::of(file, path).ok()?;
+        let map = Mapped::whole(&source).ok()?;
         let inside = |part: &Part| {
             part.start
                 .checked_add(part.len)
@@ -120,21 +132,27 @@ impl Reader {
         if !parts.iter().all(inside) {
             return None;
         }
-        if !checksums_match(&map, &parts) {
-            return None;
-        }
-        // The modification time records the last use. If it cannot be set, the file counts as older than it is.
-        let _ = file.set_modified(SystemTime::now());
-        Some(Self {
-            map: Arc::new(map),
-            parts,
-        })
+        let sound = checksums_match(&map, &parts) && source.require_unchanged().is_ok();
+        sound.then_some(Self { map, parts })
     }
 
-    /// Returns part `number`; `None` if there are fewer parts.
-    pub fn part(&self, number: usize) -> Option<Storage> {
+    /// Returns matrix `number`; `None` if there are fewer matrices.
+    pub fn matrix(&self, number: usize) -> Option<StoredMatrix> {
         let part = self.parts.get(number)?;
-        Storage::mapped(&self.map, part.range())
+        let (map, range, crc) = (Arc::clone(&self.map), part.range(), part.crc);
+        let data = Storage::mapped(&map, range.clone())?;
+        let part = (!range.is_empty()).then_some(mapped::Part { map, range, crc });
+        Some(StoredMatrix { data, part })
+    }
+}
+
+/// Records the last use of a file as its modification time, unless there is a recent record. If the time cannot be set,
+/// the file counts as older than it is.
+fn record_use(file: &File) {
+    let recorded = file.metadata().and_then(|metadata| metadata.modified());
+    let age = recorded.ok().and_then(|time| time.elapsed().ok());
+    if age.is_none_or(|age| age > USE_INTERVAL) {
+        let _ = file.set_modified(SystemTime::now());
     }
 }
 
@@ -162,7 +180,7 @@ fn checksums_match(map: &[u8], parts: &[Part]) -> bool {
 
 /// A file that is being written under a temporary name. It is removed when dropped before [`Writer::finish`].
 pub struct Writer {
-    file: File,
+    source: Arc<Source>,
     temporary: PathBuf,
     path: PathBuf,
     contents: Contents,
@@ -185,7 +203,7 @@ impl Writer {
             .create_new(true)
             .open(&temporary)?;
         Ok(Self {
-            file,
+            source: Source::of(file, path)?,
             temporary,
             path: path.to_owned(),
             contents,
@@ -194,49 +212,55 @@ impl Writer {
         })
     }
 
-    /// Appends a part and returns it mapped from the file, so that its memory is part of the page cache.
+    /// Appends a matrix and returns it mapped from the file, so that its memory is part of the page cache.
     ///
-    /// On failure (the disk is full, or the limit is reached) the part is returned unchanged, and the file is
+    /// On failure (the disk is full, or the limit is reached) the matrix is returned unchanged, and the file is
     /// abandoned: the first value is `None`.
-    pub fn append(mut self, part: Storage) -> (Option<Self>, Storage) {
-        match self.write(&part) {
-            Ok(mapped) => (Some(self), mapped.unwrap_or(part)),
-            Err(_) => (None, part),
+    pub fn append(mut self, data: Storage) -> (Option<Self>, StoredMatrix) {
+        match self.write(&data) {
+            Ok(Some(mapped)) => (Some(self), mapped),
+            written => (written.is_ok().then_some(self), StoredMatrix { data, part: None }),
         }
     }
 
-    fn write(&mut self, part: &Storage) -> io::Result<Option<Storage>> {
+    fn write(&mut self, part: &Storage) -> io::Result<Option<StoredMatrix>> {
         let (bytes, start) = (part.bytes(), self.end.next_multiple_of(PAGE));
         if start + bytes.len() as u64 > self.limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.file.seek(SeekFrom::Start(start))?;
-        self.file.write_all(bytes)?;
+        let mut file = self.source.file();
+        file.seek(SeekFrom::Start(start))?;
+        file.write_all(bytes)?;
         self.end = start + bytes.len() as u64;
+        let crc = crc32fast::hash(bytes);
         self.contents.parts.push(Part {
             start,
             len: bytes.len() as u64,
-            crc: crc32fast::hash(bytes),
+            crc,
         });
         if bytes.is_empty() {
             return Ok(None);
         }
-        // SAFETY: the map is read-only, and this writer never writes into this range of the file again.
-        let map = Arc::new(unsafe { MmapOptions::new().offset(start).len(bytes.len()).map(&self.file) }?);
-        Ok(Storage::mapped(&map, 0..bytes.len()))
+        let map = Mapped::range(&self.source, start, bytes.len())?;
+        let range = 0..bytes.len();
+        Ok(Storage::mapped(&map, range.clone()).map(|data| StoredMatrix {
+            data,
+            part: Some(mapped::Part { map, range, crc }),
+        }))
     }
 
     /// Writes the description and renames the file to its final path.
     ///
     /// # Errors
     /// The I/O error of writing or renaming.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         let json = serde_json::to_vec(&self.contents)?;
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(&json)?;
-        self.file.write_all(&(json.len() as u64).to_le_bytes())?;
-        self.file.write_all(&crc32fast::hash(&json).to_le_bytes())?;
-        self.file.write_all(MAGIC)?;
+        let mut file = self.source.file();
+        file.seek(SeekFrom::Start(self.end))?;
+        file.write_all(&json)?;
+        file.write_all(&(json.len() as u64).to_le_bytes())?;
+        file.write_all(&crc32fast::hash(&json).to_le_bytes())?;
+        file.write_all(MAGIC)?;
         fs::rename(&self.temporary, &self.path)
     }
 }
@@ -288,14 +312,14 @@ mod tests {
     fn a_part_of_many_chunks_is_checked_to_its_last_byte() {
         let directory = TemporaryDirectory::new("chunks");
         let path = contents().path(&directory.0);
-        let mut floats = Aligned::zeros(3 * CHUNK / 4 + 1);
+        let mut floats = Aligned::zeros(3 * CHUNK / 4 + 1).unwrap();
         (floats[0], floats[CHUNK / 2], floats[3 * CHUNK / 4]) = (1.0, 2.0, 3.0);
         let writer = Writer::create(&path, contents(), 1 << 30).unwrap();
         let (writer, first) = writer.append(floats.into());
-        let (writer, _) = writer.unwrap().append(Aligned::zeros(5).into());
+        let (writer, _) = writer.unwrap().append(Aligned::zeros(5).unwrap().into());
         writer.unwrap().finish().unwrap();
         let reader = Reader::open(&path, &contents()).unwrap();
-        assert_eq!(&reader.part(0).unwrap()[..], &first[..]);
+        assert_eq!(&reader.matrix(0).unwrap().data[..], &first.data[..]);
         let whole = fs::read(&path).unwrap();
         for offset in [0, CHUNK + 5, 3 * CHUNK + 3, 3 * CHUNK + PAGE as usize] {
             let mut damaged = whole.clone();
@@ -312,7 +336,7 @@ mod tests {
         let directory = TemporaryDirectory::new("turns");
         let path = contents().path(&directory.0);
         let writer = Writer::create(&path, contents(), 1 << 20).unwrap();
-        let (writer, _) = writer.append(Aligned::zeros(5).into());
+        let (writer, _) = writer.append(Aligned::zeros(5).unwrap().into());
         writer.unwrap().finish().unwrap();
         require_turns(|| assert!(Reader::open(&path, &contents()).is_some()));
     }

@@ -11,10 +11,11 @@ mod file;
 pub mod weight;
 
 use self::directory::{prune, remove_abandoned};
-use self::file::{Contents, Reader, Writer};
-use crate::error::{Error, Result};
-use crate::files::{FileState, file_states};
+use self::file::{Contents, Reader, StoredMatrix, Writer};
+use crate::error::Result;
+use crate::files::FileStates;
 use crate::kernels::panels::{Format, Packed, Shape};
+use crate::mapped::Part;
 use std::path::{Path, PathBuf};
 
 /// Name of this build. Another build may use another layout of packed weights, so its files are not used.
@@ -46,7 +47,9 @@ pub fn parse_size(text: &str) -> Option<u64> {
 pub struct PackedMatrices {
     source: Source,
     /// State of the checkpoint's files before they were read.
-    files: Vec<FileState>,
+    files: FileStates,
+    /// Where the matrices are in mapped files.
+    parts: Vec<Part>,
 }
 
 enum Source {
@@ -68,24 +71,27 @@ impl PackedMatrices {
         files: impl IntoIterator<Item = &'a Path>,
         variant: &[&str],
     ) -> Self {
-        let lookup = cache.and_then(|cache| Some((cache, file_states(files).ok()?)));
-        let (source, files) = match lookup {
-            None => (Source::Memory, Vec::new()),
-            Some((cache, files)) => {
-                let contents = Contents::new(files.clone(), BUILD, variant);
+        let files = FileStates::of(files);
+        let source = match (cache, &files) {
+            (Some(cache), Ok(files)) => {
+                let contents = Contents::new(files.states().to_vec(), BUILD, variant);
                 let path = contents.path(cache.directory);
-                let source = match Reader::open(&path, &contents) {
+                match Reader::open(&path, &contents) {
                     Some(reader) => Source::Stored(reader, 0),
                     None => {
                         remove_abandoned(cache.directory);
                         let writer = Writer::create(&path, contents, cache.limit).ok();
                         Source::New(writer, cache.directory.to_owned(), cache.limit)
                     }
-                };
-                (source, files)
+                }
             }
+            _ => Source::Memory,
         };
-        Self { source, files }
+        Self {
+            source,
+            files: files.unwrap_or_default(), // the checkpoint refuses a file without metadata
+            parts: Vec::new(),
+        }
     }
 
     /// Returns whether the cache has a file, so that nothing needs to be packed.
@@ -103,53 +109,53 @@ impl PackedMatrices {
         lanes: usize,
         pack: impl FnOnce() -> Result<Packed<F>>,
     ) -> Result<Packed<F>> {
-        match &mut self.source {
+        let StoredMatrix { data, part } = match &mut self.source {
             Source::Stored(reader, taken) => {
-                let data = reader
-                    .part(*taken)
-                    .filter(|data| data.len() == Packed::<F>::len_of(shape, lanes));
+                let matrix = reader.matrix(*taken);
                 *taken += 1;
-                data.map_or_else(pack, |data| Ok(Packed::from_data(shape, lanes, data)))
+                match matrix.filter(|matrix| matrix.data.len() == Packed::<F>::len_of(shape, lanes)) {
+                    Some(matrix) => matrix,
+                    None => return pack(),
+                }
             }
             Source::New(writer, ..) => {
-                let data = pack()?.into_data();
-                let data = match writer.take() {
-                    None => data,
-                    Some(open) => {
-                        let (open, data) = open.append(data);
-                        *writer = open;
-                        data
-                    }
+                let packed = pack()?;
+                let Some(open) = writer.take() else {
+                    return Ok(packed);
                 };
-                Ok(Packed::from_data(shape, lanes, data))
+                let (open, matrix) = open.append(packed.into_data());
+                *writer = open;
+                matrix
             }
-            Source::Memory => pack(),
-        }
+            Source::Memory => return pack(),
+        };
+        self.parts.extend(part);
+        Ok(Packed::from_data(shape, lanes, data))
     }
 
     /// Completes a new file after the last matrix and removes old files. If the file cannot be written, the weights are
     /// packed again at the next start.
     ///
+    /// Returns the parts of mapped files that the matrices are in.
+    ///
     /// # Errors
-    /// [`Error::Changed`] if one of `files` was replaced while it was read: the weights could be of two models.
-    pub fn finish<'a>(self, files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-        for (before, file) in self.files.iter().zip(files) {
-            if !file_states([file]).is_ok_and(|now| now == [before.clone()]) {
-                return Err(Error::Changed(file.to_owned()));
-            }
-        }
+    /// [`crate::Error::Changed`] if a file of the checkpoint was changed or replaced while it was read: the weights could
+    /// be of two models.
+    pub fn finish(self) -> Result<Vec<Part>> {
+        self.files.require_unchanged()?;
         if let Source::New(Some(writer), directory, limit) = self.source
             && writer.finish().is_ok()
         {
             prune(&directory, limit);
         }
-        Ok(())
+        Ok(self.parts)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use std::fs;
 
     #[test]
@@ -166,18 +172,18 @@ mod tests {
         fs::write(&file, "old").unwrap();
         let matrices = open();
         fs::write(&file, "newer").unwrap();
-        let refused = matrices.finish([file.as_path()]);
+        let refused = matrices.finish().err();
         assert!(
-            matches!(&refused, Err(Error::Changed(path)) if *path == file),
+            matches!(&refused, Some(Error::Changed(path)) if *path == file),
             "{refused:?}"
         );
         assert_eq!(fs::read_dir(&packed).unwrap().count(), 0);
 
-        open().finish([file.as_path()]).unwrap();
+        open().finish().unwrap();
         let matrices = open();
         assert!(matrices.is_stored());
         fs::remove_file(&file).unwrap();
-        assert!(matrices.finish([file.as_path()]).is_err());
+        assert!(matrices.finish().is_err());
         fs::remove_dir_all(directory).unwrap();
     }
 }

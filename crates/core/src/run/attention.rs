@@ -1,6 +1,7 @@
 //! Attention steps: keys and values of each text are packed, then tiles of queries attend.
 
 use super::Run;
+use crate::error::Result;
 use crate::kernels::Matrix;
 use crate::kernels::attention::{self, Attention, Bias, QueryTile, Span};
 use crate::pool::Pool;
@@ -9,6 +10,9 @@ use crate::program::AttentionParameters;
 
 impl Run<'_> {
     /// Executes an attention step. `buckets` is the bias by (relative position bucket, head).
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
     pub(super) fn attention(
         &mut self,
         pool: &Pool,
@@ -16,7 +20,7 @@ impl Run<'_> {
         buckets: Option<&[f32]>,
         inputs: &[Matrix],
         out: Matrix,
-    ) {
+    ) -> Result<()> {
         let panel = self.model.kernels.panel;
         let kernels = match self.model.precision() {
             Precision::Float32 | Precision::Bfloat16 => &self.model.kernels.attention,
@@ -41,8 +45,8 @@ impl Run<'_> {
         }
         let per_worker = (kernels.scratch_len)(self.batch.longest, p.head_dim, panel);
         let storage = self.model.buffers.len();
-        self.buffers[storage].reserve(packed);
-        self.buffers[storage + 1].reserve(per_worker * pool.threads());
+        self.buffers[storage].reserve(packed)?;
+        self.buffers[storage + 1].reserve(per_worker * pool.threads())?;
         let scores = Matrix {
             data: self.buffers[storage + 1].as_mut_ptr(),
             stride: per_worker,
@@ -83,5 +87,6 @@ impl Run<'_> {
                 (kernels.tile)(&args, tiles[task / p.heads], task % p.heads, scores);
             }
         });
+        Ok(())
     }
 }

@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::kernels::pooling::Text;
 use crate::lower::Positions;
-use crate::memory;
 use crate::model::Model;
 use crate::program::Axis;
 use std::borrow::Cow;
@@ -58,26 +57,7 @@ impl Batch {
             });
             batch.longest = batch.longest.max(len);
         }
-        batch.require_memory(model)?;
         Ok(batch)
-    }
-
-    /// Refuses a batch whose buffers do not fit into memory, because a failed allocation would end the process.
-    fn require_memory(&self, model: &Model) -> Result<()> {
-        const UNCHECKED: u64 = 1 << 30; // reading the available memory costs more than small batches do
-        let bytes = model.buffers.iter().fold(0u64, |sum, buffer| {
-            let floats = (buffer.width as u64).saturating_mul(self.rows(buffer.axis) as u64);
-            sum.saturating_add(floats.saturating_mul(4))
-        });
-        match (bytes > UNCHECKED).then(memory::available).flatten() {
-            Some(available) if bytes > available => Err(Error::Batch(format!(
-                "its {} tokens need {} MB of buffers, and {} MB are available. Send fewer texts at a time.",
-                self.ids.len(),
-                bytes >> 20,
-                available >> 20
-            ))),
-            _ => Ok(()),
-        }
     }
 
     /// Returns the row of a position table for each token.

@@ -1,6 +1,7 @@
 //! Matrix product steps, in each of the precisions.
 
 use super::{Run, by_rows};
+use crate::error::Result;
 use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::{Kernels, Matrix, int16};
 use crate::packed::weight::PackedWeight;
@@ -56,12 +57,21 @@ impl Scratch {
 
 impl Run<'_> {
     /// Computes the product of all rows; threads divide rows and columns.
-    pub(super) fn linear(&mut self, pool: &Pool, weight: &PackedWeight, product: Product<'_>, rows: usize) {
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn linear(
+        &mut self,
+        pool: &Pool,
+        weight: &PackedWeight,
+        product: Product<'_>,
+        rows: usize,
+    ) -> Result<()> {
         let (kernels, threads) = (self.model.kernels, self.model.threads);
         let pairs = weight.pairs();
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(rows * pairs);
-        self.buffers[storage + 1].reserve(rows);
+        self.buffers[storage].reserve(rows * pairs)?;
+        self.buffers[storage + 1].reserve(rows)?;
         let (ints, scales) = (
             self.buffers[storage].as_mut_ptr(),
             self.buffers[storage + 1].as_mut_ptr(),
@@ -76,6 +86,7 @@ impl Run<'_> {
         by_rows_and_panels(pool, threads, (rows, k, weight.panels()), |rows, panels| {
             multiply(kernels, product, weight, (rows.clone(), rows.start), panels, scratch);
         });
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 use super::linear::{self, Product, Scratch};
 use super::rowwise::Rowwise;
 use super::{Operands, Run};
+use crate::error::Result;
 use crate::lower::{Lowered, Op};
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
@@ -36,12 +37,15 @@ impl Run<'_> {
     /// Executes a section block by block until all blocks are complete or `interrupted` returns true.
     ///
     /// Returns whether all blocks are complete. Another call continues with the remaining blocks.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
     pub(super) fn run_section(
         &mut self,
         pool: &Pool,
         steps: Range<usize>,
         interrupted: &(dyn Fn() -> bool + Sync),
-    ) -> bool {
+    ) -> Result<bool> {
         let model = self.model;
         let rows = self.batch.rows(Axis::Tokens);
         let count = rows.div_ceil(BLOCK_ROWS);
@@ -50,7 +54,7 @@ impl Run<'_> {
         }
         let steps = &model.steps[steps];
         let operands: Vec<Operands> = steps.iter().map(|step| self.operands(step)).collect();
-        let scratch = self.scratch(pool, steps, BLOCK_ROWS);
+        let scratch = self.scratch(pool, steps, BLOCK_ROWS)?;
         let this = &*self;
         let section: Vec<SectionStep<'_>> = steps
             .iter()
@@ -77,7 +81,7 @@ impl Run<'_> {
         if complete {
             self.completed_blocks.clear();
         }
-        complete
+        Ok(complete)
     }
 
     fn section_step<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> SectionStep<'a> {
@@ -96,21 +100,21 @@ impl Run<'_> {
     }
 
     /// Returns scratch memory for a block of rows as integers, one part for each worker.
-    fn scratch(&mut self, pool: &Pool, steps: &[Lowered], rows: usize) -> Scratch {
+    fn scratch(&mut self, pool: &Pool, steps: &[Lowered], rows: usize) -> Result<Scratch> {
         let pairs = |step: &Lowered| match &step.op {
             Op::Linear { weight, .. } => weight.pairs(),
             _ => 0,
         };
         let pairs = steps.iter().map(pairs).max().unwrap_or(0);
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(rows * pairs * pool.threads());
-        self.buffers[storage + 1].reserve(rows.next_multiple_of(16) * pool.threads());
-        Scratch::new(
+        self.buffers[storage].reserve(rows * pairs * pool.threads())?;
+        self.buffers[storage + 1].reserve(rows.next_multiple_of(16) * pool.threads())?;
+        Ok(Scratch::new(
             self.buffers[storage].as_mut_ptr(),
             rows * pairs,
             self.buffers[storage + 1].as_mut_ptr(),
             rows.next_multiple_of(16),
-        )
+        ))
     }
 }
 

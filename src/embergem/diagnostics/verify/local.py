@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from embergem import paths
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
@@ -52,7 +53,7 @@ class LocalModel:
 
         @lru_cache(maxsize=2)  # each entry holds packed weights
         def load(program: str, dtype: str) -> Model:
-            return Model.load(program, files, threads=threads, dtype=dtype, scan=False)
+            return Model.load(program, files, threads=threads, dtype=dtype, notes=str(paths.cache_root()))
 
         self._load = load
 

@@ -1,10 +1,10 @@
 //! Cases of matrix products in f32 and in integers.
 
 use super::guarded::{GuardedRows, Output, Random};
+use crate::error::Result;
 use crate::kernels::gemm::{self, Finish};
 use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
-use std::convert::Infallible;
 use std::ops::Range;
 
 /// The range of rows of each call.
@@ -33,7 +33,7 @@ impl GemmCase {
     /// Runs the f32 kernel on `rows` rows of random numbers.
     pub fn float32(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let Ok(weight) = gemm::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let weight = gemm::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
         let panels = 0..weight.panels();
         // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
         // machine has.
@@ -45,7 +45,7 @@ impl GemmCase {
     /// Runs the kernel with bfloat16 weights.
     pub fn bfloat16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let Ok(weight) = bfloat16::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let weight = bfloat16::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
         let panels = 0..weight.panels();
         // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
         // machine has.
@@ -57,7 +57,7 @@ impl GemmCase {
     /// Runs the kernel of 16-bit integers on rows whose scales are exact.
     pub fn int16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let Ok(weight) = int16::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let weight = int16::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
         let (panels, max_norm) = (0..weight.panels(), int16::max_row_norm(self.shape.k));
         // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
         // machine has.
@@ -75,7 +75,7 @@ impl GemmCase {
     /// Runs the kernel with 8-bit weights on rows whose scales are exact.
     pub fn int8(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let Ok(weight) = int8::Packed::new(self.shape, kernels.lanes, reader(&values));
+        let weight = int8::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
         let panels = 0..weight.panels();
         // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
         // machine has.
@@ -159,7 +159,7 @@ impl GemmCase {
 }
 
 /// Returns a function that reads one row of a weight.
-fn reader(values: &[f32]) -> impl Fn(usize, &mut [f32]) -> Result<(), Infallible> + Sync {
+fn reader(values: &[f32]) -> impl Fn(usize, &mut [f32]) -> Result<()> + Sync {
     |row, out| {
         out.copy_from_slice(&values[row * out.len()..(row + 1) * out.len()]);
         Ok(())
