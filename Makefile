@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock models-page module-table parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean compatibility-page dist exactness fuzz fuzz-native lock memory-limits models-page module-table parity \
 	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
@@ -137,6 +137,9 @@ soak: $(STAMP)/native ## Attack a server, then run ten minutes of mixed load on 
 
 test-browser: $(STAMP)/native ## Test a real server with OpenAI's client in Chromium (needs node, npm and chromium)
 	$(BIN)/python scripts/browser.py
+
+memory-limits: $(STAMP)/native ## Run `embergem embed` under 60 limits of its memory; ARGS="--limits 10 --model DIRECTORY" for others
+	$(BIN)/python scripts/memory_limits.py $(ARGS)
 
 test-clients: $(STAMP)/native ## Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with schemathesis
 	$(BIN)/python scripts/clients.py $(ARGS)

@@ -7,6 +7,7 @@ from embergem.checkpoint.checkpoint import Location
 from embergem.engine.engine import Engine
 from embergem.engine.load import load as load_files
 from embergem.engine.vector_cache import VectorCache
+from embergem.errors import out_of_memory
 from embergem.hub.resolve import resolve
 from embergem.options import LoadOptions
 
@@ -27,7 +28,7 @@ def load(options: LoadOptions, *, location: Location | None = None, cache: Vecto
         UnknownModel: No model has this name.
         DownloadError, GatedModel: The files could not be downloaded.
         LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
-        InsufficientMemory: The weights do not fit into memory.
+        InsufficientMemory: The model does not fit into memory.
         UnsupportedOption: An option does not apply to this model.
         ForkedProcess: This process was forked from one that had loaded a model.
 
@@ -39,4 +40,7 @@ def load(options: LoadOptions, *, location: Location | None = None, cache: Vecto
         ...     engine.embed(Request(texts=["What is graphene?"])).vectors.shape
         (1, 96)
     """
-    return Engine(load_files(location or resolve(options), options), cache=cache)
+    try:
+        return Engine(load_files(location or resolve(options), options), cache=cache)
+    except (MemoryError, RuntimeError) as error:
+        raise out_of_memory(error) from error.__cause__

@@ -77,6 +77,11 @@ def table(tmp_path):
     return FORMATS["checkpoint"](tmp_path / "model")
 
 
+def opened(directory):
+    """Load a model without the measurement of a batch size."""
+    return Embedder(load(LoadOptions(model=directory, **FAST)))
+
+
 def directory_of(weights):
     return weights if weights.suffix == ".gguf" else weights.parent
 
@@ -95,7 +100,7 @@ def other_bytes(content):
 
 def test_an_overwritten_file_fails_the_model_until_it_is_loaded_again(weights):
     sound = weights.read_bytes()
-    with Embedder(directory_of(weights), **FAST) as embedder:
+    with opened(directory_of(weights)) as embedder:
         expected = embedder.embed(TEXTS)
         overwrite(weights, other_bytes(sound))
         for _ in range(2):
@@ -104,7 +109,7 @@ def test_an_overwritten_file_fails_the_model_until_it_is_loaded_again(weights):
         overwrite(weights, sound)
         with pytest.raises(ModelFailed, match="was overwritten"):
             embedder.embed("another text")
-    with Embedder(directory_of(weights), **FAST) as embedder:
+    with opened(directory_of(weights)) as embedder:
         np.testing.assert_array_equal(embedder.embed(TEXTS), expected)
 
 
@@ -153,7 +158,7 @@ def test_every_vector_is_sound_while_a_file_is_written_and_restored(table):
     """At random times during many runs the file gets other bytes, and its own ones again."""
     sound, choice = table.read_bytes(), random.Random(4)
     other = other_bytes(sound)
-    with Embedder(table.parent, **FAST) as embedder:
+    with opened(table.parent) as embedder:
         expected = embedder.embed(TEXTS)
     delays = [choice.uniform(0, 0.06) for _ in range(8)]
 
@@ -166,7 +171,7 @@ def test_every_vector_is_sound_while_a_file_is_written_and_restored(table):
     refused = computed = 0
     for delay in delays:
         writer = threading.Thread(target=write, args=(delay,))
-        with Embedder(table.parent, **FAST) as embedder:
+        with opened(table.parent) as embedder:
             np.testing.assert_array_equal(embedder.embed(TEXTS), expected)
             writer.start()
             try:
@@ -180,10 +185,27 @@ def test_every_vector_is_sound_while_a_file_is_written_and_restored(table):
     assert refused
 
 
-def run(program, *, expect=0):
-    """Run a Python program and return its output."""
+OPENED = """
+from embergem import Embedder
+from embergem.loader import load
+from embergem.options import LoadOptions
+
+
+def opened(directory):
+    return Embedder(load(LoadOptions(model=directory, max_batch_tokens=1024)))
+
+
+"""
+
+
+def run(program, *, expect=0, before=""):
+    """Run a Python program, which can load models by `opened`, and return its output."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", before + OPENED + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == expect, done.stderr
     return done.stdout
@@ -199,15 +221,14 @@ def test_a_file_that_is_cut_short_fails_its_model_and_no_other(tmp_path, before)
         for size in (0, 5000):
             weights = write(tmp_path / f"{name}-{size}")
             models.append((str(directory_of(weights)), str(weights), size))
-    output = run(f"""
-        {before}
+    output = run(
+        f"""
         import os
-        from embergem import Embedder
         from embergem.errors import EmbergemError
-        other = Embedder({str(DATA / "bert_mean")!r}, max_batch_tokens=1024)
+        other = opened({str(DATA / "bert_mean")!r})
         expected = other.embed("a")
         for directory, weights, size in {models!r}:
-            model = Embedder(directory, max_batch_tokens=1024)
+            model = opened(directory)
             model.embed("a")
             os.truncate(weights, size)
             found = []
@@ -220,10 +241,12 @@ def test_a_file_that_is_cut_short_fails_its_model_and_no_other(tmp_path, before)
             assert (other.embed("a") == expected).all()
             model.close()
             try:
-                Embedder(directory)
+                opened(directory)
             except EmbergemError as error:
                 print(found[0], error.code)
-    """)
+    """,
+        before=before,
+    )
     lines = output.splitlines()
     assert len(lines) == len(models)
     for line, (_, weights, size) in zip(lines, models, strict=True):
@@ -235,11 +258,10 @@ def test_a_file_that_is_cut_short_fails_its_model_and_no_other(tmp_path, before)
 def test_a_cut_file_of_packed_weights_fails_the_model(table, tmp_path):
     output = run(f"""
         import os, pathlib
-        from embergem import Embedder
         from embergem.errors import ModelFailed
         expected = None
         for _ in range(3):
-            model = Embedder({str(table.parent)!r}, max_batch_tokens=1024)
+            model = opened({str(table.parent)!r})
             expected = model.embed("a") if expected is None else expected
             assert (model.embed("a") == expected).all()
             [packed] = pathlib.Path({str(tmp_path / "cache" / "packed")!r}).iterdir()
@@ -259,21 +281,20 @@ def test_any_other_bus_error_still_ends_the_process(tmp_path, before, fault):
     (tmp_path / "other").write_bytes(bytes(9000))
     run(
         f"""
-        {before}
         import mmap, os, signal
-        from embergem import Embedder
-        model = Embedder({str(DATA / "static")!r}, max_batch_tokens=1024)
+        model = opened({str(DATA / "static")!r})
         file = open({str(tmp_path / "other")!r}, "r+b")
         view = mmap.mmap(file.fileno(), 0)
         os.truncate(file.fileno(), 0)
         {fault}
         """,
         expect=-signal.SIGBUS,
+        before=before,
     )
 
 
 def test_a_file_that_is_replaced_or_touched_changes_nothing(table, tmp_path):
-    with Embedder(table.parent, **FAST) as embedder:
+    with opened(table.parent) as embedder:
         expected = embedder.embed(TEXTS)
         os.utime(table)
         np.testing.assert_array_equal(embedder.embed(TEXTS), expected)

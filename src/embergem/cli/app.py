@@ -19,7 +19,7 @@ from embergem.cli.models import app as models
 from embergem.cli.options import Command
 from embergem.cli.serve import serve
 from embergem.cli.verify import verify
-from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel
+from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel, out_of_memory
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 model could not be loaded, 130 stopped with "
@@ -94,6 +94,7 @@ def options(
 
 def report(error: Exception) -> int:
     """Print an error of embergem, or of a file, as one line and return the exit code; raise any other error again."""
+    error = out_of_memory(error)
     if isinstance(error, OSError) and error.filename is not None:
         typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         return 1

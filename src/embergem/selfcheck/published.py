@@ -12,6 +12,7 @@ from embergem.selfcheck.context import CheckContext
 from embergem.selfcheck.report import Finding, finding
 from embergem.selfcheck.settings import lacks_dense_layers
 from embergem.selfcheck.texts import tokens
+from embergem.selfcheck.vectors import products
 from embergem.types import pack
 
 
@@ -34,7 +35,7 @@ def similarities(context: CheckContext, published: Golden) -> NDArray[np.float64
     """Return the cosine similarities of the published queries and documents, shape `(queries, documents)`."""
     queries = _embed(context, published.queries, published.query_task)
     documents = _embed(context, published.documents, published.document_task)
-    return queries @ documents.T
+    return products(queries, documents)
 
 
 def sway(cosine: float) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embergem.models.head import Normalize
 from embergem.selfcheck.context import CheckContext, Observation
@@ -43,11 +44,20 @@ def batch_invariance(context: CheckContext, observed: Observation) -> Finding:
     return finding("batch_invariance", "different", difference=f"{difference:.9f}")
 
 
+def products(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scalar product of each row of `a` with each row of `b`, shape `(len(a), len(b))`.
+
+    They are few. `@` would call OpenBLAS, which ends the process if the system refuses it memory.
+    """
+    result: NDArray[np.float64] = np.einsum("ik,jk->ij", a, b)
+    return result
+
+
 def distinct(context: CheckContext, observed: Observation) -> Finding:
     """Different texts have different vectors."""
     vectors = observed.together.astype(np.float64)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-    highest = float((unit @ unit.T)[np.triu_indices(len(unit), 1)].max(initial=-1.0))
+    highest = float(products(unit, unit)[np.triu_indices(len(unit), 1)].max(initial=-1.0))
     if highest > PROBES.equal_cosine:
         return finding("distinct", "equal", cosine=f"{highest:.7f}")
     return finding("distinct", "distinct", cosine=f"{highest:.4f}")

@@ -33,6 +33,7 @@ from embergem.server.errors import (
     ABOUT_FILES,
     handle_embergem_error,
     handle_http_error,
+    handle_memory_error,
     handle_unexpected_error,
     without_files,
 )
@@ -101,6 +102,7 @@ def build_app(state: ServerState) -> ASGIApp:
         exception_handlers={
             EmbergemError: handle_embergem_error,
             HTTPException: handle_http_error,
+            MemoryError: handle_memory_error,
             Exception: handle_unexpected_error,
         },
     )

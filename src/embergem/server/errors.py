@@ -16,6 +16,7 @@ from embergem.errors import (
     LoadError,
     ModelFailed,
     TryLater,
+    out_of_memory,
 )
 from embergem.protocol import ErrorBody, ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
@@ -106,6 +107,11 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
     response = error_response(request, error.status_code, message, code)
     response.headers.update(error.headers or {})
     return response
+
+
+async def handle_memory_error(request: Request, error: Exception) -> Response:
+    """Answer that this process has no memory left."""
+    return await handle_embergem_error(request, out_of_memory(error))
 
 
 async def handle_unexpected_error(request: Request, error: Exception) -> Response:
