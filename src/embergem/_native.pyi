@@ -87,9 +87,13 @@ class TextPipeline:
         task: str | None = None,
         titles: Sequence[str | None] | None = None,
         truncate: bool = False,
+        count: bool = False,
         cancel: CancelToken | None = None,
     ) -> list[tuple[NDArray[np.uint32], int]]:
         """Apply the prompt, tokenize and check the limit. Return (ids, tokens before truncation) for each text.
+
+        A text that is cut is not tokenized to its end, so the second number is only known to exceed the limit. With
+        `count` it is exact.
 
         `cancel` stops the work after the current pieces of long texts, with `Cancelled`.
         """

@@ -68,7 +68,8 @@ class Row(msgspec.Struct, frozen=True):
 
     Attributes:
         ids: The token ids that the model reads, special tokens included, shape `(tokens,)`.
-        length: Number of tokens before truncation.
+        length: Number of tokens before truncation. A text that was cut is counted only if that was asked for; else this
+            is some number above the limit.
     """
 
     ids: Ids

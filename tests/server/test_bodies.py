@@ -142,6 +142,27 @@ def test_long_texts_are_tokenized_on_another_thread(texts, titles, other_thread)
     assert (thread is not threading.current_thread()) == other_thread
 
 
+def decode(content, work, seconds=60.0):
+    context = SimpleNamespace(http=Connected(), state=SimpleNamespace(texts=TextQueue(1 << 20)))
+    return asyncio.run(wait.decode(context, content, work, time.monotonic() + seconds))
+
+
+def test_large_bodies_are_decoded_on_another_thread():
+    assert decode(b"x" * wait.SHORT_BODY, threading.current_thread) is threading.current_thread()
+    assert decode(b"x" * (wait.SHORT_BODY + 1), threading.current_thread) is not threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        decode(b"x" * (wait.SHORT_BODY + 1), lambda: 1 // 0)
+
+
+def test_the_deadline_holds_while_a_body_is_decoded():
+    end = threading.Event()
+    try:
+        with pytest.raises(DeadlineExceeded):
+            decode(b"x" * (wait.SHORT_BODY + 1), lambda: end.wait(60), 0.01)
+    finally:
+        end.set()
+
+
 def test_free_memory_is_returned_after_the_last_large_body(monkeypatch):
     calls = []
     monkeypatch.setattr("embergem.server.body.malloc_trim", lambda: calls.append)

@@ -1,7 +1,13 @@
 """Long texts are tokenized by workers of their own: fairly, bounded in bytes, cancelled, within the deadline."""
 
+import gc
+import http.client
+import json
 import threading
+import time
+import tracemalloc
 from concurrent.futures import CancelledError
+from contextlib import closing
 
 import httpx
 import pytest
@@ -83,6 +89,57 @@ def test_a_tenant_with_too_many_bytes_is_refused_and_others_are_not():
     worker.finish()
     for work in waiting:
         work.result(60)
+
+
+@pytest.mark.parametrize("text", ["word ", "a", "."])
+def test_the_deadline_holds_while_a_text_is_tokenized(registry, text):
+    """The timeout of issue 15 took 32 s; here the workers are free again soon after it."""
+    state = ServerState(registry, QUIET)
+    long = {"input": text * ((6 << 20) // len(text))}
+    with serving(state) as url, httpx.Client(base_url=url, timeout=60) as client:
+        late = client.post("/v1/tokenize", json=long, headers={"X-Request-Timeout": "0.2"})
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert state.texts.submit(lambda _: "free", LARGE, "").result(10) == "free"
+
+
+def post(url, path, body, timeout="60", *, hang_up=False):
+    """Send a request and return the status; with `hang_up` close the connection at once. httpx would keep the body."""
+    connection = http.client.HTTPConnection(httpx.URL(url).netloc.decode(), timeout=60)
+    with closing(connection):
+        connection.request("POST", path, body, {"X-Request-Timeout": timeout})
+        return None if hang_up else connection.getresponse().status
+
+
+def test_no_request_leaves_its_texts_in_memory(registry):
+    """Without the garbage collector, which would run too late: a few large objects do not start it."""
+    text = "word " * 260_000
+    state = ServerState(registry, QUIET)
+    requests = (
+        (200, "/v1/tokenize", {"input": text}, {}),
+        (200, "/v1/embeddings", {"input": text, "truncate_sequence": True}, {}),
+        (400, "/v1/embeddings", {"input": text}, {}),
+        (400, "/v1/tokenize", {"input": text, "titel": "misspelt"}, {}),
+        (504, "/v1/tokenize", {"input": text}, {"timeout": "0.05"}),
+        (None, "/v1/tokenize", {"input": text}, {"hang_up": True}),
+    )
+    with serving(state) as url:
+        for _, path, body, options in requests:
+            post(url, path, json.dumps(body), **options)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for status, path, body, options in requests:
+                found = post(url, path, json.dumps(body), **options)
+                assert found == status
+                for _ in range(500):  # the response is sent before the request is forgotten
+                    if (left := tracemalloc.get_traced_memory()[0]) < len(text) // 2:
+                        break
+                    state.texts.submit(lambda _: time.sleep(0.01), LARGE, "").result(60)
+                assert left < len(text) // 2, (status, path, options)
+        finally:
+            tracemalloc.stop()
+            gc.enable()
 
 
 def test_an_error_reaches_the_caller(queue):

@@ -8,7 +8,7 @@ use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::resolve::Location;
 use crate::selfcheck;
 use embergem_core::{FileStates, Lane, Model, Options, Pool, Precision, Progress};
-use embergem_text::{Pipeline, Row, join, map_in_parallel};
+use embergem_text::{Overlong, Pipeline, Row, join, map_in_parallel};
 use log::warn;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -113,10 +113,11 @@ impl Engine {
             EmbeddingRequestInput::Tokens(_) => 0,
         });
         let truncate = request.truncate_sequence;
+        let overlong = if truncate { Overlong::Cut } else { Overlong::Refuse };
         let rows = map_in_parallel(inputs.len(), bytes.sum(), |index| match &inputs[index] {
-            EmbeddingRequestInput::Prompt(text) => self.text.prepare_one(index, text, prompt, None, truncate),
+            EmbeddingRequestInput::Prompt(text) => self.text.prepare_one(index, text, prompt, None, overlong),
             EmbeddingRequestInput::Document { title, text } => {
-                self.text.prepare_one(index, text, prompt, Some(title), truncate)
+                self.text.prepare_one(index, text, prompt, Some(title), overlong)
             }
             EmbeddingRequestInput::Tokens(tokens) => {
                 let ids: Vec<i64> = tokens.iter().copied().map(i64::from).collect();

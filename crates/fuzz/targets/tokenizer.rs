@@ -5,7 +5,7 @@
 
 mod scratch;
 
-use embergem_text::{Options, Pipeline};
+use embergem_text::{Options, Overlong, Pipeline};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 16;
@@ -31,7 +31,7 @@ fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
             .into_iter()
             .enumerate()
         {
-            if let Ok(row) = pipeline.prepare_one(index, text, None, None, true) {
+            if let Ok(row) = pipeline.prepare_one(index, text, None, None, Overlong::Count) {
                 assert!(
                     row.ids.len() <= LIMIT && row.ids.iter().all(|id| *id < VOCABULARY),
                     "{row:?}"

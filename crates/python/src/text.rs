@@ -6,7 +6,7 @@ use crate::gil::without_gil;
 use crate::model::{self, CancelToken};
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, InputError, Options, Pipeline, Row, Template, map_in_parallel};
+use embergem_text::{Error, InputError, Options, Overlong, Pipeline, Row, Template, map_in_parallel};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -80,7 +80,7 @@ impl TextPipeline {
         self.pipeline.max_chars_per_token()
     }
 
-    #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false, cancel=None))]
+    #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false, count=false, cancel=None))]
     fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -88,9 +88,15 @@ impl TextPipeline {
         task: Option<&Bound<'py, PyString>>,
         titles: Option<&Bound<'py, PyAny>>,
         truncate: bool,
+        count: bool,
         cancel: Option<&CancelToken>,
     ) -> PyResult<Rows<'py>> {
         require_memory(py)?;
+        let overlong = match (truncate, count) {
+            (false, _) => Overlong::Refuse,
+            (true, false) => Overlong::Cut,
+            (true, true) => Overlong::Count,
+        };
         let texts = strings(texts, "text")?;
         let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
         if let Some(titles) = &titles
@@ -125,7 +131,7 @@ impl TextPipeline {
             let prompt = self.pipeline.prompt(task.as_deref(), titled)?;
             map_in_parallel(texts.len(), bytes, |index| {
                 self.pipeline
-                    .prepare_unless(&stop, index, &texts[index], prompt, title(index), truncate)
+                    .prepare_unless(&stop, index, &texts[index], prompt, title(index), overlong)
             })
         });
         to_rows(py, rows)

@@ -11,16 +11,20 @@ mod pair_set;
 mod parallel;
 mod pieces;
 mod pipeline;
+mod plain;
 mod prompts;
+mod sink;
 mod template;
 mod token_length;
 mod tokenizer;
+mod trie;
 
 pub use error::{Error, InputError, Result};
 pub use parallel::{join, map_in_parallel};
 pub use pipeline::{Options, Pipeline, Row};
 pub use prompts::sets as prompt_sets;
 pub use template::Template;
+pub use tokenizer::Overlong;
 
 /// Name of this build: a hash of this crate's sources.
 pub const BUILD: &str = env!("EMBERGEM_BUILD");

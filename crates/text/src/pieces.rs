@@ -1,7 +1,7 @@
 //! Cutting a long text into pieces whose ids, one piece after the other, are the ids of the whole text.
 //!
-//! The library needs hundreds of bytes of memory for each byte of a text: it keeps the alignment of every normalized
-//! byte, and every word as a string of its own. With pieces of [`PIECE`] bytes this memory is small for any text.
+//! The library needs hundreds of bytes of memory for each byte of a text. With pieces of [`PIECE`] bytes this memory is
+//! small. A text without boundaries is encoded by [`crate::plain`].
 //!
 //! A position between the characters `a` and `b` is a boundary if it is proven that nothing depends on both sides:
 //! 1. No added token contains `a` followed by `b`, and no added token looks at its neighbours there.
@@ -9,6 +9,9 @@
 //!    sequences that end before `b`: `b` is ASCII or a CJK ideograph, which never combines with a character before it.
 //! 3. The pre-tokenizer ends a word there, or no token of a BPE vocabulary contains `a` followed by `b`, so that no
 //!    merge can cross the position.
+//!
+//! Some tokenizers treat the edges of a text as special: they put a mark before it, or remove white space there. The
+//! pieces after the first one are then encoded by [`crate::plain`], which knows that they continue a text.
 //!
 //! A tokenizer with a part that is not known here has no boundaries, and its texts are encoded whole.
 
@@ -57,17 +60,24 @@ pub(crate) struct Boundaries {
     open_ends: Vec<char>,
     /// First characters of added tokens that depend on the character before them.
     open_starts: Vec<char>,
-    /// Words with more characters are one unknown token (WordPiece).
-    max_word_chars: Option<usize>,
-    /// The normalizer removes combining marks.
-    removes_marks: bool,
+    /// Only visible ASCII characters may precede a boundary.
+    after_ascii: bool,
+    /// The beginning of a text is treated as special, so the pieces after the first one must not be.
+    pub edges: bool,
+}
+
+/// A piece of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece<'a> {
+    pub text: Cow<'a, str>,
+    /// The piece is not the first one.
+    pub continues: bool,
 }
 
 impl Boundaries {
-    /// Finds the rules for the parts of a tokenizer; `None` if one of the parts is not known. `max_word_chars` is a
-    /// property of WordPiece, `bpe` the model if it is of this kind; its pairs are moved out of it.
+    /// Finds the rules for the parts of a tokenizer; `None` if one of the parts is not known. `bpe` is the model if it is
+    /// of this kind; its pairs are moved out of it.
     pub fn new(
-        max_word_chars: Option<usize>,
         bpe: Option<&mut BpeModel>,
         normalizer: Option<&NormalizerWrapper>,
         pre_tokenizer: Option<&PreTokenizerWrapper>,
@@ -85,8 +95,8 @@ impl Boundaries {
             pairs: PairSet::new(12),
             open_ends: Vec::new(),
             open_starts: Vec::new(),
-            max_word_chars: None,
-            removes_marks: false,
+            after_ascii: false,
+            edges: pre_tokenizer["split"] == false && pre_tokenizer["prepend_scheme"] != "never",
         };
         if word_ends == WordEnds::Nowhere {
             let bpe = bpe?;
@@ -94,16 +104,13 @@ impl Boundaries {
                 return None;
             }
             rules.pairs = std::mem::replace(&mut bpe.pairs, PairSet::new(0));
-        } else {
-            rules.read_normalizer(&normalizer)?;
         }
-        if word_ends == WordEnds::Punctuation && normalizer["type"] == "BertNormalizer" {
-            rules.max_word_chars = max_word_chars;
-        }
+        rules.read_normalizer(&normalizer)?;
         for token in added {
             rules.pairs.insert_all(&token.content);
             let (first, last) = (token.content.chars().next(), token.content.chars().next_back());
-            if token.single_word || token.rstrip {
+            // A text after an added token begins anew.
+            if token.single_word || token.rstrip || rules.edges {
                 rules.open_ends.extend(last.map(fold));
             }
             if token.single_word {
@@ -121,7 +128,11 @@ impl Boundaries {
             Some("NFC" | "NFD" | "NFKC" | "NFKD" | "Lowercase" | "StripAccents" | "Nmt" | "Precompiled") => {}
             Some("BertNormalizer") => {
                 self.splits_ideographs = part["handle_chinese_chars"] == true;
-                self.removes_marks = part["strip_accents"].as_bool().unwrap_or(part["lowercase"] == true);
+            }
+            Some("Prepend") => self.edges = true,
+            Some("Strip") => {
+                self.after_ascii = true;
+                self.edges |= part["strip_left"] == true;
             }
             Some("Replace") => {
                 part["content"].as_str()?;
@@ -147,7 +158,7 @@ impl Boundaries {
     /// Returns whether a text may be cut between `a` and `b`.
     fn is_boundary(&self, a: char, b: char) -> bool {
         let ends = match self.word_ends {
-            WordEnds::Nowhere => return !self.pairs.contains(a, b),
+            WordEnds::Nowhere => return self.separates_parts(a, b),
             WordEnds::Punctuation => {
                 separates(a) || separates(b) || (self.splits_ideographs && (is_ideograph(a) || is_ideograph(b)))
             }
@@ -155,21 +166,25 @@ impl Boundaries {
             WordEnds::Space => b == ' ',
             WordEnds::SpaceAfterWord => b == ' ' && is_word_end(a),
         };
-        ends && is_inert(b)
-            && !extends_forward(a)
-            && (!self.after_word || is_word_end(a))
+        ends && is_inert(b) && !extends_forward(a) && self.separates_parts(a, b)
+    }
+
+    /// Returns whether no added token and no part of the normalizer looks at both `a` and `b`.
+    fn separates_parts(&self, a: char, b: char) -> bool {
+        (!self.after_word || is_word_end(a))
+            && (!self.after_ascii || a.is_ascii_graphic())
             && (!self.ascii || (a.is_ascii() && b.is_ascii()))
             && !self.pairs.contains(a, b)
             && !self.open_ends.contains(&fold(a))
             && !self.open_starts.contains(&fold(b))
     }
 
-    /// Returns the length in bytes of the next piece of `text`.
-    fn piece(&self, text: &str) -> usize {
-        if text.len() <= PIECE {
+    /// Returns the length in bytes of the next piece of `text`: at most `size` if there is a boundary.
+    fn piece(&self, text: &str, size: usize) -> usize {
+        if text.len() <= size {
             return text.len();
         }
-        let mut head = PIECE;
+        let mut head = size;
         while !text.is_char_boundary(head) {
             head -= 1;
         }
@@ -192,51 +207,33 @@ impl Boundaries {
         }
         text.len()
     }
-
-    /// Returns a shorter text with the same ids for a piece without a boundary.
-    ///
-    /// WordPiece reads a word with too many characters as one unknown token, so the beginning of the word is enough. A
-    /// normalizer that strips accents also removes repeated combining marks. One mark of each run remains, so that the
-    /// characters around it do not become an added token.
-    fn shorten<'a>(&self, piece: &'a str) -> Cow<'a, str> {
-        let Some(max) = self.max_word_chars.filter(|_| piece.len() > PIECE) else {
-            return Cow::Borrowed(piece);
-        };
-        let (mut letters, mut prefix) = (0, None);
-        let one_word = piece.char_indices().all(|(at, char)| {
-            letters += usize::from(is_letter(char));
-            if letters > max && prefix.is_none() {
-                prefix = Some(at + char.len_utf8());
-            }
-            is_letter(char) || may_vanish(char)
-        });
-        if let (true, Some(end)) = (one_word, prefix) {
-            return Cow::Borrowed(&piece[..end]);
-        }
-        if !self.removes_marks {
-            return Cow::Borrowed(piece);
-        }
-        let mut last = ' ';
-        let kept = piece.chars().filter(|char| {
-            let repeated = is_mark(*char) && is_mark(last);
-            last = *char;
-            !repeated
-        });
-        Cow::Owned(kept.collect())
-    }
 }
 
-/// Iterates over the pieces of a text: all of it as one piece without boundaries.
-pub(crate) fn pieces<'a>(boundaries: Option<&'a Boundaries>, text: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+/// Iterates over the pieces of `head` followed by `text`, the first one with about `size` bytes of `text`. Without
+/// boundaries there is one piece.
+pub(crate) fn pieces<'a>(
+    boundaries: Option<&'a Boundaries>,
+    head: &'a str,
+    text: &'a str,
+    size: usize,
+) -> impl Iterator<Item = Piece<'a>> {
     let mut rest = Some(text);
+    let mut continues = false;
     std::iter::from_fn(move || {
         let text = rest.take()?;
-        let Some(boundaries) = boundaries else {
-            return Some(Cow::Borrowed(text));
-        };
-        let (piece, after) = text.split_at(boundaries.piece(text));
+        let size = if continues { PIECE } else { size };
+        let length = boundaries.map_or(text.len(), |boundaries| boundaries.piece(text, size));
+        let (piece, after) = text.split_at(length);
         rest = Some(after).filter(|after| !after.is_empty());
-        Some(boundaries.shorten(piece))
+        let text = if continues || head.is_empty() {
+            Cow::Borrowed(piece)
+        } else {
+            Cow::Owned([head, piece].concat())
+        };
+        Some(Piece {
+            text,
+            continues: std::mem::replace(&mut continues, true),
+        })
     })
 }
 
@@ -246,7 +243,10 @@ fn word_ends(part: &Value) -> Option<WordEnds> {
         None if part.is_null() => Some(WordEnds::Nowhere),
         Some("BertPreTokenizer") => Some(WordEnds::Punctuation),
         Some("Whitespace" | "WhitespaceSplit") => Some(WordEnds::WhiteSpace),
-        Some("Metaspace") if part["split"] == true && part["replacement"] == "\u{2581}" => Some(WordEnds::Space),
+        Some("Metaspace") if part["replacement"] == "\u{2581}" => match part["split"].as_bool()? {
+            true => Some(WordEnds::Space),
+            false => Some(WordEnds::Nowhere),
+        },
         Some("ByteLevel") if part["use_regex"] == true => Some(WordEnds::SpaceAfterWord),
         Some("Split") if part["pattern"]["String"] == " " => Some(WordEnds::Nowhere),
         Some("Split") if part["behavior"] == "Isolated" && part["invert"] == false => {
@@ -268,9 +268,17 @@ fn word_ends(part: &Value) -> Option<WordEnds> {
     }
 }
 
-/// Returns whether a normalizer does nothing, or only writes spaces as U+2581.
+/// Returns whether a normalizer does nothing, or only writes spaces as U+2581 and puts one before a text.
 fn replaces_spaces(part: &Value) -> bool {
-    part.is_null() || (part["type"] == "Replace" && part["pattern"]["String"] == " " && part["content"] == "\u{2581}")
+    match part["type"].as_str() {
+        None => part.is_null(),
+        Some("Replace") => part["pattern"]["String"] == " " && part["content"] == "\u{2581}",
+        Some("Prepend") => part["prepend"] == "\u{2581}",
+        Some("Sequence") => part["normalizers"]
+            .as_array()
+            .is_some_and(|parts| parts.iter().all(replaces_spaces)),
+        _ => false,
+    }
 }
 
 fn is_white_space(c: char) -> bool {
@@ -302,65 +310,15 @@ fn is_word_end(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric())
 }
 
-/// Characters that every normalizer turns into at least one character of the same word: no punctuation, no space.
-fn is_letter(c: char) -> bool {
-    c.is_ascii_alphanumeric()
-        || matches!(c, '\u{c0}'..='\u{24f}' if c.is_alphabetic())
-        || matches!(c, '\u{410}'..='\u{44f}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}')
-        || matches!(c, '\u{ac00}'..='\u{d7a3}' | '\u{1f300}'..='\u{1f64f}')
-}
-
-/// Combining marks that have a class above 0 and are removed as accents.
-fn is_mark(c: char) -> bool {
-    matches!(c, '\u{300}'..='\u{36f}') && c != '\u{34f}'
-}
-
-/// Characters that a normalizer removes, or that are part of the word.
-fn may_vanish(c: char) -> bool {
-    is_mark(c) || matches!(c, '\u{200b}'..='\u{200d}' | '\u{fe0f}' | '\0'..='\u{8}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-    use tokenizers::normalizers::BertNormalizer;
-    use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-    use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     fn boundaries(normalizer: &Value, pre_tokenizer: &Value) -> Option<Boundaries> {
         let normalizer: Option<NormalizerWrapper> = serde_json::from_value(normalizer.clone()).unwrap();
         let pre_tokenizer: Option<PreTokenizerWrapper> = serde_json::from_value(pre_tokenizer.clone()).unwrap();
-        Boundaries::new(Some(100), None, normalizer.as_ref(), pre_tokenizer.as_ref(), &[])
-    }
-
-    /// The words that the library makes of a text.
-    fn words(text: &str, normalizer: BertNormalizer) -> Vec<String> {
-        let mut normalized = NormalizedString::from(text);
-        normalizer.normalize(&mut normalized).unwrap();
-        let mut words = PreTokenizedString::from(normalized);
-        BertPreTokenizer.pre_tokenize(&mut words).unwrap();
-        let splits = words.get_splits(OffsetReferential::Normalized, OffsetType::None);
-        splits.into_iter().map(|(word, _, _)| word.to_owned()).collect()
-    }
-
-    #[test]
-    fn letters_stay_in_one_word_and_marks_are_removed() {
-        for strip in [false, true] {
-            let normalizer = BertNormalizer::new(true, true, Some(strip), strip);
-            for char in '\0'..=char::MAX {
-                if is_letter(char) {
-                    let word = words(&format!("a{char}b"), normalizer);
-                    assert!(word.len() == 1 && word[0].chars().count() >= 3, "{char:?}: {word:?}");
-                }
-                if may_vanish(char) {
-                    assert_eq!(words(&format!("a{char}b"), normalizer).len(), 1, "{char:?}");
-                }
-                if strip && is_mark(char) {
-                    assert_eq!(words(&format!("a{char}b"), normalizer), ["ab"], "{char:?}");
-                }
-            }
-        }
+        Boundaries::new(None, normalizer.as_ref(), pre_tokenizer.as_ref(), &[])
     }
 
     #[test]
@@ -369,11 +327,7 @@ mod tests {
             json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});
         assert!(boundaries(&json!({"type": "NFKC"}), &metaspace).is_some());
         for (normalizer, pre_tokenizer) in [
-            (json!({"type": "Prepend", "prepend": "a"}), metaspace.clone()),
-            (
-                json!({"type": "Strip", "strip_left": true, "strip_right": true}),
-                metaspace.clone(),
-            ),
+            (json!({"type": "ByteLevel"}), metaspace.clone()),
             (
                 json!({"type": "Replace", "pattern": {"Regex": "a+"}, "content": "a"}),
                 metaspace,
@@ -396,7 +350,11 @@ mod tests {
     fn a_piece_is_as_long_as_possible_and_a_word_stays_whole() {
         let found = boundaries(&Value::Null, &json!({"type": "WhitespaceSplit"}));
         let found = found.as_ref();
-        let lengths = |text: &str| pieces(found, text).map(|piece| piece.len()).collect::<Vec<_>>();
+        let lengths = |text: &str| {
+            pieces(found, "", text, PIECE)
+                .map(|piece| piece.text.len())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lengths(""), [0]);
         assert_eq!(lengths(&"a ".repeat(PIECE)), [PIECE, PIECE]);
         assert_eq!(lengths(&("a".repeat(2 * PIECE) + " b")), [2 * PIECE, 2]);
@@ -404,11 +362,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_and_repeated_marks_are_shortened() {
-        let bert = json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true});
-        let found = boundaries(&bert, &json!({"type": "BertPreTokenizer"})).unwrap();
-        assert_eq!(found.shorten(&"a".repeat(2 * PIECE)).len(), 101);
-        assert_eq!(found.shorten(&"\u{301}".repeat(PIECE)), "\u{301}");
-        assert_eq!(found.shorten(&"a".repeat(PIECE)).len(), PIECE);
+    fn the_first_piece_has_the_head_and_its_own_size() {
+        let found = boundaries(&Value::Null, &json!({"type": "WhitespaceSplit"}));
+        let found: Vec<_> = pieces(found.as_ref(), "query: ", "a b c", 3).collect();
+        assert_eq!((&*found[0].text, found[0].continues), ("query: a b", false));
+        assert_eq!((&*found[1].text, found[1].continues), (" c", true));
+        assert_eq!(found.len(), 2);
     }
 }

@@ -1,11 +1,12 @@
 //! Prompts, tokenizer and limit of one model.
 
-use crate::pieces::PIECE;
 use crate::prompts::Prompts;
-use crate::tokenizer::Tokenizer;
+use crate::sink::Stopped;
+use crate::tokenizer::{Overlong, Tokenizer};
 use crate::{Error, InputError, Result, Template};
+use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Options of [`Pipeline::load`]: what a model declares about its texts besides its tokenizer.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +31,8 @@ pub struct Options<'a> {
 pub struct Row {
     /// The ids that the model reads.
     pub ids: Vec<u32>,
-    /// Tokens of the input before truncation, special ones included.
+    /// Tokens of the input before truncation, special ones included; a number between the limit and this one if the text
+    /// was cut and not counted.
     pub length: usize,
 }
 
@@ -100,9 +102,9 @@ impl Pipeline {
 
     /// Tokenizes one text; `index` is its index in the request, for errors.
     ///
-    /// Truncation keeps the special tokens, as sentence-transformers does. Without `truncate`, a text whose characters
-    /// alone show that it is too long is refused before it is tokenized, and a long text as soon as its tokens exceed
-    /// the limit.
+    /// Truncation keeps the special tokens, as sentence-transformers does. With [`Overlong::Refuse`], a text whose
+    /// characters alone show that it is too long is refused before it is tokenized, and a long text as soon as its tokens
+    /// exceed the limit.
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text with a token that has
@@ -113,43 +115,37 @@ impl Pipeline {
         text: &str,
         prompt: Option<&Template>,
         title: Option<&str>,
-        truncate: bool,
+        overlong: Overlong,
     ) -> Result<Row> {
-        self.prepare_unless(&AtomicBool::new(false), index, text, prompt, title, truncate)
+        self.prepare_unless(&AtomicBool::new(false), index, text, prompt, title, overlong)
     }
 
-    /// Like [`Self::prepare_one`], and reads `stop` after each piece of a long text.
+    /// Like [`Self::prepare_one`], and stops as soon as `cancelled` is set.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] if `stop` is set, and those of [`Self::prepare_one`].
+    /// [`Error::Cancelled`] if `cancelled` is set, and those of [`Self::prepare_one`].
     pub fn prepare_unless(
         &self,
-        stop: &AtomicBool,
+        cancelled: &AtomicBool,
         index: usize,
         text: &str,
         prompt: Option<&Template>,
         title: Option<&str>,
-        truncate: bool,
+        overlong: Overlong,
     ) -> Result<Row> {
-        let prompted = prompt.map(|template| template.render(text, title));
-        let text = prompted.as_deref().unwrap_or(text);
-        if !truncate {
-            self.refuse_by_length(index, text)?;
+        let head = prompt.map_or_else(Cow::default, |template| template.head(title));
+        if overlong == Overlong::Refuse {
+            self.refuse_by_length(index, &head, text)?;
         }
-        let encoded = self.tokenizer.encode(text, self.limit, |length| {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Stopped::Cancelled);
-            }
-            if length > self.limit && !truncate {
-                return Err(Stopped::TooLong(length));
-            }
-            Ok(())
-        });
-        let (ids, length) = encoded.map_err(|stopped| match stopped {
-            Stopped::Cancelled => Error::Cancelled,
-            Stopped::TooLong(length) => self.too_long(index, length, text.len() > PIECE),
-            Stopped::Failed(reason) => at(index, InputError::Tokenize(reason)),
-        })?;
+        let encoded = match self.tokenizer.encode(&head, text, self.limit, overlong, cancelled) {
+            Ok(encoded) => encoded,
+            Err(Stopped::Failed(reason)) => return Err(at(index, InputError::Tokenize(reason))),
+            Err(_) => return Err(Error::Cancelled),
+        };
+        if overlong == Overlong::Refuse && encoded.length > self.limit {
+            return Err(self.too_long(index, encoded.length, !encoded.complete));
+        }
+        let ids = encoded.ids;
         if let Some(id) = ids.iter().copied().find(|id| *id >= self.vocab_size) {
             let problem = InputError::OutOfRange {
                 what: format!(
@@ -161,7 +157,10 @@ impl Pipeline {
             };
             return Err(at(index, problem));
         }
-        Ok(Row { ids, length })
+        Ok(Row {
+            ids,
+            length: encoded.length,
+        })
     }
 
     /// Checks the token ids of one input; the model reads them as they are, without special tokens.
@@ -230,16 +229,16 @@ impl Pipeline {
     }
 
     /// Refuses a text that must have too many tokens because of its number of characters, before it is tokenized.
-    fn refuse_by_length(&self, index: usize, text: &str) -> Result<()> {
+    fn refuse_by_length(&self, index: usize, head: &str, text: &str) -> Result<()> {
         let Some(bound) = self.tokenizer.max_chars_per_token else {
             return Ok(());
         };
         // Counting characters reads the whole text, so a text whose bytes already fit is not counted.
         let room = self.limit - self.tokenizer.special();
-        if text.len().div_ceil(bound) <= room {
+        if (head.len() + text.len()).div_ceil(bound) <= room {
             return Ok(());
         }
-        let min_tokens = text.chars().count().div_ceil(bound);
+        let min_tokens = (head.chars().count() + text.chars().count()).div_ceil(bound);
         if min_tokens <= room {
             return Ok(());
         }
@@ -253,21 +252,6 @@ impl Pipeline {
             limit: self.limit,
         };
         at(index, problem)
-    }
-}
-
-/// Why tokenizing stopped before the end of a text.
-enum Stopped {
-    Cancelled,
-    /// The number of tokens so far exceeds the limit.
-    TooLong(usize),
-    /// The library failed.
-    Failed(String),
-}
-
-impl From<String> for Stopped {
-    fn from(reason: String) -> Self {
-        Self::Failed(reason)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A prompt template: the text before the input, and the position of a title.
 
+use std::borrow::Cow;
+
 /// Title of a document without a title. EmbeddingGemma was trained with it.
 const NO_TITLE: &str = "none";
 const TITLE: &str = "{title}";
@@ -62,13 +64,17 @@ impl Template {
         self.before.is_empty() && self.after_title.is_none()
     }
 
-    /// Returns the text with its prompt. A missing or empty title becomes `none`. A template without a title ignores
-    /// it.
+    /// Returns the text with its prompt; see [`Self::head`].
     pub fn render(&self, text: &str, title: Option<&str>) -> String {
+        [&self.head(title), text].concat()
+    }
+
+    /// Returns what precedes the text. A missing or empty title becomes `none`. A template without a title ignores it.
+    pub fn head(&self, title: Option<&str>) -> Cow<'_, str> {
         let title = title.filter(|title| !title.is_empty()).unwrap_or(NO_TITLE);
         match &self.after_title {
-            None => [&self.before, text].concat(),
-            Some(after) => [&self.before, title, after, text].concat(),
+            None => Cow::Borrowed(&self.before),
+            Some(after) => Cow::Owned([&self.before, title, after].concat()),
         }
     }
 }

@@ -5,15 +5,24 @@
 //! point would copy the 33 MB of Gemma's file through three intermediate trees.
 
 use crate::bpe;
-use crate::pieces::{Boundaries, pieces};
+use crate::pieces::{Boundaries, PIECE, pieces};
+use crate::plain::{Plain, merges::Merges};
+use crate::sink::{Sink, Stopped, Wanted};
 use crate::token_length::max_chars_per_token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
     Token, Tokenizer as Library,
 };
+
+/// Bytes of text for one token, a few more than in most texts; the first piece of a text that is cut has no more.
+const BYTES_PER_TOKEN: usize = 6;
+
+/// Fewest bytes of the first piece of a text.
+const FIRST_PIECE: usize = 1024;
 
 /// An id that no vocabulary has. It marks the position of the text between the special tokens.
 const PLACEHOLDER: u32 = u32::MAX;
@@ -45,20 +54,20 @@ impl File<'_> {
         let added = &self.added_tokens;
         if header.r#type.as_deref() != Some("BPE") {
             let model = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-            let max_word_chars = match &model {
-                ModelWrapper::WordPiece(model) => Some(model.max_input_chars_per_word),
-                _ => None,
-            };
             let properties = Properties {
                 max_chars_per_token: None,
-                boundaries: Boundaries::new(max_word_chars, None, normalizer, pre_tokenizer, added),
+                boundaries: Boundaries::new(None, normalizer, pre_tokenizer, added),
+                merges: None,
+                unknown: header.unk_id,
             };
             return Ok((model, properties));
         }
         let mut bpe = bpe::read(json).map_err(|reason| format!("model: {reason}"))?;
         let properties = Properties {
             max_chars_per_token: max_chars_per_token(&bpe, normalizer, pre_tokenizer, added),
-            boundaries: Boundaries::new(None, Some(&mut bpe), normalizer, pre_tokenizer, added),
+            boundaries: Boundaries::new(Some(&mut bpe), normalizer, pre_tokenizer, added),
+            merges: Merges::new(&bpe),
+            unknown: None,
         };
         Ok((bpe.model.into(), properties))
     }
@@ -68,6 +77,9 @@ impl File<'_> {
 struct Properties {
     max_chars_per_token: Option<usize>,
     boundaries: Option<Boundaries>,
+    merges: Option<Merges>,
+    /// Id of the unknown token of a Unigram model.
+    unknown: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +108,29 @@ pub(crate) struct Tokenizer {
     pub max_chars_per_token: Option<usize>,
     /// Where a long text may be cut; `None` if it is encoded whole.
     boundaries: Option<Boundaries>,
+    /// Encodes texts of more than one piece; `None` if the library does.
+    plain: Option<Plain>,
+}
+
+/// The ids of a text between the special tokens, and how many there are.
+pub(crate) struct Encoded {
+    /// At most as many ids as the limit.
+    pub ids: Vec<u32>,
+    /// Number of tokens that were read, special ones included.
+    pub length: usize,
+    /// The whole text was read.
+    pub complete: bool,
+}
+
+/// What to do with a text that is longer than the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlong {
+    /// Return an error.
+    Refuse,
+    /// Cut it. The text after the limit is not tokenized, so [`crate::Row::length`] is only known to exceed the limit.
+    Cut,
+    /// Cut it, and count all its tokens.
+    Count,
 }
 
 impl Tokenizer {
@@ -127,6 +162,7 @@ impl Tokenizer {
             .add_tokens(file.added_tokens)
             .map_err(|error| error.to_string())?;
         let (prefix, suffix) = special_tokens(&library)?;
+        let plain = Plain::new(&library, properties.merges, properties.unknown);
         let truncate_left = file
             .truncation
             .and_then(|truncation| truncation.direction)
@@ -138,7 +174,8 @@ impl Tokenizer {
             truncate_left,
             removed: None,
             max_chars_per_token: properties.max_chars_per_token,
-            boundaries: properties.boundaries,
+            boundaries: properties.boundaries.filter(|found| !found.edges || plain.is_some()),
+            plain,
         })
     }
 
@@ -173,61 +210,82 @@ impl Tokenizer {
         self.prefix.len() + self.suffix.len()
     }
 
-    /// Tokenizes `text` and adds the special tokens. Returns at most `limit` ids, and the number of tokens before
-    /// truncation.
+    /// Tokenizes `head` followed by `text` and adds the special tokens.
     ///
     /// Truncation keeps the special tokens. Unknown tokens that are removed count towards the limit, but not in the
-    /// returned number. `proceed` gets the number of tokens so far after each piece of a long text, and stops the work
-    /// with an error.
+    /// returned number.
     ///
     /// # Errors
-    /// The error of `proceed`, or the reason why the library failed.
-    pub fn encode<E: From<String>>(
+    /// [`Stopped::Cancelled`] as soon as `cancelled` is set, or the reason why the library failed.
+    pub fn encode(
         &self,
+        head: &str,
         text: &str,
         limit: usize,
-        proceed: impl Fn(usize) -> Result<(), E>,
-    ) -> Result<(Vec<u32>, usize), E> {
+        overlong: Overlong,
+        cancelled: &AtomicBool,
+    ) -> Result<Encoded, Stopped> {
         let room = limit.saturating_sub(self.special());
-        let mut kept: Vec<u32> = Vec::new();
-        let mut count = 0;
-        for piece in pieces(self.boundaries.as_ref(), text) {
-            let encoding = self.encode_piece(&piece)?;
-            let ids = encoding.get_ids();
-            count += ids.len();
-            if self.truncate_left {
-                kept.extend(ids);
-                kept.drain(..kept.len().saturating_sub(room));
-            } else {
-                kept.extend(&ids[..ids.len().min(room - kept.len())]);
-            }
-            proceed(count + self.special())?;
-        }
-        let mut row = self.surround(&kept);
-        let length = count + self.special();
-        let Some(unknown) = self.removed else {
-            return Ok((row, length));
+        let (stop, first) = match overlong {
+            Overlong::Refuse => (true, PIECE),
+            // The last tokens of a text are only known at its end.
+            Overlong::Cut if self.truncate_left => (false, PIECE),
+            Overlong::Cut => (true, room.saturating_mul(BYTES_PER_TOKEN).clamp(FIRST_PIECE, PIECE)),
+            Overlong::Count => (false, PIECE),
         };
-        let truncated = length - row.len();
-        row.retain(|id| *id != unknown);
-        let length = row.len() + truncated;
-        Ok((row, length))
+        let wanted = Wanted {
+            kept: room,
+            last: self.truncate_left,
+            stop,
+        };
+        let mut sink = Sink::new(wanted, cancelled);
+        let complete = match self.fill(head, text, first, &mut sink) {
+            Ok(()) => true,
+            Err(Stopped::Enough) => false,
+            Err(stopped) => return Err(stopped),
+        };
+        let length = sink.count + self.special();
+        let mut ids = self.surround(&sink.into_ids());
+        let Some(unknown) = self.removed else {
+            return Ok(Encoded { ids, length, complete });
+        };
+        let truncated = length - ids.len();
+        ids.retain(|id| *id != unknown);
+        let length = ids.len() + truncated;
+        Ok(Encoded { ids, length, complete })
     }
 
     /// Returns all ids of `text`, without special tokens.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
-        let mut ids = Vec::new();
-        for piece in pieces(self.boundaries.as_ref(), text) {
-            ids.extend(self.encode_piece(&piece)?.get_ids());
+        let never = AtomicBool::new(false);
+        let mut sink = Sink::new(Wanted::ALL, &never);
+        match self.fill("", text, PIECE, &mut sink) {
+            Err(Stopped::Failed(reason)) => Err(reason),
+            _ => Ok(sink.into_ids()),
         }
-        Ok(ids)
     }
 
-    fn encode_piece(&self, piece: &str) -> Result<Encoding, String> {
-        catch_panics(|| {
-            let encoding = self.library.encode_fast(piece, false);
-            encoding.map_err(|error| error.to_string())
-        })
+    /// Adds the ids of `head` followed by `text` to `sink`, about `first` bytes of `text` at first.
+    fn fill(&self, head: &str, text: &str, first: usize, sink: &mut Sink<'_>) -> Result<(), Stopped> {
+        // A long title is cut like a text.
+        let joined = (head.len() > PIECE).then(|| [head, text].concat());
+        let (head, text) = joined.as_ref().map_or((head, text), |joined| ("", joined));
+        let plain = self.plain.as_ref().filter(|_| text.len() > first);
+        let mut plain = plain.map(|plain| plain.encoder(&self.library));
+        for piece in pieces(self.boundaries.as_ref(), head, text, first) {
+            match &mut plain {
+                Some(plain) => catch_panics(|| plain.encode(&piece.text, piece.continues, sink))?,
+                None => {
+                    let encoding = catch_panics(|| {
+                        let encoding = self.library.encode_fast(&*piece.text, false);
+                        encoding.map_err(|error| Stopped::Failed(error.to_string()))
+                    })?;
+                    sink.extend(encoding.get_ids());
+                }
+            }
+            sink.check()?;
+        }
+        Ok(())
     }
 
     /// Returns `ids` between the special tokens.
@@ -263,13 +321,11 @@ fn special_tokens(library: &Library) -> Result<(Vec<u32>, Vec<u32>), String> {
 }
 
 /// Runs code of the library and turns a panic into an error: a damaged file can cause one.
-fn catch_panics<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+fn catch_panics<T, E: From<String>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let reason = panic.downcast_ref::<String>().map(String::as_str);
         let reason = reason.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!(
-            "the tokenizers library failed: {}",
-            reason.unwrap_or("no reason given")
-        ))
+        let reason = reason.unwrap_or("no reason given");
+        Err(E::from(format!("the tokenizers library failed: {reason}")))
     })
 }

@@ -153,7 +153,7 @@ class Engine:
 
     def lengths(self, request: Request) -> list[int]:
         """Return the tokens of each input before truncation, prompt and special tokens included."""
-        return [row.length for row in self.prepare(replace(request, truncate=True))]
+        return [row.length for row in self.prepare(replace(request, truncate=True), count=True)]
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """Return the token ids of `text` without a prompt or limit, between the special tokens if `special`."""
@@ -207,10 +207,10 @@ class Engine:
         ((ids, _),) = self._text.prepare([""])
         return int(ids[0]) if len(ids) > 1 else None
 
-    def prepare(self, request: Request, cancel: CancelToken | None = None) -> list[Row]:
+    def prepare(self, request: Request, cancel: CancelToken | None = None, *, count: bool = False) -> list[Row]:
         """Tokenize the inputs of a request as `submit` does, without computing anything.
 
-        `cancel` stops the tokenizing of long texts.
+        `count` counts all tokens of texts that are cut, `cancel` stops the tokenizing of long texts.
 
         Raises:
             InvalidRequest: The request is invalid; the subclass and the message say why.
@@ -219,9 +219,9 @@ class Engine:
         if request.texts is None:
             pairs = self._text.prepare_ids(request.ids or (), truncate=request.truncate)
         else:
-            pairs = self._text.prepare(
-                request.texts, task=request.task, titles=request.titles, truncate=request.truncate, cancel=cancel
-            )
+            prepare = partial(self._text.prepare, request.texts, task=request.task, titles=request.titles)
+            prepare = partial(prepare, truncate=request.truncate, cancel=cancel)
+            pairs = prepare(count=True) if count else prepare()
         return [Row(ids, length) for ids, length in pairs]
 
     def prompt(self, task: str) -> str | None:

@@ -34,7 +34,9 @@ def truncation(context: CheckContext) -> Finding:
     limit = context.limit
     if "closing" not in context.special_tokens:
         return finding("truncation", "none")
-    [(row, length)] = context.text.prepare([PROBES.repeated_text * min(limit + 8, 1 << 16)], truncate=True)
+    text = PROBES.repeated_text * min(limit + 8, 1 << 16)
+    length = len(context.text.tokenize(text))
+    [(row, _)] = context.text.prepare([text], truncate=True)
     closing = tokens(context, PROBES.short_texts[0])[-1]
     if length <= limit:
         return finding("truncation", "untested")

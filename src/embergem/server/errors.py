@@ -2,6 +2,7 @@
 
 import logging
 import math
+import traceback
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -65,6 +66,7 @@ async def handle_embergem_error(request: Request, error: Exception) -> Response:
     """Answer an `EmbergemError` with its status and code; log errors of the server."""
     assert isinstance(error, EmbergemError)
     if isinstance(error, Cancelled):  # the client has closed the connection
+        forget_frames(error)
         return Response(status_code=499)
     if error.status >= 500:
         whole = error.__cause__ if isinstance(error.__cause__, ABOUT_FILES) else error
@@ -72,6 +74,7 @@ async def handle_embergem_error(request: Request, error: Exception) -> Response:
     response = error_response(
         request, error.status, error.message, error.code, param=error.param, input_index=error.input_index
     )
+    forget_frames(error)
     if isinstance(error, TryLater):
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 413:  # the rest of the body is not read
@@ -88,6 +91,15 @@ def without_files(error: EmbergemError) -> EmbergemError:
     hidden = type(error)(f"The model cannot be used. {REASON_IN_LOG}", param=error.param)
     hidden.__cause__ = error
     return hidden
+
+
+def forget_frames(error: Exception) -> None:
+    """Clear the local variables of the frames that an error passed, because no traceback will be printed.
+
+    Otherwise cycles of the error, these frames and the futures in them keep the texts of a request in memory until the
+    garbage collector runs, which takes no notice of their size.
+    """
+    traceback.clear_frames(error.__traceback__)
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:

@@ -1,16 +1,20 @@
-"""Tokenizing of long texts on worker threads, in an order that is fair to all clients.
+"""Decoding and tokenizing of long texts on worker threads, in an order that is fair to all clients.
 
 Tokenizing has a queue of its own, because the engine's queue counts tokens, which are not known yet. It is the engine's
 scheduler with bytes of request bodies in place of tokens. Requests of at most `SMALL` bytes and larger ones have a lane
 and workers each, so a small request does not wait for a large one. Within a lane the API keys share the workers fairly.
+
+Large bodies are decoded by a thread of their own, one at a time: a body takes less than a second, and the decoder holds
+the GIL most of this time, so that more threads would gain nothing.
 """
 
 import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from embergem._native import CancelToken
 from embergem.engine.scheduler import Limits, QueuedRow, Scheduler
@@ -30,24 +34,28 @@ BYTES_PER_SECOND = 2**20
 
 
 class TextWork(Future[T]):
-    """The future of one request in the queue. Cancelling it also stops the work if it has begun."""
+    """The future of one request in the queue. Cancelling it also stops the work if it has begun.
 
-    def __init__(self, work: Callable[[CancelToken], T], remove: "Callable[[TextWork[T]], None]") -> None:
+    The queue refers to the future, and not the other way round: a cycle would keep the texts of a request in memory
+    until the garbage collector runs, which takes no notice of their size.
+    """
+
+    def __init__(self, remove: Callable[[], None]) -> None:
         super().__init__()
-        self.work = work
         self.token = CancelToken()
         self._remove = remove
-        self.row: _Row | None = None
 
     def cancel(self) -> bool:
         """Take the work out of the queue, or stop it. Return False if it has begun or is done."""
         self.token.cancel()
-        self._remove(self)
+        self._remove()
         return super().cancel()
 
 
 class _Row(QueuedRow, eq=False, kw_only=True):
-    work: TextWork[Any]
+    """One request in the queue; `run` is emptied when the request leaves the queue."""
+
+    run: Callable[[], None] | None = None
 
 
 class TextQueue:
@@ -69,6 +77,14 @@ class TextQueue:
             "interactive": ThreadPoolExecutor(self.threads, "embergem tokenize"),
             "bulk": ThreadPoolExecutor(self.threads, "embergem tokenize long"),
         }
+        self._decoder = ThreadPoolExecutor(1, "embergem decode")
+
+    def decode(self, work: Callable[[], T]) -> Future[T]:
+        """Run the decoding of a large body on its thread, and return the future of its result.
+
+        `BodyReader` bounds the bodies that wait.
+        """
+        return self._decoder.submit(work)
 
     def submit(self, work: Callable[[CancelToken], T], size: int, tenant: str) -> TextWork[T]:
         """Queue `work` and return the future of its result. A worker calls it with a token that tells it to stop.
@@ -81,8 +97,9 @@ class TextQueue:
         Raises:
             Overloaded: Too many bytes wait.
         """
-        future = TextWork(work, self._remove)
-        future.row = row = _Row(tokens=size, work=future)
+        row = _Row(tokens=size)
+        future: TextWork[T] = TextWork(partial(self._remove, row))
+        row.run = partial(_run, work, future)
         request = Request(lane="interactive" if size <= SMALL else "bulk", tenant=tenant)
         with self._lock:
             if excess := self._scheduler.excess(size, request):
@@ -103,21 +120,35 @@ class TextQueue:
 
     def _run_next(self, lane: Lane) -> None:
         """Run the next work of a lane; do nothing if it was cancelled in the meantime."""
+        # No variable, because the traceback of an error in the work refers to this frame.
+        self._take(lane)()
+
+    def _take(self, lane: Lane) -> Callable[[], None]:
         with self._lock:
             rows = self._scheduler.next_batch(lane)
-        if not rows:
-            return
-        future = rows[0].work
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            result = future.work(future.token)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        run = None
+        for row in rows:
+            run, row.run = row.run, None
+        return run or _nothing
 
-    def _remove(self, future: TextWork[Any]) -> None:
-        if future.row is not None:
-            with self._lock:
-                self._scheduler.remove(future.row)
+    def _remove(self, row: _Row) -> None:
+        row.run = None
+        with self._lock:
+            self._scheduler.remove(row)
+
+
+def _nothing() -> None:
+    """Run in place of a work that was cancelled."""
+
+
+def _run(work: Callable[[CancelToken], T], future: TextWork[T]) -> None:
+    """Run `work` and set its result, unless it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work(future.token)
+    except BaseException as error:
+        future.set_exception(error)
+        del future  # the traceback of the error refers to this frame
+    else:
+        future.set_result(result)

@@ -25,9 +25,25 @@ SHORT_TEXTS = 16
 SHORT = 2048
 """Texts, and characters of texts and titles, that tokenize faster than a switch to another thread takes."""
 
+SHORT_BODY = 2**20
+"""Bytes of a body that is decoded in a few milliseconds."""
+
 WATCH_AFTER = 0.005
 """Seconds of waiting after which the connection is watched for a disconnect and the deadline is checked. Most results
 come before, and watching costs a task."""
+
+
+async def decode(context: "RequestContext", content: bytes, work: Callable[[], T], deadline: float) -> T:
+    """Decode a body with `work`; a large one on another thread, so that the event loop serves other requests meanwhile.
+
+    Raises:
+        InvalidRequest: The body is invalid.
+        Cancelled: The client closed the connection.
+        DeadlineExceeded: The deadline has passed.
+    """
+    if len(content) <= SHORT_BODY:
+        return work()
+    return await wait_while_connected(context.http, asyncio.wrap_future(context.state.texts.decode(work)), deadline)
 
 
 async def compute(context: "RequestContext", engine: Engine, request: Request, size: int) -> Result:

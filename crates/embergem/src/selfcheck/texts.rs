@@ -5,7 +5,7 @@ use super::report::{Finding, PROBES, finding};
 use crate::catalog;
 use crate::error::{Error, Result};
 use embergem_checkpoint::Module;
-use embergem_text::{Template, prompt_sets};
+use embergem_text::{Overlong, Template, prompt_sets};
 use std::collections::BTreeSet;
 
 /// Every text begins and ends with the special tokens that the model was trained with.
@@ -65,7 +65,7 @@ pub(super) fn truncation(context: &Context<'_>) -> Result<Finding> {
         return Ok(finding("truncation", "none", &[]));
     }
     let text = PROBES.repeated_text.repeat((limit + 8).min(1 << 16));
-    let row = context.text.prepare_one(0, &text, None, None, true)?;
+    let row = context.text.prepare_one(0, &text, None, None, Overlong::Count)?;
     if row.length <= limit {
         return Ok(finding("truncation", "untested", &[]));
     }
@@ -169,5 +169,5 @@ pub(super) fn limit(context: &Context<'_>) -> Finding {
 /// Ids of one text, cut to the limit.
 pub(super) fn tokens(context: &Context<'_>, text: &str, task: Option<&str>) -> Result<Vec<u32>> {
     let prompt = context.text.prompt(task, false)?;
-    Ok(context.text.prepare_one(0, text, prompt, None, true)?.ids)
+    Ok(context.text.prepare_one(0, text, prompt, None, Overlong::Cut)?.ids)
 }

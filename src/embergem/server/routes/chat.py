@@ -3,12 +3,14 @@
 Separate because each API surface has a file of its own.
 """
 
+from functools import partial
+
 from starlette.responses import Response
 
 from embergem.errors import UnknownModel
 from embergem.server.state import RequestContext
 from embergem.server.upstream import decode_model_name
-from embergem.server.wait import request_deadline
+from embergem.server.wait import decode, request_deadline
 
 
 async def chat_completions(context: RequestContext) -> Response:
@@ -29,7 +31,9 @@ async def responses(context: RequestContext) -> Response:
 async def _forward(context: RequestContext) -> Response:
     state = context.state
     deadline = request_deadline(context.http, state.settings.request_timeout)
-    name, fields = decode_model_name(await state.bodies.read(context), state.settings.max_inputs)
+    content = await state.bodies.read(context)
+    work = partial(decode_model_name, content, state.settings.max_inputs)
+    name, fields = await decode(context, content, work, deadline)
     upstream = state.upstreams.get(name)
     if upstream is None:
         known = ", ".join(state.upstreams) or "none"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from embergem.server.encode import encode_each, encode_vectors, quoted_list, quo
 from embergem.server.prompt_choice import TIKTOKEN_HINT, PromptChoice, choose_prompt, split_task
 from embergem.server.state import RequestContext
 from embergem.server.upstream import decode_model_name
-from embergem.server.wait import compute, request_deadline
+from embergem.server.wait import compute, decode, request_deadline
 
 TIKTOKEN_IDS = 200_064
 """Token ids of OpenAI's vocabularies are below this; the largest is o200k."""
@@ -31,11 +31,13 @@ async def embeddings(context: RequestContext) -> Response:
     deadline = request_deadline(context.http, settings.request_timeout)
     content = await state.bodies.read(context)
     if state.upstreams:
-        name, fields = decode_model_name(content, settings.max_inputs)
+        name, fields = await decode(
+            context, content, partial(decode_model_name, content, settings.max_inputs), deadline
+        )
         if (upstream := state.upstreams.get(name)) is not None:
             context.record.model = upstream.name
             return await upstream.forward(context, fields, deadline)
-    decoded = decode_request(content, EmbeddingsRequest, settings)
+    decoded = await decode(context, content, partial(decode_request, content, EmbeddingsRequest, settings), deadline)
     with open_model(context, decoded) as (engine, prompt):
         request = Request(
             texts=prompt.apply(decoded.texts),

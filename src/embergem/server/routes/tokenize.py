@@ -18,7 +18,7 @@ from embergem.server.decode import decode_request
 from embergem.server.encode import encode_each
 from embergem.server.routes.embeddings import add_headers, open_model, with_field
 from embergem.server.state import RequestContext
-from embergem.server.wait import request_deadline, wait_while_connected
+from embergem.server.wait import decode, request_deadline, wait_while_connected
 
 if TYPE_CHECKING:
     from embergem.server.tracing import RequestTrace
@@ -33,7 +33,7 @@ async def tokenize(context: RequestContext) -> Response:
     settings = context.state.settings
     deadline = request_deadline(context.http, settings.request_timeout)
     content = await context.state.bodies.read(context)
-    decoded = decode_request(content, TokenizeRequest, settings)
+    decoded = await decode(context, content, partial(decode_request, content, TokenizeRequest, settings), deadline)
     with open_model(context, decoded) as (engine, prompt):
         request = Request(
             texts=prompt.apply(decoded.texts),
@@ -65,7 +65,7 @@ def encode_tokens(
     """Tokenize a request; return the encoded response and the number of tokens."""
     if trace is not None:
         trace.begin("tokenize")
-    rows = engine.prepare(request, cancel)
+    rows = engine.prepare(request, cancel, count=True)
     if trace is not None:
         trace.end({"embergem.rows": len(rows), "embergem.tokens": sum(row.length for row in rows)})
         trace.begin("encode")

@@ -1,0 +1,265 @@
+//! BPE models on long words: the library encodes overlapping windows, whose tokens are joined where it is proven that
+//! the word has the same tokens.
+//!
+//! Let `encode(w)` be the tokens of a word. The library applies the merge of the lowest rank first, of these the
+//! leftmost, until there is none, and a merge never takes back another one.
+//!
+//! 1. Tokens next to each other in `encode(w)` are the tokens of their text alone. No merge crosses their outer borders,
+//!    so between these the same merges are possible at each time, and are applied in the same order.
+//! 2. If any two neighbours in a list of tokens are the tokens of their text, then so is the whole list. Otherwise look
+//!    at the first merge that crosses a border, of the tokens `x` and `y`. All merges before it are within tokens, so in
+//!    the text of `x` and `y` alone the same merges come before it, and it is applied there, too.
+//!
+//! So two windows can be joined at a position where both have a border, if a token beside it is the same in both: by 1
+//! it and its neighbour on the other side are the tokens of their text, and by 2 that suffices.
+
+use crate::bpe::BpeModel;
+use crate::sink::{Sink, Stopped};
+use std::borrow::Cow;
+use tokenizers::{Model, ModelWrapper};
+
+/// Bytes of a window.
+const WINDOW: usize = 16 * 1024;
+
+/// Bytes that two windows have in common at least. Every token is shorter.
+const OVERLAP: usize = 1024;
+
+/// What the model does with an unknown character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    /// It becomes its bytes or one token.
+    Kept,
+    /// It and all unknown characters next to it become one token.
+    Fused,
+    /// It is left out.
+    Removed,
+}
+
+/// A BPE model whose long words can be encoded in windows.
+pub(crate) struct Merges {
+    unknown: Unknown,
+}
+
+/// Tokens of a part of a word.
+struct Window {
+    /// Where the first token begins in the word.
+    start: usize,
+    /// Where the window ends in the word.
+    end: usize,
+    tokens: Vec<WindowToken>,
+}
+
+/// A token, and where it is in the word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WindowToken {
+    start: usize,
+    end: usize,
+    id: u32,
+}
+
+impl Merges {
+    /// Returns `None` for a model that treats the first or the last character of a word as special, has too long
+    /// tokens, or changes the order of unknown characters.
+    pub fn new(bpe: &BpeModel) -> Option<Self> {
+        let model = &bpe.model;
+        let affix = |affix: &Option<String>| affix.as_ref().is_some_and(|affix| !affix.is_empty());
+        if affix(&model.continuing_subword_prefix)
+            || affix(&model.end_of_word_suffix)
+            || bpe.max_chars * char::MAX.len_utf8() >= OVERLAP
+        {
+            return None;
+        }
+        let unknown = match (model.byte_fallback, model.unk_token.is_some(), model.fuse_unk) {
+            (true, ..) if bpe.has_all_bytes => Unknown::Kept,
+            (true, ..) => return None,
+            (false, false, _) => Unknown::Removed,
+            (false, true, true) => Unknown::Fused,
+            (false, true, false) => Unknown::Kept,
+        };
+        Some(Self { unknown })
+    }
+
+    /// Adds the ids of a word to `sink`.
+    pub fn encode(&self, model: &ModelWrapper, word: &str, sink: &mut Sink<'_>) -> Result<(), Stopped> {
+        let simple = self.simplify(model, word);
+        if simple.len() < OVERLAP {
+            // Such a short text could be a token although no merges lead to it (`ignore_merges`).
+            let window = Window::read(model, word, 0, word.len())?;
+            sink.extend(&window.ids());
+            return sink.check();
+        }
+        let mut size = WINDOW;
+        loop {
+            if let Some(ids) = encode_in_windows(model, &simple, size, sink)? {
+                sink.extend(&ids);
+                return sink.check();
+            }
+            size *= 4;
+        }
+    }
+
+    /// Removes or shortens what the model removes or fuses, so that the tokens cover the text.
+    fn simplify<'a>(&self, model: &ModelWrapper, word: &'a str) -> Cow<'a, str> {
+        let mut buffer = [0; 4];
+        let mut is_unknown = |char: char| model.token_to_id(char.encode_utf8(&mut buffer)).is_none();
+        if self.unknown == Unknown::Kept || !word.chars().any(&mut is_unknown) {
+            return Cow::Borrowed(word);
+        }
+        let mut after_unknown = false;
+        let kept = word.chars().filter(|char| {
+            let before = after_unknown;
+            after_unknown = is_unknown(*char);
+            !after_unknown || (self.unknown == Unknown::Fused && !before)
+        });
+        Cow::Owned(kept.collect())
+    }
+}
+
+/// Returns the ids of a word; `None` if windows of this size cannot be joined.
+fn encode_in_windows(
+    model: &ModelWrapper,
+    word: &str,
+    size: usize,
+    sink: &Sink<'_>,
+) -> Result<Option<Vec<u32>>, Stopped> {
+    let mut ids = Vec::new();
+    let mut window = Window::read(model, word, 0, size)?;
+    while window.end < word.len() {
+        sink.check()?;
+        let Some(start) = window.resume(word) else {
+            return Ok(None);
+        };
+        let mut next = Window::read(model, word, start, size)?;
+        let Some((kept, skipped)) = window.join(&next) else {
+            return Ok(None);
+        };
+        window.tokens.truncate(kept);
+        ids.extend(window.ids());
+        next.tokens.drain(..skipped);
+        window = next;
+    }
+    ids.extend(window.ids());
+    Ok(Some(ids))
+}
+
+impl Window {
+    /// Encodes up to `size` bytes of a word.
+    fn read(model: &ModelWrapper, word: &str, start: usize, size: usize) -> Result<Self, Stopped> {
+        let mut end = word.len().min(start.saturating_add(size));
+        while !word.is_char_boundary(end) {
+            end -= 1;
+        }
+        let tokens = model.tokenize(&word[start..end]).map_err(|error| error.to_string())?;
+        let tokens = tokens.into_iter().map(|token| WindowToken {
+            start: start + token.offsets.0,
+            end: start + token.offsets.1,
+            id: token.id,
+        });
+        Ok(Self {
+            start,
+            end,
+            tokens: tokens.collect(),
+        })
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        self.tokens.iter().map(|token| token.id).collect()
+    }
+
+    /// Returns the last border between characters and tokens that is not too close to the end of the window.
+    fn resume(&self, word: &str) -> Option<usize> {
+        let starts = self.tokens.iter().rev().map(|token| token.start);
+        starts
+            .skip_while(|start| start + OVERLAP > self.end)
+            .find(|start| word.is_char_boundary(*start))
+            .filter(|start| *start > self.start)
+    }
+
+    /// Finds the first border at which this window can end and the next one begin. Returns the number of tokens of this
+    /// window before it, and the number of tokens of the next one before it.
+    fn join(&self, next: &Self) -> Option<(usize, usize)> {
+        let first = next.tokens.first()?.start;
+        let mut kept = self.tokens.partition_point(|token| token.start < first);
+        let mut skipped = 0;
+        while let (Some(own), Some(other)) = (self.tokens.get(kept), next.tokens.get(skipped)) {
+            if own.start < other.start {
+                kept += 1;
+            } else if own.start > other.start {
+                skipped += 1;
+            } else if own == other || (skipped > 0 && self.tokens[kept - 1] == next.tokens[skipped - 1]) {
+                return Some((kept, skipped));
+            } else {
+                kept += 1;
+                skipped += 1;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpe;
+    use crate::sink::Wanted;
+    use serde_json::json;
+    use std::sync::atomic::AtomicBool;
+
+    fn model(changes: serde_json::Value) -> BpeModel {
+        let mut json = json!({
+            "type": "BPE",
+            "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "aa": 4, "aaaa": 5, "bc": 6, "abc": 7, "??": 8, "cab": 9, "aab": 10},
+            "merges": [["b", "c"], ["a", "bc"], ["a", "a"], ["aa", "aa"], ["a", "b"], ["c", "ab"], ["aa", "b"]],
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        bpe::read(&json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn windows_have_the_tokens_of_the_word() {
+        for changes in [
+            json!({}),
+            json!({"unk_token": "??"}),
+            json!({"unk_token": "??", "fuse_unk": true}),
+            json!({"ignore_merges": true}),
+        ] {
+            let bpe = model(changes.clone());
+            let merges = Merges::new(&bpe).unwrap();
+            let wrapper = ModelWrapper::BPE(bpe.model.clone());
+            for part in [
+                "a",
+                "b",
+                "ab",
+                "aab",
+                "abcaab",
+                "abz",
+                "zz",
+                "aaaaaaabz",
+                "cabab",
+                "bca",
+            ] {
+                let text = [&part.repeat(3 * WINDOW / part.len()), "abc"].concat();
+                let expected: Vec<u32> = wrapper.tokenize(&text).unwrap().iter().map(|token| token.id).collect();
+                let cancelled = AtomicBool::new(false);
+                let mut sink = Sink::new(Wanted::ALL, &cancelled);
+                merges.encode(&wrapper, &text, &mut sink).unwrap();
+                assert!(sink.into_ids() == expected, "{changes} {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn models_with_special_ends_of_words_are_refused() {
+        for changes in [
+            json!({"continuing_subword_prefix": "#", "merges": []}),
+            json!({"end_of_word_suffix": "</w>"}),
+            json!({"byte_fallback": true}),
+            json!({"vocab": {"x".repeat(300): 0}, "merges": []}),
+        ] {
+            assert!(Merges::new(&model(changes.clone())).is_none(), "{changes}");
+        }
+        assert!(Merges::new(&model(json!({"end_of_word_suffix": ""}))).is_some());
+    }
+}
