@@ -137,7 +137,7 @@ class AccessLogMiddleware:
             self.metrics.record_response(record)
             if self.settings.access_log != "off":
                 access.info(record.line(self.settings))
-            record.texts = None  # the server may keep the scope, and the record in it, for longer
+            record.texts = None  # the server may keep the scope, and the record in it, for a while
 
 
 def record_rejected(record: AccessRecord, metrics: Metrics, settings: Settings) -> None:

@@ -85,7 +85,8 @@ def open_model(context: RequestContext, decoded: DecodedRequest[TextRequest]) ->
         ModelLoading: The model is not loaded yet; the load has begun.
     """
     state, record = context.state, context.record
-    record.texts, record.inputs = decoded.texts, len(decoded.texts or decoded.ids or ())
+    record.texts = decoded.texts if state.settings.log_inputs else None  # the record outlives the request
+    record.inputs = len(decoded.texts or decoded.ids or ())
     name, task = decoded.model, None
     if ":" in name:
         name, task = split_task(name, state.known_names())
