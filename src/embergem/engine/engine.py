@@ -221,7 +221,9 @@ class Engine:
         else:
             prepare = partial(self._text.prepare, request.texts, task=request.task, titles=request.titles)
             prepare = partial(prepare, truncate=request.truncate, cancel=cancel)
-            pairs = prepare(count=True) if count else prepare()
+            pairs = prepare()
+            if count and any(length > len(ids) for ids, length in pairs):
+                pairs = prepare(count=True)  # the lengths of texts that are not cut are known already
         return [Row(ids, length) for ids, length in pairs]
 
     def prompt(self, task: str) -> str | None:
