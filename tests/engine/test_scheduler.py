@@ -129,6 +129,23 @@ def test_an_early_deadline_does_not_keep_entries_of_later_ones():
     assert len(scheduler._deadlines) < 40
 
 
+@given(st.lists(st.integers(1, 99), min_size=20, max_size=60), st.randoms(use_true_random=False))
+@seeded
+def test_removed_rows_leave_the_other_deadlines_in_order(deadlines, random):
+    """The scheduler prunes empty groups from the middle of its heap; what is left must be a heap again."""
+    scheduler = Scheduler(Limits(100), clock=(clock := Clock()))
+    queued = {ask(scheduler, name, [1], deadline=deadline)[0]: deadline for name, deadline in enumerate(deadlines)}
+    for row in random.sample(list(queued), len(queued) * 3 // 4):
+        scheduler.remove(row)
+        del queued[row]
+    while queued:
+        clock.now = min(queued.values())
+        assert scheduler.next_deadline() == clock.now
+        late = {row for row, deadline in queued.items() if deadline <= clock.now}
+        assert set(scheduler.expire()) == late
+        queued = {row: deadline for row, deadline in queued.items() if row not in late}
+
+
 @given(st.lists(st.tuples(tenants, lengths, st.booleans()), max_size=40), st.integers(20, 200))
 @seeded
 def test_a_full_lane_refuses_only_tenants_above_their_share(requests, bound):

@@ -78,6 +78,16 @@ def test_the_store_finds_keys_by_their_hash():
     assert KeyStore().identify({"authorization": "Bearer EMPTY"}) is None
 
 
+def test_all_digits_of_the_hash_are_compared():
+    """The store looks keys up by the first digits of the hash; a key that shares these is another key."""
+    digest = hash_key("one")
+    others = [Key(name=str(length), sha256=digest[:length] + "0" * (64 - length)) for length in (8, 16, 32, 63)]
+    assert all(other.sha256 != digest for other in others)
+    with pytest.raises(Unauthorized):
+        KeyStore(others).identify({"authorization": "Bearer one"})
+    assert KeyStore([*others, key("real", "one")]).identify({"authorization": "Bearer one"}).name == "real"
+
+
 def test_a_server_that_had_keys_never_becomes_open():
     store = KeyStore()
     assert store.open
