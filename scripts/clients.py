@@ -1,63 +1,49 @@
-"""Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with requests from its OpenAPI document.
+"""Test a real server with the client programs in tests/clients, and with requests from its OpenAPI document.
 
     python scripts/clients.py [clients | schema]
 
-Both libraries send OpenAI's fields only, so the model name holds the task, and queries and documents have one object
-each. The vectors must have the same bits as those that this process computes. schemathesis must find no response with
-status 500 or above, and no response that the document does not describe.
+Each program is one client of docs/http.md with the configuration that the page shows. Its vectors must have the same
+bits as those that this process computes; a client that cannot be installed here is named with the error.
+schemathesis must find no response with status 500 or above, and no response that the document does not describe.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from client_programs import NotInstalled, client_programs
 from served import TINY, python, served
 
 from embergem import Embedder
 
-PACKAGES = ("langchain-openai==1.7.4", "llama-index-embeddings-openai==0.7.0", "schemathesis==4.32.5")
+PACKAGES = ("schemathesis==4.32.5",)
 TEXTS = ["What is graphene?", "Graphene is a single layer of carbon atoms.", "Ünïcödé, 東京 and 🦆"]
-
-PROGRAM = """
-import json, sys
-from langchain_openai import OpenAIEmbeddings
-from llama_index.embeddings.openai import OpenAIEmbedding
-
-url, texts = sys.argv[1], json.loads(sys.argv[2])
-found = {}
-for task in ("query", "document"):
-    chain = OpenAIEmbeddings(
-        base_url=url, api_key="EMPTY", model=f"default:{task}", check_embedding_ctx_length=False
-    )
-    found[f"LangChain {task}"] = chain.embed_documents(texts)
-    found[f"LangChain {task}, one"] = [chain.embed_query(texts[0])]
-    index = OpenAIEmbedding(api_base=url, api_key="EMPTY", model_name=f"default:{task}")
-    found[f"LlamaIndex {task}"] = index.get_text_embedding_batch(texts)
-    found[f"LlamaIndex {task}, one"] = [index.get_query_embedding(texts[0])]
-print(json.dumps(found))
-"""
 
 
 def clients(url: str) -> bool:
-    """Compare each client's vectors with those of this process; print which differ."""
-    command = [str(python("clients", PACKAGES)), "-c", PROGRAM, f"{url}/v1", json.dumps(TEXTS)]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    """Compare the vectors of each client program with those of this process; print which differ."""
     good = True
     with Embedder(TINY) as embedder:
-        for name, vectors in found.items():
-            task = name.split()[1].rstrip(",")
-            same = np.array_equal(np.float32(vectors), embedder.embed(TEXTS, task=task)[: len(vectors)])
-            good &= same
-            print(f"{name:30} {'the same bits' if same else 'DIFFERENT'}")
+        expected = {task: embedder.embed(TEXTS, task=task) for task in ("query", "document")}
+    for client in client_programs():
+        try:
+            found = client.vectors(f"{url}/v1", TEXTS)
+            same = all(np.array_equal(np.array(rows, np.float32), expected[task][: len(rows)]) for task, rows in found.items())
+            good &= bool(found) and same
+            print(f"{client.name:24} {', '.join(found)}: {'the same bits' if same else 'DIFFERENT'}", flush=True)
+        except NotInstalled as error:
+            print(f"{client.name:24} not installed: {error}", flush=True)
+        except subprocess.CalledProcessError as error:
+            good = False
+            print(f"{client.name:24} FAILED: {error.stderr.strip()}", flush=True)
     return good
 
 
 def schema(url: str, examples: int = 200) -> bool:
     """Run schemathesis on the OpenAPI document of a server."""
-    program = Path(python("clients", PACKAGES)).with_name("schemathesis")
+    program = Path(python("schemathesis", PACKAGES)).with_name("schemathesis")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [
         str(program), "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", str(examples),
