@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist exactness fuzz fuzz-native lock memory-limits models-page module-table parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
 	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
@@ -107,6 +107,9 @@ parity-table: $(STAMP)/native assets ## Compare every family with its stored vec
 
 compatibility-page: $(STAMP)/native ## Write docs/compatibility.md from the tables of the compatibility classes
 	$(BIN)/python scripts/compatibility_page.py
+
+mutants: $(STAMP)/native ## Put small faults into the source and run the tests of each; ARGS="--sample 200 --seed 1 --only engine/"
+	$(BIN)/python scripts/mutants.py $(ARGS)
 
 clients-table: $(STAMP)/deps ## Write the table of clients in docs/http.md from the programs in tests/clients
 	$(BIN)/python scripts/clients_table.py $(ARGS)

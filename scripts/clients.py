@@ -30,7 +30,9 @@ def clients(url: str) -> bool:
     for client in client_programs():
         try:
             found = client.vectors(f"{url}/v1", TEXTS)
-            same = all(np.array_equal(np.array(rows, np.float32), expected[task][: len(rows)]) for task, rows in found.items())
+            same = all(
+                np.array_equal(np.array(rows, np.float32), expected[task][: len(rows)]) for task, rows in found.items()
+            )
             good &= bool(found) and same
             print(f"{client.name:24} {', '.join(found)}: {'the same bits' if same else 'DIFFERENT'}", flush=True)
         except NotInstalled as error:

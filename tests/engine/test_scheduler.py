@@ -98,6 +98,16 @@ def test_an_idle_tenant_gains_no_advantage():
     assert served == {"a": 10, "b": 10}
 
 
+def test_no_tenant_is_ahead_of_another_in_an_empty_lane():
+    """What a tenant used before the lane was empty does not count against it."""
+    scheduler = Scheduler(Limits(10), clock=Clock())
+    ask(scheduler, "before", [10], tenant="a")
+    list(drain(scheduler, "interactive"))
+    ask(scheduler, "first", [10], tenant="a")
+    ask(scheduler, "second", [10], tenant="b")
+    assert [row.owner[0] for batch in drain(scheduler, "interactive") for row in batch] == ["first", "second"]
+
+
 def test_rows_taken_or_removed_before_their_deadline_are_freed():
     """A server gives every request a deadline minutes away; the request must be freed before that."""
     scheduler = Scheduler(Limits(10), clock=Clock())
@@ -117,6 +127,22 @@ def test_rows_taken_or_removed_before_their_deadline_are_freed():
     assert [reference for reference in left if reference() is not None] == []
     assert scheduler.next_deadline() is None
     assert len(scheduler._deadlines) == 0
+
+
+def test_few_removed_rows_do_not_rebuild_the_heap_of_deadlines():
+    """Rebuilding the heap takes time in proportion to its length, so it waits until half of the entries are empty."""
+    scheduler = Scheduler(Limits(10), clock=Clock())
+    rows = [ask(scheduler, name, [1], deadline=600.0)[0] for name in range(100)]
+    for row in rows[:40]:
+        scheduler.remove(row)
+    assert len(scheduler._deadlines) == 100
+    for row in rows[40:80]:
+        scheduler.remove(row)
+    assert len(scheduler._deadlines) < 50
+    few = Scheduler(Limits(10), clock=Clock())
+    for row in [ask(few, name, [1], deadline=600.0)[0] for name in range(10)]:
+        few.remove(row)
+    assert len(few._deadlines) == 10, "a short heap is left as it is"
 
 
 def test_an_early_deadline_does_not_keep_entries_of_later_ones():
