@@ -88,6 +88,19 @@ def test_all_digits_of_the_hash_are_compared():
     assert KeyStore([*others, key("real", "one")]).identify({"authorization": "Bearer one"}).name == "real"
 
 
+def test_a_missing_key_is_not_a_key_of_no_characters():
+    store = KeyStore([key("empty", "")])
+    for headers in ({}, {"authorization": "Bearer "}, {"x-api-key": " "}):
+        with pytest.raises(Unauthorized, match="This server needs an API key"):
+            store.identify(headers)
+
+
+def test_a_new_key_has_256_random_bits():
+    made = {new_key()[0] for _ in range(10)}
+    assert len(made) == 10
+    assert {len(one) for one in made} == {len("eg-") + 43}  # 43 characters of base64 hold 32 bytes
+
+
 def test_a_server_that_had_keys_never_becomes_open():
     store = KeyStore()
     assert store.open
