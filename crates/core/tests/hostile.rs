@@ -140,6 +140,27 @@ fn the_reason_of_a_refusal_is_named() {
         ("/weights/3/sources/0/rows", json!([0, 13]), "rows 0..13"),
         ("/weights/7/sources/0/tensor", json!("gate"), "its shape is"),
         ("/weights/0/add", json!(1.0), "cannot have a constant added"),
+        (
+            "/steps/0/parameters",
+            json!({"offset": 0, "padding": 1}),
+            "a padding id needs a row",
+        ),
+        (
+            "/steps/0/parameters",
+            json!({"offset": 2, "integers": true}),
+            "should contain whole numbers",
+        ),
+        (
+            "/steps/4/parameters",
+            json!({"head_dim": 6, "theta": 100.0, "dim": 6, "linear": 0.0}),
+            "does not fit",
+        ),
+        (
+            "/steps/4/parameters",
+            json!({"head_dim": 6, "theta": 100.0, "dim": 6, "linear": 2.0, "llama3": {"factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64.0}}),
+            "scaled in two ways",
+        ),
         // These columns contain values of an earlier batch at most.
         ("/steps/7/inputs/0", json!({"buffer": 2, "column": 0, "width": 12}), ""),
         ("/steps/0/out/buffer", json!(2), "never written"),
@@ -159,6 +180,21 @@ fn the_reason_of_a_refusal_is_named() {
             ),
         }
     }
+}
+
+#[test]
+fn a_padding_token_has_the_row_before_the_first_position() {
+    let file = TempFile::new("padding", &checkpoint());
+    let mut program = program();
+    program["steps"][0]["parameters"]["padding"] = json!(5);
+    let model = load(&program, &file.0, Options::default()).unwrap();
+    let counted = load_changed(&file, "/steps/0/parameters/offset", json!(2)).unwrap();
+    let same = |ids: &[u32], offsets: &[u32]| {
+        vectors(&model, ids, offsets).unwrap() == vectors(&counted, ids, offsets).unwrap()
+    };
+    assert!(same(&[1, 2, 3, 4], &[0, 1, 4]), "no padding token");
+    assert!(!same(&[1, 5, 3, 4], &[0, 1, 4]), "a padding token");
+    assert_eq!(model.max_tokens, Some(MAX_TOKENS));
 }
 
 #[test]
