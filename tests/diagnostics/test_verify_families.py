@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from faulty_server import Faults, model, verdict_on
-from goldens import TINY, golden
+from goldens import TINY, copy_model, edit, golden
 
 from embergem.checkpoint.checkpoint import Location
 from embergem.diagnostics.verify.local import LocalModel
@@ -16,14 +16,22 @@ from embergem.ops.reference import Reference
 PROBES = {"short", "accents", "special token", "sentences", "over the limit"}
 
 
+CHANGED = {"qwen2 linear": {"rope_parameters": {"rope_theta": 1e6, "rope_type": "linear", "factor": 4.0}}}
+"""Goldens with changed fields of config.json."""
+
+
 @pytest.fixture(scope="module")
-def correct():
+def correct(tmp_path_factory):
     """Returns the correct server of a golden, made once."""
     known = {}
 
     def server(name):
         if name not in known:
-            known[name] = Faults(golden(name), LocalModel(Location(name, TINY[name])))
+            golden_name, directory = name.split(" ")[0], TINY.get(name)
+            if name in CHANGED:
+                directory = copy_model(golden_name, tmp_path_factory.mktemp("changed") / golden_name)
+                edit(directory / "config.json", **CHANGED[name])
+            known[name] = Faults(golden(golden_name, directory), LocalModel(Location(name, directory)))
         return known[name]
 
     return server
@@ -36,6 +44,11 @@ def configured(**fields):
 class Unbiased(Reference):
     def attention(self, *values, bias=None, **options):
         return super().attention(*values, **options)
+
+
+class PaddingCounted(Reference):
+    def embed(self, *values, padding=None, **options):
+        return super().embed(*values, **options)
 
 
 class DefaultReach(Reference):
@@ -68,6 +81,14 @@ IGNORED = {
     "causality": ("qwen2", configured(causal=False), "attention", "without the causal mask"),
     "llama3 scaling": ("llama", configured(llama3=None), "rope", "without the scaling"),
     "rope_theta": ("eurobert", configured(rope_theta=10_000.0), "rope", "rotary base 10,000"),
+    "rope_scaling": ("qwen2 linear", configured(linear=None), "rope", "without the scaling"),
+    "padding tokens in a text": (
+        "roberta_mean", lambda server: model(server, ops=PaddingCounted), "positions", "padding tokens counted"
+    ),
+    "weights of tokens": ("static_quantised", configured(token_weights=False), "weights", "without the weights of"),
+    "query_pre_attn_scalar": (
+        "gemma3_text_causal", lambda server: model(server, ops=ScaledByHeadDim), "attention", "size of a head"
+    ),
     "the offset of positions": ("xlm_roberta", configured(position_offset=0), "positions", "the first row"),
     "relative position biases": ("mpnet", lambda server: model(server, ops=Unbiased), "positions", "without"),
     "relative_attention_max_distance": ("t5", lambda server: model(server, ops=DefaultReach), "positions", "128"),
