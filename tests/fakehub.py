@@ -20,6 +20,8 @@ class FakeHub:
         repos: {model id: {path: bytes}}, the default branch.
         revisions: {model id: {branch or tag: (commit, {path: bytes})}}, in addition to the default branch.
         gated: Ids of models whose files need the token.
+        waiting: Tokens of accounts that asked for access and are not accepted yet.
+        refused: Tokens that are wrong.
         served: {path: bytes} that is sent in place of the declared content.
         hold: (part of a path, event that is set when a matching file is requested, event that the response waits for).
         requests: (method, path, headers) of each request.
@@ -27,6 +29,7 @@ class FakeHub:
 
     def __init__(self):
         self.repos, self.gated, self.served, self.revisions = {}, set(), {}, {}
+        self.waiting, self.refused = set(), set()
         self.token = "hf_right"
         self.requests = []
         self.hold = None
@@ -61,6 +64,9 @@ class FakeHub:
     def answer(self, request, *, body):
         path = urlsplit(request.path).path
         self.requests.append((request.command, path, dict(request.headers)))
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token in self.refused:
+            return self._refuse(request, 401, None, "Invalid credentials in Authorization header")
         if path.startswith("/api/models/"):
             model, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             if model not in self.repos:
@@ -71,8 +77,8 @@ class FakeHub:
         model, _, rest = path[1:].partition("/resolve/")
         revision, _, name = rest.partition("/")
         commit, files = self._at(model, revision) or (COMMIT, {})
-        if model in self.gated and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return self._refuse(request, 401, "GatedRepo")
+        if model in self.gated and token != self.token:
+            return self._refuse(request, 403 if token in self.waiting else 401, "GatedRepo")
         if name not in files:
             return self._refuse(request, 404, "EntryNotFound")
         if self.hold and body and self.hold[0] in name:
@@ -113,8 +119,10 @@ class FakeHub:
         if body:
             request.wfile.write(data)
 
-    def _refuse(self, request, status, code):
+    def _refuse(self, request, status, code, message=None):
         request.send_response(status)
-        request.send_header("X-Error-Code", code)
+        for name, value in (("X-Error-Code", code), ("X-Error-Message", message)):
+            if value is not None:
+                request.send_header(name, value)
         request.send_header("Content-Length", "0")
         request.end_headers()

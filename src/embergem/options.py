@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from embergem.errors import UnsupportedOption
 from embergem.keywords import checked_class
+from embergem.suggestions import did_you_mean
 
 DTYPES = {
     "float32": "exact to a few units in the last place",
@@ -114,8 +115,8 @@ class LoadOptions:
         if self.dtype is not None and self.dtype not in DTYPES:
             why = " (its largest number is 65,504, and activations of Gemma models exceed that)"
             raise UnsupportedOption(
-                f"dtype={self.dtype!r} is not available{why if self.dtype == 'float16' else ''}. Choose one of: "
-                f"{', '.join(DTYPES)}.",
+                f"dtype={self.dtype!r} is not available{why if self.dtype == 'float16' else ''}."
+                f"{did_you_mean(self.dtype, DTYPES)} Choose one of: {', '.join(DTYPES)}.",
                 param="dtype",
             )
         if self.device not in (None, "cpu"):

@@ -13,6 +13,9 @@ LONGEST = 64
 MISSPELT = 0.78
 """Similarity from which a name counts as a misspelt one. "dimensionality" is just similar enough to "dimension"."""
 
+SHORTEST_PART = 4
+"""Least characters of a part of a name for which the whole name is suggested."""
+
 
 def similar_names(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return up to `count` of the `known` names that are similar to `name`, best first; case is ignored.
@@ -34,12 +37,20 @@ def similar_names(name: str, known: Iterable[str], *, count: int = 1, cutoff: fl
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence that suggests the most similar name, with a space before it; "" if no name is similar.
 
+    A name that is a part of one known name is taken for it.
+
     >>> "The option 'dtyp' is unknown." + did_you_mean("dtyp", ["dtype", "device"])
     "The option 'dtyp' is unknown. Did you mean 'dtype'?"
     >>> did_you_mean("foo", ["dtype", "device"])
     ''
+    >>> did_you_mean("gemma", ["EmbeddingGemma", "Qwen3Embedding"])
+    " Did you mean 'EmbeddingGemma'?"
     """
-    similar = similar_names(name, known)
+    known = list(known)
+    folded = name.casefold()
+    similar = similar_names(name, known) or [
+        whole for whole in known if len(name) >= SHORTEST_PART and folded in whole.casefold()
+    ]
     return f" Did you mean {similar[0]!r}?" if similar else ""
 
 

@@ -197,9 +197,11 @@ def test_truncation_is_reported_on_stderr(run):
     [
         (["-m", "TINY", "x", "--task", "sing"], None, 3, "clustering"),
         (["-m", "TINY", "x", "--dimensions", "7"], None, 3, "96"),
-        (["-m", "TINY", "graphene " * 500], None, 3, "truncate"),
+        (["-m", "TINY", "graphene " * 500], None, 3, "On the command line, --truncate cuts it."),
+        (["-m", "TINY", "x", "-o", "/no/such/x.npy"], None, 3, "there is no directory /no/such. Create it first"),
+        (["-m", "TINY", "x", "-o", "/tmp"], None, 3, "--output /tmp is a directory. Name a file in it."),
         (["-m", "TINY", "x", "-f", "y"], None, 3, "both as arguments and with --file"),
-        (["-m", "TINY", "-f", "no-such-file"], None, 1, "no-such-file: No such file"),
+        (["-m", "TINY", "-f", "no-such-file"], None, 3, "--file no-such-file cannot be read: No such file"),
         (["-m", "TINY"], b"", 3, "stdin is empty"),
         (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
         (["-m", "no-such-model", "x"], None, 4, "No model is called 'no-such-model'"),

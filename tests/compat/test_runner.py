@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from embergem import EmbeddingArchitecture, EmbeddingRequest, ModelDType, Runner, Which
+from embergem import EmbeddingArchitecture, EmbeddingModelBuilder, EmbeddingRequest, ModelDType, Runner, Which
 from embergem.errors import IgnoredOptionWarning, TruncationWarning, UnsupportedOption
 
 
@@ -211,3 +211,14 @@ def test_texts_become_ids_and_back(runner, embedder):
         runner.tokenize_text("a", True, enable_thinking=True)
     with pytest.raises(ValueError, match="99999"):
         runner.detokenize_text([99999], True, model_id="default")
+
+
+@pytest.mark.parametrize(("arch", "words"), [("gemma", "Did you mean 'EmbeddingGemma'"), ("gemma3_text", "Give Embed")])
+def test_an_architecture_that_is_no_member_is_refused(tiny, arch, words):
+    for make in (
+        lambda: Runner(which=Which.Embedding(str(tiny), arch=arch)),
+        lambda: EmbeddingModelBuilder(str(tiny)).with_loader_type(arch),
+    ):
+        with pytest.raises(TypeError, match=f"^arch='{arch}' is no EmbeddingArchitecture.*{words}") as caught:
+            make()
+        assert isinstance(caught.value, ValueError)

@@ -89,6 +89,35 @@ def test_a_gated_model_without_access_says_what_to_do(hub, start):
     assert f"{hub.url}/google/embeddinggemma-300m" in failed["message"]
 
 
+def test_a_gated_model_whose_authors_have_not_accepted_the_account(hub, start):
+    hub.repos["acme/gated"] = files_of(DATA / "gemma3_text")
+    hub.gated.add("acme/gated")
+    hub.waiting.add("hf_waiting")
+    failed = start(hub, "acme/gated", HF_TOKEN="hf_waiting").result()
+    assert failed["error"] == "GatedModel"
+    words = (
+        "acme/gated is gated, and the account of the access token (from HF_TOKEN) is not accepted yet. Ask for access"
+    )
+    assert words in failed["message"]
+    assert "hf_waiting" not in failed["message"]
+
+
+@pytest.mark.parametrize("source", ["cache", "env:OTHER_TOKEN", "literal:hf_wrong"])
+def test_a_wrong_token_says_where_it_came_from_and_what_to_do(hub, start, source):
+    hub.repos["acme/open"] = files_of(DATA / "gemma3_text")
+    hub.refused.add("hf_wrong")
+    variables = {"cache": {"HF_TOKEN": "hf_wrong"}, "env:OTHER_TOKEN": {"OTHER_TOKEN": "hf_wrong"}}.get(source, {})
+    failed = start(hub, "acme/open", options={"token_source": source}, **variables).result()
+    assert failed["error"] == "DownloadError"
+    where = {"cache": "from HF_TOKEN", "env:OTHER_TOKEN": "from the variable OTHER_TOKEN"}.get(source, "token_source")
+    assert (
+        f"refused the access token ({'given as ' if where == 'token_source' else ''}{where}, status 401)"
+        in (failed["message"])
+    )
+    assert "/settings/tokens" in failed["message"]
+    assert "hf_wrong" not in failed["message"]
+
+
 def test_a_gated_model_is_downloaded_with_the_token(hub, start):
     hub.repos["acme/gated"] = files_of(DATA / "gemma3_text")
     hub.gated.add("acme/gated")

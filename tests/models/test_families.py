@@ -88,7 +88,7 @@ def test_every_name_of_a_family_selects_it_and_no_other(name):
 
 def test_an_unknown_arch_is_refused_with_the_known_names():
     names = sorted(name for family in FAMILIES.values() for name in family.arch_names)
-    with pytest.raises(UnsupportedOption, match=f"It has: auto, {', '.join(names)}$"):
+    with pytest.raises(UnsupportedOption, match=rf"It has: auto, {', '.join(names)}\.$"):
         require_arch("bert", "no such name")
 
 

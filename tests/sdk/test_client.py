@@ -444,3 +444,16 @@ def test_retry_after_as_a_date():
     assert transport.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert transport.retry_after({"retry-after": "-4"}) == 0
     assert transport.retry_after({"retry-after": "inf"}) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("localhost:1", r"Did you mean 'http://localhost:1'\?"),
+        ("htp://localhost", "Give one such as http://localhost:1234"),
+        ("http://", "Give one such as http://localhost:1234"),
+    ],
+)
+def test_an_address_without_a_scheme_is_refused_at_once(address, advice):
+    with pytest.raises(UnsupportedOption, match=rf"^'{address}' is not an http:// or https:// address\. {advice}"):
+        Client(address)

@@ -96,7 +96,8 @@ def report(error: Exception) -> int:
     """Print an error of embergem, or of a file, as one line and return the exit code; raise any other error again."""
     error = out_of_memory(error)
     if isinstance(error, OSError) and error.filename is not None:
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        advice = "Check the path." if isinstance(error, FileNotFoundError) else "Check the path and its permissions."
+        typer.echo(f"error: {error.filename}: {error.strerror}. {advice}", err=True)
         return 1
     if not isinstance(error, EmbergemError):
         raise error

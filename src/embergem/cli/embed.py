@@ -13,7 +13,7 @@ import typer
 from embergem.cli import text_files
 from embergem.cli.options import ARITHMETIC, DENSE, FAMILY, HUB, complete_task, with_load_options
 from embergem.cli.vector_files import SUFFIXES, Format, VectorWriter, choose_format
-from embergem.errors import TruncationWarning, UnsupportedOption
+from embergem.errors import InputTooLong, TruncationWarning, UnsupportedOption
 from embergem.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ def embed(
                 else f"{output} was not written"
             )
             typer.echo(f"Stopped with Ctrl-C: {done}.", err=True)
+            raise
+        except InputTooLong as error:
+            error.add_advice("On the command line, --truncate cuts it.")
             raise
         progress.finish()
 

@@ -22,14 +22,13 @@ def new(
     admin: Annotated[bool, typer.Option("--admin", help="Allow the key to load and unload models.")] = False,
     task: Annotated[str | None, typer.Option(help="Task of texts in requests that name none.")] = None,
     lane: Annotated[str, typer.Option(help="Priority of requests: interactive, or bulk (lower).")] = "interactive",
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests a minute.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Most tokens a minute.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Most requests at the same time.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Most requests a minute.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Most requests at the same time.")] = None,
 ) -> None:
     """Make a key and print it. This is the only time that the key is shown: the file contains its hash."""
-    import msgspec
-
     from embergem.config import Key, read_keys
+    from embergem.config.fields import read_fields
     from embergem.errors import InvalidConfig
     from embergem.server.api_keys import new_key
 
@@ -40,10 +39,7 @@ def new(
         "tokens_per_minute": tokens_per_minute, "concurrency": concurrency,
     }  # fmt: skip
     given = {field: value for field, value in fields.items() if value is not None}
-    try:
-        msgspec.convert(given, Key)
-    except msgspec.ValidationError as error:
-        raise InvalidConfig(str(error)) from None
+    read_fields(Key, given, "embergem keys new")
     entry = "\n".join(["[[keys]]", *(f"{field} = {json.dumps(value)}" for field, value in given.items()), ""])
     if file is None:
         typer.echo(f"{secret}\n\nAppend this to the file of API keys:\n\n{entry}")

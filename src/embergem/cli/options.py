@@ -57,7 +57,7 @@ Dtype = Annotated[
 ]  # fmt: skip
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Most threads to compute with. Default: one a core.", rich_help_panel=_PANEL),
+    typer.Option(help="Most threads to compute with. Default: one a core.", rich_help_panel=_PANEL),
 ]
 Arch = Annotated[
     str | None,
@@ -69,7 +69,6 @@ Arch = Annotated[
 Window = Annotated[
     int | None,
     typer.Option(
-        min=2,
         help="Sliding window in tokens that replaces the one in config.json, for a model whose window was damaged.",
         rich_help_panel=_PANEL,
     ),

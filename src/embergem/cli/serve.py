@@ -39,9 +39,7 @@ def serve(
             "--config", "-c", help="Models as JSON, or models, settings and keys as TOML; see docs/operations.md."
         ),
     ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free port. Default: 1234.")
-    ] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="0 takes a free port. Default: 1234.")] = None,
     host: Annotated[
         str | None,
         typer.Option(help="Address to bind to; 0.0.0.0 accepts connections of other machines. Default: 127.0.0.1."),
@@ -66,8 +64,8 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of web pages that may send requests, such as https://app.example."),
     ] = None,
-    max_batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of a batch.")] = None,
-    max_queue_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens that wait for a model.")] = None,
+    max_batch_tokens: Annotated[int | None, typer.Option(help="Most tokens of a batch.")] = None,
+    max_queue_tokens: Annotated[int | None, typer.Option(help="Most tokens that wait for a model.")] = None,
     access_log: Annotated[str | None, typer.Option(help="text, json or off. Default: text.")] = None,
     log_inputs: Annotated[
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")

@@ -26,7 +26,8 @@ def read_texts(file: Path | None, column: str | None) -> list[str]:
     Raises:
         EmptyInput: There are no texts, or stdin is a terminal.
         InvalidText: The file is not UTF-8, or a row has no text.
-        UnsupportedOption: The suffix names a format that is not read, or `column` is given for lines.
+        UnsupportedOption: The suffix names a format that is not read, the file cannot be read, or `column` is given
+            for lines.
     """
     if file is None and sys.stdin.isatty():
         raise EmptyInput("There are no texts to embed. Give texts as arguments, a file with --file, or lines on stdin.")
@@ -46,7 +47,12 @@ def read_texts(file: Path | None, column: str | None) -> list[str]:
             f"--column {column} needs a file with columns (.csv, .tsv, .jsonl), and {source} has lines. Leave it out.",
             param="column",
         )
-    data = sys.stdin.buffer.read() if file is None or stdin else file.read_bytes()
+    try:
+        data = sys.stdin.buffer.read() if file is None or stdin else file.read_bytes()
+    except OSError as error:
+        raise UnsupportedOption(
+            f"--file {source} cannot be read: {error.strerror}. Name a file with texts, or - for stdin.", param="file"
+        ) from None
     try:
         text = data.decode("utf-8-sig")  # a byte order mark is no part of the first text
     except UnicodeDecodeError as error:

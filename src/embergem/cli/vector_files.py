@@ -34,8 +34,8 @@ def choose_format(chosen: Format | None, output: Path | None) -> Format:
     """Return the format that the option or the name of the output file says; JSON lines for stdout.
 
     Raises:
-        UnsupportedOption: The suffix is unknown and no format is chosen, the directory does not exist, or a NumPy file
-            would be shown on a terminal.
+        UnsupportedOption: The suffix is unknown and no format is chosen, the directory does not exist, `output` is a
+            directory, or a NumPy file would be shown on a terminal.
     """
     suffix = "" if output is None else output.suffix.lower()
     form = chosen or SUFFIXES.get(suffix)
@@ -51,6 +51,8 @@ def choose_format(chosen: Format | None, output: Path | None) -> Format:
             f"--output {output}: there is no directory {output.parent}. Create it first: mkdir -p {output.parent}",
             param="output",
         )
+    if output is not None and output.is_dir():
+        raise UnsupportedOption(f"--output {output} is a directory. Name a file in it.", param="output")
     if form is Format.NPY and output is None and sys.stdout.isatty():
         raise UnsupportedOption("A NumPy file cannot be shown on a terminal. Name a file with --output, or use a pipe.")
     return form

@@ -46,8 +46,17 @@ def verify(
     from embergem.diagnostics.verify.local import LocalModel
     from embergem.diagnostics.verify.peers import LIBRARY, LibraryPeer, Peer, ServerPeer
     from embergem.diagnostics.verify.probes import make_probes
+    from embergem.errors import UnsupportedOption
     from embergem.hub.resolve import resolve
+    from embergem.open_backend import is_address
+    from embergem.suggestions import did_you_mean
 
+    if against != LIBRARY and not is_address(against):
+        raise UnsupportedOption(
+            f"--against {against} is neither {LIBRARY} nor the address of a server.{did_you_mean(against, [LIBRARY])} "
+            "Give an address such as http://localhost:8080/v1.",
+            param="against",
+        )
     local = LocalModel(resolve(LoadOptions(model=model)))
     probes = make_probes(local.text, local.limit, local.radius)
     peer: Peer

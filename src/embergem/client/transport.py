@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlsplit
 
 from embergem.client.codec import raise_error
 from embergem.errors import ServerUnreachable, UnsupportedOption
@@ -32,6 +33,9 @@ class Transport:
     """
 
     def __init__(self, url: str, *, api_key: str | None, timeout: float, retries: int, connections: int) -> None:
+        if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
+            advice = f"Did you mean 'http://{url}'?" if "://" not in url else "Give one such as http://localhost:1234."
+            raise UnsupportedOption(f"{url!r} is not an http:// or https:// address. {advice}", param="url")
         try:
             import httpx2
         except ImportError:

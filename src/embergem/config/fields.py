@@ -4,11 +4,12 @@ Beyond the type of a field, `CHECKS` has what its value must be. An empty string
 a variable that is not set, and a server whose keys are such a string must not start without keys.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+import msgspec.inspect
 
 from embergem.errors import InvalidConfig, UnsupportedOption
 from embergem.options import LoadOptions
@@ -22,8 +23,8 @@ SECRET = {"sha256"}
 _PORTS = {"http": 80, "https": 443}
 
 
-def read_fields(kind: type[Fields], given: Mapping[str, Any], place: str) -> Fields:
-    """Return the struct `kind` with the given fields.
+def read_fields(kind: type[Fields], given: Mapping[str, Any], place: str, other_names: Iterable[str] = ()) -> Fields:
+    """Return the struct `kind` with the given fields; `other_names` are suggested for an unknown field, too.
 
     Raises:
         InvalidConfig: A field is unknown, missing or has an invalid value.
@@ -31,14 +32,13 @@ def read_fields(kind: type[Fields], given: Mapping[str, Any], place: str) -> Fie
     >>> from embergem.config.settings import Key
     >>> read_fields(Key, {"name": "a", "sha256": "0" * 64, "concurrency": 0}, "keys.toml: keys[0]")
     Traceback (most recent call last):
-    embergem.errors.InvalidConfig: keys.toml: keys[0].concurrency is 0: Expected `int` >= 1.
+    embergem.errors.InvalidConfig: keys.toml: keys[0].concurrency is 0. It must be a whole number from 1.
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in given:
         if name not in fields:
-            raise InvalidConfig(
-                f"{place}.{name} is unknown.{did_you_mean(name, fields)} It can have: {', '.join(fields)}."
-            )
+            near = did_you_mean(name, [*fields, *other_names])
+            raise InvalidConfig(f"{place}.{name} is unknown.{near} It can have: {', '.join(fields)}.")
     for name, field in fields.items():
         if field.required and name not in given:
             raise InvalidConfig(f"{place}.{name} is missing.")
@@ -58,9 +58,56 @@ def read_value(place: str, field: msgspec.structs.FieldInfo, value: Any, *, stri
         read = msgspec.convert(value, field.type, strict=strict)
         if field.name in CHECKS:
             CHECKS[field.name](read)
-    except (msgspec.ValidationError, UnsupportedOption) as error:
-        raise InvalidConfig(f"{place} is {shown}: {str(error).removesuffix('.')}.") from None
+    except msgspec.ValidationError:
+        near = did_you_mean(str(value), choices) if (choices := _choices(field.type)) else ""
+        raise InvalidConfig(f"{place} is {shown}.{near} It must be {describe_type(field.type)}.") from None
+    except UnsupportedOption as error:
+        raise InvalidConfig(f"{place} is {shown}: {error.message.removesuffix('.')}.") from None
     return read
+
+
+def describe_type(kind: Any) -> str:
+    """Describe the values that the type of a field allows.
+
+    >>> from typing import Annotated, Literal
+    >>> describe_type(Annotated[int, msgspec.Meta(ge=0, le=65535)] | None), describe_type(Literal["text", "json"])
+    ('a whole number from 0 to 65535', 'one of: text, json')
+    """
+    return _describe(msgspec.inspect.type_info(kind))
+
+
+_WORDS: dict[type, str] = {
+    msgspec.inspect.BoolType: "true or false",
+    msgspec.inspect.IntType: "a whole number",
+    msgspec.inspect.FloatType: "a number",
+    msgspec.inspect.StrType: "a string",
+}
+
+
+def _describe(info: msgspec.inspect.Type) -> str:
+    match info:
+        case msgspec.inspect.Metadata(type=inner):
+            return _describe(inner)
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(_describe(one) for one in types if not isinstance(one, msgspec.inspect.NoneType))
+        case msgspec.inspect.LiteralType(values=values):
+            return f"one of: {', '.join(map(str, values))}"
+        case msgspec.inspect.VarTupleType(item_type=item) | msgspec.inspect.ListType(item_type=item):
+            return f"a list, each element {_describe(item)}"
+        case msgspec.inspect.StrType(pattern=str(pattern)):
+            return f"a string that matches {pattern}"
+    words = _WORDS[type(info)]
+    bounds = {
+        "from": getattr(info, "ge", None), "above": getattr(info, "gt", None),
+        "to": getattr(info, "le", None), "below": getattr(info, "lt", None),
+    }  # fmt: skip
+    return " ".join([words, *(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)])
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """Return the values of a field that allows a few strings."""
+    info = msgspec.inspect.type_info(kind)
+    return tuple(map(str, info.values)) if isinstance(info, msgspec.inspect.LiteralType) else ()
 
 
 def check_name(name: str) -> None:

@@ -19,6 +19,9 @@ _OTHER_KINDS = (
     *("Plain", "Lora", "XLora", "GGUF", "GGML", "MultimodalPlain", "VisionPlain", "DiffusionPlain"),
     *("Speech", "Run", "Toml"),
 )
+_OTHER_NAMES = ("Embedding", "alias", "upstream")
+"""Names in an entry besides the fields of an embedding model."""
+
 _WITHOUT_MEANING = {
     "topology": "embergem computes on one device, so nothing is placed on devices",
     "num_device_layers": "embergem computes on one device, so nothing is placed on devices",
@@ -172,5 +175,5 @@ def read_entry(name: str, given: Any, place: str) -> Entry:
     if "upstream" in fields:
         if "name" in fields:
             raise InvalidConfig(f"{place}.name is unknown. The name of a model is the key of its entry.")
-        return read_fields(UpstreamEntry, {"name": name, **fields}, place)
-    return read_fields(EmbeddingFields, fields, place).entry(name)
+        return read_fields(UpstreamEntry, {"name": name, **fields}, place, _OTHER_NAMES)
+    return read_fields(EmbeddingFields, fields, place, _OTHER_NAMES).entry(name)

@@ -94,15 +94,26 @@ def read_keys(file: Path) -> tuple[Key, ...]:
     return _keys(tables.get("keys", []), str(file))
 
 
+_TABLES = ("server", "models", "keys")
+
+
 def _tables(file: Path) -> dict[str, Any]:
     if file.suffix == ".toml":
         tables = _toml(file)
-        if unknown := set(tables) - {"server", "models", "keys"}:
-            raise InvalidConfig(f"{file}: {unknown.pop()!r} is unknown. Known tables: server, models, keys.")
+        if unknown := set(tables) - set(_TABLES):
+            raise InvalidConfig(
+                f"{file}: {min(unknown)!r} is unknown."
+                f"{did_you_mean(min(unknown), _TABLES)} Known tables: {', '.join(_TABLES)}."
+            )
         for name in ("server", "models"):
             if not isinstance(tables.get(name, {}), dict):
                 raise InvalidConfig(f"{file}: {name} must be a table [{name}].")
         return tables
+    if file.suffix != ".json":
+        raise InvalidConfig(
+            f"{file} is neither a .toml nor a .json file. Write the configuration as TOML, with the tables [server], "
+            "[models.NAME] and [[keys]], or the models as JSON; docs/operations.md has examples of both."
+        )
     try:
         models = json.loads(_text(file))
     except ValueError as error:
@@ -124,7 +135,7 @@ def _text(file: Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InvalidConfig(f"{file} cannot be read: {reason}.") from None
+        raise InvalidConfig(f"{file} cannot be read: {reason}. Check the path and its permissions.") from None
 
 
 def _value(place: str, name: str, value: Any, strict: bool) -> Any:

@@ -26,6 +26,7 @@ from embergem.loader import load
 from embergem.ops.trace import Source
 from embergem.options import LoadOptions
 from embergem.program.program import Program
+from embergem.suggestions import did_you_mean
 from embergem.types import pack
 
 DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16", "int16": "I16", "int8": "I8"}
@@ -129,7 +130,8 @@ def stored_dtype(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype 
         return None if dtype is None else DTYPES[dtype]
     why = " (it overflows in Gemma models)" if dtype == "float16" else ""
     raise UnsupportedOption(
-        f"Weights cannot be written as dtype={dtype!r}{why}. Choose {', '.join(choices)}, or leave dtype out.",
+        f"Weights cannot be written as dtype={dtype!r}{why}.{did_you_mean(str(dtype), choices)} Choose one of: "
+        f"{', '.join(choices)}, or leave dtype out.",
         param="dtype",
     )
 

@@ -194,6 +194,10 @@ def _collect(
     return files.commit, paths
 
 
+UNAUTHORIZED, FORBIDDEN = 401, 403
+"""HTTP statuses of a token that is wrong, and of an account without access."""
+
+
 def _translate(error: Exception, model: str, entry: Entry | None, options: HubOptions) -> EmbergemError:
     """Return the error of embergem for an error of the hub library, of the network or of the system."""
     from huggingface_hub import errors
@@ -204,6 +208,12 @@ def _translate(error: Exception, model: str, entry: Entry | None, options: HubOp
             mirror = (
                 f" Or name the ungated mirror with the same bytes: {entry.mirror}." if entry and entry.mirror else ""
             )
+            if error.response.status_code == FORBIDDEN:
+                return GatedModel(
+                    f"{model} is gated, and the account of the access token ({options.describe_token()}) is not "
+                    f"accepted yet. Ask for access at {endpoint}/{model}, or wait until its authors have answered, and "
+                    f"try again.{mirror}"
+                )
             return GatedModel(
                 f"{model} is gated: its licence must be accepted before the hub gives the files. Accept it at "
                 f"{endpoint}/{model}, then set HF_TOKEN to a token of that account.{mirror}"
@@ -217,6 +227,12 @@ def _translate(error: Exception, model: str, entry: Entry | None, options: HubOp
             return UnknownModel(
                 f"The hub has no model {model!r}, or does not show it to this account, and there is no directory of "
                 "that name. Check the spelling; for a private model set HF_TOKEN."
+            )
+        case errors.HfHubHTTPError() if error.response.status_code == UNAUTHORIZED:
+            return DownloadError(
+                f"{endpoint} refused the access token ({options.describe_token()}, status 401). Make a new token at "
+                f"{endpoint}/settings/tokens and store it with `hf auth login` or in HF_TOKEN. Public models need no "
+                "token: unset HF_TOKEN, or run `hf auth logout`."
             )
         case errors.OfflineModeIsEnabled():
             return DownloadError(f"HF_HUB_OFFLINE is set, and {_describe_cache(model, options)}.")

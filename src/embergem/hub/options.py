@@ -74,6 +74,15 @@ class HubOptions:
             value = _read(Path(value).expanduser())
         return value.strip() or False
 
+    def describe_token(self) -> str:
+        """Say where the access token comes from, without the token."""
+        kind, _, value = self.token_source.partition(":")
+        if kind == "cache":
+            return "from HF_TOKEN" if os.environ.get("HF_TOKEN") else "from `hf auth login`"
+        return {"env": f"from the variable {value}", "path": f"from the file {value}"}.get(
+            kind, "given as token_source"
+        )
+
 
 def revised(model: str, revision: str | None) -> str:
     """Return the name of a model at a revision that the caller named. Two revisions are two models.

@@ -66,7 +66,11 @@ def resolve(options: LoadOptions, *, progress: bool | None = None) -> Location:
     location = _locate(target, hub, progress)
     dense_from = None
     if options.dense_from is not None:
-        dense_from = _locate(identify(options.dense_from), replace(hub, revision=None), progress).path
+        try:
+            donor = identify(options.dense_from)
+        except UnknownModel as error:
+            raise UnknownModel(f"dense_from: {error.message}", param="dense_from") from None
+        dense_from = _locate(donor, replace(hub, revision=None), progress).path
     return replace(location, dense_from=dense_from, tokenizer=_cached_tokenizer(location.path))
 
 

@@ -10,6 +10,7 @@ from embergem.models.config import Fields, fields_of
 from embergem.models.family import Family, canonical_model_type, families, find, model_type_of
 from embergem.models.head import Module, apply
 from embergem.ops import Batch, Operations, Ops, Value, WeightLookup, Weights
+from embergem.suggestions import did_you_mean
 
 V = TypeVar("V")
 W = TypeVar("W")
@@ -103,7 +104,9 @@ def _model_types(arch: str) -> Sequence[str]:
         return (canonical_model_type(arch),)
     known = sorted(name for family in families().values() for name in family.arch_names)
     raise UnsupportedOption(
-        f"arch={arch!r} is not a family that embergem has. It has: {', '.join(['auto', *known])}", param="arch"
+        f"arch={arch!r} is not a family that embergem has.{did_you_mean(arch, known)} It has: "
+        f"{', '.join(['auto', *known])}.",
+        param="arch",
     )
 
 

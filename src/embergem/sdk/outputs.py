@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embergem.errors import InvalidRequest, UnsupportedOption
+from embergem.suggestions import did_you_mean
 from embergem.types import Vectors
 
 Output = Literal["array", "list", "float16", "int8", "binary"]
@@ -40,7 +41,9 @@ def converter(output: Output) -> Callable[[Vectors], Converted]:
     """Return the function that converts vectors to the form `output`; raises as `convert`."""
     if output not in _CONVERTERS:
         raise UnsupportedOption(
-            f"output={output!r} is not a form of vectors. Choose one of: {', '.join(get_args(Output))}.", param="output"
+            f"output={output!r} is not a form of vectors.{did_you_mean(str(output), get_args(Output))} Choose one of: "
+            f"{', '.join(get_args(Output))}.",
+            param="output",
         )
     return _CONVERTERS[output]
 

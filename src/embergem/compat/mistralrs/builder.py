@@ -21,6 +21,7 @@ from embergem.compat.mistralrs.requests import (
     EmbeddingRequestBuilder,
     ModelDType,
     arithmetic,
+    check_architecture,
 )
 from embergem.compat.mistralrs.tables import EMBEDDING_MODEL_BUILDER
 from embergem.errors import EmptyInput, UnsupportedOption, renumbered_inputs
@@ -79,6 +80,7 @@ class EmbeddingModelBuilder:
 
     def with_loader_type(self, arch: EmbeddingArchitecture) -> Self:
         """Refuse a model of another family than this."""
+        check_architecture(arch)
         self._options = replace(self._options, arch=arch.value)
         return self
 

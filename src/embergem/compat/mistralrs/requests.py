@@ -10,8 +10,9 @@ import numpy as np
 from embergem.compat.arguments import check_arguments
 from embergem.compat.mistralrs.tables import WHICH_EMBEDDING
 from embergem.engine import Request
-from embergem.errors import EmptyInput, InvalidTask
+from embergem.errors import EmptyInput, InvalidTask, InvalidType
 from embergem.keywords import checked_class
+from embergem.suggestions import did_you_mean
 from embergem.tasks import Task
 
 Input = str | list[str] | list[int] | list[list[int]]
@@ -221,13 +222,25 @@ def check_selector(which: object) -> "Which.Embedding":
     """Return `which` if it is a selector that embergem supports.
 
     Raises:
-        TypeError: `which` is not a `Which.Embedding`.
+        TypeError: `which` is not a `Which.Embedding`, or its `arch` is no `EmbeddingArchitecture`.
         UnsupportedOption: It sets an argument that embergem refuses.
     """
     if not isinstance(which, Which.Embedding):
         raise TypeError(f"which must be a Which.Embedding(...), not {type(which).__name__}")
+    check_architecture(which.arch)
     check_arguments("Which.Embedding", vars(which), {}, WHICH_EMBEDDING)
     return which
+
+
+def check_architecture(arch: object) -> None:
+    """Raise `InvalidType` for a value that is neither an `EmbeddingArchitecture` nor None."""
+    if arch is not None and not isinstance(arch, EmbeddingArchitecture):
+        names = EmbeddingArchitecture.__members__
+        raise InvalidType(
+            f"arch={arch!r} is no EmbeddingArchitecture.{did_you_mean(str(arch), names)} Give "
+            f"{' or '.join(f'EmbeddingArchitecture.{name}' for name in names)}, or leave it out.",
+            param="arch",
+        )
 
 
 def _parse(value: Input) -> list[str | list[int]]:
