@@ -18,8 +18,10 @@ BERT = str(DATA / "bert_mean")
 ANY_VALUE = {"--title", "--name", "--api-key"}
 """Options that take any text. Their values are checked by the model or the server, if at all."""
 
-LATER = {("serve", "--task"), ("serve", "--arch"), ("serve", "--dense-from"), ("serve", "--host")}
-"""Options whose values are checked when a model is loaded or the address is bound, and then logged."""
+LATER = {
+    *(("serve", option) for option in ("--task", "--arch", "--dense-from", "--host", "--tls-cert", "--tls-key")),
+}
+"""Options whose values are checked when a model is loaded or the server listens, and logged."""
 
 SHARED = {
     "--arch": ("mistrall", "Did you mean 'mistral'"),
@@ -36,6 +38,7 @@ SHARED = {
 
 OWN = {
     ("embed", "--file"): ("no-such-file", "Name a file with texts"),
+    ("embed", "--column"): ("txt", "Did you mean 'text'.*--column"),
     ("embed", "--dimensions"): ("95", "allows: 96"),
     ("embed", "--format"): ("xml", "json"),
     ("embed", "--output"): ("/no/such/place/x.npy", "Create it first"),
@@ -89,7 +92,9 @@ FOUND = list(options())
 
 
 def run(command, option, value, capsys):
-    given = [*ARGUMENTS[command], *(["a"] if command == "embed" and option != "--file" else [])]
+    given = list(ARGUMENTS[command])
+    if command == "embed":
+        given += {"--file": [], "--column": ["-f", "x.jsonl"]}.get(option, ["a"])
     for short in {"--model": "-m", "--output": "-o", "--port": "-p"}.get(option, ""), option:
         if short in given:
             del given[given.index(short) : given.index(short) + 2]
@@ -109,6 +114,7 @@ def test_an_invalid_value_is_named_with_its_option(command, option, tmp_path, mo
         return
     value, advice = OWN.get((command, option)) or SHARED[option]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}')
     if command == "convert":
         (tmp_path / "x.gguf").write_bytes(ggufs.of_gemma())
         shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)
