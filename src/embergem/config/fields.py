@@ -32,7 +32,7 @@ def read_fields(kind: type[Fields], given: Mapping[str, Any], place: str, other_
     >>> from embergem.config.settings import Key
     >>> read_fields(Key, {"name": "a", "sha256": "0" * 64, "concurrency": 0}, "keys.toml: keys[0]")
     Traceback (most recent call last):
-    embergem.errors.InvalidConfig: keys.toml: keys[0].concurrency is 0. It must be a whole number from 1.
+    embergem.errors.InvalidConfig: keys.toml: keys[0].concurrency is 0. It must be a whole number from 1 to 2147483647.
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in given:
@@ -71,7 +71,7 @@ def describe_type(kind: Any) -> str:
 
     >>> from typing import Annotated, Literal
     >>> describe_type(Annotated[int, msgspec.Meta(ge=0, le=65535)] | None), describe_type(Literal["text", "json"])
-    ('a whole number from 0 to 65535', 'one of: text, json')
+    ('a whole number from 0 to 65535', 'one of: json, text')
     """
     return _describe(msgspec.inspect.type_info(kind))
 
