@@ -28,7 +28,7 @@ test: $(STAMP)/native assets ## Run all tests
 	cargo test --workspace --profile checks --quiet
 	$(BIN)/python -m pytest $(ARGS)
 
-test-integrations: $(STAMP)/integrations ## Test LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, Arrow and the examples that need them
+test-integrations: $(STAMP)/integrations ## Test LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, MTEB, Arrow and their examples
 	PYTHONPATH=src $(VENV)-integrations/bin/python -m pytest tests/integrations $(ARGS)
 
 test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-user and a cross compiler)

@@ -23,7 +23,7 @@ import embergem
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
 BESIDE = ("embergem.sentence_transformers.SentenceTransformer",)
-INTEGRATIONS = ("langchain", "llama_index", "chroma", "lancedb", "sklearn", "arrow")
+INTEGRATIONS = ("langchain", "llama_index", "chroma", "lancedb", "sklearn", "mteb", "arrow")
 WIDTH = 100
 SECTION = re.compile(r"^(Args|Attributes|Fields|Returns|Yields|Raises|Example):$")
 

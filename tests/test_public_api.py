@@ -80,6 +80,7 @@ PUBLIC = {
     "embergem.integrations.lancedb": ["EmbergemFunction"],
     "embergem.integrations.langchain": ["EmbergemEmbeddings"],
     "embergem.integrations.llama_index": ["EmbergemEmbedding"],
+    "embergem.integrations.mteb": ["EmbergemEncoder"],
     "embergem.integrations.sklearn": ["EmbergemVectorizer"],
 }
 """Import paths that programs of users have. They stay when a module moves."""

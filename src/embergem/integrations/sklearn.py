@@ -55,6 +55,14 @@ class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.truncate = truncate
         self.dtype = dtype
 
+    def __sklearn_tags__(self) -> Any:
+        """Declare to scikit-learn that `X` is texts and that `transform` needs no `fit`."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags
+
     def fit(self, X: Iterable[str], y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Load the model."""
         self.n_features_out_ = self.dimensions or self._embedder().dimensions
