@@ -101,7 +101,7 @@ def pair(name, directory):
     return TextPipeline(str(path), limit=1000, vocab_size=1 << 20), library
 
 
-KINDS = ["bert_mean", "distilbert", "gemma3_text", "llama", "mistral", "qwen2", "qwen3", "xlm_roberta"]
+KINDS = ["bert_mean", "distilbert", "gemma3_text", "llama", "mistral", "qwen2", "qwen3", "roberta_mean", "xlm_roberta"]
 """Goldens with different normalizers, pre-tokenizers or models; the others have one of these with other tokens."""
 
 NAMES = [
