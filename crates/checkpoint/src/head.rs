@@ -4,6 +4,7 @@
 use crate::error::{Result, corrupt, unsupported};
 use crate::json::{Object, brief};
 use crate::modules::{self, ModuleEntry};
+use crate::settings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -72,7 +73,9 @@ pub(crate) fn read(root: &Path, entries: &[ModuleEntry]) -> Result<Vec<Module>> 
             _ => {
                 if !entry.path.is_empty() {
                     // Newer versions of sentence-transformers save a config, older ones keep no directory.
-                    refuse_other_values(&Object::read_optional(&file)?)?;
+                    let config = Object::read_optional(&file)?;
+                    settings::check(&config, settings::NORMALIZE)?;
+                    refuse_other_values(&config)?;
                 }
                 Module::Normalize {}
             }
@@ -81,7 +84,29 @@ pub(crate) fn read(root: &Path, entries: &[ModuleEntry]) -> Result<Vec<Module>> 
     Ok(head)
 }
 
+/// The width of the hidden states that the pooling module among `entries` declares.
+pub(crate) fn width(root: &Path, entries: &[ModuleEntry]) -> Result<Option<usize>> {
+    let pooling = entries.iter().find(|entry| entry.kind == "Pooling");
+    let config = pooling.map(|entry| Object::read(&root.join(&entry.path).join("config.json")));
+    config.map(|config| pooled_width(&config?)).transpose()
+}
+
+/// The width in both formats; a file that has both names must give them one value.
+fn pooled_width(config: &Object) -> Result<usize> {
+    let (new, old) = ("embedding_dimension", "word_embedding_dimension");
+    let width = config.size(if config.get(new).is_some() { new } else { old })?;
+    if config.get(old).is_some() && config.size(old)? != width {
+        let reason = format!(
+            ": {new} is {width}, and {old} is {}. Correct the file.",
+            config.size(old)?
+        );
+        return Err(corrupt(&config.file, reason));
+    }
+    Ok(width)
+}
+
 fn pooling(config: &Object, features: &mut Option<usize>) -> Result<Module> {
+    settings::check(config, settings::POOLING)?;
     let refuse = |reason: String| Err(unsupported(&config.file, reason));
     let known = POOLING.map(|(name, _)| name).join(", ");
     if !config.flag("include_prompt", true)? {
@@ -103,12 +128,7 @@ fn pooling(config: &Object, features: &mut Option<usize>) -> Result<Module> {
             " sets the pooling mode {mode}, which embergem does not have. It has: {known}."
         ));
     };
-    let new = config.get("embedding_dimension").is_some();
-    *features = Some(config.size(if new {
-        "embedding_dimension"
-    } else {
-        "word_embedding_dimension"
-    })?);
+    *features = Some(pooled_width(config)?);
     Ok(Module::Pooling {
         mode: (*mode).to_owned(),
     })
@@ -143,6 +163,7 @@ fn old_modes(config: &Object, known: &str) -> Result<Vec<Value>> {
 }
 
 fn dense(path: &str, config: &Object, features: &mut Option<usize>) -> Result<Module> {
+    settings::check(config, settings::DENSE)?;
     refuse_other_values(config)?;
     if config.flag("use_residual", false)? {
         let reason = ": use_residual is true, which embergem does not have.";

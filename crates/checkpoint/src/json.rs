@@ -96,12 +96,27 @@ impl Object {
     /// # Errors
     /// [`Error::Corrupt`] for another value.
     pub fn length(&self, key: &str) -> Result<Option<usize>> {
-        match self.get(key) {
+        self.length_at(&[key])
+    }
+
+    /// Like [`Object::length`], for a field of nested objects.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn length_at(&self, path: &[&str]) -> Result<Option<usize>> {
+        let (first, rest) = (
+            path.first().and_then(|key| self.get(key)),
+            path.get(1..).unwrap_or_default(),
+        );
+        let found = rest
+            .iter()
+            .fold(first, |value, key| value.and_then(|value| value.get(*key)));
+        match found {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64() {
                 Some(number) if number >= 2_147_483_648.0 => Ok(None),
                 Some(number) if number >= 1.0 && number.fract() == 0.0 => Ok(Some(number as usize)),
-                _ => Err(self.wrong(key, "a whole number above 0", value)),
+                _ => Err(self.wrong(&path.join("."), "a whole number above 0", value)),
             },
         }
     }
@@ -122,6 +137,14 @@ impl Object {
 pub fn parse<T: DeserializeOwned>(data: &[u8], file: &Path) -> Result<T> {
     let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
     serde_json::from_slice(data).map_err(|error| not_json(file, &error))
+}
+
+/// Reads and parses a JSON file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Corrupt`] for a file that is missing, larger, cannot be read, or is not JSON of this kind.
+pub(crate) fn parse_up_to<T: DeserializeOwned>(file: &Path, limit: u64) -> Result<T> {
+    parse(&read_bytes(file, limit)?, file)
 }
 
 /// Reads a JSON file that must exist.

@@ -4,17 +4,21 @@
 //! the others with the same words. A setting is either understood or refused: skipping one would give vectors that look
 //! right and are wrong.
 
+mod chat;
 mod error;
 pub mod head;
 pub mod json;
 mod limit;
 mod model2vec;
 pub mod modules;
+mod settings;
 mod static_embedding;
+mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result, corrupt};
 pub use head::Module;
+pub use settings::matches;
 
 use json::{Object, read_text};
 use modules::STATIC;
@@ -25,8 +29,20 @@ use std::path::{Path, PathBuf};
 
 /// Name of the file with the prompts of a model.
 pub const PROMPTS: &str = "config_sentence_transformers.json";
+/// Names of the file with the settings of the transformer: the first that exists and is not empty counts.
+const SETTINGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
 /// Largest tokenizer.json that is read, in bytes.
 const TOKENIZER_BYTES: u64 = 512 << 20;
+/// A file that makes the published library load another model, and add the weights of an adapter to it.
+const ADAPTER: &str = "adapter_config.json";
 
 /// The files of a model.
 #[derive(Debug, Serialize)]
@@ -37,6 +53,10 @@ pub struct Checkpoint {
     added: Map<String, Value>,
     /// The modules after the transformer.
     pub head: Vec<Module>,
+    /// Width of the hidden states that the pooling module declares; none for a static model.
+    pub width: Option<usize>,
+    /// Where files other than config.json name code that comes with the model, such as `tokenizer_config.json: auto_map`.
+    pub remote_code: Vec<String>,
     /// Prefix of the tensor names and path of each weight file.
     pub weights: Vec<(String, PathBuf)>,
     /// Path of tokenizer.json.
@@ -61,8 +81,11 @@ impl Checkpoint {
         if let Some(checkpoint) = model2vec::read(root)? {
             return Ok(checkpoint);
         }
+        refuse_adapter(root)?;
         let (entries, head) = read_modules(root)?;
+        let width = head::width(root, &entries[1..])?;
         let body = root.join(&entries[0].path);
+        refuse_adapter(&body)?;
         if entries[0].kind == STATIC {
             return static_embedding::read(root, &body, head);
         }
@@ -76,19 +99,23 @@ impl Checkpoint {
                 tokenizer.display()
             )));
         }
-        let settings = Object::read_optional(&body.join("sentence_bert_config.json"))?;
-        check_settings(&settings, &tokenizer)?;
+        let settings = read_settings(&body)?;
+        let tokenizer_settings = Object::read_optional(&body.join("tokenizer_config.json"))?;
+        chat::check(&body, &settings, &tokenizer_settings)?;
+        let remote_code = tokenizer::check(&tokenizer_settings, &tokenizer, &settings)?;
         let mut files: Vec<_> = weights::of_body(&body)?
             .into_iter()
             .map(|file| (String::new(), file))
             .collect();
         files.extend(weights::of_head(root, &head)?);
         let mut warnings = Vec::new();
-        let (limit, limit_declared) = limit::limit(&body, &settings, &config, &mut warnings)?;
+        let (limit, limit_declared) = limit::limit(&body, &settings, &tokenizer_settings, &config, &mut warnings)?;
         Ok(Self {
             config: raw(read_text(&config_file)?),
             added: Map::new(),
             head,
+            width,
+            remote_code,
             weights: files,
             tokenizer,
             prompts: prompts(root)?,
@@ -110,7 +137,7 @@ impl Checkpoint {
 fn prompts(root: &Path) -> Result<Option<String>> {
     let file = root.join(PROMPTS);
     let read = || {
-        Object::read(&file)?; // which checks that it is a JSON object
+        settings::check(&Object::read(&file)?, settings::MODEL)?;
         read_text(&file)
     };
     file.exists().then(read).transpose()
@@ -139,38 +166,39 @@ pub fn read_modules(root: &Path) -> Result<(Vec<modules::ModuleEntry>, Vec<Modul
     Ok((entries, head))
 }
 
-/// Refuses settings in sentence_bert_config.json that would change the vectors.
-fn check_settings(settings: &Object, tokenizer: &Path) -> Result<()> {
-    let file = settings.file.display();
-    match settings.get("transformer_task") {
-        None => {}
-        Some(task) if task == "feature-extraction" => {}
-        Some(task) => {
-            let message = format!("{file}: transformer_task is {task}. embergem runs feature-extraction.");
-            return Err(Error::Unsupported(message));
+/// The settings of the transformer in the directory `body`, checked.
+fn read_settings(body: &Path) -> Result<Object> {
+    let mut settings = Object::read_optional(&body.join(SETTINGS[0]))?;
+    for name in &SETTINGS[1..] {
+        if settings.fields.is_empty() {
+            settings = Object::read_optional(&body.join(name))?;
         }
     }
-    if settings.get("do_lower_case") == Some(&Value::Bool(true)) {
-        let tokenizer = Object::read_up_to(tokenizer, TOKENIZER_BYTES)?;
-        if !tokenizer.get("normalizer").is_some_and(lowers_case) {
-            return Err(Error::Unsupported(format!(
-                "{file} sets do_lower_case, but the normalizer in tokenizer.json keeps capitals. Save the tokenizer with \
-                 a Lowercase normalizer."
-            )));
-        }
+    if let Some(task) = settings
+        .get("transformer_task")
+        .filter(|task| **task != "feature-extraction")
+    {
+        let message = format!(
+            "{}: transformer_task is {task}. embergem runs feature-extraction.",
+            settings.file.display()
+        );
+        return Err(Error::Unsupported(message));
     }
-    Ok(())
+    settings::check(&settings, settings::TRANSFORMER)?;
+    Ok(settings)
 }
 
-/// Whether a normalizer of tokenizer.json makes texts lower case.
-fn lowers_case(normalizer: &Value) -> bool {
-    match normalizer["type"].as_str() {
-        Some("Sequence") => normalizer["normalizers"]
-            .as_array()
-            .is_some_and(|parts| parts.iter().any(lowers_case)),
-        Some("Lowercase") => true,
-        _ => normalizer["lowercase"] == true,
+/// Refuses a directory with an adapter.
+fn refuse_adapter(directory: &Path) -> Result<()> {
+    let file = directory.join(ADAPTER);
+    if !file.exists() {
+        return Ok(());
     }
+    Err(error::unsupported(
+        &file,
+        " describes an adapter (PEFT), which the published library adds to the weights of another model. embergem reads \
+         whole models: merge the adapter with merge_and_unload() of peft, save the model, and remove this file.",
+    ))
 }
 
 /// The text of a JSON file that was parsed before.

@@ -5,11 +5,21 @@ use crate::json::Object;
 use serde_json::Value;
 use std::path::Path;
 
+/// Settings of the transformer that declare the limit, in the order in which the published library applies them.
+const DECLARED: [&[&str]; 5] = [
+    &["processing_kwargs", "common", "max_length"],
+    &["processing_kwargs", "text", "max_length"],
+    &["tokenizer_args", "model_max_length"],
+    &["processor_kwargs", "model_max_length"],
+    &["max_seq_length"],
+];
+
 /// The limit, and whether the checkpoint declares it. `body` is the directory of the transformer, `settings` its
-/// sentence_bert_config.json and `config` its config.json.
+/// sentence_bert_config.json, `tokenizer` its tokenizer_config.json and `config` its config.json.
 pub(crate) fn limit(
     body: &Path,
     settings: &Object,
+    tokenizer: &Object,
     config: &Object,
     warnings: &mut Vec<String>,
 ) -> Result<(usize, bool)> {
@@ -21,8 +31,12 @@ pub(crate) fn limit(
         _ => config,
     };
     let positions = text.length("max_position_embeddings")?;
-    let Some(declared) = settings.length("max_seq_length")? else {
-        let tokenizer = Object::read_optional(&body.join("tokenizer_config.json"))?.length("model_max_length")?;
+    let mut declared = None;
+    for path in DECLARED {
+        declared = declared.or(settings.length_at(path)?);
+    }
+    let Some(declared) = declared else {
+        let tokenizer = tokenizer.length("model_max_length")?;
         let allowed = [tokenizer, positions].into_iter().flatten().min();
         return allowed.map(|limit| (limit, false)).ok_or_else(|| {
             corrupt(
@@ -40,7 +54,7 @@ pub(crate) fn limit(
     match positions {
         Some(positions) if declared > positions && !rotary => {
             warnings.push(format!(
-                "{}: max_seq_length is {declared}, but the model's position table ends at {positions}. The limit is \
+                "{}: the limit is {declared}, but the model's position table ends at {positions}. The limit is \
                  {positions} tokens.",
                 settings.file.display()
             ));

@@ -50,6 +50,8 @@ pub(crate) fn read(root: &Path) -> Result<Option<Checkpoint>> {
         config: raw(read_text(&file)?),
         added: table.fields(),
         head,
+        width: None,
+        remote_code: Vec::new(),
         weights: vec![(String::new(), weights)],
         tokenizer,
         prompts: None,

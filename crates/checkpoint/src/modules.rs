@@ -1,8 +1,10 @@
 //! modules.json: the chain of modules that sentence-transformers runs. The first module is the body, the rest is the head.
 
 use crate::error::{Result, corrupt, unsupported};
-use crate::json::{brief, parse as parse_json, read_value};
+use crate::json::{Object, brief, parse as parse_json, read_value};
+use crate::settings;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -65,6 +67,7 @@ fn chain(value: &Value, file: &Path) -> Result<Vec<ModuleEntry>> {
         }
     };
     let entries = rows.iter().map(|row| entry(row, file)).collect::<Result<Vec<_>>>()?;
+    require_different_names(rows, file)?;
     let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
     let list = kinds.join(", ");
     if kinds[0] == STATIC {
@@ -90,7 +93,28 @@ fn chain(value: &Value, file: &Path) -> Result<Vec<ModuleEntry>> {
     Ok(entries)
 }
 
+/// Refuses two modules with one name: the published library keeps the last one only.
+fn require_different_names(rows: &[Value], file: &Path) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for name in rows.iter().filter_map(|row| row["name"].as_str()) {
+        if !names.insert(name) {
+            let reason = format!(": two modules have the name {name:?}, so the second one would replace the first.");
+            return Err(corrupt(file, reason));
+        }
+    }
+    Ok(())
+}
+
 fn entry(row: &Value, file: &Path) -> Result<ModuleEntry> {
+    if let Value::Object(fields) = row {
+        settings::check(
+            &Object {
+                file: file.to_owned(),
+                fields: fields.clone(),
+            },
+            settings::ENTRY,
+        )?;
+    }
     let (Some(kind), Some(path)) = (row["type"].as_str(), row["path"].as_str()) else {
         let reason = format!(
             ": each module needs a \"type\" and a \"path\", both text, found {}. Download or save the model again.",

@@ -40,6 +40,8 @@ pub(crate) fn read(root: &Path, body: &Path, head: Vec<Module>) -> Result<Checkp
         config: raw(r#"{"model_type": "static_embedding"}"#.into()),
         added: table.fields(),
         head,
+        width: None,
+        remote_code: Vec::new(),
         weights: files,
         tokenizer,
         prompts: prompts(root)?,

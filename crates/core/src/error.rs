@@ -36,6 +36,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A tensor that the program does not read, and that may be needed for the vectors of its authors.
+    #[error(
+        "{path}: the tensor {name} is not part of the model that config.json and modules.json describe, so the model \
+         may compute something else than its authors' code. If the tensor changes no vector, remove it from the file; \
+         otherwise the model needs the library that wrote it."
+    )]
+    Unread {
+        /// Name of the tensor in the file.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// This executor cannot run the program.
     #[error("program: {0}")]
     Program(String),

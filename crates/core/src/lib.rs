@@ -35,6 +35,7 @@ pub use error::{Error, Result};
 pub use files::FileStates;
 pub use fingerprint::{Sha256Digest, fingerprint};
 pub use format::tensors::Tensors;
+pub use format::unread::require_all_read;
 pub use matryoshka::truncate_dimensions;
 pub use memo::Memo;
 pub use memory::require as require_memory;

@@ -5,6 +5,7 @@
 //! meets no card needs a directory that `embergem compile` writes.
 
 use crate::error::{Error, Result};
+use crate::unread;
 use embergem_checkpoint::Module;
 use embergem_checkpoint::json::brief;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(crate) struct Card<'a> {
     pub model_type: String,
     spellings: Vec<Vec<Condition>>,
     head: Vec<Module>,
+    /// Width of the hidden states that are pooled; none if the family does not say.
+    pub width: Option<usize>,
     /// Number of token ids.
     pub vocab_size: u32,
     /// Tokens that a position table covers.
@@ -46,18 +49,23 @@ pub(crate) struct Card<'a> {
 
 /// A condition on one field of config.json.
 #[derive(Deserialize)]
-struct Condition {
-    path: Vec<String>,
+pub(crate) struct Condition {
+    pub path: Vec<String>,
     #[serde(default)]
     values: Vec<Value>,
     #[serde(default)]
     absent: bool,
     #[serde(default)]
-    object: bool,
+    pub object: bool,
+    #[serde(default)]
+    any: bool,
 }
 
 impl Condition {
     fn holds(&self, config: &Value) -> bool {
+        if self.any {
+            return true;
+        }
         let found = self
             .path
             .iter()
@@ -114,11 +122,21 @@ pub(crate) fn special_tokens(model_type: &str) -> Vec<String> {
 pub(crate) fn find(config: &Value, head: &[Module], directory: &Path) -> Result<Card<'static>> {
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let mut nearest: Option<(usize, String)> = None;
+    let mut unread = None;
     for card in cards() {
         let failed = card.failed(config);
         let other_head = card.head != head;
         if failed.is_empty() && !other_head {
-            return Ok(card);
+            let met = card
+                .spellings
+                .iter()
+                .filter(|conditions| conditions.iter().all(|one| one.holds(config)));
+            let checked = met.map(|conditions| unread::require_all_read(config, conditions, &card.model_type));
+            match checked.reduce(|first, other| first.or(other)) {
+                Some(Err(error)) => unread = Some(error),
+                _ => return Ok(card),
+            }
+            continue;
         }
         let distance = failed.len() + usize::from(other_head);
         if card.model_type == model_type && nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
@@ -132,6 +150,9 @@ pub(crate) fn find(config: &Value, head: &[Module], directory: &Path) -> Result<
                 format!(" The most similar program is that of {of}, but {}.", reasons.join(", ")),
             ));
         }
+    }
+    if let Some(error) = unread {
+        return Err(error);
     }
     let nearest = nearest.map_or_else(String::new, |(_, text)| text);
     Err(Error::UnsupportedModel(format!(

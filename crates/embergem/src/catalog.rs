@@ -1,8 +1,10 @@
 //! The models that embergem knows by name: the catalog of the Python package, and what follows from it.
 
 use crate::cards::equal;
+use crate::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// A known model. The Python package documents all fields (`src/embergem/catalog.py`) and checks the file.
@@ -27,6 +29,8 @@ pub(crate) struct Entry {
     pub norm_before_cut: bool,
     /// Files with known digests.
     pub files: Vec<PinnedFile>,
+    /// The published files name code (`auto_map`) that computes what the family here computes.
+    pub remote_code: bool,
     /// Id of a model with the same files that needs no account.
     pub mirror: Option<String>,
     /// Text that is shown each time the model is used.
@@ -105,6 +109,34 @@ impl Entry {
             None => self.smaller_dimensions.clone(),
         }
     }
+}
+
+impl Entry {
+    /// Whether `files` contain the weights with the bytes that the entry pins. Files of other sizes are not read.
+    pub fn has_weights(&self, files: &[&Path]) -> bool {
+        let mut pins = self
+            .files
+            .iter()
+            .filter(|pin| pin.path.ends_with(".safetensors"))
+            .peekable();
+        pins.peek().is_some() && pins.all(|pin| files.iter().any(|path| pin.has_bytes(path)))
+    }
+}
+
+impl PinnedFile {
+    fn has_bytes(&self, path: &Path) -> bool {
+        path.ends_with(&self.path)
+            && path.metadata().is_ok_and(|metadata| metadata.len() == self.size)
+            && sha256::of_file(path).is_ok_and(|digest| digest.starts_with(&self.sha256))
+    }
+}
+
+/// Whether a model of this family, with these weight files, is one whose own code computes what embergem computes.
+pub(crate) fn has_known_code(family: &str, files: &[&Path]) -> bool {
+    let mut known = entries()
+        .iter()
+        .filter(|entry| entry.remote_code && entry.family == family);
+    known.any(|entry| entry.has_weights(files))
 }
 
 /// All entries.

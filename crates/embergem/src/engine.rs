@@ -192,11 +192,12 @@ pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
 
 /// Loads the weights; returns the model and the least cosine of its vectors to those in float32.
 pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptions) -> Result<(Model, f64)> {
+    let files = || {
+        let files = prepared.weights.iter();
+        files.map(|(prefix, path)| (prefix.as_str(), path.as_path()))
+    };
+    embergem_core::require_all_read(&prepared.program, files())?;
     let load = |precision| {
-        let files = prepared
-            .weights
-            .iter()
-            .map(|(prefix, path)| (prefix.as_str(), path.as_path()));
         let options = Options {
             threads: options.threads,
             notes: cache.root(),
@@ -204,7 +205,7 @@ pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptio
             packed: cache.packed(),
             ..Options::default()
         };
-        Model::load(&prepared.program, files, options)
+        Model::load(&prepared.program, files(), options)
     };
     let model = load(options.dtype.precision())?;
     if model.precision() == Precision::Float32 {

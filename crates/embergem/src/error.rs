@@ -118,6 +118,7 @@ impl From<embergem_core::Error> for Error {
         match error {
             Core::Io { .. } | Core::Corrupt { .. } | Core::Changed(_) => Self::CorruptCheckpoint(message),
             Core::Tensor { .. } => Self::MissingTensor(message),
+            Core::Unread { .. } => Self::UnsupportedModel(message),
             Core::Batch(_) => Self::RequestValidation(message),
             Core::Memory { .. } | Core::OutOfMemory { .. } => Self::InsufficientMemory(message),
             Core::FileChanged(_) => Self::ModelFailed(message),

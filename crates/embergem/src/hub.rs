@@ -21,12 +21,23 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files beside the transformer's weights.
-const BODY: [&str; 4] = [
+/// Files beside the transformer's weights: those that are read, and those whose presence changes how the published
+/// library reads the others.
+const BODY: [&str; 14] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+    "adapter_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
 ];
 
 /// Finds a model in the hub library's cache, or downloads it. Returns the directory of its snapshot. Blocks.

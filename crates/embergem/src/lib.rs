@@ -52,6 +52,7 @@ mod resolve;
 mod sdk_cases;
 mod selfcheck;
 mod sha256;
+mod unread;
 mod worker;
 
 pub use builder::{EmbeddingModelBuilder, MultiModelBuilder};

@@ -8,6 +8,7 @@ use crate::options::LoadOptions;
 use crate::paths;
 use crate::resolve::Location;
 use crate::selfcheck;
+use crate::unread::{self, REMOTE_CODE};
 use embergem_checkpoint::{Checkpoint, Module};
 use log::warn;
 use serde_json::{Map, Value};
@@ -95,7 +96,8 @@ impl Prepared {
         for warning in &checkpoint.warnings {
             warn!("{warning}");
         }
-        let config = checkpoint.config();
+        let mut config = checkpoint.config();
+        accept_known_code(&mut config, &checkpoint)?;
         let card = match cards::find(&config, &checkpoint.head, &location.path) {
             Ok(card) => card,
             // No card lacks dense layers that its kind of model has. The self-check knows the cause and the remedy.
@@ -103,6 +105,15 @@ impl Prepared {
                 return Err(selfcheck::missing_dense_layers(location, &config, &checkpoint.head).unwrap_or(error));
             }
         };
+        if let (Some(declared), Some(width)) = (checkpoint.width, card.width)
+            && declared != width
+        {
+            return Err(Error::CorruptCheckpoint(format!(
+                "The pooling module says that the model makes vectors of {declared} numbers, and by config.json it makes \
+                 {width}. The files belong to different models, or the model has a projection that embergem does not \
+                 know. Download or save the model again."
+            )));
+        }
         let hub_id = paths::hub_id(&location.path);
         let entry = catalog::known(hub_id.as_deref().unwrap_or(&location.id), &card.model_type);
         let declared = [Some(location.id.as_str()), config["_name_or_path"].as_str()];
@@ -168,4 +179,24 @@ fn declared_dimensions(config: &Value) -> Vec<usize> {
     let sizes = config["matryoshka_dimensions"].as_array();
     let sizes = sizes.into_iter().flatten().filter_map(Value::as_u64);
     sizes.map(|size| size as usize).filter(|size| *size > 0).collect()
+}
+
+/// Removes `auto_map` from `config` if the catalog knows by the weights that the code of the model is not needed.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`] if another file of an unknown model names code.
+fn accept_known_code(config: &mut Value, checkpoint: &Checkpoint) -> Result<()> {
+    let named = config.get(REMOTE_CODE).is_some() || !checkpoint.remote_code.is_empty();
+    let family = config["model_type"].as_str().unwrap_or_default().to_owned();
+    let files: Vec<&Path> = checkpoint.weights.iter().map(|(_, path)| path.as_path()).collect();
+    if named && catalog::has_known_code(&family, &files) {
+        if let Some(fields) = config.as_object_mut() {
+            fields.remove(REMOTE_CODE);
+        }
+        return Ok(());
+    }
+    match checkpoint.remote_code.first() {
+        Some(place) => Err(unread::remote_code(place, "a tokenizer", &family)),
+        None => Ok(()),
+    }
 }

@@ -60,6 +60,7 @@ struct Edit {
     set: Option<Map<String, Value>>,
     replace: Option<(String, String)>,
     keep_bytes: Option<usize>,
+    rename: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -86,7 +87,8 @@ impl Edit {
             fs::write(&file, text).unwrap();
         }
         if let Some(fields) = &self.set {
-            let mut content: Map<String, Value> = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            let stored = fs::read(&file).unwrap_or_else(|_| b"{}".to_vec());
+            let mut content: Map<String, Value> = serde_json::from_slice(&stored).unwrap();
             content.extend(fields.clone());
             fs::write(&file, serde_json::to_string(&content).unwrap()).unwrap();
         }
@@ -96,6 +98,9 @@ impl Edit {
             let (place, _) = places.find(|(_, window)| *window == old.as_bytes()).unwrap();
             let edited = [&content[..place], new.as_bytes(), &content[place + old.len()..]].concat();
             fs::write(&file, edited).unwrap();
+        }
+        if let Some(name) = &self.rename {
+            fs::rename(&file, directory.join(name)).unwrap();
         }
         if let Some(size) = self.keep_bytes {
             let content = fs::read(&file).unwrap();

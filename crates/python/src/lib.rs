@@ -30,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
+    module.add_function(wrap_pyfunction!(tensors::require_all_read, module)?)?;
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
     module.add_class::<model::Model>()?;

@@ -257,6 +257,7 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Io { .. } | Error::Corrupt { .. } | Error::Changed(_) => "CorruptCheckpoint",
         Error::Tensor { .. } => "MissingTensor",
+        Error::Unread { .. } => "UnsupportedModel",
         Error::Batch(_) => "InvalidRequest",
         Error::FileChanged(_) => "ModelFailed",
         Error::Memory { .. } | Error::OutOfMemory { .. } => "InsufficientMemory",

@@ -45,3 +45,11 @@ impl Tensors {
         PyArray1::from_vec(py, values).reshape([stop - start, width])
     }
 }
+
+/// Refuses weight files with a tensor that `program` does not read and that may be needed for the vectors.
+#[pyfunction]
+pub fn require_all_read(py: Python<'_>, program: &str, files: Vec<(String, PathBuf)>) -> PyResult<()> {
+    let files = files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));
+    let checked = py.detach(|| embergem_core::require_all_read(program, files));
+    checked.map_err(|error| to_python(py, &error))
+}

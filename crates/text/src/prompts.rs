@@ -20,7 +20,7 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Config {
-    prompts: Option<BTreeMap<String, String>>,
+    prompts: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// The templates of one model by task name and alias.
@@ -33,7 +33,7 @@ impl Prompts {
     /// Reads `config`, the content of config_sentence_transformers.json, and takes the prompts that it does not have
     /// from the built-in set `builtin`. `Err` is the reason why it cannot be read.
     ///
-    /// If all prompts of the file are empty, as sentence-transformers saves them for a model without prompts, the file
+    /// A prompt that is null is empty. If all prompts of the file are empty, as sentence-transformers saves them for a model without prompts, the file
     /// declares no prompts. An empty prompt beside others is intended: that task uses the text unchanged. A model with
     /// prompts always has the tasks `query` and `document`. If neither file nor set has one of them, that task uses the
     /// text unchanged, like `encode_query` and `encode_document` of sentence-transformers.
@@ -43,7 +43,10 @@ impl Prompts {
             None => BTreeMap::new(),
             Some(text) => {
                 let config: Config = serde_json::from_str(text).map_err(|error| error.to_string())?;
-                config.prompts.unwrap_or_default()
+                let prompts = config.prompts.unwrap_or_default().into_iter();
+                prompts
+                    .map(|(task, prompt)| (task, prompt.unwrap_or_default()))
+                    .collect()
             }
         };
         if own.values().all(String::is_empty) {
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn prompts_that_are_all_empty_declare_nothing() {
-        for stored in ["{}", "null", r#"{"query": "", "document": ""}"#] {
+        for stored in ["{}", "null", r#"{"query": "", "document": ""}"#, r#"{"query": null}"#] {
             assert_eq!(prompts(stored, None).names().count(), 0, "{stored}");
             assert_eq!(
                 render(&prompts(stored, GEMMA), "query"),

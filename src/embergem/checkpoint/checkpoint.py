@@ -41,6 +41,8 @@ class Checkpoint:
     config_sentence_transformers.json.
     `limit` is the largest number of tokens of one input, special tokens included. `limit_declared` is true if the
     checkpoint declares the limit, and false if the limit follows from the tokenizer or the position table.
+    `width` is the width of the hidden states that the pooling module declares. `remote_code` says which settings beside
+    config.json name code that comes with the model.
     `hub_id` is the hub id that the files were downloaded under, if their directory shows it.
     `declared_names` are the names that the files give for the model or for the model it was made from, nearest first,
     in any spelling.
@@ -54,6 +56,8 @@ class Checkpoint:
     prompts: str | None
     limit: int
     limit_declared: bool = True
+    width: int | None = None
+    remote_code: tuple[str, ...] = ()
     hub_id: str | None = None
     declared_names: tuple[str, ...] = ()
     compiled: "Manifest | None" = None

@@ -14,12 +14,15 @@ from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import is_compiled, read_compiled
 from embergem.checkpoint.gguf import find_gguf, read_gguf
 from embergem.checkpoint.modules import read_modules, to_head
-from embergem.errors import CorruptCheckpoint, UnsupportedOption
+from embergem.errors import CorruptCheckpoint, UnsupportedModel, UnsupportedOption
 from embergem.models import model_type_of
 from embergem.models.head import Dense
 from embergem.options import DEFAULTS, LoadOptions
 
 log = logging.getLogger(__name__)
+
+GGUF_ONLY = "norms_folded"
+"""A field that the GGUF reader adds to the config of a Gemma: it says that norm weights contain the 1."""
 
 
 def read_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
@@ -51,6 +54,8 @@ def _read(location: Location, options: LoadOptions) -> Checkpoint:
     for warning in found["warnings"]:
         log.warning("%s", warning)
     config = found["config"]
+    if GGUF_ONLY in config:
+        raise UnsupportedModel(f"config.json: {GGUF_ONLY} is a field that embergem makes for GGUF files. Remove it.")
     config |= found["added"]  # sizes of the table of a static model, which its config lacks
     return Checkpoint(
         config=config,
@@ -60,6 +65,8 @@ def _read(location: Location, options: LoadOptions) -> Checkpoint:
         prompts=found["prompts"],
         limit=found["limit"],
         limit_declared=found["limit_declared"],
+        width=found.get("width"),
+        remote_code=tuple(found.get("remote_code", ())),
         declared_names=provenance.names_in_config(config),
     )
 

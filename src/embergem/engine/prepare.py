@@ -8,7 +8,8 @@ from typing import Any
 from embergem import catalog
 from embergem._native import TextPipeline
 from embergem.checkpoint.checkpoint import Checkpoint
-from embergem.errors import UnsupportedOption
+from embergem.checkpoint.remote_code import accept_known_code
+from embergem.errors import CorruptCheckpoint, UnsupportedOption
 from embergem.models import architecture, canonical_model_type, require_arch
 from embergem.options import ANY_ARCH, DEFAULTS, LoadOptions
 from embergem.program.build import build
@@ -63,8 +64,10 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         options: `arch` and `window` apply here.
 
     Raises:
-        UnsupportedModel: embergem does not have the family, or the family is not `options.arch`.
-        CorruptCheckpoint: The program of a compiled model is damaged.
+        UnsupportedModel: embergem does not have the family, the family is not `options.arch`, config.json has a field
+            that is not known, or the model comes with code that is not known.
+        CorruptCheckpoint: The program of a compiled model is damaged, or the pooling module has another width than the
+            model.
         UnsupportedOption: `options.arch` does not exist, or the model has no window to replace.
     """
     arch = options.arch or ANY_ARCH
@@ -86,7 +89,13 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
             trained_dimensions=compiled.vectors.trained_dimensions,
             norm_before_cut=compiled.vectors.norm_before_cut,
         )
-    kind = architecture(checkpoint.config, arch=arch, window=options.window)
+    kind = architecture(accept_known_code(checkpoint), arch=arch, window=options.window)
+    if checkpoint.width is not None and kind.width not in (None, checkpoint.width):
+        raise CorruptCheckpoint(
+            f"The pooling module says that the model makes vectors of {checkpoint.width} numbers, and by config.json "
+            f"it makes {kind.width}. The files belong to different models, or the model has a projection that embergem "
+            "does not know. Download or save the model again."
+        )
     entry = catalog.known(checkpoint.hub_id or name, kind.model_type)
     related = base_model(kind.model_type, kind.config, entry, checkpoint.declared_names)
     limits = [checkpoint.limit, kind.places, None if checkpoint.limit_declared or not related else related.limit]

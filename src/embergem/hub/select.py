@@ -10,7 +10,18 @@ from pathlib import PurePosixPath
 from embergem.checkpoint.checkpoint import INDEX_FILE, PROMPTS_FILE, WEIGHTS_FILE
 from embergem.checkpoint.modules import BODY_KINDS, MODULES_FILE, ModuleEntry
 
-_BODY_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json")
+_BODY_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    *(f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert")),
+    *(f"sentence_{name}_config.json" for name in ("xlm-roberta", "xlnet")),
+    "adapter_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+"""Files that are read, and files whose presence changes how the published library reads the others."""
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 

@@ -33,6 +33,10 @@ FAMILY = Family(
     inert=(
         Inert("num_hidden_groups", (1,), "more groups have weights of their own"),
         Inert("inner_group_num", (1,), "a group of several layers"),
+        Inert("net_structure_type", "any", "is not used by the published code"),
+        Inert("num_memory_blocks", "any", "is not used by the published code"),
+        Inert("down_scale_factor", "any", "is not used by the published code"),
+        Inert("gap_size", "any", "is not used by the published code"),
         Inert("position_embedding_type", ("absolute", None), "the relative kinds add a term to the attention scores"),
         Inert("is_decoder", (False,), "a decoder attends to earlier tokens only"),
         Inert("add_cross_attention", (False,), "cross-attention reads the output of another model"),

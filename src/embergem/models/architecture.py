@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from embergem.errors import UnsupportedModel, UnsupportedOption
+from embergem.models.conditions import RecordingConfig
 from embergem.models.config import Fields, fields_of
-from embergem.models.family import Family, canonical_model_type, families, find, model_type_of
+from embergem.models.family import ANY, Family, canonical_model_type, families, find, model_type_of
 from embergem.models.head import Module, apply
+from embergem.models.unread import require_all_read
 from embergem.ops import Batch, Operations, Ops, Value, WeightLookup, Weights
 from embergem.suggestions import did_you_mean
 
@@ -37,6 +39,12 @@ class Architecture:
         return getattr(self.config, "places", None)
 
     @property
+    def width(self) -> int | None:
+        """Width of the hidden states that are pooled; None if the family's config has another name for it."""
+        width = getattr(self.config, "embedding_dim", None) or getattr(self.config, "hidden_size", None)
+        return cast("int | None", width)
+
+    @property
     def bare(self) -> bool:
         """Whether texts get no special tokens, and unknown tokens are removed: `bare` of the text pipeline."""
         return not self.family.special_tokens
@@ -62,7 +70,7 @@ def architecture(config: dict[str, Any], *, arch: str = "auto", window: int | No
 
     Raises:
         UnsupportedModel: embergem does not have the family, it is not `arch`, or config.json sets something that the
-            family does not implement.
+            family does not implement or does not know.
         UnsupportedOption: `arch` names no family, or the family has no window to replace.
         CorruptCheckpoint: A field of config.json is missing or has a wrong type.
     """
@@ -75,12 +83,21 @@ def architecture(config: dict[str, Any], *, arch: str = "auto", window: int | No
         )
     module, family = found
     require_arch(model_type, arch)
-    fields = _fields(config if window is None else _with_window(config, family, window), family)
+    if window is not None:
+        config = _with_window(config, family, window)
+    recorded = config if isinstance(config, RecordingConfig) else RecordingConfig(config)
+    config = dict(dict.items(config))  # a plain one: what is looked up in it is not recorded
+    fields = _fields(recorded, family)
     for inert in family.inert:
-        fields.expect(inert.field, *inert.values, reason=inert.reason)
+        if inert.values == ANY:
+            fields.ignore(inert.field)
+        else:
+            fields.expect(inert.field, *inert.values, reason=inert.reason)
     arithmetic = family.arithmetic or module
     code = importlib.import_module(f"embergem.models.{arithmetic}")
-    return Architecture(family, model_type, arithmetic, code.read_config(fields), code.forward)
+    described = Architecture(family, model_type, arithmetic, code.read_config(fields), code.forward)
+    require_all_read(config, recorded.conditions, model_type)
+    return described
 
 
 def require_arch(model_type: str, arch: str) -> None:

@@ -19,6 +19,8 @@ class RecordingConfig(dict[str, Any]):
     - `{"path": [...], "values": [...], "absent": bool}`: the field at `path` has one of these values; with `absent`, it
       may also be absent.
     - `{"path": [...], "object": true}`: the field at `path` is an object.
+    - `{"path": [...], "any": true}`: the field at `path` changes nothing. The condition always holds; it says that the
+      field is known.
 
     `Fields` records through `record` and `record_read`, which know the values that would have given the same result.
     Any other access, such as `config["x"]` or iteration, records the exact value that was seen.
@@ -37,6 +39,10 @@ class RecordingConfig(dict[str, Any]):
     def record(self, name: str, *values: Any, absent: bool) -> None:
         """Record that field `name` may have any of `values`, or with `absent` be absent."""
         self._add({"path": [*self._path, name], "values": list(values), "absent": absent})
+
+    def record_any(self, name: str) -> None:
+        """Record that field `name` may have any value."""
+        self._add({"path": [*self._path, name], "any": True})
 
     def record_read(self, name: str, default: Any, value: Any) -> None:
         """Record that field `name` was read as `value`, or as `default` because `value` is None."""

@@ -51,12 +51,22 @@ class Fields:
         return value
 
     def first(self, *names: str) -> int:
-        """Return the first field of `names` that is present: a size that formats give different names."""
+        """Return the size in the fields `names`: formats give one size different names, and some files have several.
+
+        Raises:
+            CorruptCheckpoint: None of them is present, or two contradict each other.
+        """
+        found = {name: self.need(name, int) for name in names if self._value(name) is not None}
+        if not found:
+            return self.need(names[0], int)
+        if len(set(found.values())) > 1:
+            stated = " and ".join(f"{name} is {size}" for name, size in found.items())
+            raise CorruptCheckpoint(f"config.json: {stated}, and both mean the same size. Remove the wrong one.")
+        size = next(iter(found.values()))
         for name in names:
-            if self._value(name) is not None:
-                return self.need(name, int)
-            self._record(name, {})
-        return self.need(names[0], int)
+            if name not in found:
+                self.expect(name, size, None)
+        return size
 
     def choice(self, name: str, results: Mapping[str, T], *, default: str) -> T:
         """Return the result for the value of field `name`; an absent field has the value `default`.
@@ -83,6 +93,11 @@ class Fields:
             raise _unsupported(name, value, allowed, reason)
         if isinstance(self.config, RecordingConfig):
             self.config.record(name, *allowed, absent=True)
+
+    def ignore(self, name: str) -> None:
+        """Accept field `name` with any value, because it changes nothing."""
+        if isinstance(self.config, RecordingConfig):
+            self.config.record_any(name)
 
     def _value(self, name: str) -> Any:
         return dict.get(self.config, name)  # not `self.config.get`: a `RecordingConfig` would record the exact value

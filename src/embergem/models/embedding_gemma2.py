@@ -46,6 +46,7 @@ FAMILY = Family(
         Inert("hidden_activation", ("gelu_pytorch_tanh",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
         Inert("rope_scaling", (None,), "stretches the rotary positions"),
+        Inert("is_causal", (None,), "makes the window of the published library another one"),
     ),
 )
 

@@ -13,6 +13,8 @@ What belongs to a checkpoint comes from its files or from the catalog: prompts, 
 `families` reads declarations from the source text and imports no family, so that loading a model imports its family
 only. The arguments of `Family(...)` are therefore literals: strings, numbers, tuples, `Inert(...)` and `Part(...)`.
 
+A field of config.json that a family neither reads nor declares inert is refused (`embergem.models.unread`).
+
 Families in another directory: append the directory to `embergem.models.__path__`.
 """
 
@@ -25,18 +27,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 _PACKAGE = "embergem.models"
 _DECLARATION = re.compile(r"^FAMILY = (Family\(\n.*?^\))$", re.MULTILINE | re.DOTALL)
 
 
+ANY: Final = "any"
+"""`Inert.values` of a field that changes nothing, whatever its value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inert:
-    """A field of config.json that leaves the arithmetic as it is while it is absent or has one of `values`."""
+    """A field of config.json that leaves the arithmetic as it is while it is absent or has one of `values`.
+
+    inert.json lists the fields that every family ignores. Declare what is true of one family only.
+    """
 
     field: str
-    values: tuple[Any, ...]
+    values: tuple[Any, ...] | Literal["any"]
     reason: str
     """What the field does, so that a reader can see why another value is refused."""
 

@@ -36,7 +36,10 @@ FAMILY = Family(
         "global_rope_theta",
         "local_rope_theta",
     ),
-    inert=(Inert("hidden_activation", ("gelu",), "the activation of the gated feed-forward layers"),),
+    inert=(
+        Inert("hidden_activation", ("gelu",), "the activation of the gated feed-forward layers"),
+        Inert("layer_norm_eps", "any", "the norms use norm_eps"),
+    ),
 )
 
 

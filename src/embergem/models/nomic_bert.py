@@ -26,6 +26,7 @@ FAMILY = Family(
         "n_inner",
         "num_attention_heads",
         "n_head",
+        "head_dim",
         "num_hidden_layers",
         "n_layer",
         "type_vocab_size",
@@ -47,6 +48,13 @@ FAMILY = Family(
         Inert("rotary_scaling_factor", (None,), "stretches the rotary positions of long rows"),
         Inert("activation_function", ("swiglu",), "the gate of the feed-forward layers, in GPT-2's names"),
         Inert("hidden_act", ("silu",), "the gate of the feed-forward layers, in the names of transformers"),
+        Inert("causal", (False, None), "attends to earlier tokens only"),
+        Inert("use_rms_norm", (False, None), "another kind of norm"),
+        Inert("parallel_block", (False, None), "adds both sublayers at once"),
+        Inert("parallel_block_tied_norm", (False, None), "one norm for both sublayers"),
+        Inert("scale_attn_weights", (True, None), "scores without the scale of the head size"),
+        Inert("scale_attn_by_inverse_layer_idx", (False, None), "another scale in each layer"),
+        Inert("dense_seq_output", "any", "packs the tokens before a head that predicts tokens"),
     ),
 )
 
@@ -69,11 +77,13 @@ class Config:
 def read_config(fields: Fields) -> Config:
     """Read config.json."""
     rope = read_rope(fields, "rotary_emb_base", default=1000.0)
+    hidden, heads = fields.first("hidden_size", "n_embd"), fields.first("num_attention_heads", "n_head")
+    fields.expect("head_dim", hidden // heads, None, reason="the heads have hidden_size / num_attention_heads features")
     return Config(
         vocab_size=fields.need("vocab_size", int),
-        hidden_size=fields.first("hidden_size", "n_embd"),
+        hidden_size=hidden,
         intermediate_size=fields.first("intermediate_size", "n_inner"),
-        num_attention_heads=fields.first("num_attention_heads", "n_head"),
+        num_attention_heads=heads,
         num_hidden_layers=fields.first("num_hidden_layers", "n_layer"),
         type_vocab_size=fields.get("type_vocab_size", int, 2),
         layer_norm_eps=fields.get("layer_norm_eps", float, fields.get("layer_norm_epsilon", float, 1e-12)),

@@ -39,6 +39,8 @@ FAMILY = Family(
     inert=(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
         Inert("use_sliding_window", (False,), "limits attention to a window"),
+        Inert("sliding_window", "any", "use_sliding_window says that there is none"),
+        Inert("max_window_layers", "any", "use_sliding_window says that there is no window"),
     ),
 )
 

@@ -41,6 +41,8 @@ FAMILY = Family(
         Inert("hidden_act", ("silu",), "the activation of the gated feed-forward layers"),
         Inert("attention_bias", (False,), "a bias of the attention projections"),
         Inert("use_sliding_window", (False,), "limits attention to a window"),
+        Inert("sliding_window", "any", "use_sliding_window says that there is none"),
+        Inert("max_window_layers", "any", "use_sliding_window says that there is no window"),
     ),
 )
 

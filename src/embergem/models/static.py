@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from embergem.errors import CorruptCheckpoint
 from embergem.models.config import Fields
-from embergem.models.family import Family
+from embergem.models.family import Family, Inert
 from embergem.ops import Batch, Ops, Value, Weights
 
 FAMILY = Family(
@@ -30,6 +30,17 @@ FAMILY = Family(
         "token_weights",
         "integer_table",
         "vocabulary_quantization",
+    ),
+    inert=(
+        Inert("normalize", "any", "becomes the head of the model"),
+        Inert("max_length", "any", "becomes the limit of the model"),
+        Inert("embedding_dtype", "any", "the file of the table says its type"),
+        Inert("tokenizer_name", "any", "says how the table was made"),
+        Inert("apply_pca", "any", "says how the table was made"),
+        Inert("apply_zipf", "any", "says how the table was made"),
+        Inert("sif_coefficient", "any", "says how the table was made"),
+        Inert("hidden_dim", "any", "says how the table was made"),
+        Inert("pooling", "any", "says how the table was made"),
     ),
 )
 

@@ -31,7 +31,12 @@ FAMILY = Family(
         "dense_act_fn",
         "is_gated_act",
     ),
-    inert=(Inert("is_decoder", (False,), "a decoder attends to earlier tokens only"),),
+    inert=(
+        Inert("is_decoder", (False,), "a decoder attends to earlier tokens only"),
+        Inert("is_encoder_decoder", "any", "the checkpoint may have a decoder, which is not run"),
+        Inert("num_decoder_layers", "any", "the decoder is not run"),
+        Inert("scale_decoder_outputs", "any", "the decoder is not run"),
+    ),
 )
 
 Activation = Literal["relu", "gelu_tanh", "silu"]

@@ -24,6 +24,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
     - `model_type`: that of config.json, in its canonical spelling.
     - `spellings`: a list of conditions for each config (see `RecordingConfig`). A config.json must meet one list.
     - `head`: the head that the checkpoint must have.
+    - `width`: width of the hidden states that are pooled, or null.
     - `vocab_size`: rows of the embedding table.
     - `places`: tokens that a position table covers, or null.
     - `config`: the fields of the family's config that the self-check compares with the catalog.
@@ -46,6 +47,7 @@ def card(configs: Sequence[dict[str, Any]], head: Sequence[Module]) -> dict[str,
         "model_type": first.model_type,
         "spellings": [config.conditions for config in recorded],
         "head": [{"module": type(module).__name__, **asdict(module)} for module in head],
+        "width": first.width,
         "vocab_size": first.config.vocab_size,
         "places": first.places,
         "config": _compared(first.config, first.model_type),

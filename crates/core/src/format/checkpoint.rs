@@ -168,6 +168,45 @@ impl Checkpoint {
         }
     }
 
+    /// Returns the name, with its prefix, of the tensor that is read as `name`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the tensor is absent.
+    pub fn stored_name(&self, name: &str) -> Result<&str> {
+        self.lookup(name).map(|(stored, _)| stored.as_str())
+    }
+
+    /// Returns the name and the file of every tensor.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let all = self.tensors.iter();
+        all.map(|(name, entry)| (name.as_str(), entry.path.as_path()))
+    }
+
+    fn lookup(&self, name: &str) -> Result<(&String, &Entry)> {
+        let in_file = |name: &str| {
+            let mut prefixes = self.known_prefixes();
+            prefixes.find_map(|prefix| self.tensors.get_key_value(&format!("{prefix}{name}")))
+        };
+        let found = in_file(name).or_else(|| in_file(&old_name(name)?));
+        found.ok_or_else(|| Error::Tensor {
+            name: name.into(),
+            reason:
+                "the checkpoint does not contain it. The checkpoint is incomplete, or of another architecture than \
+                     config.json says."
+                    .into(),
+        })
+    }
+
+    /// Returns the name of a tensor without the longest prefix that is known.
+    pub fn without_prefix<'a>(&self, name: &'a str) -> &'a str {
+        let stripped = self.known_prefixes().filter_map(|prefix| name.strip_prefix(prefix));
+        stripped.min_by_key(|name| name.len()).unwrap_or(name)
+    }
+
+    fn known_prefixes(&self) -> impl Iterator<Item = &str> {
+        PREFIXES.into_iter().chain(self.prefixes.iter().map(String::as_str))
+    }
+
     /// Finds the tensor `name`, with or without a prefix, whatever its shape.
     ///
     /// # Errors
@@ -184,17 +223,7 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
-        let own = self.prefixes.iter().map(String::as_str);
-        let prefixes = || PREFIXES.into_iter().chain(own.clone());
-        let in_file = |name: &str| prefixes().find_map(|prefix| self.tensors.get(&format!("{prefix}{name}")));
-        let found = in_file(name).or_else(|| in_file(&old_name(name)?));
-        found.ok_or_else(|| Error::Tensor {
-            name: name.into(),
-            reason:
-                "the checkpoint does not contain it. The checkpoint is incomplete, or of another architecture than \
-                     config.json says."
-                    .into(),
-        })
+        self.lookup(name).map(|(_, entry)| entry)
     }
 }
 

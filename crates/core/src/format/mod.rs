@@ -10,3 +10,4 @@ mod integers;
 pub mod table;
 pub mod tensor;
 pub mod tensors;
+pub mod unread;

@@ -3,12 +3,9 @@
 use super::context::{Context, Vectors};
 use super::report::{Finding, finding};
 use super::texts::tokens;
-use crate::catalog::{Entry, PinnedFile};
 use crate::error::Result;
-use crate::sha256;
 use embergem_core::cosine;
 use std::fmt::Display;
-use std::path::Path;
 
 /// The model gives the similarities that were published for it, if it has the published weights.
 pub(super) fn golden(context: &Context<'_>) -> Result<Finding> {
@@ -24,7 +21,7 @@ pub(super) fn golden(context: &Context<'_>) -> Result<Finding> {
     let off = pairs.fold(0.0, f64::max);
     let outcome = if off <= golden.tolerance + sway(context.cosine) {
         "same"
-    } else if context.hub_id.is_none() && !is_pinned(context, entry) {
+    } else if context.hub_id.is_none() && !entry.has_weights(&context.files) {
         "renamed"
     } else {
         "different"
@@ -45,22 +42,6 @@ pub(super) fn golden(context: &Context<'_>) -> Result<Finding> {
 /// 2 sin((a + b) / 2) sin(|a - b| / 2), which is at most 2 sin(arccos(`cosine`)).
 fn sway(cosine: f64) -> f64 {
     2.0 * (1.0 - cosine * cosine).max(0.0).sqrt()
-}
-
-/// Whether the weights have the bytes that the catalog pins.
-fn is_pinned(context: &Context<'_>, entry: &Entry) -> bool {
-    let mut pins = entry
-        .files
-        .iter()
-        .filter(|pin| pin.path.ends_with(".safetensors"))
-        .peekable();
-    pins.peek().is_some() && pins.all(|pin| context.files.iter().any(|path| has_bytes(path, pin)))
-}
-
-fn has_bytes(path: &Path, pin: &PinnedFile) -> bool {
-    path.ends_with(&pin.path)
-        && path.metadata().is_ok_and(|metadata| metadata.len() == pin.size)
-        && sha256::of_file(path).is_ok_and(|digest| digest.starts_with(&pin.sha256))
 }
 
 fn embed(context: &Context<'_>, texts: &[String], task: Option<&str>) -> Result<Vectors> {

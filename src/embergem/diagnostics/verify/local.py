@@ -10,6 +10,7 @@ from embergem import paths
 from embergem._native import Model, TextPipeline
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.read import read_checkpoint
+from embergem.checkpoint.remote_code import accept_known_code
 from embergem.engine.prepare import prepare, text_pipeline
 from embergem.errors import UnsupportedOption
 from embergem.models import architecture
@@ -40,7 +41,7 @@ class LocalModel:
                 param="model",
             )
         self.location = location
-        self.architecture = architecture(checkpoint.config)
+        self.architecture = architecture(accept_known_code(checkpoint))
         self.head = checkpoint.head
         prepared = prepare(checkpoint, location.id)
         self.limit = prepared.limit
