@@ -78,6 +78,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
+        _native.require_all_read(source, checkpoint.files)
 
         def load_model(dtype: str) -> Model:
             return Model.load(
