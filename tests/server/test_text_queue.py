@@ -43,6 +43,18 @@ def queue():
     return TextQueue(100 * LARGE, workers=1)
 
 
+def test_all_threads_run_before_the_first_request(monkeypatch):
+    queue = TextQueue(LARGE, workers=3)
+
+    def fail(thread):
+        raise AssertionError("a thread is started for a request")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert queue.decode(lambda: "decoded").result(60) == "decoded"
+    for size in (SMALL, LARGE):
+        assert [queue.submit(lambda _: "done", size, "").result(60) for _ in range(4)] == ["done"] * 4
+
+
 def test_tenants_share_the_workers_by_bytes(queue):
     order = []
     worker = Worker(queue)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from threading import Lock
+from threading import Barrier, Lock
 from typing import TypeVar
 
 from embergem._native import CancelToken
@@ -74,10 +74,10 @@ class TextQueue:
         self._lock = Lock()
         self.threads = workers or max(1, (os.cpu_count() or 1) // 2)
         self._workers: dict[Lane, ThreadPoolExecutor] = {
-            "interactive": ThreadPoolExecutor(self.threads, "embergem tokenize"),
-            "bulk": ThreadPoolExecutor(self.threads, "embergem tokenize long"),
+            "interactive": _start_pool(self.threads, "embergem tokenize"),
+            "bulk": _start_pool(self.threads, "embergem tokenize long"),
         }
-        self._decoder = ThreadPoolExecutor(1, "embergem decode")
+        self._decoder = _start_pool(1, "embergem decode")
 
     def decode(self, work: Callable[[], T]) -> Future[T]:
         """Run the decoding of a large body on its thread, and return the future of its result.
@@ -139,6 +139,20 @@ class TextQueue:
 
 def _nothing() -> None:
     """Run in place of a work that was cancelled."""
+
+
+def _start_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """Return a pool whose threads run already.
+
+    `ThreadPoolExecutor` starts a thread at a submission. If memory is short then, `Thread.start` waits forever for a
+    thread that failed to begin, and the event loop with it.
+    """
+    pool = ThreadPoolExecutor(threads, name)
+    all_run = Barrier(threads + 1)
+    for _ in range(threads):
+        pool.submit(all_run.wait)
+    all_run.wait()
+    return pool
 
 
 def _run(work: Callable[[CancelToken], T], future: TextWork[T]) -> None:
