@@ -80,6 +80,7 @@ impl TextPipeline {
         self.pipeline.max_chars_per_token()
     }
 
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     #[pyo3(signature = (texts, *, task=None, titles=None, truncate=false, count=false, cancel=None))]
     fn prepare<'py>(
         &self,

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from embergem.compat.arguments import check_arguments
 from embergem.compat.sentence_transformers.arrays import to_tensor
+from embergem.compat.sentence_transformers.conversion import cut_vectors, input_texts, to_precision
 from embergem.compat.sentence_transformers.members import UnsupportedMembers
 from embergem.compat.sentence_transformers.prompts import Prompts, declared_settings
-from embergem.compat.sentence_transformers.quantization import quantize_embeddings
-from embergem.compat.sentence_transformers.similarity import SimilarityFunction, normalize_embeddings
+from embergem.compat.sentence_transformers.similarity import SimilarityFunction
 from embergem.compat.sentence_transformers.tables import (
     CONSTRUCTOR,
     CONSTRUCTOR_DEFAULTS,
@@ -30,7 +30,7 @@ from embergem.compat.sentence_transformers.tables import (
 )
 from embergem.compat.sentence_transformers.tokens import Tokenizer, pad_rows
 from embergem.embedder import Embedder
-from embergem.errors import InvalidTask, InvalidType, TruncationWarning, UnsupportedOption
+from embergem.errors import InvalidTask, TruncationWarning, UnsupportedOption
 from embergem.hub.resolve import resolve
 from embergem.keywords import checked_class, unknown_option
 from embergem.open_backend import is_address, open_backend
@@ -326,14 +326,14 @@ class SentenceTransformer(UnsupportedMembers):
         given = sentences if inputs is None else inputs
         if given is None:
             raise TypeError("encode needs inputs: a text, or texts")
-        texts = _texts([given] if self.is_singular_input(given) else list(given))
+        texts = input_texts([given] if self.is_singular_input(given) else list(given))
         name = prompt_name or (None if prompt is not None else self.default_prompt_name)
         before, task = (prompt, None) if prompt is not None or name is None else self._prompts.find(name, self.embedder)
         vectors = np.empty((0, self.embedder.dimensions), dtype=np.float32)
         if texts:
             vectors = self._embed([before + text for text in texts] if before else texts, task, show_progress_bar)
         kept = truncate_dim if truncate_dim is not None else self.truncate_dim
-        shaped = _precision(_cut(vectors, kept, normalize_embeddings), precision)
+        shaped = to_precision(cut_vectors(vectors, kept, normalize_embeddings), precision)
         one = self.is_singular_input(given)
         if convert_to_tensor or not convert_to_numpy:
             tensor = to_tensor(shaped)
@@ -407,11 +407,11 @@ class SentenceTransformer(UnsupportedMembers):
 
     def tokenize(self, texts: Sequence[Input]) -> Mapping[str, NDArray[np.int64]]:
         """Return `input_ids` and `attention_mask`, each int64 (n, longest), of texts cut to `max_seq_length`."""
-        return pad_rows(self.tokenizer.rows(_texts(list(texts)), self.max_seq_length))
+        return pad_rows(self.tokenizer.rows(input_texts(list(texts)), self.max_seq_length))
 
     def preprocess(self, inputs: Sequence[Input], prompt: str | None = None) -> Mapping[str, NDArray[np.int64]]:
         """Return `tokenize` of the texts with `prompt` before each."""
-        return self.tokenize([(prompt or "") + text for text in _texts(list(inputs))])
+        return self.tokenize([(prompt or "") + text for text in input_texts(list(inputs))])
 
     def tokens(self, sentences: str | Sequence[str]) -> list[int]:
         """Count the tokens of each text, special tokens included."""
@@ -470,43 +470,3 @@ def _token_source(token: bool | str | None) -> str | None:
     if isinstance(token, str):
         return f"literal:{token}"
     return "none" if token is False else None
-
-
-def _cut(vectors: Vectors, dimensions: int | None, normalise: bool) -> Vectors:
-    if dimensions is not None and not dimensions >= 1:
-        raise UnsupportedOption(f"truncate_dim={dimensions} is not possible. Give 1 or more.", param="truncate_dim")
-    kept = np.ascontiguousarray(vectors[:, :dimensions])
-    unit: Vectors = normalize_embeddings(kept) if normalise else kept
-    return unit
-
-
-def _precision(vectors: Vectors, precision: str) -> NDArray[Any]:
-    if precision in ("int8", "uint8"):
-        raise UnsupportedOption(
-            f"precision={precision!r} is not supported, because its ranges depend on the batch. Use "
-            'Embedder.embed(output="int8"), which scales each vector by itself, or quantize_embeddings with ranges=.',
-            param="precision",
-        )
-    return quantize_embeddings(vectors, precision)
-
-
-def _texts(inputs: Sequence[object]) -> list[str]:
-    """Return the text of each input.
-
-    Raises:
-        InvalidType: An input is no text, such as a pair of texts.
-    """
-    texts = []
-    for index, value in enumerate(inputs):
-        text = value.get("text") if isinstance(value, Mapping) and set(value) == {"text"} else value
-        if not isinstance(text, str):
-            kind = (
-                "a pair" if isinstance(value, list | tuple) and len(value) == 2 else f"of type {type(value).__name__}"
-            )
-            raise InvalidType(
-                f"is {kind}. Give a text, or {{'text': a text}}: embergem embeds each text by itself.",
-                param="inputs",
-                input_index=index,
-            )
-        texts.append(str(text))
-    return texts
