@@ -73,6 +73,9 @@ impl Loaded {
     }
 }
 
+/// Changes a file in one way.
+type Change<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn an_overwritten_file_fails_its_model_even_with_its_old_time_and_bytes() {
     let loaded = Loaded::new("overwritten");
@@ -121,7 +124,7 @@ fn a_touched_or_replaced_file_changes_nothing() {
         fs::rename(&new, path).unwrap();
     };
     let loaded = Loaded::new("touched");
-    let changes: [(&str, &dyn Fn(&Path)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("touch", &touch),
         ("same bytes", &same_bytes),
         ("permissions", &restrict),
