@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from fakehub import COMMIT, FakeHub
-from goldens import DATA
+from goldens import DATA, copy_model
 from test_rust_programs import GOLDENS
 
 from embergem import Embedder
@@ -85,9 +85,12 @@ def test_prompts_titles_cuts_and_refusals_are_those_of_python(pipe):
             assert answer["error"] == str(refused.value)
 
 
-def test_smaller_vectors_have_the_bits_of_python(pipe):
-    [answer] = pipe(DATA / "qwen3", {"texts": TEXTS, "dimensions": 33})
-    with Embedder(DATA / "qwen3") as embedder:
+def test_smaller_vectors_have_the_bits_of_python(pipe, tmp_path):
+    directory = copy_model("qwen3", tmp_path / "qwen3")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"matryoshka_dimensions": [33]}))
+    [answer] = pipe(directory, {"texts": TEXTS, "dimensions": 33})
+    with Embedder(directory) as embedder:
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, dimensions=33))
 
 

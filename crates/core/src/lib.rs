@@ -27,6 +27,7 @@ mod run;
 mod sigbus;
 mod simd;
 mod storage;
+mod unread;
 mod weights;
 
 pub use arbiter::{Arbiter, Lane};
@@ -35,7 +36,6 @@ pub use error::{Error, Result};
 pub use files::FileStates;
 pub use fingerprint::{Sha256Digest, fingerprint};
 pub use format::tensors::Tensors;
-pub use format::unread::require_all_read;
 pub use matryoshka::truncate_dimensions;
 pub use memo::Memo;
 pub use memory::require as require_memory;
@@ -45,6 +45,7 @@ pub use packed::{BUILD, PackedCache, parse_size};
 pub use pool::Pool;
 pub use precision::Precision;
 pub use run::{Progress, Run};
+pub use unread::require_all_read;
 
 /// Returns the names of the instruction sets that this machine can run, slowest first. See [`Options::kernels`].
 pub fn instruction_sets() -> Vec<&'static str> {

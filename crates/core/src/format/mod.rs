@@ -10,4 +10,3 @@ mod integers;
 pub mod table;
 pub mod tensor;
 pub mod tensors;
-pub mod unread;

@@ -1,7 +1,7 @@
 //! The tensors that a program does not read: those known to change no vector, and an error for all others.
 
-use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::format::checkpoint::Checkpoint;
 use crate::program::Program;
 use std::collections::HashSet;
 use std::path::Path;
