@@ -125,7 +125,7 @@ impl TextPipeline {
         let rows = without_gil(py, bytes, || {
             if texts.is_empty() {
                 return Err(Error::Empty(
-                    "there are no texts. Give at least one text; it may be an empty string.".to_owned(),
+                    "There are no texts. Give at least one; a text may be empty.".to_owned(),
                 ));
             }
             let titled = (0..texts.len()).any(|index| title(index).is_some());
