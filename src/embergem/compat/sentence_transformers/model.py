@@ -407,7 +407,8 @@ class SentenceTransformer(UnsupportedMembers):
 
     def tokenize(self, texts: Sequence[Input]) -> Mapping[str, NDArray[np.int64]]:
         """Return `input_ids` and `attention_mask`, each int64 (n, longest), of texts cut to `max_seq_length`."""
-        return pad_rows(self.tokenizer.rows(input_texts(list(texts)), self.max_seq_length))
+        rows, _ = self.tokenizer.rows(input_texts(list(texts)), self.max_seq_length)
+        return pad_rows(rows)
 
     def preprocess(self, inputs: Sequence[Input], prompt: str | None = None) -> Mapping[str, NDArray[np.int64]]:
         """Return `tokenize` of the texts with `prompt` before each."""
@@ -436,11 +437,7 @@ class SentenceTransformer(UnsupportedMembers):
     def _embed(self, texts: list[str], task: str | None, progress: bool | None) -> Vectors:
         if self._max_seq_length is None:
             return self.embedder.embed(texts, task=task, truncate=True, progress=progress)
-        rows = self.tokenizer.rows(texts, self._max_seq_length, task)
-        cut = [index for index, row in enumerate(rows) if len(row) == self._max_seq_length]
-        if cut:
-            lengths = self.embedder.count_tokens([texts[index] for index in cut], task=task)
-            cut = [index for index, length in zip(cut, lengths, strict=True) if length > self._max_seq_length]
+        rows, cut = self.tokenizer.rows(texts, self._max_seq_length, task)
         if cut:
             message = f"{len(cut)} inputs were cut to {self._max_seq_length} tokens: indices {cut[:10]}"
             warnings.warn(message, TruncationWarning, stacklevel=caller_stacklevel())

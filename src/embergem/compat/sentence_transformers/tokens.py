@@ -57,8 +57,10 @@ class Tokenizer:
         rows = [self.encode(one, add_special_tokens) for one in text]
         return {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
 
-    def rows(self, texts: Sequence[str], limit: int, task: str | None = None) -> list[list[int]]:
-        """Return the token ids that the model reads of each text, cut to `limit` tokens, special tokens included.
+    def rows(self, texts: Sequence[str], limit: int, task: str | None = None) -> tuple[list[list[int]], list[int]]:
+        """Return the token ids of each text, cut to `limit` tokens with special tokens, and the indices of cut texts.
+
+        `limit` is at most the model's own limit.
 
         Raises:
             UnsupportedOption: `limit` leaves no room for a token of the text.
@@ -71,7 +73,11 @@ class Tokenizer:
                 f"max_seq_length={limit} leaves no room beside the {opening + closing} special tokens.",
                 param="max_seq_length",
             )
-        return [row if len(row) <= limit else row[: limit - closing] + row[len(row) - closing :] for row in ids]
+        cut = [index for index, row in enumerate(ids) if len(row) > limit]
+        for index in cut:
+            row = ids[index]
+            ids[index] = row[: limit - closing] + row[len(row) - closing :]
+        return ids, cut
 
     def _special_tokens(self) -> tuple[int, int]:
         """Return the numbers of special tokens before and after a text."""
