@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 /// Name of the file with the prompts of a model.
 pub const PROMPTS: &str = "config_sentence_transformers.json";
 /// Names of the file with the settings of the transformer: the first that exists and is not empty counts.
-const SETTINGS: [&str; 7] = [
+pub const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",

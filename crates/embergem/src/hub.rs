@@ -11,7 +11,7 @@ use crate::paths::cache_root;
 use crate::sha256;
 use embergem_checkpoint::modules::{self, ModuleEntry};
 use embergem_checkpoint::weights::{INDEX, SINGLE};
-use embergem_checkpoint::{PROMPTS, json};
+use embergem_checkpoint::{PROMPTS, SETTINGS, json};
 use embergem_core::Memo;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
@@ -22,18 +22,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files beside the transformer's weights: those that are read, and those whose presence changes how the published
-/// library reads the others.
-const BODY: [&str; 14] = [
+/// library reads the others. `SETTINGS` are read too.
+const BODY: [&str; 7] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
     "adapter_config.json",
     "chat_template.jinja",
     "preprocessor_config.json",
@@ -159,6 +152,7 @@ fn needed_files(chain: &[ModuleEntry], available: &BTreeSet<String>) -> Vec<Stri
         let at = |name: &str| module.file(name);
         if module.is_body() {
             names.extend(BODY.map(at));
+            names.extend(SETTINGS.map(at));
             names.push(if available.contains(&at(SINGLE)) {
                 at(SINGLE)
             } else {
