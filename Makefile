@@ -46,6 +46,7 @@ sanitize: ## Run the tests of crates/core with AddressSanitizer, then with valgr
 		-- --test-threads 1  # parallel tests would wait for each other's spinning threads for hours
 
 check: $(STAMP)/native ## Check format, lint, types and sizes; changes nothing
+	@! git grep -nE '^(<{7} |>{7} )' || { echo 'these lines are left from a merge conflict' >&2; exit 1; }
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
