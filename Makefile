@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
+.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
 	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
@@ -62,6 +62,12 @@ pyright: $(STAMP)/native ## Check the types of the public API with pyright
 
 api: $(STAMP)/native ## Write docs/api.md from the docstrings
 	$(BIN)/python scripts/api_reference.py
+
+docs: $(STAMP)/docs ## Build the documentation site into build/docs; a warning, a broken link or an outside asset fails
+	rm -rf build/docs
+	$(VENV)-docs/bin/sphinx-build -E -W --keep-going -q -c docs/site -d build/docs-cache . build/docs
+	$(VENV)-docs/bin/python scripts/check_site.py build/docs
+	@echo 'the site is in build/docs: open build/docs/index.html'
 
 dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual environment
 	rm -rf dist
@@ -163,9 +169,11 @@ lock: $(STAMP)/deps ## Resolve the development dependencies again
 		--no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group integrations pyproject.toml -o requirements/integrations.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --group docs -o requirements/docs.txt
 
 clean: ## Remove the virtual environment and all build results
-	rm -rf $(VENV) $(VENV)-integrations tests/browser/node_modules $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations tests/browser/node_modules $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -181,6 +189,11 @@ $(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native
 	$(PYTHON) -m venv $(VENV)-integrations
 	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
 	@touch $@
+
+$(STAMP)/docs: requirements/docs.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@mkdir -p $(STAMP) && touch $@
 
 # Remove the old module first, so that a running process keeps its file.
 $(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)
