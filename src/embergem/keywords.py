@@ -5,7 +5,7 @@ Python refuses them too, but without a suggestion, and for a callable with `**op
 
 import functools
 import inspect
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Any, TypeVar, cast, get_args, is_typeddict
 
 from embergem.errors import UnknownOption
@@ -46,11 +46,7 @@ def checked_keywords(function: Function, name: str | None = None) -> Function:
     known = known_keywords(function)
     if known is None:  # the function checks the names itself
         return function
-    called = name or function.__name__
-
-    def check(given: dict[str, Any]) -> None:
-        if not given.keys() <= known:
-            raise unknown_option(called, next(key for key in given if key not in known), known - {"self", "cls"})
+    check = functools.partial(require_known, name or function.__name__, known=known)
 
     if inspect.iscoroutinefunction(function):
 
@@ -82,7 +78,19 @@ def checked_class(cls: Class) -> Class:
     return cls
 
 
-def unknown_option(called: str, name: str, known: Set[str]) -> UnknownOption:
-    """Return the error for the argument `name` that `called` does not have."""
-    has = f" It has: {', '.join(sorted(known))}." if known else " It has none."
-    return UnknownOption(f"{called} has no option {name!r}.{did_you_mean(name, known)}{has}", param=name)
+def require_known(called: str, given: Iterable[str], known: Set[str]) -> None:
+    """Do nothing if all names in `given` are known.
+
+    Args:
+        called: Name of the callable in the error.
+        given: Names of the keyword arguments of a call.
+        known: Names of the keyword arguments that the callable has.
+
+    Raises:
+        UnknownOption: A name is not known.
+    """
+    for name in given:
+        if name not in known:
+            names = known - {"self", "cls"}
+            has = f" It has: {', '.join(sorted(names))}." if names else " It has none."
+            raise UnknownOption(f"{called} has no option {name!r}.{did_you_mean(name, names)}{has}", param=name)

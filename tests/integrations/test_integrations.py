@@ -195,8 +195,9 @@ def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, mon
     from lancedb.embeddings import get_registry
     from lancedb.pydantic import LanceModel, Vector
 
-    import embergem.integrations.lancedb  # registers the function
+    import embergem.integrations.lancedb  # noqa: F401 - registers the function
     from embergem import catalog
+    from embergem.integrations import shared_embedder
 
     function = get_registry().get("embergem").create()
 
@@ -206,7 +207,7 @@ def test_lancedb_keeps_the_name_of_the_default_model(minilm, tmp_path, tiny, mon
 
     lancedb.connect(tmp_path).create_table("facts", schema=Fact).add([{"text": TEXTS[0]}])
     monkeypatch.setattr(catalog, "DEFAULT", str(tiny))  # the default of a later version
-    embergem.integrations.lancedb._load.cache_clear()
+    shared_embedder.cache_clear()
     table = lancedb.connect(tmp_path).open_table("facts")
     assert [row["text"] for row in table.search("carbon").limit(1).to_list()] == TEXTS[:1]
 
@@ -232,22 +233,21 @@ def test_sklearn(tiny, embedder):
     assert search.best_score_ > 0.9
 
 
-@pytest.mark.parametrize(("library", "places"), [("sklearn", 4), ("lancedb", 8)])
-def test_models_evicted_from_the_cache_are_freed(library, places, tiny, tmp_path):
-    cached = importlib.import_module(f"embergem.integrations.{library}")._load
-    options = ["float32"] if library == "sklearn" else []
-    cached.cache_clear()
+def test_models_evicted_from_the_cache_are_freed(tiny, tmp_path):
+    from embergem.integrations import shared_embedder
+
+    shared_embedder.cache_clear()
     before = set(threading.enumerate())
-    cached(str(tiny), *options)
+    shared_embedder(str(tiny))
     threads = [thread for thread in set(threading.enumerate()) - before if "gemma3_text" in thread.name]
     assert len(threads) == 2
-    for number in range(places):
-        cached(str(shutil.copytree(tiny.parent / "bert_mean", tmp_path / str(number))), *options)
+    for number in range(shared_embedder.cache_parameters()["maxsize"]):
+        shared_embedder(str(shutil.copytree(tiny.parent / "bert_mean", tmp_path / str(number))))
     gc.collect()
     for thread in threads:
         thread.join(timeout=60)
         assert not thread.is_alive()
-    cached.cache_clear()
+    shared_embedder.cache_clear()
 
 
 def test_a_model_without_the_prompt_takes_texts_as_they_are(query_only):

@@ -4,63 +4,28 @@ import asyncio
 import inspect
 
 import pytest
+from public import PUBLIC, callables, members, require_suggestions
 
 import embergem
 from embergem.compat.sentence_transformers.model import SentenceTransformer
 from embergem.errors import UnknownOption
-from embergem.keywords import checked_class, checked_keywords, known_keywords
+from embergem.keywords import checked_class, checked_keywords
 from embergem.options import LoadKeywords, LoadOptions
 
-CLASSES = [
-    *(thing for name in embergem.__all__ if inspect.isclass(thing := getattr(embergem, name))),
-    embergem.Which.Embedding,
-    LoadOptions,
-    SentenceTransformer,
-]
-NOT_CALLED = (embergem.EmbergemError, embergem.TruncationWarning, embergem.Ranked, embergem.Which)
-"""Classes of which embergem makes the instances, or that have none."""
-
-
-def callables():
-    """Yield (name, function, named options) for each constructor and public method of the public classes."""
-    for cls in CLASSES:
-        if issubclass(cls, NOT_CALLED) or hasattr(cls, "__members__"):
-            continue
-        for name in dir(cls):
-            member = inspect.getattr_static(cls, name)
-            if (name.startswith("_") and name != "__init__") or isinstance(member, property):
-                continue
-            function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
-            if not inspect.isfunction(function) or (known := known_keywords(function)) is None:
-                continue
-            if options := sorted(known - {"self", "cls"}):
-                yield f"{cls.__qualname__}.{name}", function, options
-
-
-FOUND = {name: (function, options) for name, function, options in callables()}
-
-
-def call(function, *arguments, **given):
-    result = function(*arguments, **given)
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+MODULES = [module for module in PUBLIC if not module.startswith("embergem.integrations.")]
+"""The integrations are tested in `make test-integrations`, which has their libraries."""
+FOUND = {name: (function, options) for name, function, options in (*callables(MODULES), *members(LoadOptions))}
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(name):
-    function, options = FOUND[name]
-    for option in options:
-        wrong = option[:-1] if option[:-1] not in ("", *options) else option + "x"
-        with pytest.raises(UnknownOption) as caught:
-            call(function, None, **{wrong: None})
-        if len(option) > 1:
-            assert f"{wrong!r}. Did you mean" in str(caught.value), caught.value
-        assert all(known in str(caught.value) for known in options)
-        assert caught.value.param == wrong
+    require_suggestions(*FOUND[name])
 
 
 def test_the_public_classes_are_covered():
-    assert len(FOUND) > 60
+    assert len(FOUND) > 90
     expected = {"Embedder.__init__", "Embedder.embed", "AsyncEmbedder.load", "Client.__init__", "Runner.__init__"}
+    expected |= {"create_app", "semantic_search", "SentenceTransformer.encode", "Client.embed"}
     assert expected | {"Which.Embedding.__init__", "EmbeddingModelBuilder.with_task"} <= set(FOUND)
     assert set(FOUND["Embedder.__init__"][1]) == {*LoadKeywords.__annotations__, "model"}
 
@@ -77,9 +42,13 @@ def test_options_of_a_model_that_does_not_exist(tiny, options, meant):
                 make(model, **options)
 
 
-def test_the_constructor_of_sentence_transformers_suggests_too(tiny):
+def test_sentence_transformers_suggests_too(tiny):
     with pytest.raises(UnknownOption, match=r"'truncate_dims'\. Did you mean 'truncate_dim'\?"):
         SentenceTransformer(tiny, truncate_dims=3)
+    model = SentenceTransformer(tiny)
+    for encode in (model.encode_query, model.encode_document):
+        with pytest.raises(UnknownOption, match=r"'prompt_nam'\. Did you mean 'prompt_name'\?"):
+            encode("a", prompt_nam="query")
 
 
 def test_an_unknown_option_is_a_type_error_and_an_error_of_embergem():

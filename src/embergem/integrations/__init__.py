@@ -4,6 +4,8 @@ Each module needs the extra of its name (`pip install 'embergem[chroma]'`) and i
 queries with the model's query prompt and stored texts with its document prompt.
 """
 
+import os
+from functools import lru_cache
 from pathlib import Path
 
 from embergem.embedder import Embedder
@@ -16,6 +18,16 @@ Model = Embedder | str | Path | None
 def to_embedder(model: Model) -> Embedder:
     """Return `model` itself if it is an embedder, else load it."""
     return model if isinstance(model, Embedder) else Embedder(model)
+
+
+@lru_cache(maxsize=4)
+def shared_embedder(model: str | None, dtype: str | None = None) -> Embedder:
+    """Load a model once for all objects that name it: scikit-learn and LanceDB make many copies of an object."""
+    return Embedder(model, dtype=dtype)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process cannot use the models of its parent
+    os.register_at_fork(after_in_child=shared_embedder.cache_clear)
 
 
 def task_or_none(embedder: Embedder, task: str | None) -> str | None:

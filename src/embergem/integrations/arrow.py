@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from embergem.embedder import Embedder
 from embergem.integrations import missing_package, task_or_none
+from embergem.keywords import checked_keywords
 from embergem.sdk.inputs import Title
 
 try:
@@ -15,6 +16,7 @@ except ImportError as error:
     raise missing_package("pyarrow", "arrow") from error
 
 
+@checked_keywords
 def to_arrow(vectors: NDArray[Any]) -> Any:
     """Return vectors (n, d) as an Arrow array of n fixed-size lists of d numbers, without a copy of the numbers.
 
@@ -35,6 +37,7 @@ def to_arrow(vectors: NDArray[Any]) -> Any:
     return pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1])
 
 
+@checked_keywords
 def embed_column(
     embedder: Embedder,
     table: Any,

@@ -1,23 +1,17 @@
 """LanceDB: importing this module registers "embergem" as an embedding function for tables."""
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from embergem import catalog
-from embergem.embedder import Embedder
-from embergem.integrations import missing_package
+from embergem.integrations import missing_package, shared_embedder
+from embergem.keywords import require_known
 
 try:
     from lancedb.embeddings import TextEmbeddingFunction, register
 except ImportError as error:
     raise missing_package("lancedb", "lancedb") from error
-
-
-@lru_cache(maxsize=8)
-def _load(model: str | None) -> Embedder:
-    return Embedder(model)
 
 
 @register("embergem")
@@ -43,6 +37,10 @@ class EmbergemFunction(TextEmbeddingFunction):
     dimensions: int | None = None
     truncate: bool = False
 
+    def __init__(self, **fields: Any) -> None:
+        require_known("EmbergemFunction", fields, type(self).model_fields.keys())  # pydantic would ignore the name
+        super().__init__(**fields)
+
     def safe_model_dump(self) -> dict[str, Any]:
         """Return the configuration that a table stores. It always names the model, because the default may change."""
         given: dict[str, Any] = super().safe_model_dump()
@@ -50,14 +48,14 @@ class EmbergemFunction(TextEmbeddingFunction):
 
     def ndims(self) -> int:
         """Return the size of the vectors."""
-        return self.dimensions or _load(self.model).dimensions
+        return self.dimensions or shared_embedder(self.model).dimensions
 
     def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
         """Embed texts of a source column."""
-        embedder = _load(self.model)
+        embedder = shared_embedder(self.model)
         return list(embedder.embed_documents(list(texts), dimensions=self.dimensions, truncate=self.truncate))
 
     def compute_query_embeddings(self, query: str, *args: Any, **kwargs: Any) -> list[np.ndarray[Any, Any]]:
         """Embed the query of a search."""
-        embedder = _load(self.model)
+        embedder = shared_embedder(self.model)
         return list(embedder.embed_query(query, dimensions=self.dimensions, truncate=self.truncate))

@@ -8,6 +8,7 @@ from embergem.async_embedder import AsyncEmbedder
 from embergem.embedder import Embedder
 from embergem.errors import UnsupportedOption
 from embergem.integrations import Model, missing_package
+from embergem.keywords import require_known
 from embergem.options import LoadKeywords
 
 try:
@@ -52,6 +53,7 @@ class EmbergemEmbedding(BaseEmbedding):
     def __init__(
         self, model: Model = None, *, dimensions: int | None = None, truncate: bool = False, **options: Any
     ) -> None:
+        require_known("EmbergemEmbedding", options, {*LoadKeywords.__annotations__, *type(self).model_fields})
         load = options.pop("load_options", {}) | {
             name: options.pop(name) for name in LoadKeywords.__annotations__ if name in options
         }

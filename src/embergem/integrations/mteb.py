@@ -6,6 +6,8 @@ from typing import Any
 from embergem.embedder import Embedder
 from embergem.errors import UnsupportedOption
 from embergem.integrations import Model, missing_package, task_or_none
+from embergem.keywords import checked_class, require_known
+from embergem.options import LoadKeywords
 from embergem.tasks import Task
 from embergem.types import Vectors
 
@@ -27,6 +29,7 @@ _TASKS = {
 """Task of each of MTEB's task types that embeds all its texts alike."""
 
 
+@checked_class
 class EmbergemEncoder(AbsEncoder):
     """MTEB's `EncoderProtocol`, with the model's prompt for each of MTEB's tasks.
 
@@ -60,6 +63,8 @@ class EmbergemEncoder(AbsEncoder):
         truncate: bool = True,
         **options: Any,
     ) -> None:
+        own = {"model", "dimensions", "truncate", *LoadKeywords.__annotations__}
+        require_known("EmbergemEncoder", options, own)
         if revision is not None:
             options["revision"] = revision
         if isinstance(model, Embedder) and options:

@@ -1,14 +1,14 @@
 """scikit-learn: `EmbergemVectorizer` turns texts into features, alone or in a `Pipeline`."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from embergem.embedder import Embedder
-from embergem.integrations import missing_package, task_or_none
+from embergem.integrations import missing_package, shared_embedder, task_or_none
+from embergem.keywords import checked_class
 from embergem.types import Vectors
 
 try:
@@ -17,12 +17,7 @@ except ImportError as error:
     raise missing_package("scikit-learn", "sklearn") from error
 
 
-@lru_cache(maxsize=4)
-def _load(model: str | None, dtype: str | None) -> Embedder:
-    """Load a model once for all clones of an estimator; cross-validation makes many."""
-    return Embedder(model, dtype=dtype)
-
-
+@checked_class
 class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Transformer from texts to vectors. `fit` learns nothing; the model is loaded at its first use.
 
@@ -83,4 +78,4 @@ class EmbergemVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     def _embedder(self) -> Embedder:
-        return _load(None if self.model is None else str(self.model), self.dtype)
+        return shared_embedder(None if self.model is None else str(self.model), self.dtype)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embergem.config import Settings
 from embergem.errors import EmbergemError, EngineClosed
+from embergem.keywords import checked_keywords
 from embergem.protocol import (
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -80,6 +81,7 @@ OPERATIONS = (
 """Every operation of the server: the routes, the access rights and the OpenAPI document come from this table."""
 
 
+@checked_keywords
 def create_app(registry: Registry, settings: Settings | None = None) -> ASGIApp:
     """Build the ASGI application that serves the models of `registry`, to mount in a server of your own.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem.compat.arguments import check_arguments
+from embergem.compat.arguments import check_arguments, not_supported
 from embergem.compat.sentence_transformers.arrays import to_tensor
 from embergem.compat.sentence_transformers.conversion import cut_vectors, input_texts, to_precision
 from embergem.compat.sentence_transformers.members import UnsupportedMembers
@@ -32,7 +32,7 @@ from embergem.compat.sentence_transformers.tokens import Tokenizer, pad_rows
 from embergem.embedder import Embedder
 from embergem.errors import InvalidTask, TruncationWarning, UnsupportedOption
 from embergem.hub.resolve import resolve
-from embergem.keywords import checked_class, unknown_option
+from embergem.keywords import checked_class, require_known
 from embergem.open_backend import is_address, open_backend
 from embergem.options import LoadOptions
 from embergem.sdk.results import caller_stacklevel
@@ -106,10 +106,8 @@ class SentenceTransformer(UnsupportedMembers):
         tokenizer: str | Path | None = None,
         **options: Any,
     ) -> None:
-        for name in options:
-            if name not in CONSTRUCTOR:
-                own = inspect.signature(SentenceTransformer).parameters.keys() - {"options"}
-                raise unknown_option("SentenceTransformer", name, own | CONSTRUCTOR.keys())
+        own = inspect.signature(SentenceTransformer).parameters.keys() - {"options"}
+        require_known("SentenceTransformer", options, own | CONSTRUCTOR.keys())
         check_arguments("SentenceTransformer", options, CONSTRUCTOR_DEFAULTS, CONSTRUCTOR)
         check_arguments("SentenceTransformer", {"device": device}, ENCODE_DEFAULTS, ENCODE)
         self._load_options = load_options = LoadOptions(
@@ -258,8 +256,10 @@ class SentenceTransformer(UnsupportedMembers):
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Refuse to change whether pooling reads the tokens of the prompt: the files of the model declare it."""
         raise UnsupportedOption(
-            f"set_pooling_include_prompt({include_prompt}) is not supported: the value is the checkpoint's. Set "
-            "include_prompt in 1_Pooling/config.json, and load the model again.",
+            not_supported(
+                f"set_pooling_include_prompt({include_prompt})",
+                "the value is the checkpoint's. Set include_prompt in 1_Pooling/config.json, and load the model again",
+            ),
             param="include_prompt",
         )
 
@@ -320,7 +320,8 @@ class SentenceTransformer(UnsupportedMembers):
             (2, 32)
         """
         if output_value != "sentence_embedding":
-            raise UnsupportedOption(f'output_value={output_value!r} is not supported; use "sentence_embedding".')
+            reason = 'embergem has the vectors of whole texts only. Use "sentence_embedding"'
+            raise UnsupportedOption(not_supported(f"output_value={output_value!r}", reason), param="output_value")
         ignored = {"batch_size": batch_size, "chunk_size": chunk_size, "pool": pool, "device": device}
         check_arguments("encode", ignored, ENCODE_DEFAULTS, ENCODE)
         given = sentences if inputs is None else inputs

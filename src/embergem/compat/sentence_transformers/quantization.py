@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from embergem.compat.sentence_transformers.arrays import to_array, to_matrix
 from embergem.errors import UnsupportedOption
+from embergem.keywords import checked_keywords
+from embergem.sdk.results import caller_stacklevel
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 FEW = 100
 """That library warns if the ranges of int8 come from fewer vectors."""
 
 
+@checked_keywords
 def quantize_embeddings(
     embeddings: Any,
     precision: str,
@@ -66,6 +69,6 @@ def _ranges(vectors: NDArray[Any]) -> NDArray[np.float32]:
             f"The ranges of 8-bit vectors come from {len(rows)} vectors. Give ranges= or calibration_embeddings= with "
             f"at least {FEW} vectors of your texts, or use Embedder.embed(output='int8'), which needs no ranges.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_stacklevel(),
         )
     return np.stack([rows.min(axis=0), rows.max(axis=0)]).astype(np.float32)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from embergem.compat.sentence_transformers.arrays import blocks, to_array, to_matrix
 from embergem.compat.sentence_transformers.similarity import cos_sim
+from embergem.keywords import checked_keywords
 
 if TYPE_CHECKING:
     from embergem.compat.sentence_transformers.model import SentenceTransformer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Score = Callable[[Any, Any], Any]
 
 
+@checked_keywords
 def semantic_search(
     query_embeddings: Any,
     corpus_embeddings: Any,
@@ -51,6 +53,7 @@ def semantic_search(
     return found
 
 
+@checked_keywords
 def paraphrase_mining(
     model: "SentenceTransformer",
     sentences: Sequence[str],
@@ -77,6 +80,7 @@ def paraphrase_mining(
     return paraphrase_mining_embeddings(vectors, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function)
 
 
+@checked_keywords
 def paraphrase_mining_embeddings(
     embeddings: Any,
     query_chunk_size: int = 5000,
@@ -116,6 +120,7 @@ def paraphrase_mining_embeddings(
     return [[score, first, second] for (first, second), score in ordered]
 
 
+@checked_keywords
 def community_detection(
     embeddings: Any,
     threshold: float = 0.75,

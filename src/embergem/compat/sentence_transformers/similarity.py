@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embergem.compat.sentence_transformers.arrays import like, to_array, to_matrix
+from embergem.keywords import checked_keywords
 
 Similarity = Callable[[Any, Any], Any]
 
 
+@checked_keywords
 def cos_sim(a: Any, b: Any) -> Any:
     """Return the cosine of each row of `a` (n, d) with each row of `b` (m, d), as float32 (n, m).
 
@@ -27,51 +29,61 @@ def cos_sim(a: Any, b: Any) -> Any:
     return like(_unit(to_matrix(a)) @ _unit(to_matrix(b)).T, a, b)
 
 
+@checked_keywords
 def pytorch_cos_sim(a: Any, b: Any) -> Any:
     """Return `cos_sim(a, b)`, under its older name."""
     return cos_sim(a, b)
 
 
+@checked_keywords
 def dot_score(a: Any, b: Any) -> Any:
     """Return the dot product of each row of `a` (n, d) with each row of `b` (m, d), as float32 (n, m)."""
     return like(to_matrix(a) @ to_matrix(b).T, a, b)
 
 
+@checked_keywords
 def euclidean_sim(a: Any, b: Any) -> Any:
     """Return the negative Euclidean distance of each row of `a` (n, d) to each row of `b` (m, d), as float32 (n, m)."""
     return like(_distances(to_matrix(a), to_matrix(b), 2), a, b)
 
 
+@checked_keywords
 def manhattan_sim(a: Any, b: Any) -> Any:
     """Return the negative sum of absolute differences of each pair of rows of `a` and `b`, as float32 (n, m)."""
     return like(_distances(to_matrix(a), to_matrix(b), 1), a, b)
 
 
+@checked_keywords
 def pairwise_cos_sim(a: Any, b: Any) -> Any:
     """Return the cosine of each row of `a` (n, d) with the same row of `b` (n, d), as float32 (n,)."""
     return like(np.einsum("nd,nd->n", _unit(to_matrix(a)), _unit(to_matrix(b))), a, b)
 
 
+@checked_keywords
 def pairwise_dot_score(a: Any, b: Any) -> Any:
     """Return the dot product of each row of `a` (n, d) with the same row of `b` (n, d), as float32 (n,)."""
     return like(np.einsum("nd,nd->n", to_matrix(a), to_matrix(b)), a, b)
 
 
+@checked_keywords
 def pairwise_euclidean_sim(a: Any, b: Any) -> Any:
     """Return the negative Euclidean distance of each row of `a` (n, d) to the same row of `b`, as float32 (n,)."""
     return like(-np.linalg.norm(to_matrix(a) - to_matrix(b), axis=1), a, b)
 
 
+@checked_keywords
 def pairwise_manhattan_sim(a: Any, b: Any) -> Any:
     """Return the negative sum of absolute differences of each row of `a` and the same row of `b`, as float32 (n,)."""
     return like(-np.abs(to_matrix(a) - to_matrix(b)).sum(axis=1), a, b)
 
 
+@checked_keywords
 def normalize_embeddings(embeddings: Any) -> Any:
     """Scale each row of an array (n, d) to length 1."""
     return like(_unit(to_matrix(embeddings)), embeddings)
 
 
+@checked_keywords
 def truncate_embeddings(embeddings: Any, truncate_dim: int | None) -> Any:
     """Return the first `truncate_dim` components of each vector, without scaling them again; None keeps all."""
     return like(to_array(embeddings)[..., :truncate_dim], embeddings)
