@@ -69,7 +69,7 @@ def check_arguments(caller: str, given: Mapping[str, Any], defaults: Mapping[str
         if given.get(name) is None or given[name] == defaults.get(name):
             continue
         if isinstance(treatment, Refused):
-            raise UnsupportedOption(f"{caller}({name}=…) is not supported: {treatment.reason}.", param=name)
+            raise UnsupportedOption(not_supported(f"{caller}({name}=…)", treatment.reason), param=name)
         message = f"{caller}({name}={given[name]!r}) is ignored: {treatment.reason}."
         warnings.warn(message, IgnoredOptionWarning, stacklevel=caller_stacklevel())
 
@@ -81,14 +81,27 @@ def refused_method(table: Table) -> Callable[[Method], Method]:
     """
 
     def decorate(method: Method) -> Method:
-        name = method.__name__
-        treatment = table[name]
-
-        @functools.wraps(method)
-        def refuse(self: object, *arguments: object, **options: object) -> NoReturn:
-            raise UnsupportedOption(f"{name} is not supported: {treatment.reason}.", param=name)
-
-        refuse.__doc__ = f"Raise `UnsupportedOption`: {treatment.reason}."
+        reason = table[method.__name__].reason
+        refuse = functools.wraps(method)(refusing(method.__name__, reason))
+        refuse.__doc__ = f"Raise `UnsupportedOption`: {reason}."
         return refuse  # type: ignore[return-value]
 
     return decorate
+
+
+def refusing(name: str, reason: str) -> Callable[..., NoReturn]:
+    """Return a function that raises `UnsupportedOption` for the method `name` of the other library."""
+
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        raise UnsupportedOption(not_supported(name, reason), param=name)
+
+    return refuse
+
+
+def not_supported(what: str, reason: str) -> str:
+    """Return the sentence that refuses an argument or member of the other library.
+
+    >>> not_supported("fit", "embergem does not train models")
+    'fit is not supported: embergem does not train models.'
+    """
+    return f"{what} is not supported: {reason}."

@@ -5,11 +5,11 @@ Separate because these members say what the class is not, and `model.py` says wh
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from embergem.compat.arguments import Ignored, Refused
+from embergem.compat.arguments import Ignored, Refused, not_supported, refusing
 from embergem.compat.sentence_transformers.tables import MEMBERS
-from embergem.errors import IgnoredOptionWarning, UnsupportedOption
+from embergem.errors import IgnoredOptionWarning
 from embergem.suggestions import did_you_mean
 
 PROPERTIES = {
@@ -34,19 +34,12 @@ class UnsupportedMembers:
         treatment = MEMBERS.get(name)
         if isinstance(treatment, Refused):
             if name in PROPERTIES:
-                raise AttributeError(f"SentenceTransformer.{name} is not supported: {treatment.reason}.")
-            return _refused(name, treatment)
+                raise AttributeError(not_supported(f"SentenceTransformer.{name}", treatment.reason))
+            return refusing(name, treatment.reason)
         if isinstance(treatment, Ignored):
             return _ignored(self, name, treatment)
         advice = did_you_mean(name, [*MEMBERS, *dir(type(self))]) if not name.startswith("_") else ""
         raise AttributeError(f"SentenceTransformer has no attribute {name!r}.{advice}")
-
-
-def _refused(name: str, treatment: Refused) -> Callable[..., NoReturn]:
-    def refuse(*arguments: object, **options: object) -> NoReturn:
-        raise UnsupportedOption(f"{name} is not supported: {treatment.reason}.", param=name)
-
-    return refuse
 
 
 def _ignored(model: UnsupportedMembers, name: str, treatment: Ignored) -> Callable[..., UnsupportedMembers]:
