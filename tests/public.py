@@ -51,6 +51,7 @@ PUBLIC = {
         "InvalidTask",
         "InvalidText",
         "InvalidType",
+        "JobError",
         "LoadError",
         "MissingTensor",
         "ModelFailed",
@@ -68,6 +69,7 @@ PUBLIC = {
         "UnsupportedModel",
         "UnsupportedOption",
     ],
+    "embergem.bulk": ["embed_table"],
     "embergem.client": ["AsyncClient", "Client"],
     "embergem.sentence_transformers": ["SentenceTransformer", "SimilarityFunction", "quantize_embeddings", "util"],
     "embergem.sentence_transformers.util": [

@@ -26,6 +26,7 @@ LAYERS = [
     {"registry", "sdk", "config", "diagnostics", "export", "client", "embedder", "async_embedder", "open_backend"},
     {"compat", "sentence_transformers"},
     {"integrations"},
+    {"bulk"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

@@ -20,6 +20,7 @@ EmbergemError                     base class; has the HTTP status and the error 
 │   ├── MissingTensor                  a tensor is missing, has the wrong shape, or has values that are not finite
 │   └── UnsupportedModel               the architecture, a head module or a setting is not supported
 ├── InsufficientMemory (MemoryError) 507  the model, or the request, does not fit into the free memory
+├── JobError                      500  a bulk job cannot begin or go on; its finished parts are kept
 ├── NonFiniteOutput               500  a vector has NaN or infinity; no vectors are returned
 ├── Cancelled                     499  the request was cancelled before it was done
 ├── DeadlineExceeded              504  the deadline of the request passed before it was done
@@ -240,6 +241,12 @@ class InsufficientMemory(EmbergemError, MemoryError):
 
     status = 507
     code = "insufficient_memory"
+
+
+class JobError(EmbergemError):
+    """A bulk job cannot begin or go on: its output is in use, or the disk is full. Its finished parts are kept."""
+
+    code = "job_failed"
 
 
 class NonFiniteOutput(EmbergemError):

@@ -129,6 +129,19 @@ class Engine:
             Overloaded: The queue of the lane is full (`max_queue_tokens`).
             DeadlineExceeded: The deadline has passed already.
         """
+        return self._submit(request, None, cancel)
+
+    def submit_rows(self, request: Request, rows: Sequence[Row]) -> PendingRequest:
+        """Queue rows that `prepare` returned, and return the future of the result; `request` needs no inputs.
+
+        This is `submit` for callers that need the token ids before they decide what to compute. The errors are those of
+        `submit`.
+        """
+        return self._submit(request, rows)
+
+    def _submit(
+        self, request: Request, rows: Sequence[Row] | None, cancel: CancelToken | None = None
+    ) -> PendingRequest:
         fork.check()
         try:
             self.require_ready()
@@ -140,7 +153,7 @@ class Engine:
                 )
             if request.lane not in LANES:
                 raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
-            pending = self._loop.submit(request, self.prepare(request, cancel))
+            pending = self._loop.submit(request, self.prepare(request, cancel) if rows is None else rows)
         except EmbergemError as error:
             self._loop.counters.failed(error.code)
             raise

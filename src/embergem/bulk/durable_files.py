@@ -1,0 +1,99 @@
+"""Writes files that are either complete or not there, whenever the process or the machine stops.
+
+A file is written under a temporary name, flushed to the disk, renamed, and its directory is flushed.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+class ChecksumFile:
+    """A file that is open for writing, with the number of bytes and the CRC-32 of what was written.
+
+    It has what NumPy and pyarrow need of a file: `write`, `flush`, `tell`, `close` and `closed`.
+    """
+
+    mode = "wb"
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.size = 0
+        self.crc = 0
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self.size += len(view)
+        self.crc = zlib.crc32(view, self.crc)
+        return len(view)
+
+    def flush(self) -> None:
+        """Pass buffered bytes to the operating system."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self.size
+
+    def readable(self) -> bool:
+        """Return False: the file is written only."""
+        return False
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return False: bytes are only appended."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: `write_durably` closes the file after it flushed it to the disk."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._file.closed
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """Open a file for writing, empty. The soak test replaces this function to stop the process after some bytes."""
+    return path.open("wb")
+
+
+@contextmanager
+def write_durably(path: Path) -> Iterator[ChecksumFile]:
+    """Open a temporary file that replaces `path` once the body has ended without an error.
+
+    When the context has ended, the file survives a power cut. After an error there is no temporary file, and a file
+    that had the name before is unchanged.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open_new(partial) as file:
+            checksum = ChecksumFile(file)
+            yield checksum
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    flush_directory(path.parent)
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush the names of the files in a directory to the disk, where the operating system allows it."""
+    if os.name == "nt":  # Windows opens no directories; NTFS writes names in order by itself
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
