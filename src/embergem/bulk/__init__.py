@@ -14,3 +14,7 @@ def __getattr__(name: str) -> Any:
     from embergem.bulk.table import embed_table
 
     return embed_table
+
+
+def __dir__() -> list[str]:
+    return __all__
