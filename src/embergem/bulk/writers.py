@@ -159,7 +159,7 @@ def format_numbers(vector: NDArray[Any]) -> bytes:
     """Return a vector as JSON, each number with the fewest digits that give the same value again.
 
     >>> format_numbers(np.float32([0.1, -2, 1e-9]))
-    b'[0.1,-2.0,1e-09]'
+    b'[0.1,-2.0,1e-9]'
     """
     if vector.dtype.kind != "f":
         return msgspec.json.encode(vector.tolist())
