@@ -12,7 +12,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
+.PHONY: help api assets bench bench-beside bench-gate bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
 	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
@@ -139,6 +139,9 @@ bench: $(STAMP)/native assets ## Compare the speed with other engines, which are
 
 bench-beside: $(STAMP)/native ## Compare the server with that of infinity, which is installed into its own environment (needs wrk)
 	$(BIN)/python benchmarks/beside.py $(ARGS)
+
+bench-gate: $(STAMP)/native assets ## Fail if this tree is over 5 % slower than COMMIT: make bench-gate COMMIT=origin/main ARGS="--models minilm"
+	$(BIN)/python benchmarks/gate.py $(or $(COMMIT),HEAD~1) $(ARGS)
 
 bench-lanes: $(STAMP)/native assets ## Measure queries beside bulk requests, and bulk beside queries; ARGS="minilm" for one model
 	$(BIN)/python benchmarks/lanes.py $(ARGS)

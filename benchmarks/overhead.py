@@ -22,7 +22,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,14 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from server import wrk
+from trees import ROOT, worktree
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from served import served, wait_for  # noqa: E402
+from served import served, wait_for
 
 MODEL = ROOT / "tests" / "data" / "goldens" / "static"
-RUST = ("Cargo.toml", "Cargo.lock", "crates")
 CLIENTS = 32
 SECONDS = 2
 """Seconds of one wrk run."""
@@ -155,35 +153,6 @@ def cpu_seconds(process_id: int) -> float:
     """Return the processor time that a process has used (Linux)."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def worktree(commit: str) -> Iterator[Path]:
-    """Check `commit` out into a temporary worktree that has a native module."""
-    with tempfile.TemporaryDirectory() as directory:
-        tree = Path(directory) / "tree"
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, commit], cwd=ROOT, check=True)
-        try:
-            equal = subprocess.run(["git", "diff", "--quiet", commit, "--", *RUST], cwd=ROOT).returncode == 0
-            own = next((ROOT / "src" / "embergem").glob("_native*.so"))
-            shutil.copy(own if equal else built(tree), tree / "src" / "embergem" / "_native.abi3.so")
-            yield tree
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
-
-
-def built(tree: Path) -> Path:
-    """Build the native module of a worktree, unless an earlier run built it for the same commit."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
-    target = ROOT / "target" / "overhead"
-    module = target / f"{commit.strip()}.so"
-    if not module.exists():
-        print(f"the Rust sources differ; building the native module of {commit.strip()}", file=sys.stderr, flush=True)
-        build = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", target, "-p", "embergem-python",
-                 "--features", "pyo3/extension-module"]  # fmt: skip
-        subprocess.run(build, cwd=tree, check=True)
-        shutil.copy(target / "release" / "lib_native.so", module)
-    return module
 
 
 @contextmanager

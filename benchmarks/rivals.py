@@ -34,6 +34,8 @@ class Rival:
     python: Path
     kind: str
     model: str
+    source: Path | None = None
+    """Directory to import embergem from, for another commit. None imports the installed one."""
     longest: int = 0
     """Longest text of the measurement by length, in tokens. 0 leaves it out, because a slow engine would take an
     hour."""

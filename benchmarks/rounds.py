@@ -5,6 +5,7 @@ fast minute and another a slow one. With rounds, all engines run in both, and th
 """
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | ({"PYTHONPATH": str(way.source)} if way.source else {}),
         )
 
     def __enter__(self) -> Self:
