@@ -91,6 +91,7 @@ PUBLIC = {
         "semantic_search",
         "truncate_embeddings",
     ],
+    "embergem.evaluate": ["Bootstrap", "Pairs", "Report", "Retrieval", "draw", "evaluate", "read_labelled"],
     "embergem.server.app": ["create_app"],
     "embergem.integrations.arrow": ["embed_column", "to_arrow"],
     "embergem.integrations.chroma": ["EmbergemEmbeddingFunction"],

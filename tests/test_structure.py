@@ -24,7 +24,7 @@ LAYERS = [
     {"engine"},
     {"loader"},
     {"registry", "sdk", "config", "diagnostics", "export", "client", "embedder", "async_embedder", "open_backend"},
-    {"compat", "sentence_transformers"},
+    {"compat", "sentence_transformers", "evaluate"},
     {"integrations"},
     {"bulk"},
     {"server"},

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 
 NAVIGATION = {
-    "Use": ["docs/python", "docs/http", "docs/rust", "docs/models", "docs/compatibility"],
+    "Use": ["docs/python", "docs/http", "docs/rust", "docs/models", "docs/evaluate", "docs/compatibility"],
     "Run": ["docs/operations", "docs/bulk", "docs/scaling", "docs/performance", "docs/trust"],
     "Look up": ["docs/api", "docs/format", "CHANGELOG"],
     "Develop": ["docs/structure", "CONTRIBUTING", "SECURITY", "README"],

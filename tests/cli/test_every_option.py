@@ -1,5 +1,6 @@
 """Each option with an invalid value: the error names the option, the value, and what is allowed or what to do."""
 
+import json
 import re
 import shutil
 
@@ -42,6 +43,22 @@ OWN = {
     ("embed", "--dimensions"): ("95", "allows: 96"),
     ("embed", "--format"): ("xml", "json"),
     ("embed", "--output"): ("/no/such/place/x.npy", "Create it first"),
+    ("eval", "--pairs"): ("a,b", "Name first,second,score"),
+    ("eval", "--relevance"): ("a", "Name query,document"),
+    ("eval", "--corpus"): ("no-such-corpus.txt", "Check the path"),
+    ("eval", "--split"): ("tset", "Did you mean 'test'"),
+    ("eval", "--dimensions"): ("95", "allows: 96"),
+    ("eval", "--storage"): ("int7", "Did you mean 'int8'.*Choose from: float32"),
+    ("eval", "--query-task"): ("qery", "query"),
+    ("eval", "--document-task"): ("docment", "document"),
+    ("eval", "--titles"): ("txt", "Did you mean 'text'"),
+    ("eval", "--cutoffs"): ("0", "Give numbers from 1"),
+    ("eval", "--oversample"): ("0", "Give 1 or more"),
+    ("eval", "--resamples"): ("10", "Give 100 or more"),
+    ("eval", "--confidence"): ("2", "between 0 and 1"),
+    ("eval", "--seed"): ("-1", "Give 0 or more"),
+    ("eval", "--loss"): ("2", "from 0 to 1"),
+    ("eval", "--plot"): ("loss.pdf", r"Use one of: \.svg, \.png"),
     ("serve", "--config"): ("models.yaml", r"\.toml"),
     ("serve", "--port"): ("70000", "65535"),
     ("serve", "--keys"): ("no-such-keys.toml", "Check the path"),
@@ -67,9 +84,23 @@ OWN = {
 ARGUMENTS = {
     "embed": ["-m", TINY], "serve": ["-m", TINY, "-p", "0"], "bench": ["-m", TINY], "compile": [TINY, "-o", "out"],
     "convert": ["x.gguf", "-o", "out"], "fingerprint": [TINY], "verify": [TINY], "models verify": ["minilm"],
-    "keys new": ["me"],
+    "keys new": ["me"], "eval": ["-m", TINY],
 }  # fmt: skip
 """Other arguments of each command."""
+
+
+OF_QUERIES = ("--relevance", "--corpus", "--query-task", "--document-task", "--titles", "--cutoffs", "--oversample")
+"""Options of `embergem eval` that apply to queries."""
+
+
+def write_labelled(directory):
+    """Write pairs.csv, queries.jsonl and beir/ for `embergem eval`."""
+    (directory / "pairs.csv").write_text("text1,text2,score\na,b,1\nc,d,2\ne,f,3\n")
+    queries = [{"query": "q", "relevant": ["a"]}, {"query": "r", "relevant": list("bcdefghijklm")}]
+    (directory / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+    (directory / "beir" / "qrels").mkdir(parents=True)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "qrels/dev.tsv"):
+        (directory / "beir" / name).touch()
 
 
 def commands(group, path=()):
@@ -95,6 +126,8 @@ def run(command, option, value, capsys):
     given = list(ARGUMENTS[command])
     if command == "embed":
         given += {"--file": [], "--column": ["-f", "x.jsonl"]}.get(option, ["a"])
+    if command == "eval":
+        given += ["beir" if option == "--split" else "queries.jsonl" if option in OF_QUERIES else "pairs.csv"]
     for short in {"--model": "-m", "--output": "-o", "--port": "-p"}.get(option, ""), option:
         if short in given:
             del given[given.index(short) : given.index(short) + 2]
@@ -115,6 +148,8 @@ def test_an_invalid_value_is_named_with_its_option(command, option, tmp_path, mo
     value, advice = OWN.get((command, option)) or SHARED[option]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.jsonl").write_text('{"text": "a"}')
+    if command == "eval":
+        write_labelled(tmp_path)
     if command == "convert":
         (tmp_path / "x.gguf").write_bytes(ggufs.of_gemma())
         shutil.copy(DATA / "gemma3_text" / "tokenizer.json", tmp_path)

@@ -13,6 +13,7 @@ from embergem.cli.compile import compile_
 from embergem.cli.convert import convert
 from embergem.cli.doctor import doctor
 from embergem.cli.embed import embed
+from embergem.cli.eval import evaluate
 from embergem.cli.fingerprint import fingerprint
 from embergem.cli.keys import app as keys
 from embergem.cli.models import app as models
@@ -63,6 +64,7 @@ app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
 COMMANDS: dict[str, Command] = {
     "embed": embed,
+    "eval": evaluate,
     "serve": serve,
     "bench": bench,
     "compile": compile_,
