@@ -1,11 +1,14 @@
 """Mutation testing of a seeded sample: change the source in one place, and run the tests that must notice.
 
-    python scripts/mutants.py [--sample 200] [--seed 1] [--only engine/scheduler.py] [--list]
+    python scripts/mutants.py [--sample 200] [--seed 1] [--only engine/scheduler.py] [--log FILE] [--list]
 
 tests/mutants.toml maps each module of `engine`, `server`, `checkpoint` and `client` to its tests, so that a mutant
 takes seconds, and lists the mutants that no test can kill, with the reason. Mutants run in a copy of the working tree.
 Tests run in a fork of this process, which has imported libraries but nothing of embergem. The exit status is 1 if a
 mutant survives that is not in the list.
+
+With `--log`, a run that was stopped continues where it was: the results in the file count, except those of survivors,
+which run again. A changed module or changed tests do not make a result invalid; use a new file for a new measurement.
 """
 
 import argparse
@@ -41,7 +44,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed of the sample")
     parser.add_argument("--only", default="", help="only modules whose path begins with this")
     parser.add_argument("--list", action="store_true", help="print the sample and run nothing")
-    parser.add_argument("--log", type=Path, help="append the result of each mutant to this file, as JSON lines")
+    parser.add_argument("--log", type=Path, help="file of results as JSON lines; mutants that it has are not run again")
     options = parser.parse_args()
     settings = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))
     drawn = sample(options.sample, options.seed, options.only)
@@ -52,10 +55,14 @@ def main() -> int:
     for library in LIBRARIES:
         importlib.import_module(library)
     results: Counter[str] = Counter()
+    known = read_log(options.log) if options.log else {}
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         runner = Runner(Path(scratch))
         for number, (module, mutant) in enumerate(drawn, 1):
             lines = list(changed_lines(source(module), mutant))
+            if (result := known.get(log_key(module, mutant.line, lines), "survived")) != "survived":
+                results[result] += 1
+                continue
             began = time.monotonic()
             result = runner.run(module, mutant, settings["tests"][module])
             if result == "survived" and reason(settings, module, lines):
@@ -70,6 +77,17 @@ def main() -> int:
                     log.write(json.dumps(entry) + "\n")
     print(", ".join(f"{count} {result}" for result, count in results.most_common()))
     return int(results["survived"] > 0)
+
+
+def log_key(module: str, line: int, change: Sequence[str]) -> tuple[str, int, str]:
+    """Return what identifies a mutant in the log."""
+    return module, line, "\n".join(change)
+
+
+def read_log(path: Path) -> dict[tuple[str, int, str], str]:
+    """Return the results in a log, by `log_key`; the last one of each mutant. There is none if the file is missing."""
+    entries = map(json.loads, path.read_text(encoding="utf-8").splitlines() if path.exists() else ())
+    return {log_key(entry["module"], entry["line"], entry["change"]): entry["result"] for entry in entries}
 
 
 def modules() -> list[str]:

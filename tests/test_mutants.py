@@ -1,5 +1,6 @@
 """`make mutants` has tests for every module, and its list of equivalent mutants is not stale."""
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from mutants import modules, reason, sample, source  # noqa: E402 - the scripts are no package
+from mutants import log_key, modules, read_log, reason, sample, source  # noqa: E402 - the scripts are no package
 from mutation import changed_lines, mutants  # noqa: E402
 
 SETTINGS = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())
@@ -35,6 +36,16 @@ def test_a_sample_depends_on_its_seed_only():
     assert drawn == sample(5, seed=1) != sample(5, seed=2)
     assert len({(module, mutant) for module, mutant in drawn}) == 5
     assert all(module.startswith("client/") for module, _ in sample(3, seed=1, only="client/"))
+
+
+def test_a_log_has_the_last_result_of_each_mutant(tmp_path):
+    log = tmp_path / "log"
+    assert read_log(log) == {}
+    ((module, mutant),) = sample(1, seed=1)
+    change = list(changed_lines(source(module), mutant))
+    entries = [{"result": result, "module": module, "line": mutant.line, "change": change} for result in ("a", "b")]
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert read_log(log) == {log_key(module, mutant.line, change): "b"}
 
 
 def test_the_missing_heapify_is_a_mutant():
