@@ -219,10 +219,40 @@ def test_a_new_connection_does_not_end_one_that_is_used(loop, serve_tls, trustin
         assert used.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_plain_http_is_named_in_the_log(serve_tls, caplog):
-    with serve_tls() as (url, _), caplog.at_level(logging.INFO, "embergem.server"), pytest.raises(httpx.HTTPError):
-        httpx.get(url.replace("https:", "http:") + "/health", timeout=30)
-    assert "the client sent HTTP without TLS; its address must begin with https://" in caplog.text
+def test_plain_http_is_answered_with_the_scheme_to_use(loop, serve_tls, trusting):
+    with serve_tls(max_connections=1) as (url, _):
+        for _ in range(3):  # the connection does not hold its place
+            answer = httpx.get(url.replace("https:", "http:") + "/health", timeout=30)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "invalid_http"
+            assert "https://" in answer.json()["error"]["message"]
+            assert answer.headers["connection"] == "close"
+        assert get(url, trusting).status_code == 200
+
+
+def test_a_handshake_may_arrive_a_byte_at_a_time(loop, serve_tls, trusting):
+    with serve_tls() as (url, _), socket.create_connection(place(url)) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(received, sent, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        for byte in sent.read():
+            raw.sendall(bytes([byte]))
+        raw.settimeout(30)
+        assert raw.recv(1) == b"\x16"
+
+
+def test_a_client_that_goes_before_its_handshake_leaves_nothing(loop, registry, files):
+    state = ServerState(registry, Settings(**QUIET), certificate=Certificate(*files))
+    with bind("127.0.0.1", 0) as listener, running_server(server := make_server(state), listener):
+        with socket.create_connection(listener.getsockname()):
+            while not server.server_state.connections:
+                time.sleep(0.001)
+        until = time.monotonic() + 5
+        while server.server_state.connections and time.monotonic() < until:
+            time.sleep(0.001)
+        assert not server.server_state.connections
 
 
 def test_the_server_stops_during_a_handshake(loop, registry, files):

@@ -160,17 +160,15 @@ def make_server(state: ServerState) -> Server:
         record_rejected(record, state.metrics, settings)
 
     limit = ConnectionLimit(settings.max_connections)
-    http: type[asyncio.Protocol] = limited_protocol(
+    http = limited_protocol(
         limit,
         seconds=settings.receive_timeout,
         header_bytes=settings.max_header_bytes,
         on_rejected=on_rejected,
     )
-    if state.certificate is not None:
-        http = tls_protocol(http, state.certificate, limit)
     config = uvicorn.Config(
         build_app(state),
-        http=http,
+        http=http if state.certificate is None else tls_protocol(http, state.certificate, limit),
         ws="none",
         lifespan="off",
         log_level=settings.log_level,

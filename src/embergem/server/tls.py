@@ -2,7 +2,8 @@
 
 uvicorn's own TLS has no limit of connections whose handshake is not complete, and keeps the certificate of the start.
 Here each TCP connection counts towards the limit of connections from its first moment, and may be closed for a new one
-until its handshake is complete. Each handshake uses the certificate that was read last.
+until its handshake is complete. Each handshake uses the certificate that was read last. HTTP without TLS is answered
+with an error that says what to change.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any
 
 from embergem.errors import InvalidConfig
 from embergem.server.connections import ConnectionLimit
+from embergem.server.http1 import StrictProtocol
 
 log = logging.getLogger("embergem.server")
 
@@ -132,7 +134,7 @@ def _warn_of_dates(context: ssl.SSLContext, file: Path) -> None:
 
 
 def tls_protocol(
-    http: Callable[..., asyncio.Protocol], certificate: Certificate, limit: ConnectionLimit
+    http: Callable[..., StrictProtocol], certificate: Certificate, limit: ConnectionLimit
 ) -> type[asyncio.Protocol]:
     """Return a protocol class that makes the TLS handshake of a connection, and then lets `http` take over."""
 
@@ -144,6 +146,7 @@ def tls_protocol(
             self.connections: set[Any] = server_state.connections
             self.make_http = partial(http, server_state=server_state, **arguments)
             self.received = bytearray()  # bytes that arrived before their reader was in place
+            self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             self.transport = transport
@@ -151,11 +154,17 @@ def tls_protocol(
             # If no connection is idle, this one may stay for its handshake, so that `http` can answer 503.
             limit.make_room(self.connections)
             limit.mark_idle(self)
-            transport.pause_reading()  # the first bytes are for the TLS layer
             self.handshake = asyncio.get_running_loop().create_task(self.shake_hands())
 
         def data_received(self, data: bytes) -> None:
             self.received += data
+            if not self.begun.done():
+                self.transport.pause_reading()  # the bytes are for the TLS layer
+                self.begun.set_result(None)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if not self.begun.done():
+                self.begun.set_result(None)
 
         def shutdown(self) -> None:
             """Close the connection, because the server stops."""
@@ -163,7 +172,12 @@ def tls_protocol(
 
         async def shake_hands(self) -> None:
             """Make the handshake, and let `http` take over."""
-            encrypted = None if self.transport.is_closing() else await self.start_tls()
+            until = time.monotonic() + HANDSHAKE_TIMEOUT
+            await asyncio.wait((self.begun,), timeout=HANDSHAKE_TIMEOUT)
+            is_tls = not self.received[:1].isalpha()  # a handshake begins with the byte 22, and HTTP with a letter
+            encrypted: asyncio.Transport | None = None
+            if self.begun.done() and not self.transport.is_closing():
+                encrypted = await self.start_tls(until - time.monotonic()) if is_tls else self.transport
             self.connections.discard(self)
             limit.mark_busy(self)
             if encrypted is None or encrypted.is_closing():
@@ -172,11 +186,13 @@ def tls_protocol(
             protocol = self.make_http()
             encrypted.set_protocol(protocol)
             protocol.connection_made(encrypted)
-            if self.received:  # a request that came in one segment with the end of the handshake
+            if not is_tls:
+                protocol.reject(400, "This port speaks TLS. The address must begin with https://.", "invalid_http")
+            elif self.received:  # a request that came in one segment with the end of the handshake
                 protocol.data_received(bytes(self.received))
 
-        async def start_tls(self) -> asyncio.Transport | None:
-            """Return the encrypted transport, or None if the handshake failed."""
+        async def start_tls(self, seconds: float) -> asyncio.Transport | None:
+            """Return the encrypted transport, or None if the handshake failed or took too long."""
             loop = asyncio.get_running_loop()
             loop.call_soon(self.pass_on)
             try:
@@ -185,15 +201,16 @@ def tls_protocol(
                     self,
                     certificate.context,
                     server_side=True,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                    ssl_handshake_timeout=max(seconds, 0.001),
                     ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
             except OSError as error:  # also ssl.SSLError
-                log.info("The TLS handshake with %s failed: %s.", self.address(), _reason(error))
+                reason = str(error) or "the client closed the connection"
+                log.info("The TLS handshake with %s failed: %s.", self.address(), reason)
                 return None
 
         def pass_on(self) -> None:
-            """Pass on bytes that arrived before the TLS layer: uvloop cannot pause a transport in `connection_made`."""
+            """Pass on the bytes that arrived before the TLS layer."""
             layer: Any = self.transport.get_protocol()  # an `asyncio.BufferedProtocol`
             while self.received:
                 buffer = layer.get_buffer(len(self.received))
@@ -208,9 +225,3 @@ def tls_protocol(
             return str(peer[0]) if peer else "-"
 
     return TlsProtocol
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError) and error.reason == "HTTP_REQUEST":
-        return "the client sent HTTP without TLS; its address must begin with https://"
-    return str(error) or "the client closed the connection"

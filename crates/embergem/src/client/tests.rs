@@ -1,7 +1,7 @@
 //! Tests against a server that answers what the test says.
 
 use super::token_estimate::PART_INPUTS;
-use super::transport::retry_after;
+use super::transport::{Transport, retry_after};
 use super::*;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -211,4 +211,31 @@ fn a_retry_needs_a_status_and_a_pause_that_allow_it() {
     assert_eq!(retry_after(StatusCode::BAD_REQUEST, &headers), None);
     headers.insert("retry-after", "3600".parse().unwrap());
     assert_eq!(retry_after(StatusCode::SERVICE_UNAVAILABLE, &headers), None);
+}
+
+#[test]
+fn cookies_of_the_server_are_not_kept() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let transport = Transport::new(format!("http://{}", listener.local_addr().unwrap()), None);
+    let server = thread::spawn(move || {
+        let heads = (0..2).map(|_| {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(&stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).unwrap();
+            }
+            let answer = "HTTP/1.1 200 OK\r\nset-cookie: session=a; Path=/\r\nconnection: close\r\n\
+                content-length: 2\r\n\r\n{}";
+            (&stream).write_all(answer.as_bytes()).unwrap();
+            head.to_ascii_lowercase()
+        });
+        heads.collect::<Vec<_>>()
+    });
+    for _ in 0..2 {
+        transport.get::<Value>("/health").unwrap();
+    }
+    for head in server.join().unwrap() {
+        assert!(head.starts_with("get /health ") && !head.contains("cookie"), "{head}");
+    }
 }

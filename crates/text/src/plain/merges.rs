@@ -12,6 +12,11 @@
 //!
 //! So two windows can be joined at a position where both have a border, if a token beside it is the same in both: by 1
 //! it and its neighbour on the other side are the tokens of their text, and by 2 that suffices.
+//!
+//! Some models add a prefix to each character of a word but the first (`##`), or a suffix to the last one (`</w>`). The
+//! characters and affixes are then what is merged, and 1 and 2 hold for them. The model takes the ends of a window for
+//! ends of the word, so the token with the first or last character of a window may be a wrong one. Such tokens are
+//! neither used nor compared, unless the window ends where the word does.
 
 use crate::bpe::BpeModel;
 use crate::sink::{Sink, Stopped};
@@ -35,9 +40,19 @@ enum Unknown {
     Removed,
 }
 
+/// Characters that the model treats as special.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SpecialEnds {
+    /// The first one of a word, which has no prefix.
+    first: bool,
+    /// The last one, which has a suffix.
+    last: bool,
+}
+
 /// A BPE model whose long words can be encoded in windows.
 pub(crate) struct Merges {
     unknown: Unknown,
+    ends: SpecialEnds,
 }
 
 /// Tokens of a part of a word.
@@ -58,15 +73,18 @@ struct WindowToken {
 }
 
 impl Merges {
-    /// Returns `None` for a model that treats the first or the last character of a word as special, has too long
-    /// tokens, or changes the order of unknown characters.
+    /// Returns `None` for a model that has too long tokens or changes the order of unknown characters. Also for one that
+    /// has affixes and does not make exactly one token of an unknown character: which characters are unknown then
+    /// depends on their place in the word.
     pub fn new(bpe: &BpeModel) -> Option<Self> {
         let model = &bpe.model;
         let affix = |affix: &Option<String>| affix.as_ref().is_some_and(|affix| !affix.is_empty());
-        if affix(&model.continuing_subword_prefix)
-            || affix(&model.end_of_word_suffix)
-            || bpe.max_chars * char::MAX.len_utf8() >= OVERLAP
-        {
+        let ends = SpecialEnds {
+            first: affix(&model.continuing_subword_prefix),
+            last: affix(&model.end_of_word_suffix),
+        };
+        let has_one_unknown = !model.byte_fallback && model.unk_token.is_some() && !model.fuse_unk;
+        if (ends.first || ends.last) && !has_one_unknown || bpe.max_chars * char::MAX.len_utf8() >= OVERLAP {
             return None;
         }
         let unknown = match (model.byte_fallback, model.unk_token.is_some(), model.fuse_unk) {
@@ -76,7 +94,7 @@ impl Merges {
             (false, true, true) => Unknown::Fused,
             (false, true, false) => Unknown::Kept,
         };
-        Some(Self { unknown })
+        Some(Self { unknown, ends })
     }
 
     /// Adds the ids of a word to `sink`.
@@ -90,7 +108,7 @@ impl Merges {
         }
         let mut size = WINDOW;
         loop {
-            if let Some(ids) = encode_in_windows(model, &simple, size, sink)? {
+            if let Some(ids) = self.encode_in_windows(model, &simple, size, sink)? {
                 sink.extend(&ids);
                 return sink.check();
             }
@@ -113,33 +131,34 @@ impl Merges {
         });
         Cow::Owned(kept.collect())
     }
-}
 
-/// Returns the ids of a word; `None` if windows of this size cannot be joined.
-fn encode_in_windows(
-    model: &ModelWrapper,
-    word: &str,
-    size: usize,
-    sink: &Sink<'_>,
-) -> Result<Option<Vec<u32>>, Stopped> {
-    let mut ids = Vec::new();
-    let mut window = Window::read(model, word, 0, size)?;
-    while window.end < word.len() {
-        sink.check()?;
-        let Some(start) = window.resume(word) else {
-            return Ok(None);
-        };
-        let mut next = Window::read(model, word, start, size)?;
-        let Some((kept, skipped)) = window.join(&next) else {
-            return Ok(None);
-        };
-        window.tokens.truncate(kept);
+    /// Returns the ids of a word; `None` if windows of this size cannot be joined.
+    fn encode_in_windows(
+        &self,
+        model: &ModelWrapper,
+        word: &str,
+        size: usize,
+        sink: &Sink<'_>,
+    ) -> Result<Option<Vec<u32>>, Stopped> {
+        let mut ids = Vec::new();
+        let mut window = Window::read(model, word, 0, size)?;
+        while window.end < word.len() {
+            sink.check()?;
+            let Some(start) = window.resume(word) else {
+                return Ok(None);
+            };
+            let mut next = Window::read(model, word, start, size)?;
+            let Some((kept, skipped)) = window.join(&next, self.ends) else {
+                return Ok(None);
+            };
+            window.tokens.truncate(kept);
+            ids.extend(window.ids());
+            next.tokens.drain(..skipped);
+            window = next;
+        }
         ids.extend(window.ids());
-        next.tokens.drain(..skipped);
-        window = next;
+        Ok(Some(ids))
     }
-    ids.extend(window.ids());
-    Ok(Some(ids))
 }
 
 impl Window {
@@ -177,18 +196,24 @@ impl Window {
 
     /// Finds the first border at which this window can end and the next one begin. Returns the number of tokens of this
     /// window before it, and the number of tokens of the next one before it.
-    fn join(&self, next: &Self) -> Option<(usize, usize)> {
+    fn join(&self, next: &Self, ends: SpecialEnds) -> Option<(usize, usize)> {
+        let own_tokens = &self.tokens[..self.tokens.len() - usize::from(ends.last && !self.tokens.is_empty())];
         let first = next.tokens.first()?.start;
-        let mut kept = self.tokens.partition_point(|token| token.start < first);
+        let mut kept = own_tokens.partition_point(|token| token.start < first);
         let mut skipped = 0;
-        while let (Some(own), Some(other)) = (self.tokens.get(kept), next.tokens.get(skipped)) {
+        while let (Some(own), Some(other)) = (own_tokens.get(kept), next.tokens.get(skipped)) {
             if own.start < other.start {
                 kept += 1;
             } else if own.start > other.start {
                 skipped += 1;
-            } else if own == other || (skipped > 0 && self.tokens[kept - 1] == next.tokens[skipped - 1]) {
-                return Some((kept, skipped));
             } else {
+                // Tokens of the next window before this one are wrong and must be skipped.
+                let wrong = usize::from(ends.first);
+                let same_after = own == other && skipped >= wrong;
+                let same_before = skipped > wrong && own_tokens[kept - 1] == next.tokens[skipped - 1];
+                if same_after || same_before {
+                    return Some((kept, skipped));
+                }
                 kept += 1;
                 skipped += 1;
             }
@@ -226,8 +251,6 @@ mod tests {
             json!({"ignore_merges": true}),
         ] {
             let bpe = model(changes.clone());
-            let merges = Merges::new(&bpe).unwrap();
-            let wrapper = ModelWrapper::BPE(bpe.model.clone());
             for part in [
                 "a",
                 "b",
@@ -241,25 +264,108 @@ mod tests {
                 "bca",
             ] {
                 let text = [&part.repeat(3 * WINDOW / part.len()), "abc"].concat();
-                let expected: Vec<u32> = wrapper.tokenize(&text).unwrap().iter().map(|token| token.id).collect();
-                let cancelled = AtomicBool::new(false);
-                let mut sink = Sink::new(Wanted::ALL, &cancelled);
-                merges.encode(&wrapper, &text, &mut sink).unwrap();
-                assert!(sink.into_ids() == expected, "{changes} {part}");
+                assert_same_ids(&bpe, &text, &format!("{changes} {part}"));
+            }
+        }
+    }
+
+    /// Compares the ids of a word with those of the library for the whole word.
+    fn assert_same_ids(bpe: &BpeModel, word: &str, name: &str) {
+        let wrapper = ModelWrapper::BPE(bpe.model.clone());
+        let expected: Vec<u32> = wrapper.tokenize(word).unwrap().iter().map(|token| token.id).collect();
+        let cancelled = AtomicBool::new(false);
+        let mut sink = Sink::new(Wanted::ALL, &cancelled);
+        Merges::new(bpe).unwrap().encode(&wrapper, word, &mut sink).unwrap();
+        assert!(sink.into_ids() == expected, "{name}");
+    }
+
+    /// Returns numbers below `end`, always the same ones for a seed.
+    fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+        let mut state = seed;
+        move |end| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % end
+        }
+    }
+
+    /// A model with 60 merges of random tokens, in which the characters of a word have affixes.
+    fn random_model(seed: u64, prefix: &str, suffix: &str) -> BpeModel {
+        let mut number = numbers(seed);
+        let (mut tokens, mut merges) = (vec!["??".to_owned()], Vec::new());
+        for start in ["", prefix] {
+            for end in ["", suffix] {
+                tokens.extend(["a", "b", "c"].map(|char| [start, char, end].concat()));
+            }
+        }
+        tokens.sort();
+        tokens.dedup();
+        while merges.len() < 60 {
+            let (left, right) = (
+                tokens[number(tokens.len())].clone(),
+                tokens[number(tokens.len())].clone(),
+            );
+            let is_end = !suffix.is_empty() && left.ends_with(suffix);
+            let Some(rest) = right
+                .strip_prefix(prefix)
+                .filter(|rest| !is_end && left != "??" && *rest != "??")
+            else {
+                continue;
+            };
+            let merged = [&left, rest].concat();
+            if merged.len() < 40 && !tokens.contains(&merged) {
+                merges.push([left, right]);
+                tokens.push(merged);
+            }
+        }
+        let vocabulary: serde_json::Map<_, _> = tokens.into_iter().zip((0..).map(|id: u32| json!(id))).collect();
+        model(json!({
+            "vocab": vocabulary,
+            "merges": merges,
+            "unk_token": "??",
+            "continuing_subword_prefix": prefix,
+            "end_of_word_suffix": suffix,
+        }))
+    }
+
+    #[test]
+    fn affixes_are_those_of_the_whole_word() {
+        for (prefix, suffix) in [("", "</w>"), ("##", ""), ("##", "</w>")] {
+            for seed in 0..12 {
+                let bpe = random_model(seed, prefix, suffix);
+                let mut number = numbers(seed + 100);
+                let mut word = String::new();
+                while word.len() < 5 * WINDOW / 2 {
+                    let part: String = (0..1 + number(8)).map(|_| ["a", "b", "c", "z"][number(4)]).collect();
+                    let most = [3, 3000][number(2)];
+                    word += &part.repeat(1 + number(most));
+                }
+                assert_same_ids(&bpe, &word, &format!("seed {seed}, {prefix} {suffix}"));
             }
         }
     }
 
     #[test]
-    fn models_with_special_ends_of_words_are_refused() {
+    fn models_whose_windows_cannot_be_joined_are_refused() {
+        let suffix = |changes: serde_json::Value| {
+            let mut json = json!({"end_of_word_suffix": "</w>", "unk_token": "??"});
+            for (key, value) in changes.as_object().unwrap() {
+                json[key] = value.clone();
+            }
+            json
+        };
         for changes in [
             json!({"continuing_subword_prefix": "#", "merges": []}),
             json!({"end_of_word_suffix": "</w>"}),
+            suffix(json!({"fuse_unk": true})),
+            suffix(json!({"byte_fallback": true})),
             json!({"byte_fallback": true}),
             json!({"vocab": {"x".repeat(300): 0}, "merges": []}),
         ] {
             assert!(Merges::new(&model(changes.clone())).is_none(), "{changes}");
         }
         assert!(Merges::new(&model(json!({"end_of_word_suffix": ""}))).is_some());
+        assert!(Merges::new(&model(suffix(json!({})))).is_some());
     }
 }
