@@ -165,23 +165,31 @@ def test_the_deadline_holds_while_a_body_is_decoded():
 
 def test_free_memory_is_returned_after_the_last_large_body(monkeypatch):
     calls = []
-    monkeypatch.setattr("embergem.server.body.malloc_trim", lambda: calls.append)
+    monkeypatch.setattr("embergem.server.body.return_free_memory", lambda: calls.append(reader.bytes))
+    monkeypatch.setattr("embergem.server.body.TRIM_AFTER", 0)
+    reader = BodyReader()
 
-    async def read_and_release(reader, sizes):
-        contexts = []
-        for size in sizes:
-            http = HttpBody(b"x" * size)
-            settings = SimpleNamespace(max_body=1 << 24)
-            contexts.append(SimpleNamespace(http=http, state=SimpleNamespace(settings=settings), body_bytes=0))
-            assert len(await reader.read(contexts[-1])) == size
-        for context in contexts:
+    async def read(size):
+        state = SimpleNamespace(settings=SimpleNamespace(max_body=1 << 24))
+        context = SimpleNamespace(http=HttpBody(b"x" * size), state=state, body_bytes=0)
+        assert len(await reader.read(context)) == size
+        return context
+
+    async def read_and_release(*sizes):
+        for context in [await read(size) for size in sizes]:
             reader.release(context)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         await asyncio.get_running_loop().shutdown_default_executor()
 
-    asyncio.run(read_and_release(BodyReader(), [LARGE // 2]))
+    asyncio.run(read_and_release(LARGE // 2))
     assert calls == []
-    asyncio.run(read_and_release(BodyReader(), [4 * LARGE, 2 * LARGE]))
+    asyncio.run(read_and_release(4 * LARGE, 2 * LARGE))
     assert calls == [0]
+    asyncio.run(read_and_release(4 * LARGE, LARGE // 2))  # the last body is small, and the one before was not
+    assert calls == [0, 0]
+    asyncio.run(read_and_release(LARGE // 2))
+    assert calls == [0, 0]
 
 
 class HttpBody:

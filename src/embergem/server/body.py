@@ -4,13 +4,11 @@ Compressed bodies are decompressed as they arrive, and both limits count the dec
 """
 
 import asyncio
-import ctypes
-import sys
 from codecs import BOM_UTF8
-from functools import cache
 from typing import TYPE_CHECKING
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
+from embergem.server.free_memory import return_free_memory
 from embergem.server.inflate import Inflater
 
 if TYPE_CHECKING:
@@ -22,15 +20,12 @@ LARGE_BODIES = 8
 SMALL = 64 * 1024
 """Bytes of each body that do not count towards the memory limit, so that small requests pass beside large ones."""
 
-
 LARGE = 1024 * 1024
-"""Bytes of a body after which free memory is returned to the system. glibc keeps up to 64 MiB in each of its arenas."""
+"""Bytes of a body after which free memory is returned to the system."""
 
-
-@cache
-def malloc_trim() -> "ctypes._NamedFuncPointer | None":
-    """Return the function of glibc that returns free memory to the system; None with other C libraries."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+TRIM_AFTER = 1.0
+"""Seconds between the last large body and the return of free memory. Handlers and workers still refer to parts of the
+body when the request has its response, so an earlier return would leave these."""
 
 
 class BodyTooLarge(EmbergemError):
@@ -62,6 +57,7 @@ class BodyReader:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self._trim_due = False  # whether a large body was read since free memory was last returned
 
     async def read(self, context: "RequestContext") -> bytes:
         """Read the whole body, without a byte order mark; stop as soon as it is known to exceed the setting `max_body`.
@@ -102,12 +98,18 @@ class BodyReader:
         return b"".join(parts).removeprefix(BOM_UTF8)
 
     def release(self, context: "RequestContext") -> None:
-        """Stop counting the body of a request. After the last large one, return free memory to the system."""
-        released = context.body_bytes
-        self.bytes -= released
+        """Stop counting the body of a request. Return free memory to the system soon after the last large body."""
+        self._trim_due |= context.body_bytes > LARGE
+        self.bytes -= context.body_bytes
         context.body_bytes = 0
-        if self.bytes == 0 and released > LARGE and (trim := malloc_trim()) is not None:
-            asyncio.get_running_loop().run_in_executor(None, trim, 0)
+        if self._trim_due and self.bytes == 0:
+            asyncio.get_running_loop().call_later(TRIM_AFTER, self._trim)
+
+    def _trim(self) -> None:
+        """Return free memory to the system, unless bodies are in memory again or it was returned already."""
+        if self._trim_due and self.bytes == 0:
+            self._trim_due = False
+            asyncio.get_running_loop().run_in_executor(None, return_free_memory)
 
     def _reserve(self, context: "RequestContext", size: int) -> None:
         limit = LARGE_BODIES * context.state.settings.max_body

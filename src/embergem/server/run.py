@@ -17,6 +17,7 @@ from embergem.server.app import build_app
 from embergem.server.auth import LOOPBACK
 from embergem.server.build import build_state, warn_unknown_tasks
 from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
+from embergem.server.free_memory import limit_kept_memory
 from embergem.server.log_format import LineFormatter
 from embergem.server.otel import exporting
 from embergem.server.signals import Signals
@@ -57,6 +58,7 @@ def serve(
     with bind(host, settings.port) as listener, exporting(settings, os.environ) as tracing:
         state = build_state(settings, entries, keys(), tracing)
         log_to_stderr(settings)
+        limit_kept_memory()
         if tracing is not None:
             log.info("Requests are traced with OpenTelemetry.")
         raise_descriptor_limit(settings.max_connections)

@@ -1,0 +1,37 @@
+"""Freed memory of the C library: how much of it the process keeps, and its return to the system.
+
+glibc raises its thresholds whenever a large block is freed, up to 32 MiB for a block and 64 MiB for the free end of the
+heap of each thread. `malloc_trim` does not return these ends either, so a few large requests would leave a server with
+tens of MiB more than before.
+
+Separate because a process decides this once for all its parts, and the rest of `body` is about requests.
+"""
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+KEPT = 1024 * 1024
+"""Most bytes at the free end of a thread's heap, and the size of blocks from which on each is returned when freed."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt
+
+
+@cache
+def _function(name: str) -> Any:
+    """Return a function of glibc; None with other C libraries."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def limit_kept_memory() -> bool:
+    """Make the process keep little freed memory, whatever it allocates. Return False with another C library."""
+    if (mallopt := _function("mallopt")) is None:
+        return False
+    return all(mallopt(parameter, KEPT) == 1 for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+
+
+def return_free_memory() -> None:
+    """Return free memory to the system. With other C libraries than glibc, do nothing. It takes milliseconds."""
+    if (trim := _function("malloc_trim")) is not None:
+        trim(0)
