@@ -16,7 +16,7 @@ from embergem.errors import EmbergemError
 TINY = str(DATA / "gemma3_text")
 BERT = str(DATA / "bert_mean")
 
-ANY_VALUE = {"--title", "--name", "--api-key"}
+ANY_VALUE = {"--title-text", "--name", "--api-key"}
 """Options that take any text. Their values are checked by the model or the server, if at all."""
 
 LATER = {
@@ -40,6 +40,16 @@ SHARED = {
 OWN = {
     ("embed", "--file"): ("no-such-file", "Name a file with texts"),
     ("embed", "--column"): ("txt", "Did you mean 'text'.*--column"),
+    ("embed", "--id"): ("identity", "has no column 'identity'"),
+    ("embed", "--keep"): ("txt", "has no column 'txt'"),
+    ("embed", "--title"): ("titel", "has no column 'titel'"),
+    ("embed", "--on-error"): ("ignore", "skip"),
+    ("embed", "--too-long"): ("cut", "truncate"),
+    ("embed", "--chunk-overlap"): ("-1", "Give 0 or more tokens"),
+    ("embed", "--chunk-pool"): ("sum", "mean"),
+    ("embed", "--output-dtype"): ("int4", "int8"),
+    ("embed", "--into"): ("", "Give a name"),
+    ("embed", "--report"): ("/no/such/place/x.jsonl", "Create it first"),
     ("embed", "--dimensions"): ("95", "allows: 96"),
     ("embed", "--format"): ("xml", "json"),
     ("embed", "--output"): ("/no/such/place/x.npy", "Create it first"),
@@ -125,7 +135,8 @@ FOUND = list(options())
 def run(command, option, value, capsys):
     given = list(ARGUMENTS[command])
     if command == "embed":
-        given += {"--file": [], "--column": ["-f", "x.jsonl"]}.get(option, ["a"])
+        given += ["-f", "x.jsonl"] if option in ("--column", "--id", "--keep", "--title") else []
+        given += ["a"] if option != "--file" and "-f" not in given else []
     if command == "eval":
         given += ["beir" if option == "--split" else "queries.jsonl" if option in OF_QUERIES else "pairs.csv"]
     for short in {"--model": "-m", "--output": "-o", "--port": "-p"}.get(option, ""), option:

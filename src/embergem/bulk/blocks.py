@@ -131,7 +131,7 @@ class BlockMaker:
         problem = batch.problem(index, "too_long", "")
         return InputTooLong(
             f"{problem.file}, {problem.place}: has more than the {self._limit} tokens that this model reads. On the "
-            "command line, --truncate cuts it, and --too-long chunk embeds it in chunks."
+            "command line, --truncate cuts it. --too-long chunk embeds it in chunks."
         )
 
     def _block(self, batch: RowBatch, inputs: list[Any], keys: list[Any], special: set[int]) -> Block:

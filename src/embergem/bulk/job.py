@@ -17,35 +17,19 @@ import numpy as np
 
 from embergem import __version__
 from embergem.bulk.blocks import BlockMaker, Counts
-from embergem.bulk.durable_files import write_durably
 from embergem.bulk.encoder import make_encoder
 from embergem.bulk.job_options import JobOptions, difference
 from embergem.bulk.job_store import Committer, JobStore, job_directory, raise_for
 from embergem.bulk.manifest import PartRecord
-from embergem.bulk.output_formats import FORMATS, make_format
+from embergem.bulk.output_formats import choose_format, make_format
 from embergem.bulk.parts import Part, PartBuilder
 from embergem.bulk.pipeline import BLOCKS_AHEAD, Computer, read_ahead
+from embergem.bulk.progress_state import Progress, ProgressClock
+from embergem.bulk.rows import ProblemCounts
 from embergem.bulk.source import Source, changed
-from embergem.bulk.writers import FinishedPart
+from embergem.bulk.writers import FinishedPart, write_report
 from embergem.errors import EmptyInput, JobError
 from embergem.sdk.backend import Backend
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """The state of a running job.
-
-    Attributes:
-        counts: What happened to the rows so far, those of earlier processes included.
-        total: Rows of the source; None if it is not known before they are read.
-        seconds: Time since this process began to embed.
-        rows, tokens: Source rows and tokens that this process has finished in that time.
-    """
-
-    counts: Counts
-    total: int | None
-    seconds: float
-    rows: int
-    tokens: int
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -58,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True):
         continued: Source rows that were finished before this process began.
         complete: Whether the output was there already, and nothing was done.
         report: The file that lists bad, cut and divided rows; None if there are none.
+        problems: Number and first places of these rows, by kind.
         description: The metadata of the output.
     """
 
@@ -67,6 +52,7 @@ class Summary(msgspec.Struct, frozen=True):
     continued: int
     complete: bool
     report: Path | None
+    problems: dict[str, tuple[int, list[str]]]
     description: dict[str, Any]
 
 
@@ -78,6 +64,7 @@ class Job:
         output: The file to write.
         backend: The model.
         options: How rows become rows of the output.
+        form: Name of the output's format; None is that of the suffix.
         overwrite: Replace an existing output, and discard an unfinished job that this one cannot continue.
         report: File for the list of bad rows; None is a file beside the output.
 
@@ -93,6 +80,7 @@ class Job:
         backend: Backend,
         options: JobOptions,
         *,
+        form: str | None = None,
         overwrite: bool = False,
         report: Path | None = None,
     ) -> None:
@@ -106,11 +94,12 @@ class Job:
         example = Computer(self._encoder, options)
         self.space = describe_space(backend, options)
         self._width, self._dtype = example.width, example.dtype
-        self._format = make_format(output, options, source, self.space, example.dtype, example.width)
+        name = choose_format(output, form)
+        self._format = make_format(name, options, source, self.space, example.dtype, example.width)
         self._identity: dict[str, Any] = {
             "options": options.to_json(),
             "model": {**self.space, "instruction_set": getattr(backend, "instruction_set", None)},
-            "format": FORMATS[output.suffix.lower()],
+            "format": name,
             "sources": [msgspec.to_builtins(state) for state in source.states],
             "resumable": source.resumable,
         }
@@ -158,7 +147,7 @@ class Job:
         description = self._format.description(self.output)
         if description is not None and self.digest in description.get("jobs", ()):
             counts = msgspec.convert(description["counts"], Counts)
-            return Summary(self.output, counts, 0.0, counts.source_rows, True, None, description)
+            return Summary(self.output, counts, 0.0, counts.source_rows, True, None, {}, description)
         raise JobError(
             f"{self.output} exists and was written by another job. --overwrite replaces it, or name another output."
         )
@@ -221,8 +210,7 @@ class Job:
         computer = Computer(self._encoder, self.options, store)
         builder = PartBuilder(self.options, list(self.source.selection.keep))
         counts = store.counts
-        start, rows, tokens = time.monotonic(), counts.source_rows, counts.tokens
-        total = self.source.row_count
+        clock = ProgressClock(self.source, counts)
 
         def commit(part: Part) -> PartRecord:
             self.source.require_unchanged()
@@ -239,8 +227,7 @@ class Job:
                         committer.put(part)
                     computer.release(committer.rows)
                     if on_progress is not None:
-                        seconds = time.monotonic() - start
-                        on_progress(Progress(counts, total, seconds, counts.source_rows - rows, counts.tokens - tokens))
+                        on_progress(clock.progress(computed.block.batch.bytes_read))
         finally:
             try:
                 if (part := builder.flush()) is not None:
@@ -259,15 +246,20 @@ class Job:
             "jobs": [self.digest],
         }
         try:
-            if any(True for _ in store.manifest.problems()):
+            problems = ProblemCounts()
+            for problem in store.manifest.problems():
+                problems.add(problem)
+            if problems.kinds:
                 report = self._report
-                with write_durably(report) as file:
-                    for problem in store.manifest.problems():
-                        file.write(msgspec.json.encode(problem) + b"\n")
+                write_report(report, store.manifest.problems())
+            else:
+                self._report.unlink(missing_ok=True)  # that of an earlier job
             self._format.assemble(finished_parts(store, self._width), self.output, description)
         except OSError as error:
             raise_for(error, self.output)
-        return Summary(self.output, counts, time.monotonic() - start, continued, False, report, description)
+        return Summary(
+            self.output, counts, time.monotonic() - start, continued, False, report, problems.kinds, description
+        )
 
 
 def finished_parts(store: JobStore, width: int) -> Iterator[FinishedPart]:

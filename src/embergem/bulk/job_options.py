@@ -1,7 +1,7 @@
 """`JobOptions`: everything that determines the output of a bulk job besides its source and its model."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import msgspec
 
@@ -83,6 +83,8 @@ class JobOptions:
         if self.too_long != "chunk" and (self.chunk_overlap or self.chunk_pool != "each"):
             name = "chunk_overlap" if self.chunk_overlap else "chunk_pool"
             raise UnsupportedOption(f"{name} has no effect without too_long='chunk'. Set that too.", param=name)
+        if not self.into:
+            raise UnsupportedOption("into is empty. Give a name for the column of the vectors.", param="into")
         if self.title is not None and self.title_text is not None:
             raise UnsupportedOption("title and title_text are both given. Use only one of the two.", param="title_text")
 
@@ -110,13 +112,3 @@ def difference(before: str, now: str) -> str | None:
         return None
     name = changed[0]
     return f"{name} was {first.get(name)} and is now {second[name]}"
-
-
-def known_options() -> list[str]:
-    """Return the names of all fields."""
-    return [field.name for field in fields(JobOptions)]
-
-
-def describe(value: Any) -> str:
-    """Return a value as an error shows it."""
-    return "none" if value is None else str(value)

@@ -19,64 +19,92 @@ FORMATS = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".npy": "npy",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".txt": "table",
 }
 """Output formats by suffix."""
 
+FORMAT_NAMES = tuple(dict.fromkeys(FORMATS.values()))
+
 
 def make_format(
-    output: Path,
+    name: str,
     options: JobOptions,
     source: Source,
     space: Mapping[str, Any],
     dtype: np.dtype[Any],
     width: int,
 ) -> OutputFormat:
-    """Return the format of an output, by its suffix.
+    """Return the format called `name`, for a job.
+
+    Args:
+        name: One of `FORMAT_NAMES`.
+        options: What the output has.
+        source: The rows; its columns to keep are in the output.
+        space: What the vectors are.
+        dtype: Type of their numbers.
+        width: Numbers of a vector.
 
     Raises:
-        UnsupportedOption: The suffix is no format, or an option does not fit the format.
+        UnsupportedOption: An option does not fit the format.
     """
-    name = require_format(output)
+    keep = source.selection.keep
     if name == "npy":
         return NumpyFormat(options, dtype, width)
-    if name == "jsonl":
-        return JsonLinesFormat(options, {key: space[key] for key in ("model", "dtype", "fingerprint", "task")})
+    if name == "json":
+        return JsonLinesFormat(options, space)
+    if name == "table":
+        from embergem.bulk.table_writer import TableFormat
+
+        return TableFormat(options, keep)
     from embergem.bulk.arrow_writers import ArrowFileFormat, ParquetFormat
 
     kind = ParquetFormat if name == "parquet" else ArrowFileFormat
-    return kind(options, source.selection.keep, source.types, dtype, width)
+    return kind(options, keep, source.types, dtype, width)
 
 
-def require_format(output: Path) -> str:
-    """Return the name of the format of an output.
+def choose_format(output: Path, chosen: str | None = None) -> str:
+    """Return the name of the format of an output: the chosen one, or that of its suffix.
 
     Raises:
         UnsupportedOption: The suffix is no format, the directory does not exist, or `output` is a directory.
     """
     suffix = output.suffix.lower()
-    name = FORMATS.get(suffix)
+    name = chosen or (FORMATS.get(suffix) if suffix else "json")
     if name is None:
         raise UnsupportedOption(
             f"--output {output}: the format {suffix} is not written.{did_you_mean(suffix, FORMATS)} Use one of "
-            f"{', '.join(FORMATS)}.",
+            f"{', '.join(FORMATS)}, or choose a format with --format.",
             param="output",
         )
-    if not output.absolute().parent.is_dir():
-        raise UnsupportedOption(
-            f"--output {output}: there is no directory {output.parent}. Create it first: mkdir -p {output.parent}",
-            param="output",
-        )
-    if output.is_dir():
-        raise UnsupportedOption(f"--output {output} is a directory. Name a file in it.", param="output")
+    require_file(output, "output")
     return name
 
 
-def keep_columns(options: JobOptions, output: Path | None) -> tuple[str, ...]:
-    """Return the columns of the source that the output has, the id among them; JSON lines have the text by default."""
-    is_json = output is None or FORMATS.get(output.suffix.lower()) == "jsonl"
+def require_file(path: Path, option: str) -> None:
+    """Refuse the path of a file to write if its directory does not exist, or if it is a directory itself.
+
+    Raises:
+        UnsupportedOption: It is one of these; the message names the option.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UnsupportedOption(
+            f"--{option} {path}: there is no directory {path.parent}. Create it first: mkdir -p {path.parent}",
+            param=option,
+        )
+    if path.is_dir():
+        raise UnsupportedOption(f"--{option} {path} is a directory. Name a file in it.", param=option)
+
+
+def keep_columns(options: JobOptions, form: str | None) -> tuple[str, ...]:
+    """Return the columns of the source that an output has, the id first. JSON lines and tables have the text.
+
+    Args:
+        options: The options of the job.
+        form: Name of the format; None is Arrow data in memory.
+    """
     keep = options.keep
     if keep is None:
-        keep = (options.column or TEXT_COLUMN,) if is_json else ()
+        keep = (options.column or TEXT_COLUMN,) if form in ("json", "table") else ()
     return tuple(dict.fromkeys([*([options.id] if options.id else []), *keep]))

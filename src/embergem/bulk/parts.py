@@ -51,6 +51,7 @@ class Part(msgspec.Struct):
         new: The rows whose key is new in this job.
         problems: Problems of the source rows.
         counts: Counts of the rows.
+        bytes_read: Bytes of all files that were read up to the last row; None where that is not known.
     """
 
     end: Position
@@ -61,6 +62,7 @@ class Part(msgspec.Struct):
     new: list[int]
     problems: list[Problem]
     counts: Counts
+    bytes_read: int | None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -94,7 +96,7 @@ class PartBuilder:
         self._began = 0.0
 
     def add(self, computed: ComputedBlock) -> Part | None:
-        """Add a block; return a part if there is enough for one."""
+        """Add a block, and return a part if there is enough for one."""
         if not self._blocks:
             self._began = time.monotonic()
         self._blocks.append(computed)
@@ -127,6 +129,7 @@ class PartBuilder:
             new,
             [problem for computed in blocks for problem in computed.block.problems],
             counts,
+            blocks[-1].block.batch.bytes_read,
         )
 
     def _columns(self, blocks: Sequence[Block]) -> dict[str, Column]:

@@ -7,7 +7,7 @@ engine has its own threads, and `job_store.Committer` writes parts on another on
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
@@ -146,7 +146,7 @@ class Computer:
         self._forgot = stored is not None and not stored.empty  # a key may be on the disk and not in `_recent`
         self._rows = 0
 
-    def blocks(self, blocks: Iterable[Block]) -> Iterator[ComputedBlock]:
+    def blocks(self, blocks: Iterable[Block]) -> Generator[ComputedBlock, None, None]:
         """Yield the blocks with their vectors, in order; up to `BLOCKS_AHEAD` are computed at a time.
 
         If reading a block fails, the blocks before it are yielded before the error is raised.

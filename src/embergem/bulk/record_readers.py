@@ -30,6 +30,12 @@ class TableReader:
     """Base of the readers that make rows out of records: `_records` yields (place, record)."""
 
     name: str
+    _file: LineFile
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file that were read."""
+        return self._file.bytes_read
 
     def _batches(
         self,

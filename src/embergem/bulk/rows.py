@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+SHOWN_PLACES = 8
+"""Places of bad rows of one kind that a message lists."""
+
 Column = Any
 """A list of Python values, or a `pyarrow.Array`."""
 
@@ -30,6 +33,20 @@ class Problem(msgspec.Struct, frozen=True):
     place: str
     kind: str
     detail: str
+
+
+class ProblemCounts:
+    """Counts problems by their kind, and keeps the first places of each."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem."""
+        count, places = self.kinds.get(problem.kind, (0, []))
+        if count < SHOWN_PLACES:
+            places.append(problem.place)
+        self.kinds[problem.kind] = (count + 1, places)
 
 
 class Position(NamedTuple):
@@ -60,6 +77,7 @@ class RowBatch(msgspec.Struct):
         bad: Kind and description of each bad row, by its index in the batch.
         first_row: Number in the job of the first row; `Source` sets it.
         file_number: Number of the file in the job; `Source` sets it.
+        bytes_read: Bytes of all files that were read up to this batch; None where that is not known.
     """
 
     file_row: int
@@ -72,6 +90,7 @@ class RowBatch(msgspec.Struct):
     bad: dict[int, tuple[str, str]]
     first_row: int = 0
     file_number: int = 0
+    bytes_read: int | None = None
 
     @property
     def end(self) -> Position:
@@ -99,6 +118,7 @@ class RowBatch(msgspec.Struct):
             {index - start: bad for index, bad in self.bad.items() if start <= index < stop},
             self.first_row + start,
             self.file_number,
+            self.bytes_read,
         )
 
 

@@ -112,6 +112,11 @@ class Source:
         counts = [getattr(reader, "row_count", None) for reader in self.readers]
         return None if None in counts else sum(count for count in counts if count is not None)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files; 0 if there are none."""
+        return sum(state.size for state in self.states)
+
     def batches(self, start: Position = START) -> Iterator[RowBatch]:
         """Yield the rows after a place.
 
@@ -122,6 +127,8 @@ class Source:
         for number, reader in enumerate(self.readers[start.file :], start=start.file):
             for batch in reader.read(self.selection, skip):
                 batch.first_row, batch.file_number = row, number
+                if (read := getattr(reader, "bytes_read", None)) is not None:
+                    batch.bytes_read = read + sum(state.size for state in self.states[:number])
                 row += len(batch)
                 yield batch
             skip = 0
@@ -204,6 +211,20 @@ def _open_files(names: Sequence[str], selection: Selection) -> Source:
         return Source([LinesReader(None, "stdin")], selection)
     paths = [path for name in names for path in find_files(name)]
     return Source([open_reader(path) for path in paths], selection, paths)
+
+
+def names_a_source(argument: str) -> bool:
+    """Whether an argument of the command is a file and not a text.
+
+    It is a file if it has the suffix of a known format and no spaces, or if it is a directory.
+
+    >>> [names_a_source(argument) for argument in ("a.parquet", "data/*.csv.gz", "What is graphene?", "see a.txt")]
+    [True, True, False, False]
+    """
+    if len(argument) > 4096 or "\0" in argument or any(character.isspace() for character in argument):
+        return False
+    path = Path(argument)
+    return (bool(path.suffix) and format_suffix(path) in SUFFIXES and path.suffix != "") or path.is_dir()
 
 
 def find_files(name: str) -> list[Path]:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from embergem.bulk.job import Job, Progress, Summary
+from embergem.bulk.job import Job
 from embergem.bulk.job_options import ChunkPool, JobOptions, OnError, OutputDtype, TooLong
-from embergem.bulk.output_formats import keep_columns, require_format
+from embergem.bulk.output_formats import choose_format, keep_columns
+from embergem.bulk.progress_state import Progress
 from embergem.bulk.source import open_source
+from embergem.bulk.streaming import stream_batches
 from embergem.bulk.text_readers import Selection
 from embergem.embedder import Embedder
 from embergem.keywords import checked_keywords
@@ -36,15 +38,15 @@ class JobKeywords(TypedDict, total=False):
 @checked_keywords
 def embed_table(
     source: Any,
-    sink: str | Path,
+    sink: str | Path | None = None,
     model: Embedder | Backend | str | Path | None = None,
     *,
     overwrite: bool = False,
     report: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     **options: Unpack[JobKeywords],
-) -> Summary:
-    """Embed the texts of a source and write them with their vectors to a file.
+) -> Any:
+    """Embed the texts of a source and write them with their vectors to a file, or return them as Arrow data.
 
     A job that was killed continues when the function is called again with the same arguments; the output then has the
     same bytes as without the interruption.
@@ -52,7 +54,7 @@ def embed_table(
     Args:
         source: Path of a Parquet, Arrow, CSV, TSV, JSON lines or text file, a directory, a glob pattern, or a list of
             these. Or a pyarrow table, dataset or record batch reader; such a job cannot be continued.
-        sink: File to write; its suffix is the format: .parquet, .arrow, .npy or .jsonl.
+        sink: File to write; its suffix is the format: .parquet, .arrow, .npy or .jsonl. None returns the rows.
         model: An embedder or an open backend, or the name of a model; None is the default model.
         overwrite: Replace an existing file, and discard an unfinished job that this one cannot continue.
         report: File for the list of bad, cut and divided rows; None is a file beside `sink`.
@@ -60,7 +62,8 @@ def embed_table(
         options: The fields of `JobOptions`.
 
     Returns:
-        What happened to the rows.
+        A `job.Summary` of what happened to the rows. Without `sink`, a `pyarrow.RecordBatchReader`: the vectors are
+        computed while it is read, and the model has to stay open.
 
     Raises:
         UnsupportedOption: A file does not have the columns, or an option is not possible.
@@ -81,11 +84,13 @@ def embed_table(
     if options.get("keep") is not None:
         options["keep"] = tuple(options["keep"] or ())
     chosen = JobOptions(**options)  # type: ignore[arg-type]  # `keep` is a tuple now
-    output = Path(sink)
-    require_format(output)
-    selection = Selection(chosen.column, chosen.title, keep_columns(chosen, output))
+    output = None if sink is None else Path(sink)
+    form = None if output is None else choose_format(output)
+    selection = Selection(chosen.column, chosen.title, keep_columns(chosen, form))
     opened = open_source(source, selection)
     backend = model._backend if isinstance(model, Embedder) else to_backend(model)
+    if output is None:
+        return stream_batches(opened, backend, chosen)
     try:
         job = Job(opened, output, backend, chosen, overwrite=overwrite, report=None if report is None else Path(report))
         return job.run(on_progress)

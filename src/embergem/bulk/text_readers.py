@@ -134,6 +134,7 @@ class LineFile:
     def __init__(self, path: Path | None, name: str) -> None:
         self.path = path
         self.name = name
+        self.bytes_read = 0  # of the file as it is on the disk, compressed
 
     def blocks(self, max_line: int = MAX_LINE) -> Iterator[list[bytes]]:
         """Yield lists of lines, without the newline. Only a newline ends a line.
@@ -161,7 +162,10 @@ class LineFile:
         pieces: list[bytes] = []  # of a line whose end was not read yet
         size = number = 0
         first = True
+        raw = getattr(stream, "fileobj", None) or getattr(stream, "_fp", None) or stream
+        is_file = self.path is not None and self.path.suffix.lower() != ".zst"
         while data := stream.read(BLOCK):
+            self.bytes_read = raw.tell() if is_file else 0
             if first:
                 data, first = data.removeprefix(b"\xef\xbb\xbf"), False
             lines = data.split(b"\n")
@@ -200,11 +204,12 @@ class LinesReader:
 
     def check(self, selection: Selection) -> None:
         """Refuse columns: lines have none."""
-        for option, value in (("column", selection.column), ("title", selection.title), ("id", None)):
+        for option, value in (("column", selection.column), ("title", selection.title)):
             if value is not None:
                 raise UnsupportedOption(
                     f"--{option} {value} needs a file with columns (.csv, .tsv, .jsonl, .parquet, .arrow), and "
-                    f"{self.name} has lines. Leave it out.",
+                    f"{self.name} has lines. Leave it out."
+                    + (" --title-text gives all rows one title." if option == "title" else ""),
                     param=option,
                 )
         for name in selection.keep:
@@ -214,6 +219,11 @@ class LinesReader:
                     "with columns.",
                     param="keep",
                 )
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file that were read."""
+        return self._file.bytes_read
 
     def types(self, selection: Selection) -> dict[str, Any] | None:
         """Return None: the texts are strings."""

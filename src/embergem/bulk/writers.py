@@ -5,7 +5,7 @@ Arrow and Lance.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embergem.bulk.durable_files import ChecksumFile, flush_directory, write_durably
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part
-from embergem.bulk.rows import to_list
+from embergem.bulk.rows import Problem, to_list
 from embergem.errors import JobError, UnsupportedOption
 
 COPY_BYTES = 2**22
@@ -66,7 +66,9 @@ class JsonLinesFormat:
 
     def __init__(self, options: JobOptions, space: Mapping[str, Any]) -> None:
         self._into = options.into
-        self._space = msgspec.json.encode(dict(space))[1:-1]
+        self._text = options.column if options.keep is None else None
+        shown = ("model", "dtype", "fingerprint", "task")
+        self._space = msgspec.json.encode({name: space[name] for name in shown})[1:-1]
 
     def write_rows(self, file: ChecksumFile, part: Part) -> None:
         """Write the lines of a part."""
@@ -74,7 +76,7 @@ class JsonLinesFormat:
 
     def lines(self, part: Part) -> bytes:
         """Return the lines of a part."""
-        names = list(part.columns)
+        names = ["text" if name == self._text else name for name in part.columns]
         columns = [to_list(column) for column in part.columns.values()]
         into = json.dumps(self._into).encode()
         lines = []
@@ -202,6 +204,13 @@ def read_description(output: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise JobError(f"{path} is damaged: {error}. Delete it, and run the command with --overwrite.") from None
     return found if isinstance(found, dict) else None
+
+
+def write_report(path: Path, problems: Iterable[Problem]) -> None:
+    """Write the list of bad, cut and divided rows: one JSON object a row."""
+    with write_durably(path) as file:
+        for problem in problems:
+            file.write(msgspec.json.encode(problem) + b"\n")
 
 
 def copy_file(path: Path, file: IO[bytes] | ChecksumFile) -> None:

@@ -1,158 +1,265 @@
-"""`embergem embed`: read texts, embed them, and write the vectors as JSON lines, as a NumPy file or as a table."""
+"""`embergem embed`: embed texts or a corpus in files, and write the vectors to stdout or to a file."""
 
+import shutil
 import sys
-import time
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from embergem.cli import text_files
+from embergem.cli.embed_run import EmbedRun, reader_may_stop
 from embergem.cli.options import ARITHMETIC, DENSE, FAMILY, HUB, complete_task, with_load_options
-from embergem.cli.vector_files import SUFFIXES, Format, VectorWriter, choose_format
-from embergem.errors import InputTooLong, TruncationWarning, UnsupportedOption
+from embergem.errors import EmptyInput, UnsupportedOption
 from embergem.options import LoadOptions
 
-if TYPE_CHECKING:
-    from embergem.types import Vectors
 
-PROGRESS_SECONDS = 10.0
-"""Time between two progress lines, where standard error is no terminal."""
+class Format(StrEnum):
+    """Formats of the output."""
+
+    JSON = "json"
+    NPY = "npy"
+    TABLE = "table"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+class OutputDtype(StrEnum):
+    """Forms of the vectors."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    BINARY = "binary"
+
+
+class OnError(StrEnum):
+    """What becomes of a row without a valid text."""
+
+    STOP = "stop"
+    NULL = "null"
+    SKIP = "skip"
+
+
+class TooLong(StrEnum):
+    """What becomes of a text above the token limit."""
+
+    STOP = "stop"
+    TRUNCATE = "truncate"
+    CHUNK = "chunk"
+
+
+class ChunkPool(StrEnum):
+    """What becomes of the chunks of a text."""
+
+    EACH = "each"
+    MEAN = "mean"
+
+
+_ROWS = "Rows of the source"
+_OUTPUT = "Output"
 
 
 @with_load_options("model", *ARITHMETIC, *FAMILY, *DENSE, *HUB)
 def embed(
     options: LoadOptions,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts. Without texts, lines are read from stdin.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT|FILE]...",
+            help="Texts, or files, directories and patterns such as 'data/*.parquet'. An argument with the suffix of a "
+            "known format is a file. Without arguments, lines are read from stdin.",
+        ),
+    ] = None,
     file: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             "--file",
             "-f",
-            help="Read texts from this file: one a line, a field of JSON lines (.jsonl) or a column (.csv, .tsv). "
-            "- is stdin, one text a line.",
+            help="Read texts from this file, directory or pattern: .parquet, .arrow, .feather, .csv, .tsv, .jsonl, or "
+            "one text a line. Text files may end with .gz, .bz2 or .zst. - is stdin. May be repeated.",
         ),
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(help=f"Column or field that has the text, for --file. Default: {text_files.TEXT_COLUMN}."),
+        typer.Option(help="Column or field that has the text. Default: text.", rich_help_panel=_ROWS),
     ] = None,
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", help="Column of the ids. Default: the row number, index.", rich_help_panel=_ROWS),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the titles, with --task document. For texts without columns: the title itself.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    title_text: Annotated[
+        str | None, typer.Option(help="One title for all rows of a file.", rich_help_panel=_ROWS)
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to copy to the output. May be repeated.", rich_help_panel=_ROWS),
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option(help="Rows without a valid text: stop, write them as null, or skip them.", rich_help_panel=_ROWS),
+    ] = OnError.STOP,
+    too_long: Annotated[
+        TooLong | None,
+        typer.Option(
+            help="Texts above the token limit: stop (the default), truncate them, or embed them in chunks.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="The same as --too-long truncate.", rich_help_panel=_ROWS)
+    ] = False,
+    chunk_overlap: Annotated[
+        int, typer.Option(help="Tokens that neighbouring chunks share, about.", rich_help_panel=_ROWS)
+    ] = 0,
+    chunk_pool: Annotated[
+        ChunkPool,
+        typer.Option(
+            help="each: one row a chunk. mean: one row a text, the mean of its chunks weighted by tokens.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = ChunkPool.EACH,
     task: Annotated[
         str | None,
         typer.Option(help="Put the model's prompt for this task around each text.", autocompletion=complete_task),
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the documents, with --task document.")] = None,
     dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this size (Matryoshka).")] = None,
-    truncate: Annotated[
-        bool, typer.Option("--truncate", help="Cut texts above the token limit, with a warning.")
-    ] = False,
+    output_dtype: Annotated[
+        OutputDtype, typer.Option(help="Numbers of the vectors.", rich_help_panel=_OUTPUT)
+    ] = OutputDtype.FLOAT32,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file, not to stdout.", rich_help_panel=_OUTPUT),
+    ] = None,
     format: Annotated[  # noqa: A002 - the option is called that
         Format | None,
         typer.Option(
-            help="JSON lines, a NumPy file (with its description in a file .npy.json beside it), or a table to read. "
-            f"Default: by the suffix of --output ({', '.join(name for name in SUFFIXES if name)})."
+            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .npy, .jsonl, .txt for a "
+            "table to read), or JSON lines.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
+    into: Annotated[str, typer.Option(help="Name of the column of the vectors.", rich_help_panel=_OUTPUT)] = (
+        "embedding"
+    ),
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace an existing output, and discard an unfinished job that is another one.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that lists bad, cut and divided rows. Default: OUTPUT.report.jsonl, if there are any.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no warnings.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the model and a summary.")] = False,
+    json_progress: Annotated[
+        bool, typer.Option("--json-progress", help="Print the progress as JSON lines on stderr.")
+    ] = False,
 ) -> None:
-    """Embed texts. Rows are written as soon as their vectors are there.
+    """Embed texts or files. Rows are written in order; equal texts are computed once.
+
+    A job that reads files and writes a file can be stopped at any time, also by a crash: run the same command again to
+    continue it.
 
     [bold]Examples[/bold]
 
     embergem embed "What is graphene?" "What is an apple?"
 
-    embergem embed -m google/embeddinggemma-300m --task document -f corpus.txt -o corpus.npy
+    embergem embed corpus.parquet -o vectors.parquet --column body --id id --task document -m embeddinggemma
 
     cat questions.txt | embergem embed --task query -m google/embeddinggemma-300m > questions.jsonl
     """
-    from embergem.embedder import Embedder
+    from embergem.bulk.job_options import JobOptions
+    from embergem.bulk.output_formats import choose_format, keep_columns, require_file
+    from embergem.bulk.source import Texts, open_source
+    from embergem.bulk.text_readers import Selection
     from embergem.open_backend import open_backend
 
-    form = choose_format(format, output)
-    if texts and file is not None:
-        raise UnsupportedOption("Texts are given both as arguments and with --file. Use only one of the two.")
-    if texts and column is not None:
-        raise UnsupportedOption("--column needs a file: name it with --file, or leave out --column.", param="column")
-    inputs = list(texts) if texts else text_files.read_texts(file, column)
-    progress = Progress(len(inputs), quiet=quiet, verbose=verbose)
-    with Embedder(open_backend(options)) as embedder, _warnings_on_stderr(quiet):
-        description: dict[str, Any] = {
-            "model": embedder.model,
-            "dtype": embedder.dtype,
-            "fingerprint": embedder.fingerprint,
-            "task": task,
-        }
-        progress.say(f"model {embedder.model}, dtype {embedder.dtype}, space {embedder.fingerprint}")
-        writer = VectorWriter(form, output, description)
-        vectors = embedder.embed_stream(
-            inputs, task=task, title=title, dimensions=dimensions, truncate=truncate, progress=False if quiet else None
+    if truncate and too_long not in (None, TooLong.TRUNCATE):
+        raise UnsupportedOption("--truncate and --too-long are both given. Use only one of the two.", param="too_long")
+    rows = _rows_of(inputs or [], file or [])
+    has_columns = not isinstance(rows, Texts) and rows != ["-"]
+    job = JobOptions(
+        column=column,
+        id=id_,
+        title=title if has_columns else None,
+        title_text=title_text if has_columns else title_text or title,
+        keep=tuple(keep) if keep else None,
+        into=into,
+        task=task,
+        dimensions=dimensions,
+        output_dtype=output_dtype.value,
+        on_error=on_error.value,
+        too_long="truncate" if truncate else (too_long or TooLong.STOP).value,
+        chunk_overlap=chunk_overlap,
+        chunk_pool=chunk_pool.value,
+    )
+    form = (format or Format.JSON).value if output is None else choose_format(output, format and format.value)
+    if output is None and form in (Format.NPY, Format.PARQUET, Format.ARROW) and sys.stdout.isatty():
+        raise UnsupportedOption(
+            f"The format {form} cannot be shown on a terminal. Name a file with --output, or use a pipe."
         )
-        try:
-            writer.write(inputs, progress.count(vectors))
-        except KeyboardInterrupt:
-            done = (
-                f"{writer.rows:,} of {len(inputs):,} rows were written"
-                if output is None
-                else f"{output} was not written"
-            )
-            typer.echo(f"Stopped with Ctrl-C: {done}.", err=True)
-            raise
-        except InputTooLong as error:
-            error.add_advice("On the command line, --truncate cuts it.")
-            raise
-        progress.finish()
+    if report is not None:
+        require_file(report, "report")
+    source = open_source(rows, Selection(job.column, job.title, keep_columns(job, form)))
+    run = EmbedRun(job, source, form, report, quiet=quiet, verbose=verbose, as_json=json_progress)
+    with closing(open_backend(options)) as backend:
+        run.say(f"model {backend.id}, dtype {backend.dtype}, space {backend.fingerprint}")
+        if output is not None:
+            run.to_file(backend, output, overwrite=overwrite)
+        elif form == Format.JSON:
+            run.to_stdout(backend)
+        else:
+            with tempfile.TemporaryDirectory(prefix="embergem-") as directory:
+                whole = Path(directory) / "vectors"
+                run.to_file(backend, whole, overwrite=True)
+                with reader_may_stop(), whole.open("rb") as data:
+                    shutil.copyfileobj(data, sys.stdout.buffer)
+                    sys.stdout.flush()
 
 
-class Progress:
-    """Progress lines on standard error, for logs and pipes; a terminal has the bar of `embed_stream`.
+def _rows_of(inputs: Sequence[str], files: Sequence[str]) -> Any:
+    """Return the source that the arguments and `--file` name, for `open_source`.
 
-    Args:
-        total: Number of texts.
-        quiet: Print nothing.
-        verbose: Print what `say` is given, and a summary.
+    Raises:
+        UnsupportedOption: Both name a source, or the arguments are texts and files.
+        EmptyInput: Nothing names a source, and stdin is a terminal.
     """
+    from embergem.bulk.source import Texts, names_a_source
 
-    def __init__(self, total: int, *, quiet: bool, verbose: bool) -> None:
-        self._total = total
-        self._lines = not quiet and not sys.stderr.isatty()
-        self._verbose = verbose and not quiet
-        self._start = self._last = time.monotonic()
-        self._done = 0
-
-    def say(self, message: str) -> None:
-        """Print a message for `--verbose`."""
-        if self._verbose:
-            typer.echo(message, err=True)
-
-    def count(self, vectors: "Iterable[Vectors]") -> "Iterator[Vectors]":
-        """Yield the vectors and print how many there were, every `PROGRESS_SECONDS`."""
-        for vector in vectors:
-            yield vector
-            self._done += 1
-            now = time.monotonic()
-            if self._lines and now - self._last >= PROGRESS_SECONDS:
-                self._last = now
-                typer.echo(f"{self._done:,} of {self._total:,} texts, {self._rate(now)}", err=True)
-
-    def finish(self) -> None:
-        """Print the summary for `--verbose`."""
-        now = time.monotonic()
-        self.say(f"{self._done:,} texts in {now - self._start:.1f} s, {self._rate(now)}")
-
-    def _rate(self, now: float) -> str:
-        return f"{self._done / max(now - self._start, 1e-9):,.0f} texts/s"
-
-
-@contextmanager
-def _warnings_on_stderr(quiet: bool) -> Iterator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TruncationWarning)
-        yield
-    for warning in caught:
-        if not quiet:
-            typer.echo(f"warning: {warning.message}", err=True)
+    named = [name for name in inputs if names_a_source(name)]
+    if named and len(named) < len(inputs):
+        text = next(name for name in inputs if name not in named)
+        raise UnsupportedOption(
+            f"The argument {named[0]!r} is a file and {text!r} is a text. Give only files, or only texts. A text that "
+            "looks like a file can be sent to stdin."
+        )
+    if inputs and files:
+        kind = "files" if named else "texts"
+        raise UnsupportedOption(
+            f"{kind.capitalize()} are given both as arguments and with --file. Use only one of the two."
+        )
+    if named or files:
+        return [*named, *files]
+    if inputs:
+        return Texts(list(inputs))
+    if sys.stdin.isatty():
+        raise EmptyInput("There are no texts to embed. Give texts as arguments, a file with --file, or lines on stdin.")
+    return ["-"]
