@@ -25,6 +25,11 @@
 //!
 //! Features, all on by default: `hub` downloads models, `client` connects to servers.
 
+/// The programs of docs/rust.md, which rustdoc compiles as tests.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../../../docs/rust.md")]
+struct RustPage;
+
 mod blocking;
 mod builder;
 mod cache;
