@@ -13,7 +13,7 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \(
 
 .DEFAULT_GOAL := help
 .PHONY: help api assets bench bench-beside bench-gate bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
-	parity-full parity-gguf parity-real parity-table profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
+	parity-full parity-gguf parity-real parity-table pictures profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
 	test-browser test-clients test-integrations test-portable
 
 help: ## List the targets
@@ -68,6 +68,10 @@ docs: $(STAMP)/docs ## Build the documentation site into build/docs; a warning, 
 	$(VENV)-docs/bin/sphinx-build -E -W --keep-going -q -c docs/site -d build/docs-cache . build/docs
 	$(VENV)-docs/bin/python scripts/check_site.py build/docs
 	@echo 'the site is in build/docs: open build/docs/index.html'
+
+pictures: ## Draw docs/pictures, and docs/plots from the result that docs/performance.md names
+	$(PYTHON) scripts/pictures.py
+	$(PYTHON) benchmarks/plot.py
 
 dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual environment
 	rm -rf dist

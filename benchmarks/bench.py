@@ -10,7 +10,6 @@ counts. The result is written to benchmarks/results and printed as a table.
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from lengths import LENGTHS, Rows
-from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, Rival, assets, environment, rivals
+from plot import main as draw
+from rivals import LLAMA, MISTRALRS, PACKAGES, ROOT, Rival, assets, rivals
 from rounds import side_by_side
 
 from embergem import __version__
@@ -147,10 +147,7 @@ def main() -> None:
         result["models"][name] = bench(name, models[name], given.rounds)
         print(f"\n{name}, tokens a second:\n\n{table(result['models'][name])}", flush=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
-    plots = environment("peers", PACKAGES)
-    subprocess.run(
-        [str(plots), str(ROOT / "benchmarks" / "plot.py"), str(out), str(ROOT / "docs" / "plots")], check=True
-    )
+    draw(out, ROOT / "docs" / "plots")
     print(f"\nwrote {out.relative_to(ROOT)} and docs/plots")
 
 

@@ -15,7 +15,7 @@ from parity import python as reference_python  # noqa: E402
 from random_gemma import assets  # noqa: E402
 from served import python as environment  # noqa: E402
 
-PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy", "matplotlib")
+PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy")
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
 LLAMA = ("llama-cpp-python==0.3.36", "gguf", "safetensors")
 """pip builds it from source with a C++ compiler, in about ten minutes on two cores."""

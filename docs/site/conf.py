@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 
 NAVIGATION = {
-    "Use": ["docs/python", "docs/http", "docs/rust", "docs/models", "docs/evaluate", "docs/compatibility"],
+    "Start": ["docs/quickstart", "docs/prompts", "docs/models", "docs/migration", "docs/troubleshooting"],
+    "Use": ["docs/cli", "docs/python", "docs/http", "docs/rust", "docs/integrations", "docs/evaluate"],
     "Run": ["docs/operations", "docs/bulk", "docs/scaling", "docs/performance", "docs/trust"],
-    "Look up": ["docs/api", "docs/format", "CHANGELOG"],
-    "Develop": ["docs/structure", "CONTRIBUTING", "SECURITY", "README"],
+    "Look up": ["docs/api", "docs/compatibility", "docs/format", "CHANGELOG"],
+    "Develop": ["docs/architecture", "docs/structure", "CONTRIBUTING", "SECURITY", "README"],
 }
 """Groups of the sidebar, with the pages of each. A page that is not written yet is left out."""
 

@@ -25,10 +25,11 @@
 //!
 //! Features, all on by default: `hub` downloads models, `client` connects to servers.
 
-/// The programs of docs/rust.md, which rustdoc compiles as tests.
+/// The programs of docs/rust.md and docs/migration.md, which rustdoc compiles as tests.
 #[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../../../docs/rust.md")]
-struct RustPage;
+#[doc = include_str!("../../../docs/migration.md")]
+struct Pages;
 
 mod blocking;
 mod builder;
