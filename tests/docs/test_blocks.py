@@ -41,7 +41,7 @@ SUBSTITUTES = {
 
 @pytest.fixture
 def place(tmp_path, tiny, monkeypatch):
-    """A directory with the files that blocks read. It is the working directory."""
+    """The working directory of a page, with the files that its blocks read: those of tests/docs/files, and models."""
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -49,7 +49,7 @@ def place(tmp_path, tiny, monkeypatch):
     # A copy, because `compile` makes links to its files, and their removal would look like a change of the original.
     shutil.copytree(tiny, tmp_path / "gemma3_text")
     (tmp_path / "small").symlink_to(tiny.parent / "bert_mean")
-    (tmp_path / "corpus.txt").write_text("Graphene is a layer of carbon.\nAn apple is a fruit.\n")
+    shutil.copytree(ROOT / "tests" / "docs" / "files", tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.gguf").write_bytes(ggufs.of_gemma())
     shutil.copy(tiny / "tokenizer.json", tmp_path)  # beside the GGUF file, which has none that embergem reads
     monkeypatch.chdir(tmp_path)
