@@ -6,8 +6,11 @@ MODEL ?=
 ARGS ?=
 
 VENV := .venv
-BIN := $(VENV)/bin
+PROGRAMS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(PROGRAMS)
 STAMP := .make
+# A terminal sees what cargo compiles; a log does not.
+SHOW = $(if $(shell test -t 2 && echo terminal),--verbose,--quiet)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
@@ -29,7 +32,7 @@ test: $(STAMP)/native assets ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-integrations: $(STAMP)/integrations ## Test LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, MTEB, Arrow and their examples
-	PYTHONPATH=src $(VENV)-integrations/bin/python -m pytest tests/integrations $(ARGS)
+	PYTHONPATH=src $(VENV)-integrations/$(PROGRAMS)/python -m pytest tests/integrations $(ARGS)
 
 test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-user and a cross compiler)
 	$(PYTHON) scripts/test_emulated.py arm $(ARGS)
@@ -50,6 +53,8 @@ check: $(STAMP)/native ## Check format, lint, types and sizes; changes nothing
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src
 	cargo fmt --check
 	rustfmt --check --edition 2024 crates/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets --profile checks --quiet -- -D warnings
@@ -65,8 +70,8 @@ api: $(STAMP)/native ## Write docs/api.md from the docstrings
 
 docs: $(STAMP)/docs ## Build the documentation site into build/docs; a warning, a broken link or an outside asset fails
 	rm -rf build/docs
-	$(VENV)-docs/bin/sphinx-build -E -W --keep-going -q -c docs/site -d build/docs-cache . build/docs
-	$(VENV)-docs/bin/python scripts/check_site.py build/docs
+	$(VENV)-docs/$(PROGRAMS)/sphinx-build -E -W --keep-going -q -c docs/site -d build/docs-cache . build/docs
+	$(VENV)-docs/$(PROGRAMS)/python scripts/check_site.py build/docs
 	@echo 'the site is in build/docs: open build/docs/index.html'
 
 pictures: ## Draw docs/pictures, and docs/plots from the result that docs/performance.md names
@@ -186,25 +191,28 @@ $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'embergem needs CPython 3.11 or later; name one with make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo 'embergem needs cargo (Rust 1.90 or later)' >&2; exit 1; }
+	@echo 'make: creating $(VENV) (10 seconds)'
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
+	@echo 'make: installing Python packages into $(VENV) (1 minute; requirements/dev.txt)'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native
 	$(PYTHON) -m venv $(VENV)-integrations
-	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
+	$(VENV)-integrations/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
 	@touch $@
 
 $(STAMP)/docs: requirements/docs.txt
 	$(PYTHON) -m venv $(VENV)-docs
-	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	$(VENV)-docs/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
 	@mkdir -p $(STAMP) && touch $@
 
 # Remove the old module first, so that a running process keeps its file.
 $(STAMP)/native: $(STAMP)/deps pyproject.toml $(RUST)
 	rm -f src/embergem/_native*.so
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@echo 'make: compiling the native module with cargo (2 to 10 minutes; after a change of the source, 1 minute)'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install $(SHOW) --disable-pip-version-check \
 		--no-build-isolation --no-deps --editable . -Cbuild-args=--locked
 	@touch $@

@@ -1,6 +1,12 @@
-"""Progress bars on standard error, for downloads and for embedding many texts. rich is imported only to show one."""
+"""Progress on standard error: bars for downloads and many texts, and lines for the stages of a load.
 
+rich is imported only to show a bar.
+"""
+
+import logging
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,6 +20,26 @@ Advance = Callable[[int], None]
 
 MANY_INPUTS = 512
 """Number of inputs from which a bar is shown on a terminal by default."""
+
+PATIENCE = 1.0
+"""Seconds after which a stage of a load is announced."""
+
+log = logging.getLogger(__name__)
+_quiet = threading.Event()
+_stage_bar = threading.Lock()
+"""Held while the bar of a stage is shown: two loads at a time would write over each other."""
+
+
+@contextmanager
+def silent(active: bool = True) -> Iterator[None]:
+    """Show no bars and no stages in this process until the block ends, unless they are asked for."""
+    if active:
+        _quiet.set()
+    try:
+        yield
+    finally:
+        if active:
+            _quiet.clear()
 
 
 class DownloadProgress:
@@ -57,6 +83,70 @@ class DownloadProgress:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class LoadProgress:
+    """Says what the load of a model is doing, if a stage takes longer than a second.
+
+    The lines go to the log if it takes level INFO, and otherwise to standard error if that is a terminal. A terminal
+    also has a bar while a stage runs.
+
+    Args:
+        name: Name of the model, at the start of each line.
+
+    >>> progress = LoadProgress("model")
+    >>> with progress.stage("reading the weights"):
+    ...     pass
+    >>> progress.finish()
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._start = time.monotonic()
+        self._long: list[str] = []
+
+    @contextmanager
+    def stage(self, title: str, read: Callable[[], tuple[int, int]] | None = None) -> Iterator[None]:
+        """Announce the body as the stage `title`; `read` returns how much of it is done, and of what total."""
+        start = time.monotonic()
+        finished = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(title, read, finished), name="embergem stage", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            watch.join()
+        seconds = time.monotonic() - start
+        if seconds > PATIENCE:
+            self._long.append(f"{title} {seconds:.0f} s")
+
+    def finish(self) -> None:
+        """Say how long the load took, if a stage was announced."""
+        if self._long:
+            self._say(f"loaded in {time.monotonic() - self._start:.0f} s ({', '.join(self._long)})")
+
+    def _watch(self, title: str, read: Callable[[], tuple[int, int]] | None, finished: threading.Event) -> None:
+        """Announce a stage that has not finished in time, and show its bar until it has."""
+        if finished.wait(PATIENCE):
+            return
+        self._say(f"{title} …")
+        if not _is_terminal() or not _stage_bar.acquire(blocking=False):
+            return
+        try:
+            with _stage_progress() as bar:
+                task = bar.add_task(f"{self._name}: {title}", total=None)
+                while not finished.wait(0.1):
+                    done, total = read() if read else (0, 0)
+                    bar.update(task, completed=done, total=total or None)
+        finally:
+            _stage_bar.release()
+
+    def _say(self, message: str) -> None:
+        if log.isEnabledFor(logging.INFO):
+            log.info("%s: %s", self._name, message)
+        elif _is_terminal():
+            print(f"{self._name}: {message}", file=sys.stderr)  # noqa: T201 - a person waits
 
 
 @contextmanager
@@ -104,5 +194,14 @@ def _bytes_progress() -> "Progress":
     )
 
 
+def _stage_progress() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
 def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Return whether a person reads standard error and has not asked for quiet."""
+    return sys.stderr is not None and sys.stderr.isatty() and not _quiet.is_set()

@@ -15,6 +15,7 @@ from embergem.cli.embed_run import EmbedRun, reader_may_stop
 from embergem.cli.options import ARITHMETIC, DENSE, FAMILY, HUB, complete_task, with_load_options
 from embergem.errors import EmptyInput, UnsupportedOption
 from embergem.options import LoadOptions
+from embergem.progress import silent
 
 
 class Format(StrEnum):
@@ -220,7 +221,7 @@ def embed(
         require_file(report, "report")
     source = open_source(rows, Selection(job.column, job.title, keep_columns(job, form)))
     run = EmbedRun(job, source, form, report, quiet=quiet, verbose=verbose, as_json=json_progress)
-    with closing(open_backend(options)) as backend:
+    with silent(quiet), closing(open_backend(options)) as backend:
         run.say(f"model {backend.id}, dtype {backend.dtype}, space {backend.fingerprint}")
         if output is not None:
             run.to_file(backend, output, overwrite=overwrite)

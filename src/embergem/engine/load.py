@@ -18,6 +18,7 @@ from embergem.engine.prepare import Prepared, prepare, text_pipeline
 from embergem.errors import CorruptCheckpoint
 from embergem.options import DEFAULT_DTYPE, DEFAULTS, LoadOptions
 from embergem.program.program import Program
+from embergem.progress import LoadProgress
 from embergem.selfcheck import CheckContext, Report
 from embergem.selfcheck import check as self_check
 from embergem.types import pack
@@ -75,7 +76,9 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     prepared = prepare(checkpoint, location.id, options)
     weights = [path for _, path in checkpoint.weights]
     states = FileStates([*weights, checkpoint.tokenizer])
-    with ThreadPoolExecutor(1) as pool:  # reading a large tokenizer takes about as long as packing the weights
+    progress = LoadProgress(location.id)
+    # Reading a large tokenizer takes about as long as packing the weights.
+    with progress.stage("reading and packing the weights"), ThreadPoolExecutor(1) as pool:
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
         _native.require_all_read(source, checkpoint.files)
@@ -93,19 +96,23 @@ def load(location: Location, options: LoadOptions) -> Loaded:
 
         model, cosine = load_as(options.dtype or DEFAULT_DTYPE, load_model, checkpoint.weights, location.id)
     text = reading.result()
-    space = fingerprint(checkpoint, prepared.program)
-    if checkpoint.compiled:
-        own_tokenizer = options.tokenizer is None
-        own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
-        _check_compiled(model, checkpoint.compiled, own_space)
+    with progress.stage("hashing the files"):
+        space = fingerprint(checkpoint, prepared.program)
+        if checkpoint.compiled:
+            own_tokenizer = options.tokenizer is None
+            own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
+            _check_compiled(model, checkpoint.compiled, own_space)
     states.require_unchanged()  # weights, tokenizer and fingerprint are of one state of the files
     context = _check_context(location, options, checkpoint, prepared, model, text, cosine)
-    report = _self_check(context)
+    with progress.stage("checking the model"):
+        report = _self_check(context)
     max_batch_tokens = options.max_batch_tokens
     if max_batch_tokens is None and report.failures:  # the engine refuses all requests, so its speed does not matter
         max_batch_tokens = 1
     elif max_batch_tokens is None:
-        max_batch_tokens = model.batch_budget(weights, prepared.limit, paths.cache_root())
+        with progress.stage("measuring the best size of a batch"):
+            max_batch_tokens = model.batch_budget(weights, prepared.limit, paths.cache_root())
+    progress.finish()
     return Loaded(
         name=location.id,
         prepared=prepared,

@@ -235,6 +235,7 @@ def _download(
                 return cached
             if not cached and model_cache.exists(model):
                 log.warning("%s Downloading it again.", reason)
+            log.info("%s: downloading …", model)
             return _download_from_sources(request, scratch, reason, hub_error)
     except OSError as error:
         raise DownloadError(
