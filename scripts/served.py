@@ -1,5 +1,6 @@
 """Start a real server process for scripts, and create virtual environments for other libraries and tools."""
 
+import os
 import re
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def wait_for(address: str, process: "subprocess.Popen[str]", patience: float) ->
 def python(name: str, packages: Sequence[str]) -> Path:
     """Return the Python of a virtual environment with `packages`; the first call creates it beside the test assets."""
     directory = assets() / f"{name}-venv"
-    found, mark = directory / "bin" / "python", directory / "complete"
+    programs = "Scripts" if os.name == "nt" else "bin"
+    found, mark = directory / programs / "python", directory / "complete"
     if not mark.exists() or mark.read_text() != " ".join(packages):
         print(f"installing {', '.join(packages)} into {directory}", flush=True)
         venv.create(directory, with_pip=True, clear=True)

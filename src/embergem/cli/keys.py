@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from embergem.server.signals import RELOAD
+
 app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
 
 
@@ -49,4 +51,5 @@ def new(
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
         out.write(("\n" if out.tell() else "") + entry)
     typer.echo(secret)
-    typer.echo(f"The hash of the key is in {file}. A running server reads the file again after SIGHUP.", err=True)
+    reload = "A running server reads the file again after SIGHUP." if RELOAD else "Restart a running server to use it."
+    typer.echo(f"The hash of the key is in {file}. {reload}", err=True)

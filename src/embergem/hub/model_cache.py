@@ -7,8 +7,10 @@ size and the sha256 of every file. Sizes are compared at every start, hashes by 
 """
 
 import hashlib
+import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from embergem.catalog import Entry
 from embergem.checkpoint.checkpoint import Location
 from embergem.checkpoint.files import sha256
 from embergem.errors import CorruptCheckpoint
+
+log = logging.getLogger(__name__)
 
 _CURRENT = "current"
 _SCRATCH = ".new-"
@@ -131,7 +135,7 @@ def locked(model: str) -> Iterator[Path]:
     with WeakFileLock(locks / f"{home.name}.lock"):
         home.mkdir(parents=True, exist_ok=True)
         for stale in home.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(stale)
+            _remove(stale)
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=home))
         try:
             yield scratch
@@ -163,5 +167,15 @@ def store(fetched: Path, *, model: str, source: str, revision: str | None) -> Ca
     os.replace(home / f"{_CURRENT}.new", home / _CURRENT)
     for other in home.iterdir():
         if other.is_dir() and other != place:
-            shutil.rmtree(other)
+            _remove(other)
     return CachedModel(place, manifest)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory. On Windows it stays while a process has a model of it loaded, until the next store."""
+    try:
+        shutil.rmtree(directory)
+    except PermissionError:
+        if sys.platform != "win32":
+            raise
+        log.info("%s is in use and stays for now.", directory)

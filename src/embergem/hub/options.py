@@ -95,7 +95,7 @@ def revised(model: str, revision: str | None) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UnsupportedOption(f"The token file {file} cannot be read: {reason}.", param="token_source") from None

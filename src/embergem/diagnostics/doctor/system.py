@@ -79,4 +79,4 @@ def _kib(field: str) -> int:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
