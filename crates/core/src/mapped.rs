@@ -7,6 +7,8 @@
 use crate::error::{Error, Result};
 use crate::files::{Stamp, open_to_read};
 use crate::sigbus::Protection;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
@@ -109,6 +111,17 @@ impl Mapped {
     /// Returns the file.
     pub fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// Takes the pages that were read out of this process, so that they do not count as its memory. They stay in the
+    /// system's file cache, and the next read of one maps it again.
+    pub fn release_pages(&self) {
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is read-only and shared, so a page that is mapped again has the bytes of the file, as
+            // every page of the map.
+            let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) }; // without it the pages stay mapped
+        }
     }
 }
 

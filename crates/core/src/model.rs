@@ -97,6 +97,8 @@ impl Model {
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;
         parts.extend(matrices.finish()?);
         checkpoint.require_unchanged()?;
+        // Packing and the check of the tables read the whole checkpoint; a run reads single rows of the tables.
+        checkpoint.release_pages();
         let (vocabulary, max_tokens) = limits(&steps)?;
         let only_averages = steps.iter().all(|step| match step.op {
             Op::Pool(kind) => kind == Kind::Mean,

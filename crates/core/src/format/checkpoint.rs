@@ -34,7 +34,7 @@ pub struct Checkpoint {
     pub metadata: serde_json::Value,
     tensors: HashMap<String, Entry>,
     prefixes: Vec<String>,
-    files: Vec<Arc<Source>>,
+    maps: Vec<Arc<Mapped>>,
 }
 
 struct Entry {
@@ -102,7 +102,7 @@ impl Checkpoint {
             tensors.map(|tensors| (serde_json::json!({}), tensors))
         };
         file.require_unchanged()?; // before an error of the parser, which may have read bytes of two states
-        self.files.push(file);
+        self.maps.push(map);
         let (metadata, tensors) = parsed.map_err(corrupt)?;
         if is_gguf {
             self.metadata = metadata;
@@ -126,7 +126,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Changed`] with the first file that has changed.
     pub fn require_unchanged(&self) -> Result<()> {
-        self.files.iter().try_for_each(|file| file.require_unchanged())
+        self.maps.iter().try_for_each(|map| map.source().require_unchanged())
+    }
+
+    /// Takes the pages that were read out of this process; see [`Mapped::release_pages`].
+    pub fn release_pages(&self) {
+        self.maps.iter().for_each(|map| map.release_pages());
     }
 
     /// Returns every tensor with a supported element type, with its name.
