@@ -53,7 +53,7 @@ class AsyncEmbedder(EmbedderBase):
         options: As for `Embedder`: `dtype`, `threads` and the others.
 
     Raises:
-        UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer, ForkedProcess: As `Embedder`.
+        UnknownModel, LoadError, InsufficientMemory, ServerUnreachable, UnexpectedAnswer: As `Embedder`.
 
     Example:
         >>> import asyncio

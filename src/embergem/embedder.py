@@ -60,7 +60,6 @@ class Embedder(EmbedderBase):
         UnknownModel, LoadError, InsufficientMemory: The model cannot be loaded; see `embergem.errors`.
         UnsupportedOption: An option does not exist in this engine, or does not apply to this model.
         ServerUnreachable, UnexpectedAnswer: No embergem server answers at the address.
-        ForkedProcess: This process was forked from one that had loaded a model.
 
     Example:
         >>> from embergem import Embedder

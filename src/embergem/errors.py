@@ -27,7 +27,7 @@ EmbergemError                     base class; has the HTTP status and the error 
 ├── EngineClosed                  503  the engine or client was closed
 ├── NotReady                      503  the model failed its self-check and does not answer
 ├── ModelFailed                   503  a served model could not be loaded, or a file of a loaded model was changed
-├── ForkedProcess (RuntimeError)  500  this process was forked from one that had loaded a model
+├── ForkedProcess (RuntimeError)  500  the model or client belongs to the process that this one was forked from
 ├── ServerUnreachable             502  a client cannot reach the server, or the connection broke
 ├── UnexpectedAnswer              502  a server answered with something other than this API
 └── TryLater                           a temporary failure; `retry_after` has the seconds to wait
@@ -325,7 +325,7 @@ class ModelLoading(TryLater):
 
 
 class ForkedProcess(EmbergemError, RuntimeError):
-    """This process was forked from one that had loaded a model. A fork does not have the threads that compute."""
+    """The model or client belongs to the process that this one was forked from, where its threads are."""
 
     code = "forked_process"
 

@@ -30,7 +30,6 @@ def load(options: LoadOptions, *, location: Location | None = None, cache: Vecto
         LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
         InsufficientMemory: The model does not fit into memory.
         UnsupportedOption: An option does not apply to this model.
-        ForkedProcess: This process was forked from one that had loaded a model.
 
     Example:
         >>> from embergem.loader import load

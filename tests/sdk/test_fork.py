@@ -1,31 +1,82 @@
-"""Calls in a forked process raise `ForkedProcess` instead of waiting for threads that it does not have."""
+"""A forked process loads models of its own. Calls on a model of its parent raise `ForkedProcess` instead of waiting."""
 
 import subprocess
 import sys
 
-CHILD = """
+LOADED = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, for a fork of a process with threads
 from embergem import Embedder
-from embergem.errors import ForkedProcess
 
 embedder = Embedder(sys.argv[1])
-embedder.embed("a")
+vectors = embedder.embed("a")
+"""
+
+INHERITED = (
+    LOADED
+    + """
+from embergem.errors import ForkedProcess
+
 child = os.fork()
 if child == 0:
     refused = 0
-    calls = (lambda: embedder.embed("a"), lambda: next(embedder.embed_stream(["a"])), lambda: Embedder(sys.argv[1]))
-    for call in calls:
+    for call in (lambda: embedder.embed("a"), lambda: next(embedder.embed_stream(["a"]))):
         try:
             call()
         except ForkedProcess as error:
-            assert "spawn" in str(error) and isinstance(error, RuntimeError), error
+            assert "make a new Embedder" in str(error) and isinstance(error, RuntimeError), error
             refused += 1
     embedder.close()
     os._exit(refused)
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status), embedder.embed("a").shape)
 """
+)
+
+LOAD_IN_CHILD = (
+    LOADED
+    + """
+import gc, threading
+
+child = os.fork()
+if child == 0:
+    del embedder
+    gc.collect()  # the threads of the parent's engine are not in this process, and must not be waited for
+    own = Embedder(sys.argv[1])
+    assert own.embed("a").tobytes() == vectors.tobytes()
+    grandchild = os.fork()
+    if grandchild == 0:
+        long = Embedder(sys.argv[1]).embed(["word " * 20] * 64)  # in batches on all threads of the pool
+        os._exit(len(long))
+    _, status = os.waitpid(grandchild, 0)
+    assert os.waitstatus_to_exitcode(status) == 64
+    del own
+    gc.collect()
+    for thread in threading.enumerate():  # those of the dropped engine end
+        if thread.name.endswith(("interactive", "bulk")):
+            thread.join()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), embedder.embed("a").shape)
+"""
+)
+
+POOL = (
+    LOADED
+    + """
+import multiprocessing
+
+def load():
+    global own
+    own = Embedder(sys.argv[1])
+
+def embed(text):
+    return own.embed(text).tobytes()
+
+with multiprocessing.get_context("fork").Pool(2, initializer=load) as pool:
+    print(pool.map(embed, ["a"] * 8) == [vectors.tobytes()] * 8)
+"""
+)
 
 BEFORE = """
 import os, sys
@@ -45,7 +96,15 @@ def run(code, tiny):
 
 
 def test_a_model_cannot_be_used_after_a_fork(tiny):
-    assert run(CHILD, tiny) == "3 (1, 96)"
+    assert run(INHERITED, tiny) == "2 (1, 96)"
+
+
+def test_a_forked_process_loads_a_model_of_its_own(tiny):
+    assert run(LOAD_IN_CHILD, tiny) == "0 (1, 96)"
+
+
+def test_a_fork_pool_loads_a_model_in_each_worker(tiny):
+    assert run(POOL, tiny) == "True"
 
 
 def test_models_loaded_after_the_fork_work_in_both_processes(tiny):

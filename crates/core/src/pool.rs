@@ -9,7 +9,9 @@ use crate::arbiter::{Arbiter, Lane};
 use std::cell::UnsafeCell;
 use std::hint;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::process;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -57,6 +59,12 @@ unsafe impl Sync for Shared {}
 // helper is joined.
 unsafe impl Send for Shared {}
 
+/// The pool of one process; see [`Pool::global`].
+struct ProcessPool {
+    process: u32,
+    pool: OnceLock<Pool>,
+}
+
 /// A set of compute threads.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -66,9 +74,36 @@ pub struct Pool {
 
 impl Pool {
     /// Returns the pool of this process. It has one thread for each core that the process may use.
+    ///
+    /// A child process that was forked gets a pool of its own: it has a copy of the parent's pool, but none of its
+    /// threads, and a lock in the copy may be held by one of them for ever. The copy is therefore left alone.
     pub fn global() -> &'static Self {
-        static POOL: OnceLock<Pool> = OnceLock::new();
-        POOL.get_or_init(|| Self::new(thread::available_parallelism().map_or(1, usize::from)))
+        static POOL: AtomicPtr<ProcessPool> = AtomicPtr::new(ptr::null_mut());
+        let process = process::id();
+        let mut known = POOL.load(Ordering::Acquire);
+        loop {
+            // SAFETY: the pointer is null or came from `Box::into_raw`, and a published value is never freed.
+            let own = unsafe { known.as_ref() };
+            if let Some(own) = own.filter(|own| own.process == process) {
+                return own.pool.get_or_init(Self::for_all_cores);
+            }
+            let new = Box::into_raw(Box::new(ProcessPool {
+                process,
+                pool: OnceLock::new(),
+            }));
+            known = match POOL.compare_exchange(known, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => new,
+                Err(published) => {
+                    // SAFETY: `new` came from `Box::into_raw`, and no other thread has seen it.
+                    drop(unsafe { Box::from_raw(new) });
+                    published
+                }
+            };
+        }
+    }
+
+    fn for_all_cores() -> Self {
+        Self::new(thread::available_parallelism().map_or(1, usize::from))
     }
 
     /// Creates a pool of `threads` threads, including the caller's. The helper threads live as long as the process.

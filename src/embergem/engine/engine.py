@@ -1,5 +1,6 @@
 """`Engine`: a loaded model that turns requests into vectors."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from functools import cached_property, partial
@@ -10,14 +11,14 @@ from msgspec.structs import replace
 
 from embergem._native import CancelToken, __version__
 from embergem._native import cut as native_cut
-from embergem.engine import finalizers, fork
+from embergem.engine import finalizers
 from embergem.engine.load import Loaded
 from embergem.engine.loop import Loop
 from embergem.engine.pending import PendingRequest
 from embergem.engine.scheduler import Limits
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
-from embergem.errors import EmbergemError, InvalidDimensions, InvalidRequest, ModelFailed, NotReady
+from embergem.errors import EmbergemError, ForkedProcess, InvalidDimensions, InvalidRequest, ModelFailed, NotReady
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
 from embergem.types import LANES, Request, Result, Row, Vectors
@@ -68,6 +69,7 @@ class Engine:
         self.instruction_set = model.instruction_set
         self.threads = model.threads
         self.vocab_size = model.vocab_size
+        self._process = os.getpid()
         self._model = model
         self._program = program
         self._text = text
@@ -142,7 +144,11 @@ class Engine:
     def _submit(
         self, request: Request, rows: Sequence[Row] | None, cancel: CancelToken | None = None
     ) -> PendingRequest:
-        fork.check()
+        if self._process != os.getpid():
+            raise ForkedProcess(
+                f"{self.id} was loaded by process {self._process}, from which this process was forked. The compute "
+                "threads exist there only. Load the model in this process: make a new Embedder."
+            )
         try:
             self.require_ready()
             if request.dimensions is not None and request.dimensions not in self.allowed_dimensions:
@@ -201,7 +207,7 @@ class Engine:
 
         In a forked process this does nothing, because the threads are in the parent.
         """
-        if not fork.forked():
+        if self._process == os.getpid():
             self._loop.close(drain=drain)
             if self._throughput:
                 self._throughput.flush()

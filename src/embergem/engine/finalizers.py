@@ -3,6 +3,7 @@
 Separate because the closing thread and its queue belong to the process, not to an engine, and know nothing of one.
 """
 
+import os
 import weakref
 from functools import cache
 from queue import SimpleQueue
@@ -20,13 +21,18 @@ class Closable(Protocol):
 _to_close: SimpleQueue[Closable] = SimpleQueue()
 
 
+def _close_later(resource: Closable, process: int) -> None:
+    """Queue `resource` for the closing thread, unless this process was forked and the parent has its threads."""
+    if process == os.getpid():
+        _to_close.put(resource)
+
+
 def close_with(owner: object, resource: Closable) -> None:
     """Close `resource`, on a thread of this module, once `owner` was garbage-collected."""
     _start_closer()
     # A finalizer runs on any thread and under any lock, also on the threads that `close` waits for, so the finalizer
-    # must not block. `SimpleQueue.put` is reentrant and never blocks. In a forked child the closing thread does not
-    # exist and the queue is never read; there is nothing to close there either.
-    weakref.finalize(owner, _to_close.put, resource).atexit = False
+    # must not block. `SimpleQueue.put` is reentrant and never blocks.
+    weakref.finalize(owner, _close_later, resource, os.getpid()).atexit = False
 
 
 @cache
@@ -38,3 +44,14 @@ def _start_closer() -> None:
 def _close_queued() -> None:
     while True:
         _to_close.get().close()
+
+
+def _start_anew() -> None:
+    """Forget the queue and the closing thread of the parent process, in a forked child, which has no such thread."""
+    global _to_close
+    _to_close = SimpleQueue()
+    _start_closer.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

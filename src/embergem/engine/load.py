@@ -12,7 +12,6 @@ from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Manifest
 from embergem.checkpoint.read import read_checkpoint
-from embergem.engine import fork
 from embergem.engine.calibration import cosines, load_as
 from embergem.engine.prepare import Prepared, prepare, text_pipeline
 from embergem.errors import CorruptCheckpoint
@@ -69,9 +68,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         UnsupportedOption: An option does not apply to this model.
         LoadError: The checkpoint is damaged, incomplete or of an unsupported kind.
         InsufficientMemory: The weights or the tokenizer do not fit into memory.
-        ForkedProcess: This process was forked from one that had loaded a model.
     """
-    fork.claim()
     checkpoint = read_checkpoint(location, options)
     prepared = prepare(checkpoint, location.id, options)
     weights = [path for _, path in checkpoint.weights]
