@@ -1,5 +1,6 @@
 """The command `embergem`: one module a subcommand. Numeric and hub libraries are imported when a command runs."""
 
+import shutil
 import signal
 import sys
 
@@ -10,8 +11,9 @@ def main() -> None:
         # The system would end the process. Until the server has read its keys, there is nothing to reload.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    from embergem.cli.app import app, report
+    from embergem.cli.app import app, fit_help, report
 
+    fit_help(shutil.get_terminal_size().columns)
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

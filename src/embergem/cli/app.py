@@ -1,11 +1,12 @@
 """Assemble the command `embergem` from its subcommands, and turn errors into messages and exit codes."""
 
+import functools
 import inspect
 import re
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from embergem import __version__
 from embergem.cli.bench import bench
@@ -41,7 +42,32 @@ OLLAMA_COMMANDS = {
 """Commands of Ollama that embergem does not have, and what does the same here."""
 
 
-class _Commands(TyperGroup):
+NARROW = 72
+"""A terminal with fewer columns gets the help without frames, which would leave no room for the text."""
+
+NAMES = 12
+"""Columns for the names of options and commands in a narrow terminal; a longer name has a line of its own."""
+
+
+class _NarrowHelp:
+    """Mixin of commands: a help without frames uses the columns of a narrow terminal for the text."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        if formatter.width < NARROW:
+            formatter.write_dl = functools.partial(formatter.write_dl, col_max=NAMES)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class _Command(_NarrowHelp, TyperCommand):
+    """One command."""
+
+
+class _Group(_NarrowHelp, TyperGroup):
+    """A group of commands."""
+
+
+class _Commands(_Group):
     """The subcommands; the error about an unknown one names the command that was meant."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -58,10 +84,9 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(models, name="models")
-app.add_typer(keys, name="keys")
+for _name, _group in {"models": models, "keys": keys}.items():
+    app.add_typer(_group, name=_name, cls=_Group, short_help=_group.info.help)
 COMMANDS: dict[str, Command] = {
     "embed": embed,
     "eval": evaluate,
@@ -77,6 +102,18 @@ for _name, _command in COMMANDS.items():
     # Typer keeps the line breaks of all paragraphs but the first, so each paragraph is made one line.
     _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
     app.command(_name, help=_help, epilog=EPILOG)(_command)
+for _group in (app, models, keys):
+    for _registered in _group.registered_commands:
+        _registered.cls = _Command
+        _described = _registered.help or inspect.getdoc(_registered.callback) or ""
+        # Typer would cut a longer text in the middle of the first sentence.
+        _registered.short_help = re.split(r"\.(?: |\n|$)", _described)[0].replace("\n", " ") + "."
+
+
+def fit_help(columns: int) -> None:
+    """Lay out the help for a terminal of `columns` columns; the command does so when it starts."""
+    app.rich_markup_mode = None if columns < NARROW else "rich"
+    app.info.context_settings = {"help_option_names": ["-h", "--help"], "terminal_width": columns}
 
 
 def _version(show: bool) -> None:

@@ -34,7 +34,7 @@ def compile_(
     Without --dtype the weights are linked unchanged. With it, the vectors are in a space of their own, near that of the
     original. The arithmetic is chosen when the directory is loaded (--dtype of serve and embed).
 
-    [bold]Example[/bold]
+    For example:
 
     embergem compile google/embeddinggemma-300m -o gemma --dtype int16 && embergem serve -m gemma
     """

@@ -26,7 +26,7 @@ def convert(
 ) -> None:
     """Write a GGUF file as a directory of safetensors, in the layout of sentence-transformers.
 
-    [bold]Example[/bold]
+    For example:
 
     embergem convert embeddinggemma-300M-Q8_0.gguf -o gemma --dense-from google/embeddinggemma-300m
     """

@@ -179,7 +179,7 @@ def embed(
     A job that reads files and writes a file can be stopped at any time, also by a crash: run the same command again to
     continue it.
 
-    [bold]Examples[/bold]
+    For example:
 
     embergem embed "What is graphene?" "What is an apple?"
 

@@ -74,7 +74,7 @@ def serve(
         bool | None,
         typer.Option(
             "--otel/--no-otel",
-            help="Trace requests with OpenTelemetry. Default: on if OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+            help="Trace requests with OpenTelemetry. Default: on if the environment names a collector.",
             show_default=False,
         ),
     ] = None,
@@ -85,7 +85,7 @@ def serve(
     Each option can also be set in the file of --config, and in the environment as EMBERGEM_PORT and so on. An option
     has priority over the environment, and the environment over the file.
 
-    [bold]Examples[/bold]
+    For example:
 
     embergem serve
 

@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Compare this engine with another server or library, and name the likely cause of a difference.
 
-    [bold]Examples[/bold]
+    For example:
 
     embergem verify embeddinggemma-300m --against http://127.0.0.1:8080/v1
 

@@ -1,0 +1,41 @@
+"""The help of every command is readable in terminals of 40 and 80 columns: no line is too long, and nothing is cut."""
+
+import re
+import shutil
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from embergem.cli.app import app, fit_help
+
+PATHS = [
+    path
+    for name, command in get_command(app).commands.items()
+    for path in ([name], *([name, inner] for inner in getattr(command, "commands", {})))
+]
+
+
+@pytest.fixture(params=[40, 80])
+def help_of(request, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    fit_help(request.param)
+    yield lambda *path: (CliRunner().invoke(app, [*path, "--help"]).output, request.param)
+    monkeypatch.undo()
+    fit_help(shutil.get_terminal_size().columns)
+
+
+@pytest.mark.parametrize("path", [[], *PATHS], ids=lambda path: " ".join(path) or "embergem")
+def test_the_help_of_a_command_fits_the_terminal(help_of, path):
+    text, columns = help_of(*path)
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+    assert not re.search(r"[a-z]\.\.\.$", text, re.MULTILINE)  # a description that was cut
+    assert "[bold]" not in text
+
+
+def test_a_narrow_terminal_has_the_same_options(help_of):
+    text, _ = help_of("serve")
+    shown = {word.strip(",") for word in text.split() if word.startswith("--")}
+    assert {"--model", "--allow-missing-dense", "--max-batch-tokens", "--help"} <= shown
+    assert "127.0.0.1." in text  # a default
