@@ -31,7 +31,7 @@ test: $(STAMP)/native assets ## Run all tests
 	cargo test --workspace --profile checks --quiet
 	$(BIN)/python -m pytest $(ARGS)
 
-test-integrations: $(STAMP)/integrations ## Test LangChain, LlamaIndex, Chroma, LanceDB, scikit-learn, MTEB, Arrow and their examples
+test-integrations: $(STAMP)/integrations ## Test the integrations with their libraries, and the examples with databases, frames and a notebook
 	PYTHONPATH=src $(VENV)-integrations/$(PROGRAMS)/python -m pytest tests/integrations $(ARGS)
 
 test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-user and a cross compiler)

@@ -1,5 +1,6 @@
 """The examples run, on tiny models and on the default model. `make test-integrations` runs the others."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from embergem import TruncationWarning
+from embergem import TruncationWarning, catalog
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -58,3 +59,12 @@ def test_everyday(name, model, request, monkeypatch, capsys):
     assert len(output.splitlines()) >= 2
     for words in SHOWN[name] if model == "minilm" else ():
         assert words in output
+
+
+def test_the_matryoshka_example_uses_a_model_that_was_trained_for_smaller_sizes():
+    source = (EXAMPLES / "python/matryoshka.py").read_text()
+    [default] = re.findall(r'sys\.argv\[1\] if len\(sys\.argv\) > 1 else "(.+)"', source)
+    entry = catalog.find(default)
+    assert entry.smaller_dimensions
+    *larger, least = (entry.dimensions, *entry.smaller_dimensions)
+    assert f"{', '.join(map(str, larger))} and {least} dimensions" in source

@@ -1,8 +1,8 @@
 """Plot the cost of fewer dimensions: python examples/python/matryoshka.py [MODEL] [PICTURE.png].
 
-For each vector size that the model allows, the script compares the nearest texts with those of the whole vectors.
-Models that were trained for several sizes (EmbeddingGemma: 768, 512, 256, 128) lose little. Other models allow one size
-only. Needs matplotlib.
+For each vector size that the model allows, the script compares the nearest texts with those of the whole vectors. The
+default, nomic-ai/nomic-embed-text-v1.5, was trained for 768, 512, 256, 128 and 64 dimensions, and loses little. Most
+models were trained for one size only. Needs matplotlib.
 """
 
 import sys
@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 THINGS = ["carbon", "bread", "a violin", "the moon", "a glacier", "honey", "a bridge", "the tide"]
 TEXTS = [f"{verb} {thing}" for thing in THINGS for verb in ("How old is", "The price of", "A photograph of", "We like")]
 NEAREST = 5
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "nomic-ai/nomic-embed-text-v1.5"
 PICTURE = sys.argv[2] if len(sys.argv) > 2 else "matryoshka.png"
 
 
@@ -28,7 +29,9 @@ def neighbours(vectors: np.ndarray) -> list[set[int]]:
     return [set(row) for row in np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST].tolist()]
 
 
-with Embedder(*sys.argv[1:2]) as embedder:
+with Embedder(MODEL) as embedder:
+    if len(embedder.allowed_dimensions) == 1:
+        print(f"{embedder.model} was trained for {embedder.dimensions} dimensions only.")
     whole = neighbours(embedder.embed_documents(TEXTS))
     sizes, kept = [], []
     for size in embedder.allowed_dimensions[:8]:
