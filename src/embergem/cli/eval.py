@@ -56,7 +56,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Stored forms: float32, float16, int8, binary, binary+int8, binary+float32 (+: the best candidates "
-            "are scored again). Default: float32,int8,binary,binary+int8."
+            "are scored again), with commas between them. Default: all but float16 and binary+float32."
         ),
     ] = None,
     task: Annotated[
@@ -96,7 +96,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled data, and what smaller dimensions, int8 and binary vectors lose on them.
 
-    [bold]Examples[/bold]
+    For example:
 
     embergem eval pairs.csv
 
