@@ -6,7 +6,7 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-from entries import entry
+from entries import tiny_gemma
 from goldens import copy_model, edit
 from huggingface_hub import constants
 from isolation import ASSETS
@@ -41,16 +41,8 @@ def known(copy, embedder, monkeypatch):
     vectors = embedder.embed(TEXTS, task="document")
     [query] = embedder.embed([TEXTS[1]], task="query")
     similarities = tuple(round(float(value), 4) for value in vectors[1:] @ query)
-    published = entry(
+    published = tiny_gemma(
         NAME,
-        "gemma3_text",
-        96,
-        prompts="embeddinggemma",
-        window=16,
-        dense=2,
-        opening=2,
-        closing=1,
-        config={"radius": 8},
         files=tuple(PinnedFile(path, (copy / path).stat().st_size, sha256(copy / path)) for path in PINNED),
         golden=Golden((TEXTS[1],), TEXTS[1:], (similarities,), 1e-4, "made up", "query", "document"),
         parity=Parity(TEXTS, tuple(v.astype("<f4").tobytes() for v in vectors), 1e-5, "made up", "document"),

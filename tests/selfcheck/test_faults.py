@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from entries import entry
+from entries import entry, tiny_gemma
 from goldens import edit
 from safetensors.numpy import load_file, save_file
 
@@ -24,15 +24,7 @@ from embergem.selfcheck.check import MODEL_PROBES, VECTOR_PROBES, WHOLE_PROBES
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 
-KNOWN = entry(
-    "example/gemma",
-    "gemma3_text",
-    96,
-    prompts="embeddinggemma",
-    window=16,
-    dense=2,
-    opening=2,
-    closing=1,
+KNOWN = tiny_gemma(
     shape={"hidden_size": 96, "head_dim": 32},
     config={"radius": 8, "theta_full": 1e6, "theta_sliding": 1e4},
 )
