@@ -43,8 +43,9 @@ config.json says which family a checkpoint is of. `--arch` (`arch=`) requires on
 `model_type`.
 
 The last two columns are the largest difference in any component between embergem and stored vectors of the published
-library (sentence-transformers 6.2.0 or transformers 5.23.0): over the tiny checkpoints of the family in the repository,
-and over larger weights where these are available. `make parity-table` measures them again; it needs no torch.
+library (sentence-transformers 6.2.0 or transformers 5.23.0; 5.24.0 for GTE): over the tiny checkpoints of the family in
+the repository, and over larger weights where these are available. `make parity-table` measures them again; it needs no
+torch.
 
 {BEGIN}
 {END}

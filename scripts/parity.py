@@ -24,9 +24,12 @@ from embergem.hub.resolve import resolve
 from embergem.options import LoadOptions
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch==2.13.0", "sentence-transformers==6.2.0")
+PACKAGES = ("torch==2.13.0", "transformers==5.24.0", "sentence-transformers==6.2.0", "model2vec==0.10.0")
 TOLERANCE = 1e-5
-LEFT_OUT = {"embedding_gemma2"}  # sentence-transformers requires the image processor files of the whole model
+REMOTE_CODE = {"gte_new"}
+"""Goldens in the form of the authors' files, which the library loads with code from the hub only. It computed their
+vectors from the same tensors in its own form."""
+LEFT_OUT = {"embedding_gemma2", *REMOTE_CODE}  # the first requires the image processor files of the whole model
 LONG = "Graphene is a single layer of carbon atoms, and nobody had expected it to be stable. "
 TEXTS = [
     "", "a", "What is graphene?", "task: search result | query: What is graphene?", "Ünïcödé, 東京 and 🦆!\n\tend",

@@ -243,6 +243,25 @@ def t5(hidden: int, inner: int, heads: int, layers: int) -> dict[str, Any]:
     }
 
 
+def gte(hidden: int, layers: int, vocab: int, types: int, theta: float, factor: float | None) -> dict[str, Any]:
+    """Return the config of a GTE in the spelling of its authors. `factor` is that of the NTK scaling, if any."""
+    return {
+        "model_type": "new",
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
+        "num_attention_heads": hidden // 64,
+        "num_hidden_layers": layers,
+        "type_vocab_size": types,
+        "layer_norm_eps": 1e-12,
+        "layer_norm_type": "layer_norm",
+        "hidden_act": "gelu",
+        "position_embedding_type": "rope",
+        "rope_theta": theta,
+        "rope_scaling": None if factor is None else {"type": "ntk", "factor": factor},
+    }
+
+
 _ALBERT_SMALL = {
     "model_type": "albert",
     "vocab_size": 30000,
@@ -318,6 +337,10 @@ PUBLISHED = (
     ),
     Published(("nomic-ai/nomic-embed-text-v1.5",), _NOMIC, (MEAN,)),
     Published(("nomic-ai/nomic-embed-text-v1",), _NOMIC, (MEAN, UNIT)),
+    Published(("Alibaba-NLP/gte-multilingual-base",), gte(768, 12, 250048, 1, 20000.0, 8.0), (CLS, UNIT)),
+    Published(("Alibaba-NLP/gte-base-en-v1.5",), gte(768, 12, 30528, 0, 500000.0, None), (CLS,)),
+    Published(("Alibaba-NLP/gte-large-en-v1.5",), gte(1024, 24, 30528, 2, 160000.0, 2.0), (CLS,)),
+    Published(("Snowflake/snowflake-arctic-embed-m-v2.0",), gte(768, 12, 250048, 1, 160000.0, None), (CLS, UNIT)),
     Published(("Alibaba-NLP/gte-modernbert-base",), modernbert(768, 1152, 22, 12), (CLS,)),
     Published(("ibm-granite/granite-embedding-english-r2",), modernbert(768, 1152, 22, 12), (CLS, UNIT)),
     Published(("ibm-granite/granite-embedding-small-english-r2",), modernbert(384, 1536, 12, 12), (CLS, UNIT)),
@@ -386,6 +409,7 @@ def spellings(config: dict[str, Any]) -> list[dict[str, Any]]:
         if "layer_types" in form:
             forms.append({name: value for name, value in form.items() if name != "layer_types"})
     forms += [_renamed(form) for form in forms if "n_embd" in form]
+    forms += [form | {"model_type": "gte"} for form in forms if form["model_type"] == "new"]
     return forms
 
 
@@ -399,6 +423,16 @@ def _with_rope_parameters(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }
             yield _without(config, full, sliding) | {"rope_parameters": rope}
             return
+    if (config.get("rope_scaling") or {}).get("type") == "ntk":
+        width = config["hidden_size"] // config["num_attention_heads"]
+        factor = config["rope_scaling"]["factor"]
+        rope = {
+            "rope_type": "linear",
+            "factor": factor ** (2 / width),
+            "rope_theta": config["rope_theta"] * factor,
+        }
+        yield _without(config, "rope_theta", "rope_scaling") | {"rope_parameters": rope}
+        return
     for name in ("rope_theta", "rotary_emb_base"):
         if name in config:
             rope = {"rope_type": "default", "rope_theta": float(config[name])}

@@ -18,10 +18,14 @@ from embergem.errors import UnsupportedModel
 CODE = {"AutoModel": "elsewhere--modeling_own.OwnModel"}
 
 
-@pytest.fixture
-def model(tmp_path, monkeypatch):
+ENTRIES = {"nomic_bert": "nomic-embed-text-v1.5", "gte_new": "gte-multilingual-base"}
+"""Golden -> catalog entry of a model of the same form whose code is known."""
+
+
+@pytest.fixture(params=ENTRIES)
+def model(request, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
-    path = shutil.copytree(TINY["nomic_bert"], tmp_path / "model")
+    path = shutil.copytree(TINY[request.param], tmp_path / request.param)
     edit(path / "config.json", auto_map=CODE)
     (path / "tokenizer_config.json").write_text(
         json.dumps({"auto_map": {"AutoTokenizer": ["tokenization_own.Own", None]}})
@@ -36,7 +40,7 @@ def prepared(path):
 def known(path, digest):
     weights = path / "model.safetensors"
     pin = catalog.PinnedFile(path=weights.name, size=weights.stat().st_size, sha256=digest)
-    entry = catalog.find("nomic-embed-text-v1.5")
+    entry = catalog.find(ENTRIES[path.name])
     return (msgspec.structs.replace(entry, files=(pin,)),)
 
 
@@ -55,7 +59,7 @@ def test_unknown_code_is_refused(model):
 def test_code_of_known_weights_is_not_needed(model, monkeypatch):
     monkeypatch.setattr(remote_code, "CATALOG", known(model, sha256(model / "model.safetensors")))
     for _ in range(2):  # the second time, the digest is a stored note
-        assert prepared(model).model_type == "nomic_bert"
+        assert prepared(model).entry is None
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)

@@ -24,10 +24,11 @@ NAMES = {"full": ("rope_theta", 1.0), "sliding": ("local", 2.0)}
         ({"rope_parameters": {"type": "linear", "factor": 4}}, Rope(3.0, linear=4.0)),
         ({"rope_scaling": {"type": "linear", "factor": 4}, "base": 9}, Rope(9.0, linear=4.0)),
         ({"rope_scaling": {"type": "llama3"} | LLAMA3}, Rope(3.0, llama3=Llama3Scaling(8, 1, 4, 128))),
+        ({"rope_scaling": {"type": "ntk", "factor": 8}, "base": 5}, Rope(40.0, linear=8 ** (1 / 8))),
     ],
 )
 def test_one_rotation_in_either_spelling(config, rope):
-    assert read_rope(Fields(config), "base", default=3.0, llama3=True) == rope
+    assert read_rope(Fields(config), "base", default=3.0, llama3=True, ntk=16) == rope
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_one_rotation_in_either_spelling(config, rope):
     [
         ({"rope_parameters": {"rope_type": "yarn"}}, UnsupportedModel, "rope_type is 'yarn'; embergem supports"),
         ({"rope_scaling": {"type": "llama3"} | LLAMA3}, UnsupportedModel, "rope_type is 'llama3'"),
+        ({"rope_scaling": {"type": "ntk", "factor": 8}}, UnsupportedModel, "rope_type is 'ntk'; .* or 'linear' here"),
         ({"rope_scaling": {"type": "linear"}}, CorruptCheckpoint, "factor is missing"),
         ({"rope_scaling": {"type": "linear", "factor": 0}}, CorruptCheckpoint, "factor must be greater than 0"),
         ({"rope_parameters": {"rope_theta": 0}}, CorruptCheckpoint, "base is missing or 0"),
@@ -50,6 +52,15 @@ def test_one_rotation_in_either_spelling(config, rope):
 def test_one_rotation_that_is_refused(config, error, message):
     with pytest.raises(error, match=message):
         read_rope(Fields(config), "base", default=3.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({}, "factor is missing"), ({"factor": 8, "mixed_b": 0.5}, "mixed_b is 0.5"), ({"factor": 0}, "greater than 0")],
+)
+def test_ntk_scaling_that_is_refused(more, message):
+    with pytest.raises((CorruptCheckpoint, UnsupportedModel), match=message):
+        read_rope(Fields({"rope_scaling": {"type": "ntk"} | more}), default=3.0, ntk=16)
 
 
 def test_a_family_without_a_default_needs_a_base():

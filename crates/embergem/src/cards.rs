@@ -101,6 +101,12 @@ impl Card<'_> {
         let failed = spellings.map(|conditions| conditions.iter().filter(|one| !one.holds(config)).collect::<Vec<_>>());
         failed.min_by_key(Vec::len).unwrap_or_default()
     }
+
+    /// Whether a config.json of this `model_type` can be one of the card's family.
+    fn may_have(&self, model_type: &str) -> bool {
+        let names = |one: &Condition| one.path == ["model_type"] && one.values.iter().any(|value| value == model_type);
+        self.model_type == model_type || self.spellings.iter().flatten().any(names)
+    }
 }
 
 /// All cards of this crate.
@@ -113,6 +119,16 @@ fn cards() -> impl Iterator<Item = Card<'static>> {
 pub(crate) fn special_tokens(model_type: &str) -> Vec<String> {
     let mut of_family = cards().filter(|card| card.model_type == model_type);
     of_family.next().map_or_else(Vec::new, |card| card.special_tokens)
+}
+
+/// The canonical spelling of a `model_type` of config.json; an unknown one is returned as it is.
+pub(crate) fn canonical_model_type(model_type: &str) -> String {
+    let found: Vec<_> = cards().filter(|card| card.may_have(model_type)).collect();
+    let canonical = found.iter().any(|card| card.model_type == model_type);
+    match found.into_iter().next() {
+        Some(card) if !canonical => card.model_type,
+        _ => model_type.to_owned(),
+    }
 }
 
 /// Returns the card of a checkpoint with this config.json and this head.
@@ -139,7 +155,7 @@ pub(crate) fn find(config: &Value, head: &[Module], directory: &Path) -> Result<
             continue;
         }
         let distance = failed.len() + usize::from(other_head);
-        if card.model_type == model_type && nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
+        if card.may_have(model_type) && nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
             let mut reasons: Vec<_> = failed.iter().map(|one| one.explain(config)).collect();
             if other_head {
                 reasons.push(format!("modules.json lists {head:?} and not {:?}", card.head));
@@ -169,6 +185,19 @@ mod tests {
 
     fn condition(text: Value) -> Condition {
         serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn other_spellings_of_a_model_type_are_known() {
+        for (found, canonical) in [
+            ("new", "gte"),
+            ("gte", "gte"),
+            ("embedding_gemma2_text", "embedding_gemma2"),
+            ("gemma3_text", "gemma3_text"),
+            ("unknown", "unknown"),
+        ] {
+            assert_eq!(canonical_model_type(found), canonical);
+        }
     }
 
     #[test]

@@ -186,10 +186,12 @@ fn declared_dimensions(config: &Value) -> Vec<usize> {
 /// # Errors
 /// [`Error::UnsupportedModel`] if another file of an unknown model names code.
 fn accept_known_code(config: &mut Value, checkpoint: &Checkpoint) -> Result<()> {
-    let named = config.get(REMOTE_CODE).is_some() || !checkpoint.remote_code.is_empty();
-    let family = config["model_type"].as_str().unwrap_or_default().to_owned();
+    if config.get(REMOTE_CODE).is_none() && checkpoint.remote_code.is_empty() {
+        return Ok(());
+    }
+    let family = cards::canonical_model_type(config["model_type"].as_str().unwrap_or_default());
     let files: Vec<&Path> = checkpoint.weights.iter().map(|(_, path)| path.as_path()).collect();
-    if named && catalog::has_known_code(&family, &files) {
+    if catalog::has_known_code(&family, &files) {
         if let Some(fields) = config.as_object_mut() {
             fields.remove(REMOTE_CODE);
         }

@@ -27,7 +27,14 @@ class Rope:
     llama3: Llama3Scaling | None = None
 
 
-def read_rope(fields: Fields, old_name: str = "rope_theta", *, default: float | None, llama3: bool = False) -> Rope:
+def read_rope(
+    fields: Fields,
+    old_name: str = "rope_theta",
+    *,
+    default: float | None,
+    llama3: bool = False,
+    ntk: int | None = None,
+) -> Rope:
     """Return the rotary positions of a model whose layers all have the same.
 
     Args:
@@ -36,6 +43,7 @@ def read_rope(fields: Fields, old_name: str = "rope_theta", *, default: float | 
         default: Base of a config without one. None: config.json must state it, because versions of the published code
             have different defaults.
         llama3: Whether the family has the scaling of Llama 3.1.
+        ntk: Features of a head, if the family has the fixed NTK scaling of the GTE models.
 
     Raises:
         UnsupportedModel: The positions are stretched in a way that embergem does not have, or described twice.
@@ -46,7 +54,7 @@ def read_rope(fields: Fields, old_name: str = "rope_theta", *, default: float | 
         raise _described_twice()
     fields.expect("partial_rotary_factor", None, 1.0, reason=_PARTIAL)
     base = fields.get(old_name, float, default or 0.0)
-    return _read(Fields(new or old), base, old_name, llama3=llama3)
+    return _read(Fields(new or old), base, old_name, llama3=llama3, ntk=ntk)
 
 
 def read_layer_ropes(
@@ -86,7 +94,7 @@ def read_layer_ropes(
 _PARTIAL = "another share of each head would be rotated"
 
 
-def _read(parameters: Fields, base: float, old_name: str, *, llama3: bool = False) -> Rope:
+def _read(parameters: Fields, base: float, old_name: str, *, llama3: bool = False, ntk: int | None = None) -> Rope:
     """Read the parameters of one rotation. `base` is its base unless they have one."""
     parameters.expect("partial_rotary_factor", None, 1.0, reason=_PARTIAL)
     theta = parameters.get("rope_theta", float, base)
@@ -100,7 +108,13 @@ def _read(parameters: Fields, base: float, old_name: str, *, llama3: bool = Fals
             return Rope(theta, linear=parameters.need("factor", float))
         case "llama3" if llama3:
             return Rope(theta, llama3=_read_llama3(parameters))
-    known = "'default', 'linear' or 'llama3'" if llama3 else "'default' or 'linear'"
+        case "ntk" if ntk:
+            # transformers has this scaling as a linear one with a larger base: model_doc/gte.md of its documentation.
+            parameters.expect("mixed_b", None, reason="another scaling of each frequency")
+            factor = parameters.need("factor", float)
+            return Rope(theta * factor, linear=factor ** (2 / ntk))
+    names = ["'default'", "'linear'", *(repr(name) for name, has in (("llama3", llama3), ("ntk", ntk)) if has)]
+    known = f"{', '.join(names[:-1])} or {names[-1]}"
     raise UnsupportedModel(
         f"config.json: rope_type is {kind!r}; embergem supports {known} here (the other kinds stretch the rotary "
         "positions)"
