@@ -59,8 +59,8 @@ A family is written in the operations of `src/embergem/ops`. Besides plain calls
 
 ## Which checkpoints are refused
 
-Every field of config.json, every setting of the JSON files beside it and every tensor is read, known to change no
-vector, or refused with an error that names it. [Trust](trust.md) has the settings that were tried, and what the
+Every field of config.json, every setting of the JSON files beside it or in a GGUF file, and every tensor is read, known
+to change no vector, or refused with an error that names it. [Trust](trust.md) has the settings that were tried, and what the
 published library gives for them. Beside the families above, these are refused:
 
 | found | why, and what to do |

@@ -79,7 +79,7 @@ def stored(array, kind):
     return array.shape, KINDS[kind], content
 
 
-def of_gemma(kind="F32", *, dense=("dense_2", "dense_3"), architecture="gemma-embedding", **changes):
+def of_gemma(kind="F32", *, dense=("dense_2", "dense_3"), architecture="gemma-embedding", more=(), **changes):
     """Return the golden EmbeddingGemma as llama.cpp converts it: 1 is added to norms, and matrices have type `kind`."""
     config = json.loads((DATA / "gemma3_text" / "config.json").read_text())
     settings = {
@@ -95,6 +95,7 @@ def of_gemma(kind="F32", *, dense=("dense_2", "dense_3"), architecture="gemma-em
         if name := _renamed(name, "layers.", renamed):
             array = array + 1 if array.ndim == 1 else array
             tensors[name] = stored(array, kind if array.ndim == 2 else "F32")
+    tensors |= {name: stored(np.ones(16), "F32") for name in more}
     return _file(architecture, settings | changes, tensors)
 
 
@@ -119,7 +120,8 @@ def _file(architecture, settings, tensors):
     metadata = {"general.architecture": architecture, "tokenizer.ggml.tokens": _vocabulary()}
     for key, entry in settings.items():
         if entry is not None:
-            metadata[key if key.startswith("general.") else f"{architecture}.{key}"] = entry
+            whole = key.startswith(("general.", "split.", "quantize.", "tokenizer."))
+            metadata[key if whole else f"{architecture}.{key}"] = entry
     return file(metadata, tensors)
 
 

@@ -14,6 +14,7 @@ from embergem import catalog
 from embergem._native import Tensors
 from embergem.catalog import PinnedFile
 from embergem.checkpoint.checkpoint import Location
+from embergem.checkpoint.read import read_checkpoint
 from embergem.embedder import Embedder
 from embergem.errors import CorruptCheckpoint, LoadError, UnknownModel, UnsupportedModel, UnsupportedOption
 from embergem.hub import model_cache
@@ -100,6 +101,55 @@ def test_the_tokenizer_of_a_cached_embeddinggemma_is_used_if_the_file_has_none(m
     monkeypatch.setattr(catalog, "CATALOG", (entry(known.id, "gemma3_text", 32),))
     with pytest.raises(CorruptCheckpoint, match="is missing"):
         Embedder(path)
+
+
+KNOWN = {
+    "general.sampling.temp": 0.5, "general.base_model.0.name": "x", "general.file_type": 1,
+    "quantize.imatrix.file": "x", "tokenizer.ggml.add_bos_token": False, "split.count": 1, "split.no": 0,
+    "attention.causal": False, "vocab_size": 1000,
+    "attention.value_length": 32, "attention.sliding_window_pattern": 6, "rope.dimension_count": 32,
+    "rope.scaling.type": "none", "rope.scaling.factor": 1.0, "dense_2_feat_in": 96, "dense_2_feat_out": 256,
+    "dense_3_feat_in": 256, "dense_3_feat_out": 96, "embedding_length_out": 96, "final_logit_softcapping": 30.0,
+    "attn_logit_softcapping": 0.0, "vision.block_count": 2,
+}  # fmt: skip
+OTHER = {
+    "split.count": 2, "attention.causal": True, "vocab_size": 999, "attention.value_length": 16,
+    "attention.sliding_window_pattern": 2, "rope.dimension_count": 16, "rope.scaling.type": "linear",
+    "rope.scaling.factor": 8.0, "rope.scaling.attn_factor": 1.0, "dense_2_feat_in": 64, "dense_2_feat_out": 64,
+    "dense_3_feat_in": 64, "dense_3_feat_out": 64, "embedding_length_out": 64, "attn_logit_softcapping": 50.0,
+    "attention.scale": 0.5, "attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.0, "expert_count": 2,
+    "embedding_scale": 2.0, "residual_scale": 2.0, "logit_scale": 2.0, "use_parallel_residual": True,
+    "rope.freq_scale": 0.5, "attention.shared_kv_layers": 1, "no_such_setting": 1,
+}  # fmt: skip
+
+
+def gemma_settings(path):
+    return read_checkpoint(Location("model", path)).config
+
+
+def test_settings_that_change_nothing_are_accepted(model):
+    plain = gemma_settings(model(ggufs.of_gemma()))
+    assert gemma_settings(model(ggufs.of_gemma(**KNOWN))) == plain
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_settings_that_may_change_vectors_are_refused_by_name(model, key):
+    with pytest.raises(UnsupportedModel, match=rf"{key} is .*(; embergem supports| does not know this setting)"):
+        gemma_settings(model(ggufs.of_gemma(**{key: OTHER[key]})))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"attention.key_length": 8}, {"attention.head_count_kv": 1}, {"rope.freq_base": 1e4}, {"vocab_size": 7}]
+)
+def test_settings_of_bert_are_refused_by_name(model, changes):
+    with pytest.raises(UnsupportedModel, match=f"bert.{next(iter(changes))} is"):
+        gemma_settings(model(ggufs.of_bert("bert_mean", **changes), "bert_mean"))
+
+
+@pytest.mark.parametrize("name", ["rope_freqs.weight", "blk.0.attn_sinks.weight", "dense_4.weight"])
+def test_tensors_that_no_layer_reads_are_refused_by_name(model, name):
+    with pytest.raises(UnsupportedModel, match=f"the tensor {name} is not part"):
+        Embedder(model(ggufs.of_gemma(more=[name])))
 
 
 def test_missing_dense_layers_are_refused_unless_allowed_or_replaced(model):

@@ -5,15 +5,13 @@ them: EmbeddingGemma attends in both directions, every sixth layer attends to th
 have their 1 added. The native reader gives tensors the names that embergem's model families use.
 """
 
-import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embergem.checkpoint import provenance
 from embergem.checkpoint.checkpoint import Checkpoint, Location
-from embergem.checkpoint.files import shortened
+from embergem.checkpoint.gguf_file import GgufFile
 from embergem.checkpoint.modules import MODULES_FILE
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models.head import Dense, Module, Normalize, Pooling
@@ -24,49 +22,6 @@ SUFFIX = ".gguf"
 _POOLING: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "last"}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class GgufFile:
-    """The metadata of a GGUF file and the shapes of its tensors."""
-
-    path: Path
-    metadata: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
-
-    @classmethod
-    def open(cls, path: Path) -> "GgufFile":
-        """Map the file and read its header. `_native.Tensors` says what errors it raises."""
-        from embergem._native import Tensors  # imported here so that resolving a name needs no native module
-
-        tensors = Tensors([("", str(path))])
-        return cls(path, json.loads(tensors.metadata), {name: tuple(shape) for name, shape, _ in tensors.list})
-
-    @property
-    def architecture(self) -> str:
-        """The architecture that the file names; "" if it names none."""
-        return str(self.metadata.get("general.architecture", ""))
-
-    def get(self, key: str, kind: type[Any], default: Any = None) -> Any:
-        """Return the value of `<architecture>.<key>`. Without a default the key is required."""
-        name = f"{self.architecture}.{key}"
-        value = self.metadata.get(name, default)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind or (kind is not bool and value < 0):
-            raise CorruptCheckpoint(
-                f"{self.path}: {name} should be a {kind.__name__}, found {shortened(value)}. Convert the model again."
-            )
-        return value
-
-    def size(self, tensor: str, axis: int = 0) -> int:
-        """Return the size of a required matrix along an axis."""
-        shape = self.shapes.get(tensor)
-        if shape is None or len(shape) != 2:
-            raise CorruptCheckpoint(
-                f"{self.path} should have a matrix {tensor}, found the shape {shape}. Convert the model again."
-            )
-        return shape[axis]
 
 
 def find_gguf(path: Path) -> Path | None:
@@ -103,13 +58,15 @@ def read_gguf(path: Path, location: Location, options: LoadOptions = DEFAULTS) -
             "1 (mean), 2 (cls) and 3 (last)."
         )
     dense = _dense_layers(file, location, options) if reader is _gemma_config else ()
+    limit = file.get("context_length", int)
+    file.require_all_read()
     return Checkpoint(
         config=config,
         head=(Pooling(_POOLING[number]), *dense, Normalize()),
         weights=(("", path),),
         tokenizer=_tokenizer(file, location),
         prompts=None,
-        limit=file.get("context_length", int),
+        limit=limit,
         limit_declared=False,
         declared_names=provenance.names_in_gguf(file.metadata),
     )
@@ -122,6 +79,10 @@ def _gemma_config(file: GgufFile) -> dict[str, Any]:
             "such as google/embeddinggemma-300m."
         )
     head_dim = file.get("attention.key_length", int)
+    _expect_sizes(file, head_dim, file.size("embed_tokens.weight"))
+    file.expect("attention.causal", False, reason="an embedding attends in both directions")
+    file.expect("attention.sliding_window_pattern", 6, reason="every sixth layer attends to the whole text")
+    file.expect("rope.dimension_count", head_dim, reason="all features of a head are rotated")
     return {
         "model_type": "gemma3_text",
         "use_bidirectional_attention": True,
@@ -147,13 +108,18 @@ def _gemma_config(file: GgufFile) -> dict[str, Any]:
 def _bert_config(file: GgufFile) -> dict[str, Any]:
     if file.get("attention.causal", bool, False):
         raise UnsupportedModel(f"{file.path}: bert.attention.causal is true. embergem runs BERT as an encoder only.")
+    vocabulary, hidden = file.size("embeddings.word_embeddings.weight"), file.get("embedding_length", int)
+    heads = file.get("attention.head_count", int)
+    _expect_sizes(file, hidden // max(heads, 1), vocabulary)
+    file.expect("attention.key_length", hidden // max(heads, 1), reason="the heads share the features equally")
+    file.expect("attention.head_count_kv", heads, reason="queries, keys and values have the same heads")
     return {
         "model_type": "bert",
-        "vocab_size": file.size("embeddings.word_embeddings.weight"),
-        "hidden_size": file.get("embedding_length", int),
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
         "intermediate_size": file.get("feed_forward_length", int),
         "num_hidden_layers": file.get("block_count", int),
-        "num_attention_heads": file.get("attention.head_count", int),
+        "num_attention_heads": heads,
         "max_position_embeddings": file.size("embeddings.position_embeddings.weight"),
         "type_vocab_size": file.size("embeddings.token_type_embeddings.weight"),
         "layer_norm_eps": file.get("attention.layer_norm_epsilon", float),
@@ -161,8 +127,26 @@ def _bert_config(file: GgufFile) -> dict[str, Any]:
     }
 
 
+def _expect_sizes(file: GgufFile, head_dim: int, vocabulary: int) -> None:
+    """Refuse settings that contradict the size of a head, or the rows of the embedding table."""
+    file.expect("attention.value_length", head_dim, reason="keys and values have the same size")
+    file.expect("vocab_size", vocabulary, reason="the embedding table has a row for each token")
+
+
+def _expect_dense_sizes(file: GgufFile, names: list[str]) -> None:
+    """Refuse settings that contradict the sizes of the dense layers; without dense layers they say what is missing."""
+    for number in (2, 3):
+        weight = f"{number}_Dense.linear.weight"
+        for key, axis in ((f"dense_{number}_feat_in", 1), (f"dense_{number}_feat_out", 0)):
+            sizes = (file.size(weight, axis),) if weight in file.shapes else (file.get(key, int, 0),)
+            file.expect(key, *sizes, reason="it is the size of the dense layer")
+    last = file.size(f"{names[-1]}.linear.weight") if names else file.get("embedding_length", int)
+    file.expect("embedding_length_out", last, reason="it is the size of the vectors")
+
+
 def _dense_layers(file: GgufFile, location: Location, options: LoadOptions) -> tuple[Module, ...]:
     names = [name for name in ("2_Dense", "3_Dense") if f"{name}.linear.weight" in file.shapes]
+    _expect_dense_sizes(file, names)
     if names:
         tensors = [(name, f"{name}.linear.weight") for name in names]
         return tuple(Dense(name, file.size(t, 1), file.size(t), False, None) for name, t in tensors)
