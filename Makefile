@@ -15,9 +15,9 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-gate bench-lanes bench-overhead bench-process bench-server check clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
+.PHONY: help api assets bench bench-beside bench-gate bench-lanes bench-overhead bench-process bench-server check check-web clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
 	parity-full parity-gguf parity-real parity-table pictures profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
-	test-browser test-clients test-integrations test-portable
+	test-browser test-clients test-integrations test-portable web
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -167,8 +167,15 @@ bench-server: $(STAMP)/native assets ## Compare the server with its engine in pr
 soak: $(STAMP)/native ## Attack a server, then run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
 	$(BIN)/python scripts/soak.py $(ARGS)
 
-test-browser: $(STAMP)/native ## Test a real server with OpenAI's client in Chromium (needs node, npm and chromium)
+test-browser: $(STAMP)/native ## Test the playground, and OpenAI's client against a real server, in Chromium (needs node, npm and chromium)
 	$(BIN)/python scripts/browser.py
+	$(BIN)/python scripts/playground.py $(ARGS)
+
+web: ## Build the playground from web/ into the Python package (needs node and npm)
+	$(PYTHON) scripts/web.py
+
+check-web: ## Check that the playground in the package is the build of web/, and run its unit tests (needs node and npm)
+	$(PYTHON) scripts/web.py --check
 
 memory-limits: $(STAMP)/native ## Run `embergem embed` under 60 limits of its memory; ARGS="--limits 10 --model DIRECTORY" for others
 	$(BIN)/python scripts/memory_limits.py $(ARGS)
@@ -185,7 +192,7 @@ lock: $(STAMP)/deps ## Resolve the development dependencies again
 		--no-annotate --custom-compile-command 'make lock' --group docs -o requirements/docs.txt
 
 clean: ## Remove the virtual environment and all build results
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations tests/browser/node_modules $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations tests/browser/node_modules web/node_modules web/build $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -48,10 +48,10 @@ def pages(directory: Path = BROWSER) -> Iterator[str]:
             thread.join()
 
 
-def drive(script: str, *arguments: str) -> Any:
-    """Run a script of tests/browser in node; returns the JSON that it prints."""
+def drive(script: str, *arguments: str, timeout: float = 300) -> Any:
+    """Run a script of tests/browser in node, at most `timeout` seconds; returns the JSON that it prints."""
     command = ["node", str(BROWSER / script), *arguments]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout).stdout)
 
 
 def install() -> None:

@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 NAVIGATION = {
     "Start": ["docs/quickstart", "docs/prompts", "docs/models", "docs/migration", "docs/troubleshooting"],
-    "Use": ["docs/cli", "docs/python", "docs/http", "docs/rust", "docs/integrations", "docs/evaluate"],
+    "Use": ["docs/playground", "docs/cli", "docs/python", "docs/http", "docs/rust", "docs/integrations", "docs/evaluate"],
     "Run": ["docs/operations", "docs/bulk", "docs/scaling", "docs/performance", "docs/trust"],
     "Look up": ["docs/api", "docs/compatibility", "docs/format", "CHANGELOG"],
     "Develop": ["docs/architecture", "docs/structure", "CONTRIBUTING", "SECURITY", "README"],
@@ -33,7 +33,7 @@ extensions = ["myst_parser"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md"]
 exclude_patterns = [".*", "benchmarks", "build", "crates", "deploy", "dist", "docs/site", "examples", "requirements"]
-exclude_patterns += ["scripts", "src", "target", "tests"]
+exclude_patterns += ["scripts", "src", "target", "tests", "web"]
 
 myst_heading_anchors = 6
 myst_links_external_new_tab = False

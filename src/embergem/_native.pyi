@@ -98,6 +98,16 @@ class TextPipeline:
         `cancel` stops the work after the current pieces of long texts, with `Cancelled`.
         """
 
+    def align(
+        self, texts: Sequence[str], *, task: str | None = None, titles: Sequence[str | None] | None = None
+    ) -> list[tuple[str, list[tuple[int, str, tuple[int, int] | None, bool]]]]:
+        """Return for each text the text with its prompt, and all its tokens before truncation.
+
+        A token is (id, entry of the vocabulary, first and end position in characters, whether the model reads it); the
+        special tokens around the text have no position. `titles` has one title a text. This takes up to 570 bytes of
+        memory for each byte of a text.
+        """
+
     def prepare_ids(
         self, rows: Sequence[Sequence[int]], *, truncate: bool = False
     ) -> list[tuple[NDArray[np.uint32], int]]:

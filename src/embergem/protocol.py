@@ -83,6 +83,14 @@ class TextRequest(msgspec.Struct, kw_only=True):
 class TokenizeRequest(TextRequest, kw_only=True):
     """Body of `POST /v1/tokenize`."""
 
+    return_tokens: Annotated[
+        bool | None,
+        Meta(
+            description="Also return each text with its prompt, and all its tokens with their positions in it; for at "
+            "most 65,536 characters of texts and titles."
+        ),
+    ] = None
+
 
 class EmbeddingsRequest(TextRequest, kw_only=True):
     """Body of `POST /v1/embeddings`."""
@@ -131,13 +139,32 @@ class EmbeddingsResponse(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
+class Token(msgspec.Struct):
+    """One token of a text with its prompt.
+
+    `token` is the entry of the vocabulary. `start` and `end` are positions in the text in Unicode characters, null for
+    the special tokens around it. `kept` says whether the model reads the token: it does not read tokens that are cut.
+    """
+
+    id: int
+    token: str
+    start: int | None
+    end: int | None
+    kept: bool
+
+
 class TokenizedInput(msgspec.Struct):
-    """Token ids that the model reads of one input; `count` is their number before truncation."""
+    """Token ids that the model reads of one input; `count` is their number before truncation.
+
+    With `return_tokens`, `text` is the input with its prompt, and `tokens` are its tokens before truncation.
+    """
 
     index: int
     ids: list[int]
     count: int
     truncated: bool
+    text: str | UnsetType = UNSET
+    tokens: list[Token] | UnsetType = UNSET
 
 
 class TokenizeResponse(msgspec.Struct):
@@ -154,7 +181,8 @@ class Model(msgspec.Struct):
 
     A field is null where the model is not loaded yet or an upstream server has it. `root` is the model's main name, and
     `aliases` are its other names. `tasks` are all tasks of the model: the name `ID:TASK` selects the model and a task.
-    `task` is the task that this name selects.
+    `task` is the task that this name selects. `prompts` has the prompt of each task, with `{content}` for the text and,
+    where the task takes a title, `{title}`.
     """
 
     id: str
@@ -170,6 +198,7 @@ class Model(msgspec.Struct):
     dtype: str | None = None
     fingerprint: str | None = None
     reason: str | None = None
+    prompts: dict[str, str] | None = None
     owned_by: str = "embergem"
     object: Literal["model"] = "model"
 
@@ -193,6 +222,52 @@ class Readiness(msgspec.Struct, omit_defaults=True):
     status: Literal["ready", "loading", "failed"]
     models: dict[str, str]
     reasons: dict[str, str] = {}
+
+
+class ModelStats(msgspec.Struct):
+    """Counters of a loaded model since its load, and gauges of this moment.
+
+    `tokens` are those of all accepted requests, `batch_tokens` those that were computed in `batches` of at most
+    `batch_limit`; the others were cached. `queue_tokens` wait in both lanes.
+    """
+
+    id: str
+    requests: int
+    inputs: int
+    tokens: int
+    batch_tokens: int
+    batches: int
+    batch_limit: int
+    cache_hits: int
+    cache_misses: int
+    queue_tokens: int
+    errors: int
+    weight_bytes: int
+
+
+class Latency(msgspec.Struct):
+    """Times of the responses of `/v1/embeddings`: `counts[i]` took at most `bounds[i]` seconds, the last more."""
+
+    bounds: list[float]
+    counts: list[int]
+    seconds: float
+
+
+class ServerStats(msgspec.Struct):
+    """Answer of `GET /v1/stats`. Rates follow from two answers: the difference of a counter by that of `uptime`.
+
+    `uptime` is in seconds. `memory_bytes` is the resident memory of the server, null where the system does not tell it.
+    `connections` is null where another server runs the application.
+    """
+
+    uptime: float
+    in_flight: int
+    connections: int | None
+    memory_bytes: int | None
+    queued_bytes: int
+    cache_bytes: int
+    latency: Latency
+    models: list[ModelStats]
 
 
 class Root(msgspec.Struct):

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -79,6 +79,22 @@ class Row(msgspec.Struct, frozen=True):
     def truncated(self) -> bool:
         """Whether the input was cut."""
         return self.length > len(self.ids)
+
+
+class AlignedToken(NamedTuple):
+    """One token of a text with its prompt.
+
+    Attributes:
+        id: Index in the vocabulary.
+        token: The entry of the vocabulary, such as "##ing".
+        span: First and end position in the text, in characters; None for the special tokens around it.
+        kept: Whether the model reads the token; it does not read those that are cut.
+    """
+
+    id: int
+    token: str
+    span: tuple[int, int] | None
+    kept: bool
 
 
 class Result(msgspec.Struct, frozen=True):

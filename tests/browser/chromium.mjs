@@ -2,17 +2,21 @@
 
 import { chromium } from "playwright-core";
 
-/**
- * Open `url` in Chromium and return what `visit(page)` returns.
- *
- * The variable CHROMIUM names the browser; the default is the one of Debian's package. An uncaught exception in the
- * page fails the run.
- */
-export async function inChromium(url, visit) {
-  const browser = await chromium.launch({
+/** Start Chromium. The variable CHROMIUM names the browser; the default is the one of Debian's package. */
+export function launch() {
+  return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: process.getuid?.() === 0 ? ["--no-sandbox"] : [], // the sandbox refuses to run as root
   });
+}
+
+/**
+ * Open `url` in Chromium and return what `visit(page)` returns.
+ *
+ * An uncaught exception in the page fails the run.
+ */
+export async function inChromium(url, visit) {
+  const browser = await launch();
   try {
     const page = await browser.newPage();
     const faults = [];

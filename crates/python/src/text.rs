@@ -6,7 +6,7 @@ use crate::gil::without_gil;
 use crate::model::{self, CancelToken};
 use crate::strings::{optional_strings, strings};
 use crate::token_ids::token_ids;
-use embergem_text::{Error, InputError, Options, Overlong, Pipeline, Row, Template, map_in_parallel};
+use embergem_text::{Aligned, Error, InputError, Options, Overlong, Pipeline, Row, Template, map_in_parallel};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -20,6 +20,9 @@ use std::sync::Arc;
 pub fn prompt_sets(py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<String, String>>> {
     embergem_text::prompt_sets().map_err(|reason| raise(py, "EmbergemError", reason))
 }
+
+/// Id, entry of the vocabulary, first and end position in the text, and whether the model reads the token.
+type Token = (u32, String, Option<(usize, usize)>, bool);
 
 type Rows<'py> = Vec<(Bound<'py, PyArray1<u32>>, usize)>;
 
@@ -136,6 +139,38 @@ impl TextPipeline {
             })
         });
         to_rows(py, rows)
+    }
+
+    #[pyo3(signature = (texts, *, task=None, titles=None))]
+    fn align(
+        &self,
+        py: Python<'_>,
+        texts: &Bound<'_, PyAny>,
+        task: Option<&str>,
+        titles: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<(String, Vec<Token>)>> {
+        require_memory(py)?;
+        let texts = strings(texts, "text")?;
+        let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
+        let title = |index: usize| titles.as_ref().and_then(|titles| titles.get(index)?.as_deref());
+        let aligned = py.detach(|| {
+            let titled = (0..texts.len()).any(|index| title(index).is_some());
+            let prompt = self.pipeline.prompt(task, titled)?;
+            let each = texts.iter().enumerate();
+            each.map(|(index, text)| self.pipeline.align(index, text, prompt, title(index)))
+                .collect::<Result<Vec<_>, Error>>()
+        });
+        let aligned = aligned.map_err(|error| to_python(py, &error))?;
+        let tokens = |one: Aligned| {
+            let tokens = one.tokens.into_iter();
+            tokens
+                .map(|token| (token.id, token.token, token.span, token.kept))
+                .collect()
+        };
+        Ok(aligned
+            .into_iter()
+            .map(|one| (one.text.clone(), tokens(one)))
+            .collect())
     }
 
     #[pyo3(signature = (rows, *, truncate=false))]

@@ -4,6 +4,7 @@
 //! request once. [`Pipeline::prepare_one`] then tokenizes one text; any number of threads may call it.
 //! [`Pipeline::check_ids`] checks token ids that the caller made. This crate contains no tensors and no Python.
 
+mod align;
 mod bpe;
 mod digest;
 mod error;
@@ -19,6 +20,7 @@ mod token_length;
 mod tokenizer;
 mod trie;
 
+pub use align::{Aligned, AlignedToken};
 pub use error::{Error, InputError, Result};
 pub use parallel::{join, map_in_parallel};
 pub use pipeline::{Options, Pipeline, Row};

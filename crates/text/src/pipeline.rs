@@ -3,7 +3,7 @@
 use crate::prompts::Prompts;
 use crate::sink::Stopped;
 use crate::tokenizer::{Overlong, Tokenizer};
-use crate::{Error, InputError, Result, Template};
+use crate::{Aligned, Error, InputError, Result, Template};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -161,6 +161,18 @@ impl Pipeline {
             ids,
             length: encoded.length,
         })
+    }
+
+    /// Returns one text with its prompt, and all its tokens with their positions; `index` is its index in the request,
+    /// for errors. The ids of the tokens that are kept are those of [`Self::prepare_one`].
+    ///
+    /// The caller bounds the text: this takes up to 570 bytes of memory for each of its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with [`InputError::Tokenize`] if the tokenizer fails.
+    pub fn align(&self, index: usize, text: &str, prompt: Option<&Template>, title: Option<&str>) -> Result<Aligned> {
+        let aligned = Aligned::new(&self.tokenizer, text, prompt, title, self.limit);
+        aligned.map_err(|reason| at(index, InputError::Tokenize(reason)))
     }
 
     /// Checks the token ids of one input; the model reads them as they are, without special tokens.

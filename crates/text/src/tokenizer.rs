@@ -11,6 +11,7 @@ use crate::sink::{Sink, Stopped, Wanted};
 use crate::token_length::max_chars_per_token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use tokenizers::{
@@ -205,6 +206,31 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// Returns the tokenizer of the library.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// Returns the special tokens before and after every text.
+    pub fn special_around(&self) -> (&[u32], &[u32]) {
+        (&self.prefix, &self.suffix)
+    }
+
+    /// Returns which of `count` tokens of a text fit into `limit` beside the special tokens.
+    pub fn kept(&self, count: usize, limit: usize) -> Range<usize> {
+        let room = limit.saturating_sub(self.special()).min(count);
+        if self.truncate_left {
+            count - room..count
+        } else {
+            0..room
+        }
+    }
+
+    /// Returns whether the model does not read the token `id` of a text; see [`Self::bare`].
+    pub fn removes(&self, id: u32) -> bool {
+        self.removed == Some(id)
+    }
+
     /// Returns the number of special tokens of every text.
     pub fn special(&self) -> usize {
         self.prefix.len() + self.suffix.len()
@@ -321,7 +347,7 @@ fn special_tokens(library: &Library) -> Result<(Vec<u32>, Vec<u32>), String> {
 }
 
 /// Runs code of the library and turns a panic into an error: a damaged file can cause one.
-fn catch_panics<T, E: From<String>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn catch_panics<T, E: From<String>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let reason = panic.downcast_ref::<String>().map(String::as_str);
         let reason = reason.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -70,6 +70,14 @@ def serve(
     log_inputs: Annotated[
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
     ] = None,
+    ui: Annotated[
+        bool | None,
+        typer.Option(
+            "--ui/--no-ui",
+            help="Serve the playground, a web page to try the models, at /. Default: on.",
+            show_default=False,
+        ),
+    ] = None,
     otel: Annotated[
         bool | None,
         typer.Option(
@@ -97,7 +105,7 @@ def serve(
         "port": port, "host": host, "keys": keys, "tls_cert": tls_cert, "tls_key": tls_key,
         "dtype": dtype, "threads": threads, "task": task, "strict": strict,
         "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
-        "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel,
+        "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel, "ui": ui,
     }  # fmt: skip
 
     with Signals() as signals:

@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         receive_timeout: Most seconds from the first byte of a request to its last.
         request_timeout: Most seconds from a request to its response; a client may ask for less.
         idle_timeout: Seconds after which a connection without a request is closed.
+        ui: Serve the playground at `/`.
         otel: Trace requests with OpenTelemetry; None decides by the variables OTEL_*, see `embergem.server.otel`.
         drain_timeout: Most seconds that requests in progress get after SIGTERM.
     """
@@ -76,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_timeout: Seconds = 600
     idle_timeout: Seconds = 30
     drain_timeout: Seconds = 30
+    ui: bool = True
     otel: bool | None = None
 
     def complete(self, options: LoadOptions) -> LoadOptions:

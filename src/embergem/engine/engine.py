@@ -21,7 +21,10 @@ from embergem.engine.vector_cache import VectorCache
 from embergem.errors import EmbergemError, ForkedProcess, InvalidDimensions, InvalidRequest, ModelFailed, NotReady
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
-from embergem.types import LANES, Request, Result, Row, Vectors
+from embergem.types import LANES, AlignedToken, Request, Result, Row, Vectors
+
+ALIGNED_CHARACTERS = 65_536
+"""Most characters of the texts of a request that `Engine.align` takes: it uses up to 2 KiB of memory for each."""
 
 
 class Engine:
@@ -244,6 +247,28 @@ class Engine:
             if count and any(length > len(ids) for ids, length in pairs):
                 pairs = prepare(count=True)  # the lengths of texts that are not cut are known already
         return [Row(ids, length) for ids, length in pairs]
+
+    def align(self, request: Request) -> list[tuple[str, list[AlignedToken]]]:
+        """Return each text of a request with its prompt, and all its tokens with their positions in it.
+
+        Raises:
+            InvalidRequest: The request has token ids, or more than `ALIGNED_CHARACTERS` characters; or as in `prepare`.
+        """
+        texts, titles = request.texts, request.titles
+        if texts is None:
+            raise InvalidRequest(
+                "`return_tokens` needs texts, and `input` has token ids. Send the texts, or omit `return_tokens`.",
+                param="return_tokens",
+            )
+        characters = sum(map(len, texts)) + sum(len(title or "") for title in titles or ())
+        if characters > ALIGNED_CHARACTERS:
+            raise InvalidRequest(
+                f"The texts have {characters:,} characters, and `return_tokens` allows {ALIGNED_CHARACTERS:,} a "
+                "request. Send fewer or shorter texts, or omit `return_tokens`.",
+                param="return_tokens",
+            )
+        aligned = self._text.align(texts, task=request.task, titles=titles)
+        return [(text, [AlignedToken(*token) for token in tokens]) for text, tokens in aligned]
 
     def prompt(self, task: str) -> str | None:
         """Return the prompt of a task as a pattern with `{content}` and, where the task takes a title, `{title}`.

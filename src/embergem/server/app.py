@@ -24,6 +24,7 @@ from embergem.protocol import (
     ModelRequest,
     Readiness,
     Root,
+    ServerStats,
     TokenizeRequest,
     TokenizeResponse,
 )
@@ -43,8 +44,9 @@ from embergem.server.otel import application_tracing
 from embergem.server.routes.chat import chat_completions, completions, responses
 from embergem.server.routes.docs import document, page
 from embergem.server.routes.embeddings import embeddings
-from embergem.server.routes.health import health, metrics, ready, root
+from embergem.server.routes.health import health, metrics, ready, stats
 from embergem.server.routes.models import EXPAND, load, model, models, reload, status, unload
+from embergem.server.routes.playground import asset, root
 from embergem.server.routes.tokenize import tokenize
 from embergem.server.state import TRACE, RequestContext, ServerState
 
@@ -74,9 +76,11 @@ OPERATIONS = (
     Operation("GET", "/health", health, "open", answer=Health),
     Operation("GET", "/ready", ready, "open", answer=Readiness, statuses=(503,)),
     Operation("GET", "/metrics", metrics, answer="text/plain", statuses=(501,)),
+    Operation("GET", "/v1/stats", stats, answer=ServerStats),
     Operation("GET", "/openapi.json", document, "open"),
     Operation("GET", "/docs", page, "open", answer="text/html"),
     Operation("GET", "/", root, "open", answer=Root),
+    Operation("GET", "/ui/{name}", asset, "open", answer="application/octet-stream", statuses=(404,)),
 )  # fmt: skip
 """Every operation of the server: the routes, the access rights and the OpenAPI document come from this table."""
 

@@ -103,6 +103,10 @@ class Metrics:
         """Count a request that the protocol rejected before it was complete."""
         self._requests["", "", "", str(record.status), record.code] += 1
 
+    def response_times(self, path: str) -> list[float]:
+        """Return the histogram of the response times of a path: a count for each of `BUCKETS`, one above, the sum."""
+        return list(self._seconds.get(path) or [0.0] * (len(BUCKETS) + 2))
+
     def page(self, registry: Registry, texts: "TextQueue") -> tuple[bytes, str]:
         """Return the page in Prometheus' text format, and its media type.
 

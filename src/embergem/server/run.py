@@ -218,6 +218,8 @@ def announce_models(state: ServerState, url: str, announce: Callable[[str], None
     """Print the address and an example at the start, and the properties of each model once all are loaded."""
     access = "no API key needed" if state.keys.open else "API key needed"
     announce(f"listening on {url}/v1 ({access}); API description: {url}/docs")
+    if state.settings.ui:
+        announce(f"playground: {url}/")
     for upstream in set(state.upstreams.values()):
         announce(f"{upstream.name}: forwarded to {upstream.address} as {upstream.model}")
     if not state.registry.wait():

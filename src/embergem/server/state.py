@@ -43,6 +43,7 @@ class ServerState:
         tracing: Starts the spans of requests; None while tracing is off.
         certificate: The TLS certificate; None without TLS.
         started: Start time, in seconds since 1970.
+        started_at: Start time of `time.monotonic()`.
         stopping: Set when the server stops. A request that is cancelled from then on has exceeded `drain_timeout`.
     """
 
@@ -58,6 +59,7 @@ class ServerState:
     tracing: "Tracing | None" = None
     certificate: Certificate | None = None
     started: int = field(default_factory=lambda: int(time.time()))
+    started_at: float = field(default_factory=time.monotonic)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:

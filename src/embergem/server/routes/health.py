@@ -1,21 +1,18 @@
-"""`GET /health`, `/ready`, `/metrics` and `/`: for monitoring.
+"""`GET /health`, `/ready`, `/metrics` and `/v1/stats`: for monitoring."""
 
-Separate because each API surface has a file of its own.
-"""
-
+import os
+import time
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.responses import Response
 
-from embergem import __version__
-from embergem.protocol import Health, Readiness, Root
+from embergem.engine import Engine
+from embergem.protocol import Health, Latency, ModelStats, Readiness, ServerStats
 from embergem.server.encode import json_response
+from embergem.server.metrics import BUCKETS
 from embergem.server.state import RequestContext
-
-
-async def root(context: RequestContext) -> Response:
-    """Name this server and its version."""
-    return json_response(Root(version=__version__))
+from embergem.types import LANES
 
 
 async def health(context: RequestContext) -> Response:
@@ -47,3 +44,52 @@ async def metrics(context: RequestContext) -> Response:
     """Return the counters in Prometheus' text format."""
     page, media_type = context.state.metrics.page(context.state.registry, context.state.texts)
     return Response(page, media_type=media_type)
+
+
+async def stats(context: RequestContext) -> Response:
+    """Return the counters that the playground shows, as JSON: load, latency, memory, and the work of each model."""
+    state = context.state
+    registry, metrics = state.registry, state.metrics
+    loaded = {name: engine for name in registry.names() if (engine := registry.peek(name)) is not None}
+    *counts, seconds = metrics.response_times("/v1/embeddings")
+    models = [model_stats(name, engine) for name, engine in loaded.items()]
+    return json_response(
+        ServerStats(
+            uptime=time.monotonic() - state.started_at,
+            in_flight=metrics.in_flight,
+            connections=None if metrics.connections is None else metrics.connections(),
+            memory_bytes=resident_bytes(),
+            queued_bytes=sum(state.texts.queued_bytes(lane) for lane in LANES),
+            cache_bytes=max((engine.stats().cache_bytes for engine in loaded.values()), default=0),
+            latency=Latency(list(BUCKETS), [int(count) for count in counts], seconds),
+            models=models,
+        )
+    )
+
+
+def model_stats(name: str, engine: Engine) -> ModelStats:
+    """Return the counters of one model."""
+    found = engine.stats()
+    return ModelStats(
+        id=name,
+        requests=found.requests,
+        inputs=found.rows,
+        tokens=found.tokens,
+        batch_tokens=found.computed_tokens,
+        batches=found.batches,
+        batch_limit=found.max_batch_tokens,
+        cache_hits=found.cache_hits,
+        cache_misses=found.cache_misses,
+        queue_tokens=sum(found.queue_tokens.values()),
+        errors=sum(found.errors.values()),
+        weight_bytes=engine.weight_bytes,
+    )
+
+
+def resident_bytes() -> int | None:
+    """Return the resident memory of this process; None on a system without /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -90,6 +90,7 @@ def describe(name: str, context: RequestContext) -> Model:
         dtype=engine.dtype,
         fingerprint=engine.fingerprint,
         reason=reason,
+        prompts={task: engine.prompt(task) or "{content}" for task in engine.tasks},
     )
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from embergem._native import CancelToken
 from embergem.engine import Engine, Request
 from embergem.errors import EmbergemError
-from embergem.protocol import TokenizedInput, TokenizeRequest, TokenizeResponse
+from embergem.protocol import Token, TokenizedInput, TokenizeRequest, TokenizeResponse
 from embergem.server.decode import decode_request
 from embergem.server.encode import encode_each
 from embergem.server.routes.embeddings import add_headers, open_model, with_field
@@ -28,7 +28,8 @@ async def tokenize(context: RequestContext) -> Response:
     """Tokenize texts as the model reads them, and count the tokens.
 
     The prompt and special tokens are included. An input over the model's limit is not an error here: `count` is its
-    full length, and `ids` are the ids that the model would read after truncation.
+    full length, and `ids` are the ids that the model would read after truncation. With `return_tokens` the answer also
+    has each text with its prompt, and the position of each token in it.
     """
     settings = context.state.settings
     deadline = request_deadline(context.http, settings.request_timeout)
@@ -44,7 +45,8 @@ async def tokenize(context: RequestContext) -> Response:
             tenant=context.key.name if context.key else "",
         )
         try:
-            encode = partial(encode_tokens, engine, request, decoded.model, context.trace)
+            aligned = bool(decoded.body.return_tokens)
+            encode = partial(encode_tokens, engine, request, decoded.model, context.trace, aligned=aligned)
             if context.trace is not None:
                 context.trace.begin("tokenize queue")
             work = context.state.texts.submit(encode, len(content), request.tenant)
@@ -60,16 +62,28 @@ async def tokenize(context: RequestContext) -> Response:
 
 
 def encode_tokens(
-    engine: Engine, request: Request, model: str, trace: "RequestTrace | None", cancel: CancelToken
+    engine: Engine,
+    request: Request,
+    model: str,
+    trace: "RequestTrace | None",
+    cancel: CancelToken,
+    *,
+    aligned: bool,
 ) -> tuple[bytes, int]:
-    """Tokenize a request; return the encoded response and the number of tokens."""
+    """Tokenize a request; return the encoded response and the number of tokens.
+
+    With `aligned`, the response has the tokens of each text with their positions.
+    """
     if trace is not None:
         trace.begin("tokenize")
     rows = engine.prepare(request, cancel, count=True)
     if trace is not None:
         trace.end({"embergem.rows": len(rows), "embergem.tokens": sum(row.length for row in rows)})
         trace.begin("encode")
-    data = encode_each(
-        TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)
-    )
+    inputs = [TokenizedInput(index, row.ids.tolist(), row.length, row.truncated) for index, row in enumerate(rows)]
+    if aligned:
+        for entry, (text, tokens) in zip(inputs, engine.align(request), strict=True):
+            entry.text = text
+            entry.tokens = [Token(one.id, one.token, *(one.span or (None, None)), one.kept) for one in tokens]
+    data = encode_each(inputs)
     return msgspec.json.encode(TokenizeResponse(data, model, engine.limit)), sum(row.length for row in rows)

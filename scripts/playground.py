@@ -1,0 +1,94 @@
+"""Try the playground in Chromium, with a real model and with a tiny one that has prompts and smaller sizes.
+
+    python scripts/playground.py [--screenshots]
+
+Every view must work with mouse and keyboard, in light and dark, on a desktop and a phone, without a violation that axe
+finds; a thousand lines must not freeze it; nothing that a user types may become HTML. `--screenshots` writes
+docs/images instead. Needs node, npm and Chromium.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from browser import drive, install
+from random_gemma import assets
+from served import ROOT, TINY, served
+
+from embergem.catalog import DEFAULT
+from embergem.server.api_keys import new_key
+
+IMAGES = ROOT / "docs" / "images"
+SIZES = [96, 64]
+"""Sizes that the copy of the tiny model declares."""
+
+
+@contextmanager
+def servers(scratch: Path) -> Iterator[dict[str, object]]:
+    """Serve a tiny model with prompts, the default model and a spare one, without keys and with keys."""
+    model = shutil.copytree(TINY, scratch / "gemma_tiny")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "matryoshka_dimensions": SIZES}))
+    keys = {name: new_key() for name in ("key", "admin")}
+    (scratch / "keys.toml").write_text(
+        "".join(
+            f'[[keys]]\nname = "{name}"\nsha256 = "{digest}"\nadmin = {str(name == "admin").lower()}\n'
+            for name, (_, digest) in keys.items()
+        )
+    )
+    spare = TINY.parent / "bert_mean"
+    quiet = ("--access-log", "off")
+    with ExitStack() as stack:
+        models = [argument for name in (str(model), DEFAULT, str(spare)) for argument in ("-m", name)]
+        url, _ = stack.enter_context(served(*models, *quiet))
+        closed, _ = stack.enter_context(served("-m", str(model), *quiet, "--keys", str(scratch / "keys.toml")))
+        yield {
+            "open": url,
+            "closed": closed,
+            "model": "gemma_tiny",
+            "real": DEFAULT,
+            "spare": "bert_mean",
+            "forms": ["96 × float32", "64 × float32", "96 × int8", "96 × 1 bit"],
+            "python": sys.executable,
+            **{name: key for name, (key, _) in keys.items()},
+        }
+
+
+def test() -> bool:
+    """Run the checks; print what was found, and return whether all was as expected."""
+    with tempfile.TemporaryDirectory() as scratch, servers(Path(scratch)) as order:
+        results = drive("playground.mjs", json.dumps(order), timeout=900)
+    for name, found in results.items():
+        print(f"{name:60} {'as expected' if not found else 'DIFFERENT'}")
+        for line in found:
+            print(f"    {line}", file=sys.stderr)
+    return not any(results.values())
+
+
+def screenshots() -> None:
+    """Write a picture of each view in light and dark."""
+    gemma = assets() / "random-embeddinggemma-300m"
+    with served("-m", DEFAULT, "-m", str(gemma), "--access-log", "off") as (url, _):
+        for path in drive("screenshots.mjs", url, str(IMAGES), timeout=600):
+            print(path)
+
+
+def main() -> None:
+    """Test, or write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screenshots", action="store_true")
+    given = parser.parse_args()
+    install()
+    if given.screenshots:
+        screenshots()
+    elif not test():
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
