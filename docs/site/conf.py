@@ -17,7 +17,15 @@ LOG = logging.getLogger(__name__)
 
 NAVIGATION = {
     "Start": ["docs/quickstart", "docs/prompts", "docs/models", "docs/migration", "docs/troubleshooting"],
-    "Use": ["docs/playground", "docs/cli", "docs/python", "docs/http", "docs/rust", "docs/integrations", "docs/evaluate"],
+    "Use": [
+        "docs/playground",
+        "docs/cli",
+        "docs/python",
+        "docs/http",
+        "docs/rust",
+        "docs/integrations",
+        "docs/evaluate",
+    ],
     "Run": ["docs/operations", "docs/bulk", "docs/scaling", "docs/performance", "docs/trust"],
     "Look up": ["docs/api", "docs/compatibility", "docs/format", "CHANGELOG"],
     "Develop": ["docs/architecture", "docs/structure", "CONTRIBUTING", "SECURITY", "README"],
