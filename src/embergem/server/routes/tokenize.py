@@ -19,6 +19,7 @@ from embergem.server.encode import encode_each
 from embergem.server.routes.embeddings import add_headers, open_model, with_field
 from embergem.server.state import RequestContext
 from embergem.server.wait import decode, request_deadline, wait_while_connected
+from embergem.types import AlignedToken
 
 if TYPE_CHECKING:
     from embergem.server.tracing import RequestTrace
@@ -84,6 +85,12 @@ def encode_tokens(
     if aligned:
         for entry, (text, tokens) in zip(inputs, engine.align(request), strict=True):
             entry.text = text
-            entry.tokens = [Token(one.id, one.token, *(one.span or (None, None)), one.kept) for one in tokens]
+            entry.tokens = [describe_token(token) for token in tokens]
     data = encode_each(inputs)
     return msgspec.json.encode(TokenizeResponse(data, model, engine.limit)), sum(row.length for row in rows)
+
+
+def describe_token(token: AlignedToken) -> Token:
+    """Return a token as the API describes it."""
+    start, end = token.span or (None, None)
+    return Token(token.id, token.token, start, end, token.kept)
