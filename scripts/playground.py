@@ -62,7 +62,7 @@ def servers(scratch: Path) -> Iterator[dict[str, object]]:
 def test() -> bool:
     """Run the checks; print what was found, and return whether all was as expected."""
     with tempfile.TemporaryDirectory() as scratch, servers(Path(scratch)) as order:
-        results = drive("playground.mjs", json.dumps(order), timeout=900)
+        results = drive("playground.mjs", json.dumps(order), timeout=1500)
     for name, found in results.items():
         print(f"{name:60} {'as expected' if not found else 'DIFFERENT'}")
         for line in found:

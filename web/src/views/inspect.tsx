@@ -38,7 +38,7 @@ export function Inspect({ visible }: { visible: boolean }) {
     <div class="columns">
       <section class="card" aria-labelledby="inspect-text">
         <div class="card-head">
-          <h2 id="inspect-text">Text</h2>
+          <h2 id="inspect-text">Input</h2>
         </div>
         <Field label="Text">
           {(id) => (
