@@ -63,7 +63,7 @@ class Request(msgspec.Struct, frozen=True):
         return sum(map(len, self.texts or self.ids or ()))
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One tokenized input.
 
     Attributes:

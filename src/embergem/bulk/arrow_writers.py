@@ -97,7 +97,7 @@ class ArrowFormat:
 
     def with_vectors(self, table: Any, vectors: Any) -> Any:
         """Return a table with the column of the vectors; a row without a key has none."""
-        mask = pa.compute.is_null(table.column(KEY)).combine_chunks() if table.column(KEY).null_count else None
+        mask = table.column(KEY).is_null().combine_chunks() if table.column(KEY).null_count else None
         numbers = pa.array(np.ascontiguousarray(vectors).reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(numbers, type=self._vector, mask=mask)
         return table.append_column(pa.field(self._into, self._vector), column)

@@ -124,10 +124,13 @@ class Job:
             self._open(store)
             start = time.monotonic()
             continued = store.counts.source_rows
-            self._embed(store, on_progress)
-            self.source.require_unchanged()
+            try:
+                self._embed(store, on_progress)
+            finally:
+                delete = delete or not store.records  # nothing is lost
             if not store.counts.source_rows:
                 raise EmptyInput(f"{self.source.name} is empty. Write one text on each line.")
+            self.source.require_unchanged()
             summary = self._finish(store, continued, start)
             delete = True
             return summary
@@ -246,6 +249,7 @@ class Job:
             "jobs": [self.digest],
         }
         try:
+            self._format.assemble(finished_parts(store, self._width), self.output, description)
             problems = ProblemCounts()
             for problem in store.manifest.problems():
                 problems.add(problem)
@@ -254,7 +258,6 @@ class Job:
                 write_report(report, store.manifest.problems())
             else:
                 self._report.unlink(missing_ok=True)  # that of an earlier job
-            self._format.assemble(finished_parts(store, self._width), self.output, description)
         except OSError as error:
             raise_for(error, self.output)
         return Summary(
