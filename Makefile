@@ -15,8 +15,8 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \( -name '*.rs' -o -name '*.toml' -o -path 'crates/*/data/*' \) -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help api assets bench bench-beside bench-gate bench-lanes bench-overhead bench-process bench-server check check-web clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
-	parity-full parity-gguf parity-real parity-table pictures profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak test test-arm \
+.PHONY: help api assets bench bench-beside bench-bulk bench-gate bench-lanes bench-overhead bench-process bench-server check check-web clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
+	parity-full parity-gguf parity-real parity-table pictures profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak soak-bulk test test-arm \
 	test-browser test-clients test-integrations test-portable web
 
 help: ## List the targets
@@ -166,6 +166,12 @@ bench-server: $(STAMP)/native assets ## Compare the server with its engine in pr
 
 soak: $(STAMP)/native ## Attack a server, then run ten minutes of mixed load on 1,000 connections; ARGS="--minutes 1" for less
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+soak-bulk: $(STAMP)/native ## Kill bulk jobs at 200 places, fill the disk of 20, and compare their outputs (needs the right to mount)
+	$(BIN)/python scripts/soak_bulk.py $(ARGS)
+
+bench-bulk: $(STAMP)/native ## Compare bulk jobs with the engine alone: MiniLM and a static model; ARGS="--models static" for one
+	$(BIN)/python benchmarks/bulk.py $(ARGS)
 
 test-browser: $(STAMP)/native ## Test the playground, and OpenAI's client against a real server, in Chromium (needs node, npm and chromium)
 	$(BIN)/python scripts/browser.py

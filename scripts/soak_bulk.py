@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +131,7 @@ class Killer:
         durable_files.open_new = lambda path: Counted(open_new(path))  # type: ignore[assignment,return-value]
         os.replace = replaced  # type: ignore[assignment]
         durable_files.flush_directory = flushed
-        manifest.Manifest.commit = committed  # type: ignore[method-assign]
+        manifest.Manifest.commit = committed  # type: ignore[method-assign,assignment]
 
 
 def run_job(source: str, output: str, limit: int | None, steps: int | None) -> int:
@@ -151,12 +152,27 @@ def run_job(source: str, output: str, limit: int | None, steps: int | None) -> i
 
 
 def start(source: Path, output: Path, *, limit: int | None = None, steps: int | None = None) -> tuple[int, str]:
-    """Run a job in a process of its own; return its exit code and what it printed."""
-    given = json.dumps([str(source), str(output), limit, steps])
-    done = subprocess.run(
-        [sys.executable, __file__, "--job", given], capture_output=True, text=True, timeout=600, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+    """Run a job in a process of its own; return its exit code and what it printed.
+
+    The process is forked, because importing the libraries takes longer than the job. No model is loaded in the parent.
+    """
+    with tempfile.TemporaryFile() as printed:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                for descriptor in (1, 2):
+                    os.dup2(printed.fileno(), descriptor)
+                code = run_job(str(source), str(output), limit, steps)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        printed.seek(0)
+        return os.waitstatus_to_exitcode(status), printed.read().decode()
 
 
 def files_of(output: Path) -> dict[str, str]:
@@ -254,11 +270,20 @@ def filled(reference: Reference, directory: Path, choice: random.Random) -> str 
         return reference.fault(output) if code == 0 else f"the continued job ended with {code}: {printed}"
 
 
+def import_libraries() -> None:
+    """Import what a job needs, so that its process has it already."""
+    import embergem.bulk.arrow_writers
+    import embergem.bulk.table
+    import embergem.loader  # noqa: F401
+
+
 def soak(kills: int, full_disks: int, seed: int, rows: int) -> list[str]:
     """Disturb jobs and return the faults."""
     faults: list[str] = []
     choice = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="soak-bulk-") as scratch:
+    import_libraries()
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a kill loses nothing there, and fsync is fast
+    with tempfile.TemporaryDirectory(prefix="soak-bulk-", dir=memory) as scratch:
         directory = Path(scratch)
         source = directory / "corpus.parquet"
         write_corpus(source, rows, seed)
@@ -283,10 +308,7 @@ def main() -> int:
     parser.add_argument("--full-disks", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--job", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.job:
-        return run_job(*json.loads(given.job))
     faults = soak(given.kills, given.full_disks, given.seed, given.rows)
     print(f"{given.kills} kills, {given.full_disks} full disks, {len(faults)} faults")
     return 1 if faults else 0
