@@ -49,6 +49,7 @@ OWN = {
     ("embed", "--chunk-pool"): ("sum", "mean"),
     ("embed", "--output-dtype"): ("int4", "int8"),
     ("embed", "--into"): ("", "Give a name"),
+    ("embed", "--reuse"): ("/no/such/old.parquet", "cannot be read"),
     ("embed", "--report"): ("/no/such/place/x.jsonl", "Create it first"),
     ("embed", "--dimensions"): ("95", "allows: 96"),
     ("embed", "--format"): ("xml", "json"),
@@ -136,6 +137,7 @@ def run(command, option, value, capsys):
     given = list(ARGUMENTS[command])
     if command == "embed":
         given += ["-f", "x.jsonl"] if option in ("--column", "--id", "--keep", "--title") else []
+        given += ["-o", "out.parquet"] if option == "--reuse" else []
         given += ["a"] if option != "--file" and "-f" not in given else []
     if command == "eval":
         given += ["beir" if option == "--split" else "queries.jsonl" if option in OF_QUERIES else "pairs.csv"]

@@ -87,7 +87,9 @@ class ArrowFormat:
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Write the output; see `OutputFormat`."""
         raise NotImplementedError
 
@@ -102,6 +104,25 @@ class ArrowFormat:
         column = pa.FixedSizeListArray.from_arrays(numbers, type=self._vector, mask=mask)
         return table.append_column(pa.field(self._into, self._vector), column)
 
+    def present(self, output: Path) -> Iterator[Any]:
+        """Yield the rows of an output as tables."""
+        raise NotImplementedError
+
+    def rows(self, parts: Iterable[FinishedPart], output: Path, append: bool) -> Iterator[Any]:
+        """Yield the rows of the new output as tables: with `append`, those of the present one first.
+
+        Raises:
+            JobError: The present output has other columns.
+        """
+        for table in self.present(output) if append else ():
+            if not table.schema.equals(self.schema):
+                raise JobError(
+                    f"{output} has the columns {', '.join(table.schema.names)}, and this job writes "
+                    f"{', '.join(self.schema.names)}, perhaps of other types. Give the same --id, --keep and --into."
+                )
+            yield table.replace_schema_metadata(None)
+        yield from self.tables(parts)
+
     def tables(self, parts: Iterable[FinishedPart]) -> Iterator[Any]:
         """Yield the finished parts as tables."""
         for part in parts:
@@ -112,7 +133,9 @@ class ArrowFormat:
 class ParquetFormat(ArrowFormat):
     """Parquet: row groups of `GROUP_ROWS`, vectors without compression, other columns with zstd."""
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Write the row groups; see `OutputFormat`."""
         names = [name for name in self.schema.names if name != self._into]
         with (
@@ -125,8 +148,14 @@ class ParquetFormat(ArrowFormat):
                 write_statistics=self._columns.names,
             ) as writer,
         ):
-            for table in regroup(self.tables(parts)):
+            for table in regroup(self.rows(parts, output, append)):
                 writer.write_table(table, row_group_size=GROUP_ROWS)
+
+    def present(self, output: Path) -> Iterator[Any]:
+        """Yield the rows of an output; see `ArrowFormat`."""
+        with pq.ParquetFile(output) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number)
 
     def description(self, output: Path) -> dict[str, Any] | None:
         """Read the metadata of the schema; see `OutputFormat`."""
@@ -139,12 +168,20 @@ class ParquetFormat(ArrowFormat):
 class ArrowFileFormat(ArrowFormat):
     """Arrow IPC file, which is Feather version 2: record batches of `GROUP_ROWS`."""
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Write the record batches; see `OutputFormat`."""
         schema = with_metadata(self.schema, description)
         with write_durably(output) as file, pa.ipc.new_file(file, schema) as writer:
-            for table in regroup(self.tables(parts)):
+            for table in regroup(self.rows(parts, output, append)):
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+    def present(self, output: Path) -> Iterator[Any]:
+        """Yield the rows of an output; see `ArrowFormat`."""
+        with pa.OSFile(str(output)) as file, pa.ipc.open_file(file) as reader:
+            for number in range(reader.num_record_batches):
+                yield pa.Table.from_batches([reader.get_batch(number)])
 
     def description(self, output: Path) -> dict[str, Any] | None:
         """Read the metadata of the schema; see `OutputFormat`."""

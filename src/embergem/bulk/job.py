@@ -7,18 +7,16 @@ directory is deleted.
 
 import hashlib
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from embergem import __version__
 from embergem.bulk.blocks import BlockMaker, Counts
 from embergem.bulk.encoder import make_encoder
-from embergem.bulk.job_options import JobOptions, difference
+from embergem.bulk.job_identity import JobNotBegun, describe_space, finished_parts, require_same_job
+from embergem.bulk.job_options import JobOptions
 from embergem.bulk.job_store import Committer, JobStore, job_directory, raise_for
 from embergem.bulk.manifest import PartRecord
 from embergem.bulk.output_formats import choose_format, make_format
@@ -26,9 +24,9 @@ from embergem.bulk.parts import Part, PartBuilder
 from embergem.bulk.pipeline import BLOCKS_AHEAD, Computer, read_ahead
 from embergem.bulk.progress_state import Progress, ProgressClock
 from embergem.bulk.rows import ProblemCounts
-from embergem.bulk.source import Source, changed
-from embergem.bulk.writers import FinishedPart, write_report
-from embergem.errors import EmptyInput, JobError
+from embergem.bulk.source import FileState, Source
+from embergem.bulk.writers import write_report
+from embergem.errors import EmptyInput, JobError, UnsupportedOption
 from embergem.sdk.backend import Backend
 
 
@@ -66,6 +64,8 @@ class Job:
         options: How rows become rows of the output.
         form: Name of the output's format; None is that of the suffix.
         overwrite: Replace an existing output, and discard an unfinished job that this one cannot continue.
+        append: Put the rows after those of an existing output of the same space.
+        reuse: Output of an earlier job, whose vectors are used for unchanged texts.
         report: File for the list of bad rows; None is a file beside the output.
 
     Raises:
@@ -82,6 +82,8 @@ class Job:
         *,
         form: str | None = None,
         overwrite: bool = False,
+        append: bool = False,
+        reuse: Path | None = None,
         report: Path | None = None,
     ) -> None:
         self.source = source
@@ -102,7 +104,25 @@ class Job:
             "format": name,
             "sources": [msgspec.to_builtins(state) for state in source.states],
             "resumable": source.resumable,
+            "reuse": None if reuse is None else msgspec.to_builtins(FileState.of(reuse)),
+            "append": append,
         }
+        self._reuse = reuse
+        self._append = append
+        if append and overwrite:
+            raise UnsupportedOption("append and overwrite are both given. Use only one of the two.", param="append")
+        if append and name not in ("parquet", "arrow"):
+            raise UnsupportedOption(
+                "Rows can be appended to .parquet and .arrow files, which say themselves what their vectors are. Write "
+                "another file.",
+                param="append",
+            )
+        if reuse is not None:
+            from embergem.bulk.reuse import require_same_space
+
+            require_same_space(reuse, self.space)
+        if append and output.exists():
+            self._require_appendable()
 
     @property
     def digest(self) -> str:
@@ -143,7 +163,7 @@ class Job:
         Raises:
             JobError: The output is another one, and may not be replaced.
         """
-        if not self.output.exists() or self._overwrite or not self.source.resumable:
+        if not self.output.exists() or self._overwrite or not (self.source.resumable or self._append):
             return None
         if job_directory(self.output).exists():
             return None  # the job was stopped between writing the output and deleting its directory, or overwrites it
@@ -151,9 +171,26 @@ class Job:
         if description is not None and self.digest in description.get("jobs", ()):
             counts = msgspec.convert(description["counts"], Counts)
             return Summary(self.output, counts, 0.0, counts.source_rows, True, None, {}, description)
-        raise JobError(
-            f"{self.output} exists and was written by another job. --overwrite replaces it, or name another output."
-        )
+        if self._append:
+            return None
+        raise _other_output(self.output)
+
+    def _require_appendable(self) -> dict[str, Any]:
+        """Return the metadata of the output to append to.
+
+        Raises:
+            JobError: embergem did not write it.
+            UnsupportedOption: Its vectors are of another space.
+        """
+        from embergem.bulk.reuse import require_space
+
+        description = self._format.description(self.output)
+        if description is None:
+            raise JobError(
+                f"{self.output} was not written by embergem, so nothing can be appended. Name another output."
+            )
+        require_space(self.output, description, self.space, "Only vectors of the same space can be appended.")
+        return description
 
     def _open(self, store: JobStore) -> None:
         """Open the manifest of a job to continue, or begin a new one."""
@@ -164,48 +201,23 @@ class Job:
         if manifest.exists():
             try:
                 store.open_manifest()
-                self._require_same(store)
+                require_same_job(store, self._identity)
                 return
+            except JobNotBegun:
+                store.discard()
             except JobError:
                 if not self._overwrite:
                     raise
                 store.discard()
-        elif self.output.exists() and self.source.resumable and not self._overwrite:
-            raise JobError(
-                f"{self.output} exists and was written by another job. --overwrite replaces it, or name another output."
-            )
+        elif self.output.exists() and self.source.resumable and not (self._overwrite or self._append):
+            raise _other_output(self.output)
         store.clear()
         store.open_manifest()
-        store.manifest.set(**self._identity)
+        if self._reuse is not None:
+            from embergem.bulk.reuse import import_reused
 
-    def _require_same(self, store: JobStore) -> None:
-        """Refuse to continue another job, or one whose source has changed."""
-        before = {name: store.manifest.get(name) for name in self._identity}
-        if before["options"] is None:  # stopped before the description was stored
-            store.manifest.set(**self._identity)
-            return
-        reason = difference(before["options"], self._identity["options"])
-        for name, value in self._identity["model"].items():
-            was = before["model"].get(name)
-            if reason is None and was != value:
-                reason = f"{name} of the model was {was} and is now {value}"
-        if reason is None and before["format"] != self._identity["format"]:
-            reason = "the format of the output is another one"
-        if reason is not None:
-            raise JobError(
-                f"{store.directory} has an unfinished job that is another one: {reason}. Run the command as it was, or "
-                "discard that job with --overwrite."
-            )
-        old, new = before["sources"], self._identity["sources"]
-        if [state["path"] for state in old] != [state["path"] for state in new]:
-            raise JobError(
-                f"{store.directory} has an unfinished job of other files: {', '.join(s['path'] for s in old[:3])}. Run "
-                "the command as it was, or discard that job with --overwrite."
-            )
-        for was, now in zip(old, new, strict=True):
-            if was != now:
-                raise changed(now["path"])
-        store.manifest.set(options=self._identity["options"])  # "stop" may have become another policy
+            import_reused(store, self._reuse, self.space, self._width)
+        store.manifest.set(**self._identity)
 
     def _embed(self, store: JobStore, on_progress: Callable[[Progress], None] | None) -> None:
         """Embed the rows that are in no finished part. Computed rows are kept when the job is stopped."""
@@ -238,6 +250,24 @@ class Job:
             finally:
                 committer.close()
 
+    def _assemble(self, store: JobStore, description: dict[str, Any]) -> None:
+        """Write the output from the finished parts, after the rows that an output to append to has."""
+        parts = finished_parts(store, self._width)
+        if not (self._append and self.output.exists()):
+            self._format.assemble(parts, self.output, description)
+            return
+        before = self._require_appendable()
+        if self.digest in before["jobs"]:  # stopped after the output was written
+            return
+        total = msgspec.convert(before["counts"], Counts)
+        total.add(store.counts)
+        description = description | {
+            "rows": total.rows,
+            "counts": msgspec.to_builtins(total),
+            "jobs": [*before["jobs"], self.digest],
+        }
+        self._format.assemble(parts, self.output, description, append=True)
+
     def _finish(self, store: JobStore, continued: int, start: float) -> Summary:
         """Assemble the output, write the report, and return the summary."""
         counts = store.counts
@@ -249,7 +279,7 @@ class Job:
             "jobs": [self.digest],
         }
         try:
-            self._format.assemble(finished_parts(store, self._width), self.output, description)
+            self._assemble(store, description)
             problems = ProblemCounts()
             for problem in store.manifest.problems():
                 problems.add(problem)
@@ -265,49 +295,5 @@ class Job:
         )
 
 
-def finished_parts(store: JobStore, width: int) -> Iterator[FinishedPart]:
-    """Yield the parts of a job for `OutputFormat.assemble`; checks the sums of their files."""
-    for record, vectors, rows in store.part_files():
-        _require_intact(rows, record.rows_size, record.rows_crc)
-
-        def load(path: Path = vectors, record: PartRecord = record) -> Any:
-            data = path.read_bytes()
-            if (len(data), zlib.crc32(data)) != (record.vectors_size, record.vectors_crc):
-                raise _damaged(path)
-            return np.frombuffer(data, dtype=store.dtype).reshape(record.rows, width)
-
-        yield FinishedPart(record.rows, record.counts.null, load, rows)
-
-
-def _require_intact(path: Path, size: int, crc: int) -> None:
-    found = length = 0
-    with path.open("rb") as file:
-        while data := file.read(2**22):
-            found, length = zlib.crc32(data, found), length + len(data)
-    if (length, found) != (size, crc):
-        raise _damaged(path)
-
-
-def _damaged(path: Path) -> JobError:
-    return JobError(
-        f"{path} is damaged: its checksum is another one than in the manifest. Begin anew with --overwrite."
-    )
-
-
-def describe_space(backend: Backend, options: JobOptions) -> dict[str, Any]:
-    """Return what the vectors of a job are, for the metadata of its output.
-
-    Raises:
-        InvalidTask: The model has no such task.
-    """
-    prompt = getattr(backend, "prompt", None)
-    return {
-        "model": backend.id,
-        "dtype": backend.dtype,
-        "fingerprint": backend.fingerprint,
-        "task": options.task,
-        "prompt": prompt(options.task) if prompt is not None and options.task is not None else None,
-        "dimensions": options.dimensions or backend.dimensions,
-        "output_dtype": options.output_dtype,
-        "embergem": __version__,
-    }
+def _other_output(output: Path) -> JobError:
+    return JobError(f"{output} exists and was written by another job. --overwrite replaces it, or name another output.")

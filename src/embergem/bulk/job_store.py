@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,6 +141,11 @@ class JobStore:
         self._first_rows.append(first_row)
         self.records.append(record)
         return record
+
+    def add_reused(self, keys: Iterable[tuple[bytes, int]]) -> None:
+        """Store the keys of the vectors in `REUSED`, and that this file is complete."""
+        self.manifest.add_keys(keys, reused=True)
+        self._has_keys = self.manifest.has_keys()
 
     def find(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[NDArray[Any], bool]]:
         """Return the stored vectors of keys; see `pipeline.StoredVectors`."""

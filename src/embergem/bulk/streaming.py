@@ -50,7 +50,7 @@ def stream_batches(source: Source, backend: Backend, options: JobOptions) -> Any
     import pyarrow as pa
 
     from embergem.bulk.arrow_writers import ArrowFormat, with_metadata
-    from embergem.bulk.job import describe_space
+    from embergem.bulk.job_identity import describe_space
 
     example = Computer(make_encoder(backend, options), options)
     form = ArrowFormat(options, source.selection.keep, source.types, example.dtype, example.width)

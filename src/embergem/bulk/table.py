@@ -42,6 +42,8 @@ def embed_table(
     model: Embedder | Backend | str | Path | None = None,
     *,
     overwrite: bool = False,
+    append: bool = False,
+    reuse: str | Path | None = None,
     report: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     **options: Unpack[JobKeywords],
@@ -57,6 +59,8 @@ def embed_table(
         sink: File to write; its suffix is the format: .parquet, .arrow, .npy or .jsonl. None returns the rows.
         model: An embedder or an open backend, or the name of a model; None is the default model.
         overwrite: Replace an existing file, and discard an unfinished job that this one cannot continue.
+        append: Put the rows after those of an existing Parquet or Arrow file of the same space.
+        reuse: Parquet or Arrow file of an earlier job: its vectors are used for the texts that have not changed.
         report: File for the list of bad, cut and divided rows; None is a file beside `sink`.
         on_progress: Called with the state of the job after each block of rows.
         options: The fields of `JobOptions`.
@@ -92,7 +96,16 @@ def embed_table(
     if output is None:
         return stream_batches(opened, backend, chosen)
     try:
-        job = Job(opened, output, backend, chosen, overwrite=overwrite, report=None if report is None else Path(report))
+        job = Job(
+            opened,
+            output,
+            backend,
+            chosen,
+            overwrite=overwrite,
+            append=append,
+            reuse=None if reuse is None else Path(reuse),
+            report=None if report is None else Path(report),
+        )
         return job.run(on_progress)
     finally:
         if model is None or isinstance(model, str | Path):

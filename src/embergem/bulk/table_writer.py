@@ -42,7 +42,9 @@ class TableFormat:
             length = f"{np.linalg.norm(vector.astype(np.float32)):.4f}" if has_vector else ""
             file.write(msgspec.json.encode((text or "", numbers, length)) + b"\n")
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Draw the table; see `OutputFormat`."""
         shown = ("model", "dtype", "fingerprint", "task")
         caption = "\n".join(f"{name} {description[name]}" for name in shown if description[name] is not None)

@@ -48,8 +48,12 @@ class OutputFormat(Protocol):
     def write_rows(self, file: ChecksumFile, part: Part) -> None:
         """Write what the output has of a part besides the vectors."""
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Write the output from all parts, durably; `description` becomes its metadata.
+
+        With `append`, the rows of the present output come first; only formats with Arrow columns can do that.
 
         The bytes depend on the rows and the description only, not on where parts end.
         """
@@ -87,7 +91,9 @@ class JsonLinesFormat:
             lines.append(b"%s,%s,%s:%s}\n" % (start, self._space, into, numbers))
         return b"".join(lines)
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Concatenate the lines of the parts; see `OutputFormat`."""
         with write_durably(output) as file:
             for part in parts:
@@ -130,7 +136,9 @@ class NumpyFormat:
         for values in zip(*columns, strict=True):
             file.write(encode(values[0] if len(values) == 1 else values) + b"\n")
 
-    def assemble(self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any]) -> None:
+    def assemble(
+        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+    ) -> None:
         """Write header and numbers; see `OutputFormat`."""
         ids = ids_file(output)
         files: list[Path] = []

@@ -161,6 +161,21 @@ def embed(
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append",
+            help="Put the rows after those of an existing .parquet or .arrow file.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the vectors of unchanged texts from this .parquet or .arrow output of an earlier job.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -219,12 +234,15 @@ def embed(
         )
     if report is not None:
         require_file(report, "report")
+    if output is None and (append or reuse or overwrite):
+        name = "append" if append else "reuse" if reuse else "overwrite"
+        raise UnsupportedOption(f"--{name} needs an output file: name it with --output.", param=name)
     source = open_source(rows, Selection(job.column, job.title, keep_columns(job, form)))
     run = EmbedRun(job, source, form, report, quiet=quiet, verbose=verbose, as_json=json_progress)
     with silent(quiet), closing(open_backend(options)) as backend:
         run.say(f"model {backend.id}, dtype {backend.dtype}, space {backend.fingerprint}")
         if output is not None:
-            run.to_file(backend, output, overwrite=overwrite)
+            run.to_file(backend, output, overwrite=overwrite, append=append, reuse=reuse)
         elif form == Format.JSON:
             run.to_stdout(backend)
         else:

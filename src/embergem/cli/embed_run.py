@@ -58,12 +58,30 @@ class EmbedRun:
         if self._verbose:
             typer.echo(message, err=True)
 
-    def to_file(self, backend: "Backend", output: Path, *, overwrite: bool) -> None:
+    def to_file(
+        self,
+        backend: "Backend",
+        output: Path,
+        *,
+        overwrite: bool = False,
+        append: bool = False,
+        reuse: Path | None = None,
+    ) -> None:
         """Run the job, which writes a file."""
         from embergem.bulk.job import Job
 
         source = self._source
-        job = Job(source, output, backend, self._options, form=self._form, overwrite=overwrite, report=self._report)
+        job = Job(
+            source,
+            output,
+            backend,
+            self._options,
+            form=self._form,
+            overwrite=overwrite,
+            append=append,
+            reuse=reuse,
+            report=self._report,
+        )
         try:
             with shown_progress(quiet=self._quiet, as_json=self._as_json) as show:
                 summary = job.run(lambda state: self._note(state, show))
@@ -84,7 +102,7 @@ class EmbedRun:
         A reader of stdout that stops early, such as head, ends the work without an error.
         """
         from embergem.bulk.blocks import Counts
-        from embergem.bulk.job import describe_space
+        from embergem.bulk.job_identity import describe_space
         from embergem.bulk.progress_state import ProgressClock
         from embergem.bulk.rows import ProblemCounts
         from embergem.bulk.streaming import stream_parts
