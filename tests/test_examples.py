@@ -40,6 +40,7 @@ SHOWN = {
     "near_duplicates": ["0.865  The meeting", "0.836  The invoice", "2 pairs at 0.8"],
     "classification": ["sport    The goalkeeper", "food     Knead", "travel   Our ferry", "100% right"],
     "code_retrieval": ["reference.py:", "attention"],
+    "embed_corpus": ["4 rows, 3 computed, 1 duplicate, 1 skipped", "0.511  g1  Graphene"],
     "two_stage_search": ["2,400 bytes of bits, 19,200 of int8, 76,800", "heron over the roofs", "3 of the 3"],
 }
 """Output of each example with the default model. Tiny models have random weights, so only the form is checked."""

@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from embergem.bulk.encoder import KEY_BYTES, Encoder
+from embergem.errors import InputTooLong, UnsupportedOption
 
 WORD = re.compile(r"\s*\S+\s*\Z|\s*\S+")
-LONGEST_WORD = 200
+LONGEST_WORD = 32
 """Characters of a word above which it is cut into pieces: a text without spaces has no other place to be cut."""
+
+PIECE = 16
+"""Characters of a piece of a long word."""
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -43,40 +47,70 @@ class Splitter:
         """Return the chunks of a text, each with its input for the encoder.
 
         Raises:
-            ValueError: Prompt and title leave no room for a text, or the overlap leaves none for progress.
+            InputTooLong: Prompt and title leave no room for a text.
+            UnsupportedOption: The overlap is as large as a chunk.
         """
         [empty] = self._lengths([""], title)
         room = self._limit - empty
         if room <= self._overlap:
-            raise ValueError(f"the limit of {self._limit} tokens leaves {max(0, room)} for the text")
+            raise UnsupportedOption(
+                f"chunk_overlap={self._overlap} leaves no room: a chunk has {max(0, room)} tokens besides its prompt. "
+                "Give fewer.",
+                param="chunk_overlap",
+            )
         ends = list(_ends(text))
         starts = [0, *ends[:-1]]
         words = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-        costs = [max(0, length - empty) for length in self._lengths(words, title)]
+        costs = [max(1, length - empty) for length in self._lengths(words, title)]
         chunks: list[tuple[Chunk, Any]] = []
         first = 0
-        while first < len(words):
-            last, total = first, 0
-            while last < len(words) and (total + costs[last] <= room or last == first):
-                total += costs[last]
-                last += 1
-            last, item = self._fit(text, title, starts, ends, first, last)
+        while True:
+            guess, total = first + 1, costs[first]
+            while guess < len(words) and total + costs[guess] <= room:
+                total += costs[guess]
+                guess += 1
+            last, item = self._fit(text, title, starts, ends, first, guess, empty)
             chunks.append((Chunk(len(chunks), starts[first], ends[last - 1]), item))
             if last == len(words):
-                break
+                return chunks
             first = self._next(costs, first, last)
-        return chunks
 
     def _fit(
-        self, text: str, title: str | None, starts: Sequence[int], ends: Sequence[int], first: int, last: int
+        self,
+        text: str,
+        title: str | None,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        first: int,
+        guess: int,
+        empty: int,
     ) -> tuple[int, Any]:
-        """Return the largest `last` for which the words `first` to `last` fit the limit, and their input."""
+        """Return the end of the longest run of words from `first` on that fits the limit, about, and its input.
+
+        The sum of the tokens of single words is only near that of a run, so the run is made longer or shorter until it
+        is nearly full.
+        """
+        fits, too_long, found = first, len(ends) + 1, None
+        last = guess
         while True:
             [item] = self._read([text[starts[first] : ends[last - 1]]], title)
-            excess = item.length - self._limit
-            if excess <= 0 or last - first == 1:
-                return last, item
-            last = max(first + 1, last - max(1, (last - first) // 20))
+            if item.length <= self._limit:
+                fits, found = last, item
+                more = (self._limit - item.length) * (last - first) // max(1, item.length - empty)
+                if not more or last == len(ends):
+                    break
+                last = min(last + more, len(ends), too_long - 1)
+            else:
+                too_long = last
+                last = (fits + too_long) // 2  # the tokens above the limit are not counted
+            if too_long - fits <= 1 or last <= fits:
+                break
+        if found is None:
+            raise InputTooLong(
+                f"{text[starts[first] : ends[first]]!r} alone has more tokens than the limit of {self._limit} allows "
+                "beside prompt and title. Leave the prompt or the title out, or use a model with a larger limit."
+            )
+        return fits, found
 
     def _next(self, costs: Sequence[int], first: int, last: int) -> int:
         """Return the first word of the next chunk: words of at most `overlap` tokens are in both chunks."""
@@ -99,7 +133,7 @@ def _ends(text: str) -> Iterator[int]:
     for match in WORD.finditer(text):
         end = match.end()
         while end - start > LONGEST_WORD:
-            start += LONGEST_WORD // 4
+            start += PIECE
             yield start
         yield end
         start = end
