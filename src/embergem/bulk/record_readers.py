@@ -189,7 +189,9 @@ def is_unicode(text: str) -> bool:
 def _json_type(pa: Any, values: list[Any]) -> Any:
     """Return the Arrow type of values of JSON; string for nested and mixed ones, which are kept as JSON."""
     try:
-        found = pa.infer_type([value for value in values if value is not None])
+        found = pa.array(
+            [value for value in values if value is not None]
+        ).type  # unlike infer_type, it refuses mixtures
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()
     simple = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_boolean(found)
