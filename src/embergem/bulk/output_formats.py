@@ -18,6 +18,7 @@ FORMATS = {
     ".pq": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
+    ".lance": "lance",
     ".npy": "npy",
     ".jsonl": "json",
     ".ndjson": "json",
@@ -58,9 +59,13 @@ def make_format(
         from embergem.bulk.table_writer import TableFormat
 
         return TableFormat(options, keep)
-    from embergem.bulk.arrow_writers import ArrowFileFormat, ParquetFormat
+    from embergem.bulk.arrow_writers import ArrowFileFormat, ArrowFormat, ParquetFormat
 
-    kind = ParquetFormat if name == "parquet" else ArrowFileFormat
+    kind: type[ArrowFormat] = ParquetFormat if name == "parquet" else ArrowFileFormat
+    if name == "lance":
+        from embergem.bulk.lance_writer import LanceFormat
+
+        kind = LanceFormat
     return kind(options, keep, source.types, dtype, width)
 
 
@@ -78,11 +83,11 @@ def choose_format(output: Path, chosen: str | None = None) -> str:
             f"{', '.join(FORMATS)}, or choose a format with --format.",
             param="output",
         )
-    require_file(output, "output")
+    require_file(output, "output", may_be_directory=name == "lance")
     return name
 
 
-def require_file(path: Path, option: str) -> None:
+def require_file(path: Path, option: str, *, may_be_directory: bool = False) -> None:
     """Refuse the path of a file to write if its directory does not exist, or if it is a directory itself.
 
     Raises:
@@ -93,7 +98,7 @@ def require_file(path: Path, option: str) -> None:
             f"--{option} {path}: there is no directory {path.parent}. Create it first: mkdir -p {path.parent}",
             param=option,
         )
-    if path.is_dir():
+    if path.is_dir() and not may_be_directory:
         raise UnsupportedOption(f"--{option} {path} is a directory. Name a file in it.", param=option)
 
 

@@ -56,7 +56,7 @@ def embed_table(
     Args:
         source: Path of a Parquet, Arrow, CSV, TSV, JSON lines or text file, a directory, a glob pattern, or a list of
             these. Or a pyarrow table, dataset or record batch reader; such a job cannot be continued.
-        sink: File to write; its suffix is the format: .parquet, .arrow, .npy or .jsonl. None returns the rows.
+        sink: File to write; its suffix is the format: .parquet, .arrow, .lance, .npy or .jsonl. None returns the rows.
         model: An embedder or an open backend, or the name of a model; None is the default model.
         overwrite: Replace an existing file, and discard an unfinished job that this one cannot continue.
         append: Put the rows after those of an existing Parquet or Arrow file of the same space.

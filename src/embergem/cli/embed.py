@@ -26,6 +26,7 @@ class Format(StrEnum):
     TABLE = "table"
     PARQUET = "parquet"
     ARROW = "arrow"
+    LANCE = "lance"
 
 
 class OutputDtype(StrEnum):
@@ -70,7 +71,7 @@ def embed(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT|FILE]...",
+            metavar="TEXT|FILE",
             help="Texts, or files, directories and patterns such as 'data/*.parquet'. An argument with the suffix of a "
             "known format is a file. Without arguments, lines are read from stdin.",
         ),
@@ -145,8 +146,8 @@ def embed(
     format: Annotated[  # noqa: A002 - the option is called that
         Format | None,
         typer.Option(
-            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .npy, .jsonl, .txt for a "
-            "table to read), or JSON lines.",
+            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .lance, .npy, .jsonl, .txt "
+            "for a table to read), or JSON lines.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -228,6 +229,8 @@ def embed(
         chunk_pool=chunk_pool.value,
     )
     form = (format or Format.JSON).value if output is None else choose_format(output, format and format.value)
+    if output is None and form == Format.LANCE:
+        raise UnsupportedOption("A Lance dataset is a directory. Name it with --output, such as vectors.lance.")
     if output is None and form in (Format.NPY, Format.PARQUET, Format.ARROW) and sys.stdout.isatty():
         raise UnsupportedOption(
             f"The format {form} cannot be shown on a terminal. Name a file with --output, or use a pipe."
