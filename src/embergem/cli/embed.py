@@ -146,8 +146,8 @@ def embed(
     format: Annotated[  # noqa: A002 - the option is called that
         Format | None,
         typer.Option(
-            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .lance, .npy, .jsonl, .txt "
-            "for a table to read), or JSON lines.",
+            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .lance, .npy, .jsonl, "
+            ".txt for a table to read), or JSON lines.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
