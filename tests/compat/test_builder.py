@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -160,3 +163,17 @@ def test_invalid_builders_are_refused(tiny):
     ):
         with pytest.raises(TypeError):
             call()
+
+
+def test_with_logging_shows_a_line_for_a_loaded_model(tiny):
+    code = """
+import asyncio, sys
+from embergem import EmbeddingModelBuilder
+async def main():
+    with await EmbeddingModelBuilder(sys.argv[1]).with_logging().build():
+        pass
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", code, str(tiny)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+    assert re.search(r"loaded in [\d.]+ s: 96 dimensions, up to 128 tokens, float32 on \w+", shown)

@@ -114,7 +114,7 @@ class EmbeddingModelBuilder:
         return self.with_device("cpu")
 
     def with_logging(self) -> Self:
-        """Show log messages of embergem on stderr, at level INFO and above."""
+        """Show log messages of embergem on stderr from level INFO on, such as a line for each model that is loaded."""
         logger = logging.getLogger("embergem")
         logger.setLevel(logging.INFO)
         if not logger.hasHandlers():

@@ -1,5 +1,7 @@
 """`ManagedModels`: loaded models behind one object, chosen by `model_id=`; base of `Runner` and `EmbeddingModel`."""
 
+import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -9,6 +11,8 @@ from embergem.engine import Engine
 from embergem.errors import UnknownModel, UnsupportedOption
 from embergem.keywords import checked_class
 from embergem.registry import DEFAULT, Registry, Spec
+
+log = logging.getLogger(__name__)
 
 _STATUS = {"loaded": "loaded", "loading": "reloading", "unloaded": "unloaded", "failed": "unloaded"}
 
@@ -112,7 +116,18 @@ class ManagedModels:
                 + ", ".join(sorted(taken)),
                 param="alias",
             )
+        start = time.monotonic()
         first = load()
+        log.info(
+            "%s: loaded in %.1f s: %d dimensions, up to %d tokens, %s on %s with %d threads",
+            name,
+            time.monotonic() - start,
+            first.dimensions,
+            first.limit,
+            first.dtype,
+            first.instruction_set,
+            first.threads,
+        )
         loaded = [first]
 
         def load_or_take() -> Engine:
