@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from module_table import described, small  # noqa: E402 - the scripts are no package
 
 LAYERS = [
-    {"errors", "tasks", "paths", "suggestions", "keywords", "_native"},
+    {"errors", "tasks", "paths", "free_memory", "memory_use", "suggestions", "keywords", "_native"},
     {"types", "options", "ops", "catalog", "progress", "protocol"},
     {"models"},
     {"program", "checkpoint"},

@@ -4,7 +4,7 @@ glibc raises its thresholds whenever a large block is freed, up to 32 MiB for a 
 heap of each thread. `malloc_trim` does not return these ends either, so a few large requests would leave a server with
 tens of MiB more than before.
 
-Separate because a process decides this once for all its parts, and the rest of `body` is about requests.
+Separate because the engine returns memory after a load and the server after large requests.
 """
 
 import ctypes

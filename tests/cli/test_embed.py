@@ -333,6 +333,8 @@ def test_bench_prints_rates_and_the_configuration(tiny):
     assert all(load["tokens_per_second"] > 0 for load in result["loads"].values())
     shown = CliRunner().invoke(app, ["bench", "-m", str(tiny)]).stdout
     assert "one query of 30 tokens" in shown
+    assert "of the float32 peak" in shown
+    assert re.search(r"float32 peak: \d+ GFLOP/s, multiply-adds on registers with \d+ threads", shown)
 
 
 def test_a_server_embeds_for_the_command(url, run):

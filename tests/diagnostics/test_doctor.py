@@ -150,6 +150,10 @@ class TestModels:
         assert {check.status for check in found} == {"ok"}
         assert found[0].name == "gemma3_text loaded"
         assert "96 dimensions, 128 tokens" in found[0].message
+        assert "MiB of packed weights" in found[0].message
+        assert found[1].name == "gemma3_text memory"
+        assert "packed weights (mapped from the cache)" in found[1].message
+        assert "anonymous" in found[1].message
 
     def test_a_model_that_cannot_be_loaded(self, tiny, tmp_path):
         broken = shutil.copytree(tiny, tmp_path / "broken")

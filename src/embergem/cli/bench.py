@@ -36,15 +36,17 @@ def show(speed: "Speed") -> None:
     """Print a measurement as a table."""
     from embergem.diagnostics.speed import QUERY_TOKENS
 
-    typer.echo(
-        f"{speed.model}, {speed.dtype}, {speed.instruction_set}, {speed.threads} threads with a peak of "
-        f"{speed.peak_gflops:.0f} GFLOP/s in float32"
-    )
-    table = Table("load", "tokens", "tokens/s", "GFLOP/s", "of that peak")
+    typer.echo(f"{speed.model}, {speed.dtype}, {speed.instruction_set}, {speed.threads} threads")
+    table = Table("load", "tokens", "tokens/s", "GFLOP/s", "of the float32 peak")
     for name, load in speed.loads.items():
         share = f"{load.gflops / speed.peak_gflops:.0%}"
         table.add_row(name, f"{load.tokens:,}", f"{load.tokens_per_second:,.0f}", f"{load.gflops:.0f}", share)
     Console().print(table)
+    above = "" if speed.dtype == "float32" else f" Products in {speed.dtype} can exceed it."
+    typer.echo(
+        f"float32 peak: {speed.peak_gflops:.0f} GFLOP/s, multiply-adds on registers with {speed.threads} threads, "
+        f"measured now.{above}"
+    )
     typer.echo(
         f"one query of {QUERY_TOKENS} tokens: median {speed.query_ms_p50:.1f} ms, slowest {speed.query_ms_p99:.1f} ms"
     )

@@ -15,6 +15,7 @@ from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.calibration import cosines, load_as
 from embergem.engine.prepare import Prepared, prepare, text_pipeline
 from embergem.errors import CorruptCheckpoint
+from embergem.free_memory import return_free_memory
 from embergem.options import DEFAULT_DTYPE, DEFAULTS, LoadOptions
 from embergem.program.program import Program
 from embergem.progress import LoadProgress
@@ -109,6 +110,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     elif max_batch_tokens is None:
         with progress.stage("measuring the best size of a batch"):
             max_batch_tokens = model.batch_budget(weights, prepared.limit, paths.cache_root())
+    return_free_memory()  # a first load packs the weights in buffers of some hundred MiB
     progress.finish()
     return Loaded(
         name=location.id,

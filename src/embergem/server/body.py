@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 from embergem.errors import Cancelled, EmbergemError, TryLater
-from embergem.server.free_memory import return_free_memory
+from embergem.free_memory import return_free_memory
 from embergem.server.inflate import Inflater
 
 if TYPE_CHECKING:

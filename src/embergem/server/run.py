@@ -12,12 +12,13 @@ import uvicorn
 
 from embergem.config import Entry, Key, Settings
 from embergem.errors import EmbergemError, InvalidConfig, ModelFailed, UnsupportedOption
+from embergem.free_memory import limit_kept_memory
+from embergem.memory_use import memory_use
 from embergem.server.access_log import AccessRecord, record_rejected
 from embergem.server.app import build_app
 from embergem.server.auth import LOOPBACK
 from embergem.server.build import build_state, warn_unknown_tasks
 from embergem.server.connections import ConnectionLimit, limited_protocol, raise_descriptor_limit
-from embergem.server.free_memory import limit_kept_memory
 from embergem.server.log_format import LineFormatter
 from embergem.server.otel import exporting
 from embergem.server.signals import Signals
@@ -234,8 +235,10 @@ def announce_models(state: ServerState, url: str, announce: Callable[[str], None
         announce(
             f"{name}: {engine.dimensions} dimensions, up to {engine.limit} tokens, {engine.dtype} on "
             f"{engine.instruction_set} with {engine.threads} threads, batches of {engine.stats().max_batch_tokens} "
-            f"tokens, {engine.weight_bytes / 2**20:,.0f} MiB of weights, {tasks}"
+            f"tokens, {engine.weight_bytes / 2**20:,.0f} MiB of packed weights, {tasks}"
         )
+    if (use := memory_use()) is not None:
+        announce(f"memory: {use}")
     key = "" if state.keys.open else '-H "Authorization: Bearer $KEY" '
     announce(f"serving on {url}/v1, for example:")
     announce(

@@ -22,6 +22,7 @@ from embergem.errors import EmbergemError
 from embergem.hub import model_cache
 from embergem.hub.resolve import identify
 from embergem.loader import load
+from embergem.memory_use import memory_use
 from embergem.options import LoadOptions
 from embergem.selfcheck import Finding
 
@@ -165,12 +166,19 @@ def _self_check(model: str, options: LoadOptions) -> list[Finding]:
         with load(options) as engine:
             report = engine.report
             message = (
-                f"{engine.dimensions} dimensions, {engine.limit} tokens, {engine.dtype} on {engine.instruction_set}"
+                f"{engine.dimensions} dimensions, {engine.limit} tokens, {engine.dtype} on {engine.instruction_set}, "
+                f"{engine.weight_bytes / 2**20:,.0f} MiB of packed weights"
             )
+            use = memory_use()
+            memory = [Finding(f"{model} memory", "ok", str(use))] if use else []
     except EmbergemError as error:
         return [Finding(model, "error", error.message, "The model cannot be loaded")]
     loaded = Finding(f"{model} loaded", "ok", message)
-    return [loaded, *(msgspec.structs.replace(finding, name=f"{model} {finding.name}") for finding in report.findings)]
+    return [
+        loaded,
+        *memory,
+        *(msgspec.structs.replace(finding, name=f"{model} {finding.name}") for finding in report.findings),
+    ]
 
 
 def _describe_token() -> str:
