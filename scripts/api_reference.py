@@ -37,7 +37,7 @@ def lines() -> Iterator[str]:
     """Yield the lines of the page."""
     yield "# Python API"
     yield ""
-    yield "Generated from the docstrings by `make api`; a test fails when it is stale. Begin at [python.md](python.md)."
+    yield "Generated from the docstrings by `make api`; a test fails when it is stale. Begin at [Python](python.md)."
     yield "Errors are in one tree, which the docstring of `embergem.errors` shows."
     names = [name for name in embergem.__all__ if name not in ("__version__", "errors")]
     things = [(name, getattr(embergem, name)) for name in names]

@@ -49,15 +49,15 @@ def lanes() -> Picture:
     for top, name, kind in ((44, "interactive", "query"), (124, "bulk", "bulk")):
         picture.text(left - 10, top + 30, name, "bold end")
         picture.path([(left, top + 52), (right, top + 52)], "grid")
-        spans = {"query": ((200, 44), (330, 66)), "bulk": ((100, 98), (246, 82), (398, 68))}[kind]
+        spans = {"query": ((196, 58), (334, 68)), "bulk": ((100, 94), (256, 76), (404, 62))}[kind]
         for start, length in spans:
             picture.bar(start, top + 8, length, 36, kind, radius=4)
-    picture.text(149, 155, "batch 1 …", "middle")
-    picture.text(287, 155, "… 1 …", "middle")
-    picture.text(432, 155, "batch 2", "middle")
-    picture.text(222, 75, "query", "middle")
-    picture.text(363, 75, "queries", "middle")
-    for x in (198, 328):
+    picture.text(147, 155, "batch 1 …", "middle")
+    picture.text(294, 155, "… 1 …", "middle")
+    picture.text(435, 155, "batch 2", "middle")
+    picture.text(225, 75, "query", "middle")
+    picture.text(368, 75, "queries", "middle")
+    for x in (195, 333):
         picture.path([(x, 30), (x, 178)], "line dashed")
         picture.text(x, 22, "arrives", "soft middle")
     picture.arrow((left, 206), (right, 206))

@@ -31,6 +31,8 @@ NAVIGATION = {
     "Develop": ["docs/architecture", "docs/structure", "CONTRIBUTING", "SECURITY", "README"],
 }
 """Groups of the sidebar, with the pages of each. A page that is not written yet is left out."""
+TITLES = {"docs/compatibility": "Compatibility", "README": "README"}
+"""Names in the sidebar of pages whose own titles are long, or say nothing beside the others."""
 
 project = "embergem"
 author = "the embergem contributors"
@@ -80,7 +82,8 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>(?!\w+:)[^)\s#]+)\)", keep_or_unlink, source[0])
     if page == root_doc:
         for caption, pages in NAVIGATION.items():
-            entries = "\n".join(f"/{name}" for name in pages if (ROOT / f"{name}.md").exists())
+            written = [name for name in pages if (ROOT / f"{name}.md").exists()]
+            entries = "\n".join(f"{TITLES[name]} </{name}>" if name in TITLES else f"/{name}" for name in written)
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
 
 

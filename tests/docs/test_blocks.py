@@ -29,6 +29,7 @@ NOT_HERE = {}
 """Blocks that could not run on this machine, with the reason."""
 SUBSTITUTES = {
     "README.md": {"/path/to/a/model": "tests/data/goldens/gemma3_text"},
+    "docs/evaluate.md": {"embergem eval ": "embergem eval --resamples 100 "},
     "docs/models.md": {"--model bge-small": "--model small"},
     "docs/performance.md": {"embergem bench  ": "embergem bench -m small  "},
     "docs/trust.md": {
