@@ -1,6 +1,6 @@
 """Try the playground in Chromium, with a real model and with a tiny one that has prompts and smaller sizes.
 
-    python scripts/playground.py [--screenshots]
+    python scripts/playground.py [--only NAME] [--screenshots]
 
 Every view must work with mouse and keyboard, in light and dark, on a desktop and a phone, without a violation that axe
 finds; a thousand lines must not freeze it; nothing that a user types may become HTML. `--screenshots` writes
@@ -59,10 +59,10 @@ def servers(scratch: Path) -> Iterator[dict[str, object]]:
         }
 
 
-def test() -> bool:
-    """Run the checks; print what was found, and return whether all was as expected."""
+def test(only: str) -> bool:
+    """Run the checks whose names contain `only`; print what was found, and return whether all was as expected."""
     with tempfile.TemporaryDirectory() as scratch, servers(Path(scratch)) as order:
-        results = drive("playground.mjs", json.dumps(order), timeout=1500)
+        results = drive("playground.mjs", json.dumps({**order, "only": only}), timeout=1500)
     for name, found in results.items():
         print(f"{name:60} {'as expected' if not found else 'DIFFERENT'}")
         for line in found:
@@ -82,11 +82,12 @@ def main() -> None:
     """Test, or write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screenshots", action="store_true")
+    parser.add_argument("--only", default="", help="a part of the names of the checks to run")
     given = parser.parse_args()
     install()
     if given.screenshots:
         screenshots()
-    elif not test():
+    elif not test(given.only):
         sys.exit(1)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 
@@ -15,6 +16,10 @@ def main() -> None:
     [wheel] = Path(sys.argv[1]).glob("*.whl")
     if "abi3" not in wheel.name:
         sys.exit(f"{wheel.name} is not an abi3 wheel")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ui = Path(__file__).parent.parent / "src/embergem/server/ui"
+    if missing := {f"embergem/server/ui/{file.name}" for file in ui.iterdir()} - names:
+        sys.exit(f"{wheel.name} lacks files of the playground: {', '.join(sorted(missing))}")
     model = Path(__file__).parent.parent / "tests/data/goldens/bert_mean"
     with tempfile.TemporaryDirectory() as directory:
         venv.create(directory, with_pip=True)

@@ -32,7 +32,7 @@ const VIEWS = {
     await page.waitForSelector(".ranking li");
   },
   async inspect(page) {
-    await page.getByLabel("Model", { exact: true }).selectOption(GEMMA);
+    await page.locator(".settings select").selectOption(GEMMA);
     const view = page.locator("#view-inspect");
     await view.getByLabel("Task", { exact: true }).selectOption("document");
     await view.getByLabel("Title").fill("Graphene");

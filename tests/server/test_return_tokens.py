@@ -1,7 +1,7 @@
 """`return_tokens` of `/v1/tokenize`: the exact string after the prompt, and the position of each token in it."""
 
 import pytest
-from goldens import DATA
+from goldens import DATA, copy_model, edit
 
 from embergem.engine.engine import ALIGNED_CHARACTERS
 from embergem.loader import load
@@ -31,6 +31,18 @@ def test_kept_tokens_are_the_ids_that_the_model_reads(name):
             assert spans == sorted(spans)
             if name != "static":  # it has no special tokens, and leaves unknown tokens out
                 assert len(aligned) == row.length
+
+
+def test_a_tokenizer_that_keeps_the_end_cuts_the_beginning(tmp_path):
+    directory = copy_model("bert_mean", tmp_path / "left")
+    truncation = {"direction": "Left", "max_length": 64, "strategy": "LongestFirst", "stride": 0}
+    edit(directory / "tokenizer.json", truncation=truncation)
+    with load(LoadOptions(model=str(directory))) as engine:
+        request = Request(texts=["one two three " * 100 + "graphene"], truncate=True)
+        [row], [(_, aligned)] = engine.prepare(request, count=True), engine.align(request)
+        assert [token.id for token in aligned if token.kept] == row.ids.tolist()
+        assert [token.kept for token in aligned[:3]] == [True, False, False]
+        assert all(token.kept for token in aligned[-5:])
 
 
 def test_positions_are_characters_of_the_text_with_its_prompt(http):

@@ -1,6 +1,6 @@
 /** The API of the server, which the page calls at its own origin. */
 
-import { decodeVectors, type Dtype } from "./encodings.ts";
+import { decodeVector, type Dtype, pack } from "./encodings.ts";
 import type { Matrix } from "./math.ts";
 
 export interface Model {
@@ -161,7 +161,7 @@ export class Api {
     options: { dimensions?: number; dtype?: Dtype; progress?: (done: number) => void; signal?: AbortSignal } = {},
   ): Promise<Embedded> {
     const { dimensions, dtype = "float32", progress, signal } = options;
-    const vectors: string[] = new Array<string>(lines.length);
+    const vectors = new Array<Float32Array>(lines.length);
     let [done, truncated, tokens, space] = [0, 0, 0, ""];
     for (const indices of requests(lines)) {
       const part = indices.map((index) => lines[index]!);
@@ -180,7 +180,7 @@ export class Api {
         usage: { total_tokens: number };
       };
       answer.data.forEach((item, place) => {
-        vectors[indices[place]!] = item.embedding;
+        vectors[indices[place]!] = decodeVector(item.embedding, dtype);
         if (item.truncated) truncated++;
       });
       tokens += answer.usage.total_tokens;
@@ -188,7 +188,7 @@ export class Api {
       done += part.length;
       progress?.(done);
     }
-    return { vectors: decodeVectors(vectors, dtype), truncated, tokens, space };
+    return { vectors: pack(vectors), truncated, tokens, space };
   }
 
   /** Send a request for vectors; while the model is loading, try again when the server says. */

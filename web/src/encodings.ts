@@ -31,22 +31,21 @@ export function forms(full: number, allowed: readonly number[]): Form[] {
   return found;
 }
 
-/** Decode base64 vectors to numbers: float32, int8, or ±1 for each bit. The least significant byte is first. */
-export function decodeVectors(encoded: readonly string[], dtype: Dtype): Matrix {
-  const rows = encoded.map((text) => decodeVector(text, dtype));
+/** Put vectors of equal length into one array. */
+export function pack(rows: readonly Float32Array[]): Matrix {
   const size = rows[0]?.length ?? 0;
   const data = new Float32Array(rows.length * size);
   rows.forEach((row, index) => data.set(row, index * size));
   return { data, rows: rows.length, size };
 }
 
-function decodeVector(encoded: string, dtype: Dtype): Float32Array {
+/** Decode a base64 vector to numbers: float32, int8, or ±1 for each bit. */
+export function decodeVector(encoded: string, dtype: Dtype): Float32Array {
   const text = atob(encoded);
-  const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
-  if (dtype === "float32") {
-    const view = new DataView(bytes.buffer);
-    return Float32Array.from({ length: bytes.length / 4 }, (_, index) => view.getFloat32(index * 4, true));
-  }
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  // The server sends the least significant byte first, the order of every machine that runs a browser.
+  if (dtype === "float32") return new Float32Array(bytes.buffer);
   if (dtype === "int8") return Float32Array.from(new Int8Array(bytes.buffer));
   return Float32Array.from({ length: bytes.length * 8 }, (_, index) =>
     (bytes[index >> 3]! >> (7 - (index & 7))) & 1 ? 1 : -1,

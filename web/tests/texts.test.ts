@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { requests } from "../src/api.ts";
-import { decodeVectors, forms } from "../src/encodings.ts";
+import { decodeVector, forms, pack } from "../src/encodings.ts";
 import { PASSAGE, readPassages } from "../src/passages.ts";
 import { quantile, rates } from "../src/rates.ts";
 import { looksLikeCsv, readLines, readTable, shades } from "../src/tables.ts";
@@ -78,9 +78,10 @@ test("long paragraphs are divided between sentences, and nothing is lost", () =>
 
 test("vectors of each type", () => {
   const float = new Uint8Array(new Float32Array([0.5, -2]).buffer);
-  assert.deepEqual([...decodeVectors([base64([...float])], "float32").data], [0.5, -2]);
-  assert.deepEqual([...decodeVectors([base64([127, 129])], "int8").data], [127, -127]);
-  assert.deepEqual([...decodeVectors([base64([0b10100000])], "binary").data], [1, -1, 1, -1, -1, -1, -1, -1]);
+  assert.deepEqual([...decodeVector(base64([...float]), "float32")], [0.5, -2]);
+  assert.deepEqual([...decodeVector(base64([127, 129]), "int8")], [127, -127]);
+  assert.deepEqual([...decodeVector(base64([0b10100000]), "binary")], [1, -1, 1, -1, -1, -1, -1, -1]);
+  assert.deepEqual(pack([Float32Array.of(1, 2), Float32Array.of(3, 4)]), { data: Float32Array.of(1, 2, 3, 4), rows: 2, size: 2 });
 });
 
 test("only sizes that the model was trained for", () => {

@@ -99,11 +99,12 @@ function paint({ values, rows, range: [low, high] }: MatrixProps, theme: Theme):
   picture.width = picture.height = rows;
   const context = picture.getContext("2d")!;
   const pixels = context.createImageData(rows, rows);
-  const colours = Array.from({ length: 256 }, (_, index) => shade(theme, index / 255));
+  const table = new Uint8Array(256 * 4);
+  for (let i = 0; i < 256; i++) table.set([...shade(theme, i / 255), 255], i * 4);
+  const [colours, goal] = [new Uint32Array(table.buffer), new Uint32Array(pixels.data.buffer)];
+  const scale = 255 / (high - low || 1);
   for (let i = 0; i < rows * rows; i++) {
-    const part = (values[i]! - low) / (high - low || 1);
-    const [red, green, blue] = colours[Math.round(Math.min(Math.max(part, 0), 1) * 255)]!;
-    pixels.data.set([red, green, blue, 255], i * 4);
+    goal[i] = colours[Math.round(Math.min(Math.max((values[i]! - low) * scale, 0), 255))]!;
   }
   context.putImageData(pixels, 0, 0);
   return picture;

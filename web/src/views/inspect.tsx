@@ -8,9 +8,10 @@ import { takesTitle, taskNames, useServer } from "../server.ts";
 
 /** Milliseconds without typing before the text is sent. */
 const PAUSE = 250;
-/** Tokens at the beginning, and on each side of the cut, that are shown of a long text. */
+/** Tokens at the beginning, on each side of the cut, and at the end that are shown of a long text. */
 const SHOWN_TOKENS = 600;
 const AROUND_CUT = 60;
+const LAST_TOKENS = 2;
 
 const EXAMPLE = "Graphene is a single layer of carbon atoms, arranged in a honeycomb.";
 
@@ -174,13 +175,15 @@ function Pieces({ characters, head, from, to }: { characters: readonly string[];
 function Tokens({ tokens, characters, head }: { tokens: readonly Token[]; characters: readonly string[]; head: number }) {
   const cut = tokens.findIndex((token) => !token.kept);
   const ranges: [number, number][] = [[0, SHOWN_TOKENS]];
-  if (cut > SHOWN_TOKENS) ranges.push([Math.max(SHOWN_TOKENS, cut - AROUND_CUT), cut + AROUND_CUT]);
+  if (cut > SHOWN_TOKENS) ranges.push([cut - AROUND_CUT, cut + AROUND_CUT]);
+  ranges.push([tokens.length - LAST_TOKENS, tokens.length]);
   let last = 0;
   return (
     <ol class="tokens">
-      {ranges.map(([start, end]) => {
+      {ranges.map(([from, to]) => {
+        const [start, end] = [Math.max(from, last), Math.min(to, tokens.length)];
         const gap = start - last;
-        last = Math.min(end, tokens.length);
+        last = Math.max(last, end);
         return [
           gap > 0 && <Gap key={`gap ${start}`} count={gap} />,
           ...tokens.slice(start, end).map((token, offset) => (
@@ -188,7 +191,6 @@ function Tokens({ tokens, characters, head }: { tokens: readonly Token[]; charac
           )),
         ];
       })}
-      {tokens.length > last && <Gap count={tokens.length - last} />}
     </ol>
   );
 }
