@@ -34,6 +34,10 @@ test: $(STAMP)/native assets ## Run all tests
 test-integrations: $(STAMP)/integrations ## Test the integrations with their libraries, and the examples with databases, frames and a notebook
 	PYTHONPATH=src $(VENV)-integrations/$(PROGRAMS)/python -m pytest tests/integrations $(ARGS)
 
+.PHONY: check-deploy scaling test-ray
+test-ray: $(STAMP)/ray ## Test bulk jobs, pipelines and the server on a Ray cluster of two node processes (ten minutes)
+	PYTHONPATH=src $(VENV)-ray/$(PROGRAMS)/python -m pytest tests/on_ray $(ARGS)
+
 test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-user and a cross compiler)
 	$(PYTHON) scripts/test_emulated.py arm $(ARGS)
 
@@ -143,6 +147,14 @@ module-table: $(STAMP)/deps ## Write the module table of docs/structure.md from 
 models-page: $(STAMP)/native ## Write docs/models.md from the catalog
 	$(BIN)/python scripts/models_page.py $(ARGS)
 
+check-deploy: $(STAMP)/deps ## Check deploy/ against the schemas of Kubernetes, KubeRay and Compose (needs go)
+	$(BIN)/uv run --quiet --no-project --with kubernetes-validate==1.37.0 --with jsonschema --with pyyaml \
+		python scripts/check_deploy.py
+
+scaling: $(STAMP)/native assets ## Measure the driver of a job, and write the tables of docs/scaling.md; ARGS="--check" compares them
+	$(if $(ARGS),,$(BIN)/python benchmarks/scaling.py measure benchmarks/results/2026-11-30-scaling.json)
+	$(BIN)/python benchmarks/scaling.py simulate benchmarks/results/2026-11-30-scaling.json $(ARGS)
+
 bench: $(STAMP)/native assets ## Compare the speed with other engines, which are installed into their own environments; ARGS="gemma"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -196,9 +208,11 @@ lock: $(STAMP)/deps ## Resolve the development dependencies again
 		--no-annotate --custom-compile-command 'make lock' --group integrations pyproject.toml -o requirements/integrations.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group docs -o requirements/docs.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --group ray pyproject.toml -o requirements/ray.txt
 
 clean: ## Remove the virtual environment and all build results
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations tests/browser/node_modules web/node_modules web/build $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations $(VENV)-ray tests/browser/node_modules web/node_modules web/build $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -215,6 +229,11 @@ $(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
 $(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native
 	$(PYTHON) -m venv $(VENV)-integrations
 	$(VENV)-integrations/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/integrations.txt
+	@touch $@
+
+$(STAMP)/ray: requirements/ray.txt $(STAMP)/native
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
 	@touch $@
 
 $(STAMP)/docs: requirements/docs.txt

@@ -28,6 +28,7 @@ LAYERS = [
     {"integrations"},
     {"bulk"},
     {"server"},
+    {"ray"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -54,6 +54,8 @@ OWN = {
     ("embed", "--dimensions"): ("95", "allows: 96"),
     ("embed", "--format"): ("xml", "json"),
     ("embed", "--output"): ("/no/such/place/x.npy", "Create it first"),
+    ("embed", "--ray"): ("nonsense", "Give auto, local, or HOST:PORT"),
+    ("embed", "--ray-workers"): ("0", "Add --ray"),
     ("eval", "--pairs"): ("a,b", "Name first,second,score"),
     ("eval", "--relevance"): ("a", "Name query,document"),
     ("eval", "--corpus"): ("no-such-corpus.txt", "Check the path"),

@@ -15,6 +15,8 @@ SKIPPED = {
         "docs/trust.md",
         "embergem verify google/embeddinggemma-300m --against sentence-transformers",
     ): "needs sentence-transformers and torch; `make parity` runs this comparison",
+    ("docs/scaling.md", "embergem embed 'in/*.parquet'"): "needs Ray; `make test-ray` runs such commands",
+    ("docs/scaling.md", "import ray"): "needs Ray; `make test-ray` has such a pipeline",
 }
 """Blocks that no test runs: the page and the beginning of the block, with the reason. At most five."""
 

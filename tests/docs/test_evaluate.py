@@ -1,4 +1,4 @@
-"""The snippet and the transcript of docs/evaluate.md."""
+"""The transcript of docs/evaluate.md; test_blocks.py runs its blocks."""
 
 import json
 import re
@@ -10,16 +10,6 @@ from typer.testing import CliRunner
 from embergem.cli.app import app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
-
-
-def test_the_snippet_runs(minilm, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    [snippet] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    exec(compile(snippet, "evaluate.md", "exec"), {})
-    assert capsys.readouterr().out.startswith(
-        "384 float32 1536 Estimate(value=0.0, low=0.0, high=0.0)\n384 int8 384 Estimate(value="
-    )
-    assert (tmp_path / "loss.svg").exists()
 
 
 def test_the_transcript_is_what_the_command_prints(minilm, lee, tmp_path, monkeypatch):

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from embergem import AsyncEmbedder, Embedder, EmbeddingModelBuilder, EmbeddingRequest, MultiModelBuilder, Runner, Which
 from embergem.cli.app import app
-from embergem.cli.serve import named_entry
-from embergem.config import EmbeddingEntry
+from embergem.config import EmbeddingEntry, named_entry
 from embergem.errors import UnsupportedOption
 from embergem.options import LoadOptions
 from embergem.sentence_transformers import SentenceTransformer

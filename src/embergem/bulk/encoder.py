@@ -6,13 +6,12 @@ An input has a key. Two inputs with the same key have the same vector to the bit
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
 
 from embergem.bulk.job_options import JobOptions
-from embergem.engine.engine import Engine
 from embergem.sdk.backend import Backend
 from embergem.types import Request, Row
 
@@ -54,10 +53,21 @@ class Encoder(Protocol):
         """Queue inputs, and return the future of their `EmbeddingResult`."""
 
 
-class EngineEncoder:
-    """Tokenizes and embeds in this process. Keys are hashes of token ids."""
+@runtime_checkable
+class RowBackend(Backend, Protocol):
+    """A backend that tokenizes in this process: an `Engine`, or a model on the nodes of a Ray cluster."""
 
-    def __init__(self, engine: Engine, options: JobOptions) -> None:
+    def prepare(self, request: Request) -> list[Row]:
+        """Return the rows of a request, cut to the limit."""
+
+    def submit_rows(self, request: Request, rows: Sequence[Row]) -> Future[Any]:
+        """Queue rows that `prepare` returned, and return the future of the result."""
+
+
+class EngineEncoder:
+    """Tokenizes in this process and embeds rows of token ids. Keys are hashes of token ids."""
+
+    def __init__(self, engine: RowBackend, options: JobOptions) -> None:
         self.backend: Backend = engine
         self._engine = engine
         self._request = Request(task=options.task, dimensions=options.dimensions, truncate=True, lane="bulk")
@@ -116,4 +126,4 @@ class RemoteEncoder:
 
 def make_encoder(backend: Backend, options: JobOptions) -> Encoder:
     """Return the encoder for a backend."""
-    return EngineEncoder(backend, options) if isinstance(backend, Engine) else RemoteEncoder(backend, options)
+    return EngineEncoder(backend, options) if isinstance(backend, RowBackend) else RemoteEncoder(backend, options)

@@ -26,7 +26,7 @@ from embergem.types import Vectors
 T = TypeVar("T")
 
 BLOCKS_AHEAD = 4
-"""Most blocks that are read ahead, and most blocks that the engine works on."""
+"""Most blocks that are read ahead, and most blocks that the engine works on, unless its `blocks_ahead` says more."""
 
 RECENT_BYTES = 2**26
 """Memory for vectors that are kept because a later row may have the same key."""
@@ -135,6 +135,7 @@ class Computer:
     def __init__(self, encoder: Encoder, options: JobOptions, stored: StoredVectors | None = None) -> None:
         self._encoder = encoder
         self._stored = stored
+        self._ahead: int = getattr(encoder.backend, "blocks_ahead", BLOCKS_AHEAD)
         self._convert = cast("Callable[[Vectors], NDArray[Any]]", converter(_form(options)))
         size = options.dimensions or encoder.backend.dimensions
         example: NDArray[Any] = self._convert(np.zeros((1, size), dtype=np.float32))
@@ -147,7 +148,7 @@ class Computer:
         self._rows = 0
 
     def blocks(self, blocks: Iterable[Block]) -> Generator[ComputedBlock, None, None]:
-        """Yield the blocks with their vectors, in order; up to `BLOCKS_AHEAD` are computed at a time.
+        """Yield the blocks with their vectors, in order; several are computed at a time.
 
         If reading a block fails, the blocks before it are yielded before the error is raised.
         """
@@ -163,7 +164,7 @@ class Computer:
                 if block is None:
                     break
                 pending.append(self._submit(block))
-                if len(pending) >= BLOCKS_AHEAD:
+                if len(pending) >= self._ahead:
                     yield self._resolve(pending.popleft())
             while pending:
                 yield self._resolve(pending.popleft())

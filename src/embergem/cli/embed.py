@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from embergem.cli.options import ARITHMETIC, DENSE, FAMILY, HUB, complete_task, 
 from embergem.errors import EmptyInput, UnsupportedOption
 from embergem.options import LoadOptions
 from embergem.progress import silent
+
+if TYPE_CHECKING:
+    from embergem.sdk.backend import Backend
 
 
 class Format(StrEnum):
@@ -63,6 +66,7 @@ class ChunkPool(StrEnum):
 
 _ROWS = "Rows of the source"
 _OUTPUT = "Output"
+_RAY = "Ray cluster"
 
 
 @with_load_options("model", *ARITHMETIC, *FAMILY, *DENSE, *HUB)
@@ -184,6 +188,18 @@ def embed(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute on the nodes of a Ray cluster: auto (the running one), local (one of this machine, for the "
+            "job), or HOST:PORT.",
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(help="Number of engines on the cluster. Default: one a node.", rich_help_panel=_RAY)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no warnings.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the model and a summary.")] = False,
     json_progress: Annotated[
@@ -207,7 +223,6 @@ def embed(
     from embergem.bulk.output_formats import choose_format, keep_columns, require_file
     from embergem.bulk.source import Texts, open_source
     from embergem.bulk.text_readers import Selection
-    from embergem.open_backend import open_backend
 
     if truncate and too_long not in (None, TooLong.TRUNCATE):
         raise UnsupportedOption("--truncate and --too-long are both given. Use only one of the two.", param="too_long")
@@ -242,7 +257,12 @@ def embed(
         raise UnsupportedOption(f"--{name} needs an output file: name it with --output.", param=name)
     source = open_source(rows, Selection(job.column, job.title, keep_columns(job, form)))
     run = EmbedRun(job, source, form, report, quiet=quiet, verbose=verbose, as_json=json_progress)
-    with silent(quiet), closing(open_backend(options)) as backend:
+    if ray is None and ray_workers is not None:
+        raise UnsupportedOption(
+            f"--ray-workers {ray_workers} needs a cluster. Add --ray with its address, or leave it out.",
+            param="ray_workers",
+        )
+    with silent(quiet), closing(_open(options, ray, ray_workers)) as backend:
         run.say(f"model {backend.id}, dtype {backend.dtype}, space {backend.fingerprint}")
         if output is not None:
             run.to_file(backend, output, overwrite=overwrite, append=append, reuse=reuse)
@@ -255,6 +275,16 @@ def embed(
                 with reader_may_stop(), whole.open("rb") as data:
                     shutil.copyfileobj(data, sys.stdout.buffer)
                     sys.stdout.flush()
+
+
+def _open(options: LoadOptions, ray: str | None, workers: int | None) -> "Backend":
+    if ray is None:
+        from embergem.open_backend import open_backend
+
+        return open_backend(options)
+    from embergem.ray.distributed import DistributedModel
+
+    return DistributedModel(options, ray, workers)
 
 
 def _rows_of(inputs: Sequence[str], files: Sequence[str]) -> Any:

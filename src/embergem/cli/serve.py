@@ -9,12 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from embergem.checkpoint.checkpoint import Location
 from embergem.cli.options import DENSE, FAMILY, HUB, Dtype, Threads, complete_model, complete_task, with_load_options
-from embergem.config import Config, EmbeddingEntry, Key, read_config
+from embergem.config import Config, Key, named_entry, read_config
 from embergem.errors import UnsupportedOption
-from embergem.hub.options import HubOptions, revised
-from embergem.hub.resolve import identify
 from embergem.options import LoadOptions
 from embergem.server.signals import Signals
 
@@ -150,21 +147,3 @@ def serve_models(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UnsupportedOption(f"Two models are called {twice!r}. Rename one of the directories.")
     return serve(whole.settings, (*named, *whole.models), signals, keys=read_keys)
-
-
-def named_entry(options: LoadOptions) -> EmbeddingEntry:
-    """Return the entry of a model that `--model` names: it is served under its hub id or the name of its directory.
-
-    Raises:
-        UnsupportedOption: A revision or a cache directory of the hub is set for a local path.
-    """
-    found = identify(options.model)
-    if isinstance(found, Location):
-        HubOptions.of(options).require_none(found)
-        return EmbeddingEntry(name=found.id, options=replace(options, model=found.path))
-    model, entry = found
-    return EmbeddingEntry(
-        name=revised(model, options.revision),
-        options=replace(options, model=model),
-        aliases=entry.aliases if entry else (),
-    )

@@ -4,14 +4,17 @@ An entry has the selector form `{"name": {"Embedding": {...}, "alias": ...}}`, o
 object, which reads better in TOML. A field that has no meaning for embergem is refused with the reason.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from embergem.checkpoint.checkpoint import Location
 from embergem.config.fields import check_name, read_fields
 from embergem.config.settings import Count, IdleSeconds
 from embergem.errors import InvalidConfig, UnsupportedOption
-from embergem.hub.options import revised
+from embergem.hub.options import HubOptions, revised
+from embergem.hub.resolve import identify
 from embergem.options import LoadOptions
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
@@ -177,3 +180,21 @@ def read_entry(name: str, given: Any, place: str) -> Entry:
             raise InvalidConfig(f"{place}.name is unknown. The name of a model is the key of its entry.")
         return read_fields(UpstreamEntry, {"name": name, **fields}, place, _OTHER_NAMES)
     return read_fields(EmbeddingFields, fields, place, _OTHER_NAMES).entry(name)
+
+
+def named_entry(options: LoadOptions) -> EmbeddingEntry:
+    """Return the entry of a model that `--model` names: it is served under its hub id or the name of its directory.
+
+    Raises:
+        UnsupportedOption: A revision or a cache directory of the hub is set for a local path.
+    """
+    found = identify(options.model)
+    if isinstance(found, Location):
+        HubOptions.of(options).require_none(found)
+        return EmbeddingEntry(name=found.id, options=replace(options, model=found.path))
+    model, entry = found
+    return EmbeddingEntry(
+        name=revised(model, options.revision),
+        options=replace(options, model=model),
+        aliases=entry.aliases if entry else (),
+    )
