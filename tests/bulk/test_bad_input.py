@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import time
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from embergem.bulk import durable_files, embed_table
 from embergem.bulk.manifest import VERSION
@@ -295,6 +297,26 @@ def test_a_second_job_on_the_same_output_is_refused(embedder, corpus, tmp_path):
 
     embed_table(corpus, output, embedder, on_progress=stopping_at(1, second), **OPTIONS)
     assert len(refusals) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_job_that_ends_while_its_directory_is_locked_by_the_next_one(embedder, corpus, tmp_path, monkeypatch, when):
+    directory = tmp_path / "out.npy.job"
+    acquire = FileLock.acquire
+    ends = [True]
+
+    def acquired(self, *given, **options):
+        if ends and when == "before":
+            ends.clear()
+            directory.rmdir()
+        acquire(self, *given, **options)
+        if ends:
+            ends.clear()
+            shutil.rmtree(directory)
+
+    monkeypatch.setattr(FileLock, "acquire", acquired)
+    assert embed_table(corpus, tmp_path / "out.npy", embedder, **OPTIONS).counts.source_rows == 900
+    assert not ends
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -184,8 +184,6 @@ class JobStore:
         if delete:
             shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.release()
-        if delete and self.directory.exists():
-            shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _vectors(number: int) -> str:
@@ -197,11 +195,21 @@ def _rows(number: int) -> str:
 
 
 def _locked(output: Path, directory: Path) -> FileLock:
-    """Create the directory of a job and lock it until the process ends."""
+    """Create the directory of a job and lock it until the process ends.
+
+    Another process may delete the directory when its job ends, between the steps here: then they are done again.
+    """
+    lock = FileLock(directory / "lock", timeout=0)
     try:
-        directory.mkdir(exist_ok=True)
-        lock = FileLock(directory / "lock", timeout=0)
-        lock.acquire()
+        while True:
+            directory.mkdir(exist_ok=True)
+            try:
+                lock.acquire()
+            except FileNotFoundError:
+                continue
+            if (directory / "lock").exists():
+                break
+            lock.release()
         flush_directory(directory.parent)
     except Timeout:
         raise JobError(
