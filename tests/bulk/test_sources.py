@@ -129,8 +129,9 @@ def test_text_files_need_no_pyarrow(embedder, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("embergem.bulk.arrow_")]:
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "a.csv").write_text("text,n\na,1\nb,2\n")
-    for suffix in (".npy", ".jsonl"):
-        assert embed_table(tmp_path / "a.csv", tmp_path / f"out{suffix}", embedder).counts.rows == 2
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "b", "n": [2]}\n')
+    for source, output in (("a.csv", "a.npy"), ("a.csv", "a.jsonl"), ("b.jsonl", "c.npy"), ("b.jsonl", "d.jsonl")):
+        assert embed_table(tmp_path / source, tmp_path / output, embedder).counts.rows == 2
     with pytest.raises(ImportError, match=r"pip install 'embergem\[bulk\]'"):
         embed_table(tmp_path / "a.csv", tmp_path / "out.parquet", embedder)
 

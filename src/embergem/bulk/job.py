@@ -8,6 +8,7 @@ directory is deleted.
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,11 @@ class Job:
         committer = Committer(commit)
         try:
             batches = self.source.batches(store.position)
-            with read_ahead(maker.blocks(batches), BLOCKS_AHEAD) as blocks:
-                for computed in computer.blocks(blocks):
+            with (
+                read_ahead(maker.blocks(batches), BLOCKS_AHEAD) as blocks,
+                closing(computer.blocks(blocks)) as computed_blocks,
+            ):
+                for computed in computed_blocks:
                     committer.check()
                     counts.add(computed.counts)
                     if (part := builder.add(computed)) is not None:

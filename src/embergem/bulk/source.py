@@ -3,6 +3,7 @@
 import glob
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ TABLE_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 ARROW_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 SUFFIXES = (*LINE_SUFFIXES, *TABLE_SUFFIXES, *ARROW_SUFFIXES)
 """Suffixes of files that are read. Text files may have a suffix of `COMPRESSED` after them."""
+
+TEXT_READERS = (LinesReader, TextsReader, CsvReader, JsonLinesReader)
 
 SAMPLE = 2**20
 """Bytes at the start and at the end of a file that its state covers."""
@@ -99,7 +102,8 @@ class Source:
         self.resumable = bool(paths)
         for reader in readers:
             reader.check(selection)
-        self.types = self._types() if selection.keep else {}
+        if not all(isinstance(reader, TEXT_READERS) for reader in readers):
+            _ = self.types  # files of different types are refused before anything is computed
 
     @property
     def name(self) -> str:
@@ -141,8 +145,15 @@ class Source:
             if not state.unchanged():
                 raise changed(state.path)
 
-    def _types(self) -> dict[str, Any]:
-        """Return the Arrow types of the columns to keep; strings where the reader knows no types."""
+    @cached_property
+    def types(self) -> dict[str, Any]:
+        """The Arrow types of the columns to keep; none where all readers know no types. JSON lines need pyarrow for it.
+
+        Raises:
+            UnsupportedOption: Files have different types.
+        """
+        if not self.selection.keep:
+            return {}
         first = self.readers[0].types(self.selection) if self.readers else None
         for reader in self.readers[1:]:
             types = reader.types(self.selection)
