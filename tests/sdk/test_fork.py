@@ -44,6 +44,9 @@ if child == 0:
     gc.collect()  # the threads of the parent's engine are not in this process, and must not be waited for
     own = Embedder(sys.argv[1])
     assert own.embed("a").tobytes() == vectors.tobytes()
+    if os.path.isdir("/proc/self/task") and len(os.sched_getaffinity(0)) > 1:
+        names = {open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")}
+        assert "embergem-1" in names, names  # a thread of a new compute pool
     grandchild = os.fork()
     if grandchild == 0:
         long = Embedder(sys.argv[1]).embed(["word " * 20] * 64)  # in batches on all threads of the pool

@@ -37,9 +37,26 @@ def read_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Chec
     if location.dense_from is not None:
         checkpoint = _add_dense_layers(checkpoint, location.id, location.dense_from)
     if options.tokenizer is not None:
-        checkpoint = replace(checkpoint, tokenizer=Path(options.tokenizer).expanduser())
+        checkpoint = replace(checkpoint, tokenizer=_tokenizer_file(Path(options.tokenizer).expanduser()))
     names = (location.id, *checkpoint.declared_names)
     return replace(checkpoint, hub_id=paths.hub_id(location.path), declared_names=names)
+
+
+def _tokenizer_file(path: Path) -> Path:
+    """Return the path of a tokenizer that the caller named.
+
+    Raises:
+        UnsupportedOption: It is not a file.
+    """
+    if path.is_file():
+        return path
+    inside = path / "tokenizer.json"
+    meant = f" Did you mean {str(inside)!r}?" if inside.is_file() else ""
+    raise UnsupportedOption(
+        f"tokenizer={str(path)!r} is not a file.{meant} Give the path of a tokenizer.json, or leave it out to use "
+        "the model's own.",
+        param="tokenizer",
+    )
 
 
 def _read(location: Location, options: LoadOptions) -> Checkpoint:

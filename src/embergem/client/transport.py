@@ -83,7 +83,10 @@ class Transport:
                 except self._connection_errors as error:
                     if last:
                         reason = str(error) or type(error).__name__
-                        raise ServerUnreachable(f"{self.url} did not answer {method} {path}: {reason}") from None
+                        raise ServerUnreachable(
+                            f"{self.url} did not answer {method} {path}: {reason}. Check the address, and that "
+                            "`embergem serve` runs there."
+                        ) from None
                     await sleep(_backoff(attempt))
                     continue
                 if response.is_success:

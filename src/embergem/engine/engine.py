@@ -18,9 +18,18 @@ from embergem.engine.pending import PendingRequest
 from embergem.engine.scheduler import Limits
 from embergem.engine.stats import Stats, ThroughputLog
 from embergem.engine.vector_cache import VectorCache
-from embergem.errors import EmbergemError, ForkedProcess, InvalidDimensions, InvalidRequest, ModelFailed, NotReady
+from embergem.errors import (
+    EmbergemError,
+    ForkedProcess,
+    InvalidDimensions,
+    InvalidRequest,
+    InvalidTask,
+    ModelFailed,
+    NotReady,
+)
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
+from embergem.suggestions import did_you_mean
 from embergem.types import LANES, AlignedToken, Request, Result, Row, Vectors
 
 ALIGNED_CHARACTERS = 65_536
@@ -243,7 +252,12 @@ class Engine:
         else:
             prepare = partial(self._text.prepare, request.texts, task=request.task, titles=request.titles)
             prepare = partial(prepare, truncate=request.truncate, cancel=cancel)
-            pairs = prepare()
+            try:
+                pairs = prepare()
+            except InvalidTask as error:
+                if request.task is None or request.task in self.tasks:
+                    raise
+                raise InvalidTask(error.message + did_you_mean(request.task, self.tasks), param="task") from None
             if count and any(length > len(ids) for ids, length in pairs):
                 pairs = prepare(count=True)  # the lengths of texts that are not cut are known already
         return [Row(ids, length) for ids, length in pairs]

@@ -122,7 +122,17 @@ def to_request(
 
     Raises:
         InvalidTask: There is a task or title beside token ids, or the number of titles is not that of the texts.
+        InvalidType: `dimensions` or `truncate` is of another type.
     """
+    if dimensions is not None and (isinstance(dimensions, bool) or not hasattr(dimensions, "__index__")):
+        raise InvalidType(
+            f"dimensions={dimensions!r} is of type {type(dimensions).__name__}. Give a whole number, or None.",
+            param="dimensions",
+        )
+    if not isinstance(truncate, bool | np.bool):
+        raise InvalidType(
+            f"truncate={truncate!r} is of type {type(truncate).__name__}. Give True or False.", param="truncate"
+        )
     is_text = not inputs or isinstance(inputs[0], str)
     if task is not None and not is_text:
         raise InvalidTask(
@@ -135,8 +145,8 @@ def to_request(
         ids=None if is_text else cast("list[Sequence[int]]", inputs),
         task=task,
         titles=None if title is None else _title_list(title, len(inputs), is_text),
-        dimensions=dimensions,
-        truncate=truncate,
+        dimensions=None if dimensions is None else int(dimensions),
+        truncate=bool(truncate),
         blocking=blocking,
     )
 

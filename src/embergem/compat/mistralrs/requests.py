@@ -226,7 +226,9 @@ def check_selector(which: object) -> "Which.Embedding":
         UnsupportedOption: It sets an argument that embergem refuses.
     """
     if not isinstance(which, Which.Embedding):
-        raise TypeError(f"which must be a Which.Embedding(...), not {type(which).__name__}")
+        raise TypeError(
+            f"which must be a Which.Embedding(...), not {type(which).__name__}. Give Which.Embedding(model_id)"
+        )
     check_architecture(which.arch)
     check_arguments("Which.Embedding", vars(which), {}, WHICH_EMBEDDING)
     return which
