@@ -23,6 +23,7 @@ from embergem.export.compiler import compile_model
 from embergem.export.gguf_converter import convert_gguf
 from embergem.hub.resolve import resolve
 from embergem.loader import load
+from embergem.models.corrections import corrections
 from embergem.options import LoadOptions
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
@@ -189,6 +190,7 @@ def edit(**fields):
         (other_weights, CorruptCheckpoint, "bytes instead of|fingerprint"),
         (edit(format="embergem-model/9"), UnsupportedModel, "'embergem-model/9'"),
         (edit(extra=1), CorruptCheckpoint, "extra"),
+        (edit(model_type="mpnet", corrections=0), UnsupportedModel, "before a correction of mpnet models: a padding"),
         (edit(tokenizer="../tokenizer.json"), CorruptCheckpoint, "lies outside"),
         (edit(program="/etc/passwd"), CorruptCheckpoint, "lies outside"),
         (edit(program="elsewhere/program.json"), CorruptCheckpoint, "lies outside"),
@@ -205,6 +207,13 @@ def test_damaged_directories_are_refused(compiled, damage, error, words):
     damage(compiled)
     with pytest.raises(error, match=words):
         Embedder(compiled)
+
+
+def test_a_directory_from_before_a_correction_of_another_family_loads(compiled):
+    manifest = json.loads((compiled / "compiled.json").read_text())
+    assert manifest.pop("corrections") == len(corrections())
+    (compiled / "compiled.json").write_text(json.dumps(manifest))
+    Embedder(compiled).close()
 
 
 def test_an_explicit_tokenizer_is_not_checked_against_the_manifest(compiled, tmp_path):

@@ -4,18 +4,51 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from goldens import DATA
 
+from embergem.engine import Request
 from embergem.engine.disk_cache import QUERY_KEYS, DiskCache
 from embergem.engine.vector_cache import ENTRY_OVERHEAD, VectorCache, row_keys
 from embergem.errors import UnsupportedOption
+from embergem.loader import load
+from embergem.options import LoadOptions
+from embergem.program.build import build
 from embergem.types import Row
 
 
 def vector(value):
     return np.full(4, value, dtype=np.float32)
+
+
+def test_vectors_from_before_a_correction_of_the_family_are_not_found(tmp_path, monkeypatch):
+    """The fingerprint and the program key stay the same when the arithmetic of a family is corrected."""
+    monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path / "cache"))
+    directory = DATA / "roberta_mean"
+    options = LoadOptions(model=directory, max_batch_tokens=4096)
+    row = Request(ids=[[0, 50, 1, 60, 70, 2]])  # 1 is the padding token
+
+    def uncorrected(call):
+        return replace(call, parameters=call.parameters | {"padding": None}) if call.op == "embed" else call
+
+    def embed():
+        with closing(VectorCache(2**16, tmp_path / "vectors.db")) as cache, load(options, cache=cache) as engine:
+            assert engine.report.failures == ()
+            result = engine.embed(row)
+            return engine.fingerprint, result.vectors, result.cached
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embergem.engine.prepare.build", partial(build, alter=uncorrected))
+        space, old, cached = embed()
+        assert not cached
+        assert embed()[2]
+    now, new, cached = embed()
+    assert (now, list(cached)) == (space, [])
+    assert np.abs(new - old).max() > 1e-3
 
 
 def test_the_least_recently_used_entry_is_evicted():

@@ -155,6 +155,8 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
     assert "outside" in answer(tokenizer="../tokenizer.json")["error"]
     assert "Compile the model again" in answer(format="embergem-model/2")["error"]
     assert "unknown field" in answer(more=1)["error"]
+    assert "before a correction of mpnet models: a padding token" in answer(model_type="mpnet")["error"]
+    assert "correction" not in answer(model_type="mpnet", corrections=1).get("error", "")
     assert "64 dimensions" in answer(vectors=manifest["vectors"] | {"dimensions": 64})["error"]
     other = {"ids": [[2, 9, 1], [2, 1]], "vectors": made[::-1].tolist()}
     assert "least cosine" in answer(golden=other)["error"]

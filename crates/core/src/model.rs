@@ -43,8 +43,8 @@ type AnglesKey = (u64, [u64; 4], usize);
 
 /// A lowered program with its weights. Several threads may run it at the same time.
 pub struct Model {
-    /// Hash of what the program was traced from: the head and the config fields that enter the arithmetic.
-    pub key: String,
+    /// SHA-256 of the program's text in hexadecimal. It stands for every step and parameter.
+    pub digest: String,
     pub(crate) steps: Vec<Lowered>,
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) output: Operand,
@@ -84,9 +84,9 @@ impl Model {
             Some(name) => Kernels::named(name)
                 .ok_or_else(|| Error::Program(format!("this machine does not have the instruction set {name:?}")))?,
         };
-        let precision = format!("{:?}", options.precision);
+        let (precision, digest) = (format!("{:?}", options.precision), sha256_hex(text));
         let paths = files.iter().map(|(_, path)| *path);
-        let mut matrices = PackedMatrices::open(options.packed, paths, &[&precision, kernels.name, &sha256_hex(text)]);
+        let mut matrices = PackedMatrices::open(options.packed, paths, &[&precision, kernels.name, &digest]);
         // The files are opened after their state was read, so `finish` notices a file that is replaced from now on.
         let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
         if !matrices.is_stored() {
@@ -120,7 +120,7 @@ impl Model {
             )));
         }
         Ok(Self {
-            key: program.key,
+            digest,
             steps,
             buffers: program.buffers,
             output,

@@ -37,6 +37,17 @@ pub(crate) struct Manifest {
     /// Name of the vector space.
     pub fingerprint: String,
     golden: Golden,
+    /// Number of the last correction that the program has.
+    #[serde(default)]
+    corrections: u32,
+}
+
+/// A correction of the arithmetic of some families that left the program key as it was.
+#[derive(Deserialize)]
+struct Correction {
+    number: u32,
+    model_types: Vec<String>,
+    what: String,
 }
 
 /// How the weights are stored. The executor reads the element type of each tensor from its file.
@@ -114,7 +125,8 @@ pub(crate) struct Files {
 /// Reads the manifest of a compiled directory; none if the directory is not compiled.
 ///
 /// # Errors
-/// [`Error::CorruptCheckpoint`] for a damaged manifest; [`Error::UnsupportedModel`] for another version of the format.
+/// [`Error::CorruptCheckpoint`] for a damaged manifest; [`Error::UnsupportedModel`] for another version of the format, and
+/// if the arithmetic of the family was corrected after the directory was written.
 pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>> {
     let file = directory.join(MANIFEST);
     if !file.is_file() {
@@ -128,8 +140,27 @@ pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>> {
             manifest["format"]
         )));
     }
-    let manifest = serde_json::from_value(manifest);
-    manifest.map_err(|error| corrupt(&file, format!(" is not valid: {error}. Compile the model again.")).into())
+    let manifest: Manifest = serde_json::from_value(manifest)
+        .map_err(|error| corrupt(&file, format!(" is not valid: {error}. Compile the model again.")))?;
+    match missing_correction(&manifest.model_type, manifest.corrections) {
+        None => Ok(Some(manifest)),
+        Some(what) => Err(Error::UnsupportedModel(format!(
+            "{} was written before a correction of {} models: {what}. Its program gives other vectors than the original \
+             model. Compile the original model again.",
+            file.display(),
+            manifest.model_type
+        ))),
+    }
+}
+
+/// What the first correction of a family changed that a program lacks, which has those up to the number `included`.
+fn missing_correction(model_type: &str, included: u32) -> Option<String> {
+    let all: Vec<Correction> = serde_json::from_str(include_str!("../../../src/embergem/models/corrections.json"))
+        .expect("a test of this crate parses this file");
+    let of_family = |one: &Correction| one.model_types.iter().any(|other| other == model_type);
+    all.into_iter()
+        .find(|one| one.number > included && of_family(one))
+        .map(|one| one.what)
 }
 
 impl Manifest {

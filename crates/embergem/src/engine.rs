@@ -251,7 +251,7 @@ pub(crate) fn context<'a>(
         base: prepared.base,
         files: prepared.files().collect(),
         variant: vec![
-            model.key.clone(),
+            model.digest.clone(),
             dtype.to_owned(),
             model.instruction_set().to_owned(),
             prepared.limit.to_string(),

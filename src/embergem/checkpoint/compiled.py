@@ -8,6 +8,7 @@ import msgspec
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.files import read_bytes, read_object
 from embergem.errors import CorruptCheckpoint, UnsupportedModel
+from embergem.models import corrections
 
 FORMAT = "embergem-model/1"
 MANIFEST = "compiled.json"
@@ -64,6 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: Literal["stored", "float32", "bfloat16", "int16", "int8"]
     fingerprint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     golden: Golden
+    corrections: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    """Number of the last correction of `embergem.models.corrections` that the program has."""
 
 
 def is_compiled(root: Path) -> bool:
@@ -76,7 +79,8 @@ def read_compiled(root: Path) -> Checkpoint:
 
     Raises:
         CorruptCheckpoint: The manifest is damaged or names a file outside the directory, or a file is missing.
-        UnsupportedModel: The manifest has a format that this version does not read.
+        UnsupportedModel: The manifest has a format that this version does not read, or the arithmetic of the family was
+            corrected after the directory was written.
     """
     path = root / MANIFEST
     found = read_object(path).get("format")
@@ -89,6 +93,11 @@ def read_compiled(root: Path) -> Checkpoint:
         manifest = msgspec.json.decode(read_bytes(path), type=Manifest)
     except msgspec.ValidationError as error:
         raise CorruptCheckpoint(f"{path} is not valid: {error}. Compile the model again.") from error
+    if correction := corrections.missing(manifest.model_type, manifest.corrections):
+        raise UnsupportedModel(
+            f"{path} was written before a correction of {manifest.model_type} models: {correction.what}. Its program "
+            "gives other vectors than the original model. Compile the original model again."
+        )
     weights = tuple((entry.prefix, _file_inside(root, entry.file)) for entry in manifest.weights)
     for entry, (_, file) in zip(manifest.weights, weights, strict=True):
         if (size := file.stat().st_size) != entry.size:

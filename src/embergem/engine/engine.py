@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from msgspec.structs import replace
 
-from embergem._native import CancelToken, __version__
+from embergem._native import BUILDS, CancelToken, __version__
 from embergem._native import cut as native_cut
 from embergem.engine import finalizers
 from embergem.engine.load import Loaded
@@ -92,8 +92,11 @@ class Engine:
             Limits(self.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
             loaded.name,
             cache=cache,
-            # Everything besides the token ids that determines the bits of a vector.
-            space=f"{self.fingerprint} {program.key} {model.dtype} {model.instruction_set} {__version__}".encode(),
+            # Everything besides the token ids that determines the bits of a vector. The fingerprint and the key of the
+            # program stay the same when the arithmetic of a family is corrected; the digest of the program does not.
+            space=" ".join(
+                (self.fingerprint, program.digest, model.dtype, model.instruction_set, __version__, BUILDS[0])
+            ).encode(),
         )
         finalizers.close_with(self, self._loop)
 

@@ -191,7 +191,7 @@ def _check_context(
         hub_id=checkpoint.hub_id,
         files=(*(path for _, path in checkpoint.weights), checkpoint.tokenizer),
         variant=(
-            prepared.program.key,
+            prepared.program.digest,
             model.dtype,
             model.instruction_set,
             str(prepared.limit),

@@ -23,6 +23,7 @@ from embergem.engine.prepare import prepare
 from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.hub.resolve import resolve
 from embergem.loader import load
+from embergem.models.corrections import corrections
 from embergem.ops.trace import Source
 from embergem.options import LoadOptions
 from embergem.program.program import Program
@@ -99,6 +100,7 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
         dtype=dtype or "stored",  # type: ignore[arg-type]  # checked above
         fingerprint=fingerprint(replace(checkpoint, weights=tuple(weights)), ready.program),
         golden=golden_of(model, ready.limit),
+        corrections=len(corrections()),
     )
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     require_self_check(LoadOptions(model=into))  # the written files must load

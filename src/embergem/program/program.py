@@ -67,6 +67,11 @@ class Program:
         """Size of the vectors."""
         return self.output.width
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the program in hex. Other than `key`, it stands for every step and parameter."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     def to_json(self) -> str:
         """Return the program as JSON for the native executor. Equal programs give equal texts."""
         document = {"format": FORMAT, **asdict(self)}
