@@ -202,6 +202,27 @@ def test_other_values_of_the_config_warn(model):
     assert "theta_full is 100000.0 instead of 1000000.0" in str(found.warnings[0])
 
 
+def test_vectors_of_another_size_than_in_the_catalog_fail_or_warn(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog, "CATALOG", (msgspec.structs.replace(KNOWN, dimensions=64, config={}),))
+    snapshot = shutil.copytree(model, tmp_path / "models--example--gemma" / "snapshots" / "0123abcd")
+    found = report(snapshot)
+    assert failed(found) == ["config"]
+    assert "vectors have 96 numbers, and those of example/gemma have 64" in str(found.failures[0])
+    assert warned(report(model, name="example/gemma")) == ["config"]
+    assert not failed(report(model)) + warned(report(model))
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(96, (96, 48, 32)), (64, (64, 16))])
+def test_trained_sizes_of_the_catalog_hold_for_vectors_of_its_size_only(model, monkeypatch, size, allowed):
+    entry = msgspec.structs.replace(KNOWN, smaller_dimensions=(48, 32), config={}, limit=128)
+    monkeypatch.setattr(catalog, "CATALOG", (entry,))
+    edit(model / "config.json", matryoshka_dimensions=[64, 16])
+    edit(model / "3_Dense" / "config.json", out_features=size)
+    reweigh(model / "3_Dense" / "model.safetensors", **{"linear.weight": lambda w: w[:size]})
+    with load(LoadOptions(model=model)) as engine:
+        assert engine.allowed_dimensions == allowed
+
+
 def test_a_window_is_refused_for_a_family_without_one(tiny):
     with pytest.raises(UnsupportedOption, match="no sliding window"):
         report(tiny.parent / "bert_mean", window=16)

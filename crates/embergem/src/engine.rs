@@ -245,6 +245,7 @@ pub(crate) fn context<'a>(
         config: prepared.config.as_ref(),
         head: prepared.head.as_deref(),
         limit: prepared.limit,
+        dimensions: model.dimensions(),
         dtype,
         cosine,
         entry: prepared.entry,

@@ -132,7 +132,12 @@ impl Prepared {
             vocab_size: card.vocab_size,
             bare: card.special_tokens.is_empty(),
             keep_unknown: card.keep_unknown,
-            trained_dimensions: base.map_or_else(|| declared_dimensions(&config), Entry::shorter),
+            trained_dimensions: match base {
+                Some(base) if width_after(&checkpoint.head, card.width).is_none_or(|width| width == base.dimensions) => {
+                    base.shorter()
+                }
+                _ => declared_dimensions(&config),
+            },
             norm_before_cut: match entry {
                 Some(entry) => entry.norm_before_cut,
                 None => catalog::shared(family, |entry| entry.norm_before_cut) == Some(true),
@@ -174,7 +179,17 @@ impl Prepared {
     }
 }
 
-/// Sizes that config.json of a model that the catalog does not have says that it was trained for.
+/// Size of the vectors that the head makes of hidden states of the width `hidden`; none if it is unknown.
+fn width_after(head: &[Module], hidden: Option<usize>) -> Option<usize> {
+    let sizes = head.iter().rev().find_map(|module| match module {
+        Module::Dense { out_features, .. } => Some(*out_features),
+        _ => None,
+    });
+    sizes.or(hidden)
+}
+
+/// Sizes that config.json says that the model was trained for. They count where the catalog knows no model of this size
+/// that it is, or was fine-tuned from.
 fn declared_dimensions(config: &Value) -> Vec<usize> {
     let sizes = config["matryoshka_dimensions"].as_array();
     let sizes = sizes.into_iter().flatten().filter_map(Value::as_u64);

@@ -183,6 +183,7 @@ def _check_context(
         config=prepared.config,
         head=None if checkpoint.compiled else checkpoint.head,
         limit=prepared.limit,
+        dimensions=model.dimensions,
         dtype=model.dtype,
         cosine=cosine,
         entry=prepared.entry,

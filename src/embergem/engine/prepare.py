@@ -11,6 +11,7 @@ from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.remote_code import accept_known_code
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
 from embergem.models import architecture, canonical_model_type, require_arch
+from embergem.models.head import width_after
 from embergem.options import ANY_ARCH, DEFAULTS, LoadOptions
 from embergem.program.build import build
 from embergem.program.program import Program
@@ -107,7 +108,11 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
         builtin_prompts=(related and related.prompts) or kind.family.prompts,
         bare=kind.bare,
         keep_unknown=kind.keep_unknown,
-        trained_dimensions=related.allowed_dimensions if related else _declared_dimensions(checkpoint.config),
+        trained_dimensions=(
+            related.allowed_dimensions
+            if related and width_after(checkpoint.head, kind.width) in (None, related.dimensions)
+            else _declared_dimensions(checkpoint.config)
+        ),
         norm_before_cut=entry.norm_before_cut if entry else catalog.shared(kind.model_type, "norm_before_cut") is True,
         config=kind.config,
         entry=entry,
@@ -116,7 +121,10 @@ def prepare(checkpoint: Checkpoint, name: str, options: LoadOptions = DEFAULTS) 
 
 
 def _declared_dimensions(config: dict[str, Any]) -> tuple[int, ...]:
-    """Return the sizes that config.json of a model that the catalog does not have says that it was trained for."""
+    """Return the sizes that config.json says that the model was trained for.
+
+    They count where the catalog knows no model of this size that it is, or was fine-tuned from.
+    """
     sizes = config.get("matryoshka_dimensions")
     sizes = sizes if isinstance(sizes, list) else []
     return tuple(size for size in sizes if isinstance(size, int) and size > 0)

@@ -36,6 +36,12 @@ class Normalize:
 Module = Pooling | Dense | Normalize
 
 
+def width_after(head: Sequence[Module], hidden: int | None) -> int | None:
+    """Return the size of the vectors that `head` makes of hidden states of the width `hidden`; None: it is unknown."""
+    sizes = [module.out_features for module in head if isinstance(module, Dense)]
+    return sizes[-1] if sizes else hidden
+
+
 def apply(ops: Ops, head: Sequence[Module], weights: Weights, batch: Batch, x: Value) -> Value:
     """Return the vectors (b, dimensions) that `head` makes of the last hidden states `x` (t, hidden)."""
     for module in head:

@@ -32,6 +32,7 @@ class CheckContext:
         config: The family's config; None for a compiled model.
         head: The modules after the transformer; None for a compiled model.
         limit: Most tokens of one input.
+        dimensions: Size of a vector.
         dtype: Arithmetic of the large products.
         cosine: Least cosine of the vectors to those in float32, as measured.
         entry: What the catalog says about a model of this name.
@@ -50,6 +51,7 @@ class CheckContext:
     config: Any
     head: Sequence[Module] | None
     limit: int
+    dimensions: int
     dtype: str
     cosine: float
     entry: Entry | None

@@ -34,7 +34,14 @@ def _count(context: CheckContext) -> tuple[int, int]:
 
 
 def config(context: CheckContext) -> Finding:
-    """The values of config.json are those of the model in the catalog that it is, or was fine-tuned from."""
+    """The values of config.json are those of the model in the catalog that it is, or was fine-tuned from.
+
+    A model with the name of one in the catalog also has vectors of its size.
+    """
+    entry, found = context.entry, context.dimensions
+    if entry is not None and entry.dimensions != found:
+        outcome = "other_size" if context.hub_id else "other_size_here"
+        return finding("config", outcome, found=found, wanted=entry.dimensions, model=entry.id)
     base, have, window = context.base, context.config, context.window
     if base is None or not base.config or have is None:
         return finding("config", "unknown")

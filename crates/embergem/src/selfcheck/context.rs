@@ -30,6 +30,8 @@ pub(crate) struct Context<'a> {
     pub head: Option<&'a [Module]>,
     /// Most tokens of one input.
     pub limit: usize,
+    /// Size of a vector.
+    pub dimensions: usize,
     /// Arithmetic of the large products.
     pub dtype: &'a str,
     /// Least cosine of the vectors to those in float32, as measured.

@@ -41,8 +41,21 @@ fn count_dense_layers(head: &[Module], base: Option<&Entry>, model_type: &str) -
     finding("dense_layers", outcome, &[("found", &found), ("wanted", &wanted)])
 }
 
-/// The values of config.json are those of the model in the catalog that it is, or was fine-tuned from.
+/// The values of config.json are those of the model in the catalog that it is, or was fine-tuned from. A model with the
+/// name of one in the catalog also has vectors of its size.
 pub(super) fn config(context: &Context<'_>) -> Finding {
+    if let Some(entry) = context.entry.filter(|entry| entry.dimensions != context.dimensions) {
+        let outcome = match context.hub_id {
+            Some(_) => "other_size",
+            None => "other_size_here",
+        };
+        let values: [(&str, &dyn std::fmt::Display); 3] = [
+            ("found", &context.dimensions),
+            ("wanted", &entry.dimensions),
+            ("model", &entry.id),
+        ];
+        return finding("config", outcome, &values);
+    }
     let (Some(base), Some(have)) = (context.base.filter(|base| !base.config.is_empty()), context.config) else {
         return finding("config", "unknown", &[]);
     };

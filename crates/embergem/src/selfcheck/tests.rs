@@ -168,6 +168,7 @@ fn other_similarities_than_the_published_ones_fail_for_files_of_the_hub() {
     let entry = |similarity: f64| -> &Entry {
         Box::leak(Box::new(Entry {
             id: "example/gemma".to_owned(),
+            dimensions: 96,
             golden: Some(Golden {
                 queries: vec!["What is graphene?".to_owned()],
                 documents: vec!["What is graphene?".to_owned()],
