@@ -1,5 +1,7 @@
 """`verify` against servers that ignore a part of the checkpoint, as engines are known to do: it names the part."""
 
+import json
+import re
 import unicodedata
 from dataclasses import replace
 
@@ -7,9 +9,12 @@ import numpy as np
 import pytest
 from faulty_server import Faults, model, verdict_on
 from goldens import TINY, copy_model, edit, golden
+from typer.testing import CliRunner
 
 from embergem.checkpoint.checkpoint import Location
+from embergem.cli.app import app as commands
 from embergem.diagnostics.verify.local import LocalModel
+from embergem.errors import UnsupportedModel
 from embergem.models.head import Dense
 from embergem.ops.reference import Reference
 
@@ -119,3 +124,43 @@ def test_what_a_server_ignores_is_named(correct, ignored):
 def test_a_correct_server_agrees(correct, name):
     found = verdict_on(correct(name), PROBES)
     assert found.agrees, found.explanation
+
+
+CHANGING = {
+    "truncate_dim": (
+        "config_sentence_transformers.json",
+        {"truncate_dim": 32},
+        "truncate_dim is 32; .* makes the library cut the vectors",
+    ),
+    "chat template": (
+        "sentence_bert_config.json",
+        {"modality_config": {"message": {"method": "forward", "format": "flat"}}},
+        "library embeds texts as the chat template renders them",
+    ),
+}  # fmt: skip
+"""Settings that a server may ignore or follow, and that embergem refuses: the file, the setting, and the error."""
+TEMPLATE = "<|im_start|>user\n{{ messages[-1]['content'] }}<|im_end|>"
+
+
+@pytest.mark.parametrize("setting", CHANGING)
+def test_a_setting_that_embergem_refuses_is_explained(tmp_path, setting):
+    """Whether the other engine ignores the setting cannot be found out, because there is no model to compare with."""
+    file, change, words = CHANGING[setting]
+    directory = copy_model("bert_mean", tmp_path / "model")
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    content = json.loads((directory / file).read_text())
+    (directory / file).write_text(json.dumps(content | change))
+    result = CliRunner().invoke(commands, ["verify", str(directory), "--against", "http://127.0.0.1:9"])
+    assert isinstance(result.exception, UnsupportedModel)
+    assert re.search(words, str(result.exception))
+
+
+def test_a_server_that_follows_a_setting_is_found_after_it_is_removed_here(correct):
+    """The errors say to remove the setting."""
+    cut = verdict_on(replace(correct("bert_mean"), vector=lambda vector: vector[:32]), PROBES)
+    assert (cut.cause, cut.explanation) == ("dimensions", "the other engine gives the first 32 of 64 numbers")
+    rendered = verdict_on(
+        replace(correct("bert_mean"), text=lambda text: f"<|im_start|>user\n{text}<|im_end|>"), PROBES
+    )
+    assert rendered.cause == "tokenizer"
+    assert "a chat template around the texts" in rendered.explanation

@@ -171,7 +171,7 @@ class Comparison:
             here, there = next(pair for pair in pairs if pair[0] != pair[1])
             return "tokenizer", (
                 f"no fault that was tried gives its vectors, but it counts {there} tokens where there are {here}: "
-                "another tokenizer, or another model"
+                "another tokenizer, a chat template around the texts, or another model"
             )
         nearest = f"; the nearest are those of this model {best.description}, cosine {best.cosine:.4f}" if best else ""
         return "unknown", (
