@@ -108,7 +108,15 @@ def test_a_small_module_says_why_it_is_separate():
 def test_crates_below_python_stay_there(crate):
     manifest = (SOURCE.parents[1] / "crates" / crate / "Cargo.toml").read_text()
     assert "pyo3" not in manifest
-    assert "embergem-" not in manifest.split("[dependencies]")[1]
+    linked, _, of_build_script = manifest.split("[dependencies]")[1].partition("[build-dependencies]")
+    assert "embergem-" not in linked
+    assert of_build_script.count("embergem-") == of_build_script.count("embergem-build") == 1
+
+
+def test_a_build_script_is_inside_its_crate():
+    """maturin refuses to pack another one into the source distribution."""
+    for manifest in (SOURCE.parents[1] / "crates").glob("*/Cargo.toml"):
+        assert 'build = "..' not in manifest.read_text("utf-8"), manifest
 
 
 def test_importing_embergem_loads_nothing_heavy():

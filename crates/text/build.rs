@@ -1,0 +1,5 @@
+//! See `embergem_build`.
+
+fn main() -> std::io::Result<()> {
+    embergem_build::name_build()
+}
