@@ -17,7 +17,8 @@ RUST := Cargo.toml Cargo.lock $(shell find crates -path crates/fuzz -prune -o \(
 .DEFAULT_GOAL := help
 .PHONY: help api assets bench bench-beside bench-bulk bench-gate bench-lanes bench-overhead bench-process bench-server check check-web clean clients-table compatibility-page dist docs exactness fuzz fuzz-native lock memory-limits models-page module-table mutants parity \
 	parity-full parity-gguf parity-real parity-table pictures profile programs pyright random-gemma reference-cases reference-table sanitize serve setup soak soak-bulk test test-arm \
-	test-browser test-clients test-integrations test-portable web
+	test-browser test-clients test-integrations test-portable web \
+	check-macos test-windows try-arm-wheel wheels
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -43,6 +44,12 @@ test-arm: ## Run the kernel tests on emulated 64-bit ARM processors (needs qemu-
 
 test-portable: ## Run the kernel tests on an emulated x86-64 processor without AVX (needs qemu-user)
 	$(PYTHON) scripts/test_emulated.py portable $(ARGS)
+
+test-windows: ## Run the Rust tests for Windows under Wine, and link the Python extension (needs wine and mingw-w64)
+	$(PYTHON) scripts/test_windows.py $(ARGS)
+
+check-macos: $(STAMP)/release ## Compile and link for macOS with zig; runs nothing
+	$(VENV)-release/$(PROGRAMS)/python scripts/check_macos.py $(ARGS)
 
 sanitize: ## Run the tests of crates/core with AddressSanitizer, then with valgrind (needs valgrind)
 	@command -v valgrind >/dev/null || { echo 'make sanitize needs valgrind: apt-get install valgrind' >&2; exit 2; }
@@ -82,10 +89,18 @@ pictures: ## Draw docs/pictures, and docs/plots from the result that docs/perfor
 	$(PYTHON) scripts/pictures.py
 	$(PYTHON) benchmarks/plot.py
 
-dist: $(STAMP)/deps ## Build the wheel into dist/ and try it in a clean virtual environment
+dist: $(STAMP)/release ## Build the wheel of this machine and the sdist into dist/, and try both in clean virtual environments
 	rm -rf dist
-	$(BIN)/maturin build --release --locked --quiet --out dist
-	$(BIN)/python scripts/try_wheel.py dist
+	$(VENV)-release/$(PROGRAMS)/python scripts/wheels.py dist
+	$(PYTHON) scripts/try_wheel.py dist
+	$(PYTHON) scripts/try_sdist.py dist
+
+wheels: $(STAMP)/release ## Build the sdist and the manylinux_2_28 wheels for x86-64 and aarch64 into dist/
+	rm -rf dist
+	$(VENV)-release/$(PROGRAMS)/python scripts/wheels.py dist --all
+
+try-arm-wheel: ## Try the aarch64 wheel of dist/ with Debian's CPython for arm64 (needs qemu-user-static and apt)
+	$(PYTHON) scripts/try_arm_wheel.py dist
 
 assets: $(STAMP)/deps ## Fetch or create the larger test assets (in ~/.cache/embergem-assets)
 	$(BIN)/python scripts/fetch_assets.py
@@ -210,9 +225,11 @@ lock: $(STAMP)/deps ## Resolve the development dependencies again
 		--no-annotate --custom-compile-command 'make lock' --group docs -o requirements/docs.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command 'make lock' --group ray pyproject.toml -o requirements/ray.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command 'make lock' --group release -o requirements/release.txt
 
 clean: ## Remove the virtual environment and all build results
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations $(VENV)-ray tests/browser/node_modules web/node_modules web/build $(STAMP) target dist build src/embergem/_native*.so
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-integrations $(VENV)-ray $(VENV)-release tests/browser/node_modules web/node_modules web/build $(STAMP) target dist build src/embergem/_native*.so
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -224,6 +241,11 @@ $(VENV)/pyvenv.cfg:
 $(STAMP)/deps: requirements/dev.txt | $(VENV)/pyvenv.cfg
 	@echo 'make: installing Python packages into $(VENV) (1 minute; requirements/dev.txt)'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/release: requirements/release.txt
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt
 	@mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/integrations: requirements/integrations.txt $(STAMP)/native

@@ -16,7 +16,14 @@ ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger(__name__)
 
 NAVIGATION = {
-    "Start": ["docs/quickstart", "docs/prompts", "docs/models", "docs/migration", "docs/troubleshooting"],
+    "Start": [
+        "docs/quickstart",
+        "docs/install",
+        "docs/prompts",
+        "docs/models",
+        "docs/migration",
+        "docs/troubleshooting",
+    ],
     "Use": [
         "docs/playground",
         "docs/cli",
