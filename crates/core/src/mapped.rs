@@ -271,3 +271,22 @@ impl WatchedFile {
         None
     }
 }
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn nobody_can_write_to_a_mapped_file() {
+        let path = std::env::temp_dir().join(format!("embergem-mapped-{}", std::process::id()));
+        fs::write(&path, "weights").unwrap();
+        let source = Source::open(&path).unwrap();
+        let map = Mapped::whole(&source).unwrap();
+        assert!(fs::write(&path, "others!").is_err());
+        assert!(File::options().write(true).open(&path).is_err());
+        assert_eq!(&map[..], b"weights");
+        drop((map, source));
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -5,16 +5,77 @@ use std::fs;
 use std::path::Path;
 
 /// Returns the bytes that this process may still allocate: the system's available memory, or less if a control group (a
-/// container, a service) or `ulimit -v` has a limit. `None` on systems that do not publish these numbers.
+/// container, a service) or `ulimit -v` has a limit. `None` on systems other than Linux, macOS and Windows.
 pub fn available() -> Option<u64> {
-    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = [
-        system,
+        system::available(),
         control_groups(Path::new("/sys/fs/cgroup"), &own),
         address_space(),
     ];
     limits.into_iter().flatten().min()
+}
+
+#[cfg(target_os = "windows")]
+mod system {
+    /// MEMORYSTATUSEX of the Windows API.
+    #[repr(C)]
+    struct MemoryStatus {
+        length: u32,
+        load: u32,
+        total_physical: u64,
+        available_physical: u64,
+        total_page_file: u64,
+        available_page_file: u64,
+        total_virtual: u64,
+        available_virtual: u64,
+        available_extended_virtual: u64,
+    }
+
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        fn GlobalMemoryStatusEx(status: *mut MemoryStatus) -> i32;
+    }
+
+    /// Returns the available physical memory, or less if this process may commit less.
+    pub fn available() -> Option<u64> {
+        // SAFETY: all fields are integers.
+        let mut status: MemoryStatus = unsafe { std::mem::zeroed() };
+        status.length = size_of::<MemoryStatus>() as u32;
+        // SAFETY: `status` is the structure of the Windows API, and its length is set.
+        let known = unsafe { GlobalMemoryStatusEx(&mut status) } != 0;
+        known.then_some(status.available_physical.min(status.available_page_file))
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod system {
+    /// Returns the memory of free pages, and of inactive and speculative pages, which the kernel frees for programs.
+    #[expect(deprecated, reason = "libc points to a crate that has nothing else for us")]
+    pub fn available() -> Option<u64> {
+        // SAFETY: the arguments have the types and the sizes that `host_statistics64` documents for HOST_VM_INFO64.
+        let (result, pages, size) = unsafe {
+            let mut pages: libc::vm_statistics64 = std::mem::zeroed();
+            let mut count = libc::HOST_VM_INFO64_COUNT;
+            let result = libc::host_statistics64(
+                libc::mach_host_self(),
+                libc::HOST_VM_INFO64,
+                (&raw mut pages).cast(),
+                &mut count,
+            );
+            (result, pages, libc::sysconf(libc::_SC_PAGESIZE))
+        };
+        let free = u64::from(pages.free_count) + u64::from(pages.inactive_count) + u64::from(pages.speculative_count);
+        (result == libc::KERN_SUCCESS).then_some(free * u64::try_from(size).ok()?)
+    }
+}
+
+#[cfg(not(any(target_os = "macos", target_os = "windows")))]
+mod system {
+    /// Returns the available memory that Linux publishes.
+    pub fn available() -> Option<u64> {
+        super::meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    }
 }
 
 /// Checks that `bytes` more are available. Reading the available memory takes about as long as a small batch, so small
@@ -64,6 +125,7 @@ fn address_space() -> Option<u64> {
 }
 
 /// Parses the line `MemAvailable` of /proc/meminfo.
+#[cfg(any(test, not(any(target_os = "macos", target_os = "windows"))))]
 fn meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim()
@@ -104,6 +166,13 @@ fn control_group(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "windows"))]
+    fn this_machine_has_memory_left() {
+        let available = available().unwrap();
+        assert!((1 << 20..1 << 50).contains(&available), "{available}");
+    }
 
     #[test]
     fn the_formats_of_the_kernel_are_parsed() {
