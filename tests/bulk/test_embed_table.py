@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embergem.bulk import embed_table
+from embergem.bulk.writers import shortest
 from embergem.errors import JobError
 
 POLICY = {"on_error": "null", "too_long": "truncate"}
@@ -53,6 +54,19 @@ def test_every_format_has_the_rows_of_the_source_in_order(embedder, corpus, tmp_
         "row": 4, "file": str(corpus), "place": "row 4", "kind": "null", "detail": "",
     }  # fmt: skip
     assert not output.with_name(f"{output.name}.job").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_numbers_are_printed_with_the_fewest_digits(dtype):
+    random = np.random.default_rng(3)
+    numbers = np.concatenate(
+        [random.standard_normal(20_000), random.standard_normal(2000) * 1e-5, [0, 1, -0.5, 1e-7, 3e4, 0.1, 1e-13, 6e4]]
+    ).astype(dtype)
+    found = [json.dumps(number) for number in shortest(numbers).tolist()]
+    assert np.array_equal(np.array([float(text) for text in found], dtype=dtype), numbers)
+    wanted = [json.dumps(float(str(number))) for number in numbers]
+    assert max(len(text) - len(want) for text, want in zip(found, wanted, strict=True)) <= 0
+    assert sum(text != want for text, want in zip(found, wanted, strict=True)) <= 3
 
 
 class Stop(Exception):

@@ -83,11 +83,12 @@ class JsonLinesFormat:
         names = ["text" if name == self._text else name for name in part.columns]
         columns = [to_list(column) for column in part.columns.values()]
         into = json.dumps(self._into).encode()
+        vectors = shortest(part.vectors) if part.vectors.dtype.kind == "f" else part.vectors
         lines = []
-        for row, (values, vector) in enumerate(zip(zip(*columns, strict=True), part.vectors, strict=True)):
+        for row, (values, vector) in enumerate(zip(zip(*columns, strict=True), vectors, strict=True)):
             has_vector = part.valid is None or part.valid[row]
             start = msgspec.json.encode(dict(zip(names, values, strict=True)))[:-1]
-            numbers = format_numbers(vector) if has_vector else b"null"
+            numbers = msgspec.json.encode(vector.tolist()) if has_vector else b"null"
             lines.append(b"%s,%s,%s:%s}\n" % (start, self._space, into, numbers))
         return b"".join(lines)
 
@@ -165,15 +166,33 @@ class NumpyFormat:
         return read_description(output)
 
 
-def format_numbers(vector: NDArray[Any]) -> bytes:
-    """Return a vector as JSON, each number with the fewest digits that give the same value again.
+def shortest(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return floats as float64 numbers that print with the fewest digits that restore the float32 or float16 value.
 
-    >>> format_numbers(np.float32([0.1, -2, 1e-9]))
-    b'[0.1,-2.0,1e-9]'
+    A number is rounded to 9, 8, 7 and 6 digits (5, 4 and 3 for float16), as long as it stays the same in its own type.
+    Dividing an integer by a power of ten up to 10^22 gives the float64 number that prints as this decimal fraction.
+
+    >>> shortest(np.float32([0.1, -2, 1e-9, 0])).tolist()
+    [0.1, -2.0, 1e-09, 0.0]
     """
-    if vector.dtype.kind != "f":
-        return msgspec.json.encode(vector.tolist())
-    return msgspec.json.encode([float(str(number)) for number in vector])
+    numbers = vectors.astype(np.float64)
+    rounded = numbers.copy()
+    magnitude = np.abs(numbers)
+    most, least = (9, 6) if vectors.dtype == np.float32 else (5, 3)
+    usual = (magnitude > max(1e-12, float(np.finfo(vectors.dtype).tiny))) & (magnitude < 10.0**least)
+    places = -1 - np.floor(np.log10(np.where(usual, magnitude, 1.0))).astype(np.int64)
+    for digits in range(most, least - 1, -1):
+        power = POWERS[places + digits]
+        candidates = np.rint(numbers * power) / power
+        same = usual & (candidates.astype(vectors.dtype) == vectors)
+        rounded[same] = candidates[same]
+    for place in zip(*np.nonzero(~usual & (magnitude > 0)), strict=True):
+        rounded[place] = float(str(vectors[place]))
+    return rounded
+
+
+POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
+"""Powers of ten that are exact in float64."""
 
 
 def ids_file(output: Path) -> Path:
