@@ -286,6 +286,7 @@ await check("inspect shows what the model reads", order.open, async (page) => {
   await view.getByLabel("Text", { exact: true }).fill("Two 🦆\nquack.");
   await page.waitForFunction(() => document.querySelector(".exact")?.textContent === "title: Zoo | text: Two 🦆\nquack.");
   const prompt = await page.textContent(".exact .prompt");
+  const ofPrompt = await page.locator(".token.prompt .surface").allTextContents();
   const inner = await page.locator(".token:not(.special) .surface").allTextContents();
   const ids = await page.locator(".token .id").allTextContents();
   const answer = await fetch(`${order.open}/v1/tokenize`, {
@@ -296,6 +297,7 @@ await check("inspect shows what the model reads", order.open, async (page) => {
   const model = await (await fetch(`${order.open}/v1/models/${order.model}`)).json();
   const found = [
     ...expect(prompt, "title: Zoo | text: ", "prompt"),
+    ...expect("title:·Zoo·|·text:·".startsWith(ofPrompt.join("")), true, `tokens of the prompt: ${ofPrompt}`),
     ...expect(
       inner.filter((token) => !token.startsWith("<0x")).join("").replaceAll("·", " ").replaceAll("↵", "\n"),
       "title: Zoo | text: Two 🦆\nquack.",
@@ -325,6 +327,24 @@ await check("status loads and unloads models", order.open, async (page) => {
   await page.waitForFunction(() => !/0 MiB|–/.test(document.querySelector(".tiles").textContent.match(/Memory([^V]*)/)[1]));
   const charts = await page.locator(".chart canvas").count();
   return expect(charts, 4, "charts");
+});
+
+await check("status shows bulk jobs with their progress", order.open, async (page) => {
+  // A job in OpenAI's form; the server of this test has no jobs.
+  const answer = (body) => (route) => route.fulfill({ json: body });
+  const counts = { total: 200, completed: 50, failed: 10 };
+  const job = { id: `batch_${HOSTILE}`, status: "in_progress", endpoint: "/v1/embeddings", created_at: 1, request_counts: counts };
+  await page.route("**/openapi.json", answer({ paths: { "/v1/batches": {} } }));
+  await page.route("**/v1/batches?*", answer({ data: [job, { ...job, id: "batch_2", status: "failed", request_counts: null }] }));
+  await show(page, "status");
+  await page.waitForSelector(".jobs li:nth-child(2)");
+  const bar = page.locator(".jobs progress").first();
+  return [
+    ...expect([await bar.getAttribute("value"), await bar.getAttribute("max")], ["60", "200"], "progress"),
+    ...expect(await page.locator(".jobs .hint").first().textContent(), "50 of 200, 10 failed", "counts"),
+    ...expect(await page.locator(".jobs code").first().textContent(), job.id, "id"),
+    ...(await inspectPage(page, "jobs")),
+  ];
 });
 
 await check("a key is asked for, and stays in memory", order.closed, async (page) => {

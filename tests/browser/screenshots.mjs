@@ -13,13 +13,15 @@ const [server, directory] = process.argv.slice(2);
 const LARGEST = 100_000;
 const GEMMA = "random-embeddinggemma-300m";
 
+/** Height of the pictures in CSS pixels; what matters of each view is above it. */
+const HEIGHTS = { compare: 1050, map: 980, search: 860, inspect: 860, status: 970 };
+
 /** How to bring each view into the state of its picture. */
 const VIEWS = {
   async compare(page) {
     await page.waitForSelector(".panels li:nth-child(3)");
     await page.getByRole("application").focus();
     for (const key of ["ArrowDown", "ArrowDown", "ArrowLeft", "Enter"]) await page.keyboard.press(key);
-    await page.evaluate(() => document.activeElement.blur());
   },
   async map(page) {
     await page.waitForSelector(".categories li");
@@ -60,13 +62,17 @@ const browser = await launch();
 mkdirSync(directory, { recursive: true });
 const paths = [];
 for (const [view, prepare] of Object.entries(VIEWS)) {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 860 }, colorScheme: "light" });
+  const page = await browser.newPage({ viewport: { width: 1280, height: HEIGHTS[view] }, colorScheme: "light" });
   page.setDefaultTimeout(60_000);
   await page.goto(`${server}/#${view}`);
   await prepare(page);
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
     await page.mouse.move(0, 0);
+    await page.evaluate(() => {
+      scrollTo(0, 0);
+      document.activeElement.blur();
+    });
     await page.waitForTimeout(400); // colours fade
     const path = join(directory, `playground-${view}-${colorScheme}.webp`);
     writeFileSync(path, await webp(page));

@@ -37,7 +37,7 @@ export function Chart({ title, times, values, format }: ChartProps) {
         cursor: { points: { size: 6 }, y: false, drag: { x: false, y: false } },
         scales: { x: { range: (_, _first, last) => [last - SHOWN_SECONDS, last] }, y: { range: (_, _low, high) => [0, high > 0 ? high * 1.15 : 1] } },
         axes: [
-          { ...axis, values: (_, marks) => marks.map(clock), incrs: [60], space: 60, size: 26 },
+          { ...axis, values: (_, marks) => marks.map(clock), incrs: [60, 120, 300], space: 56, size: 26 },
           { ...axis, values: (_, marks) => marks.map(format), size: 64, space: 34 },
         ],
         series: [{}, { stroke: colour("--accent"), width: 2, points: { show: false } }],

@@ -149,10 +149,14 @@ function draw(canvas: HTMLCanvasElement, picture: HTMLCanvasElement, props: Matr
     }
   }
   if (cursor && cursor[0] < rows && cursor[1] < rows) {
-    context.strokeStyle = style.getPropertyValue("--text");
-    context.lineWidth = 2;
+    // Two lines, so that one of them differs from the colour of the cell.
     const side = Math.max(cell, 5);
-    context.strokeRect(margin + cursor[1] * cell + (cell - side) / 2, margin + cursor[0] * cell + (cell - side) / 2, side, side);
+    const [x, y] = [margin + cursor[1] * cell + (cell - side) / 2, margin + cursor[0] * cell + (cell - side) / 2];
+    for (const [colour, width] of [["--surface", 5], ["--text", 2]] as const) {
+      context.strokeStyle = style.getPropertyValue(colour);
+      context.lineWidth = width;
+      context.strokeRect(x, y, side, side);
+    }
   }
 }
 

@@ -204,7 +204,7 @@ function Chip(props: { token: Token; before: Token | undefined; characters: read
   // A character outside of the vocabulary may be several tokens, one a byte. Only the first shows the character.
   const part = before?.start === token.start && before.end === token.end;
   const surface = token.start === null || token.end === null || part ? "" : characters.slice(token.start, token.end).join("");
-  const kind = token.start === null ? "special" : token.start < head ? "prompt" : "";
+  const kind = token.end === null ? "special" : token.end <= head ? "prompt" : "";
   const place = token.start === null ? "special token" : `characters ${token.start + 1} to ${token.end}`;
   return (
     <li class={`token ${kind} ${token.kept ? "" : "cut"}`} title={`${token.token}: ${place}`}>
