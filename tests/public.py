@@ -92,6 +92,7 @@ PUBLIC = {
         "truncate_embeddings",
     ],
     "embergem.evaluate": ["Bootstrap", "Pairs", "Report", "Retrieval", "draw", "evaluate", "read_labelled"],
+    "embergem.ray": ["Embed"],
     "embergem.server.app": ["create_app"],
     "embergem.integrations.arrow": ["embed_column", "to_arrow"],
     "embergem.integrations.chroma": ["EmbergemEmbeddingFunction"],

@@ -60,9 +60,11 @@ class Cluster:
             ) from error
         if ray.is_initialized():
             return
-        options: dict[str, Any] = (
-            {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == LOCAL else {}
-        )
+        options: dict[str, Any] = {}
+        if address == LOCAL:
+            options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            if self._directory is not None:
+                options["_temp_dir"] = str(self._directory / "ray")
         try:
             ray.init(address=address, logging_level="warning", **options)
             self._own = True

@@ -7,10 +7,13 @@ starts lost actors again and repeats their blocks; the manifest has each row onc
 dropped.
 """
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from embergem.engine.engine import Engine
 from embergem.errors import EmbergemError, EngineClosed, JobError, UnsupportedOption
@@ -100,7 +103,7 @@ class _Pipeline:
 
     def __init__(self, shipment: Shipment, workers: int) -> None:
         import ray
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.data import ActorPoolStrategy
 
         from embergem.ray.feed import Feed, FeedActor
         from embergem.ray.worker import Worker
@@ -111,11 +114,12 @@ class _Pipeline:
         self._failure: EmbergemError | None = None
         here = on_node(this_node())
         self._actor = ray.remote(num_cpus=0, scheduling_strategy=here)(FeedActor).remote()
-        self._context = DataContext.get_current()
-        before = self._context.target_max_block_size, self._context.enable_progress_bars
-        # Ray Data joins the blocks of a read task up to this size; each item has to leave at once.
-        self._context.target_max_block_size, self._context.enable_progress_bars = 1, False
-        try:
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # else Ray Data prints its plan on stderr
+        with _context(
+            target_max_block_size=1,  # Ray Data joins blocks up to this size; each item has to leave at once
+            enable_progress_bars=False,
+            execution_no_progress_timeout_s=-1,  # the driver may read for long without a row to compute
+        ):
             fed = ray.data.read_datasource(
                 Feed(self._actor), override_num_blocks=1, num_cpus=0, scheduling_strategy=here
             )
@@ -126,10 +130,7 @@ class _Pipeline:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=workers),
                 num_cpus=CPUS,
-                scheduling_strategy="SPREAD",
             )
-        finally:
-            self._context.target_max_block_size, self._context.enable_progress_bars = before
         self._thread = threading.Thread(target=self._take_results, name="embergem ray results", daemon=True)
         self._thread.start()
 
@@ -156,6 +157,7 @@ class _Pipeline:
             for table in self._results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in table.to_pylist():
                     self._resolve(**row)
+            self._fail(EngineClosed("The Ray pipeline has ended."))
         except Exception as error:  # any failure of the pipeline ends the job
             self._fail(_as_job_error(error))
 
@@ -178,6 +180,22 @@ class _Pipeline:
             left, self._pending = list(self._pending.values()), {}
         for item in left:
             item.future.set_exception(error)
+
+
+@contextmanager
+def _context(**settings: Any) -> Iterator[None]:
+    """Change settings of Ray Data's context; a dataset that is made meanwhile keeps them."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    before = {name: getattr(context, name) for name in settings}
+    for name, value in settings.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 def _as_job_error(error: Exception) -> JobError:

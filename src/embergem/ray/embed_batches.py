@@ -1,12 +1,13 @@
 """`Embed`: embeds the batches of a Ray Data pipeline, for `Dataset.map_batches`."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from embergem.embedder import Embedder
 from embergem.errors import UnsupportedOption
 from embergem.keywords import checked_class
+from embergem.options import LoadKeywords
 from embergem.sdk.outputs import Output, converter
 from embergem.suggestions import did_you_mean
 
@@ -55,7 +56,7 @@ class Embed:
         dimensions: int | None = None,
         truncate: bool = False,
         output: Output = "array",
-        **options: Any,
+        **options: Unpack[LoadKeywords],
     ) -> None:
         converter(output)
         if output == "list":

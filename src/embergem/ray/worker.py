@@ -80,12 +80,7 @@ def decode_rows(payload: bytes) -> RowsMessage:
 
 
 def split_rows(message: RowsMessage) -> list[Row]:
-    """Return the rows of a message, each with its token ids.
-
-    >>> from embergem.ray.worker import RowsMessage, split_rows
-    >>> [row.ids.tolist() for row in split_rows(RowsMessage(bytes([5, 0, 0, 0, 6, 0, 0, 0]), (2,), None))]
-    [[5, 6]]
-    """
+    """Return the rows of a message, each with its token ids."""
     ids = np.frombuffer(message.ids, dtype="<u4").astype(np.uint32, copy=False)
     parts = np.split(ids, np.cumsum(message.counts)[:-1])
     return [Row(part, len(part)) for part in parts]
