@@ -166,6 +166,10 @@ def test_missing_dense_layers_are_refused_unless_allowed_or_replaced(model):
         Embedder(model(ggufs.of_bert("bert_mean"), "bert_mean"), dense_from=DATA / "gemma3_text")
 
 
+def test_a_bert_that_does_not_say_whether_it_is_causal_is_an_encoder(model):
+    assert difference(model(ggufs.of_bert("bert_mean", **{"attention.causal": None}), "bert_mean"), "bert_mean") < 1e-6
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -194,6 +194,8 @@ def edit(**fields):
         (edit(tokenizer="../tokenizer.json"), CorruptCheckpoint, "lies outside"),
         (edit(program="/etc/passwd"), CorruptCheckpoint, "lies outside"),
         (edit(program="elsewhere/program.json"), CorruptCheckpoint, "lies outside"),
+        (edit(program="inside/../program.json"), CorruptCheckpoint, "lies outside"),
+        (edit(text={"limit": 2**31}), CorruptCheckpoint, "limit"),
         (edit(weights=[]), LoadError, "does not contain it"),
         (lambda root: (root / "tokenizer.json").unlink(), CorruptCheckpoint, "is missing"),
         (lambda root: (root / "program.json").write_text("{}"), CorruptCheckpoint, "program"),
@@ -204,6 +206,7 @@ def edit(**fields):
 def test_damaged_directories_are_refused(compiled, damage, error, words):
     (compiled / "elsewhere").symlink_to(compiled.parent)
     (compiled.parent / "program.json").write_text("{}")
+    (compiled / "inside").mkdir()
     damage(compiled)
     with pytest.raises(error, match=words):
         Embedder(compiled)

@@ -7,7 +7,14 @@ from goldens import copy_model, edit, golden, pack
 from embergem.engine import Request
 from embergem.engine.engine import cut, describe_sizes
 from embergem.engine.vector_cache import VectorCache
-from embergem.errors import DeadlineExceeded, InvalidDimensions, InvalidRequest, Overloaded, UnsupportedOption
+from embergem.errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    InvalidDimensions,
+    InvalidRequest,
+    Overloaded,
+    UnsupportedOption,
+)
 from embergem.loader import load
 from embergem.options import LoadOptions
 
@@ -37,6 +44,37 @@ def test_dimensions_of_a_model_that_allows_a_range(tiny, tmp_path):
         with pytest.raises(InvalidDimensions, match="allows: 32 to 64"):
             engine.submit(Request(texts=["a"], dimensions=31))
     assert describe_sizes((768, 512, 256, 128)) == "768, 512, 256, 128"
+    assert describe_sizes(range(17, 0, -1)) == "1 to 17"
+    assert describe_sizes(range(16, 0, -1)) == ", ".join(map(str, range(16, 0, -1)))
+
+
+def test_a_closed_engine_refuses_requests(tiny):
+    with load(LoadOptions(model=tiny)) as engine:
+        engine.embed(Request(texts=["a"]))
+    with pytest.raises(EngineClosed):
+        engine.submit(Request(texts=["a"]))
+
+
+def test_texts_become_ids_and_ids_texts(tiny):
+    with load(LoadOptions(model=tiny)) as engine:
+        ids = engine.tokenize("a text")
+        assert ids[1:-1] == engine.tokenize("a text", special=False)
+        assert engine.detokenize(ids) == engine.detokenize(ids[1:-1])
+        assert len(engine.detokenize(ids, skip_special=False)) > len(engine.detokenize(ids))
+
+
+def test_a_text_that_is_cut_is_counted_only_if_that_is_asked_for(tiny):
+    with load(LoadOptions(model=tiny)) as engine:
+        long = Request(texts=["What is graphene? " * 5000], truncate=True)
+        (row,), (counted,) = engine.prepare(long), engine.prepare(long, count=True)
+        assert engine.limit < row.length < counted.length
+        assert row.ids.tolist() == counted.ids.tolist()
+
+
+def test_an_engine_without_a_cache_reports_none(tiny):
+    with load(LoadOptions(model=tiny)) as engine:
+        engine.embed(Request(texts=["a"]))
+        assert engine.stats().cache_bytes == 0
 
 
 def test_the_limit_is_the_size_of_the_position_table(tiny):

@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from embergem.engine.stats import LOG_PERIOD, ThroughputLog
+from embergem.engine.bisect import Batch
+from embergem.engine.stats import LOG_PERIOD, Counters, ThroughputLog
 from embergem.errors import Cancelled
 
 
@@ -51,6 +52,14 @@ def test_idle_time_is_not_counted(rig):
     run(1, 10, 0.1)
     run(1, 100, 1.0, idle=100.0)
     assert lines()[1] == "m: 1 texts, 100 tokens in 1.00 s: 1.0 texts/s, 100 tokens/s"
+
+
+def test_the_rate_of_a_lane_follows_its_batches():
+    counters = Counters()
+    for seconds, rate in ((0.5, 200.0), (1.0, 190.0)):
+        counters.computed(Batch("bulk", [], 0.0, runs=1, tokens=100, seconds=seconds))
+        assert counters.rate("bulk") == pytest.approx(rate)
+    assert counters.rate("interactive") == 0
 
 
 def test_batches_that_overlap_count_their_time_once(caplog):

@@ -374,6 +374,12 @@ def test_an_invalid_request_is_not_sent_again(scripted):
     assert pauses == []
 
 
+def test_an_unknown_error_of_the_server_is_no_fault_of_the_request(scripted):
+    client, _ = scripted((500, {}, error("new_code_of_a_newer_server", "out of paper")))
+    with pytest.raises(UnexpectedAnswer, match="out of paper"):
+        client.embed("a")
+
+
 def test_an_index_outside_the_request_is_dropped(scripted):
     script = [(400, {}, error("invalid_text", "bad input")) for _ in range(3)]
     for (_, _, body), index in zip(script, (0, 5, -1), strict=True):

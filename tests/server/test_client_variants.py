@@ -197,6 +197,7 @@ def test_an_unknown_path_with_further_slashes_names_the_path(http):
         (rb'{"input": ["\\ud800\udc00"]}', "input", 0, r"surrogate \\udc00"),
         (rb'{"input": ["a", "b"], "title": [null, "\ud800"]}', "title", 1, r"Input 1 .* \\ud800 in its title"),
         (rb'{"input": "a", "prompt": "\ud800"}', "prompt", None, r"The field 'prompt' has the lone surrogate"),
+        (b'{"%s": "\\ud800"}' % (b"f" * 99), "f" * 64, None, "The field 'f{64}' has the lone surrogate"),
         (rb'{"input": "a", "meta": {"b": ["\ud800"]}}', None, None, r"The body has the lone surrogate \\ud800"),
         (rb'{"in\ud800put": "a"}', None, None, r"The body has the lone surrogate"),
     ],
@@ -234,6 +235,8 @@ def test_exactly_the_texts_with_lone_surrogates_are_refused(texts):
 
 def test_the_input_with_a_lone_surrogate_is_found_without_building_all_inputs():
     content = b'{"input": [' + b'"",' * 300_000 + rb'"\ud800"]}'
+    with pytest.raises(InvalidText):
+        decode_fields(rb'{"input": ["\ud800"]}', 2048)  # makes the decoders, which are kept
     tracemalloc.start()
     try:
         with pytest.raises(InvalidText, match="The field 'input' has the lone surrogate"):

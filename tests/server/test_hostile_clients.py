@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from itertools import pairwise
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 from serving import running, serving
@@ -203,6 +204,25 @@ def test_the_connection_that_is_idle_longest_is_closed_first(registry):
                 assert send_request(fourth) == 200
                 assert closed(second)
                 assert send_request(third) == 200
+
+
+def test_each_new_connection_closes_another_idle_one():
+    """Two connections may be made before the first of the closed ones is reported as lost."""
+    limit = connections.ConnectionLimit(1)
+    idle = [Mock(transport=Mock(get_write_buffer_size=Mock(return_value=unsent))) for unsent in (0, 9, 0)]
+    opened = {*idle, Mock(), Mock()}
+    for one in idle:
+        limit.mark_idle(one)
+    assert [limit.make_room(opened) for _ in range(3)] == [True, True, False]
+    assert [one.transport.close.called for one in idle] == [True, False, True]
+
+
+def test_a_body_that_comes_late_does_not_keep_its_connection_open(registry):
+    with listening(registry, idle_timeout=1) as address, socket.create_connection(address) as connection:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
+        assert read_status(connection) == 404
+        connection.sendall(b"67890")
+        assert closed(connection)
 
 
 def test_busy_connections_are_not_closed_for_new_ones(registry):

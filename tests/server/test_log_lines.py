@@ -55,6 +55,17 @@ def test_no_field_of_an_access_line_has_controls(form):
         )
 
 
+def test_an_access_line_has_the_fields_that_are_known():
+    settings = msgspec.structs.replace(QUIET, access_log="json")
+    record = AccessRecord("id", "client", "GET", "/health", status=200, size=20, seconds=0.1234567, model="m")
+    line = json.loads(record.line(settings))
+    del line["time"]
+    assert line == {
+        "id": "id", "client": "client", "method": "GET", "path": "/health", "status": 200, "ms": 123.46, "bytes": 20,
+        "model": "m",
+    }  # fmt: skip
+
+
 def test_the_servers_own_log_escapes_messages_and_tracebacks():
     stream = io.StringIO()
     logger = logging.Logger("test")

@@ -76,6 +76,15 @@ def test_each_model_is_listed_once_with_its_aliases_and_tasks(models):
     assert wrong.json()["error"]["message"] == "expand='all' is not possible. The only value is 'names'."
 
 
+def test_an_unknown_model_is_404_for_each_operation_and_in_its_description(models):
+    url, _ = models
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    for action in ("load", "unload", "reload", "status"):
+        path = f"/v1/models/{action}"
+        assert httpx.post(url + path, json={"model_id": "nobody"}).status_code == 404
+        assert {"404", "413", "503"} <= set(paths[path]["post"]["responses"])
+
+
 def test_models_are_loaded_and_unloaded_by_request(models):
     url, registry = models
 

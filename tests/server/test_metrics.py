@@ -113,6 +113,16 @@ def check_request(state, app, line, headers, body, known):
     check(state)
 
 
+def test_a_request_is_in_progress_until_its_response(registry, caplog):
+    state = ServerState(registry, Settings(log_level="critical", access_log="json"))
+    app = build_app(state)
+    caplog.set_level("INFO", "embergem.access")
+    for _ in range(2):
+        assert asyncio.run(request(app, "GET", "/health", [], b"")) == 200
+    assert state.metrics.in_flight == 0
+    assert {json.loads(record.getMessage())["bytes"] for record in caplog.records} == {len(b'{"status":"ok"}')}
+
+
 def test_requests_add_no_label_values(registry):
     keys = KeyStore([Key(name="search", sha256=hash_key("secret"))])
     state = ServerState(registry, Settings(log_level="critical", access_log="off"), keys)

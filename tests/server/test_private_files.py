@@ -97,6 +97,19 @@ def test_a_model_answers_to_its_path_although_no_list_has_it(models):
         assert not [model for model in listed if str(directory) in f"{model['id']} {model['aliases']}"]
 
 
+def test_the_first_of_two_models_with_one_path_answers_to_it():
+    place = str(DATA / "gemma3_text")
+    entries = [
+        EmbeddingEntry(name=name, options=LoadOptions(model=place), task=task)
+        for name, task in (("first", "query"), ("second", "document"))
+    ]
+    with configured(*entries, keys=KEYS) as (url, registry):
+        registry.wait()
+        for name, task in ((place, "query"), ("second", "document")):
+            found = httpx.post(f"{url}/v1/embeddings", json={"input": "a", "model": name}, headers=USER, timeout=60)
+            assert (found.status_code, found.headers["x-embergem-task"]) == (200, task)
+
+
 def test_an_admin_learns_why_a_model_failed(models):
     url, directory = models
     ask = {"model_id": "broken"}
