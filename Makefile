@@ -156,6 +156,11 @@ mutants: $(STAMP)/native ## Put small faults into the source and run the tests o
 clients-table: $(STAMP)/deps ## Write the table of clients in docs/http.md from the programs in tests/clients
 	$(BIN)/python scripts/clients_table.py $(ARGS)
 
+.PHONY: mutants-native
+mutants-native: $(STAMP)/native ## The same for the Rust crates (needs cargo-mutants); ARGS="--sample 50 --seed 1 --only crates/text"
+	@command -v cargo-mutants >/dev/null || { echo 'make mutants-native needs cargo-mutants: cargo install cargo-mutants --locked' >&2; exit 2; }
+	$(BIN)/python scripts/native_mutants.py $(ARGS)
+
 module-table: $(STAMP)/deps ## Write the module table of docs/structure.md from the docstrings
 	$(BIN)/python scripts/module_table.py $(ARGS)
 

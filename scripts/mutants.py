@@ -117,6 +117,19 @@ def reason(settings: dict[str, list[dict[str, str]]], module: str, lines: Sequen
     return None
 
 
+def copy_tree(directory: Path) -> Path:
+    """Copy the working tree, without the files that git ignores but with the native module; return the copy."""
+    root = directory / "embergem"
+    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    names += [path.relative_to(ROOT).as_posix() for path in (ROOT / "src" / "embergem").glob("_native*.so")]
+    for name in names:
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    return root
+
+
 class Runner:
     """Runs tests in a copy of the working tree.
 
@@ -125,15 +138,8 @@ class Runner:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory / "embergem"
+        self._root = copy_tree(directory)
         self._log = directory / "log"
-        listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
-        names = [name for name in listed.stdout.decode().split("\0") if name]
-        names += [path.relative_to(ROOT).as_posix() for path in (ROOT / "src" / "embergem").glob("_native*.so")]
-        for name in names:
-            if (ROOT / name).is_file():
-                (self._root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self._root / name)
         self._seconds: dict[tuple[str, ...], float] = {}
 
     def run(self, module: str, mutant: Mutant, tests: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from mutants import log_key, modules, read_log, reason, sample, source  # noqa: E402 - the scripts are no package
 from mutation import changed_lines, mutants  # noqa: E402
+from native_mutants import without_line  # noqa: E402
 
 SETTINGS = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())
 
@@ -20,6 +21,15 @@ def test_every_module_has_tests_that_exist():
     assert sorted(SETTINGS["tests"]) == modules()
     files = {name for names in SETTINGS["tests"].values() for name in names}
     assert [name for name in sorted(files) if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_every_place_of_native_mutants_has_sources_and_tests():
+    for place, names in SETTINGS["native"].items():
+        assert list(ROOT.glob(f"{place}**/*.rs" if place.endswith("/") else f"{place}*")), place
+        assert [name for name in names if not (ROOT / "tests" / name).exists()] == []
+    for entry in SETTINGS.get("native_equivalent", []):
+        assert (ROOT / entry["mutant"].split(":")[0]).is_file(), entry["mutant"]
+        assert entry["mutant"] == without_line(entry["mutant"])
 
 
 def test_equivalent_mutants_are_in_the_source():
