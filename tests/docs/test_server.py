@@ -5,7 +5,10 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from embergem.config import read_config
+from embergem.config import Settings, read_config
+from embergem.protocol import TokenizeRequest
+from embergem.server.app import build_app
+from embergem.server.state import ServerState
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -43,6 +46,21 @@ def test_the_mounted_application_of_the_page_runs(minilm):
         assert "/v1/embeddings" in client.get("/embed/openapi.json").json()["paths"]
         missing = client.get("/embed/nothing")
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_the_description_has_every_status_and_the_page_every_field(registry):
+    state = ServerState(registry, Settings(access_log="off"))
+    with TestClient(build_app(state)) as client:
+        described = client.get("/openapi.json").json()
+        page = client.get("/docs").text
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            is_admin = operation.get("security") == [{"key": []}]
+            assert ("403" in operation["responses"]) == is_admin, path
+            for parameter in operation.get("parameters", ()):
+                assert parameter["required"] == (parameter["in"] == "path"), path
+    for name in TokenizeRequest.__struct_fields__:
+        assert f"<code>{name}</code>" in page
 
 
 def test_settings(tmp_path):

@@ -99,6 +99,7 @@ def test_models_are_described_by_names_with_a_task(http):
 def test_token_ids_of_another_vocabulary_give_an_error_or_a_warning(http):
     refused = http.post("/v1/embeddings", json={"input": [9906, 1917]}).json()["error"]
     assert "tiktoken" in refused["message"]
+    assert "tiktoken" in http.post("/v1/embeddings", json={"input": [0, 199_999]}).json()["error"]["message"]
     assert "tiktoken" not in http.post("/v1/embeddings", json={"input": [10**9]}).json()["error"]["message"]
     assert "No row of token ids begins with 2" in post(http, input=[[7, 8], [9]]).headers["x-embergem-warning"]
     assert "x-embergem-warning" not in post(http, input=[[2, 8, 1], [9]]).headers

@@ -105,6 +105,7 @@ REFUSED = {
     "target without a path": (HEAD.replace(b"/a", b"?a") + TWO, 400),
     "relative target": (HEAD.replace(b"/a", b"a") + TWO, 400),
     "host only": (HEAD.replace(b"/a", b"http://x") + TWO, 400),
+    "port above 65535": (HEAD.replace(b"/a", b"http://x:99999/a") + TWO, 400),
     "fragment": (HEAD.replace(b"/a", b"/a#b") + TWO, 400),
     "UTF-8 in the target": (HEAD.replace(b"/a", "/é".encode()) + TWO, 400),
     "UTF-8 in the query": (HEAD.replace(b"/a", "/a?é".encode()) + TWO, 400),

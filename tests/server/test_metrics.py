@@ -6,6 +6,7 @@ import string
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from embergem.config import Key, Settings
 from embergem.errors import EmbergemError
@@ -121,6 +122,16 @@ def test_a_request_is_in_progress_until_its_response(registry, caplog):
         assert asyncio.run(request(app, "GET", "/health", [], b"")) == 200
     assert state.metrics.in_flight == 0
     assert {json.loads(record.getMessage())["bytes"] for record in caplog.records} == {len(b'{"status":"ok"}')}
+
+
+def test_inputs_and_tokens_of_a_request_are_counted(registry):
+    state = ServerState(registry, Settings(log_level="critical", access_log="off"))
+    body = {"input": [[2, 5, 1], [2, 6, 7, 1], [5] * 2000], "truncate_sequence": True}
+    with TestClient(build_app(state)) as client:
+        assert client.post("/v1/embeddings", json=body).status_code == 200
+    found = {one.name: one.value for one in samples(state)}
+    names = ("embergem_inputs_total", "embergem_tokens_total", "embergem_truncated_inputs_total")
+    assert [found[name] for name in names] == [3, 3 + 4 + registry.peek(registry.default).limit, 1]
 
 
 def test_requests_add_no_label_values(registry):

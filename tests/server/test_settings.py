@@ -1,5 +1,7 @@
 """Settings with an effect on a running server: cache, memory budget, idle models, full queues, lanes of keys."""
 
+import json
+import shlex
 import threading
 from contextlib import contextmanager
 
@@ -9,10 +11,12 @@ import pytest
 from goldens import DATA
 from serving import QUIET, configured, running, serving
 
-from embergem.config import EmbeddingEntry, Key
+from embergem.config import EmbeddingEntry, Key, Settings
 from embergem.options import LoadOptions
-from embergem.server.api_keys import hash_key
+from embergem.server.api_keys import KeyStore, hash_key
 from embergem.server.build import build_state
+from embergem.server.run import announce_models, make_server
+from embergem.server.state import ServerState
 
 GEMMA = EmbeddingEntry(name="gemma", options=LoadOptions(model=str(DATA / "gemma3_text")))
 BERT = EmbeddingEntry(name="bert", options=LoadOptions(model=str(DATA / "bert_mean")), lazy=True)
@@ -31,6 +35,19 @@ def served(*entries, **changes):
     with configured(*entries, settings=quiet(**changes)) as (url, registry):
         registry.wait()
         yield url, registry
+
+
+def test_the_start_prints_a_command_that_can_be_pasted(registry):
+    for keys, header in (((), False), ([Key(name="a", sha256=hash_key("a"))], True)):
+        state, lines = ServerState(registry, QUIET, KeyStore(keys)), []
+        announce_models(state, "http://127.0.0.1:9", lines.append)
+        (command,) = [line for line in lines if line.startswith("  curl http://127.0.0.1:9/v1/embeddings ")]
+        assert ("Authorization: Bearer $KEY" in command) == header
+        assert json.loads(shlex.split(command)[-1])["model"] == "default"
+
+
+def test_there_is_one_access_log(registry):
+    assert not make_server(ServerState(registry, Settings(access_log="text"))).config.access_log
 
 
 def test_the_cache_file_outlives_the_server(tmp_path):

@@ -9,7 +9,7 @@ import openai
 import pytest
 import uvicorn
 from goldens import DATA
-from serving import QUIET, configured
+from serving import QUIET, configured, serving
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
@@ -18,6 +18,7 @@ from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import UnsupportedOption
 from embergem.options import LoadOptions
 from embergem.server.api_keys import hash_key
+from embergem.server.build import build_state
 from embergem.server.run import bind
 from embergem.server.upstream import Upstream
 
@@ -221,6 +222,18 @@ def test_a_missing_upstream_key_is_an_error_at_the_start(monkeypatch):
     entry = UpstreamEntry(name="llama", upstream="http://localhost/v1", upstream_key_env="OTHER_KEY")
     with pytest.raises(UnsupportedOption, match="OTHER_KEY is not set"):
         Upstream(entry, QUIET.request_timeout)
+
+
+def test_connections_to_the_upstream_server_are_closed_with_the_server(other):
+    with other.running() as address:
+        state = build_state(QUIET, [UpstreamEntry(name="llama", upstream=address)], ())
+        with serving(state) as url:
+            answer = httpx.post(f"{url}/v1/chat/completions", json={"model": "llama", "messages": []})
+            assert answer.status_code == 200
+            client = state.upstreams["llama"]._client
+            assert not client.is_closed
+        assert client.is_closed
+        state.registry.close()
 
 
 def test_a_stream_counts_as_running_until_its_last_part(other):
