@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -161,6 +162,35 @@ def test_the_deadline_holds_while_a_body_is_decoded():
             decode(b"x" * (wait.SHORT_BODY + 1), lambda: end.wait(60), 0.01)
     finally:
         end.set()
+
+
+def test_large_bodies_take_turns_with_the_rest_of_the_server():
+    part, parts = b"x" * LARGE, 20
+    cycles, received = [0], []
+
+    class Upload(HttpBody):
+        left = parts
+
+        async def receive(self):
+            received.append(cycles[0])
+            self.left -= 1
+            return {"type": "http.request", "body": part, "more_body": self.left > 0}
+
+    async def count_cycles(readers):
+        while not readers.done():
+            cycles[0] += 1
+            await asyncio.sleep(0)
+
+    async def run():
+        reader, state = BodyReader(), SimpleNamespace(settings=SimpleNamespace(max_body=parts * LARGE))
+        contexts = [SimpleNamespace(http=Upload(b""), state=state, body_bytes=0) for _ in range(5)]
+        readers = asyncio.gather(*(reader.read(context) for context in contexts))
+        await count_cycles(readers)
+        assert [len(body) for body in await readers] == [parts * LARGE] * 5
+
+    asyncio.run(run())
+    assert len(set(received[:5])) == 1  # the first part of each body is read at once
+    assert max(Counter(received[5:]).values()) == 1
 
 
 def test_free_memory_is_returned_after_the_last_large_body(monkeypatch):

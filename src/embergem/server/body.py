@@ -1,5 +1,7 @@
 """Reading request bodies: a size limit for each body, and a memory limit for all bodies together.
 
+Large bodies take turns, so that other requests wait for a part of one body at most, and not for a part of each.
+
 Compressed bodies are decompressed as they arrive, and both limits count the decompressed bytes.
 """
 
@@ -57,6 +59,7 @@ class BodyReader:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self._turn = asyncio.Lock()
         self._trim_due = False  # whether a large body was read since free memory was last returned
 
     async def read(self, context: "RequestContext") -> bytes:
@@ -78,6 +81,9 @@ class BodyReader:
         received = size = 0
         more = True
         while more:
+            if size > SMALL:
+                async with self._turn:  # one part of one large body in each cycle of the event loop
+                    await asyncio.sleep(0)
             message = await context.http.receive()
             if message["type"] == "http.disconnect":
                 raise Cancelled("The client closed the connection before the body was complete.")
