@@ -287,7 +287,7 @@ fn by_rows(pool: &Pool, threads: usize, (rows, width): (usize, usize), run: impl
     });
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(windows)))] // on Windows nobody can write to the file of a loaded model
 mod tests {
     use super::*;
     use crate::model::Options;
@@ -295,7 +295,6 @@ mod tests {
     use std::fs;
 
     #[test]
-    #[cfg(not(windows))] // there nobody can write to the file of a loaded model
     fn bytes_that_were_other_ones_only_during_the_run_are_read_again() {
         let whole = |buffer: usize| json!({"buffer": buffer, "column": 0, "width": 2});
         let program = json!({
