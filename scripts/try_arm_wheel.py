@@ -16,10 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from random_gemma import assets
 from try_wheel import COMPARE, GOLDEN, VECTOR, clean_environment, fitting
 
-SYSTEM = assets() / "arm64"
+SYSTEM = Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets") / "arm64"
 NEEDED = {"qemu-aarch64-static": "qemu-user-static", "apt-get": "apt", "dpkg-deb": "dpkg"}
 
 
