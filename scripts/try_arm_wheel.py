@@ -19,6 +19,8 @@ from pathlib import Path
 from try_wheel import COMPARE, GOLDEN, VECTOR, clean_environment, fitting
 
 SYSTEM = Path(os.environ.get("EMBERGEM_ASSETS") or Path.home() / ".cache" / "embergem-assets") / "arm64"
+PACKAGES = ("python3", "libstdc++6")
+"""Debian's packages for arm64: the wheel of NumPy needs the second one."""
 NEEDED = {"qemu-aarch64-static": "qemu-user-static", "apt-get": "apt", "dpkg-deb": "dpkg"}
 
 
@@ -75,14 +77,14 @@ def fetch(directory: Path) -> Sequence[Path]:
     }
     apt = ["apt-get", "-qq", "-y", *(f"-o{name}={value}" for name, value in options.items())]
     subprocess.run([*apt, "update"], check=True)
-    subprocess.run([*apt, "--download-only", "--no-install-recommends", "install", "python3"], check=True)
+    subprocess.run([*apt, "--download-only", "--no-install-recommends", "install", *PACKAGES], check=True)
     return sorted((directory / "cache" / "archives").glob("*.deb"))
 
 
 def install(wheel: Path, site: Path, version: str) -> None:
     """Install the wheel and its dependencies for an aarch64 CPython of `version` into the directory `site`."""
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 29)]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(site)]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--target", str(site)]
     python = ["--python-version", version, "--implementation", "cp", "--only-binary", ":all:"]
     subprocess.run([*command, *python, *platforms, str(wheel.resolve())], check=True)
 
