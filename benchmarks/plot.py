@@ -34,7 +34,7 @@ def style(engine: str) -> str:
 
 def by_length(model: str, kind: str, lines: dict[str, dict[int, float]]) -> Picture:
     """Draw a figure by the length of the text, which has a logarithmic axis; so has the latency."""
-    picture = Picture(f"{NAMES[model]}: {KINDS[kind]}, by the length of the text", 350 + 22 * math.ceil(len(lines) / 2))
+    picture = Picture(f"{NAMES[model]}: {KINDS[kind]}, by the length of the text", 360 + 22 * math.ceil(len(lines) / 2))
     picture.text(16, 28, NAMES[model], "bold")
     picture.text(16, 47, KINDS[kind], "soft")
     lengths = sorted({length for points in lines.values() for length in points})

@@ -45,14 +45,14 @@ def request() -> Picture:
 def lanes() -> Picture:
     """Draw how a bulk batch pauses for queries."""
     picture = Picture("A bulk batch pauses between two steps for a query", 250)
-    left, right = 100, 466
+    left, right = 104, 466
     for top, name, kind in ((44, "interactive", "query"), (124, "bulk", "bulk")):
         picture.text(left - 10, top + 30, name, "bold end")
         picture.path([(left, top + 52), (right, top + 52)], "grid")
-        spans = {"query": ((196, 58), (334, 68)), "bulk": ((100, 94), (256, 76), (404, 62))}[kind]
+        spans = {"query": ((196, 58), (334, 68)), "bulk": ((104, 90), (256, 76), (404, 62))}[kind]
         for start, length in spans:
             picture.bar(start, top + 8, length, 36, kind, radius=4)
-    picture.text(147, 155, "batch 1 …", "middle")
+    picture.text(149, 155, "batch 1 …", "middle")
     picture.text(294, 155, "… 1 …", "middle")
     picture.text(435, 155, "batch 2", "middle")
     picture.text(225, 75, "query", "middle")
