@@ -1,4 +1,4 @@
-"""Freed memory of the C library: how much of it the process keeps, and its return to the system.
+"""Memory of the process: what it keeps of freed memory, its return to the system, and whether there is enough left.
 
 glibc raises its thresholds whenever a large block is freed, up to 32 MiB for a block and 64 MiB for the free end of the
 heap of each thread. `malloc_trim` does not return these ends either, so a few large requests would leave a server with
@@ -8,6 +8,7 @@ Separate because the engine returns memory after a load and the server after lar
 """
 
 import ctypes
+import mmap
 import sys
 from functools import cache
 from typing import Any
@@ -35,3 +36,23 @@ def return_free_memory() -> None:
     """Return free memory to the system. With other C libraries than glibc, do nothing. It takes milliseconds."""
     if (trim := _function("malloc_trim")) is not None:
         trim(0)
+
+
+def require_address_space(size: int) -> None:
+    """Fail now if the limit of the address space (`ulimit -v`) does not leave `size` bytes.
+
+    The tokenizers library ends the process if it gets no memory. Other threads may take the memory after the check.
+
+    Raises:
+        MemoryError: It leaves less.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as error:
+        raise MemoryError(f"{size} bytes of address space are not left.") from error

@@ -3,6 +3,7 @@
 import gc
 import http.client
 import json
+import sys
 import threading
 import time
 import tracemalloc
@@ -152,6 +153,16 @@ def test_no_request_leaves_its_texts_in_memory(registry):
         finally:
             tracemalloc.stop()
             gc.enable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of the address space")
+def test_a_text_for_which_the_address_space_is_too_small_fails_alone(queue, monkeypatch):
+    """The tokenizers library would end the process."""
+    assert queue.submit(lambda _: "done", 1 << 44, "").result(60) == "done"  # without a limit nothing is checked
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1 << 40, 1 << 40))
+    with pytest.raises(MemoryError, match="address space"):
+        queue.submit(lambda _: pytest.fail("the text was tokenized"), 1 << 44, "").result(60)
+    assert queue.submit(lambda _: "done", LARGE, "").result(60) == "done"
 
 
 def test_an_error_reaches_the_caller(queue):

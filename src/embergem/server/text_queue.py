@@ -19,6 +19,7 @@ from typing import TypeVar
 from embergem._native import CancelToken
 from embergem.engine.scheduler import Limits, QueuedRow, Scheduler
 from embergem.errors import Overloaded
+from embergem.free_memory import require_address_space
 from embergem.types import Lane, Request
 
 T = TypeVar("T")
@@ -28,6 +29,9 @@ SMALL = 64 * 1024
 
 QUEUED_BODIES = 2
 """Most bytes that wait in a lane, as a multiple of the size limit of one body."""
+
+FIXED_MEMORY, MEMORY_FACTOR = 32 * 2**20, 16
+"""Most memory that a request takes while it is tokenized: a constant, and a multiple of the bytes of its body."""
 
 BYTES_PER_SECOND = 2**20
 """Bytes that a worker tokenizes in a second at least. `Retry-After` of a refused request is estimated with it."""
@@ -99,7 +103,7 @@ class TextQueue:
         """
         row = _Row(tokens=size)
         future: TextWork[T] = TextWork(partial(self._remove, row))
-        row.run = partial(_run, work, future)
+        row.run = partial(_run, work, future, 0 if size <= SMALL else FIXED_MEMORY + MEMORY_FACTOR * size)
         request = Request(lane="interactive" if size <= SMALL else "bulk", tenant=tenant)
         with self._lock:
             if excess := self._scheduler.excess(size, request):
@@ -155,11 +159,13 @@ def _start_pool(threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def _run(work: Callable[[CancelToken], T], future: TextWork[T]) -> None:
-    """Run `work` and set its result, unless it was cancelled."""
+def _run(work: Callable[[CancelToken], T], future: TextWork[T], memory: int) -> None:
+    """Run `work` and set its result, unless it was cancelled. `memory` is the bytes that it may need."""
     if not future.set_running_or_notify_cancel():
         return
     try:
+        if memory:
+            require_address_space(memory)
         result = work(future.token)
     except BaseException as error:
         future.set_exception(error)
