@@ -55,7 +55,11 @@ class TwoNodes:
         self.directory = directory
         self.nodes = {}
         self.address = f"127.0.0.1:{free_port()}"
-        self.environment = os.environ | {"HOME": HOME.name, "PYTHONPATH": str(ROOT / "src")}
+        self.environment = os.environ | {
+            "HOME": HOME.name,
+            "PYTHONPATH": str(ROOT / "src"),
+            "RAY_raylet_start_wait_time_s": str(SECONDS),  # 30 s are too few on a busy machine
+        }
         port = self.address.partition(":")[2]
         self.start(
             "head", "--head", "--port", port, "--temp-dir", str(directory / "ray"), "--include-dashboard", "false"
@@ -70,10 +74,12 @@ class TwoNodes:
             node = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self.environment, start_new_session=True
             )
-        self.nodes[name] = node
+        self.nodes[name] = node  # `kill` and the end of the tests find it, also if it does not start
         deadline = time.monotonic() + SECONDS
         while "Ray runtime started" not in log.read_text():
-            assert node.poll() is None, log.read_text()
+            if node.poll() is not None:
+                self.kill(name)
+                pytest.fail(log.read_text())
             assert time.monotonic() < deadline, "the node did not start"
             time.sleep(0.2)
 
