@@ -22,7 +22,7 @@ from embergem.server.access_log import AccessLogMiddleware
 from embergem.server.app import Endpoint, create_app
 from embergem.server.openapi import Operation
 from embergem.server.run import bind, make_server
-from embergem.server.signals import RELOAD
+from embergem.server.signals import RELOAD, Signals
 from embergem.server.state import ServerState
 
 SOON = Settings(log_level="warning", access_log="off", drain_timeout=0.01)
@@ -188,6 +188,21 @@ def test_an_application_inside_another_server_leaves_cancelling_to_it(registry, 
         assert messages.empty()
 
     asyncio.run(run_and_cancel())
+
+
+@pytest.mark.skipif(RELOAD is None, reason="this system has no SIGHUP")
+def test_a_reload_is_called_once_for_each_sighup():
+    reloads = []
+    with Signals() as signals:
+        signals.reload_with(lambda: reloads.append("first"))
+        assert reloads == []
+        signals.reload_with(None)
+        signal.raise_signal(signal.SIGHUP)
+        signals.reload_with(lambda: reloads.append("pending"))
+        signals.reload_with(lambda: reloads.append("again"))
+        assert reloads == ["pending"]
+        signal.raise_signal(signal.SIGHUP)
+    assert reloads == ["pending", "again"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -200,6 +200,14 @@ def test_connections_without_a_handshake_hold_no_place(loop, serve_tls, trusting
         assert get(url, trusting).status_code == 200
 
 
+def test_the_log_names_the_client_whose_handshake_failed(serve_tls, caplog):
+    caplog.set_level(logging.INFO, "embergem.server")
+    with serve_tls() as (url, _), socket.create_connection(place(url)) as raw:
+        raw.sendall(b"\x00" * 1000)
+        assert closed(raw)
+    assert re.search(r"The TLS handshake with 127\.0\.0\.1 failed: .*[A-Z]", caplog.text)
+
+
 def test_a_handshake_that_never_ends_is_given_up(loop, serve_tls, monkeypatch):
     monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.1)
     with serve_tls() as (url, _), socket.create_connection(place(url)) as raw:

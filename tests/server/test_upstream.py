@@ -161,6 +161,14 @@ def test_a_body_that_is_not_json_is_not_forwarded(url, path, content):
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
+def test_a_lone_surrogate_is_not_forwarded(url, other):
+    before = len(other.seen)
+    for path in ("embeddings", "chat/completions"):
+        answer = httpx.post(f"{url}/v1/{path}", content=rb'{"model": "llama", "input": "a\ud800"}')
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_text")
+    assert len(other.seen) == before
+
+
 def test_unread_fields_and_headers_are_forwarded_unchanged(url, other):
     content = b'{"model": "llama", "messages": [], "big": 1e999, "long": 12345678901234567890123, "none": null}'
     headers = {"x-request-id": "größe".encode("latin-1"), "accept-language": "größe".encode("latin-1")}
