@@ -11,6 +11,7 @@ from embergem.engine import Engine
 from embergem.errors import EmbergemError, ModelFailed, UnknownModel, UnsupportedOption
 from embergem.loader import load
 from embergem.options import LoadKeywords, LoadOptions
+from embergem.suggestions import did_you_mean
 
 Status = Literal["unloaded", "loading", "loaded", "failed"]
 
@@ -175,8 +176,12 @@ class EntryTable:
         own_name = self.default if name == DEFAULT else self.aliases.get(name) or self.unlisted.get(name, name)
         entry = None if own_name is None else self.entries.get(own_name)
         if entry is None:
-            known = ", ".join([DEFAULT, *self.entries, *self.aliases]) if self.entries else "none"
-            raise UnknownModel(f"The model {name!r} is not served here. Known names: {known}.", param="model")
+            known = [DEFAULT, *self.entries, *self.aliases] if self.entries else []
+            raise UnknownModel(
+                f"The model {name!r} is not served here.{did_you_mean(name, known)} Known names: "
+                f"{', '.join(known) or 'none'}.",
+                param="model",
+            )
         return entry
 
     def remove(self, entry: Entry) -> None:

@@ -4,9 +4,11 @@
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -16,7 +18,7 @@ from embergem.errors import EmptyInput, InvalidRequest, InvalidTask
 from embergem.protocol import EmbeddingsRequest, ShortText, TextRequest
 from embergem.registry import DEFAULT
 from embergem.server.bounded_json import NOT_JSON, SMALL, decode_fields, decode_list, not_json
-from embergem.suggestions import misspelt
+from embergem.suggestions import did_you_mean, misspelt
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Text = TypeVar("Text", bound=TextRequest)
@@ -106,7 +108,7 @@ def decode_body(
     try:
         return msgspec.json.decode(content, type=kind), ignored
     except msgspec.ValidationError as error:
-        raise _explain(str(error), fields) from None
+        raise _explain(str(error), fields, _choices(kind)) from None
     except NOT_JSON as error:
         raise not_json(error) from None
 
@@ -192,14 +194,62 @@ def _field_names(kind: type[msgspec.Struct]) -> tuple[list[str], list[str]]:
     return [field.encode_name for field in fields], [field.encode_name for field in fields if field.required]
 
 
-def _explain(message: str, fields: dict[str, Raw]) -> InvalidRequest:
-    """Make an error that names the field at fault from a message of msgspec."""
+@cache
+def _choices(kind: type[msgspec.Struct]) -> dict[str, tuple[str, ...]]:
+    """Return the fields of a struct that take one of several strings, with these strings."""
+
+    def strings(annotation: object) -> tuple[str, ...]:
+        if get_origin(annotation) is Literal:
+            return get_args(annotation)
+        return tuple(string for inner in get_args(annotation) for string in strings(inner))
+
+    found = {field.encode_name: strings(field.type) for field in msgspec.structs.fields(kind)}
+    return {name: values for name, values in found.items() if values}
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+"""JSON types by the names that msgspec has for them."""
+
+
+def _explain(
+    message: str, fields: dict[str, Raw], choices: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> InvalidRequest:
+    """Make an error that names the field at fault, its value and what to give from a message of msgspec.
+
+    `choices` are the values of the fields that take one of several strings.
+    """
     path = _path(message).removeprefix(".")
     name = path.split("[")[0].split(".")[0]
     what = message.split(" - at")[0]
-    got = "" if "got" in what or name not in fields else f", got {_shown(fields[name])}"
-    if what.startswith("Invalid enum value") and name in fields:
-        what, got = f"{_shown(fields[name])} is not possible", ""
+    shown = _shown(fields[name]) if name in fields else None
+    if what.startswith("Invalid enum value") and shown is not None and name in choices:
+        value = shown.strip('"')
+        others = [other for other, values in choices.items() if other != name and value in values]
+        elsewhere = f" The field {others[0]} takes {shown}." if others else ""
+        allowed = ", ".join(choices[name])
+        return InvalidRequest(
+            f"{name} is {shown}.{did_you_mean(value, choices[name])} It must be one of: {allowed}.{elsewhere}",
+            param=name,
+        )
+    if kinds := re.fullmatch(r"Expected `([a-z| ]+)`, got `([a-z]+)`", what):
+        wanted = [kind for kind in kinds[1].split(" | ") if kind != "null"]
+        if wanted == ["int", "float"]:  # a whole number may be written as 384.0
+            wanted = ["int"]
+        value = f"{shown}, " if shown is not None and path == name else ""
+        found = "a boolean" if kinds[2] == "bool" else _KINDS.get(kinds[2], kinds[2])
+        give = " or ".join(_KINDS.get(kind, kind) for kind in wanted)
+        return InvalidRequest(f"{path or 'The body'} is {value}{found}. Give {give}.", param=name or None)
+    if "multiple of 1.0" in what:
+        return InvalidRequest(f"{path} is {shown}. Give a whole number.", param=name)
+    got = "" if "got" in what or shown is None else f", got {shown}"
     return InvalidRequest(f"{path or 'The body'}: {what}{got}.", param=name or None)
 
 
