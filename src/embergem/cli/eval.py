@@ -22,7 +22,6 @@ WIDTH = 140
 """Columns of the table where standard output is no terminal."""
 
 _TASKS = f"'auto' is {{}} if the model has a prompt for it, '{NO_PROMPT}' is no prompt."
-_PANEL = "Evaluation"
 
 
 @with_load_options("model", *ARITHMETIC, *FAMILY, *DENSE, *HUB)
