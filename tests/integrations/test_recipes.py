@@ -81,7 +81,9 @@ def test_the_notebook_prints_what_it_has_stored(minilm, tmp_path, monkeypatch):
     stored = nbformat.read(EXAMPLES / "notebooks/semantic_search.ipynb", as_version=4)
     nbformat.validate(stored)
     notebook = nbformat.from_dict(stored)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    # The root of the checkout, because `make test-integrations` has a relative PYTHONPATH.
+    resources = {"metadata": {"path": EXAMPLES.parent}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     assert printed(notebook) == printed(stored)
     assert sum(map(len, printed(stored))) > 4
 
