@@ -2,7 +2,8 @@
 
 `embergem` runs in the process of the test, because a new process would load NumPy and the native module for each
 command. A small program on the PATH sends its arguments and its standard streams to the test through a socket.
-`curl` is the real one. `make` lists what it would run, `pip` and `cargo` check their arguments.
+`curl` is the real one. `make` lists what it would run, `pip` and `cargo` check their arguments, and `python3 -m venv`
+links these tools.
 """
 
 import contextlib
@@ -37,6 +38,16 @@ exec embergem-checked {name} "$@"
 """
 
 
+PYTHON = """#!/bin/sh
+# A virtual environment gets the tools of this directory, because a real one takes seconds.
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "$3/bin" && ln -sf {tools}/pip {tools}/embergem "$3/bin"
+else
+    exec {python} "$@"
+fi
+"""
+
+
 class Shell:
     """Runs blocks in a directory of their own."""
 
@@ -50,6 +61,7 @@ class Shell:
         self._write("embergem-checked", FORWARD.format(python=sys.executable, address=self.address))
         for name in ("cargo", "pip", "pkill"):
             self._write(name, CHECKED.format(name=name))
+        self._write("python3", PYTHON.format(tools=self.tools, python=sys.executable))
         self._write("make", f'#!/bin/sh\nexec {shutil.which("make")} --dry-run -C {ROOT} "$@" > /dev/null\n')
         (self.tools / ".curlrc").write_text("fail-with-body\nsilent\n")
 
@@ -144,7 +156,8 @@ def check(name: str, *arguments: str) -> None:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             for package in packages:
                 own, _, wanted = package.partition("[")
-                assert own == "embergem" or own.startswith("dist/embergem"), f"pip install {package} is unknown"
+                known = own == "embergem" or own.startswith(("embergem-", "dist/embergem-"))
+                assert known, f"pip install {package} is unknown"
                 unknown = [extra for extra in wanted.rstrip("]").split(",") if wanted and extra not in extras]
                 assert not unknown, f"{package}: there is no extra {unknown}"
         case "cargo", "run", *options:
