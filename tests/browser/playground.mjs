@@ -23,8 +23,9 @@ const RESULT = {
   inspect: ".tokens .token",
   status: ".tiles .tile",
 };
-/** Longest time in milliseconds that the page may be busy without a pause, also on a machine with other work. */
-const LONGEST_TASK = 500;
+/** Longest time in milliseconds that the page may be busy without a pause. */
+const LONGEST_TASK = 250;
+const ATTEMPTS = 4;
 const HOSTILE = `"><img src=x onerror="window.hacked=1"><svg onload="window.hacked=1"></svg><script>window.hacked=1</script>`;
 
 const browser = await launch();
@@ -113,10 +114,22 @@ async function watchTasks(page) {
   });
 }
 
-async function longestTask(page, what) {
-  const longest = await page.evaluate(() => window.longest);
-  process.stderr.write(`${what}: the longest task took ${Math.round(longest)} ms\n`);
-  return longest > LONGEST_TASK ? [`${what}: a task took ${Math.round(longest)} ms`] : [];
+/**
+ * Run an attempt up to `ATTEMPTS` times, until none of its tasks is longer than `LONGEST_TASK`. Other work of the machine
+ * makes a task longer at times; a task that would freeze the page is long each time.
+ */
+async function withoutFreeze(page, what, attempt) {
+  await watchTasks(page);
+  const found = [];
+  for (let i = 0; i < ATTEMPTS; i++) {
+    await page.evaluate(() => (window.longest = 0));
+    await attempt();
+    await page.waitForTimeout(100); // the observer is told later
+    found.push(Math.round(await page.evaluate(() => window.longest)));
+    process.stderr.write(`${what}: the longest task took ${found.at(-1)} ms\n`);
+    if (found.at(-1) <= LONGEST_TASK) return [];
+  }
+  return [`${what}: tasks took ${found.join(", ")} ms`];
 }
 
 /** The violations of accessibility rules, and whether the page is wider than the window. */
@@ -209,35 +222,38 @@ await check("a line has a task and a title", order.open, async (page) => {
 await check("a thousand pasted lines do not freeze Compare", order.open, async (page) => {
   await chooseModel(page, order.real);
   await page.waitForSelector(".panels li:nth-child(3)");
-  await page.getByRole("button", { name: "Clear" }).click();
-  await watchTasks(page);
   const lines = Array.from({ length: 1000 }, (_, i) => `Line ${i} is about ${["bees", "bridges", "trains", "rain"][i % 4]}.`);
-  await paste(page, "#view-compare input.text", lines.join("\n"));
-  await page.waitForFunction(() => document.querySelector("#view-compare .card-head .hint")?.textContent === "1,000");
-  const rows = await page.locator("#view-compare .lines li").count();
-  await page.getByRole("button", { name: "Compare" }).click();
-  await page.waitForFunction(() => document.querySelector("#view-compare .progress"));
-  await page.waitForFunction(() => !document.querySelector("#view-compare .progress"), null, { timeout: 240_000 });
-  await page.locator("#view-compare .matrix canvas").hover();
-  await page.waitForSelector("#view-compare .readout b");
+  const found = await withoutFreeze(page, "1,000 lines in Compare", async () => {
+    await page.getByRole("button", { name: "Clear" }).click();
+    await paste(page, "#view-compare input.text", lines.join("\n"));
+    await page.waitForFunction(() => document.querySelector("#view-compare .card-head .hint")?.textContent === "1,000");
+    await page.getByRole("button", { name: "Compare" }).click();
+    await page.waitForFunction(() => document.querySelector("#view-compare .progress"));
+    await page.waitForFunction(() => !document.querySelector("#view-compare .progress"), null, { timeout: 240_000 });
+    await page.locator("#view-compare .matrix canvas").hover({ position: { x: 100, y: 100 } });
+    await page.locator("#view-compare .matrix canvas").hover({ position: { x: 120, y: 120 } });
+    await page.waitForSelector("#view-compare .readout b");
+  });
   return [
-    ...expect(rows, 20, "lines in the editor"),
+    ...found,
+    ...expect(await page.locator("#view-compare .lines li").count(), 20, "lines in the editor"),
     ...expect(await page.locator(".panel").count(), 3, "panels"),
-    ...(await longestTask(page, "1,000 lines in Compare")),
   ];
 });
 
 await check("two thousand rows of a CSV file do not freeze Map", order.open, async (page) => {
   await chooseModel(page, order.real);
   await show(page, "map");
-  await watchTasks(page);
   const rows = Array.from({ length: 2000 }, (_, i) => `"Row ${i}, about ${["bees", "bridges"][i % 2]}",${["insect", "building"][i % 2]},${i}`);
   const content = ["text,kind,number", ...rows].join("\n");
-  await page.setInputFiles("#view-map input[type=file]", { name: "rows.csv", mimeType: "text/csv", buffer: Buffer.from(content) });
-  await page.waitForFunction(() => document.querySelector("#view-map .card-head .hint")?.textContent.startsWith("2,000, 3 columns"));
-  await page.getByRole("button", { name: "Draw the map" }).click();
-  await page.waitForFunction(() => document.querySelector("#view-map .progress"));
-  await page.waitForFunction(() => !document.querySelector("#view-map .progress"), null, { timeout: 240_000 });
+  const found = await withoutFreeze(page, "2,000 rows in Map", async () => {
+    const file = { name: "rows.csv", mimeType: "text/csv", buffer: Buffer.from(content) };
+    await page.setInputFiles("#view-map input[type=file]", file);
+    await page.waitForFunction(() => document.querySelector("#view-map .card-head .hint")?.textContent.startsWith("2,000, 3 columns"));
+    await page.getByRole("button", { name: "Draw the map" }).click();
+    await page.waitForFunction(() => document.querySelector("#view-map .progress"));
+    await page.waitForFunction(() => !document.querySelector("#view-map .progress"), null, { timeout: 240_000 });
+  });
   await page.getByLabel("Colour by").selectOption("kind");
   const names = await page.locator(".categories li").allTextContents();
   await page.getByLabel("Colour by").selectOption("number");
@@ -249,7 +265,7 @@ await check("two thousand rows of a CSV file do not freeze Map", order.open, asy
   return [
     ...expect(names, ["building", "insect"], "categories"),
     ...expect(scale, "01999", "scale"),
-    ...(await longestTask(page, "2,000 rows in Map")),
+    ...found,
   ];
 });
 

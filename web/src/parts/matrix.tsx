@@ -37,9 +37,10 @@ export function Matrix(props: MatrixProps) {
   const { margin, cell } = layout(props);
   useEffect(() => {
     if (!canvas.current || edge <= 0) return;
-    const of = [props.values, theme, props.range[0], props.range[1]];
+    const pixels = Math.round(cell * rows * (devicePixelRatio || 1));
+    const of = [props.values, theme, props.range[0], props.range[1], pixels];
     if (!image.current || image.current.of.some((part, index) => part !== of[index])) {
-      image.current = { of, picture: paint(props, theme) };
+      image.current = { of, picture: paint(props, theme, Math.min(rows, pixels)) };
     }
     draw(canvas.current, image.current.picture, props, theme);
   });
@@ -93,18 +94,23 @@ export function Matrix(props: MatrixProps) {
   );
 }
 
-/** Paint one pixel a pair. */
-function paint({ values, rows, range: [low, high] }: MatrixProps, theme: Theme): HTMLCanvasElement {
+/** Paint one pixel a pair, or `size` times `size` pixels where there are more pairs than that. */
+function paint({ values, rows, range: [low, high] }: MatrixProps, theme: Theme, size: number): HTMLCanvasElement {
   const picture = document.createElement("canvas");
-  picture.width = picture.height = rows;
+  picture.width = picture.height = size;
   const context = picture.getContext("2d")!;
-  const pixels = context.createImageData(rows, rows);
+  const pixels = context.createImageData(size, size);
   const table = new Uint8Array(256 * 4);
   for (let i = 0; i < 256; i++) table.set([...shade(theme, i / 255), 255], i * 4);
   const [colours, goal] = [new Uint32Array(table.buffer), new Uint32Array(pixels.data.buffer)];
   const scale = 255 / (high - low || 1);
-  for (let i = 0; i < rows * rows; i++) {
-    goal[i] = colours[Math.round(Math.min(Math.max((values[i]! - low) * scale, 0), 255))]!;
+  const step = rows / size;
+  for (let y = 0; y < size; y++) {
+    const start = Math.floor((y + 0.5) * step) * rows;
+    for (let x = 0; x < size; x++) {
+      const part = ((values[start + Math.floor((x + 0.5) * step)]! - low) * scale + 0.5) | 0;
+      goal[y * size + x] = colours[part < 0 ? 0 : part > 255 ? 255 : part]!;
+    }
   }
   context.putImageData(pixels, 0, 0);
   return picture;
@@ -117,7 +123,7 @@ function draw(canvas: HTMLCanvasElement, picture: HTMLCanvasElement, props: Matr
   canvas.width = canvas.height = Math.round(edge * scale);
   const context = canvas.getContext("2d")!;
   context.scale(scale, scale);
-  context.imageSmoothingEnabled = cell * scale < 1;
+  context.imageSmoothingEnabled = false;
   context.drawImage(picture, margin, margin, cell * rows, cell * rows);
   const style = getComputedStyle(canvas);
   if (cell >= WITH_GAPS) {
