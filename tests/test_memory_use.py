@@ -34,7 +34,7 @@ def test_mappings_are_counted_by_kind(tmp_path):
     use = memory_use(tmp_path)
     kib = {name: getattr(use, name) // 1024 for name in MemoryUse.__slots__}
     assert kib == {"packed": 2000, "weights": 12, "weights_mapped": 4096, "anonymous": 304, "programs": 796}
-    assert str(use).startswith("3 MiB in memory: 2 packed weights (mapped from the cache), 0 of 4 weight files")
+    assert str(use).startswith("3 MiB resident: 2 packed weights (mapped from the cache), 0 of 4 weight files")
 
 
 def test_a_system_without_the_file(tmp_path):

@@ -33,7 +33,7 @@ class MemoryUse:
     def __str__(self) -> str:
         total = self.packed + self.weights + self.anonymous + self.programs
         return (
-            f"{total / MIB:,.0f} MiB in memory: {self.packed / MIB:,.0f} packed weights (mapped from the cache), "
+            f"{total / MIB:,.0f} MiB resident: {self.packed / MIB:,.0f} packed weights (mapped from the cache), "
             f"{self.weights / MIB:,.0f} of {self.weights_mapped / MIB:,.0f} weight files (mapped), "
             f"{self.anonymous / MIB:,.0f} anonymous, {self.programs / MIB:,.0f} programs and libraries"
         )
