@@ -84,6 +84,7 @@ disagree, the checkpoint is refused:
 | `add_prefix_space` | the pre-tokenizer does something else |
 | `tokenizer_class` | it is of another kind (WordPiece, Unigram, BPE) than the model in tokenizer.json |
 | `split_special_tokens` | it is true |
+| a name of a special token, also in special_tokens_map.json and added_tokens.json | the token is not among the `added_tokens` of tokenizer.json, or has another id or other flags there |
 
 sentence_bert_config.json is read under its older names too. The limit is the first of `max_length` in
 `processing_kwargs`, `model_max_length` in `tokenizer_args` or `processor_kwargs`, `max_seq_length`, and

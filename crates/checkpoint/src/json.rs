@@ -3,8 +3,8 @@
 use crate::error::{Error, Result, corrupt};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Largest file with settings that is read, in bytes. Those of real models have a few thousand.
@@ -139,14 +139,6 @@ pub fn parse<T: DeserializeOwned>(data: &[u8], file: &Path) -> Result<T> {
     serde_json::from_slice(data).map_err(|error| not_json(file, &error))
 }
 
-/// Reads and parses a JSON file of at most `limit` bytes.
-///
-/// # Errors
-/// [`Error::Corrupt`] for a file that is missing, larger, cannot be read, or is not JSON of this kind.
-pub(crate) fn parse_up_to<T: DeserializeOwned>(file: &Path, limit: u64) -> Result<T> {
-    parse(&read_bytes(file, limit)?, file)
-}
-
 /// Reads a JSON file that must exist.
 ///
 /// # Errors
@@ -164,7 +156,8 @@ pub fn read_text(file: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-fn not_json(file: &Path, error: &dyn std::fmt::Display) -> Error {
+/// The error for a file that is not JSON.
+pub(crate) fn not_json(file: &Path, error: &dyn std::fmt::Display) -> Error {
     corrupt(
         file,
         format!(" is not valid JSON: {error}. Download or save the model again."),
@@ -172,6 +165,17 @@ fn not_json(file: &Path, error: &dyn std::fmt::Display) -> Error {
 }
 
 fn read_bytes(file: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = open(file, limit)?.take(limit).read_to_end(&mut bytes);
+    read.map_err(|error| corrupt(file, format!(" cannot be read: {error}.")))?;
+    Ok(bytes)
+}
+
+/// Opens a file that must exist and have at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Corrupt`] for a file that is missing, larger or cannot be opened.
+pub(crate) fn open(file: &Path, limit: u64) -> Result<File> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => corrupt(
             file,
@@ -196,7 +200,7 @@ fn read_bytes(file: &Path, limit: u64) -> Result<Vec<u8>> {
             ),
         ));
     }
-    fs::read(file).map_err(failed)
+    File::open(file).map_err(failed)
 }
 
 /// A value for an error message, cut to 80 characters.

@@ -12,8 +12,10 @@ mod limit;
 mod model2vec;
 pub mod modules;
 mod settings;
+mod special_tokens;
 mod static_embedding;
 mod tokenizer;
+mod tokenizer_json;
 pub mod weights;
 
 pub use error::{Error, Result, corrupt};
@@ -102,7 +104,7 @@ impl Checkpoint {
         let settings = read_settings(&body)?;
         let tokenizer_settings = Object::read_optional(&body.join("tokenizer_config.json"))?;
         chat::check(&body, &settings, &tokenizer_settings)?;
-        let remote_code = tokenizer::check(&tokenizer_settings, &tokenizer, &settings)?;
+        let remote_code = tokenizer::check(&tokenizer_settings, &body, &settings)?;
         let mut files: Vec<_> = weights::of_body(&body)?
             .into_iter()
             .map(|file| (String::new(), file))

@@ -4,11 +4,11 @@
 //! tokenizer_config.json and from the defaults of the class that it names. Where that gives another tokenizer than
 //! tokenizer.json, the checkpoint is refused. tests/data/reference_cases.json has what the library does with each setting.
 
-use crate::TOKENIZER_BYTES;
 use crate::error::{Result, unsupported};
-use crate::json::{Object, parse_up_to};
+use crate::json::Object;
 use crate::settings::{Setting, any, check as check_settings, only};
-use serde::Deserialize;
+use crate::special_tokens;
+use crate::tokenizer_json::Tokenizer;
 use serde_json::Value;
 use std::path::Path;
 
@@ -48,11 +48,6 @@ const NAMES: &[Setting] = &[
     only(
         &["add_special_tokens"],
         &["null"],
-        "is no setting of a tokenizer, and the published library fails",
-    ),
-    only(
-        &["add_special_tokens"],
-        &["null"],
         "is not a setting of any tokenizer, and the published library fails",
     ),
     any(&["auto_map*"], "names code that comes with the model"),
@@ -69,7 +64,13 @@ const NAMES: &[Setting] = &[
     any(
         &[
             "*_token",
-            "*_token.*",
+            "*_token.__type",
+            "*_token.content",
+            "*_token.lstrip",
+            "*_token.normalized",
+            "*_token.rstrip",
+            "*_token.single_word",
+            "*_token.special",
             "*_tokens",
             "additional_special_tokens*",
             "extra_special_tokens*",
@@ -78,7 +79,7 @@ const NAMES: &[Setting] = &[
             "special_tokens_map*",
             "*_token_type_id",
         ],
-        "names tokens, and their ids come from tokenizer.json",
+        "names tokens, and is compared with tokenizer.json",
     ),
     any(
         &[
@@ -142,24 +143,12 @@ const NAMES: &[Setting] = &[
     ),
 ];
 
-/// The parts of tokenizer.json that settings can contradict. The vocabulary is skipped.
-#[derive(Deserialize)]
-struct Tokenizer {
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    truncation: Option<Value>,
-    model: Option<Model>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    r#type: Option<String>,
-}
-
-/// Refuses settings that contradict the tokenizer.json at `tokenizer`. `lower_case` is that of sentence_bert_config.json.
+/// Refuses settings that contradict the tokenizer.json in the directory `body`: those of `config`, which is
+/// tokenizer_config.json, and of the files of special tokens. `lower_case` is sentence_bert_config.json.
 /// Returns where the settings name code that comes with the model.
-pub(crate) fn check(config: &Object, tokenizer: &Path, lower_case: &Object) -> Result<Vec<String>> {
+pub(crate) fn check(config: &Object, body: &Path, lower_case: &Object) -> Result<Vec<String>> {
     check_settings(config, NAMES)?;
+    let named = special_tokens::named(config, body)?;
     let class = config
         .get("tokenizer_class")
         .and_then(Value::as_str)
@@ -174,8 +163,9 @@ pub(crate) fn check(config: &Object, tokenizer: &Path, lower_case: &Object) -> R
         .iter()
         .any(|name| config.get(name).is_some_and(|v| !v.is_null()));
     // A large tokenizer.json takes some time to read, so it is read only for settings that need it.
-    if kind.is_some() || lower_text || stated {
-        let file: Tokenizer = parse_up_to(tokenizer, TOKENIZER_BYTES)?;
+    if kind.is_some() || lower_text || stated || !named.is_empty() {
+        let file = Tokenizer::read(&body.join("tokenizer.json"))?;
+        special_tokens::compare(&named, &file)?;
         if lower_text && !file.has(&file.normalizer, lowers_case) {
             let reason = " sets do_lower_case, but the normalizer in tokenizer.json keeps capitals. Save the tokenizer with \
                           a Lowercase normalizer.";
@@ -198,7 +188,7 @@ fn compare(config: &Object, file: &Tokenizer, class: &str, kind: Option<&str>) -
         );
         Err(unsupported(&config.file, reason))
     };
-    if let (Some(kind), Some(found)) = (kind, file.model.as_ref().and_then(|model| model.r#type.as_deref()))
+    if let (Some(kind), Some(found)) = (kind, file.kind.as_deref())
         && kind != found
     {
         return refuse(
@@ -269,44 +259,6 @@ fn compare(config: &Object, file: &Tokenizer, class: &str, kind: Option<&str>) -
         }
     }
     Ok(())
-}
-
-impl Tokenizer {
-    /// Whether `test` holds for a part, or for one in its sequence.
-    fn has(&self, part: &Option<Value>, test: fn(&Value) -> bool) -> bool {
-        part.as_ref().is_some_and(|part| parts(part).any(test))
-    }
-
-    /// Whether several spaces are read as one, in one of the ways in which tokenizers of this kind were saved.
-    fn joins_spaces(&self) -> bool {
-        self.has(&self.pre_tokenizer, |part| part["type"] == "WhitespaceSplit")
-            || self.has(&self.normalizer, |part| part["pattern"]["Regex"] == " {2,}")
-    }
-
-    /// Whether a space is added before a text; none if no part says.
-    fn prefix_space(&self) -> Option<bool> {
-        let found = self
-            .pre_tokenizer
-            .iter()
-            .flat_map(parts)
-            .find_map(|part| match part["type"].as_str() {
-                Some("ByteLevel") => part["add_prefix_space"].as_bool(),
-                Some("Metaspace") => Some(part["prepend_scheme"] != "never" && part["add_prefix_space"] != false),
-                _ => None,
-            });
-        found.or_else(|| {
-            self.has(&self.normalizer, |part| part["type"] == "Prepend")
-                .then_some(true)
-        })
-    }
-}
-
-/// A normalizer or pre-tokenizer, or those in it if it is a sequence.
-fn parts(part: &Value) -> impl Iterator<Item = &Value> {
-    let inside = ["normalizers", "pretokenizers"]
-        .iter()
-        .find_map(|name| part[*name].as_array());
-    inside.map_or(std::slice::from_ref(part), Vec::as_slice).iter()
 }
 
 fn lowers_case(normalizer: &Value) -> bool {
