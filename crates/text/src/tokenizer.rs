@@ -181,14 +181,15 @@ impl Tokenizer {
     }
 
     /// Configures the tokenizer for a model that averages the tokens of its table: there are no special tokens, and
-    /// unknown tokens are removed (Model2Vec) or kept (StaticEmbedding). `json` is the text that the tokenizer was read
-    /// from.
+    /// unknown tokens are removed (Model2Vec) or kept (StaticEmbedding). Model2Vec keeps the beginning of a long text,
+    /// whatever the file says. `json` is the text that the tokenizer was read from.
     pub fn bare(mut self, json: &str, keep_unknown: bool) -> Result<Self, String> {
         self.prefix.clear();
         self.suffix.clear();
         if keep_unknown {
             return Ok(self);
         }
+        self.truncate_left = false;
         self.removed = match self.library.get_model() {
             ModelWrapper::WordPiece(model) => self.library.token_to_id(&model.unk_token),
             ModelWrapper::WordLevel(model) => self.library.token_to_id(&model.unk_token),
