@@ -40,14 +40,24 @@ TEXTS = [
 REFERENCE = """
 import json, os, sys
 import numpy as np
+from model2vec import StaticModel
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerFast
 
 order = json.load(open(sys.argv[1]))
 vectors = {}
 for model in order["models"]:
+    config = os.path.join(model, "config.json")
+    if os.path.exists(config) and json.load(open(config)).get("model_type") == "model2vec":
+        reference = StaticModel.from_pretrained(model)
+        # The library cuts long texts by characters before it counts tokens; embergem counts tokens only.
+        texts = [text for text in order["texts"] if len(text) < reference.max_length * reference.median_token_length]
+        vectors[f"{model}|alone"] = np.stack([reference.encode([text])[0] for text in texts])
+        vectors[f"{model}|padded"] = reference.encode(texts)
+        continue
     reference = SentenceTransformer(model, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
-    if not os.path.exists(f"{model}/tokenizer_config.json"):  # else its class is guessed and parts of it are replaced
+    # Without a tokenizer_config.json the class of the tokenizer is guessed, and parts of it are replaced.
+    if os.path.exists(config) and not os.path.exists(f"{model}/tokenizer_config.json"):
         plain = PreTrainedTokenizerFast(tokenizer_file=f"{model}/tokenizer.json")
         plain.pad_token = plain.convert_ids_to_tokens(reference[0].auto_model.config.pad_token_id or 0)
         limit, reference[0].processor = reference.max_seq_length, plain
@@ -94,7 +104,7 @@ def main() -> int:
                 if path != str(model):
                     continue
                 task = what.removeprefix("prompt ") if what.startswith("prompt ") else None
-                ours = embedder.embed(TEXTS[:3], task=task, truncate=True) if task else vectors
+                ours = embedder.embed(TEXTS[:3], task=task, truncate=True) if task else vectors[: len(reference)]
                 kind = "prompts" if task else what
                 found[kind] = max(found[kind], float(np.abs(ours - reference).max()))
         worst = max(worst, *found.values())
