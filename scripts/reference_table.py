@@ -56,6 +56,10 @@ FAILS = (
 nothing, or on a text that is longer than its position table, which embergem truncates with a warning."""
 
 
+UNCHANGED = {"file": "modules.json", "set": {}}
+"""The edit that leaves a checkpoint as it is."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What embergem does with a case: "equal", "refused", "accepted" or "wrong", and the error or both answers."""
@@ -78,6 +82,8 @@ def apply(directory: Path, edit: dict[str, Any]) -> None:
         case _:
             content = json.loads(file.read_text())
             fields = content[edit["inside"]] if "inside" in edit else content
+            if not edit.get("set") and "unset" not in edit:
+                return
             fields.update(edit.get("set", {}))
             fields.pop(edit.get("unset"), None)
             file.write_text(json.dumps(content))
@@ -117,7 +123,8 @@ class Subject:
         prepared = prepare(checkpoint, "model")
         program = prepared.program.to_json()
         _native.require_all_read(program, checkpoint.files)
-        key = json.dumps([program, prepared.limit, str(checkpoint.tokenizer), prepared.bare])
+        tokenizer = checkpoint.tokenizer.read_text(encoding="utf-8")
+        key = json.dumps([program, prepared.limit, tokenizer, prepared.bare])
         if key not in self._known:
             self._known[key] = self._compute(checkpoint, prepared, program)
         return self._known[key]
@@ -134,7 +141,7 @@ def outcomes(name: str) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         subject = Subject(name, Path(scratch))
-        for case in [{"edit": {"file": "config.json", "set": {}}, "answer": "same"}, *stored["cases"]]:
+        for case in [{"edit": UNCHANGED, "answer": "same"}, *stored["cases"]]:
             edit, answer = case["edit"], case["answer"]
             with changed(subject.directory, edit):
                 try:
@@ -163,8 +170,8 @@ def results(name: str) -> tuple[Outcome, ...]:
 def row(module: str) -> str:
     """Return the row of a family in the table: fields of config.json, and settings and files beside it."""
     found = [one for path in goldens(module) if path.name in CASES["answers"] for one in results(path.name)]
-    config = [one for one in found if one.edit["file"] == "config.json" and one.edit.get("set") != {}]
-    beside = [one for one in found if one.edit["file"] != "config.json"]
+    config = [one for one in found if one.edit["file"] == "config.json"]
+    beside = [one for one in found if one.edit["file"] != "config.json" and one.edit != UNCHANGED]
     cells = []
     for part in (config, beside):
         count = Counter(one.kind for one in part)

@@ -21,8 +21,9 @@ GOLDENS = sorted(CASES["answers"])
 
 def test_every_family_has_cases():
     without = {name for name in families() if not any(path.name in GOLDENS for path in goldens(name))}
-    assert without == {"static", "static_embedding"}  # transformers does not have them
-    assert all(len(CASES["answers"][name]["cases"]) > 80 for name in GOLDENS)
+    assert without == set()
+    few = {name for name in GOLDENS if len(CASES["answers"][name]["cases"]) <= 80}
+    assert few == {"static_embedding"}  # it has no config.json
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -31,8 +32,9 @@ def test_no_case_is_answered_with_another_models_vectors(name):
     assert found[0].kind == "equal"  # the checkpoint as it is
     assert {str(one.edit): one.detail for one in found if one.kind == "wrong"} == {}
     kinds = Counter(one.kind for one in found)
-    assert kinds["equal"] > 40  # bookkeeping is no reason to refuse a checkpoint
-    assert kinds["refused"] > 10
+    most = len(found)
+    assert kinds["equal"] > most / 4  # bookkeeping is no reason to refuse a checkpoint
+    assert kinds["refused"] > most / 10
 
 
 def test_the_table_in_the_documentation_is_current():
