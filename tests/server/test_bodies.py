@@ -155,6 +155,18 @@ def test_large_bodies_are_decoded_on_another_thread():
         decode(b"x" * (wait.SHORT_BODY + 1), lambda: 1 // 0)
 
 
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon", ""])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(given):
+    with pytest.raises(InvalidRequest, match="not a number of seconds above 0"):
+        wait.request_deadline(SimpleNamespace(headers={"x-request-timeout": given}), 60)
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [({}, 60), ({"x-request-timeout": "0.5"}, 0.5)])
+def test_a_deadline_is_the_timeout_from_now(headers, seconds, monkeypatch):
+    monkeypatch.setattr(wait.time, "monotonic", lambda: 100.0)
+    assert wait.request_deadline(SimpleNamespace(headers=headers), 60) == 100 + seconds
+
+
 def test_the_deadline_holds_while_a_body_is_decoded():
     end = threading.Event()
     try:
