@@ -133,7 +133,9 @@ impl Prepared {
             bare: card.special_tokens.is_empty(),
             keep_unknown: card.keep_unknown,
             trained_dimensions: match base {
-                Some(base) if width_after(&checkpoint.head, card.width).is_none_or(|width| width == base.dimensions) => {
+                Some(base)
+                    if width_after(&checkpoint.head, card.width).is_none_or(|width| width == base.dimensions) =>
+                {
                     base.shorter()
                 }
                 _ => declared_dimensions(&config),
