@@ -90,7 +90,11 @@ MODEL2VEC = {
 
 WORD = "layer"
 """A word of the texts. A token that is written like it changes how they are read."""
-TOKEN = {"content": WORD, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+LETTER = "a"
+"""A token of every vocabulary, and a part of the words of the texts."""
+FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+TOKEN = {"__type": "AddedToken", "content": WORD, **FLAGS, "special": True}
+DECODED = {"content": WORD, **FLAGS, "special": True}
 
 BERT_KEYS = {"do_lower_case": [True, False], "strip_accents": [True, False], "tokenize_chinese_chars": [False]}
 FILES: dict[str, dict[str, list[Any]]] = {
@@ -119,12 +123,14 @@ FILES: dict[str, dict[str, list[Any]]] = {
         "auto_map": [{"AutoTokenizer": ["tokenization_own.Own", None]}],
         "name_or_path": ["elsewhere"],
         "add_special_tokens": [False],
-        "unk_token": ["[other]", WORD],
-        "mask_token": [WORD, TOKEN],
-        "pad_token": [WORD],
-        "additional_special_tokens": [[WORD], [TOKEN]],
-        "extra_special_tokens": [["iron"], [WORD], {"own_token": WORD}],
-        "added_tokens_decoder": [{"7": TOKEN}, {"7": TOKEN | {"special": False}}, {"9999": TOKEN}],
+        "unk_token": ["[other]", WORD, None],
+        "mask_token": [WORD, TOKEN, LETTER],
+        "pad_token": [WORD, LETTER],
+        "own_token": [WORD, LETTER],
+        "additional_special_tokens": [[WORD], [TOKEN], [LETTER]],
+        "extra_special_tokens": [["iron"], [WORD], {"own_token": WORD}, {"own_token": LETTER}],
+        "model_specific_special_tokens": [{"own_token": LETTER}],
+        "added_tokens_decoder": [{"7": DECODED}, {"7": DECODED | {"special": False}}, {"9999": DECODED}],
     },
     "sentence_bert_config.json": {
         OWN_KEY: ["x"],
@@ -199,8 +205,10 @@ LISTS: list[dict[str, Any]] = [
     {"file": "README.md", "text": "---\n---\n"},
     {"file": "special_tokens_map.json", "text": "{}"},
     {"file": "special_tokens_map.json", "text": json.dumps({"mask_token": WORD})},
-    {"file": "special_tokens_map.json", "text": json.dumps({"additional_special_tokens": [WORD]})},
+    {"file": "special_tokens_map.json", "text": json.dumps({"mask_token": LETTER})},
+    {"file": "special_tokens_map.json", "text": json.dumps({"additional_special_tokens": [LETTER]})},
     {"file": "added_tokens.json", "text": '{"iron": 3}'},
+    {"file": "added_tokens.json", "text": json.dumps({LETTER: 7})},
     {"file": "added_tokens.json", "text": json.dumps({WORD: 7})},
     {"file": "added_tokens.json", "text": json.dumps({WORD: 9999})},
     *(
