@@ -167,10 +167,7 @@ impl TextPipeline {
                 .map(|token| (token.id, token.token, token.span, token.kept))
                 .collect()
         };
-        Ok(aligned
-            .into_iter()
-            .map(|one| (one.text.clone(), tokens(one)))
-            .collect())
+        Ok(aligned.into_iter().map(|one| (one.text.clone(), tokens(one))).collect())
     }
 
     #[pyo3(signature = (rows, *, truncate=false))]
