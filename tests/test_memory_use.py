@@ -1,7 +1,10 @@
-"""The memory of a process by kind, as the server prints it."""
+"""The memory of a process by kind, and a load that returns what it needs no more."""
 
+import os
 import signal
+import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -62,3 +65,19 @@ def test_the_server_prints_the_memory_once_its_models_are_loaded(serve_tiny):
     assert serve_tiny(announce=announce)
     [line] = [line for line in lines if line.startswith("memory: ")]
     assert "packed weights (mapped from the cache)" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_first_load_leaves_no_pages_of_the_checkpoint(minilm, tmp_path):
+    code = dedent("""
+        import sys
+        from embergem import Embedder
+        from embergem.memory_use import memory_use
+        with Embedder(sys.argv[1]):
+            use = memory_use()
+        print(use.weights / use.weights_mapped)
+    """)
+    environment = os.environ | {"EMBERGEM_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(minilm)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 0.25

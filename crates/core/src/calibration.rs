@@ -46,7 +46,9 @@ impl Model {
             &format!("{BATCH_BUDGETS:?}"),
         ];
         remembered(notes, "budget", files, &variant, || {
-            choose(|tokens| self.seconds(tokens, limit.min(ROW)))
+            let chosen = choose(|tokens| self.seconds(tokens, limit.min(ROW)));
+            self.release_tables();
+            chosen
         })
     }
 
@@ -76,6 +78,7 @@ impl Model {
             let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
             let wanted = exact(&ids, &cu_seqlens)?;
             let found = self.vectors(&ids, &cu_seqlens)?;
+            self.release_tables();
             let width = self.dimensions();
             let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
             Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))

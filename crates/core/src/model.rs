@@ -8,7 +8,7 @@ use crate::kernels::pooling::Kind;
 use crate::kernels::rope::Angles;
 use crate::kernels::{Kernels, peak};
 use crate::lower::{Lowered, Op, Rotation, lower};
-use crate::mapped::{Part, Watched};
+use crate::mapped::{Mapped, Part, Watched};
 use crate::memo::Memo;
 use crate::memory;
 use crate::packed::{PackedCache, PackedMatrices};
@@ -57,6 +57,8 @@ pub struct Model {
     pub max_tokens: Option<usize>,
     /// Fewest tokens of a text: 0 for a program that only averages rows of a table, else 1.
     pub min_tokens: usize,
+    /// The maps that the embedding tables are in.
+    tables: Vec<Arc<Mapped>>,
     /// The files that runs read from.
     pub(crate) watched: Watched,
     /// Rotary tables by their base, scaling and head size.
@@ -95,6 +97,7 @@ impl Model {
         }
         let steps = lower(&program, &checkpoint, kernels, options.precision, &mut matrices)?;
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;
+        let tables = parts.iter().map(|part| Arc::clone(&part.map)).collect();
         parts.extend(matrices.finish()?);
         checkpoint.require_unchanged()?;
         // Packing and the check of the tables read the whole checkpoint; a run reads single rows of the tables.
@@ -130,6 +133,7 @@ impl Model {
             vocabulary,
             max_tokens,
             min_tokens,
+            tables,
             watched: Watched::new(parts),
             angles: Mutex::default(),
             spare: Mutex::default(),
@@ -176,6 +180,12 @@ impl Model {
             }
         });
         (rounds.into_inner() * peak::operations(self.kernels.lanes)) as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// Takes the pages of the embedding tables out of this process, after measurements that read rows all over them; see
+    /// [`Mapped::release_pages`].
+    pub(crate) fn release_tables(&self) {
+        self.tables.iter().for_each(|map| map.release_pages());
     }
 
     /// Returns the buffers of an earlier run, or new empty ones.
