@@ -10,6 +10,12 @@ import pytest
 from goldens import DATA
 
 from embergem import Embedder, progress
+from embergem._native import LoadProgress as NativeProgress
+from embergem._native import Model
+from embergem.checkpoint.checkpoint import Location
+from embergem.checkpoint.read import read_checkpoint
+from embergem.engine.prepare import prepare
+from embergem.options import DEFAULTS
 from embergem.progress import LoadProgress, silent
 
 TINY = DATA / "gemma3_text"
@@ -90,3 +96,17 @@ def test_a_load_has_the_stages(impatient, monkeypatch):
     with Embedder(TINY):
         pass
     assert stages[:3] == ["reading and packing the weights", "hashing the files", "checking the model"]
+
+
+def test_packed_weights_are_counted_unless_an_earlier_load_packed_them(tmp_path):
+    checkpoint = read_checkpoint(Location("tiny", TINY), DEFAULTS)
+    source = prepare(checkpoint, "tiny", DEFAULTS).program.to_json()
+    counts = []
+    for _ in range(2):
+        counted = NativeProgress()
+        assert counted.read() == (0, 0)
+        Model.load(source, checkpoint.files, packed=str(tmp_path), packed_limit=1 << 30, progress=counted)
+        counts.append(counted.read())
+    (packed, total), again = counts
+    assert 0.9 * total < packed <= total
+    assert again == (0, 0)

@@ -16,6 +16,9 @@ def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np
     With `norm_first` the mean of the whole row is subtracted first.
     """
 
+def available_memory() -> int | None:
+    """Return the bytes of memory that this process may still allocate; None if the system does not say."""
+
 def instruction_sets() -> list[str]:
     """Return the names of the instruction sets that this machine can run, slowest first."""
 
@@ -177,6 +180,16 @@ class CancelToken:
     @property
     def cancelled(self) -> bool: ...
 
+class LoadProgress:
+    """How far `Model.load` is with packing the weights, for another thread."""
+
+    def __new__(cls) -> LoadProgress: ...
+    def read(self) -> tuple[int, int]:
+        """Return the number of weights that are packed, and of all weights.
+
+        Both are 0 until they are known, and if an earlier start has packed the weights.
+        """
+
 class Model:
     """A loaded model: a program with its weights (crates/core). It is thread-safe and releases the GIL."""
 
@@ -192,6 +205,7 @@ class Model:
         packed: str | None = None,
         packed_limit: int = 0,
         instruction_set: str | None = None,
+        progress: LoadProgress | None = None,
     ) -> Model:
         """Map the weight files and pack the weights of a program.
 
@@ -206,6 +220,7 @@ class Model:
             packed: Directory of packed weights, from which later loads map them.
             packed_limit: Most bytes of all files in that directory.
             instruction_set: Kernels to use, for tests; one of `instruction_sets()`. None is the fastest.
+            progress: Counts the packed weights, for another thread.
 
         Raises UnsupportedModel, CorruptCheckpoint, MissingTensor, InsufficientMemory or UnsupportedOption.
         """

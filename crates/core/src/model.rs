@@ -11,7 +11,7 @@ use crate::lower::{Lowered, Op, Rotation, lower};
 use crate::mapped::{Mapped, Part, Watched};
 use crate::memo::Memo;
 use crate::memory;
-use crate::packed::{PackedCache, PackedMatrices};
+use crate::packed::{PackProgress, PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
@@ -36,6 +36,8 @@ pub struct Options<'a> {
     pub packed: Option<PackedCache<'a>>,
     /// Name of the instruction set, for tests. `None` is the fastest that the machine has.
     pub kernels: Option<&'a str>,
+    /// Where another thread reads how far the packing is. `None` tells nobody.
+    pub progress: Option<&'a Arc<PackProgress>>,
 }
 
 /// The bits of the base, those of the scaling, and the features of a head.
@@ -93,7 +95,12 @@ impl Model {
         let checkpoint = Checkpoint::open(files.iter().copied())?.with_prefixes(&program.prefixes);
         if !matrices.is_stored() {
             let available = options.memory_limit.or_else(memory::available);
-            require_memory(&program, options.precision, available)?;
+            let weights = packed_weights(&program);
+            require_memory(weights, options.precision, available)?;
+            if let Some(progress) = options.progress {
+                progress.expect(weights);
+                matrices.progress = Arc::clone(progress);
+            }
         }
         let steps = lower(&program, &checkpoint, kernels, options.precision, &mut matrices)?;
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;
@@ -258,14 +265,14 @@ fn check_tables<'a>(
     Ok(parts)
 }
 
-/// Refuses weights that do not fit into memory before they are packed. Embedding tables stay mapped and do not count.
-fn require_memory(program: &Program, precision: Precision, available: Option<u64>) -> Result<()> {
+/// Returns the number of weights that are packed or copied. Embedding tables stay mapped and do not count.
+fn packed_weights(program: &Program) -> u64 {
     let tables: HashSet<usize> = program
         .steps
         .iter()
         .filter_map(|step| step.weights.get("table").copied())
         .collect();
-    let elements = program
+    program
         .weights
         .iter()
         .enumerate()
@@ -279,8 +286,12 @@ fn require_memory(program: &Program, precision: Precision, available: Option<u64
             let sizes = std::iter::once(&rows).chain(source.shape.iter().skip(1));
             sizes.fold(1u64, |elements, size| elements.saturating_mul(*size as u64))
         })
-        .fold(0, u64::saturating_add);
-    let bytes = (elements / 1000).saturating_mul(precision.bytes_per_thousand());
+        .fold(0, u64::saturating_add)
+}
+
+/// Refuses weights that do not fit into memory before they are packed.
+fn require_memory(weights: u64, precision: Precision, available: Option<u64>) -> Result<()> {
+    let bytes = (weights / 1000).saturating_mul(precision.bytes_per_thousand());
     match available {
         Some(available) if bytes > available => Err(Error::Memory {
             needed_mb: bytes >> 20,
@@ -331,8 +342,9 @@ mod tests {
             "output": {"buffer": 0, "column": 0, "width": 1},
         });
         let program = Program::parse(&program.to_string()).unwrap();
-        require_memory(&program, Precision::Float32, Some(12_000_000)).unwrap();
-        let refused = require_memory(&program, Precision::Float32, Some(11_999_999));
+        let weights = packed_weights(&program);
+        require_memory(weights, Precision::Float32, Some(12_000_000)).unwrap();
+        let refused = require_memory(weights, Precision::Float32, Some(11_999_999));
         assert!(
             matches!(refused, Err(Error::Memory { needed_mb: 11, .. })),
             "{refused:?}"

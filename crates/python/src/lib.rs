@@ -29,10 +29,12 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BUILDS", (embergem_core::BUILD, embergem_text::BUILD))?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;
+    module.add_function(wrap_pyfunction!(model::available_memory, module)?)?;
     module.add_function(wrap_pyfunction!(model::instruction_sets, module)?)?;
     module.add_function(wrap_pyfunction!(tensors::require_all_read, module)?)?;
     module.add_function(wrap_pyfunction!(text::prompt_sets, module)?)?;
     module.add_class::<model::CancelToken>()?;
+    module.add_class::<model::LoadProgress>()?;
     module.add_class::<model::Model>()?;
     module.add_class::<notes::FileStates>()?;
     module.add_class::<notes::Note>()?;

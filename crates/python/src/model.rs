@@ -2,7 +2,7 @@
 
 use crate::allocator::require_memory;
 use crate::errors::raise;
-use embergem_core::{Error, Lane, Options, PackedCache, PackedFile, Pool, Precision, Progress};
+use embergem_core::{Error, Lane, Options, PackProgress, PackedCache, PackedFile, Pool, Precision, Progress};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -40,6 +40,32 @@ impl CancelToken {
     fn cancelled(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
+}
+
+/// How far `Model.load` is with packing the weights, for another thread.
+#[pyclass(frozen, module = "embergem._native")]
+#[derive(Default)]
+pub struct LoadProgress {
+    packing: Arc<PackProgress>,
+}
+
+#[pymethods]
+impl LoadProgress {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Return the number of weights that are packed, and of all weights.
+    fn read(&self) -> (u64, u64) {
+        self.packing.read()
+    }
+}
+
+/// Returns the bytes of memory that this process may still allocate; None if the system does not say.
+#[pyfunction]
+pub fn available_memory() -> Option<u64> {
+    embergem_core::available_memory()
 }
 
 /// Returns the names of the instruction sets that this machine can run.
@@ -84,7 +110,7 @@ impl Model {
         clippy::too_many_arguments,
         reason = "one argument for each keyword of the Python method"
     )]
-    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, notes=None, packed=None, packed_limit=0, instruction_set=None))]
+    #[pyo3(signature = (program, files, *, threads=None, dtype="float32", memory_limit=None, notes=None, packed=None, packed_limit=0, instruction_set=None, progress=None))]
     fn load(
         py: Python<'_>,
         program: &str,
@@ -96,12 +122,14 @@ impl Model {
         packed: Option<PathBuf>,
         packed_limit: u64,
         instruction_set: Option<&str>,
+        progress: Option<PyRef<'_, LoadProgress>>,
     ) -> PyResult<Self> {
         let Some((_, precision)) = Precision::NAMES.into_iter().find(|(name, _)| *name == dtype) else {
             let names = Precision::NAMES.map(|(name, _)| name).join(", ");
             let message = format!("dtype={dtype:?} does not exist; it must be one of {names}");
             return Err(raise(py, "UnsupportedOption", message));
         };
+        let packing = progress.map(|progress| Arc::clone(&progress.packing));
         let options = Options {
             threads,
             precision,
@@ -112,6 +140,7 @@ impl Model {
                 limit: packed_limit,
             }),
             kernels: instruction_set,
+            progress: packing.as_ref(),
         };
         require_memory(py)?;
         let files = || files.iter().map(|(prefix, path)| (prefix.as_str(), path.as_path()));

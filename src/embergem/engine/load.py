@@ -8,6 +8,7 @@ import numpy as np
 
 from embergem import _native, paths
 from embergem._native import FileStates, Model, TextPipeline
+from embergem._native import LoadProgress as NativeProgress
 from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
 from embergem.checkpoint.compiled import Manifest
@@ -74,9 +75,9 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     prepared = prepare(checkpoint, location.id, options)
     weights = [path for _, path in checkpoint.weights]
     states = FileStates([*weights, checkpoint.tokenizer])
-    progress = LoadProgress(location.id)
+    progress, packing = LoadProgress(location.id), NativeProgress()
     # Reading a large tokenizer takes about as long as packing the weights.
-    with progress.stage("reading and packing the weights"), ThreadPoolExecutor(1) as pool:
+    with progress.stage("reading and packing the weights", packing.read), ThreadPoolExecutor(1) as pool:
         reading = pool.submit(text_pipeline, checkpoint, prepared)
         source = prepared.program.to_json()
         _native.require_all_read(source, checkpoint.files)
@@ -90,6 +91,7 @@ def load(location: Location, options: LoadOptions) -> Loaded:
                 notes=str(paths.cache_root()),
                 packed=packed.enabled_directory(),
                 packed_limit=packed.limit(),
+                progress=packing,
             )
 
         model, cosine = load_as(options.dtype or DEFAULT_DTYPE, load_model, checkpoint.weights, location.id)

@@ -17,6 +17,8 @@ use crate::files::FileStates;
 use crate::kernels::panels::{Format, Packed, Shape};
 use crate::mapped::Part;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name of this build. Another build may use another layout of packed weights, so its files are not used.
 pub const BUILD: &str = env!("EMBERGEM_BUILD");
@@ -43,9 +45,33 @@ pub fn parse_size(text: &str) -> Option<u64> {
     Some((number * 1000f64.powi(power as i32)) as u64)
 }
 
+/// How many weights of a load are packed, for another thread that shows it to a person.
+#[derive(Debug, Default)]
+pub struct PackProgress {
+    packed: AtomicU64,
+    total: AtomicU64,
+}
+
+impl PackProgress {
+    /// Sets how many weights the load will pack. Biases and other small weights count, although they are not packed.
+    pub fn expect(&self, weights: u64) {
+        self.packed.store(0, Ordering::Relaxed);
+        self.total.store(weights, Ordering::Relaxed);
+    }
+
+    /// Returns the number of weights that are packed, and of all; both are 0 until they are known, and if the weights
+    /// are read from a file of packed weights.
+    pub fn read(&self) -> (u64, u64) {
+        let total = self.total.load(Ordering::Relaxed);
+        (self.packed.load(Ordering::Relaxed).min(total), total)
+    }
+}
+
 /// The packed matrices of one load, in the order of the program: read from a file, or written to one.
 pub struct PackedMatrices {
     source: Source,
+    /// What another thread sees of the packing.
+    pub progress: Arc<PackProgress>,
     /// State of the checkpoint's files before they were read.
     files: FileStates,
     /// Where the matrices are in mapped files.
@@ -91,6 +117,7 @@ impl PackedMatrices {
             source,
             files: files.unwrap_or_default(), // the checkpoint refuses a file without metadata
             parts: Vec::new(),
+            progress: Arc::default(),
         }
     }
 
@@ -109,6 +136,13 @@ impl PackedMatrices {
         lanes: usize,
         pack: impl FnOnce() -> Result<Packed<F>>,
     ) -> Result<Packed<F>> {
+        let progress = Arc::clone(&self.progress);
+        let pack = || {
+            let packed = pack()?;
+            let weights = shape.rows().unwrap_or_default().saturating_mul(shape.k);
+            progress.packed.fetch_add(weights as u64, Ordering::Relaxed);
+            Ok(packed)
+        };
         let StoredMatrix { data, part } = match &mut self.source {
             Source::Stored(reader, taken) => {
                 let matrix = reader.matrix(*taken);

@@ -1,11 +1,13 @@
-"""Reads facts about the machine from /proc and from the control group."""
+"""Reads facts about the machine: from /proc and the control group on Linux, else from the system."""
 
+import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 from embergem import __version__, paths
-from embergem._native import instruction_sets
+from embergem._native import available_memory, instruction_sets
 from embergem.diagnostics.doctor.report import Build, Cpu, Memory, System
 
 PROC = Path("/proc")
@@ -58,7 +60,12 @@ def quota(cgroup: Path = CGROUP) -> float | None:
 
 
 def memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
-    """Read /proc/meminfo and the memory limit of the control group. Both sizes are 0 if the system gives none."""
+    """Read /proc/meminfo and the memory limit of the control group; on macOS and Windows, ask the system.
+
+    Both sizes are 0 if the system gives none.
+    """
+    if sys.platform in ("darwin", "win32"):
+        return Memory(total_bytes=_physical_memory(), available_bytes=available_memory() or 0)
     fields = _fields(_text(proc / "meminfo"))
     total, available = (_kib(fields.get(name, "")) for name in ("MemTotal", "MemAvailable"))
     limit, used = (_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
@@ -66,6 +73,15 @@ def memory(proc: Path = PROC, cgroup: Path = CGROUP) -> Memory:
         total = min(total, int(limit)) if total else int(limit)
         available = min(available, max(int(limit) - int(used), 0))
     return Memory(total_bytes=total, available_bytes=available)
+
+
+def _physical_memory() -> int:
+    """Return the bytes of memory that this machine has, on macOS and Windows; 0 if the system does not say."""
+    if sys.platform == "win32":
+        kib = ctypes.c_ulonglong()
+        known = ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kib))
+        return kib.value * 1024 if known else 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _fields(text: str) -> dict[str, str]:
