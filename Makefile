@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PORT ?= 1234
 MODEL ?=
+# Processes of pytest. Many tests wait for a subprocess or a server, so two use two cores better than one.
+TEST_PROCESSES ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -30,7 +32,7 @@ serve: $(STAMP)/native ## Serve on PORT (1234): make serve PORT=8080 MODEL=googl
 
 test: $(STAMP)/native assets ## Run all tests
 	cargo test --workspace --profile checks --quiet
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-integrations: $(STAMP)/integrations ## Test the integrations with their libraries, and the examples with databases, frames and a notebook
 	PYTHONPATH=src $(VENV)-integrations/$(PROGRAMS)/python -m pytest tests/integrations $(ARGS)
