@@ -15,7 +15,7 @@ from embergem.hub import model_cache
 
 SOURCE = Path(__file__).parents[1] / "src" / "embergem"
 POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
-GUARDED = {("server/connections.py", "resource")}
+GUARDED = {("free_memory.py", "resource"), ("server/connections.py", "resource")}
 """Imports inside a function that returns before them on Windows; mypy for win32 checks that it does."""
 
 

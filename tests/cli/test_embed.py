@@ -292,9 +292,10 @@ def test_serve_prints_its_address_responds_and_stops(tiny, stop):
     arguments = [*COMMAND, "serve", "-p", "0", "-m", str(tiny)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            lines = [process.stdout.readline() for _ in range(3)]
-            assert "gemma3_text: 96 dimensions" in lines[1]
-            url = re.search(r"http://\S+", lines[2]).group().removesuffix(",")
+            lines = [process.stdout.readline() for _ in range(5)]
+            assert lines[1].startswith("playground: http://")
+            assert "gemma3_text: 96 dimensions" in lines[2]
+            url = re.search(r"http://\S+", lines[4]).group().removesuffix(",")
             answer = httpx.post(f"{url}/embeddings", json={"input": "a", "model": "default"}, timeout=60)
             assert np.array_equal(
                 np.array(answer.json()["data"][0]["embedding"], dtype=np.float32), Embedder(tiny).embed("a")[0]

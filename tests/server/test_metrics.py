@@ -137,7 +137,11 @@ def test_inputs_and_tokens_of_a_request_are_counted(registry):
 def test_requests_add_no_label_values(registry):
     keys = KeyStore([Key(name="search", sha256=hash_key("secret"))])
     state = ServerState(registry, Settings(log_level="critical", access_log="off"), keys)
-    check_request(state, build_app(state))
+    app = build_app(state)
+    check_request(state, app)
+    known = [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")]
+    assert asyncio.run(request(app, "POST", "/v1/embeddings", known, b"{}")) == 400  # no drawn request may reach it
+    check(state)
     assert {one.labels["status"] for one in samples(state) if "status" in one.labels} >= {"200", "400", "401", "404"}
 
 

@@ -227,12 +227,13 @@ def _open_files(names: Sequence[str], selection: Selection) -> Source:
 def names_a_source(argument: str) -> bool:
     """Whether an argument of the command is a file and not a text.
 
-    It is a file if it has the suffix of a known format and no spaces, or if it is a directory.
+    It is a file if it has the suffix of a known format and no spaces, or if it is a directory. An empty argument is a
+    text, although `Path("")` is the current directory.
 
-    >>> [names_a_source(argument) for argument in ("a.parquet", "data/*.csv.gz", "What is graphene?", "see a.txt")]
-    [True, True, False, False]
+    >>> [names_a_source(argument) for argument in ("a.parquet", "data/*.csv.gz", "What is graphene?", "see a.txt", "")]
+    [True, True, False, False, False]
     """
-    if len(argument) > 4096 or "\0" in argument or any(character.isspace() for character in argument):
+    if not argument or len(argument) > 4096 or "\0" in argument or any(character.isspace() for character in argument):
         return False
     path = Path(argument)
     return (bool(path.suffix) and format_suffix(path) in SUFFIXES and path.suffix != "") or path.is_dir()
