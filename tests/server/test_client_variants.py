@@ -233,10 +233,18 @@ def test_exactly_the_texts_with_lone_surrogates_are_refused(texts):
         assert json.loads(bytes(decode_fields(content, 99)["input"])) == joined
 
 
+@pytest.mark.parametrize("field", ["model", "encoding_format", "user"])
+def test_a_field_that_is_not_utf_8_is_refused(field):
+    """The first look at the fields skips over strings and does not decode them."""
+    content = b'{"input": "a", "%s": "\xff"}' % field.encode()
+    with pytest.raises(InvalidRequest, match="The body is not valid JSON: 'utf-8' codec can't decode byte 0xff"):
+        decode_body(content, EmbeddingsRequest)
+
+
 def test_the_input_with_a_lone_surrogate_is_found_without_building_all_inputs():
     content = b'{"input": [' + b'"",' * 300_000 + rb'"\ud800"]}'
     with pytest.raises(InvalidText):
-        decode_fields(rb'{"input": ["\ud800"]}', 2048)  # makes the decoders, which are kept
+        decode_fields(content, 2048)  # makes the type of a list of 2048 entries, which is large and is kept
     tracemalloc.start()
     try:
         with pytest.raises(InvalidText, match="The field 'input' has the lone surrogate"):
