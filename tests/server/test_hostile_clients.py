@@ -1,5 +1,6 @@
 """Clients that are slow, send too much, break the protocol, or disconnect."""
 
+import asyncio
 import json
 import logging
 import re
@@ -12,11 +13,14 @@ from random import Random
 from unittest.mock import Mock
 
 import pytest
-from serving import running, serving
+from serving import running, running_server, serving
+from starlette.responses import StreamingResponse
 
 from embergem.config import Key, Settings
+from embergem.registry import Registry
 from embergem.server import body, connections
 from embergem.server.api_keys import KeyStore, hash_key
+from embergem.server.run import bind, make_server
 from embergem.server.state import ServerState
 
 QUIET = {"log_level": "critical", "access_log": "off"}
@@ -127,7 +131,9 @@ def test_a_client_that_does_not_speak_http_gets_an_error(address):
 def test_a_declared_body_over_the_limit_is_refused_unread(address):
     with socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"Content-Length: 1073741824\r\n\r\n" + b"x" * 1000)
-        assert read_error(connection) == (413, "body_too_large")
+        status, headers, content = read_to_end(connection)
+    assert (status, json.loads(content)["error"]["code"]) == (413, "body_too_large")
+    assert headers["connection"] == "close"  # otherwise the client would send a body that nobody reads
 
 
 def test_a_chunked_body_over_the_limit_is_refused(address):
@@ -375,6 +381,26 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(registry, monk
         connection.connect(address)
         connection.sendall(request * 8)
         assert waiter.event.wait(30)
+
+
+def test_a_client_that_does_not_read_a_stream_is_disconnected(monkeypatch):
+    """The response is not complete, so the deadline starts when the write buffer is full."""
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.3)
+    waiter = LogWaiter("has not read its response")
+    monkeypatch.setattr(connections.log, "handlers", [waiter])
+
+    async def parts():
+        yield bytes(2**24)
+        await asyncio.Event().wait()
+
+    with Registry() as models:
+        server = make_server(ServerState(models, Settings(**QUIET, drain_timeout=0.1)))
+        server.config.app = StreamingResponse(parts())
+        with bind("127.0.0.1", 0) as listener, running_server(server, listener), socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(listener.getsockname())
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert waiter.event.wait(30)
 
 
 def test_all_bodies_together_have_a_memory_limit(registry, monkeypatch):

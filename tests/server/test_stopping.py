@@ -16,10 +16,12 @@ from starlette.responses import StreamingResponse
 
 from embergem.cli import main
 from embergem.config import Settings
+from embergem.errors import ModelFailed
 from embergem.registry import Registry, Spec
 from embergem.server import run
 from embergem.server.access_log import AccessLogMiddleware
 from embergem.server.app import Endpoint, create_app
+from embergem.server.build import build_state
 from embergem.server.openapi import Operation
 from embergem.server.run import bind, make_server
 from embergem.server.signals import RELOAD, Signals
@@ -226,6 +228,42 @@ def test_a_signal_just_before_the_server_runs_stops_it(serve_tiny, monkeypatch, 
 
     monkeypatch.setattr(run.Server, "run", signal_and_run)
     assert serve_tiny()
+
+
+def test_a_server_without_a_host_listens_on_the_loopback_address(serve_tiny):
+    lines = []
+
+    def announce(line):
+        if not lines:
+            signal.raise_signal(signal.SIGTERM)
+        lines.append(line)
+
+    assert serve_tiny(announce=announce)
+    assert lines[0].startswith("listening on http://127.0.0.1:")
+
+
+def test_a_stop_does_not_wait_for_a_model_that_is_loading(serve_tiny, monkeypatch):
+    entered, leave = threading.Event(), threading.Event()
+
+    def load():
+        entered.set()
+        leave.wait(10)
+        raise ModelFailed("The test ends.")
+
+    def build(*given):
+        state = build_state(*given)
+        state.registry.add("slow", Spec(load=load))
+        return state
+
+    def announce(line):
+        assert entered.wait(30)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(run, "build_state", build)
+    try:
+        assert serve_tiny(announce=announce) is False  # the load is not complete
+    finally:
+        leave.set()
 
 
 @pytest.mark.skipif(RELOAD is None, reason="this system has no SIGHUP")

@@ -1,5 +1,6 @@
 """Long texts are tokenized by workers of their own: fairly, bounded in bytes, cancelled, within the deadline."""
 
+import asyncio
 import gc
 import http.client
 import json
@@ -7,14 +8,17 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from concurrent.futures import CancelledError
 from contextlib import closing
 
 import httpx
 import pytest
 from serving import QUIET, serving
+from starlette.requests import Request
 
-from embergem.errors import Overloaded
+from embergem.errors import Cancelled, InvalidRequest, Overloaded
+from embergem.server.errors import handle_embergem_error
 from embergem.server.state import ServerState
 from embergem.server.text_queue import SMALL, TextQueue
 
@@ -153,6 +157,28 @@ def test_no_request_leaves_its_texts_in_memory(registry):
         finally:
             tracemalloc.stop()
             gc.enable()
+
+
+@pytest.mark.parametrize(("kind", "status"), [(InvalidRequest, 400), (Cancelled, 499)])
+def test_an_answered_error_keeps_no_local_variables(kind, status):
+    """A request's texts are local variables of the frames in the error's traceback."""
+
+    class Text:
+        pass
+
+    texts = []
+
+    def fail():
+        text = Text()
+        texts.append(weakref.ref(text))
+        raise kind("The test fails.")
+
+    with pytest.raises(kind) as caught:
+        fail()
+    assert texts[0]() is not None
+    answer = asyncio.run(handle_embergem_error(Request({"type": "http"}), caught.value))
+    assert answer.status_code == status
+    assert texts[0]() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of the address space")
