@@ -5,7 +5,6 @@ files: its vectors as plain numbers, and its other columns in a form that the ou
 """
 
 import errno
-import os
 import queue
 import shutil
 import sqlite3
@@ -13,6 +12,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +64,7 @@ class JobStore:
         self._lock = _locked(output, self.directory)
         self.records: list[PartRecord] = []
         self._first_rows: list[int] = []
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._open: OrderedDict[str, FileIO] = OrderedDict()
         self.row_bytes = 0
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self._has_keys = False
@@ -161,15 +161,15 @@ class JobStore:
         else:
             number = bisect_right(self._first_rows, row) - 1
             name, index = _vectors(number), row - self._first_rows[number]
-        descriptor = self._open.get(name)
-        if descriptor is None:
-            descriptor = self._open[name] = os.open(self.directory / name, os.O_RDONLY)
+        file = self._open.get(name)
+        if file is None:
+            file = self._open[name] = (self.directory / name).open("rb", buffering=0)
             if len(self._open) > OPEN_FILES:
-                os.close(self._open.popitem(last=False)[1])
+                self._open.popitem(last=False)[1].close()
         else:
             self._open.move_to_end(name)
-        data = os.pread(descriptor, self.row_bytes, index * self.row_bytes)
-        return np.frombuffer(data, dtype=self.dtype)
+        file.seek(index * self.row_bytes)
+        return np.frombuffer(file.read(self.row_bytes), dtype=self.dtype)
 
     def part_files(self) -> Iterator[tuple[PartRecord, Path, Path]]:
         """Yield each finished part with the files of its vectors and of its other columns."""
@@ -179,7 +179,7 @@ class JobStore:
     def close(self, *, delete: bool = False) -> None:
         """Close the job; with `delete`, delete its directory."""
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._open.popitem()[1].close()
         self.discard()
         if delete:
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,6 +1,6 @@
 """`GET /health`, `/ready`, `/metrics` and `/v1/stats`: for monitoring."""
 
-import os
+import mmap
 import time
 from http import HTTPStatus
 from pathlib import Path
@@ -92,4 +92,4 @@ def resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
