@@ -20,7 +20,7 @@ TEXTS = ["What is graphene?", "Graphene is a single layer of carbon atoms."]
 
 PEAK = """
 import sys
-import embergem.cli.app, embergem.loader, numpy
+import embergem.cli.app, embergem.bulk.job, embergem.bulk.source, embergem.loader, numpy
 if sys.argv[1:]:
     import embergem.cli
     try:
