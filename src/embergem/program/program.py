@@ -74,7 +74,7 @@ class Program:
 
     def to_json(self) -> str:
         """Return the program as JSON for the native executor. Equal programs give equal texts."""
-        document = {"format": FORMAT, **asdict(self)}
+        document = {"format": FORMAT, **msgspec.to_builtins(self)}  # `asdict` would take 80 ms of a start
         if not self.prefixes:
             del document["prefixes"]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
