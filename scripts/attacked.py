@@ -22,6 +22,8 @@ from served import served
 
 from embergem import Embedder
 
+MOST_INPUTS = 2048
+"""Most inputs that the server accepts in one request."""
 CONNECTIONS = 50
 """Connections of the attacked server: fewer than the attack with refused bodies opens."""
 
@@ -214,13 +216,18 @@ async def after_restart(address: str, embedder: Embedder, texts: Sequence[str]) 
     host, port = address.split(":")
     found = Findings("changed files, after a restart", requests=len(texts))
     stream = await asyncio.open_connection(host, int(port), limit=2**26)
-    body = {"model": "copy", "input": list(texts), "encoding_format": "base64"}
-    status, answer = await ask(stream, "POST", "/v1/embeddings", json.dumps(body).encode())
+    vectors: list[str] = []
+    for start in range(0, len(texts), MOST_INPUTS):
+        part = list(texts[start : start + MOST_INPUTS])
+        body = {"model": "copy", "input": part, "encoding_format": "base64"}
+        status, answer = await ask(stream, "POST", "/v1/embeddings", json.dumps(body).encode())
+        if status != 200:
+            found.faults.append(f"{status}: {answer[:200]!r}")
+            break
+        vectors += [item["embedding"] for item in json.loads(answer)["data"]]
     await hang_up(stream[1])
-    if status != 200:
-        found.faults.append(f"{status}: {answer[:200]!r}")
+    if found.faults:
         return found
-    vectors = [item["embedding"] for item in json.loads(answer)["data"]]
     found.wrong = wrong_vectors(embedder, list(zip(texts, vectors, strict=True)))
     if found.wrong:
         found.faults.append(f"{found.wrong} wrong vectors came from the cache file")
