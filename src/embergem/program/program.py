@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -50,9 +51,12 @@ class Step:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
-    """Everything that the executor needs besides the checkpoint."""
+    """Everything that the executor needs besides the checkpoint.
+
+    It has no slots, so that it can keep its JSON and its digest: a load needs both more than once.
+    """
 
     key: str
     weights: tuple[WeightSpec, ...]
@@ -67,14 +71,19 @@ class Program:
         """Size of the vectors."""
         return self.output.width
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the program in hex. Other than `key`, it stands for every step and parameter."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the program as JSON for the native executor. Equal programs give equal texts."""
-        document = {"format": FORMAT, **msgspec.to_builtins(self)}  # `asdict` would take 80 ms of a start
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        values = {field.name: msgspec.to_builtins(getattr(self, field.name)) for field in fields(self)}
+        document = {"format": FORMAT, **values}
         if not self.prefixes:
             del document["prefixes"]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
