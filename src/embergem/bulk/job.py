@@ -26,8 +26,9 @@ from embergem.bulk.pipeline import BLOCKS_AHEAD, Computer, read_ahead
 from embergem.bulk.progress_state import Progress, ProgressClock
 from embergem.bulk.rows import ProblemCounts
 from embergem.bulk.source import FileState, Source
+from embergem.bulk.text_readers import require_rows
 from embergem.bulk.writers import write_report
-from embergem.errors import EmptyInput, JobError, UnsupportedOption
+from embergem.errors import JobError, UnsupportedOption
 from embergem.sdk.backend import Backend
 
 
@@ -91,7 +92,6 @@ class Job:
         self.output = output
         self.options = options
         self._encoder = make_encoder(backend, options)
-        self._backend = backend
         self._overwrite = overwrite
         self._report = report or output.with_name(f"{output.name}.report.jsonl")
         example = Computer(self._encoder, options)
@@ -149,8 +149,7 @@ class Job:
                 self._embed(store, on_progress)
             finally:
                 delete = delete or not store.records  # nothing is lost
-            if not store.counts.source_rows:
-                raise EmptyInput(f"{self.source.name} is empty. Write one text on each line.")
+            require_rows(store.counts.source_rows, self.source.name)
             self.source.require_unchanged()
             summary = self._finish(store, continued, start)
             delete = True

@@ -236,7 +236,7 @@ def names_a_source(argument: str) -> bool:
     if not argument or len(argument) > 4096 or "\0" in argument or any(character.isspace() for character in argument):
         return False
     path = Path(argument)
-    return (bool(path.suffix) and format_suffix(path) in SUFFIXES and path.suffix != "") or path.is_dir()
+    return bool(path.suffix and format_suffix(path) in SUFFIXES) or path.is_dir()
 
 
 def find_files(name: str) -> list[Path]:

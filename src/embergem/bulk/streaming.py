@@ -10,7 +10,7 @@ from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part, PartBuilder
 from embergem.bulk.pipeline import BLOCKS_AHEAD, Computer, read_ahead
 from embergem.bulk.source import Source
-from embergem.errors import EmptyInput
+from embergem.bulk.text_readers import require_rows
 from embergem.sdk.backend import Backend
 
 
@@ -38,8 +38,7 @@ def stream_parts(source: Source, backend: Backend, options: JobOptions) -> Gener
             computer.release(rows)
             if part is not None:
                 yield part
-    if not rows:
-        raise EmptyInput(f"{source.name} is empty. Write one text on each line.")
+    require_rows(rows, source.name)
 
 
 def stream_batches(source: Source, backend: Backend, options: JobOptions) -> Any:
