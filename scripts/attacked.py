@@ -21,17 +21,14 @@ from rawhttp import ask, hang_up
 from served import served
 
 from embergem import Embedder
+from embergem.config import Settings
+from embergem.server.text_queue import FIXED_MEMORY, MEMORY_FACTOR
 
-MOST_INPUTS = 2048
-"""Most inputs that the server accepts in one request."""
 CONNECTIONS = 50
 """Connections of the attacked server: fewer than the attack with refused bodies opens."""
 
 PAUSE = 0.02
 """Seconds between two requests of the innocent client."""
-
-FIXED_MEMORY, MEMORY_FACTOR = 32 * 2**20, 16
-"""Memory that an attack may take above idle: a constant, and a multiple of the bytes of its clients' bodies."""
 
 SLOWER = 3.0
 """Most p95 of the innocent client in an attack, as a multiple of its p95 without one."""
@@ -217,8 +214,9 @@ async def after_restart(address: str, embedder: Embedder, texts: Sequence[str]) 
     found = Findings("changed files, after a restart", requests=len(texts))
     stream = await asyncio.open_connection(host, int(port), limit=2**26)
     vectors: list[str] = []
-    for start in range(0, len(texts), MOST_INPUTS):
-        part = list(texts[start : start + MOST_INPUTS])
+    most = Settings().max_inputs
+    for start in range(0, len(texts), most):
+        part = list(texts[start : start + most])
         body = {"model": "copy", "input": part, "encoding_format": "base64"}
         status, answer = await ask(stream, "POST", "/v1/embeddings", json.dumps(body).encode())
         if status != 200:

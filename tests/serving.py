@@ -1,5 +1,6 @@
 """A server on a free port, for the time of a test."""
 
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -10,6 +11,13 @@ from embergem.server.run import bind, make_server
 from embergem.server.state import ServerState
 
 QUIET = Settings(log_level="critical", access_log="off")
+
+
+def free_port():
+    """Return a port that is free now, for a program that takes a number only."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager

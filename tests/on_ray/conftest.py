@@ -6,7 +6,6 @@ Nothing is collected outside the environment of `make test-ray`.
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from serving import free_port
 
 collect_ignore_glob = [] if find_spec("ray") else ["*"]
 
@@ -30,12 +30,6 @@ TOKEN = Path(HOME.name) / "token"
 TOKEN.write_text(secrets.token_hex(32))
 # Ray reads these variables when it is imported, so they are set for all tests of this folder.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(TOKEN), "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def processes(session):

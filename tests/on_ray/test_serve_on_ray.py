@@ -1,10 +1,8 @@
 """The application of Ray Serve gives the answers of a single server, to the bit."""
 
-import socket
-
 import httpx
 import pytest
-from serving import configured
+from serving import configured, free_port
 
 from embergem.config import EmbeddingEntry
 from embergem.errors import InvalidConfig
@@ -20,12 +18,6 @@ BODIES = [
     {"input": ["graphene " * 500]},
     {"input": "a", "no_such_field": 1, "model": "nowhere"},
 ]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -254,10 +254,11 @@ def test_a_handshake_may_arrive_a_byte_at_a_time(loop, serve_tls, trusting):
 def test_a_client_that_goes_before_its_handshake_leaves_nothing(loop, registry, files):
     state = ServerState(registry, Settings(**QUIET), certificate=Certificate(*files))
     with bind("127.0.0.1", 0) as listener, running_server(server := make_server(state), listener):
+        until = time.monotonic() + 10
         with socket.create_connection(listener.getsockname()):
             while not server.server_state.connections:
+                assert time.monotonic() < until, "the server did not accept the connection"
                 time.sleep(0.001)
-        until = time.monotonic() + 5
         while server.server_state.connections and time.monotonic() < until:
             time.sleep(0.001)
         assert not server.server_state.connections
