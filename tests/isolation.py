@@ -18,7 +18,7 @@ CACHE = ASSETS / "cache"
 def use_own_cache():
     """Let `CACHE` be embergem's cache in this process and in those that it starts, and drop the user's settings.
 
-    The default model is linked from the user's cache if that has it, so that it is not downloaded again.
+    The default model is copied from the user's cache if that has it, so that it is not downloaded again.
     """
     users = paths.model_directory(catalog.DEFAULT)
     for name in [name for name in os.environ if name.startswith("EMBERGEM_") and name != "EMBERGEM_ASSETS"]:
@@ -27,20 +27,13 @@ def use_own_cache():
     own = paths.model_directory(catalog.DEFAULT)
     if users.is_dir() and not own.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=own.parent, prefix=".linking-") as scratch:
-            linked = shutil.copytree(users, Path(scratch) / own.name, copy_function=_link)
+        with tempfile.TemporaryDirectory(dir=own.parent, prefix=".copying-") as scratch:
+            copied = shutil.copytree(users, Path(scratch) / own.name)
             try:
-                linked.rename(own)
+                copied.rename(own)
             except OSError:
                 if not own.exists():  # else another test process was faster
                     raise
-
-
-def _link(source, target):
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from embergem import Embedder
-from embergem._native import Tensors
+from embergem._native import FileStates, Tensors
 from embergem.checkpoint.writer import OutputTensor, quantised, write_safetensors
 from embergem.cli.app import app
 from embergem.engine import Request
@@ -260,3 +260,17 @@ def test_a_gguf_file_is_compiled_directly(tmp_path):
     ]  # fmt: skip
     with Embedder(tmp_path / "model.gguf", dense_from=DATA / "gemma3_text") as embedder:
         assert np.array_equal(embedder.embed("a"), Embedder(tmp_path / "out").embed("a"))
+
+
+def test_compiled_files_share_nothing_with_the_original(tmp_path):
+    directory = shutil.copytree(DATA / "bert_mean", tmp_path / "model")
+    with Embedder(directory) as embedder:
+        before = embedder.embed("What is graphene?")
+    files = [directory / "model.safetensors", directory / "tokenizer.json"]
+    states = FileStates(files)
+    compile_model(LoadOptions(model=directory), tmp_path / "compiled")
+    states.require_unchanged()  # another process may be loading the original
+    with (directory / "model.safetensors").open("r+b") as file:
+        file.truncate(10)
+    with Embedder(tmp_path / "compiled") as embedder:
+        assert np.array_equal(embedder.embed("What is graphene?"), before)

@@ -1,6 +1,5 @@
 """Write a model as one directory that loads without knowledge of its family. docs/format.md describes the format."""
 
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -169,16 +168,17 @@ def _place(prefix: str, file: Path) -> str:
 
 
 def _beside(file: Path, target: Path) -> Path:
-    """Hard-link a file to `target`, or copy it if the file system cannot link."""
+    """Copy a file to `target`, unless it is there already.
+
+    A hard link would take no space. But it changes the state of the original, so that a process that is loading it
+    fails, and whoever overwrites the original would change the compiled model.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     original = file.resolve()
     if target.exists() and target.samefile(original):
         return target
     target.unlink(missing_ok=True)
-    try:
-        os.link(original, target)
-    except OSError:
-        shutil.copyfile(original, target)
+    shutil.copyfile(original, target)
     return target
 
 
