@@ -11,6 +11,7 @@ mod gil;
 mod matryoshka;
 mod model;
 mod notes;
+mod panics;
 mod strings;
 mod tensors;
 mod text;
@@ -19,6 +20,7 @@ mod token_ids;
 /// The native part of embergem.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    panics::set_hook();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(matryoshka::cut, module)?)?;
     module.add_function(wrap_pyfunction!(fingerprint::fingerprint, module)?)?;
