@@ -152,6 +152,7 @@ impl From<embergem_text::Error> for Error {
                 InputError::OutOfRange { .. } => Self::TokenOutOfRange(message),
                 InputError::TooLong { .. } => Self::InputTooLong(message),
                 InputError::Tokenize(_) => Self::InvalidText(message),
+                InputError::OutOfMemory => Self::InsufficientMemory(message),
                 _ => Self::RequestValidation(message),
             },
             _ => Self::UnsupportedModel(message),

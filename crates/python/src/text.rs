@@ -231,6 +231,7 @@ fn input_error(py: Python<'_>, index: usize, problem: &InputError) -> PyErr {
         InputError::OutOfRange { .. } => "TokenOutOfRange",
         InputError::TooLong { .. } => "InputTooLong",
         InputError::Tokenize(_) => "InvalidText",
+        InputError::OutOfMemory => "InsufficientMemory",
         _ => "InvalidRequest",
     };
     raise_for_input(py, class, index, problem.to_string())

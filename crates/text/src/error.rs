@@ -70,7 +70,43 @@ pub enum InputError {
     /// The tokenizer library failed on the text.
     #[error("cannot be read by the model's tokenizer: {0}")]
     Tokenize(String),
+    /// The tokenizer library was refused memory.
+    #[error(
+        "cannot be tokenized now: the system refuses more memory. Send fewer or shorter texts at a time, or raise the \
+         memory limit of the process."
+    )]
+    OutOfMemory,
 }
+
+impl InputError {
+    /// Returns the error for a text on which the tokenizer library failed.
+    pub(crate) fn from_library(reason: String) -> Self {
+        if reason.contains(REGEX_OUT_OF_MEMORY) {
+            Self::OutOfMemory
+        } else {
+            Self::Tokenize(reason)
+        }
+    }
+}
+
+/// Oniguruma's message for an allocation that failed in a search. Its allocations do not go through Rust's allocator.
+const REGEX_OUT_OF_MEMORY: &str = "fail to memory allocation";
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full memory is not the fault of the text, so it must not be reported as one.
+    #[test]
+    fn a_regex_without_memory_is_no_fault_of_the_text() {
+        let refused = format!("the tokenizers library failed: Onig: Regex search error: {REGEX_OUT_OF_MEMORY}");
+        assert!(matches!(InputError::from_library(refused), InputError::OutOfMemory));
+        assert!(matches!(
+            InputError::from_library("another".to_owned()),
+            InputError::Tokenize(_)
+        ));
+    }
+}

@@ -108,7 +108,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::TooLong`]; with [`InputError::OutOfRange`] for a text with a token that has
-    /// no row in the table; with [`InputError::Tokenize`] if the tokenizer fails.
+    /// no row in the table; with [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
     pub fn prepare_one(
         &self,
         index: usize,
@@ -139,7 +139,7 @@ impl Pipeline {
         }
         let encoded = match self.tokenizer.encode(&head, text, self.limit, overlong, cancelled) {
             Ok(encoded) => encoded,
-            Err(Stopped::Failed(reason)) => return Err(at(index, InputError::Tokenize(reason))),
+            Err(Stopped::Failed(reason)) => return Err(at(index, InputError::from_library(reason))),
             Err(_) => return Err(Error::Cancelled),
         };
         if overlong == Overlong::Refuse && encoded.length > self.limit {
@@ -169,10 +169,10 @@ impl Pipeline {
     /// The caller bounds the text: this takes up to 570 bytes of memory for each of its bytes.
     ///
     /// # Errors
-    /// [`Error::Input`] with [`InputError::Tokenize`] if the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
     pub fn align(&self, index: usize, text: &str, prompt: Option<&Template>, title: Option<&str>) -> Result<Aligned> {
         let aligned = Aligned::new(&self.tokenizer, text, prompt, title, self.limit);
-        aligned.map_err(|reason| at(index, InputError::Tokenize(reason)))
+        aligned.map_err(|reason| at(index, InputError::from_library(reason)))
     }
 
     /// Checks the token ids of one input; the model reads them as they are, without special tokens.
@@ -206,10 +206,10 @@ impl Pipeline {
     /// Returns all ids of `text` without a prompt and without truncation, with the special tokens if `special`.
     ///
     /// # Errors
-    /// [`Error::Input`] with [`InputError::Tokenize`] if the tokenizer fails.
+    /// [`Error::Input`] with [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
     pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let ids = self.tokenizer.ids(text);
-        let ids = ids.map_err(|reason| at(0, InputError::Tokenize(reason)))?;
+        let ids = ids.map_err(|reason| at(0, InputError::from_library(reason)))?;
         Ok(if special { self.tokenizer.surround(&ids) } else { ids })
     }
 
@@ -227,7 +227,7 @@ impl Pipeline {
             }
         }
         let text = self.tokenizer.decode(&known, skip_special);
-        text.map_err(|reason| at(0, InputError::Tokenize(reason)))
+        text.map_err(|reason| at(0, InputError::from_library(reason)))
     }
 
     /// Returns the error for an `id` that has no row in the table. `id` may be a number of any type or its text.
