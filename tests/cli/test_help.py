@@ -28,11 +28,18 @@ def help_of(request, monkeypatch):
 @pytest.mark.parametrize("path", [[], *PATHS], ids=lambda path: " ".join(path) or "embergem")
 def test_the_help_of_a_command_fits_the_terminal(help_of, path):
     text, columns = help_of(*path)
-    lines = [line for line in text.splitlines() if not re.fullmatch(r" *--\S+ <\w+(\|\w+)+>", line)]  # all choices
-    assert max(map(len, lines)) <= columns
+    assert max(map(len, text.splitlines())) <= columns
     assert "…" not in text
     assert not re.search(r"[a-z]\.\.\.$", text, re.MULTILINE)  # a description that was cut
     assert "[bold]" not in text
+    assert not re.search(r"<\w+(\[\w+\])?>", text)  # a type of Python, such as `<bool>` or `<list[str]>`
+
+
+def test_a_value_has_a_word_and_a_flag_has_none(help_of):
+    text, _ = help_of("serve")
+    for option, word in {"port": "PORT", "tls-cert": "FILE", "max-batch-tokens": "TOKENS", "cors": "ORIGIN"}.items():
+        assert re.search(rf"--{option}\b( +-\w)? +{word}\b", text)
+    assert not re.search(r"--strict +[A-Z]{2,}", text)
 
 
 def test_a_narrow_terminal_has_the_same_options(help_of):

@@ -1,12 +1,10 @@
 """Assemble the command `embergem` from its subcommands, and turn errors into messages and exit codes."""
 
-import functools
 import inspect
 import re
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from embergem import __version__
 from embergem.cli.bench import bench
@@ -16,6 +14,7 @@ from embergem.cli.doctor import doctor
 from embergem.cli.embed import embed
 from embergem.cli.eval import evaluate
 from embergem.cli.fingerprint import fingerprint
+from embergem.cli.help import NARROW, CommandGroup, SingleCommand
 from embergem.cli.keys import app as keys
 from embergem.cli.models import app as models
 from embergem.cli.options import Command
@@ -29,7 +28,7 @@ EPILOG = (
 )
 
 OLLAMA_COMMANDS = {
-    "create": "embergem convert MODEL.gguf DIRECTORY",
+    "create": "embergem convert MODEL.gguf -o DIRECTORY",
     "list": "embergem models list",
     "ls": "embergem models list",
     "ps": "curl http://127.0.0.1:1234/v1/models",
@@ -42,38 +41,16 @@ OLLAMA_COMMANDS = {
 """Commands of Ollama that embergem does not have, and what does the same here."""
 
 
-NARROW = 72
-"""A terminal with fewer columns gets the help without frames, which would leave no room for the text."""
-
-NAMES = 12
-"""Columns for the names of options and commands in a narrow terminal; a longer name has a line of its own."""
-
-
-class _NarrowHelp:
-    """Mixin of commands: a help without frames uses the columns of a narrow terminal for the text."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
-        if formatter.width < NARROW:
-            formatter.write_dl = functools.partial(formatter.write_dl, col_max=NAMES)
-        super().format_help(ctx, formatter)  # type: ignore[misc]
-
-
-class _Command(_NarrowHelp, TyperCommand):
-    """One command."""
-
-
-class _Group(_NarrowHelp, TyperGroup):
-    """A group of commands."""
-
-
-class _Commands(_Group):
+class _Commands(CommandGroup):
     """The subcommands; the error about an unknown one names the command that was meant."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Refuse a command of Ollama with the command that does the same here."""
         if args and args[0] in OLLAMA_COMMANDS and args[0] not in self.commands:
-            ctx.fail(f"embergem has no command {args[0]!r}. Use: {OLLAMA_COMMANDS[args[0]]}")
+            instead = OLLAMA_COMMANDS[args[0]]
+            if args[1:] and not args[1].startswith("-"):
+                instead = re.sub(r"\bMODEL\b(?!\.)", lambda _: args[1], instead)
+            ctx.fail(f"embergem has no command {args[0]!r}. Use: {instead}")
         return super().resolve_command(ctx, args)
 
 
@@ -86,7 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name, _group in {"models": models, "keys": keys}.items():
-    app.add_typer(_group, name=_name, cls=_Group, short_help=_group.info.help)
+    app.add_typer(_group, name=_name, cls=CommandGroup, short_help=_group.info.help)
 COMMANDS: dict[str, Command] = {
     "embed": embed,
     "eval": evaluate,
@@ -104,7 +81,7 @@ for _name, _command in COMMANDS.items():
     app.command(_name, help=_help, epilog=EPILOG)(_command)
 for _group in (app, models, keys):
     for _registered in _group.registered_commands:
-        _registered.cls = _Command
+        _registered.cls = SingleCommand
         _described = _registered.help or inspect.getdoc(_registered.callback) or ""
         # Typer would cut a longer text in the middle of the first sentence.
         _registered.short_help = re.split(r"\.(?: |\n|$)", _described)[0].replace("\n", " ") + "."

@@ -12,7 +12,7 @@ import typer
 from embergem.cli.options import DENSE, HUB, complete_model, with_load_options
 from embergem.options import LoadOptions
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIRECTORY", help="Directory to write.")]
 
 
 @with_load_options(*DENSE, *HUB)

@@ -95,7 +95,7 @@ def embed(
     ] = None,
     id_: Annotated[
         str | None,
-        typer.Option("--id", help="Column of the ids. Default: the row number, index.", rich_help_panel=_ROWS),
+        typer.Option("--id", help="Column of the ids. Default: index, the row number.", rich_help_panel=_ROWS),
     ] = None,
     title: Annotated[
         str | None,
@@ -113,12 +113,14 @@ def embed(
     ] = None,
     on_error: Annotated[
         OnError,
-        typer.Option(help="Rows without a valid text: stop, write them as null, or skip them.", rich_help_panel=_ROWS),
+        typer.Option(
+            help="Rows without a valid text: stop, null (written without a vector), or skip.", rich_help_panel=_ROWS
+        ),
     ] = OnError.STOP,
     too_long: Annotated[
         TooLong | None,
         typer.Option(
-            help="Texts above the token limit: stop (the default), truncate them, or embed them in chunks.",
+            help="Texts above the token limit: stop (the default), truncate, or chunk, which embeds them in parts.",
             rich_help_panel=_ROWS,
         ),
     ] = None,
@@ -141,7 +143,8 @@ def embed(
     ] = None,
     dimensions: Annotated[int | None, typer.Option(help="Cut vectors to this size (Matryoshka).")] = None,
     output_dtype: Annotated[
-        OutputDtype, typer.Option(help="Numbers of the vectors.", rich_help_panel=_OUTPUT)
+        OutputDtype,
+        typer.Option(help="Numbers of the vectors: float32, float16, int8 or binary.", rich_help_panel=_OUTPUT),
     ] = OutputDtype.FLOAT32,
     output: Annotated[
         Path | None,
@@ -150,8 +153,8 @@ def embed(
     format: Annotated[  # noqa: A002 - the option is called that
         Format | None,
         typer.Option(
-            help="Format of the output. Default: by the suffix of --output (.parquet, .arrow, .lance, .npy, .jsonl, "
-            ".txt for a table to read), or JSON lines.",
+            help="json (lines), npy, table, parquet, arrow or lance. Default: by the suffix of --output (.jsonl, .npy, "
+            ".txt for a table to read, .parquet, .arrow, .lance), or json.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,

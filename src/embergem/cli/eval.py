@@ -49,7 +49,8 @@ def evaluate(
         str | None, typer.Option(help="Which file of qrels/ is read. Default: test, or the only one.")
     ] = None,
     dimensions: Annotated[
-        str | None, typer.Option(help="Sizes of vectors, such as 256,128. Default: all that the model allows.")
+        str | None,
+        typer.Option(metavar="SIZES", help="Sizes of vectors, such as 256,128. Default: all that the model allows."),
     ] = None,
     storage: Annotated[
         str | None,
