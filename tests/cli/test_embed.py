@@ -234,7 +234,8 @@ def test_errors_are_one_line_with_a_code(tiny, arguments, text, code, words):
 def test_commands_of_ollama_name_the_command_that_does_it_here(name):
     result = CliRunner().invoke(app, [name, "minilm"], env={"COLUMNS": "200"})
     assert result.exit_code == 2
-    assert f"embergem has no command '{name}'. Use: {OLLAMA_COMMANDS[name]}" in result.output
+    instead = re.sub(r"\bMODEL\b(?!\.)", "minilm", OLLAMA_COMMANDS[name])  # with the model that the user named
+    assert f"embergem has no command '{name}'. Use: {instead}" in result.output
     for subcommands in re.findall(r"embergem ([a-z]+(?: (?:list|pull|show|path))?)", OLLAMA_COMMANDS[name]):
         assert CliRunner().invoke(app, [*subcommands.split(), "--help"]).exit_code == 0
 
@@ -310,6 +311,14 @@ def test_serve_refuses_an_address_in_use(tiny, url):
     result = command("serve", "-p", port, "-m", str(tiny))
     assert result.returncode == 3
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr.decode()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-host.invalid"])
+def test_serve_names_the_host_that_is_no_address_of_this_machine(tiny, host):
+    result = command("serve", "-p", "0", "--host", host, "-m", str(tiny))
+    assert result.returncode == 3
+    assert f"cannot listen on {host}:0" in result.stderr.decode()
+    assert "Give an address of this machine with --host" in result.stderr.decode()
 
 
 def test_serve_refuses_two_models_of_one_name(tiny):

@@ -152,7 +152,7 @@ def test_exceptions_are_documented():
 )  # fmt: skip
 def test_origins_are_accepted_as_browsers_write_them(value):
     if "http://[::1]:80" in value:
-        with pytest.raises(InvalidConfig, match=r"write 'http://\[::1\]'"):
+        with pytest.raises(InvalidConfig, match=r"Write 'http://\[::1\]'"):
             read_config(None, {}, {"cors": value})
         value = value[1:]
     assert read_config(None, {}, {"cors": value}).settings.cors == tuple(value)
@@ -257,7 +257,7 @@ def test_every_variable_in_the_source_is_a_setting_or_known():
 def test_an_empty_or_unprintable_name_of_a_model_is_refused(tmp_path, name):
     file = tmp_path / "server.toml"
     file.write_text(f'[models."{name}"]\nmodel_id = "org/name"\n')
-    with pytest.raises(InvalidConfig, match=r"server\.toml: .*the name "):
+    with pytest.raises(InvalidConfig, match=r"server\.toml: .*The name "):
         read_config(file, {}, {})
 
 
@@ -266,7 +266,7 @@ def test_an_empty_or_unprintable_name_of_a_model_is_refused(tmp_path, name):
     [
         (["--keys", ""], "--keys is empty"),
         (["--host", " "], "--host is empty"),
-        (["--cors", "https://a/"], "--cors is ['https://a/']: 'https://a/' is not an origin; write 'https://a'"),
+        (["--cors", "https://a/"], "--cors is ['https://a/']: 'https://a/' is not an origin. Write 'https://a'"),
         (["--threads", "0"], "--threads"),
         (["--port", "-1"], "--port"),
         (["--dtype", "float8"], "--dtype is 'float8'"),

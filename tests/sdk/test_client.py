@@ -104,7 +104,7 @@ def test_other_models_of_the_server(url, client):
         ({"texts": ["a", "\ud800"]}, InvalidText, "Input 1 has a lone surrogate at character 0 of its text"),
         ({"texts": ["a"], "task": "sing"}, InvalidTask, "clustering"),
         ({"texts": ["a"], "title": "T"}, InvalidTask, "document"),
-        ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "allows: 96"),
+        ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "of: 96."),
         ({"texts": [], "task": "sing"}, InvalidTask, "clustering"),
     ],
 )

@@ -89,7 +89,7 @@ def test_truncation_is_one_warning_with_indices_lengths_and_limit(embedder):
     ("arguments", "error", "words"),
     [
         ({"texts": [], "task": "sing"}, InvalidTask, "clustering"),
-        ({"texts": [], "dimensions": 95}, InvalidDimensions, "allows: 96"),
+        ({"texts": [], "dimensions": 95}, InvalidDimensions, "of: 96."),
         ({"texts": [[]]}, EmptyInput, "Input 0 is a list without token ids"),
         ({"texts": [[5, 5000]]}, TokenOutOfRange, "5000"),
         ({"texts": ["graphene " * 300]}, InputTooLong, "128"),
@@ -99,7 +99,7 @@ def test_truncation_is_one_warning_with_indices_lengths_and_limit(embedder):
         ({"texts": [[5]], "title": "T"}, InvalidTask, "token ids"),
         ({"texts": ["a"], "title": "T"}, InvalidTask, "document"),
         ({"texts": ["a"], "task": "document", "title": ["T", "U"]}, InvalidTask, "2 titles for 1 texts"),
-        ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "allows: 96"),
+        ({"texts": ["a"], "dimensions": 95}, InvalidDimensions, "of: 96."),
         ({"texts": b"a"}, InvalidRequest, "bytes"),
         ({"texts": 5}, InvalidRequest, "int"),
         ({"texts": ["a", 5]}, InvalidRequest, "Input 1 is of type int"),

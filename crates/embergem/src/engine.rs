@@ -136,7 +136,7 @@ impl Engine {
             None => Ok(self.info.dimensions),
             Some(size) if self.info.allowed_dimensions.contains(&size) => Ok(size),
             Some(size) => Err(Error::InvalidDimensions(format!(
-                "dimensions={size} is not possible with {}, which allows: {}",
+                "dimensions={size} is not possible with {}. Choose one of: {}.",
                 self.info.id,
                 describe_sizes(&self.info.allowed_dimensions)
             ))),

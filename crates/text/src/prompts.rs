@@ -103,30 +103,30 @@ impl Prompts {
             return match titled {
                 false => Ok(None),
                 true if self.templates.is_empty() => Err(Error::Task(
-                    "this model declares no prompts, so it takes no title. Put the title into the text, or omit it."
+                    "This model declares no prompts, so it takes no title. Put the title into the text, or omit it."
                         .to_owned(),
                 )),
                 true => Err(Error::Task(format!(
-                    "a title was given without a task. Add a task that takes a title: {}.",
+                    "A title was given without a task. Add a task that takes a title: {}.",
                     self.list(|template| template.takes_title())
                 ))),
             };
         };
         if self.templates.is_empty() {
             return Err(Error::Task(format!(
-                "this model declares no prompts, so it has no task {task:?}. Omit the task: the text is then embedded \
+                "This model declares no prompts, so it has no task {task:?}. Omit the task: the text is then embedded \
                  unchanged."
             )));
         }
         let Some(template) = self.templates.get(task) else {
             return Err(Error::Task(format!(
-                "this model has no task {task:?}. It has: {}.",
+                "This model has no task {task:?}. It has: {}.",
                 self.list(|_| true)
             )));
         };
         if titled && !template.takes_title() {
             return Err(Error::Task(format!(
-                "task {task:?} takes no title. Tasks that take one: {}.",
+                "The task {task:?} takes no title. Tasks that take one: {}.",
                 self.list(|template| template.takes_title())
             )));
         }

@@ -115,10 +115,13 @@ def check_name(name: str) -> None:
 
     >>> check_name(" a")
     Traceback (most recent call last):
-    embergem.errors.UnsupportedOption: the name ' a' is empty, begins or ends with a space, or has control characters
+    embergem.errors.UnsupportedOption: The name ' a' is empty, begins or ends with a space, or has control characters. \
+Choose another name.
     """
     if not name.strip() or name != name.strip() or not name.isprintable():
-        raise UnsupportedOption(f"the name {name!r} is empty, begins or ends with a space, or has control characters")
+        raise UnsupportedOption(
+            f"The name {name!r} is empty, begins or ends with a space, or has control characters. Choose another name."
+        )
 
 
 def check_origin(origin: str) -> None:
@@ -127,7 +130,7 @@ def check_origin(origin: str) -> None:
     >>> check_origin("https://app.example")
     >>> check_origin("https://App.example:443/")
     Traceback (most recent call last):
-    embergem.errors.UnsupportedOption: 'https://App.example:443/' is not an origin; write 'https://app.example'
+    embergem.errors.UnsupportedOption: 'https://App.example:443/' is not an origin. Write 'https://app.example'.
     """
     if origin in ("*", "null"):
         return
@@ -137,11 +140,13 @@ def check_origin(origin: str) -> None:
     except ValueError:
         host, port = "", None
     if not host or "*" in host or host.strip() != host:
-        raise UnsupportedOption(f"{origin!r} is not an origin; write one such as 'https://app.example', or '*' for all")
+        raise UnsupportedOption(
+            f"{origin!r} is not an origin. Write one such as 'https://app.example', or '*' for all."
+        )
     host = f"[{host}]" if ":" in host else host
     browsers = f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, _PORTS.get(parts.scheme)) else "")
     if origin != browsers:
-        raise UnsupportedOption(f"{origin!r} is not an origin; write {browsers!r}")
+        raise UnsupportedOption(f"{origin!r} is not an origin. Write {browsers!r}.")
 
 
 def check_address(address: str) -> None:
@@ -149,7 +154,8 @@ def check_address(address: str) -> None:
 
     >>> check_address("localhost:8000")
     Traceback (most recent call last):
-    embergem.errors.UnsupportedOption: 'localhost:8000' is not an http:// or https:// address
+    embergem.errors.UnsupportedOption: 'localhost:8000' is not an http:// or https:// address. \
+Write one such as 'http://localhost:8000/v1'.
     """
     try:
         parts = urlsplit(address)
@@ -157,7 +163,9 @@ def check_address(address: str) -> None:
     except ValueError:
         valid = False
     if not valid or not address.isprintable() or " " in address:
-        raise UnsupportedOption(f"{address!r} is not an http:// or https:// address")
+        raise UnsupportedOption(
+            f"{address!r} is not an http:// or https:// address. Write one such as 'http://localhost:8000/v1'."
+        )
 
 
 def _check_all(check: Callable[[str], None]) -> Callable[[tuple[str, ...]], None]:

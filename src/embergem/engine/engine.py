@@ -168,12 +168,14 @@ class Engine:
             self.require_ready()
             if request.dimensions is not None and request.dimensions not in self.allowed_dimensions:
                 raise InvalidDimensions(
-                    f"dimensions={request.dimensions} is not possible with {self.id}, which allows: "
-                    + describe_sizes(self.allowed_dimensions),
+                    f"dimensions={request.dimensions} is not possible with {self.id}. Choose one of: "
+                    f"{describe_sizes(self.allowed_dimensions)}.",
                     param="dimensions",
                 )
             if request.lane not in LANES:
-                raise InvalidRequest(f"lane={request.lane!r} is none of: {', '.join(LANES)}", param="lane")
+                raise InvalidRequest(
+                    f"lane={request.lane!r} is not possible. Choose one of: {', '.join(LANES)}.", param="lane"
+                )
             pending = self._loop.submit(request, self.prepare(request, cancel) if rows is None else rows)
         except EmbergemError as error:
             self._loop.counters.failed(error.code)

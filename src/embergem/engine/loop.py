@@ -110,7 +110,7 @@ class Loop:
         try:
             with self._lock:
                 if self._draining:
-                    raise EngineClosed("the engine was closed; load the model again")
+                    raise EngineClosed("The engine was closed. Load the model again.")
                 joined, new = self._table.match(pending, keys, stored)
                 new_tokens = sum(row.tokens for row in new)
                 if new and (excess := self._scheduler.excess(new_tokens, request)):
@@ -322,12 +322,12 @@ class Loop:
 
 
 def _deadline_exceeded() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the request was done; allow more time, or send fewer inputs")
+    return DeadlineExceeded("The deadline passed before the request was done. Allow more time, or send fewer inputs.")
 
 
 def _interrupted() -> Cancelled:
-    return Cancelled("the thread that computed this row was interrupted; send the request again")
+    return Cancelled("The thread that computed this row was interrupted. Send the request again.")
 
 
 def _engine_closed() -> EngineClosed:
-    return EngineClosed("the engine was closed before the request was done; load the model again")
+    return EngineClosed("The engine was closed before the request was done. Load the model again.")

@@ -227,7 +227,7 @@ def _forms(
     for size in sizes:
         if size not in embedder.allowed_dimensions:
             raise InvalidDimensions(
-                f"dimensions={size} is not possible with {embedder.model}, which allows: "
+                f"dimensions={size} is not possible with {embedder.model}. Choose from: "
                 f"{', '.join(map(str, embedder.allowed_dimensions[:16]))}.",
                 param="dimensions",
             )

@@ -1,6 +1,7 @@
 """`embergem serve`: uvicorn around the application, with its socket, signals, logs and start-up messages."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -263,7 +264,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Open the listening socket.
 
     Raises:
-        UnsupportedOption: The address is in use or not an address of this machine.
+        UnsupportedOption: The port is in use or needs more rights, or `host` is not an address of this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -275,9 +276,14 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
-        raise UnsupportedOption(
-            f"The server cannot listen on {host}:{port}: {error.strerror}. Stop the program that uses the port, or "
-            "choose another port with --port.",
-            param="port",
-        ) from None
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            param = "host"
+            advice = "Give an address of this machine with --host: 127.0.0.1 for this machine only, 0.0.0.0 for all."
+        elif error.errno == errno.EACCES:
+            param, advice = "port", "This port needs more rights. Choose one from 1024 on with --port."
+        else:
+            param = "port"
+            advice = "Stop the program that uses the port, or choose another port with --port."
+        message = f"The server cannot listen on {host}:{port}: {error.strerror}. {advice}"
+        raise UnsupportedOption(message, param=param) from None
     return listener

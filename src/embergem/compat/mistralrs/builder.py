@@ -296,7 +296,7 @@ class EmbeddingModel(ManagedModels):
         """Embed with the model of this name; None is the default model. An unloaded model is loaded again."""
         built = request.build() if isinstance(request, EmbeddingRequestBuilder) else request
         if not isinstance(built, EmbeddingRequest):
-            raise TypeError(f"request must be an EmbeddingRequest or its builder, not {type(built).__name__}")
+            raise TypeError(f"request is of type {type(built).__name__}. Give an EmbeddingRequest or its builder.")
         return await self._embed(built, model_id)
 
     async def generate_embedding(self, prompt: str) -> Vectors:

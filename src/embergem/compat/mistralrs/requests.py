@@ -74,7 +74,8 @@ class EmbeddingRequest:
 
     def __init__(self, input: Input, truncate_sequence: bool = False) -> None:  # noqa: A002 - the interface's name
         if not isinstance(truncate_sequence, bool):
-            raise TypeError(f"truncate_sequence is a bool, not {type(truncate_sequence).__name__}")
+            kind = type(truncate_sequence).__name__
+            raise TypeError(f"truncate_sequence={truncate_sequence!r} is of type {kind}. Give True or False.")
         self._inputs: list[str | list[int]] = _parse(input)
         self._truncate = truncate_sequence
         self._task: str | None = None
@@ -132,14 +133,14 @@ class EmbeddingRequestBuilder:
     def add_prompt(self, prompt: str) -> Self:
         """Add a text."""
         if not isinstance(prompt, str):
-            raise TypeError(f"a prompt is a str, not {type(prompt).__name__}")
+            raise TypeError(f"A prompt is of type {type(prompt).__name__}. Give a str.")
         self._inputs.append(prompt)
         return self
 
     def add_prompts(self, prompts: Iterable[str]) -> Self:
         """Add texts."""
         if isinstance(prompts, str):
-            raise TypeError("add_prompts takes several texts; add_prompt takes one")
+            raise TypeError("add_prompts takes several texts. Give a list of texts, or use add_prompt for one.")
         for prompt in prompts:
             self.add_prompt(prompt)
         return self
@@ -266,7 +267,9 @@ def _row(row: list[int], value: object) -> list[int]:
         raise ValueError("a row of token ids is empty. Give at least one id in each row.")
     for token in row:
         if not 0 <= token < 2**32:
-            raise ValueError(f"the token id {token} is not an unsigned 32-bit number")
+            raise ValueError(
+                f"The token id {token} is not from 0 to 4294967295. Give ids of the model's own tokenizer."
+            )
     return [int(token) for token in row]
 
 

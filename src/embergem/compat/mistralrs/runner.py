@@ -105,7 +105,7 @@ class Runner(ManagedModels):
             ValueError: No model is called `model_id`, or an input cannot be embedded.
         """
         if not isinstance(request, EmbeddingRequest):
-            raise TypeError(f"request must be an EmbeddingRequest, not {type(request).__name__}")
+            raise TypeError(f"request is of type {type(request).__name__}. Give an EmbeddingRequest.")
         with self._use(model_id) as engine:
             collector = ResultCollector(engine.limit)
             for places, part in request.requests():
