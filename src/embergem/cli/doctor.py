@@ -16,6 +16,9 @@ from embergem.cli.options import AsJson
 if TYPE_CHECKING:
     from embergem.diagnostics.doctor import Report
 
+NARROW = 64
+"""A terminal with fewer columns gets no column for the names of findings."""
+
 COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 
@@ -48,21 +51,26 @@ def show(report: "Report", console: Console) -> None:
         highlight=False,
     )
     shown = ""
-    table = _table()
+    narrow = console.width < NARROW
+    table = _table(narrow)
     for check in report.checks:
         model, _, probe = check.name.rpartition(" ")
         if model != shown:  # the first check of another model
             console.print(table)
             console.print(f"\n{model}", highlight=False, soft_wrap=True)
-            table, shown = _table(), model
+            table, shown = _table(narrow), model
         message = Text(check.message)
         if check.suggestion and check.status != "ok":
             message.append(f"\n{check.suggestion}", style="italic")
-        table.add_row(Text(check.status, style=COLOURS[check.status]), probe, message)
+        status = Text(check.status, style=COLOURS[check.status])
+        if narrow:
+            table.add_row(status, Text.assemble((f"{probe}: ", "bold"), message))
+        else:
+            table.add_row(status, probe, message)
     console.print(table)
 
 
-def _table() -> Table:
-    return Table(
-        Column(width=5), Column(width=18, overflow="fold"), Column(overflow="fold"), box=None, show_header=False
-    )
+def _table(narrow: bool) -> Table:
+    """Return a table of findings. A narrow terminal has the name of a finding before its text, in one column."""
+    names = [] if narrow else [Column(width=18, overflow="fold")]
+    return Table(Column(width=5), *names, Column(overflow="fold"), box=None, show_header=False)

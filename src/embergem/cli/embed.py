@@ -272,6 +272,10 @@ def embed(
         elif form == Format.JSON:
             run.to_stdout(backend)
         else:
+            if form == Format.TABLE and sys.stdout.isatty():
+                from embergem.bulk.table_writer import table_columns
+
+                table_columns.set(shutil.get_terminal_size().columns)
             with tempfile.TemporaryDirectory(prefix="embergem-") as directory:
                 whole = Path(directory) / "vectors"
                 run.to_file(backend, whole, overwrite=True)

@@ -82,8 +82,11 @@ def show(
     table.add_row("in the cache", kept["path"] if kept else "no")
     console.print(table)
     typer.echo()
-    for file in facts["files"]:  # the format of sha256sum, not cut to the width of the terminal
-        typer.echo(f"{file['sha256']:64}  {file['size']:>11,} bytes  {file['path']}")
+    for file in facts["files"]:
+        line = f"{file['sha256']:64}  {file['size']:>11,} bytes  {file['path']}"
+        if console.is_terminal and len(line) > console.width:  # the digest has a line of its own and is never cut
+            line = f"{file['path']}\n  {file['size']:,} bytes\n  {file['sha256']}"
+        typer.echo(line)
 
 
 @app.command("pull")
