@@ -301,9 +301,14 @@ def test_serve_prints_its_address_responds_and_stops(tiny, stop):
             assert np.array_equal(
                 np.array(answer.json()["data"][0]["embedding"], dtype=np.float32), Embedder(tiny).embed("a")[0]
             )
+            assert httpx.post(f"{url}/models/reload", json={"model_id": "default"}, timeout=60).status_code == 200
         finally:
             process.send_signal(stop)
         assert process.wait(60) == 0
+        assert "retrieval_query" not in lines[2]  # another name of the prompt of query
+        assert "query" in lines[2]
+        loaded = [line for line in process.stderr if "is loaded" in line]
+        assert loaded == ["INFO: The model gemma3_text is loaded.\n"]  # again; stdout has the line about the first time
 
 
 def test_serve_refuses_an_address_in_use(tiny, url):

@@ -67,8 +67,11 @@ def model_spec(
 ) -> Spec:
     """Return how the model of an entry is loaded; `more_names` are further aliases."""
     options = settings.complete(entry.options)
+    announced = not entry.lazy  # the start prints the properties of each model that it loads
 
     def load_entry() -> Engine:
+        nonlocal announced
+        logged, announced = not announced, False
         try:
             engine = load(options, cache=cache)
         except Exception as error:
@@ -82,7 +85,8 @@ def model_spec(
             raise InvalidTask(
                 f"The configuration of {entry.name!r} says task = {entry.task!r}, but {error.message}"
             ) from None
-        log.info("The model %s is loaded.", entry.name)
+        if logged:
+            log.info("The model %s is loaded.", entry.name)
         return engine
 
     local = is_local(options.model)

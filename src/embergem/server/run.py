@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import uvicorn
 
 from embergem.config import Entry, Key, Settings
+from embergem.engine import Engine
 from embergem.errors import EmbergemError, InvalidConfig, ModelFailed, UnsupportedOption
 from embergem.free_memory import limit_kept_memory
 from embergem.memory_use import memory_use
@@ -25,6 +26,7 @@ from embergem.server.otel import exporting
 from embergem.server.signals import Signals
 from embergem.server.state import ServerState
 from embergem.server.tls import tls_protocol
+from embergem.tasks import Task
 
 log = logging.getLogger("embergem.server")
 
@@ -232,7 +234,7 @@ def announce_models(state: ServerState, url: str, announce: Callable[[str], None
         if engine is None:
             announce(f"{name}: {f'FAILED: {reason}' if reason else 'loaded at its first request'}")
             continue
-        tasks = f"tasks {', '.join(engine.tasks)}" if engine.tasks else "no prompts"
+        tasks = f"tasks {', '.join(distinct_tasks(engine))}" if engine.tasks else "no prompts"
         announce(
             f"{name}: {engine.dimensions} dimensions, up to {engine.limit} tokens, {engine.dtype} on "
             f"{engine.instruction_set} with {engine.threads} threads, batches of {engine.stats().max_batch_tokens} "
@@ -246,6 +248,15 @@ def announce_models(state: ServerState, url: str, announce: Callable[[str], None
         f'  curl {url}/v1/embeddings {key}-H "Content-Type: application/json" '
         '-d \'{"model": "default", "input": "What is graphene?"}\''
     )
+
+
+def distinct_tasks(engine: Engine) -> list[str]:
+    """Return one task for each prompt of a model: the name of embergem, if the prompt has further names."""
+    own = frozenset(Task)
+    prompts: dict[str | None, str] = {}
+    for name in sorted(engine.tasks, key=lambda name: name not in own):
+        prompts.setdefault(engine.prompt(name), name)
+    return sorted(prompts.values())
 
 
 def log_to_stderr(settings: Settings) -> None:
