@@ -93,10 +93,11 @@ def test_a_request_that_takes_longer_than_drain_timeout_gets_503(registry, slow,
 
 def test_a_request_that_waits_for_a_load_gets_503(tiny, records):
     entered, leave = threading.Event(), threading.Event()
+    in_time: list[bool] = []
 
     def load():
         entered.set()
-        leave.wait(60)
+        in_time.append(leave.wait(60))
         raise ValueError("the test ends")
 
     with Registry() as models, ThreadPoolExecutor() as pool, bind("127.0.0.1", 0) as listener:
@@ -108,6 +109,7 @@ def test_a_request_that_waits_for_a_load_gets_503(tiny, records):
             answer = pool.submit(httpx.post, url, json={"model_id": "slow"}, timeout=60)
             assert entered.wait(30)
         closed(answer.result())
+    assert in_time == [True]  # the server released the load instead of waiting for it
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
