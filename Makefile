@@ -217,7 +217,7 @@ web: ## Build the playground from web/ into the Python package (needs node and n
 check-web: ## Check that the playground in the package is the build of web/, and run its unit tests (needs node and npm)
 	$(PYTHON) scripts/web.py --check
 
-memory-limits: $(STAMP)/native ## Run `embergem embed` under 60 limits of its memory; ARGS="--limits 10 --model DIRECTORY" for others
+memory-limits: $(STAMP)/native ## Run `embergem embed`, then a server, under 60 limits of memory each; ARGS="--limits 10 --model DIRECTORY" for others
 	$(BIN)/python scripts/memory_limits.py $(ARGS)
 
 test-clients: $(STAMP)/native ## Test a real server with the OpenAI classes of LangChain and LlamaIndex, and with schemathesis

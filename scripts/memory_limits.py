@@ -1,9 +1,13 @@
-"""Run `embergem embed` under limits of its address space (`ulimit -v`): each run works, or ends with one clear error.
+"""Limit the address space of embergem (`ulimit -v`): it works, or fails with one clear error.
 
     python scripts/memory_limits.py [--limits 60] [--seed 1] [--model DIRECTORY]
 
-The limits are drawn between what Python and its libraries need for themselves and what a whole run needs. No run may
-end with a signal, a traceback, another exit code than 4, or other vectors than those without a limit.
+First `embergem embed` runs under limits between what Python and its libraries need for themselves and what a whole run
+needs. No run may end with a signal, a traceback, another exit code than 4, or other vectors than those without a limit.
+
+Then one server gets limits of up to `SERVER_ROOM` above its size, one after the other, while clients send texts to it.
+Each request gets the right vectors, or an error that says that memory is short. Without a limit at the end the server
+answers every request.
 """
 
 import argparse
@@ -14,11 +18,28 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx2
+from served import served
 
 TINY = Path(__file__).parents[1] / "tests" / "data" / "goldens" / "gemma3_text"
 TEXTS = ["What is graphene?", "Graphene is a single layer of carbon atoms."]
+
+SERVER_ROOM = 64 << 20
+"""Most bytes that a limit leaves to a server besides what it has already."""
+
+REQUESTS: tuple[Any, ...] = (
+    "What is graphene?", ["graphene " * 15] * 200, "graphene " * 100_000, ["中" * 50_000] * 4, [[5, 6, 7]] * 50,
+)  # fmt: skip
+"""What each client asks a server for: short and long texts, many texts, and token ids."""
+
+SHORT_OF_MEMORY = ((507, "insufficient_memory"), (503, "overloaded"))
+"""The errors that a server may answer with under a limit."""
 
 PEAK = """
 import sys
@@ -103,8 +124,39 @@ def sweep(model: Path, count: int, seed: int) -> tuple[list[Outcome], str]:
         return [embed(model, limit, environment) for limit in (least, *limits, most + (64 << 20))], expected
 
 
+def ask(url: str, given: Any) -> tuple[int, Any]:
+    """Return the status of a request for embeddings, and its vectors or its error code."""
+    body = {"input": given, "truncate_sequence": True, "encoding_format": "base64"}
+    answer = httpx2.post(f"{url}/v1/embeddings", json=body, timeout=60)
+    content = answer.json()
+    return answer.status_code, content["error"]["code"] if answer.is_error else [
+        row["embedding"] for row in content["data"]
+    ]
+
+
+def sweep_server(model: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield what the requests of each limit got: the room in bytes, the responses, and the faults."""
+    choice = random.Random(seed)
+    rooms = [0, *sorted(choice.randrange(SERVER_ROOM) for _ in range(count - 1)), None]
+    environment = {**os.environ, "EMBERGEM_CACHE_BYTES": "0", "EMBERGEM_ACCESS_LOG": "off"}
+    server, pool = served("-m", str(model), environment=environment), ThreadPoolExecutor(len(REQUESTS))
+    with server as (url, pid), pool as clients:
+        expected = [ask(url, given)[1] for given in REQUESTS]
+        for room in rooms:
+            size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            limit = resource.RLIM_INFINITY if room is None else size + room
+            resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+            found = list(clients.map(lambda given: ask(url, given), REQUESTS))
+            faults = [
+                f"request {index}: {status} {answer if status != 200 else 'with other vectors'}"
+                for index, ((status, answer), right) in enumerate(zip(found, expected, strict=True))
+                if answer != right and (room is None or (status, answer) not in SHORT_OF_MEMORY)
+            ]
+            yield {"room": room, "statuses": [status for status, _ in found], "faults": faults}
+
+
 def main() -> int:
-    """Print each run; the exit code is the number of faults."""
+    """Print each run and each limit of the server; the exit code is the number of faults, at most 100."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--limits", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
@@ -117,7 +169,10 @@ def main() -> int:
         faults += fault is not None
         words = run.errors.splitlines()[-1] if run.errors else ""
         print(json.dumps({"limit_mb": run.limit >> 20, "code": run.code, "fault": fault, "error": words}))
-    return faults
+    for found in sweep_server(arguments.model, arguments.limits, arguments.seed):
+        faults += len(found["faults"])
+        print(json.dumps(found), flush=True)
+    return min(faults, 100)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 if sys.platform != "linux":
     pytest.skip("other systems do not limit the address space of a process", allow_module_level=True)
 
-from memory_limits import sweep
+from memory_limits import sweep, sweep_server
 
 
 def test_every_limit_works_or_ends_with_one_clear_error():
@@ -22,6 +22,14 @@ def test_every_limit_works_or_ends_with_one_clear_error():
     assert {run.limit >> 20: fault for run in runs if (fault := run.fault(expected))} == {}
     assert runs[-1].code == 0
     assert runs[0].code == 4
+
+
+def test_a_server_without_memory_fails_requests_and_goes_on():
+    found = list(sweep_server(DATA / "gemma3_text", 3, seed=1))
+    assert [fault for limit in found for fault in limit["faults"]] == []
+    assert found[0]["room"] == 0
+    assert 507 in found[0]["statuses"]
+    assert set(found[-1]["statuses"]) == {200}
 
 
 def test_running_out_of_memory_fails_requests_and_not_the_process():
