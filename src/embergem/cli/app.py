@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from embergem import __version__
+from embergem.cli import ray_option
 from embergem.cli.bench import bench
 from embergem.cli.compile import compile_
 from embergem.cli.convert import convert
@@ -39,6 +40,16 @@ OLLAMA_COMMANDS = {
     "start": "embergem serve -m MODEL",
 }
 """Commands of Ollama that embergem does not have, and what does the same here."""
+
+
+class _Command(SingleCommand):
+    """One command of the program itself."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; `embed --ray` needs no value."""
+        if self.name == "embed" and ray_option.OPTION in args:
+            args = ray_option.fill_address(args)
+        return super().parse_args(ctx, args)
 
 
 class _Commands(CommandGroup):
@@ -81,7 +92,7 @@ for _name, _command in COMMANDS.items():
     app.command(_name, help=_help, epilog=EPILOG)(_command)
 for _group in (app, models, keys):
     for _registered in _group.registered_commands:
-        _registered.cls = SingleCommand
+        _registered.cls = _Command
         _described = _registered.help or inspect.getdoc(_registered.callback) or ""
         # Typer would cut a longer text in the middle of the first sentence.
         _registered.short_help = re.split(r"\.(?: |\n|$)", _described)[0].replace("\n", " ") + "."

@@ -19,6 +19,9 @@ LOCAL = "local"
 AUTO = "auto"
 """Address of the cluster that runs on this machine, or that RAY_ADDRESS names."""
 
+ANY = "any"
+"""Address of the cluster that runs on this machine, or that RAY_ADDRESS names; `LOCAL` if there is none."""
+
 CONNECT_SECONDS = 10.0
 """Time in which the address of a cluster has to answer."""
 
@@ -33,7 +36,7 @@ class Cluster:
     in a directory of its own, and a cluster that runs already has the token of its owner (RAY_AUTH_TOKEN_PATH).
 
     Args:
-        address: "auto", "local", or the HOST:PORT of a cluster. A program that has called `ray.init` keeps its
+        address: "auto", "local", "any", or the HOST:PORT of a cluster. A program that has called `ray.init` keeps its
             connection.
 
     Raises:
@@ -41,8 +44,14 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
+        if address == ANY:
+            address = running_cluster() or LOCAL
         if address not in (AUTO, LOCAL) and not re.fullmatch(r"(ray://)?[^\s/]+:\d+", address):
-            raise UnsupportedOption(f"--ray {address} is no address. Give {AUTO}, {LOCAL}, or HOST:PORT.", param="ray")
+            raise UnsupportedOption(
+                f"--ray {address} is no address. Give {AUTO}, {LOCAL}, or HOST:PORT. Without an address, put --ray "
+                "after the texts.",
+                param="ray",
+            )
         if address not in (AUTO, LOCAL):
             _require_listener(address)
         self._directory: Path | None = None
@@ -108,6 +117,24 @@ class Cluster:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
+
+
+def running_cluster() -> str | None:
+    """Return the address of the cluster that RAY_ADDRESS names, or that runs on this machine; None if there is none.
+
+    Ray writes the address of a cluster that `ray start --head` began into a file. Ray itself is not asked, because it
+    reads the token of a cluster when it is imported.
+    """
+    if named := os.environ.get("RAY_ADDRESS"):
+        return AUTO if named in (AUTO, LOCAL) else named
+    usual = "/tmp" if sys.platform == "darwin" else tempfile.gettempdir()  # as Ray chooses it
+    directory = Path(os.environ.get("RAY_TMPDIR", usual))
+    try:
+        address = (directory / "ray" / "ray_current_cluster").read_text().strip()
+        _require_listener(address)
+    except (OSError, ValueError, UnsupportedOption):  # there is no such file, or the cluster has ended
+        return None
+    return address
 
 
 def on_node(node_id: str) -> Any:
