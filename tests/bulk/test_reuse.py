@@ -1,4 +1,4 @@
-"""`reuse` and `append`: outputs of earlier jobs, of the same space only."""
+"""`reuse`: outputs of earlier jobs, of the same space only; and Arrow data without a file."""
 
 import json
 
@@ -11,7 +11,7 @@ import pytest
 from embergem.bulk import embed_table
 from embergem.bulk.job_identity import describe_space
 from embergem.bulk.job_options import JobOptions
-from embergem.errors import JobError, UnsupportedOption
+from embergem.errors import UnsupportedOption
 
 
 @pytest.fixture
@@ -51,51 +51,6 @@ def test_reuse_needs_an_output_of_the_same_space(embedder, make, tmp_path):
         embed_table(corpus, tmp_path / "new.parquet", embedder, reuse=corpus)
     with pytest.raises(UnsupportedOption, match="cannot be read"):
         embed_table(corpus, tmp_path / "new.parquet", embedder, reuse=tmp_path / "none.parquet")
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_rows_are_appended_once(embedder, make, tmp_path, suffix):
-    output = tmp_path / f"out{suffix}"
-    second = make("second", ["c", "a"])
-    embed_table(make("first", ["a", "b"]), output, embedder, append=True)
-    embed_table(second, output, embedder, append=True)
-    assert embed_table(second, output, embedder, append=True).complete
-    table = pq.read_table(output) if suffix == ".parquet" else pa.ipc.open_file(output).read_all()
-    assert np.array_equal(np.float32(table["embedding"].to_pylist()), embedder.embed(["a", "b", "c", "a"]))
-    described = json.loads(table.schema.metadata[b"embergem"])
-    assert (described["rows"], described["counts"]["source_rows"], len(described["jobs"])) == (4, 4, 2)
-
-
-def test_appending_after_the_output_was_written_and_the_process_killed(embedder, make, tmp_path, monkeypatch):
-    output, second = tmp_path / "out.parquet", make("second", ["c"])
-    embed_table(make("first", ["a"]), output, embedder)
-
-    def killed(*given, **options):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("embergem.bulk.job.ProblemCounts", killed)  # after the output and before the directory is deleted
-        with pytest.raises(KeyboardInterrupt):
-            embed_table(second, output, embedder, append=True)
-    assert metadata(output)["rows"] == 2
-    assert embed_table(second, output, embedder, append=True).counts.rows == 1
-    assert metadata(output)["rows"] == 2
-    assert not (tmp_path / "out.parquet.job").exists()
-
-
-def test_appending_another_space_or_other_columns_is_refused(embedder, make, tmp_path):
-    output, corpus = tmp_path / "out.parquet", make("corpus", ["a"])
-    embed_table(corpus, output, embedder)
-    before = output.read_bytes()
-    with pytest.raises(UnsupportedOption, match=r"out\.parquet has vectors of another form: float32, .* have int8"):
-        embed_table(corpus, output, embedder, append=True, output_dtype="int8")
-    with pytest.raises(JobError, match="has the columns index, embergem_key, embedding, and this job writes"):
-        embed_table(corpus, output, embedder, append=True, keep=["text"])
-    with pytest.raises(JobError, match="was not written by embergem"):
-        embed_table(corpus, corpus, embedder, append=True)
-    with pytest.raises(UnsupportedOption, match=r"can be appended to \.parquet and \.arrow"):
-        embed_table(corpus, tmp_path / "out.npy", embedder, append=True)
-    assert output.read_bytes() == before
 
 
 def test_the_metadata_names_the_space(embedder, make, tmp_path):

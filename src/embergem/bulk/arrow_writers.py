@@ -12,7 +12,7 @@ from embergem.bulk.encoder import KEY_BYTES
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part, column_names
 from embergem.bulk.rows import Column
-from embergem.bulk.writers import FinishedPart
+from embergem.bulk.writers import FinishedPart, other_columns
 from embergem.errors import InvalidText, JobError, UnsupportedOption
 from embergem.integrations import missing_package
 
@@ -88,14 +88,33 @@ class ArrowFormat:
             writer.write_table(table)
 
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the output; see `OutputFormat`."""
         raise NotImplementedError
 
+    def require_appendable(self, output: Path, before: Mapping[str, Any]) -> None:
+        """Compare the schemas; see `OutputFormat`."""
+        found = self.present_schema(output)
+        if not found.equals(self.schema):
+            raise other_columns(output, found.names, self.schema.names)
+
+    def present_schema(self, output: Path) -> Any:
+        """Return the schema of an output.
+
+        Raises:
+            JobError: It is damaged, or of another format.
+        """
+        raise NotImplementedError
+
     def description(self, output: Path) -> dict[str, Any] | None:
         """Return the metadata of an existing output; see `OutputFormat`."""
-        raise NotImplementedError
+        return metadata_of(self.present_schema(output))
 
     def with_vectors(self, table: Any, vectors: Any) -> Any:
         """Return a table with the column of the vectors; a row without a key has none."""
@@ -108,19 +127,12 @@ class ArrowFormat:
         """Yield the rows of an output as tables."""
         raise NotImplementedError
 
-    def rows(self, parts: Iterable[FinishedPart], output: Path, append: bool) -> Iterator[Any]:
-        """Yield the rows of the new output as tables: with `append`, those of the present one first.
-
-        Raises:
-            JobError: The present output has other columns.
-        """
-        for table in self.present(output) if append else ():
-            if not table.schema.equals(self.schema):
-                raise JobError(
-                    f"{output} has the columns {', '.join(table.schema.names)}, and this job writes "
-                    f"{', '.join(self.schema.names)}, perhaps of other types. Give the same --id, --keep and --into."
-                )
-            yield table.replace_schema_metadata(None)
+    def rows(self, parts: Iterable[FinishedPart], output: Path, before: Mapping[str, Any] | None) -> Iterator[Any]:
+        """Yield the rows of the new output as tables: with `before`, those of the present one first."""
+        if before is not None:
+            self.require_appendable(output, before)
+            for table in self.present(output):
+                yield table.replace_schema_metadata(None)
         yield from self.tables(parts)
 
     def tables(self, parts: Iterable[FinishedPart]) -> Iterator[Any]:
@@ -134,7 +146,12 @@ class ParquetFormat(ArrowFormat):
     """Parquet: row groups of `GROUP_ROWS`, vectors without compression, other columns with zstd."""
 
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the row groups; see `OutputFormat`."""
         names = [name for name in self.schema.names if name != self._into]
@@ -148,7 +165,7 @@ class ParquetFormat(ArrowFormat):
                 write_statistics=self._columns.names,
             ) as writer,
         ):
-            for table in regroup(self.rows(parts, output, append)):
+            for table in regroup(self.rows(parts, output, before)):
                 writer.write_table(table, row_group_size=GROUP_ROWS)
 
     def present(self, output: Path) -> Iterator[Any]:
@@ -157,10 +174,10 @@ class ParquetFormat(ArrowFormat):
             for number in range(file.num_row_groups):
                 yield file.read_row_group(number)
 
-    def description(self, output: Path) -> dict[str, Any] | None:
-        """Read the metadata of the schema; see `OutputFormat`."""
+    def present_schema(self, output: Path) -> Any:
+        """Read the schema; see `ArrowFormat`."""
         try:
-            return metadata_of(pq.read_schema(output))
+            return pq.read_schema(output)
         except pa.ArrowException as error:
             raise JobError(f"{output} is no Parquet file: {error}. Name another output, or --overwrite.") from None
 
@@ -169,12 +186,17 @@ class ArrowFileFormat(ArrowFormat):
     """Arrow IPC file, which is Feather version 2: record batches of `GROUP_ROWS`."""
 
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the record batches; see `OutputFormat`."""
         schema = with_metadata(self.schema, description)
         with write_durably(output) as file, pa.ipc.new_file(file, schema) as writer:
-            for table in regroup(self.rows(parts, output, append)):
+            for table in regroup(self.rows(parts, output, before)):
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
 
     def present(self, output: Path) -> Iterator[Any]:
@@ -183,11 +205,11 @@ class ArrowFileFormat(ArrowFormat):
             for number in range(reader.num_record_batches):
                 yield pa.Table.from_batches([reader.get_batch(number)])
 
-    def description(self, output: Path) -> dict[str, Any] | None:
-        """Read the metadata of the schema; see `OutputFormat`."""
+    def present_schema(self, output: Path) -> Any:
+        """Read the schema; see `ArrowFormat`."""
         try:
             with pa.OSFile(str(output)) as file, pa.ipc.open_file(file) as reader:
-                return metadata_of(reader.schema)
+                return reader.schema
         except pa.ArrowException as error:
             raise JobError(f"{output} is no Arrow file: {error}. Name another output, or --overwrite.") from None
 

@@ -16,7 +16,13 @@ import msgspec
 
 from embergem.bulk.blocks import BlockMaker, Counts
 from embergem.bulk.encoder import make_encoder
-from embergem.bulk.job_identity import JobNotBegun, describe_space, finished_parts, require_same_job
+from embergem.bulk.job_identity import (
+    JobNotBegun,
+    describe_space,
+    finished_parts,
+    require_same_job,
+    require_space,
+)
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.job_store import Committer, JobStore, job_directory, raise_for
 from embergem.bulk.manifest import PartRecord
@@ -66,7 +72,7 @@ class Job:
         options: How rows become rows of the output.
         form: Name of the output's format; None is that of the suffix.
         overwrite: Replace an existing output, and discard an unfinished job that this one cannot continue.
-        append: Put the rows after those of an existing output of the same space.
+        append: Put the rows after those of an existing output of the same space. A new output is written otherwise.
         reuse: Output of an earlier job, whose vectors are used for unchanged texts.
         report: File for the list of bad rows; None is a file beside the output.
 
@@ -112,17 +118,17 @@ class Job:
         self._append = append
         if append and overwrite:
             raise UnsupportedOption("append and overwrite are both given. Use only one of the two.", param="append")
-        if append and name not in ("parquet", "arrow"):
+        if append and name == "table":
             raise UnsupportedOption(
-                "Rows can be appended to .parquet and .arrow files, which say themselves what their vectors are. Write "
-                "another file.",
+                "Rows cannot be appended to a table to read, which has no metadata. Write .parquet, .arrow, .lance, "
+                ".npy or .jsonl.",
                 param="append",
             )
         if reuse is not None:
             from embergem.bulk.reuse import require_same_space
 
             require_same_space(reuse, self.space)
-        if append and output.exists():
+        if append and output.exists() and not job_directory(output).exists():
             self._require_appendable()
 
     @property
@@ -179,17 +185,21 @@ class Job:
         """Return the metadata of the output to append to.
 
         Raises:
-            JobError: embergem did not write it.
+            JobError: embergem did not write it, it has other columns, or it was deleted.
             UnsupportedOption: Its vectors are of another space.
         """
-        from embergem.bulk.reuse import require_space
-
+        if not self.output.exists():
+            raise JobError(
+                f"{self.output} was deleted since the job began to append to it. Restore the output, or begin anew "
+                "with --overwrite."
+            )
         description = self._format.description(self.output)
         if description is None:
             raise JobError(
                 f"{self.output} was not written by embergem, so nothing can be appended. Name another output."
             )
         require_space(self.output, description, self.space, "Only vectors of the same space can be appended.")
+        self._format.require_appendable(self.output, description)
         return description
 
     def _open(self, store: JobStore) -> None:
@@ -213,11 +223,14 @@ class Job:
             raise _other_output(self.output)
         store.clear()
         store.open_manifest()
+        present = self._append and self.output.exists()
+        if present:
+            self._require_appendable()
         if self._reuse is not None:
             from embergem.bulk.reuse import import_reused
 
             import_reused(store, self._reuse, self.space, self._width)
-        store.manifest.set(**self._identity)
+        store.manifest.set(**self._identity, present=present)
 
     def _embed(self, store: JobStore, on_progress: Callable[[Progress], None] | None) -> None:
         """Embed the rows that are in no finished part. Computed rows are kept when the job is stopped."""
@@ -256,7 +269,7 @@ class Job:
     def _assemble(self, store: JobStore, description: dict[str, Any]) -> None:
         """Write the output from the finished parts, after the rows that an output to append to has."""
         parts = finished_parts(store, self._width)
-        if not (self._append and self.output.exists()):
+        if not store.manifest.get("present"):
             self._format.assemble(parts, self.output, description)
             return
         before = self._require_appendable()
@@ -269,7 +282,7 @@ class Job:
             "counts": msgspec.to_builtins(total),
             "jobs": [*before["jobs"], self.digest],
         }
-        self._format.assemble(parts, self.output, description, append=True)
+        self._format.assemble(parts, self.output, description, before=before)
 
     def _finish(self, store: JobStore, continued: int, start: float) -> Summary:
         """Assemble the output, write the report, and return the summary."""

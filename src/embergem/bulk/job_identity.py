@@ -13,8 +13,16 @@ from embergem.bulk.job_store import JobStore
 from embergem.bulk.manifest import PartRecord
 from embergem.bulk.source import changed
 from embergem.bulk.writers import FinishedPart
-from embergem.errors import JobError
+from embergem.errors import JobError, UnsupportedOption
 from embergem.sdk.backend import Backend
+
+SPACE = {
+    "fingerprint": "space",
+    "dtype": "arithmetic",
+    "dimensions": "number of dimensions",
+    "output_dtype": "form",
+}
+"""Fields of the metadata that two vectors must have in common to be used for each other, each with its name."""
 
 
 class JobNotBegun(Exception):
@@ -59,6 +67,21 @@ def require_same_job(store: JobStore, identity: Mapping[str, Any]) -> None:
         if was != now:
             raise changed(now["path"])
     store.manifest.set(options=identity["options"])  # "stop" may have become another policy
+
+
+def require_space(path: Path, description: Mapping[str, Any], space: Mapping[str, Any], advice: str) -> None:
+    """Refuse an output whose metadata says that its vectors are not comparable with those of a job.
+
+    Raises:
+        UnsupportedOption: They are of another space, arithmetic, size or form; the message has both.
+    """
+    for field, name in SPACE.items():
+        if description.get(field) != space[field]:
+            raise UnsupportedOption(
+                f"{path} has vectors of another {name}: {description.get(field)}, and those of this job have "
+                f"{space[field]}. {advice}",
+                param="output",
+            )
 
 
 def finished_parts(store: JobStore, width: int) -> Iterator[FinishedPart]:

@@ -9,7 +9,7 @@ import numpy as np
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.source import Source
 from embergem.bulk.text_readers import TEXT_COLUMN
-from embergem.bulk.writers import JsonLinesFormat, NumpyFormat, OutputFormat
+from embergem.bulk.writers import JsonLinesFormat, OutputFormat
 from embergem.errors import UnsupportedOption
 from embergem.suggestions import did_you_mean
 
@@ -52,9 +52,11 @@ def make_format(
     """
     keep = source.selection.keep
     if name == "npy":
+        from embergem.bulk.numpy_writer import NumpyFormat
+
         return NumpyFormat(options, dtype, width)
     if name == "json":
-        return JsonLinesFormat(options, space)
+        return JsonLinesFormat(options, keep, space)
     if name == "table":
         from embergem.bulk.table_writer import TableFormat
 

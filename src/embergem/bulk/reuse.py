@@ -11,6 +11,7 @@ import numpy as np
 
 from embergem.bulk.arrow_writers import KEY, metadata_of
 from embergem.bulk.durable_files import write_durably
+from embergem.bulk.job_identity import require_space
 from embergem.bulk.job_store import REUSED, JobStore, raise_for
 from embergem.errors import JobError, UnsupportedOption
 from embergem.integrations import missing_package
@@ -20,14 +21,6 @@ try:
     import pyarrow.parquet as pq
 except ImportError as error:
     raise missing_package("pyarrow", "bulk") from error
-
-SPACE = {
-    "fingerprint": "space",
-    "dtype": "arithmetic",
-    "dimensions": "number of dimensions",
-    "output_dtype": "form",
-}
-"""Fields of the metadata that two vectors must have in common to be used for each other, each with its name."""
 
 
 def import_reused(store: JobStore, path: Path, space: Mapping[str, Any], width: int) -> None:
@@ -76,21 +69,6 @@ def require_same_space(path: Path, space: Mapping[str, Any]) -> str:
     require_space(path, description, space, "--reuse needs vectors of the same model and options.")
     into: str = description["into"]
     return into
-
-
-def require_space(path: Path, description: Mapping[str, Any], space: Mapping[str, Any], advice: str) -> None:
-    """Refuse an output whose metadata says that its vectors are not comparable with those of a job.
-
-    Raises:
-        UnsupportedOption: They are of another space, arithmetic, size or form; the message has both.
-    """
-    for field, name in SPACE.items():
-        if description.get(field) != space[field]:
-            raise UnsupportedOption(
-                f"{path} has vectors of another {name}: {description.get(field)}, and those of this job have "
-                f"{space[field]}. {advice}",
-                param="output",
-            )
 
 
 def _opened(path: Path) -> Any:

@@ -59,7 +59,7 @@ def embed_table(
         sink: File to write; its suffix is the format: .parquet, .arrow, .lance, .npy or .jsonl. None returns the rows.
         model: An embedder or an open backend, or the name of a model; None is the default model.
         overwrite: Replace an existing file, and discard an unfinished job that this one cannot continue.
-        append: Put the rows after those of an existing Parquet or Arrow file of the same space.
+        append: Put the rows after those of an existing output of the same space. A new output is written otherwise.
         reuse: Parquet or Arrow file of an earlier job: its vectors are used for the texts that have not changed.
         report: File for the list of bad, cut and divided rows; None is a file beside `sink`.
         on_progress: Called with the state of the job after each block of rows.

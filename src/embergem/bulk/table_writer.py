@@ -15,7 +15,7 @@ from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part
 from embergem.bulk.rows import to_list
 from embergem.bulk.writers import FinishedPart
-from embergem.errors import UnsupportedOption
+from embergem.errors import JobError, UnsupportedOption
 
 SHOWN_NUMBERS = 6
 SHOWN_CHARACTERS = 40
@@ -49,7 +49,12 @@ class TableFormat:
             file.write(msgspec.json.encode((text or "", numbers, length)) + b"\n")
 
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Draw the table; see `OutputFormat`."""
         shown = ("model", "dtype", "fingerprint", "task")
@@ -71,6 +76,10 @@ class TableFormat:
             console.print(table)
         with write_durably(output) as file:
             file.write(capture.get().encode())
+
+    def require_appendable(self, output: Path, before: Mapping[str, Any]) -> None:
+        """Refuse: a table has no metadata that says what its vectors are."""
+        raise JobError(f"{output} is a table to read, to which no rows can be appended. Write another format.")
 
     def description(self, output: Path) -> dict[str, Any] | None:
         """Return None: a table has no metadata that a program reads."""

@@ -1,11 +1,11 @@
 """Output formats: how the rows of a part are stored, and how the parts become the output.
 
-`OutputFormat` is the interface. JSON lines and NumPy files are here and need no pyarrow; `arrow_writers` has Parquet,
-Arrow and Lance.
+`OutputFormat` is the interface, and JSON lines are the first format. `numpy_writer`, `arrow_writers`, `lance_writer`
+and `table_writer` have the others.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from embergem.bulk.durable_files import ChecksumFile, flush_directory, write_durably
 from embergem.bulk.job_options import JobOptions
-from embergem.bulk.parts import Part
+from embergem.bulk.parts import Part, column_names
 from embergem.bulk.rows import Problem, to_list
-from embergem.errors import JobError, UnsupportedOption
+from embergem.errors import JobError
 
 COPY_BYTES = 2**22
 """Bytes that are copied at a time from the files of parts."""
@@ -49,13 +49,27 @@ class OutputFormat(Protocol):
         """Write what the output has of a part besides the vectors."""
 
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the output from all parts, durably; `description` becomes its metadata.
 
-        With `append`, the rows of the present output come first; only formats with Arrow columns can do that.
+        With `before`, the metadata of the present output, the `before["rows"]` first rows of the present output come
+        first. The present output may have more rows: those of an assembly that was interrupted before it wrote the new
+        metadata. So an interrupted assembly can be repeated.
 
         The bytes depend on the rows and the description only, not on where parts end.
+        """
+
+    def require_appendable(self, output: Path, before: Mapping[str, Any]) -> None:
+        """Refuse to append to an output with other columns; `before` is its metadata.
+
+        Raises:
+            JobError: It has other columns, or the format cannot be appended to.
         """
 
     def description(self, output: Path) -> dict[str, Any] | None:
@@ -68,9 +82,10 @@ class JsonLinesFormat:
     The metadata is in a second file, `corpus.jsonl.json`.
     """
 
-    def __init__(self, options: JobOptions, space: Mapping[str, Any]) -> None:
+    def __init__(self, options: JobOptions, keep: Sequence[str], space: Mapping[str, Any]) -> None:
         self._into = options.into
         self._text = options.column if options.keep is None else None
+        self._names = self._shown_names(column_names(options, keep))
         shown = ("model", "dtype", "fingerprint", "task")
         self._space = msgspec.json.encode({name: space[name] for name in shown})[1:-1]
 
@@ -80,7 +95,7 @@ class JsonLinesFormat:
 
     def lines(self, part: Part) -> bytes:
         """Return the lines of a part."""
-        names = ["text" if name == self._text else name for name in part.columns]
+        names = self._shown_names(part.columns)
         columns = [to_list(column) for column in part.columns.values()]
         into = json.dumps(self._into).encode()
         vectors = shortest(part.vectors) if part.vectors.dtype.kind == "f" else part.vectors
@@ -92,74 +107,38 @@ class JsonLinesFormat:
             lines.append(b"%s,%s,%s:%s}\n" % (start, self._space, into, numbers))
         return b"".join(lines)
 
+    def _shown_names(self, names: Iterable[str]) -> list[str]:
+        return ["text" if name == self._text else name for name in names]
+
     def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
+        self,
+        parts: Iterator[FinishedPart],
+        output: Path,
+        description: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         """Concatenate the lines of the parts; see `OutputFormat`."""
         with write_durably(output) as file:
+            if before is not None:
+                copy_lines(output, file, before["rows"])
             for part in parts:
                 copy_file(part.columns, file)
-            remove_description(output)
+            if before is None:
+                remove_description(output)
         write_description(output, description)
 
-    def description(self, output: Path) -> dict[str, Any] | None:
-        """Read the second file; see `OutputFormat`."""
-        return read_description(output)
-
-
-class NumpyFormat:
-    """A NumPy file (rows, width), and the ids or row numbers in a second file, `corpus.npy.ids.jsonl`, where needed.
-
-    The metadata is in a file `corpus.npy.json`. Rows without a vector are NaN, so they need a form with NaN.
-    """
-
-    def __init__(self, options: JobOptions, dtype: np.dtype[Any], width: int) -> None:
-        if options.on_error == "null" and dtype.kind != "f":
-            raise UnsupportedOption(
-                f"A .npy file of {options.output_dtype} has no value for a row without a vector. Use --on-error skip, "
-                "or write .parquet, .arrow or .jsonl.",
-                param="on_error",
-            )
-        if options.keep:
-            raise UnsupportedOption(
-                "A .npy file has vectors only, and no columns to keep. Leave out --keep, or write .parquet, .arrow or "
-                ".jsonl.",
-                param="keep",
-            )
-        self._dtype = dtype
-        self._width = width
-        self._ids = options.id is not None or options.on_error == "skip" or options.too_long == "chunk"
-
-    def write_rows(self, file: ChecksumFile, part: Part) -> None:
-        """Write one JSON value a row: the id, or a list that begins with it for chunks."""
-        columns = [to_list(column) for column in part.columns.values()]
-        encode = msgspec.json.encode
-        for values in zip(*columns, strict=True):
-            file.write(encode(values[0] if len(values) == 1 else values) + b"\n")
-
-    def assemble(
-        self, parts: Iterator[FinishedPart], output: Path, description: Mapping[str, Any], *, append: bool = False
-    ) -> None:
-        """Write header and numbers; see `OutputFormat`."""
-        ids = ids_file(output)
-        files: list[Path] = []
-        with write_durably(output) as file:
-            header = {"descr": self._dtype.str, "fortran_order": False, "shape": (description["rows"], self._width)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in parts:
-                vectors = part.vectors()
-                if part.null:
-                    vectors = np.where(vectors.any(axis=1, keepdims=True), vectors, np.nan).astype(self._dtype)
-                file.write(vectors)
-                files.append(part.columns)
-            remove_description(output)
-            if self._ids:
-                with write_durably(ids) as ids_of_rows:
-                    for path in files:
-                        copy_file(path, ids_of_rows)
-            else:
-                ids.unlink(missing_ok=True)
-        write_description(output, description)
+    def require_appendable(self, output: Path, before: Mapping[str, Any]) -> None:
+        """Compare the names in the first line; see `OutputFormat`."""
+        with output.open("rb") as file:
+            line = file.readline()
+        try:
+            found = list(msgspec.json.decode(line, type=dict[str, Any])) if line else []
+        except msgspec.MsgspecError as error:
+            raise JobError(f"{output}, line 1: is no JSON object: {error}. Name another output.") from None
+        expected = [*self._names, *msgspec.json.decode(b"{%s}" % self._space), self._into]
+        if line and found != expected:
+            raise other_columns(output, found, expected)
 
     def description(self, output: Path) -> dict[str, Any] | None:
         """Read the second file; see `OutputFormat`."""
@@ -193,11 +172,6 @@ def shortest(vectors: NDArray[Any]) -> NDArray[Any]:
 
 POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
 """Powers of ten that are exact in float64."""
-
-
-def ids_file(output: Path) -> Path:
-    """Return the file of the ids beside a NumPy file."""
-    return output.with_name(f"{output.name}.ids.jsonl")
 
 
 def description_file(output: Path) -> Path:
@@ -245,3 +219,40 @@ def copy_file(path: Path, file: IO[bytes] | ChecksumFile) -> None:
     with path.open("rb") as source:
         while data := source.read(COPY_BYTES):
             file.write(data)
+
+
+def copy_lines(path: Path, file: ChecksumFile, count: int) -> None:
+    """Append the first `count` lines of a file to another one.
+
+    Raises:
+        JobError: The file has fewer.
+    """
+    with path.open("rb") as source:
+        while count:
+            data = source.read(COPY_BYTES)
+            if not data:
+                raise cut_off(path)
+            lines = data.count(b"\n")
+            if lines >= count:
+                end = 0
+                for _ in range(count):
+                    end = data.index(b"\n", end) + 1
+                data = data[:end]
+            file.write(data)
+            count -= min(lines, count)
+
+
+def cut_off(path: Path) -> JobError:
+    """Return the error for an output to append to that has fewer rows than its metadata says."""
+    return JobError(
+        f"{path} has fewer rows than its metadata says, so it was changed. Restore the file, or begin anew with "
+        "--overwrite."
+    )
+
+
+def other_columns(output: Path, found: Iterable[str], expected: Iterable[str]) -> JobError:
+    """Return the error for an output to append to that has other columns than a job."""
+    return JobError(
+        f"{output} has the columns {', '.join(found)}, and this job writes {', '.join(expected)}, perhaps of other "
+        "types. Give the same --id, --keep and --into."
+    )

@@ -173,7 +173,7 @@ def embed(
         bool,
         typer.Option(
             "--append",
-            help="Put the rows after those of an existing .parquet or .arrow file.",
+            help="Put the rows after those of an existing output of the same space.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
@@ -194,9 +194,9 @@ def embed(
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS",
+            metavar="[ADDRESS]",
             help="Compute on the nodes of a Ray cluster: auto (the running one), local (one of this machine, for the "
-            "job), or HOST:PORT.",
+            "job), or HOST:PORT. Without an address: the running one if there is one, and else local.",
             rich_help_panel=_RAY,
         ),
     ] = None,

@@ -108,7 +108,7 @@ class EmbedRun:
         from embergem.bulk.streaming import stream_parts
         from embergem.bulk.writers import JsonLinesFormat, write_report
 
-        form = JsonLinesFormat(self._options, describe_space(backend, self._options))
+        form = JsonLinesFormat(self._options, self._source.selection.keep, describe_space(backend, self._options))
         counts, problems, listed = Counts(), ProblemCounts(), []
         clock = ProgressClock(self._source, counts)
         try:
