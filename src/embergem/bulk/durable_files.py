@@ -1,14 +1,18 @@
 """Writes files that are either complete or not there, whenever the process or the machine stops.
 
-A file is written under a temporary name, flushed to the disk, renamed, and its directory is flushed.
+A file is written under a temporary name, flushed to the disk, renamed, and its directory is flushed. A file that grows
+has a size on record, up to which its bytes are on the disk.
 """
 
+import errno
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 
 class ChecksumFile:
@@ -97,3 +101,54 @@ def flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def append_durably(path: Path, size: int, data: bytes) -> int:
+    """Put bytes after the first `size` bytes of a file, and cut what follows; return the new size.
+
+    Bytes after `size` are those of a write that an earlier process did not finish. When this returns, the file survives
+    a power cut. After an error the file has its first `size` bytes.
+
+    Raises:
+        OSError: The file cannot be written, or has fewer than `size` bytes.
+    """
+    new = not path.exists()
+    with open_new(path) if new else path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) < size:
+            raise OSError(errno.EIO, f"it has {file.tell()} bytes, and {size} were written", str(path))
+        try:
+            file.truncate(size)
+            file.seek(size)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                file.truncate(size)
+            raise
+    if new:
+        flush_directory(path.parent)
+    return size + len(data)
+
+
+def lock_directory(directory: Path) -> FileLock:
+    """Create a directory if it does not exist, and lock it until the process ends or the lock is released.
+
+    Another process may delete the directory between the steps here: then they are done again.
+
+    Raises:
+        filelock.Timeout: Another process has the lock.
+        OSError: The directory cannot be created or written.
+    """
+    lock = FileLock(directory / "lock", timeout=0)
+    while True:
+        directory.mkdir(exist_ok=True)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            continue
+        if (directory / "lock").exists():
+            break
+        lock.release()
+    flush_directory(directory.parent)
+    return lock

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from embergem.bulk.blocks import Counts
-from embergem.bulk.durable_files import ChecksumFile, flush_directory, write_durably
+from embergem.bulk.durable_files import ChecksumFile, lock_directory, write_durably
 from embergem.bulk.manifest import Manifest, PartRecord, disk_full
 from embergem.bulk.parts import Part
 from embergem.bulk.rows import Position
@@ -195,29 +195,15 @@ def _rows(number: int) -> str:
 
 
 def _locked(output: Path, directory: Path) -> FileLock:
-    """Create the directory of a job and lock it until the process ends.
-
-    Another process may delete the directory when its job ends, between the steps here: then they are done again.
-    """
-    lock = FileLock(directory / "lock", timeout=0)
+    """Create the directory of a job and lock it until the process ends."""
     try:
-        while True:
-            directory.mkdir(exist_ok=True)
-            try:
-                lock.acquire()
-            except FileNotFoundError:
-                continue
-            if (directory / "lock").exists():
-                break
-            lock.release()
-        flush_directory(directory.parent)
+        return lock_directory(directory)
     except Timeout:
         raise JobError(
             f"Another process is writing {output}. Wait until it has ended, or name another output."
         ) from None
     except OSError as error:
         raise_for(error, directory)
-    return lock
 
 
 def raise_for(error: OSError, directory: Path) -> NoReturn:

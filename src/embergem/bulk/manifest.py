@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from embergem.bulk.blocks import Counts
+from embergem.bulk.database import Database
 from embergem.bulk.rows import Position, Problem
 from embergem.errors import JobError
 
@@ -59,7 +60,7 @@ class PartRecord(msgspec.Struct, frozen=True):
     rows_crc: int
 
 
-class Manifest:
+class Manifest(Database):
     """An open manifest. One thread may write while another one reads.
 
     Args:
@@ -69,27 +70,8 @@ class Manifest:
         JobError: It has a newer version, is damaged, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._writer = self._connect()
-            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise JobError(
-                    f"{path} has version {version}, and this embergem reads up to version {VERSION}. Continue the job "
-                    "with the embergem that began it, or begin anew with --overwrite."
-                )
-            self._writer.execute("PRAGMA journal_mode=WAL")
-            self._writer.execute("PRAGMA synchronous=FULL")
-            if version == 0:
-                self._writer.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only=ON")
-        except sqlite3.Error as error:
-            raise self.failure(error) from None
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=60.0, check_same_thread=False, isolation_level=None)
+    version = VERSION
+    schema = SCHEMA
 
     def failure(self, error: sqlite3.Error) -> JobError:
         """Return an error of SQLite as an error of the job."""
@@ -99,16 +81,23 @@ class Manifest:
             f"{self.path} cannot be used: {error}. Check the disk and the permissions, or begin anew with --overwrite."
         )
 
+    def newer(self, version: int) -> JobError:
+        """Return the error for a manifest of a newer version."""
+        return JobError(
+            f"{self.path} has version {version}, and this embergem reads up to version {VERSION}. Continue the job "
+            "with the embergem that began it, or begin anew with --overwrite."
+        )
+
     def get(self, name: str) -> Any:
         """Return a value of the description of the job; None if there is none."""
-        row = self._reader.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
+        row = self.reader.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0])
 
     def set(self, **values: Any) -> None:
         """Store values of the description of the job."""
         rows = [(name, msgspec.json.encode(value).decode()) for name, value in values.items()]
-        with self._transaction():
-            self._writer.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", rows)
+        with self.transaction():
+            self.writer.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", rows)
 
     def commit(self, record: PartRecord, problems: Sequence[Problem], keys: Iterable[tuple[bytes, int]]) -> None:
         """Record a finished part, with the problems of its rows and the keys that are new, all or nothing."""
@@ -117,23 +106,23 @@ class Manifest:
             encode(value).decode() if isinstance(value, Position | Counts) else value
             for value in msgspec.structs.astuple(record)
         ]
-        with self._transaction():
-            self._writer.execute(f"INSERT INTO parts VALUES ({', '.join('?' * len(values))})", values)
-            self._writer.executemany(
+        with self.transaction():
+            self.writer.execute(f"INSERT INTO parts VALUES ({', '.join('?' * len(values))})", values)
+            self.writer.executemany(
                 "INSERT INTO problems (problem) VALUES (?)", [(encode(problem).decode(),) for problem in problems]
             )
-            self._writer.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys)
+            self.writer.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys)
 
     def add_keys(self, keys: Iterable[tuple[bytes, int]], **values: Any) -> None:
         """Store keys and values of the description, all or nothing."""
         rows = [(name, msgspec.json.encode(value).decode()) for name, value in values.items()]
-        with self._transaction():
-            self._writer.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys)
-            self._writer.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", rows)
+        with self.transaction():
+            self.writer.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys)
+            self.writer.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", rows)
 
     def parts(self) -> Iterator[PartRecord]:
         """Yield the finished parts in order."""
-        for row in self._reader.execute("SELECT * FROM parts ORDER BY number"):
+        for row in self.reader.execute("SELECT * FROM parts ORDER BY number"):
             values = list(row)
             values[3] = Position(*msgspec.json.decode(values[3]))
             values[4] = msgspec.json.decode(values[4], type=Counts)
@@ -141,7 +130,7 @@ class Manifest:
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems in the order of the rows."""
-        for (problem,) in self._reader.execute("SELECT problem FROM problems ORDER BY number"):
+        for (problem,) in self.reader.execute("SELECT problem FROM problems ORDER BY number"):
             yield msgspec.json.decode(problem, type=Problem)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
@@ -150,48 +139,13 @@ class Manifest:
         for start in range(0, len(keys), QUERY_KEYS):
             part = keys[start : start + QUERY_KEYS]
             found.update(
-                self._reader.execute(f"SELECT key, row FROM keys WHERE key IN ({','.join('?' * len(part))})", part)
+                self.reader.execute(f"SELECT key, row FROM keys WHERE key IN ({','.join('?' * len(part))})", part)
             )
         return found
 
     def has_keys(self) -> bool:
         """Whether any key is stored."""
-        return self._reader.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
-
-    def close(self) -> None:
-        """Close the database."""
-        self._reader.close()
-        self._writer.close()
-
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self, self._writer)
-
-
-class _Transaction:
-    """A transaction that is rolled back after an error, which becomes a `JobError`."""
-
-    def __init__(self, manifest: Manifest, connection: sqlite3.Connection) -> None:
-        self._manifest = manifest
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._manifest.failure(error) from None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is None:
-                self._connection.execute("COMMIT")
-                return
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as failure:
-            if error is None:
-                error = failure
-        if isinstance(error, sqlite3.Error):
-            raise self._manifest.failure(error) from None
+        return self.reader.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
 
 
 def disk_full(directory: Path) -> str:

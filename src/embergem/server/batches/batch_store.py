@@ -1,0 +1,479 @@
+"""`BatchStore`: the directory of the files and batches of a server.
+
+The directory has an SQLite database with one row a file and a batch, a file that is locked as long as the process
+lives, and below `files` the contents, each under the id of its file. Results grow in place. The row of the batch has
+the sizes up to which they are valid, so a line of the input has one answer, whenever the process or the machine stops.
+"""
+
+import errno
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from filelock import Timeout
+
+from embergem.batch_protocol import BatchError, Status
+from embergem.bulk.database import Database
+from embergem.bulk.durable_files import append_durably, lock_directory
+from embergem.errors import InvalidRequest, JobError, UnsupportedOption
+from embergem.server.batches.batch_records import (
+    BatchFinished,
+    BatchRecord,
+    FileInUse,
+    FileRecord,
+    QuotaExceeded,
+    StorageFailed,
+    StorageFull,
+    UnknownBatch,
+    UnknownFile,
+)
+
+log = logging.getLogger("embergem.server")
+
+MAX_FILES = 10_000
+"""Most files of one owner; a batch may make two."""
+
+SCHEMA = """
+CREATE TABLE files (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL, expires_at INTEGER NOT NULL, record TEXT NOT NULL);
+CREATE INDEX files_by_owner ON files (owner, seq);
+CREATE INDEX files_by_expiry ON files (expires_at);
+CREATE TABLE batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, ended_at INTEGER,
+    record TEXT NOT NULL);
+CREATE INDEX batches_by_owner ON batches (owner, seq);
+CREATE INDEX batches_by_end ON batches (ended_at);
+"""
+"""`record` is the `FileRecord` or `BatchRecord` as JSON. `ended_at` is null for an unfinished batch. Lists are in the
+order of `seq`, because a clock can jump."""
+
+
+class Page(NamedTuple):
+    """One page of a list.
+
+    Attributes:
+        owner: Name of an API key; None for those of all keys.
+        after: Id after which the page begins; None for the first page.
+        limit: Most entries.
+        ascending: Whether the oldest comes first.
+        purpose: Only files with this purpose.
+    """
+
+    owner: str | None
+    after: str | None = None
+    limit: int = 20
+    ascending: bool = False
+    purpose: str | None = None
+
+
+class OwnerLimits(NamedTuple):
+    """What one API key may have: bytes of all its files, and unfinished batches."""
+
+    bytes: int
+    unfinished: int
+
+
+class _Index(Database):
+    version = 1
+    schema = SCHEMA
+
+    def failure(self, error: sqlite3.Error) -> JobError:
+        """Return an error of SQLite as an error about the storage; the log has the path."""
+        log.error("%s cannot be used: %s", self.path, error)
+        return storage_full() if "full" in str(error) else StorageFailed(f"The stored files cannot be used: {error}.")
+
+    def newer(self, version: int) -> JobError:
+        """Return the error for a directory of a newer version."""
+        return StorageFailed(
+            f"{self.path} has version {version}, and this embergem reads up to version {self.version}. Start the "
+            "embergem that made it, or name another directory with --batch-path."
+        )
+
+
+class BatchStore:
+    """Files and batches on the disk. Thread-safe; every method may wait for the disk.
+
+    Args:
+        directory: The directory; it is created if its parent exists.
+
+    Attributes:
+        directory: As given.
+        unfinished: The batches that have work left, by id, oldest first.
+
+    Raises:
+        UnsupportedOption: Another server uses the directory, or it cannot be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files = directory / "files"
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            self._lock_file = lock_directory(directory)
+        except Timeout:
+            raise UnsupportedOption(
+                f"Another server uses {directory}. Stop it, or name another directory with --batch-path.",
+                param="batch_path",
+            ) from None
+        except OSError as error:
+            raise UnsupportedOption(
+                f"The directory {directory} cannot be used: {error.strerror}. Create its parent, correct its "
+                "permissions, or name another directory with --batch-path.",
+                param="batch_path",
+            ) from None
+        try:
+            self._files.mkdir(mode=0o700, exist_ok=True)
+            self._index = _Index(directory / "index.sqlite")
+        except (JobError, OSError) as error:
+            self._lock_file.release()
+            message = error.message if isinstance(error, JobError) else f"{directory}: {error.strerror}."
+            raise UnsupportedOption(message, param="batch_path") from None
+        self._lock = threading.RLock()
+        self._used: dict[str, list[int]] = {}  # bytes, uploads in progress and unfinished results included, and files
+        self.unfinished: dict[str, BatchRecord] = {}
+        self._load()
+
+    def _load(self) -> None:
+        """Read what is there, and delete contents that belong to no row: those of uploads that were not complete."""
+        reader = self._index.reader
+        known = set()
+        for name, owner, size in reader.execute("SELECT id, owner, bytes FROM files"):
+            known.add(name)
+            self._count(owner, size, files=1)
+        for (text,) in reader.execute("SELECT record FROM batches WHERE ended_at IS NULL ORDER BY seq"):
+            record = msgspec.json.decode(text, type=BatchRecord)
+            self.unfinished[record.id] = record
+            known |= {record.output_id, record.error_id}
+            self._count(record.owner, record.output_bytes + record.error_bytes)
+        for path in self._files.iterdir():
+            if path.name not in known:
+                path.unlink()
+
+    def close(self) -> None:
+        """Close the database, and let another server use the directory."""
+        with self._lock:
+            self._index.close()
+        self._lock_file.release()
+
+    def path(self, file_id: str) -> Path:
+        """Return the path of the content of a file."""
+        return self._files / file_id
+
+    def used(self, owner: str) -> int:
+        """Return the bytes of an owner's files, with uploads in progress and results of unfinished batches."""
+        return self._used.get(owner, (0, 0))[0]
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of all files, and the bytes of all owners."""
+        used = list(self._used.values())
+        return sum(files for _, files in used), sum(size for size, _ in used)
+
+    # Files
+
+    def reserve(self, owner: str, size: int, limits: OwnerLimits) -> None:
+        """Count bytes that are about to be written; give back what is not kept with `release`.
+
+        Raises:
+            QuotaExceeded: The owner has too many bytes or files.
+        """
+        with self._lock:
+            used, files = self._used.get(owner, (0, 0))
+            if used + size > limits.bytes:
+                raise QuotaExceeded(
+                    f"Your files have {used:,} bytes, and an API key may have {limits.bytes:,}. Delete files that you "
+                    "no longer need."
+                )
+            if files >= MAX_FILES:
+                raise QuotaExceeded(f"You have {files:,} files, the most of an API key. Delete some of them.")
+            self._count(owner, size)
+
+    def release(self, owner: str, size: int) -> None:
+        """Take back a reservation."""
+        with self._lock:
+            self._count(owner, -size)
+
+    def add_file(self, record: FileRecord) -> None:
+        """Record a file whose content is complete on the disk, and whose bytes were reserved."""
+        with self._lock, self._index.transaction():
+            self._insert_file(record)
+        with self._lock:
+            self._count(record.owner, 0, files=1)
+
+    def file(self, file_id: str, owner: str | None) -> FileRecord:
+        """Return a file; `owner` None sees the files of all keys.
+
+        Raises:
+            UnknownFile: There is none that the owner may see.
+        """
+        with self._lock, self._reading():
+            row = self._index.reader.execute("SELECT record FROM files WHERE id = ?", (file_id,)).fetchone()
+        record = None if row is None else msgspec.json.decode(row[0], type=FileRecord)
+        if record is None or owner not in (None, record.owner):
+            raise UnknownFile(f"The file {file_id[:80]!r} does not exist. GET /v1/files lists your files.")
+        return record
+
+    def files(self, page: Page) -> tuple[list[FileRecord], bool]:
+        """Return one page of files, and whether more follow."""
+        return self._page("files", page, FileRecord)
+
+    def delete_file(self, file_id: str, owner: str | None) -> None:
+        """Delete a file.
+
+        Raises:
+            UnknownFile: There is none that the owner may see.
+            FileInUse: An unfinished batch reads it.
+        """
+        with self._lock:
+            record = self.file(file_id, owner)
+            if (user := self._user(file_id)) is not None:
+                raise FileInUse(
+                    f"The file {file_id} is the input of {user.id}, which is {user.status}. Cancel the batch first, or "
+                    "wait until it is finished.",
+                    param="file_id",
+                )
+            self._delete([record])
+
+    def _delete(self, records: list[FileRecord]) -> None:
+        with self._index.transaction():
+            self._index.writer.executemany("DELETE FROM files WHERE id = ?", [(record.id,) for record in records])
+        for record in records:
+            self._count(record.owner, -record.bytes, files=-1)
+            with suppress(OSError):  # Windows keeps a file that is being read; the next start deletes it
+                self.path(record.id).unlink()
+
+    def _user(self, file_id: str) -> BatchRecord | None:
+        return next((batch for batch in self.unfinished.values() if batch.input_file_id == file_id), None)
+
+    # Batches
+
+    def add_batch(self, record: BatchRecord, limits: OwnerLimits) -> None:
+        """Record a new batch, whose input file exists.
+
+        Raises:
+            QuotaExceeded: The owner has too many unfinished batches, or files.
+            UnknownFile: The input file was deleted meanwhile.
+        """
+        with self._lock:
+            self.file(record.input_file_id, None)
+            unfinished = [batch for batch in self.unfinished.values() if batch.owner == record.owner]
+            if len(unfinished) >= limits.unfinished:
+                raise QuotaExceeded(
+                    f"You have {len(unfinished)} unfinished batches, the most of an API key. Wait until one is "
+                    "finished, or cancel one."
+                )
+            if self._used.get(record.owner, (0, 0))[1] + 2 * len(unfinished) + 2 > MAX_FILES:
+                raise QuotaExceeded(f"You may have {MAX_FILES:,} files, results included. Delete some of them.")
+            with self._index.transaction():
+                self._index.writer.execute(
+                    "INSERT INTO batches (id, owner, record) VALUES (?, ?, ?)", (record.id, record.owner, _text(record))
+                )
+            self.unfinished[record.id] = record
+
+    def batch(self, batch_id: str, owner: str | None) -> BatchRecord:
+        """Return a batch; `owner` None sees the batches of all keys.
+
+        Raises:
+            UnknownBatch: There is none that the owner may see.
+        """
+        with self._lock, self._reading():
+            row = self._index.reader.execute("SELECT record FROM batches WHERE id = ?", (batch_id,)).fetchone()
+        record = None if row is None else msgspec.json.decode(row[0], type=BatchRecord)
+        if record is None or owner not in (None, record.owner):
+            raise UnknownBatch(f"The batch {batch_id[:80]!r} does not exist. GET /v1/batches lists your batches.")
+        return record
+
+    def batches(self, page: Page) -> tuple[list[BatchRecord], bool]:
+        """Return one page of batches, and whether more follow."""
+        return self._page("batches", page, BatchRecord)
+
+    def change(self, record: BatchRecord, **fields: Any) -> None:
+        """Change fields of an unfinished batch, on the disk and then in `record`."""
+        with self._lock:
+            changed = msgspec.structs.replace(record, **fields)
+            with self._index.transaction():
+                self._index.writer.execute("UPDATE batches SET record = ? WHERE id = ?", (_text(changed), record.id))
+            for name, value in fields.items():
+                setattr(record, name, value)
+
+    def advance(self, record: BatchRecord, before: Status, after: Status, now: int, **fields: Any) -> bool:
+        """Move a batch from one state to the next; return False if it is in another one, because it was cancelled."""
+        with self._lock:
+            if record.status != before:
+                return False
+            self.change(record, status=after, **{f"{after}_at": now}, **fields)
+            return True
+
+    def request_cancel(self, batch_id: str, owner: str | None, now: int) -> BatchRecord:
+        """Mark a batch as being cancelled, and return it. One that is being cancelled or was cancelled stays as it is.
+
+        Raises:
+            UnknownBatch: There is none that the owner may see.
+            BatchFinished: The batch is finished.
+        """
+        with self._lock:
+            found = self.batch(batch_id, owner)
+            record = self.unfinished.get(batch_id, found)
+            if record.status in ("validating", "in_progress"):
+                self.change(record, status="cancelling", cancelling_at=now)
+            elif record.status not in ("cancelling", "cancelled"):
+                raise BatchFinished(f"A batch that is {record.status} cannot be cancelled.", param="batch_id")
+            return record
+
+    def append(self, record: BatchRecord, output: bytes, errors: bytes, **fields: Any) -> None:
+        """Append results to the files of a batch, and record them with the fields that go with them, all or nothing.
+
+        Raises:
+            StorageFull, StorageFailed: They could not be written. The batch is as before.
+        """
+        sizes = {}
+        with storage_errors(self.directory):
+            for name, file_id, data in (
+                ("output_bytes", record.output_id, output),
+                ("error_bytes", record.error_id, errors),
+            ):
+                if data:
+                    sizes[name] = append_durably(self.path(file_id), getattr(record, name), data)
+        with self._lock:
+            self.change(record, **sizes, **fields)
+            self._count(record.owner, len(output) + len(errors))
+
+    def finish(
+        self, record: BatchRecord, before: Status, status: Status, now: int, errors: list[BatchError] | None = None
+    ) -> bool:
+        """End a batch: its results become files, in the transaction that ends it.
+
+        Return False if its state is not `before`, because it was cancelled.
+        """
+        with self._lock:
+            if record.status != before:
+                return False
+            self._finish(record, status, now, errors)
+        for file_id, size in ((record.output_id, record.output_bytes), (record.error_id, record.error_bytes)):
+            if not size:
+                self.path(file_id).unlink(missing_ok=True)
+        return True
+
+    def _finish(self, record: BatchRecord, status: Status, now: int, errors: list[BatchError] | None) -> None:
+        changed = msgspec.structs.replace(
+            record, status=status, errors=record.errors if errors is None else errors, **{f"{status}_at": now}
+        )
+        results = [
+            FileRecord(
+                id=file_id,
+                owner=record.owner,
+                purpose="batch_output",
+                filename=f"{record.id}_{name}.jsonl",
+                bytes=size,
+                created_at=now,
+                expires_at=now + record.output_seconds,
+            )
+            for name, file_id, size in (
+                ("output", record.output_id, record.output_bytes),
+                ("error", record.error_id, record.error_bytes),
+            )
+            if size
+        ]
+        with storage_errors(self.directory):
+            for result in results:  # a write that was not recorded may have left bytes behind the valid ones
+                append_durably(self.path(result.id), result.bytes, b"")
+        with self._index.transaction():
+            for result in results:
+                self._insert_file(result)
+            self._index.writer.execute(
+                "UPDATE batches SET record = ?, ended_at = ? WHERE id = ?", (_text(changed), now, record.id)
+            )
+        for result in results:
+            self._count(result.owner, 0, files=1)
+        for field in msgspec.structs.fields(BatchRecord):
+            setattr(record, field.name, getattr(changed, field.name))
+        del self.unfinished[record.id]
+
+    def sweep(self, now: float, retention: float) -> None:
+        """Delete the files that have expired and are no input of an unfinished batch, and old finished batches."""
+        with self._lock:
+            with self._reading():
+                rows = self._index.reader.execute("SELECT record FROM files WHERE expires_at <= ?", (now,)).fetchall()
+            expired = [msgspec.json.decode(text, type=FileRecord) for (text,) in rows]
+            if deleted := [record for record in expired if self._user(record.id) is None]:
+                self._delete(deleted)
+                log.info("%d stored files have expired and were deleted.", len(deleted))
+            with self._index.transaction():
+                self._index.writer.execute("DELETE FROM batches WHERE ended_at <= ?", (now - retention,))
+
+    def _page(self, table: str, page: Page, kind: type[Any]) -> tuple[list[Any], bool]:
+        conditions, values = ["1"], list[object]()
+        if page.owner is not None:
+            conditions.append("owner = ?")
+            values.append(page.owner)
+        if page.purpose is not None:
+            conditions.append("purpose = ?")
+            values.append(page.purpose)
+        with self._lock, self._reading():
+            reader = self._index.reader
+            if page.after is not None:
+                found = reader.execute(f"SELECT seq, owner FROM {table} WHERE id = ?", (page.after,)).fetchone()
+                if found is None or page.owner not in (None, found[1]):
+                    raise InvalidRequest(
+                        f"after={page.after[:80]!r} is none of your {table}. Begin with the first page.", param="after"
+                    )
+                conditions.append("seq > ?" if page.ascending else "seq < ?")
+                values.append(found[0])
+            order = "ASC" if page.ascending else "DESC"
+            rows = reader.execute(
+                f"SELECT record FROM {table} WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?",
+                (*values, page.limit + 1),
+            ).fetchall()
+        return [msgspec.json.decode(text, type=kind) for (text,) in rows[: page.limit]], len(rows) > page.limit
+
+    def _insert_file(self, record: FileRecord) -> None:
+        self._index.writer.execute(
+            "INSERT INTO files (id, owner, purpose, bytes, expires_at, record) VALUES (?, ?, ?, ?, ?, ?)",
+            (record.id, record.owner, record.purpose, record.bytes, record.expires_at, _text(record)),
+        )
+
+    def _count(self, owner: str, size: int, *, files: int = 0) -> None:
+        counts = self._used.setdefault(owner, [0, 0])
+        counts[0] += size
+        counts[1] += files
+        if counts == [0, 0]:
+            del self._used[owner]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._index.failure(error) from None
+
+
+@contextmanager
+def storage_errors(directory: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one for clients, without the path, which the log has.
+
+    Raises:
+        StorageFull, StorageFailed: Instead of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        log.error("%s cannot be used: %s", error.filename or directory, error.strerror or error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise storage_full() from None
+        raise StorageFailed(f"The stored files cannot be used: {error.strerror or error}.") from None
+
+
+def storage_full() -> StorageFull:
+    """Return the error for a disk without space."""
+    return StorageFull(
+        "The disk of the stored files is full. Delete files, or ask the server's administrator to free some space."
+    )
+
+
+def _text(record: msgspec.Struct) -> str:
+    return msgspec.json.encode(record).decode()
