@@ -20,7 +20,8 @@ ANY_VALUE = {"--title-text", "--name", "--api-key"}
 """Options that take any text. Their values are checked by the model or the server, if at all."""
 
 LATER = {
-    *(("serve", option) for option in ("--task", "--arch", "--dense-from", "--host", "--tls-cert", "--tls-key")),
+    *(("serve", option) for option in ("--task", "--arch", "--dense-from", "--host")),
+    *(("serve", option) for option in ("--tls-cert", "--tls-key", "--batch-path")),
 }
 """Options whose values are checked when a model is loaded or the server listens, and logged."""
 
@@ -92,6 +93,8 @@ OWN = {
     ("keys new", "--requests-per-minute"): ("0", "from 1"),
     ("keys new", "--tokens-per-minute"): ("0", "from 1"),
     ("keys new", "--concurrency"): ("0", "from 1"),
+    ("keys new", "--batch-bytes"): ("0", "from 1"),
+    ("keys new", "--batch-unfinished"): ("0", "from 1"),
 }
 
 ARGUMENTS = {

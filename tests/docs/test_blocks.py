@@ -18,6 +18,7 @@ from collections import Counter
 import ggufs
 import pytest
 import yaml
+from batching import batch_server
 from doc_blocks import PAGES, ROOT, SKIPPED, blocks, code
 from shell import Shell
 
@@ -38,6 +39,13 @@ SUBSTITUTES = {
     },
 }
 """What replaces a part of a page's blocks, beside the models and the address that all pages share."""
+
+
+@pytest.fixture(scope="module")
+def url(registry, tmp_path_factory):
+    """Address of a server that has files and batches, too."""
+    with batch_server(registry, tmp_path_factory.mktemp("batches") / "files") as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -21,12 +21,16 @@ def new(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="Append the key to this file, which `serve --keys` reads.")
     ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="Allow the key to load and unload models.")] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Allow the key to load and unload models, and to see the batches of all.")
+    ] = False,
     task: Annotated[str | None, typer.Option(help="Task of texts in requests that name none.")] = None,
     lane: Annotated[str, typer.Option(help="Priority of requests: interactive, or bulk (lower).")] = "interactive",
     requests_per_minute: Annotated[int | None, typer.Option(help="Most requests a minute.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Most requests at the same time.")] = None,
+    batch_bytes: Annotated[int | None, typer.Option(help="Most bytes of its files, results included.")] = None,
+    batch_unfinished: Annotated[int | None, typer.Option(help="Most unfinished batches.")] = None,
 ) -> None:
     """Make a key and print it. This is the only time that the key is shown: the file contains its hash."""
     from embergem.config import Key, read_keys
@@ -39,6 +43,7 @@ def new(
         "name": name, "sha256": digest, "admin": admin or None, "task": task,
         "lane": lane if lane != "interactive" else None, "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute, "concurrency": concurrency,
+        "batch_bytes": batch_bytes, "batch_unfinished": batch_unfinished,
     }  # fmt: skip
     given = {field: value for field, value in fields.items() if value is not None}
     read_fields(Key, given, "embergem keys new")

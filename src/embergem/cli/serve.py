@@ -67,6 +67,10 @@ def serve(
     log_inputs: Annotated[
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
     ] = None,
+    batch_path: Annotated[
+        str | None,
+        typer.Option(help="Directory for the files and batches of /v1/files and /v1/batches. Default: none, and off."),
+    ] = None,
     ui: Annotated[
         bool | None,
         typer.Option(
@@ -103,6 +107,7 @@ def serve(
         "dtype": dtype, "threads": threads, "task": task, "strict": strict,
         "cors": cors, "max_batch_tokens": max_batch_tokens, "max_queue_tokens": max_queue_tokens,
         "access_log": access_log, "log_inputs": log_inputs, "log_level": log_level, "otel": otel, "ui": ui,
+        "batch_path": batch_path,
     }  # fmt: skip
 
     with Signals() as signals:

@@ -19,8 +19,8 @@ from embergem.config.settings import Key, Settings
 from embergem.errors import InvalidConfig
 from embergem.suggestions import did_you_mean
 
-PATHS = {"keys", "tls_cert", "tls_key"}
-"""Settings that name files. In a configuration file, they are relative to that file."""
+PATHS = {"batch_path", "keys", "tls_cert", "tls_key"}
+"""Settings that name files or directories. In a configuration file, they are relative to that file."""
 
 
 class Config(Struct, frozen=True, kw_only=True):

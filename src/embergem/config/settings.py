@@ -45,6 +45,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         receive_timeout: Most seconds from the first byte of a request to its last.
         request_timeout: Most seconds from a request to its response; a client may ask for less.
         idle_timeout: Seconds after which a connection without a request is closed.
+        batch_path: Directory of the files and batches of `/v1/files` and `/v1/batches`; None turns them off.
+        batch_file_bytes: Most bytes of an uploaded file; 200 MiB are OpenAI's limit.
+        batch_bytes: Most bytes of the files of one API key, results included; a key may have another limit.
+        batch_unfinished: Most unfinished batches of one API key; a key may have another limit.
+        batch_retention: Seconds after which files and finished batches are deleted; a client may ask for less.
         ui: Serve the playground at `/`.
         otel: Trace requests with OpenTelemetry; None decides by the variables OTEL_*, see `embergem.server.otel`.
         drain_timeout: Most seconds that requests in progress get after SIGTERM.
@@ -77,6 +82,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_timeout: Seconds = 600
     idle_timeout: Seconds = 30
     drain_timeout: Seconds = 30
+    batch_path: str | None = None
+    batch_file_bytes: Bytes = 200 * 2**20
+    batch_bytes: Bytes = 10 * 2**30
+    batch_unfinished: Count = 100
+    batch_retention: Seconds = 30 * 24 * 3600
     ui: bool = True
     otel: bool | None = None
 
@@ -101,12 +111,13 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: Name of the owner, shown in logs and metrics.
         sha256: Hash of the key in hex; `embergem keys new` makes a key and its hash.
-        admin: Whether it may load and unload models.
+        admin: Whether it may load and unload models, and see the files and batches of all keys.
         requests_per_minute: Most requests a minute; None sets no limit.
         tokens_per_minute: Most tokens a minute; None sets no limit.
         concurrency: Most requests at the same time; None sets no limit.
         task: Task of texts in requests that name none.
         lane: Priority of the requests: "interactive", or "bulk", which is lower.
+        batch_bytes, batch_unfinished: Limits of its files and batches; None is the server's.
     """
 
     name: Annotated[str, Meta(pattern=r"^[\w.@-]{1,64}\Z")]
@@ -117,3 +128,5 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency: Count | None = None
     task: str | None = None
     lane: Lane = "interactive"
+    batch_bytes: Bytes | None = None
+    batch_unfinished: Count | None = None

@@ -55,15 +55,22 @@ class KeyStore:
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self.open = True
         self._by_prefix: dict[str, list[Key]] = {}
+        self._by_name: dict[str, Key] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[Key]) -> None:
         """Use these keys instead of the present ones."""
         by_prefix: dict[str, list[Key]] = defaultdict(list)
+        by_name: dict[str, Key] = {}
         for key in keys:
+            by_name[key.name] = key
             by_prefix[key.sha256[:8].lower()].append(key)
-        self._by_prefix = dict(by_prefix)
+        self._by_prefix, self._by_name = dict(by_prefix), by_name
         self.open = self.open and not by_prefix
+
+    def named(self, name: str) -> Key | None:
+        """Return the key with a name; None if there is none."""
+        return self._by_name.get(name)
 
     def default_tasks(self) -> set[str]:
         """Return the default tasks of all keys."""

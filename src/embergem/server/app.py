@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Literal
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,6 +11,15 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from embergem.batch_protocol import (
+    Batch,
+    BatchList,
+    CreateBatch,
+    DeletedFile,
+    FileList,
+    FileObject,
+    FileUpload,
+)
 from embergem.config import Settings
 from embergem.errors import EmbergemError, EngineClosed
 from embergem.keywords import checked_keywords
@@ -41,16 +51,29 @@ from embergem.server.errors import (
 )
 from embergem.server.openapi import RESPONSE_HEADERS, Operation
 from embergem.server.otel import application_tracing
+from embergem.server.routes.batches import cancel_batch, create_batch, list_batches, retrieve_batch
 from embergem.server.routes.chat import chat_completions, completions, responses
 from embergem.server.routes.docs import document, page
 from embergem.server.routes.embeddings import embeddings
 from embergem.server.routes.health import health, metrics, ready, stats
 from embergem.server.routes.models import EXPAND, load, model, models, reload, status, unload
 from embergem.server.routes.playground import asset, root
+from embergem.server.routes.stored_files import (
+    ORDERS,
+    PURPOSES,
+    create_file,
+    delete_file,
+    file_content,
+    list_files,
+    retrieve_file,
+)
 from embergem.server.routes.tokenize import tokenize
 from embergem.server.state import TRACE, RequestContext, ServerState
 
 log = logging.getLogger("embergem.server")
+
+PAGES: tuple[tuple[str, Literal["string", "integer"]], ...] = (("after", "string"), ("limit", "integer"))
+"""Query parameters of lists that come in pages."""
 
 OPERATIONS = (
     Operation(
@@ -64,6 +87,21 @@ OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat_completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
     Operation("POST", "/v1/completions", completions, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
     Operation("POST", "/v1/responses", responses, body=Forwarded, statuses=(404, 413, 502, 503, 504)),
+    Operation(
+        "POST", "/v1/files", create_file,
+        body=FileUpload, form=True, answer=FileObject, statuses=(403, 404, 413, 507),
+    ),
+    Operation(
+        "GET", "/v1/files", list_files,
+        answer=FileList, query=(*PAGES, ("order", ORDERS), ("purpose", PURPOSES)), statuses=(404,),
+    ),
+    Operation("GET", "/v1/files/{file_id}", retrieve_file, answer=FileObject, statuses=(404,)),
+    Operation("GET", "/v1/files/{file_id}/content", file_content, answer="application/octet-stream", statuses=(404,)),
+    Operation("DELETE", "/v1/files/{file_id}", delete_file, answer=DeletedFile, statuses=(400, 403, 404)),
+    Operation("POST", "/v1/batches", create_batch, body=CreateBatch, answer=Batch, statuses=(403, 404, 413, 507)),
+    Operation("GET", "/v1/batches", list_batches, answer=BatchList, query=PAGES, statuses=(404,)),
+    Operation("GET", "/v1/batches/{batch_id}", retrieve_batch, answer=Batch, statuses=(404,)),
+    Operation("POST", "/v1/batches/{batch_id}/cancel", cancel_batch, answer=Batch, statuses=(400, 403, 404)),
     *(
         Operation(
             "POST", f"/v1/models/{handler.__name__}", handler, "admin",
@@ -120,7 +158,7 @@ def build_app(state: ServerState) -> ASGIApp:
         app = CORSMiddleware(
             app,
             allow_origins=state.settings.cors,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # OpenAI's client sends a dozen headers of its own, and they change with its version
             # A page of the internet may reach a server on the user's machine only if the operator listed its origin.
             allow_private_network="*" not in state.settings.cors,
@@ -153,7 +191,8 @@ class Endpoint:
         if operation.access == "admin":
             require_admin(context)
         if context.key is not None:
-            context.record.key = context.key.name
+            context.record.key = context.tenant = context.key.name
+            context.lane = context.key.lane
             state.limiter.acquire(context.key)
         try:
             try:

@@ -90,3 +90,26 @@ def without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host if host.count(":") > 1 else host.partition(":")[0]
+
+
+class ForeignPage(Forbidden):
+    """A web page of another origin sent a request that changes something, to a server without keys."""
+
+    code = "foreign_origin"
+
+
+def require_same_origin(context: RequestContext) -> None:
+    """Reject what a web page of another origin sends to a server without keys, unless `cors` allows the page.
+
+    A browser sends forms to other origins without asking the server first, so any page could fill the disk.
+
+    Raises:
+        ForeignPage: The request comes from such a page.
+    """
+    http, allowed = context.http, context.state.settings.cors
+    origin = http.headers.get("origin")
+    own = f"{http.url.scheme}://{http.headers.get('host', '')}"
+    if context.key is None and origin is not None and origin != own and not {"*", origin} & {*allowed}:
+        raise ForeignPage(
+            f"The request comes from a web page of {origin[:200]!r}. Allow the page with --cors, or use API keys."
+        )

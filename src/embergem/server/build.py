@@ -14,6 +14,7 @@ from embergem.hub.resolve import identify
 from embergem.loader import load
 from embergem.registry import Registry, Spec
 from embergem.server.api_keys import KeyStore
+from embergem.server.batches.batch_service import BatchService
 from embergem.server.state import ServerState
 from embergem.server.tls import Certificate
 from embergem.server.upstream import Upstream
@@ -32,7 +33,8 @@ def build_state(
     Raises:
         UnknownModel: The default model of the settings is none of the entries.
         InvalidConfig: The TLS certificate or its key cannot be used.
-        UnsupportedOption: Two entries have the same name, or a setting cannot be used.
+        UnsupportedOption: Two entries have the same name, a setting cannot be used, or another server uses the
+            directory of the batches.
     """
     cache = None
     if settings.cache_bytes or settings.cache_path:
@@ -57,6 +59,7 @@ def build_state(
         KeyStore(keys),
         default_tasks={entry.name: entry.task for entry in own if entry.task},
         certificate=certificate,
+        batches=BatchService.open(settings),
         upstreams={name: upstream for entry, upstream in upstreams for name in (entry.name, *entry.aliases)},
         tracing=tracing,
     )

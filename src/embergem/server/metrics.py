@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from embergem.engine.stats import Stats
 from embergem.errors import EmbergemError
 from embergem.registry import Registry
+from embergem.server.batches.batch_records import UNFINISHED
 from embergem.types import LANES
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from embergem.server.access_log import AccessRecord
+    from embergem.server.batches.batch_service import BatchService
     from embergem.server.text_queue import TextQueue
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -74,11 +76,13 @@ class Metrics:
 
     Attributes:
         in_flight: Requests in progress.
+        batch_requests: Lines of batches that have an answer, by the result: "completed" or "failed".
         connections: Returns the number of open connections; None in an application that another server serves.
     """
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.batch_requests = {"completed": 0, "failed": 0}
         self.connections: Callable[[], int] | None = None
         self._requests: dict[tuple[str, ...], int] = defaultdict(int)
         self._seconds: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS) + 2))
@@ -99,6 +103,12 @@ class Metrics:
             counts[1] += record.tokens
             counts[2] += record.truncated
 
+    def record_line(self, record: "AccessRecord") -> None:
+        """Count the inputs of one line of a batch that was answered."""
+        counts = self._tokens[record.model, record.key]
+        for place, count in enumerate((record.inputs, record.tokens, record.truncated)):
+            counts[place] += count
+
     def record_rejected(self, record: "AccessRecord") -> None:
         """Count a request that the protocol rejected before it was complete."""
         self._requests["", "", "", str(record.status), record.code] += 1
@@ -107,7 +117,7 @@ class Metrics:
         """Return the histogram of the response times of a path: a count for each of `BUCKETS`, one above, the sum."""
         return list(self._seconds.get(path) or [0.0] * (len(BUCKETS) + 2))
 
-    def page(self, registry: Registry, texts: "TextQueue") -> tuple[bytes, str]:
+    def page(self, registry: Registry, texts: "TextQueue", batches: "BatchService | None" = None) -> tuple[bytes, str]:
         """Return the page in Prometheus' text format, and its media type.
 
         Raises:
@@ -120,7 +130,7 @@ class Metrics:
                 "/metrics needs prometheus-client. Install it with: pip install 'embergem[server]'"
             ) from None
         collected = CollectorRegistry(auto_describe=False)
-        collected.register(_Collector(self, registry, texts))
+        collected.register(_Collector(self, registry, texts, batches))
         ProcessCollector(registry=collected)
         return exposition.generate_latest(collected), exposition.CONTENT_TYPE_LATEST
 
@@ -155,15 +165,38 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, metrics: Metrics, registry: Registry, texts: "TextQueue") -> None:
+    def __init__(
+        self, metrics: Metrics, registry: Registry, texts: "TextQueue", batches: "BatchService | None"
+    ) -> None:
         self._metrics = metrics
         self._registry = registry
         self._texts = texts
+        self._batches = batches
 
     def collect(self) -> "Iterator[Metric]":
         yield from self._metrics.server_metrics()
         yield from engine_metrics(self._registry)
         yield text_queue_metric(self._texts)
+        if self._batches is not None:
+            yield from batch_metrics(self._metrics, self._batches)
+
+
+def batch_metrics(metrics: Metrics, batches: "BatchService") -> "Iterator[Metric]":
+    """Yield the unfinished batches, their requests that have an answer, and what is stored."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    unfinished = GaugeMetricFamily("embergem_unfinished_batches", "Batches with work left.", labels=["status"])
+    states = [record.status for record in list(batches.store.unfinished.values())]
+    for status in sorted(UNFINISHED):
+        unfinished.add_metric([status], states.count(status))
+    yield unfinished
+    requests = CounterMetricFamily("embergem_batch_requests", "Requests of batches with an answer.", labels=["result"])
+    for result, count in metrics.batch_requests.items():
+        requests.add_metric([result], count)
+    yield requests
+    files, size = batches.store.totals()
+    yield GaugeMetricFamily("embergem_stored_files", "Files of /v1/files.", files)
+    yield GaugeMetricFamily("embergem_stored_bytes", "Bytes of these files and of unfinished ones.", size)
 
 
 def text_queue_metric(texts: "TextQueue") -> "Metric":

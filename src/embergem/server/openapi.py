@@ -39,18 +39,20 @@ class Operation:
         access: "open" to all, for clients with a "key", or for an "admin".
         body: The struct that decodes the body.
         answer: The struct of the response, or its media type.
-        query: Query parameters, each with its possible values.
+        query: Query parameters, each with its possible values, or its type where they are many.
+        form: Whether the body is a form (multipart/form-data) instead of JSON.
         statuses: Statuses of errors, beside those that follow from `access`, `body` and `query`.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     handler: Handler
     access: Access = "key"
     body: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | str = "application/json"
-    query: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    query: tuple[tuple[str, tuple[str, ...] | Literal["string", "integer"]], ...] = ()
     statuses: tuple[int, ...] = ()
+    form: bool = False
 
 
 def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)\}", path)
     ] + [
-        {"name": name, "in": "query", "required": False, "schema": {"type": "string", "enum": list(values)}}
+        {"name": name, "in": "query", "required": False, "schema": _query_schema(values)}
         for name, values in operation.query
     ]
     if parameters:
@@ -103,7 +105,9 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": ref[operation.body]}},
+            "content": {
+                "multipart/form-data" if operation.form else "application/json": {"schema": ref[operation.body]}
+            },
         }
     if operation.access != "open":
         described["security"] = [{"key": []}, {}] if operation.access == "key" else [{"key": []}]
@@ -113,6 +117,10 @@ def _describe(operation: Operation, path: str, ref: dict[Any, Any]) -> dict[str,
             "content": {"application/json": {"schema": ref[ErrorResponse]}},
         }
     return described
+
+
+def _query_schema(values: tuple[str, ...] | str) -> dict[str, Any]:
+    return {"type": values} if isinstance(values, str) else {"type": "string", "enum": list(values)}
 
 
 def _common_statuses(operation: Operation) -> set[int]:

@@ -80,15 +80,18 @@ class RateLimiter:
                 account.requests.level -= 1
             account.running += 1
 
-    def charge(self, key: Key, tokens: int) -> None:
+    def charge(self, key: Key, tokens: int, *, spare: float = 0.0) -> None:
         """Charge the tokens of a request, all of them if the key has no debt.
 
+        `spare` is the share of a minute's tokens that must be left for other requests before this one.
+
         Raises:
-            RateLimited: Other requests overdrew the key's minute since this request was admitted.
+            RateLimited: Other requests overdrew the key's minute since this request was admitted, or too few are left.
         """
         with self._lock:
             account = self._account(key)
-            _require(key, account.tokens, "tokens", 0.0, self._clock())
+            least = spare * key.tokens_per_minute if key.tokens_per_minute else 0.0
+            _require(key, account.tokens, "tokens", least, self._clock())
             if account.tokens is not None:
                 account.tokens.level -= tokens
 

@@ -82,6 +82,8 @@ def serve(
                 raise ModelFailed(server.failed)
         finally:
             complete = state.registry.close(wait=False)
+            if state.batches is not None:
+                state.batches.close()
     if not complete:
         log.warning("The server stopped while a model was loading; the load is abandoned.")
     return complete
@@ -117,6 +119,8 @@ class Server(uvicorn.Server):
         if self.announce is not None:
             threading.Thread(target=self._announce, name="embergem announce", daemon=True).start()
         self._sweeper = loop.create_task(self._sweep())
+        if self.state.batches is not None:
+            self.state.batches.start(self.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests in progress within the setting `drain_timeout`, and cancel those that take longer."""
@@ -125,6 +129,8 @@ class Server(uvicorn.Server):
         if self._sweeper is not None:
             self._sweeper.cancel()
         self.state.stopping.set()
+        if self.state.batches is not None:
+            await self.state.batches.stop()
         await super().shutdown(sockets)
         tasks = set(self.server_state.tasks)  # uvicorn has cancelled them, unless the stop was forced
         if self.force_exit:
@@ -222,6 +228,8 @@ def announce_models(state: ServerState, url: str, announce: Callable[[str], None
     """Print the address and an example at the start, and the properties of each model once all are loaded."""
     access = "no API key needed" if state.keys.open else "API key needed"
     announce(f"listening on {url}/v1 ({access}); API description: {url}/docs")
+    if state.settings.batch_path is not None:
+        announce(f"files and batches: {state.settings.batch_path}")
     if state.settings.ui:
         announce(f"playground: {url}/")
     for upstream in set(state.upstreams.values()):

@@ -18,8 +18,11 @@ from embergem.server.rate_limit import RateLimiter
 from embergem.server.text_queue import TextQueue
 from embergem.server.tls import Certificate
 from embergem.server.upstream import Upstream
+from embergem.server.wait import Pacer
+from embergem.types import Lane
 
 if TYPE_CHECKING:
+    from embergem.server.batches.batch_service import BatchService
     from embergem.server.tracing import RequestTrace, Tracing
 
 TRACE = "embergem.trace"
@@ -40,8 +43,10 @@ class ServerState:
         metrics: The server's own counters.
         bodies: Reads request bodies within a memory limit.
         texts: Tokenizes long texts on its worker threads.
+        pacer: Spreads the work on the lines of batches over the cycles of the event loop.
         tracing: Starts the spans of requests; None while tracing is off.
         certificate: The TLS certificate; None without TLS.
+        batches: Files and batches; None without a directory for them.
         started: Start time, in seconds since 1970.
         started_at: Start time of `time.monotonic()`.
         stopping: Set when the server stops. A request that is cancelled from then on has exceeded `drain_timeout`.
@@ -56,8 +61,10 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     bodies: BodyReader = field(default_factory=BodyReader)
     texts: TextQueue = field(init=False)
+    pacer: Pacer = field(default_factory=Pacer)
     tracing: "Tracing | None" = None
     certificate: Certificate | None = None
+    batches: "BatchService | None" = None
     started: int = field(default_factory=lambda: int(time.time()))
     started_at: float = field(default_factory=time.monotonic)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -90,6 +97,9 @@ class RequestContext:
         key: The API key of the client; None on a server without keys and for operations that are open to all.
         body_bytes: Bytes of the body that count towards the memory limit of all bodies; see `BodyReader`.
         trace: The spans of the request; None while tracing is off.
+        lane: The lane in which the request is computed.
+        tenant: Name under which the request shares the lane with others.
+        of_batch: Whether the request is a line of a batch, which nobody waits for.
     """
 
     http: HttpRequest
@@ -98,6 +108,9 @@ class RequestContext:
     key: Key | None = None
     body_bytes: int = 0
     trace: "RequestTrace | None" = None
+    lane: Lane = "interactive"
+    tenant: str = ""
+    of_batch: bool = False
 
     @property
     def sees_files(self) -> bool:
@@ -108,10 +121,10 @@ class RequestContext:
         return self.state.keys.open or (self.key is not None and self.key.admin)
 
     def charge(self, tokens: int) -> None:
-        """Charge tokens to the client's key.
+        """Charge tokens to the client's key. Batches leave half of a minute's tokens to the key's other requests.
 
         Raises:
             RateLimited: The key has used up its tokens of this minute.
         """
         if self.key is not None:
-            self.state.limiter.charge(self.key, tokens)
+            self.state.limiter.charge(self.key, tokens, spare=0.5 if self.of_batch else 0.0)

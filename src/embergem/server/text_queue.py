@@ -90,13 +90,14 @@ class TextQueue:
         """
         return self._decoder.submit(work)
 
-    def submit(self, work: Callable[[CancelToken], T], size: int, tenant: str) -> TextWork[T]:
+    def submit(self, work: Callable[[CancelToken], T], size: int, tenant: str, *, bulk: bool = False) -> TextWork[T]:
         """Queue `work` and return the future of its result. A worker calls it with a token that tells it to stop.
 
         Args:
             work: What to do.
             size: Bytes of the request body.
             tenant: Name of the API key.
+            bulk: Put a small request into the lane of the larger ones, too.
 
         Raises:
             Overloaded: Too many bytes wait.
@@ -104,7 +105,7 @@ class TextQueue:
         row = _Row(tokens=size)
         future: TextWork[T] = TextWork(partial(self._remove, row))
         row.run = partial(_run, work, future, 0 if size <= SMALL else FIXED_MEMORY + MEMORY_FACTOR * size)
-        request = Request(lane="interactive" if size <= SMALL else "bulk", tenant=tenant)
+        request = Request(lane="interactive" if size <= SMALL and not bulk else "bulk", tenant=tenant)
         with self._lock:
             if excess := self._scheduler.excess(size, request):
                 seconds = max(1.0, math.ceil(excess / BYTES_PER_SECOND))

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -31,6 +32,37 @@ SHORT_BODY = 2**20
 WATCH_AFTER = 0.005
 """Seconds of waiting after which the connection is watched for a disconnect and the deadline is checked. Most results
 come before, and watching costs a task."""
+
+
+class Pacer:
+    """Lets tasks go on one after the other, one in each cycle of the event loop.
+
+    The results of a whole batch come at once. If the tasks of a hundred lines went on in the same cycle, other requests
+    would wait for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+
+    async def turn(self) -> None:
+        """Wait for the turn of this task."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._next)
+        await turn
+
+    def _next(self) -> None:
+        while self._waiting and self._waiting[0].done():  # its task was cancelled
+            self._waiting.popleft()
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._next)
 
 
 async def decode(context: "RequestContext", content: bytes, work: Callable[[], T], deadline: float) -> T:
@@ -71,7 +103,7 @@ async def compute(context: "RequestContext", engine: Engine, request: Request, s
         if trace is not None:
             trace.begin("tokenize queue")
             submit = trace.staged("tokenize", submit)
-        submission = context.state.texts.submit(submit, size, request.tenant)
+        submission = context.state.texts.submit(submit, size, request.tenant, bulk=context.of_batch)
         try:
             work = await wait_while_connected(http, asyncio.wrap_future(submission), request.deadline)
         except BaseException:
@@ -79,6 +111,10 @@ async def compute(context: "RequestContext", engine: Engine, request: Request, s
             raise
     if trace is not None:
         trace.submitted(work, engine)
+    if context.of_batch:
+        result = await asyncio.wrap_future(work)
+        await context.state.pacer.turn()
+        return result
     if not work.done():
         loop = asyncio.get_running_loop()
         done = loop.create_future()

@@ -14,8 +14,14 @@ from embergem.batch_protocol import BatchError
 from embergem.errors import EmbergemError, TryLater
 from embergem.protocol import ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
-from embergem.server.endpoint import answer
-from embergem.server.errors import forget_frames, handle_embergem_error, handle_memory_error, handle_unexpected_error
+from embergem.server.errors import (
+    ABOUT_FILES,
+    forget_frames,
+    handle_embergem_error,
+    handle_memory_error,
+    handle_unexpected_error,
+    without_files,
+)
 from embergem.server.routes.embeddings import embeddings
 from embergem.server.state import RequestContext
 
@@ -139,9 +145,14 @@ async def answer_line(
         RECORD: record,
     }
     http = HttpRequest(scope, receive)
+    # A tenant beside the key: a large request of the key must not wait for all that is queued of its batches.
+    tenant = f"{key.name if key else ''}/batches"
+    context = RequestContext(http, state, record, key=key, lane="bulk", tenant=tenant, of_batch=True)
     try:
-        response = await answer(embeddings, RequestContext(http, state, record, key=key, of_batch=True))
+        response = await embeddings(context)
     except EmbergemError as error:
+        if isinstance(error, ABOUT_FILES) and not context.sees_files:
+            error = without_files(error)
         if error.status in TEMPORARY:
             forget_frames(error)
             seconds = error.retry_after if isinstance(error, TryLater) else None
@@ -151,6 +162,9 @@ async def answer_line(
         response = await handle_memory_error(http, error)
     except Exception as error:
         response = await handle_unexpected_error(http, error)
+    finally:
+        if context.body_bytes:
+            state.bodies.release(context)
     status, parts = 500, list[bytes]()
 
     async def send(message: Message) -> None:
@@ -165,7 +179,7 @@ async def answer_line(
     if status in TEMPORARY:
         raise Temporary(_reason(status, body), None)
     if status < 400:
-        state.metrics.record_inputs(record)
+        state.metrics.record_line(record)
     else:
         body = body if _is_json(body) else msgspec.json.encode(body.decode("utf-8", "replace"))
     return LineAnswer(status, body, record.tokens, record.model, response.headers.get(SPACE, ""))

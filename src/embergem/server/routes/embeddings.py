@@ -21,6 +21,9 @@ from embergem.server.wait import compute, decode, request_deadline
 TIKTOKEN_IDS = 200_064
 """Token ids of OpenAI's vocabularies are below this; the largest is o200k."""
 
+BATCH_TIMEOUT = 24 * 3600.0
+"""Seconds until the result of a line of a batch, which is in the queue of the bulk lane for as long as it takes."""
+
 LARGE_RESPONSE = 32_768
 """Numbers of a response that take longer to encode than a switch to another thread takes."""
 
@@ -28,7 +31,7 @@ LARGE_RESPONSE = 32_768
 async def embeddings(context: RequestContext) -> Response:
     """Embed texts or token ids."""
     state, settings = context.state, context.state.settings
-    deadline = request_deadline(context.http, settings.request_timeout)
+    deadline = request_deadline(context.http, BATCH_TIMEOUT if context.of_batch else settings.request_timeout)
     content = await state.bodies.read(context)
     if state.upstreams:
         name, fields = await decode(
@@ -46,8 +49,8 @@ async def embeddings(context: RequestContext) -> Response:
             titles=decoded.titles,
             dimensions=decoded.dimensions,
             truncate=bool(decoded.body.truncate_sequence),
-            lane=context.key.lane if context.key else "interactive",
-            tenant=context.key.name if context.key else "",
+            lane=context.lane,
+            tenant=context.tenant,
             deadline=deadline,
             admit=context.charge if context.key else None,
         )

@@ -42,7 +42,8 @@ async def ready(context: RequestContext) -> Response:
 
 async def metrics(context: RequestContext) -> Response:
     """Return the counters in Prometheus' text format."""
-    page, media_type = context.state.metrics.page(context.state.registry, context.state.texts)
+    state = context.state
+    page, media_type = state.metrics.page(state.registry, state.texts, state.batches)
     return Response(page, media_type=media_type)
 
 
