@@ -27,7 +27,7 @@ BY_FAMILY = "By the tiny checkpoint of its family; its own weights were not avai
 
 INTRODUCTION = f"""# Models
 
-Use this page to choose a model: names, sizes, prompts, licences, scores, and the difference to the published libraries.
+Use this page to choose a model: names, sizes, prompts, licences (license terms), scores, and the difference to the published libraries.
 
 ```bash
 embergem models list                                   # the catalog on this page

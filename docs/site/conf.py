@@ -61,6 +61,7 @@ html_theme = "furo"
 html_title = "embergem"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(ROOT / "docs" / "site" / "search.js")
 html_extra_path = ["extra"]
 html_show_sphinx = False
 html_show_copyright = False
