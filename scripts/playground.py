@@ -4,12 +4,14 @@
 
 Every view must work with mouse and keyboard, in light and dark, on a desktop and a phone, without a violation that axe
 finds; a thousand lines must not freeze it; nothing that a user types may become HTML. `--screenshots` writes
-docs/images instead. Needs node, npm and Chromium.
+docs/images instead. The copied programs run, the Rust one too. Needs node, npm, Chromium and cargo.
 """
 
 import argparse
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +28,23 @@ from embergem.server.api_keys import new_key
 IMAGES = ROOT / "docs" / "images"
 SIZES = [96, 64]
 """Sizes that the copy of the tiny model declares."""
+CRATE = f"""\
+[package]
+name = "copied"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+embergem = {{ path = {json.dumps(str(ROOT / "crates" / "embergem"))} }}
+tokio = {{ version = "1", features = ["macros", "rt-multi-thread"] }}
+
+[profile.dev]
+debug = false
+incremental = false
+
+[workspace]
+"""
+"""A project of a user, with the dependencies that the copied Rust program names."""
 
 
 @contextmanager
@@ -59,10 +78,25 @@ def servers(scratch: Path) -> Iterator[dict[str, object]]:
         }
 
 
+def build_crate(scratch: Path) -> Path:
+    """Return a Rust project whose dependencies are built, in the versions of the repository's lock."""
+    crate = scratch / "copied"
+    (crate / "src").mkdir(parents=True)
+    (crate / "Cargo.toml").write_text(CRATE)
+    (crate / "src" / "main.rs").write_text("fn main() {}\n")
+    shutil.copy(ROOT / "Cargo.lock", crate)
+    subprocess.run(["cargo", "build", "--quiet"], cwd=crate, check=True)
+    return crate
+
+
 def test(only: str) -> bool:
     """Run the checks whose names contain `only`; print what was found, and return whether all was as expected."""
-    with tempfile.TemporaryDirectory() as scratch, servers(Path(scratch)) as order:
-        results = drive("playground.mjs", json.dumps({**order, "only": only}), timeout=1500)
+    os.environ.setdefault("CARGO_TARGET_DIR", str(ROOT / "target"))
+    with tempfile.TemporaryDirectory() as scratch:
+        crate = build_crate(Path(scratch)) if only in "the programs of Copy as run" else Path()
+        with servers(Path(scratch)) as order:
+            order = {**order, "crate": str(crate), "only": only}
+            results = drive("playground.mjs", json.dumps(order), timeout=1500)
     for name, found in results.items():
         print(f"{name:60} {'as expected' if not found else 'DIFFERENT'}")
         for line in found:

@@ -2,13 +2,15 @@
  * Try the playground in Chromium: node playground.mjs ORDER
  *
  * ORDER is JSON: `open` is the address of a server without keys, `closed` that of one with the keys `key` and `admin`,
- * `model` a model with prompts and smaller sizes, `real` a model with real weights, `python` a command, and `only` a part
- * of the names of the checks to run. Prints the JSON object of what was found, by the name of the check; an empty list
- * means that all was as expected.
+ * `model` a model with prompts and smaller sizes, `real` a model with real weights, `python` a command, `crate` the
+ * directory of a Rust program with the dependencies that the copied one names, and `only` a part of the names of the
+ * checks to run. Prints the JSON object of what was found, by the name of the check; an empty list means that all was as
+ * expected.
  */
 
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { launch } from "./chromium.mjs";
 
@@ -173,7 +175,7 @@ await check("compare", order.open, async (page) => {
   await chooseModel(page, order.model);
   await page.waitForSelector(".panels li:nth-child(4)");
   const names = await page.locator(".panel strong").allTextContents();
-  const texts = await page.locator("#view-compare input.text").evaluateAll((inputs) => inputs.map((input) => input.value));
+  const texts = await page.locator("#view-compare .lines .text").evaluateAll((inputs) => inputs.map((input) => input.value));
   const tasks = await page.locator("#view-compare .line-options select").evaluateAll((menus) => menus.map((menu) => menu.value));
   const vectors = [];
   for (const [i, text] of texts.entries()) vectors.push(...(await post({ model: order.model, input: text, task: tasks[i] })));
@@ -225,7 +227,7 @@ await check("a thousand pasted lines do not freeze Compare", order.open, async (
   const lines = Array.from({ length: 1000 }, (_, i) => `Line ${i} is about ${["bees", "bridges", "trains", "rain"][i % 4]}.`);
   const found = await withoutFreeze(page, "1,000 lines in Compare", async () => {
     await page.getByRole("button", { name: "Clear" }).click();
-    await paste(page, "#view-compare input.text", lines.join("\n"));
+    await paste(page, "#view-compare .lines .text", lines.join("\n"));
     await page.waitForFunction(() => document.querySelector("#view-compare .card-head .hint")?.textContent === "1,000");
     await page.getByRole("button", { name: "Compare" }).click();
     await page.waitForFunction(() => document.querySelector("#view-compare .progress"));
@@ -411,7 +413,7 @@ await check("errors are sentences of the server", order.open, async (page) => {
   await page.getByRole("button", { name: "Compare" }).click();
   await page.waitForFunction((old) => document.querySelector("#view-compare .error")?.textContent !== old, errors[0]);
   await read();
-  await paste(page, "#view-compare input.text", "line\n".repeat(1001));
+  await paste(page, "#view-compare .lines .text", "line\n".repeat(1001));
   await page.getByRole("button", { name: "Compare" }).click();
   await page.waitForFunction((old) => document.querySelector("#view-compare .error")?.textContent !== old, errors[1]);
   await read();
@@ -538,16 +540,29 @@ await check("the programs of Copy as run", order.open, async (page) => {
     curl: ["bash", "-c"],
     Python: [order.python, "-c"],
     JavaScript: [process.execPath, "--input-type=module", "-e"],
+    Rust: ["cargo", "run", "--quiet", "--manifest-path", join(order.crate, "Cargo.toml")],
+  };
+  const expectations = {
+    compare: { Python: "(2, 96)\n(4, 96)\n", JavaScript: "2\n4\n", Rust: "2 vectors\n4 vectors\n" },
+    search: { Python: "(1, 96)\n(8, 96)\n", JavaScript: "1\n8\n", Rust: "1 vectors\n8 vectors\n" },
+    inspect: { JavaScript: "1\n", Rust: "1 vectors\n" },
   };
   const found = [];
   await chooseModel(page, order.model);
-  for (const [view, expected] of [["compare", { Python: "(2, 96)\n(4, 96)\n", JavaScript: "2\n4\n" }], ["inspect", { JavaScript: "1\n" }]]) {
+  await page.waitForSelector(".panels li:nth-child(4)");
+  await page.getByLabel("Text of line 1").fill(`it's "quoted" \\ {x} $HOME \`id\` ${HOSTILE} 🦆`);
+  await page.getByLabel("Title of line 3").fill(`a 'title' with "quotes" and \\`);
+  await page.getByRole("button", { name: "Compare" }).click();
+  await page.locator(".values th .words", { hasText: "quoted" }).first().waitFor({ state: "attached" });
+  for (const [view, expected] of Object.entries(expectations)) {
     await show(page, view);
     await page.click(`#view-${view} button:text('Copy as')`);
     for (const [language, [program, ...options]] of Object.entries(commands)) {
       await page.click(`#view-${view} dialog button:text-is('${language}')`);
       const code = await page.textContent(`#view-${view} dialog pre`);
-      const { stdout } = await run(program, [...options, code], { env: environment, timeout: 60_000 });
+      if (language === "Rust") writeFileSync(join(order.crate, "src", "main.rs"), code);
+      else options.push(code);
+      const { stdout } = await run(program, options, { env: environment, timeout: 300_000 });
       if (expected[language]) found.push(...expect(stdout, expected[language], `${view} in ${language}`));
       else found.push(...expect(/"data": ?\[|'data': \[/.test(stdout), true, `${view} in ${language}: ${stdout.slice(0, 200)}`));
     }

@@ -14,7 +14,7 @@ const LARGEST = 100_000;
 const GEMMA = "random-embeddinggemma-300m";
 
 /** Height of the pictures in CSS pixels; what matters of each view is above it. */
-const HEIGHTS = { compare: 1050, map: 980, search: 860, inspect: 860, status: 970 };
+const HEIGHTS = { compare: 1115, map: 980, search: 860, inspect: 860, status: 970 };
 
 /** How to bring each view into the state of its picture. */
 const VIEWS = {

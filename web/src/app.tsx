@@ -116,12 +116,13 @@ function Settings() {
         }}
       >
         <label>
-          <span class="label">API key</span>
+          <span class="unseen">API key</span>
           <input
             type="password"
             autocomplete="off"
             size={10}
-            placeholder="if needed"
+            placeholder="API key"
+            title="For a server with API keys. The key stays in the memory of this page."
             value={typed}
             onInput={(event) => setTyped(event.currentTarget.value)}
             onBlur={() => setKey(typed)}

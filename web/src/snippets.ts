@@ -59,7 +59,7 @@ function curl(shown: Shown, groups: Group[], server: string, withKey: boolean, c
   const commands = groups.map((group) => {
     const parts = [`curl ${quoted(`${server}/v1/${shown.operation}`)}`, '-H "Content-Type: application/json"'];
     if (withKey) parts.push('-H "Authorization: Bearer $EMBERGEM_API_KEY"');
-    parts.push(`-d ${quoted(JSON.stringify(body(shown, group)))}`);
+    parts.push(`-d ${quoted(JSON.stringify(body(shown, group), null, 2))}`);
     return parts.join(" \\\n  ");
   });
   return (cut ? `# ${cut}\n` : "") + commands.join("\n");
@@ -87,7 +87,7 @@ with httpx.Client(base_url=${JSON.stringify(server)}, headers=headers) as http:
       form ? `dimensions=${form.dimensions}` : "",
       form && form.dtype !== "float32" ? `output=${JSON.stringify(form.dtype)}` : "",
     ].filter(Boolean);
-    return `    texts = ${pythonValue(texts)}${note}
+    return `    texts = ${listed(texts.map(pythonValue), "    ")}${note}
     vectors = client.embed(${["texts", ...options].join(", ")})
     print(vectors.shape)`;
   });
@@ -97,6 +97,12 @@ with httpx.Client(base_url=${JSON.stringify(server)}, headers=headers) as http:
 with Client(${JSON.stringify(server)}, model=${JSON.stringify(shown.model)}) as client:
 ${calls.join("\n")}
 `;
+}
+
+/** Return a list with one element a line, except for a single one, which stays on the line. */
+function listed(elements: readonly string[], indentation: string): string {
+  if (elements.length < 2) return `[${elements.join("")}]`;
+  return `[\n${elements.map((element) => `${indentation}    ${element},\n`).join("")}${indentation}]`;
 }
 
 /** Return a value as Python writes it: JSON, with None and True. */
@@ -113,7 +119,7 @@ function pythonValue(value: unknown): string {
 
 function javascript(shown: Shown, groups: Group[], server: string, withKey: boolean, cut: string): string {
   const key = withKey ? '\n  authorization: `Bearer ${process.env.EMBERGEM_API_KEY}`,' : "";
-  const bodies = groups.map((group) => `  ${JSON.stringify(body(shown, group))},`);
+  const bodies = groups.map((group) => `  ${JSON.stringify(body(shown, group), null, 2).replaceAll("\n", "\n  ")},`);
   return `const headers = {
   "content-type": "application/json",${key}
 };${cut ? `\n// ${cut}` : ""}
@@ -137,7 +143,7 @@ function rust(shown: Shown, groups: Group[], server: string, _withKey: boolean, 
   const calls = groups.map(({ task, texts, titles }) => {
     const steps = titles
       ? texts.map((text, index) => `.add_document(${rustText(titles[index]!)}, ${rustText(text)})`)
-      : [`.add_prompts([${texts.map(rustText).join(", ")}])`];
+      : [`.add_prompts(${listed(texts.map(rustText), "        ")})`];
     if (task) steps.push(`.with_task(${rustText(task)})`);
     if (shown.form) steps.push(`.with_dimensions(${shown.form.dimensions})`);
     return `    let request = EmbeddingRequest::builder()
@@ -145,7 +151,8 @@ function rust(shown: Shown, groups: Group[], server: string, _withKey: boolean, 
     println!("{} vectors", model.embed_with_model(request, Some(${rustText(shown.model)})).await?.len());`;
   });
   const notes = [
-    "cargo add embergem tokio --features tokio/macros,tokio/rt-multi-thread",
+    "cargo add embergem --path PATH_OF_YOUR_CLONE/crates/embergem",
+    "cargo add tokio --features macros,rt-multi-thread",
     "The client sends the API key in the variable EMBERGEM_API_KEY.",
     shown.form && shown.form.dtype !== "float32" ? "The Rust client returns float32 vectors." : "",
     shown.operation === "tokenize" ? "The Rust client has no tokenize operation; this embeds the text." : "",

@@ -18,7 +18,7 @@ test("JavaScript and Python read the same texts", () => {
   const javascript = snippet("JavaScript", SHOWN, "http://localhost:1234", false);
   const [, requests] = /const requests = (\[.*?\n\]);/s.exec(javascript)!;
   assert.deepEqual((0, eval)(requests!)[0].input, TEXTS);
-  const [, texts] = /texts = (\[.*\])/.exec(snippet("Python", SHOWN, "http://localhost:1234", false))!;
+  const [, texts] = /texts = (\[.*\n {4}\])/s.exec(snippet("Python", SHOWN, "http://localhost:1234", false))!;
   const printed = execFileSync("python3", ["-c", `import json; print(json.dumps(${texts}))`], { encoding: "utf8" });
   assert.deepEqual(JSON.parse(printed), TEXTS);
 });

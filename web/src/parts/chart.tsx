@@ -33,14 +33,15 @@ export function Chart({ title, times, values, format }: ChartProps) {
       {
         width,
         height: HEIGHT,
+        padding: [10, 4, 0, 0],
         legend: { show: false },
         cursor: { points: { size: 6 }, y: false, drag: { x: false, y: false } },
         scales: { x: { range: (_, _first, last) => [last - SHOWN_SECONDS, last] }, y: { range: (_, _low, high) => [0, high > 0 ? high * 1.15 : 1] } },
         axes: [
           { ...axis, values: (_, marks) => marks.map(clock), incrs: [60, 120, 300], space: 56, size: 26 },
-          { ...axis, values: (_, marks) => marks.map(format), size: 64, space: 34 },
+          { ...axis, values: (_, marks) => marks.map(format), size: 52, space: 34 },
         ],
-        series: [{}, { stroke: colour("--accent"), width: 2, points: { show: false } }],
+        series: [{}, { stroke: colour("--accent"), fill: colour("--accent-soft"), width: 2, points: { show: false } }],
       },
       [[...times], [...values]],
       area.current,

@@ -1,6 +1,6 @@
 /** The editor of lines: each has a text, a task and, where the task takes one, a title. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Line } from "../api.ts";
 import { takesTitle, taskNames, useServer } from "../server.ts";
 import { readLines } from "../tables.ts";
@@ -18,9 +18,10 @@ export function LineEditor({ lines, onChange }: { lines: readonly Line[]; onChan
   const shown = Math.min(page, pages - 1);
   const start = shown * PAGE;
   const prompts = taskNames(model).length > 0;
-  useEffect(() => {
+  // Before the next key is handled, so that it is typed into the new line.
+  useLayoutEffect(() => {
     if (focus === null) return;
-    list.current?.querySelectorAll<HTMLInputElement>("input.text")[focus - start]?.focus();
+    list.current?.querySelectorAll<HTMLTextAreaElement>(".text")[focus - start]?.focus();
     setFocus(null);
   }, [focus, start]);
   const change = (index: number, changed: Partial<Line>) =>
@@ -51,20 +52,22 @@ export function LineEditor({ lines, onChange }: { lines: readonly Line[]; onChan
               <span class="number" aria-hidden="true">
                 {index + 1}
               </span>
-              <input
-                class="text"
-                type="text"
-                aria-label={`Text of line ${index + 1}`}
-                value={line.text}
-                onInput={(event) => change(index, { text: event.currentTarget.value })}
-                onPaste={(event) => paste(index, event)}
-                onKeyDown={(event) => {
-                  if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey) return;
-                  event.preventDefault();
-                  insert(index + 1, [""], 0);
-                  goTo(index + 1);
-                }}
-              />
+              <span class="grows" data-text={line.text}>
+                <textarea
+                  class="text"
+                  rows={1}
+                  aria-label={`Text of line ${index + 1}`}
+                  value={line.text}
+                  onInput={(event) => change(index, { text: event.currentTarget.value })}
+                  onPaste={(event) => paste(index, event)}
+                  onKeyDown={(event) => {
+                    if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey) return;
+                    event.preventDefault();
+                    insert(index + 1, [""], 0);
+                    goTo(index + 1);
+                  }}
+                />
+              </span>
               <button
                 type="button"
                 class="quiet remove"

@@ -13,6 +13,8 @@ export interface ScatterProps {
   hovered: number | null;
   chosen: number | null;
   neighbours: readonly number[];
+  /** What the label beside the hovered point says. */
+  label: string;
   onHover: (row: number | null) => void;
   onChoose: (row: number) => void;
 }
@@ -48,7 +50,7 @@ export function Scatter(props: ScatterProps) {
   };
   return (
     <div
-      class="matrix"
+      class="matrix map"
       role="application"
       tabIndex={0}
       aria-label="Map of the lines. The arrow keys move from point to point, Enter shows the nearest lines."
@@ -68,8 +70,21 @@ export function Scatter(props: ScatterProps) {
           if (row !== null) props.onChoose(row);
         }}
       />
+      {hovered !== null && hovered < places.length / 2 && (
+        <span class="tip" aria-hidden="true" style={beside(places[hovered * 2]!, places[hovered * 2 + 1]!, width, height)}>
+          {props.label}
+        </span>
+      )}
     </div>
   );
+}
+
+/** Return the place of a label beside a point: towards the middle of the map, so that it stays inside. */
+function beside(x: number, y: number, width: number, height: number): Record<string, string> {
+  return {
+    ...(x < width / 2 ? { left: `${x + REACH}px` } : { right: `${width - x + REACH}px` }),
+    ...(y < height / 2 ? { top: `${y + REACH / 2}px` } : { bottom: `${height - y + REACH / 2}px` }),
+  };
 }
 
 /** Return pixels for coordinates, with the same scale on both axes. */

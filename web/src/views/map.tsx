@@ -102,7 +102,7 @@ export function MapView({ visible }: { visible: boolean }) {
         {csvLike && (
           <label class="inline">
             <input type="checkbox" checked={!asLines} onChange={(event) => setAsLines(!event.currentTarget.checked)} />
-            This is CSV with names of columns
+            The first line names the columns (CSV)
           </label>
         )}
         {csv && (
@@ -244,6 +244,7 @@ function Picture({ result }: { result: Result }) {
             hovered={row === hovered ? hovered : null}
             chosen={chosen !== null && chosen < vectors.rows ? chosen : null}
             neighbours={neighbours}
+            label={hovered === null ? "" : (table.texts[hovered] ?? "")}
             onHover={setHovered}
             onChoose={setChosen}
           />

@@ -221,9 +221,11 @@ function Ranking({ result }: { result: Result }) {
             </span>
             <div class="passage">
               <div class="passage-head">
-                <h3>{passages[row]!.title}</h3>
-                <span class="hint">{passages[row]!.title === passages[row]!.file ? "" : passages[row]!.file}</span>
-                {plain && <Change now={place + 1} plain={plain.get(row)!} />}
+                <div class="passage-name">
+                  <h3>{passages[row]!.title}</h3>
+                  <span class="hint">{passages[row]!.title === passages[row]!.file ? "" : passages[row]!.file}</span>
+                  {plain && <Change now={place + 1} plain={plain.get(row)!} />}
+                </div>
                 <span class="score">{decimals(scores[row]!, 3)}</span>
               </div>
               <Bar value={scores[row]!} />
