@@ -5,6 +5,7 @@ import gzip
 import os
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -218,6 +219,28 @@ def test_a_client_that_hangs_up_leaves_nothing(server):
             threading.Event().wait(0.01)
     while contents(server) or server.store.totals() != (0, 0):
         threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize(("piece", "status"), [(50_000, 200), (10, 408)])
+def test_an_upload_may_take_longer_than_other_requests_if_it_arrives_fast_enough(registry, tmp_path, piece, status):
+    settings = msgspec.structs.replace(QUIET, receive_timeout=0.5)
+    with batch_server(registry, tmp_path / "batches", settings=settings) as server:
+
+        def pieces():
+            yield BODY + FILE.removesuffix(b"\r\n")
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                yield b"x" * piece
+                threading.Event().wait(0.02)
+            yield b"\r\n--b--\r\n"
+
+        with server.http() as http:
+            try:
+                assert http.post("/v1/files", content=pieces(), headers=HEADERS).status_code == status
+            except httpx.WriteError:  # the server has closed the connection, and the response was lost with it
+                assert status == 408
+        while status != 200 and contents(server):
+            threading.Event().wait(0.01)
 
 
 def test_many_uploads_at_the_same_time_keep_to_the_bytes_of_their_key(registry, tmp_path, monkeypatch):

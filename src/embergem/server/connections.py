@@ -32,6 +32,12 @@ OTHER_DESCRIPTORS = 256
 MOST_FRAMING = 16
 """Bytes of a chunked body for each byte of its content; more count as chunk extensions and trailers."""
 
+UPLOADS = frozenset({"/v1/files"})
+"""Paths whose bodies may take longer than the deadline of a request, as long as they arrive at `UPLOAD_RATE`."""
+
+UPLOAD_RATE = 16 * 1024
+"""Least bytes a second of such a body, on average over the deadline."""
+
 OnRejected = Callable[[AccessRecord], None]
 """Called with the record of each request that was rejected before it was complete."""
 
@@ -81,7 +87,8 @@ def limited_protocol(
 ) -> type[StrictProtocol]:
     """Return a protocol class with limits.
 
-    `seconds` is the deadline for a complete request, counted from its first byte. `header_bytes` bounds the request
+    `seconds` is the deadline for a complete request, counted from its first byte; uploads get it again and again as
+    long as their content arrives at `UPLOAD_RATE`. `header_bytes` bounds the request
     line and headers. A connection is idle until the headers of its request are complete: a client that sends headers a
     byte at a time must not hold a place for `seconds`. It is idle again as soon as the request has its response, even
     if a part of the body is still to come.
@@ -94,6 +101,7 @@ def limited_protocol(
         write_timer: asyncio.TimerHandle | None = None
         header_size = 0  # bytes received of headers that are not complete
         content_size = 0  # bytes of content in the last received bytes
+        upload_size = 0  # bytes of content since the deadline began
         framing_size = 0  # bytes of the present body beyond `MOST_FRAMING` for each byte of content
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -130,6 +138,7 @@ def limited_protocol(
 
         def on_body(self, body: bytes) -> None:
             self.content_size += len(body)
+            self.upload_size += len(body)
             super().on_body(body)
 
         def on_response_complete(self) -> None:
@@ -163,6 +172,10 @@ def limited_protocol(
             """Return whether a request without a response has an incomplete body."""
             return self.in_body and not self.cycle.response_complete
 
+        def is_uploading(self) -> bool:
+            """Return whether a request that may take long has an incomplete body."""
+            return self.awaits_body() and self.cycle.scope["path"] in UPLOADS
+
         def update_state(self) -> None:
             """Update timers and the list of idle connections after an event that may have changed the state."""
             if self.transport.is_closing() or self.responding():
@@ -186,6 +199,7 @@ def limited_protocol(
         def start_receive_timer(self) -> None:
             """Start the deadline for a complete request, unless it runs already."""
             if self.receive_timer is None:
+                self.upload_size = 0
                 self.receive_timer = self.loop.call_later(seconds, self.on_receive_timeout)
 
         def stop_receive_timer(self) -> None:
@@ -195,7 +209,9 @@ def limited_protocol(
 
         def on_receive_timeout(self) -> None:
             self.receive_timer = None
-            if self.header_size or self.awaits_body():
+            if self.is_uploading() and self.upload_size >= seconds * UPLOAD_RATE:
+                self.start_receive_timer()
+            elif self.header_size or self.awaits_body():
                 self.reject(408, f"The request was not complete after {seconds:g} s.", "request_timeout")
             else:
                 self.transport.close()  # the client has sent no request

@@ -101,11 +101,13 @@ class Part:
 class _Pending:
     """A line whose answer is not in a part yet. A blank line has no request and no task."""
 
-    def __init__(self, line: Line, request: LineRequest | None, task: "asyncio.Task[LineAnswer] | None") -> None:
+    def __init__(
+        self, line: Line, request: LineRequest | None, task: "asyncio.Task[LineAnswer] | None", cost: int
+    ) -> None:
         self.line = line
         self.request = request
         self.task = task
-        self.cost = estimate(line.content)
+        self.cost = cost
 
 
 class BatchRun:
@@ -144,6 +146,7 @@ class BatchRun:
         self._interrupted = asyncio.Event()
         self._probing = asyncio.Lock()
         self._answered = 0
+        self._cost = 0  # of the lines that are answered at present
         self._logged: set[str] = set()
         self._max_line = state.settings.max_body + OVERHEAD
 
@@ -256,6 +259,7 @@ class BatchRun:
         reader = await asyncio.to_thread(self._open)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         pending: deque[_Pending] = deque()
+        self._cost = 0
         part = Part()
         try:
             ahead: deque[Line] = deque()
@@ -289,10 +293,10 @@ class BatchRun:
     def _start(self, ahead: "deque[Line]", pending: "deque[_Pending]") -> None:
         """Start to answer the next lines, as many as fit into the share of this run."""
         share = self._share()
-        cost = sum(one.cost for one in pending)
         while ahead and len(pending) < max(1, WINDOW_LINES * share):
             line = ahead[0]
-            if pending and cost + estimate(line.content) > WINDOW_BYTES * share:
+            cost = estimate(line.content)
+            if pending and self._cost + cost > WINDOW_BYTES * share:
                 break
             ahead.popleft()
             request = task = None
@@ -302,8 +306,8 @@ class BatchRun:
                 except LineError as error:  # the file was checked, so it has been changed on the disk
                     raise ModelChanged(error.error) from None
                 task = asyncio.ensure_future(self._answer(line.number, request))
-            pending.append(_Pending(line, request, task))
-            cost += pending[-1].cost
+            pending.append(_Pending(line, request, task, cost))
+            self._cost += cost
 
     def _collect(self, pending: "deque[_Pending]", part: Part) -> None:
         """Move the answers that are next in order into a part."""
@@ -326,7 +330,7 @@ class BatchRun:
                     )
                 result = encode_answer(record.id, line.number, request.custom_id, found)
                 part.add(line, result, success=found.status < 400, tokens=found.tokens)
-            pending.popleft()
+            self._cost -= pending.popleft().cost
 
     async def _save(self, part: Part) -> None:
         """Store a part.
