@@ -64,7 +64,7 @@ def servers(scratch: Path) -> Iterator[dict[str, object]]:
     quiet = ("--access-log", "off")
     with ExitStack() as stack:
         models = [argument for name in (str(model), DEFAULT, str(spare)) for argument in ("-m", name)]
-        url, _ = stack.enter_context(served(*models, *quiet))
+        url, _ = stack.enter_context(served(*models, *quiet, "--batch-path", str(scratch / "batches")))
         closed, _ = stack.enter_context(served("-m", str(model), *quiet, "--keys", str(scratch / "keys.toml")))
         yield {
             "open": url,

@@ -348,11 +348,10 @@ await check("status loads and unloads models", order.open, async (page) => {
 });
 
 await check("status shows bulk jobs with their progress", order.open, async (page) => {
-  // A job in OpenAI's form; the server of this test has no jobs.
+  // A job with a hostile id, which no server makes.
   const answer = (body) => (route) => route.fulfill({ json: body });
   const counts = { total: 200, completed: 50, failed: 10 };
   const job = { id: `batch_${HOSTILE}`, status: "in_progress", endpoint: "/v1/embeddings", created_at: 1, request_counts: counts };
-  await page.route("**/openapi.json", answer({ paths: { "/v1/batches": {} } }));
   await page.route("**/v1/batches?*", answer({ data: [job, { ...job, id: "batch_2", status: "failed", request_counts: null }] }));
   await show(page, "status");
   await page.waitForSelector(".jobs li:nth-child(2)");
@@ -363,6 +362,39 @@ await check("status shows bulk jobs with their progress", order.open, async (pag
     ...expect(await page.locator(".jobs code").first().textContent(), job.id, "id"),
     ...(await inspectPage(page, "jobs")),
   ];
+});
+
+await check("status shows the batches of the server", order.open, async (page) => {
+  const send = (path, body, headers) => fetch(`${order.open}/v1/${path}`, { method: "POST", body, headers }).then((sent) => sent.json());
+  const start = async (lines) => {
+    const form = new FormData();
+    form.set("purpose", "batch");
+    form.set("file", new Blob([lines.map((line) => JSON.stringify(line)).join("\n")]), "requests.jsonl");
+    const { id } = await send("files", form);
+    const body = { input_file_id: id, endpoint: "/v1/embeddings", completion_window: "24h" };
+    return (await send("batches", JSON.stringify(body), { "content-type": "application/json" })).id;
+  };
+  const line = (model) => ({ custom_id: "a", method: "POST", url: "/v1/embeddings", body: { input: "a text", model } });
+  const [right, wrong] = [await start([line(order.model)]), await start([line(HOSTILE)])];
+  await show(page, "status");
+  const job = (id) => page.locator(".jobs li", { hasText: id });
+  await job(right).locator(".state:text-is('completed')").waitFor();
+  await job(wrong).locator(".state:text-is('failed')").waitFor();
+  const said = await job(wrong).locator(".reason").textContent();
+  return [
+    ...expect(await job(right).locator(".hint").textContent(), "1 of 1", "counts"),
+    ...expect(said.startsWith("Line 1: The model '\"><img") && said.includes("does not exist"), true, `reason: ${said}`),
+    ...(await inspectPage(page, "batches")),
+  ];
+});
+
+await check("status says that a server keeps no batches", order.closed, async (page) => {
+  await page.getByLabel("API key").fill(order.key);
+  await page.getByLabel("API key").press("Enter");
+  await show(page, "status");
+  const hint = page.locator("section[aria-labelledby=status-jobs] .hint");
+  await hint.waitFor();
+  return expect(await hint.textContent(), "This server keeps no batches. It does with --batch-path DIRECTORY.", "hint");
 });
 
 await check("a key is asked for, and stays in memory", order.closed, async (page) => {

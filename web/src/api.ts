@@ -69,6 +69,10 @@ export interface Batch {
   endpoint: string;
   created_at: number;
   request_counts?: { total: number; completed: number; failed: number } | null;
+  /** Why it failed, or what it waits for. */
+  errors?: { data: { message: string; line: number | null }[] } | null;
+  /** Name of the API key that it belongs to; only an admin key gets it. */
+  owner?: string;
 }
 
 /** One text to embed. */

@@ -1,7 +1,7 @@
 /** Status: the models, the load of the server over the last minutes, and bulk jobs. */
 
 import { useRef, useState } from "preact/hooks";
-import type { Batch, Model, Stats } from "../api.ts";
+import { type Api, ApiError, type Batch, type Model, type Stats } from "../api.ts";
 import { ErrorNote, useInterval } from "../parts/basics.tsx";
 import { Chart } from "../parts/chart.tsx";
 import { type Rates, rates } from "../rates.ts";
@@ -22,9 +22,9 @@ interface Sample {
 export function Status({ visible }: { visible: boolean }) {
   const { api, refresh } = useServer();
   const [samples, setSamples] = useState<readonly Sample[]>([]);
-  const [batches, setBatches] = useState<readonly Batch[] | null>(null);
+  const [batches, setBatches] = useState<readonly Batch[] | "off" | null>(null);
   const [error, setError] = useState<Error | null>(null);
-  const hasJobs = useRef<boolean | null>(null); // whether this server has the operation, from its own description
+  const asksForJobs = useRef(true); // until the server says that it keeps no batches
 
   useInterval(() => {
     if (!visible) return;
@@ -36,8 +36,7 @@ export function Status({ visible }: { visible: boolean }) {
           const old = kept.at(-SPAN) ?? kept.at(-1);
           return [...kept, { time: Date.now() / 1000, stats, rates: old ? rates(old.stats, stats) : null }].slice(-KEPT);
         });
-        hasJobs.current ??= "/v1/batches" in (await api.get<{ paths: object }>("openapi.json")).paths;
-        if (hasJobs.current) setBatches((await api.get<{ data: Batch[] }>("v1/batches?limit=20")).data);
+        if (asksForJobs.current) setBatches(await jobs(api));
         setError(null);
       } catch (failed) {
         setError(failed instanceof Error ? failed : new Error(String(failed)));
@@ -45,6 +44,7 @@ export function Status({ visible }: { visible: boolean }) {
       await refresh();
     })();
   }, PERIOD);
+  asksForJobs.current = batches !== "off";
 
   const last = samples.at(-1);
   const times = samples.map((sample) => sample.time);
@@ -75,6 +75,16 @@ export function Status({ visible }: { visible: boolean }) {
       {batches !== null && <Jobs batches={batches} />}
     </div>
   );
+}
+
+/** Return the newest batches; "off" on a server that keeps none. */
+async function jobs(api: Api): Promise<readonly Batch[] | "off"> {
+  try {
+    return (await api.get<{ data: Batch[] }>("v1/batches?limit=20")).data;
+  } catch (failed) {
+    if (failed instanceof ApiError && failed.code === "batches_off") return "off";
+    throw failed;
+  }
 }
 
 function Tile({ name, value }: { name: string; value: string }) {
@@ -155,16 +165,19 @@ function Models() {
   );
 }
 
-function Jobs({ batches }: { batches: readonly Batch[] }) {
+function Jobs({ batches }: { batches: readonly Batch[] | "off" }) {
+  const listed = batches === "off" ? [] : batches;
   return (
     <section class="card" aria-labelledby="status-jobs">
       <div class="card-head">
         <h2 id="status-jobs">Bulk jobs</h2>
-        <span class="hint">{batches.length === 0 ? "none" : batches.length}</span>
+        <span class="hint">
+          {batches === "off" ? "This server keeps no batches. It does with --batch-path DIRECTORY." : listed.length || "none"}
+        </span>
       </div>
-      {batches.length > 0 && (
+      {listed.length > 0 && (
         <ul class="jobs">
-          {batches.map((batch) => (
+          {listed.map((batch) => (
             <Job key={batch.id} batch={batch} />
           ))}
         </ul>
@@ -175,6 +188,7 @@ function Jobs({ batches }: { batches: readonly Batch[] }) {
 
 function Job({ batch }: { batch: Batch }) {
   const { total = 0, completed = 0, failed = 0 } = batch.request_counts ?? {};
+  const [reason, ...others] = batch.errors?.data ?? [];
   return (
     <li>
       <code>{batch.id}</code>
@@ -183,7 +197,15 @@ function Job({ batch }: { batch: Batch }) {
       <span class="hint">
         {completed.toLocaleString("en")} of {total.toLocaleString("en")}
         {failed > 0 && `, ${failed.toLocaleString("en")} failed`}
+        {batch.owner && `, key ${batch.owner}`}
       </span>
+      {reason && (
+        <p class="hint reason">
+          {reason.line != null && `Line ${reason.line.toLocaleString("en")}: `}
+          {reason.message}
+          {others.length > 0 && ` And ${others.length.toLocaleString("en")} more.`}
+        </p>
+      )}
     </li>
   );
 }
