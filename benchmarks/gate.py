@@ -1,6 +1,7 @@
 """Compare the speed of this tree with that of a commit, and fail if it became more than 5 % slower.
 
     python benchmarks/gate.py COMMIT [--models minilm gemma] [--dtypes float32 int16] [--json FILE]  (`make bench-gate`)
+    python benchmarks/gate.py --module FILE ...    # with this tree's own sources and another build of the native module
 
 Both trees are loaded in processes of their own and measured in turns; which one goes first changes with each round. A
 round gives one ratio for each figure: the speed of this tree divided by that of the commit. Because both were measured
@@ -23,10 +24,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bench import processor, rest
 from rivals import ROOT, Rival, assets
 from rounds import Peer
-from trees import worktree
+from trees import with_module, worktree
 
 from embergem.diagnostics.speed import loads
 from embergem.hub.resolve import resolve
@@ -85,6 +87,8 @@ def compare(name: str, dtype: str, checkpoint: Path, other: Path, most: int) -> 
             way = Rival(Path(sys.executable), f"embergem-{dtype}", str(checkpoint), source=tree / "src")
             peers.append(stack.enter_context(Peer(way, path, path.with_name(f"{len(peers)}.npy"))))
             peers[-1].answer()
+        bits = "equal" if np.array_equal(peers[0].vectors(), peers[1].vectors()) else "different"
+        print(f"{name} {dtype}: the bits of the vectors are {bits}", file=sys.stderr, flush=True)
         for count in range(1, most + 1):
             found = {peer: speeds(peer.ask("round")) for peer in (peers if count % 2 else peers[::-1])}
             ours, theirs = (found[peer] for peer in peers)
@@ -106,7 +110,9 @@ def main() -> int:
     """Compare the trees and print the table."""
     checkpoints = {"minilm": resolve(LoadOptions()).path, "gemma": assets() / "random-embeddinggemma-300m"}
     parser = argparse.ArgumentParser(description="Fail if this tree is more than 5 %% slower than a commit.")
-    parser.add_argument("commit", help="the commit to compare with, such as HEAD~1 or main")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument("commit", nargs="?", help="the commit to compare with, such as HEAD~1 or main")
+    against.add_argument("--module", type=Path, metavar="FILE", help="compare with another build of the native module")
     parser.add_argument("--models", nargs="+", choices=list(checkpoints), default=list(checkpoints))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "int16"])
     parser.add_argument("--most", type=int, default=25, help="rounds after which a figure stays undecided")
@@ -115,13 +121,12 @@ def main() -> int:
     if given.most < FEWEST:
         parser.error(f"--most {given.most}: at least {FEWEST} rounds are needed")
     measured: dict[str, Ratios] = {}
-    with worktree(given.commit) as other:
+    with worktree(given.commit) if given.commit else with_module(given.module) as other:
         for name in given.models:
             for dtype in given.dtypes:
                 measured[f"{name} {dtype}"] = compare(name, dtype, checkpoints[name], other, given.most)
-    print(
-        f"{processor()}, CPython {platform.python_version()}; this tree / {given.commit}, {CONFIDENCE:.0%} interval\n"
-    )
+    compared = given.commit or given.module.name
+    print(f"{processor()}, CPython {platform.python_version()}; this tree / {compared}, {CONFIDENCE:.0%} interval\n")
     print("| model | figure | rounds | median ratio | interval | verdict |\n| --- | --- | --- | --- | --- | --- |")
     verdicts = set()
     for model, ratios in measured.items():
@@ -131,7 +136,7 @@ def main() -> int:
             middle = statistics.median(values)
             print(f"| {model} | {figure} | {len(values)} | {middle:.3f} | {low:.3f}–{high:.3f} | {verdict(values)} |")
     if given.json is not None:
-        given.json.write_text(json.dumps({"commit": given.commit, "ratios": measured}, indent=1) + "\n")
+        given.json.write_text(json.dumps({"commit": compared, "ratios": measured}, indent=1) + "\n")
     return 1 if "slower" in verdicts else 2 if "undecided" in verdicts else 0
 
 

@@ -1,4 +1,4 @@
-"""Check another commit out beside this tree, with a native module, so that both can be measured in turns."""
+"""Make another tree, of a commit or with another native module, so that it and this one can be measured in turns."""
 
 import shutil
 import subprocess
@@ -25,6 +25,16 @@ def worktree(commit: str) -> Iterator[Path]:
             yield tree
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+
+
+@contextmanager
+def with_module(module: Path) -> Iterator[Path]:
+    """Copy the Python package of this tree into a temporary tree with another native module."""
+    with tempfile.TemporaryDirectory() as directory:
+        package = Path(directory) / "src" / "embergem"
+        shutil.copytree(ROOT / "src" / "embergem", package, ignore=shutil.ignore_patterns("_native*.so", "__pycache__"))
+        shutil.copy(module, package / "_native.abi3.so")
+        yield Path(directory)
 
 
 def built(tree: Path) -> Path:

@@ -70,6 +70,7 @@ def fetch(directory: Path) -> Sequence[Path]:
     options = {
         "APT::Architecture": "arm64",
         "APT::Architectures": "arm64",
+        "APT::Sandbox::User": "root",  # the lists are in a directory that the user of apt may not read
         "Debug::NoLocking": "1",
         "Dir::Cache": directory / "cache",
         "Dir::State::lists": directory / "lists",

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from gate import interval, verdict
+from trees import with_module
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,12 @@ def test_too_few_rounds_have_no_interval():
 )
 def test_the_verdict(ratios, expected):
     assert verdict(ratios) == expected
+
+
+def test_the_tree_of_a_module_has_this_package_and_that_module_alone(tmp_path):
+    module = tmp_path / "other.so"
+    module.write_bytes(b"another build")
+    with with_module(module) as tree:
+        package = tree / "src" / "embergem"
+        assert [found.read_bytes() for found in package.glob("_native*.so")] == [b"another build"]
+        assert (package / "__init__.py").is_file()
