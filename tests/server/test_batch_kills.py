@@ -15,8 +15,8 @@ from batching import finished, jsonl, line, results, start
 from openai import OpenAI
 from serving import free_port
 
-from embergem.server.batches.batch_records import BatchRecord, FileRecord, new_id
-from embergem.server.batches.batch_store import BatchStore, OwnerLimits
+from embergem.server.batches.batch_records import BatchRecord, FileRecord, OwnerLimits, new_id
+from embergem.server.batches.batch_store import BatchStore
 
 LINES = [line(number, **({"dimensions": 5} if number % 7 == 3 else {})) for number in range(200)]
 

@@ -403,7 +403,40 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path):
 def test_the_directory_is_private_and_incomplete_uploads_are_deleted_at_the_start(tmp_path):
     BatchStore(tmp_path / "batches").close()
     assert (tmp_path / "batches").stat().st_mode & 0o077 == 0
-    (tmp_path / "batches" / "files" / ".file-a.partial").write_bytes(b"a")
-    (tmp_path / "batches" / "files" / "file-b").write_bytes(b"b")
+    files = tmp_path / "batches" / "files"
+    (files / f".file-{'a' * 32}.partial").write_bytes(b"a")
+    (files / f"file-{'b' * 32}").write_bytes(b"b")
+    (files / "notes.txt").write_bytes(b"of somebody else")
+    (files / "directory").mkdir()
     BatchStore(tmp_path / "batches").close()
-    assert list((tmp_path / "batches" / "files").iterdir()) == []
+    assert sorted(path.name for path in files.iterdir()) == ["directory", "notes.txt"]
+
+
+def test_a_directory_with_files_and_without_a_database_is_refused(tmp_path):
+    """It belongs to something else, or its database was lost: nothing is deleted."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / f"file-{'b' * 32}").write_bytes(b"b")
+    with pytest.raises(UnsupportedOption, match=r"index\.sqlite does not exist.* or name another one"):
+        BatchStore(tmp_path)
+    assert [path.name for path in (tmp_path / "files").iterdir()] == [f"file-{'b' * 32}"]
+    (tmp_path / "files" / f"file-{'b' * 32}").unlink()
+    BatchStore(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("DROP TABLE batches", "no such table"),
+        ("INSERT INTO batches (id, owner, record) VALUES ('a', '', '{}')", "missing required field"),
+    ],
+)
+def test_a_database_that_cannot_be_read_is_refused_and_nothing_is_deleted(tmp_path, statement, words):
+    BatchStore(tmp_path).close()
+    (tmp_path / "files" / f"file-{'b' * 32}").write_bytes(b"b")
+    index = batch_store._Index(tmp_path / "index.sqlite")
+    index.writer.execute(statement)
+    index.close()
+    for _ in range(2):  # the first attempt releases the lock
+        with pytest.raises(UnsupportedOption, match=f"{words}.*Restore the directory"):
+            BatchStore(tmp_path)
+    assert [path.name for path in (tmp_path / "files").iterdir()] == [f"file-{'b' * 32}"]

@@ -1,6 +1,7 @@
 """What the server keeps of files and batches, the form in which clients see it, and the errors about both."""
 
 import secrets
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -154,6 +155,31 @@ class BatchRecord(msgspec.Struct, kw_only=True):
     def unfinished(self) -> bool:
         """Whether the batch has work left."""
         return self.status in UNFINISHED
+
+
+class Page(NamedTuple):
+    """One page of a list.
+
+    Attributes:
+        owner: Name of an API key; None for those of all keys.
+        after: Id after which the page begins; None for the first page.
+        limit: Most entries.
+        ascending: Whether the oldest comes first.
+        purpose: Only files with this purpose.
+    """
+
+    owner: str | None
+    after: str | None = None
+    limit: int = 20
+    ascending: bool = False
+    purpose: str | None = None
+
+
+class OwnerLimits(NamedTuple):
+    """What one API key may have: bytes of all its files, and unfinished batches."""
+
+    bytes: int
+    unfinished: int
 
 
 def new_id(prefix: str) -> str:

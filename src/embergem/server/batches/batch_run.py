@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from embergem.batch_protocol import BatchError
-from embergem.server.batches.batch_records import BatchRecord, StorageFailed
-from embergem.server.batches.batch_store import BatchStore, OwnerLimits
+from embergem.server.batches.batch_records import BatchRecord, OwnerLimits, StorageFailed
+from embergem.server.batches.batch_store import BatchStore
 from embergem.server.batches.input_lines import (
     OVERHEAD,
     Line,

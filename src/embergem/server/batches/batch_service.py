@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from embergem.batch_protocol import BatchError
 from embergem.config import Key, Settings
 from embergem.errors import EmbergemError, UnsupportedOption
-from embergem.server.batches.batch_records import BatchRecord
+from embergem.server.batches.batch_records import BatchRecord, OwnerLimits
 from embergem.server.batches.batch_run import BatchRun
-from embergem.server.batches.batch_store import BatchStore, OwnerLimits
+from embergem.server.batches.batch_store import BatchStore
 from embergem.server.batches.clock import SteadyClock
 
 if TYPE_CHECKING:

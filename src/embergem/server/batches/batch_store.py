@@ -7,12 +7,13 @@ the sizes up to which they are valid, so a line of the input has one answer, whe
 
 import errno
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from filelock import Timeout
@@ -26,6 +27,8 @@ from embergem.server.batches.batch_records import (
     BatchRecord,
     FileInUse,
     FileRecord,
+    OwnerLimits,
+    Page,
     QuotaExceeded,
     StorageFailed,
     StorageFull,
@@ -54,29 +57,8 @@ CREATE INDEX batches_by_end ON batches (ended_at);
 order of `seq`, because a clock can jump."""
 
 
-class Page(NamedTuple):
-    """One page of a list.
-
-    Attributes:
-        owner: Name of an API key; None for those of all keys.
-        after: Id after which the page begins; None for the first page.
-        limit: Most entries.
-        ascending: Whether the oldest comes first.
-        purpose: Only files with this purpose.
-    """
-
-    owner: str | None
-    after: str | None = None
-    limit: int = 20
-    ascending: bool = False
-    purpose: str | None = None
-
-
-class OwnerLimits(NamedTuple):
-    """What one API key may have: bytes of all its files, and unfinished batches."""
-
-    bytes: int
-    unfinished: int
+_CONTENT = re.compile(r"file-[0-9a-f]{32}|\.file-[0-9a-f]{32}\.partial")
+"""Names of contents. Nothing else is deleted."""
 
 
 class _Index(Database):
@@ -92,7 +74,7 @@ class _Index(Database):
         """Return the error for a directory of a newer version."""
         return StorageFailed(
             f"{self.path} has version {version}, and this embergem reads up to version {self.version}. Start the "
-            "embergem that made it, or name another directory with --batch-path."
+            "embergem that made it."
         )
 
 
@@ -127,22 +109,42 @@ class BatchStore:
                 "permissions, or name another directory with --batch-path.",
                 param="batch_path",
             ) from None
-        try:
-            self._files.mkdir(mode=0o700, exist_ok=True)
-            self._index = _Index(directory / "index.sqlite")
-        except (JobError, OSError) as error:
-            self._lock_file.release()
-            message = error.message if isinstance(error, JobError) else f"{directory}: {error.strerror}."
-            raise UnsupportedOption(message, param="batch_path") from None
         self._lock = threading.RLock()
         self._used: dict[str, list[int]] = {}  # bytes, uploads in progress and unfinished results included, and files
         self.unfinished: dict[str, BatchRecord] = {}
-        self._load()
+        try:
+            self._files.mkdir(mode=0o700, exist_ok=True)
+            self._open()
+        except (JobError, OSError, sqlite3.Error, msgspec.DecodeError) as error:
+            self._lock_file.release()
+            reason = error.message if isinstance(error, JobError) else f"{directory} cannot be used: {error}."
+            raise UnsupportedOption(
+                f"{reason} Restore the directory from a backup, or name another one with --batch-path.",
+                param="batch_path",
+            ) from None
 
-    def _load(self) -> None:
-        """Read what is there, and delete contents that belong to no row: those of uploads that were not complete."""
+    def _open(self) -> None:
+        """Open the database, read what is there, and delete contents of uploads that were not complete."""
+        path = self.directory / "index.sqlite"
+        contents = list(self._files.iterdir())
+        if contents and not path.exists():  # a directory of somebody else, or the database was lost
+            raise StorageFailed(
+                f"The directory {self._files} has files, and {path} does not exist, so nothing says whose they are."
+            )
+        self._index = _Index(path)
+        try:
+            known = self._load()
+        except BaseException:
+            self._index.close()
+            raise
+        for content in contents:
+            if content.name not in known and _CONTENT.fullmatch(content.name):
+                content.unlink()
+
+    def _load(self) -> set[str]:
+        """Read the unfinished batches and what the owners have; return the names of all contents."""
         reader = self._index.reader
-        known = set()
+        known = set[str]()
         for name, owner, size in reader.execute("SELECT id, owner, bytes FROM files"):
             known.add(name)
             self._count(owner, size, files=1)
@@ -151,9 +153,7 @@ class BatchStore:
             self.unfinished[record.id] = record
             known |= {record.output_id, record.error_id}
             self._count(record.owner, record.output_bytes + record.error_bytes)
-        for path in self._files.iterdir():
-            if path.name not in known:
-                path.unlink()
+        return known
 
     def close(self) -> None:
         """Close the database, and let another server use the directory."""

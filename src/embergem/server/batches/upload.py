@@ -11,8 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from embergem.batch_protocol import RETENTION
 from embergem.bulk.durable_files import ChecksumFile, write_durably
 from embergem.errors import Cancelled, InvalidRequest
-from embergem.server.batches.batch_records import FileRecord, FileTooLarge, new_id
-from embergem.server.batches.batch_store import BatchStore, OwnerLimits, storage_errors
+from embergem.server.batches.batch_records import FileRecord, FileTooLarge, OwnerLimits, new_id
+from embergem.server.batches.batch_store import BatchStore, storage_errors
 from embergem.server.inflate import Inflater
 from embergem.suggestions import misspelt
 

@@ -10,9 +10,9 @@ from starlette.responses import Response, StreamingResponse
 from embergem.batch_protocol import DeletedFile, FileList
 from embergem.errors import InvalidRequest
 from embergem.server.auth import require_same_origin
-from embergem.server.batches.batch_records import BatchesOff, UnknownFile, describe_file
+from embergem.server.batches.batch_records import BatchesOff, Page, UnknownFile, describe_file
 from embergem.server.batches.batch_service import BatchService
-from embergem.server.batches.batch_store import MAX_FILES, Page, storage_errors
+from embergem.server.batches.batch_store import MAX_FILES, storage_errors
 from embergem.server.encode import json_response
 from embergem.server.state import RequestContext
 
