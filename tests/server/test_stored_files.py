@@ -122,6 +122,12 @@ def test_a_shorter_retention_of_the_server_wins(registry, tmp_path):
             "expires_after",
             "3600",
         ),
+        (
+            {"purpose": "batch", "expires_after": '{"seconds": 3600}'},
+            {"file": b"a"},
+            "expires_after",
+            "expires_after[a",
+        ),
         ({"purpos": "batch"}, {"file": b"a"}, "purpos", "Did you mean 'purpose'"),
     ],
 )
@@ -299,6 +305,21 @@ def test_files_are_listed_in_pages(client):
         with pytest.raises(openai.BadRequestError) as refused:
             client.files.list(**wrong)
         assert refused.value.param in wrong
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_client_deletes_files_while_it_lists_them(registry, tmp_path, order, monkeypatch):
+    monkeypatch.setattr(batch_store, "KEPT_PLACES", 3)
+    keys = [Key(name=name, sha256=hash_key(name)) for name in ("mine", "other")]
+    with batch_server(registry, tmp_path / "batches", keys=keys) as server, server.client("mine") as client:
+        uploaded = {client.files.create(file=("a", CONTENT), purpose="batch").id for _ in range(7)}
+        deleted = [client.files.delete(file.id).id for file in client.files.list(limit=2, order=order)]
+        assert (len(deleted), set(deleted), list(client.files.list())) == (7, uploaded, [])
+        assert client.files.list(after=deleted[-1]).data == []
+        with pytest.raises(openai.BadRequestError, match="none of your files"):
+            client.files.list(after=deleted[0])  # forgotten
+        with server.client("other") as other, pytest.raises(openai.BadRequestError, match="none of your files"):
+            other.files.list(after=deleted[-1])
 
 
 def test_the_input_of_an_unfinished_batch_cannot_be_deleted_and_does_not_expire(registry, tmp_path, monkeypatch):

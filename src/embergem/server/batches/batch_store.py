@@ -61,6 +61,10 @@ _CONTENT = re.compile(r"file-[0-9a-f]{32}|\.file-[0-9a-f]{32}\.partial")
 """Names of contents. Nothing else is deleted."""
 
 
+KEPT_PLACES = 10_000
+"""Deleted files whose place in the list is remembered."""
+
+
 class _Index(Database):
     version = 1
     schema = SCHEMA
@@ -111,6 +115,7 @@ class BatchStore:
             ) from None
         self._lock = threading.RLock()
         self._used: dict[str, list[int]] = {}  # bytes, uploads in progress and unfinished results included, and files
+        self._places: dict[str, tuple[int, str]] = {}  # of deleted files: `seq` and owner, for lists that go on there
         self.unfinished: dict[str, BatchRecord] = {}
         try:
             self._files.mkdir(mode=0o700, exist_ok=True)
@@ -241,7 +246,12 @@ class BatchStore:
 
     def _delete(self, records: list[FileRecord]) -> None:
         with self._index.transaction():
-            self._index.writer.executemany("DELETE FROM files WHERE id = ?", [(record.id,) for record in records])
+            for record in records:
+                found = self._index.writer.execute("SELECT seq, owner FROM files WHERE id = ?", (record.id,)).fetchone()
+                self._places[record.id] = found
+                self._index.writer.execute("DELETE FROM files WHERE id = ?", (record.id,))
+        for name in list(self._places)[:-KEPT_PLACES]:
+            del self._places[name]
         for record in records:
             self._count(record.owner, -record.bytes, files=-1)
             with suppress(OSError):  # Windows keeps a file that is being read; the next start deletes it
@@ -418,6 +428,8 @@ class BatchStore:
             reader = self._index.reader
             if page.after is not None:
                 found = reader.execute(f"SELECT seq, owner FROM {table} WHERE id = ?", (page.after,)).fetchone()
+                if table == "files":  # a client that deletes what it has read goes on behind it
+                    found = found or self._places.get(page.after)
                 if found is None or page.owner not in (None, found[1]):
                     raise InvalidRequest(
                         f"after={page.after[:80]!r} is none of your {table}. Begin with the first page.", param="after"

@@ -110,6 +110,11 @@ class Upload:
         if not self._complete:
             raise InvalidRequest("The form ends before its last boundary. Send the whole body.")
         for name in self.fields:
+            if name not in FIELDS and name.startswith("expires_after"):
+                raise InvalidRequest(
+                    f"The field {name[:60]!r} is unknown. Send `expires_after[anchor]` and `expires_after[seconds]`.",
+                    param="expires_after",
+                )
             if name not in FIELDS and (meant := misspelt(name, FIELDS)):
                 raise InvalidRequest(f"The field {name[:60]!r} is unknown. Did you mean {meant!r}?", param=name[:64])
         purpose = self.fields.get("purpose")
@@ -156,10 +161,13 @@ class Upload:
             raise InvalidRequest(
                 f"expires_after[anchor] is {anchor!r}. The only value is 'created_at'.", param="expires_after"
             )
-        if seconds is None or not re.fullmatch(r"\d{1,9}", seconds) or not RETENTION[0] <= int(seconds) <= RETENTION[1]:
+        if (
+            seconds is None
+            or not re.fullmatch("[0-9]{1,9}", seconds)
+            or not RETENTION[0] <= int(seconds) <= RETENTION[1]
+        ):
             raise InvalidRequest(
-                f"expires_after[seconds] is {seconds!r}. It must be a whole number from {RETENTION[0]} to "
-                f"{RETENTION[1]}.",
+                f"expires_after[seconds] is {seconds!r}. It must be a whole number from {least} to {most}.",
                 param="expires_after",
             )
         return int(seconds)
