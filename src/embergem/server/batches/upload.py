@@ -161,11 +161,8 @@ class Upload:
             raise InvalidRequest(
                 f"expires_after[anchor] is {anchor!r}. The only value is 'created_at'.", param="expires_after"
             )
-        if (
-            seconds is None
-            or not re.fullmatch("[0-9]{1,9}", seconds)
-            or not RETENTION[0] <= int(seconds) <= RETENTION[1]
-        ):
+        least, most = RETENTION
+        if seconds is None or not re.fullmatch("[0-9]{1,9}", seconds) or not least <= int(seconds) <= most:
             raise InvalidRequest(
                 f"expires_after[seconds] is {seconds!r}. It must be a whole number from {least} to {most}.",
                 param="expires_after",
