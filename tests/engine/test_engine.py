@@ -103,7 +103,7 @@ def test_refused_requests_are_counted_by_error_code(tiny):
     with load(LoadOptions(model=tiny)) as engine:
         with pytest.raises(InvalidDimensions):
             engine.submit(Request(texts=["a"], dimensions=7))
-        with pytest.raises(InvalidRequest, match="none of: interactive, bulk"):
+        with pytest.raises(InvalidRequest, match="Choose one of: interactive, bulk"):
             engine.submit(Request(texts=["a"], lane="slow"))
         with pytest.raises(DeadlineExceeded):
             engine.submit(Request(texts=["a"], deadline=0.0))
