@@ -16,7 +16,7 @@ from module_table import described, small  # noqa: E402 - the scripts are no pac
 
 LAYERS = [
     {"errors", "tasks", "paths", "free_memory", "memory_use", "suggestions", "keywords", "_native"},
-    {"types", "options", "ops", "catalog", "progress", "protocol", "batch_protocol"},
+    {"types", "packed_rows", "options", "ops", "catalog", "progress", "protocol", "batch_protocol"},
     {"models"},
     {"program", "checkpoint"},
     {"hub"},

@@ -180,5 +180,7 @@ def test_an_output_that_is_deleted_while_rows_are_appended(embedder, make, tmp_p
     output = tmp_path / "out.npy"
     embed_table(make("first", ["a"]), output, embedder)
     second = make("second", ["c"])
-    with pytest.raises(JobError, match=r"out\.npy was deleted since the job began to append to it"):
+    with pytest.raises(JobError, match=r"out\.npy cannot be written: No such file"):
         embed_table(second, output, embedder, append=True, on_progress=lambda _: output.unlink(missing_ok=True))
+    with pytest.raises(JobError, match=r"out\.npy was deleted since the job began to append to it"):
+        embed_table(second, output, embedder, append=True)

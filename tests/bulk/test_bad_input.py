@@ -24,7 +24,7 @@ OPTIONS = {"on_error": "skip", "too_long": "truncate"}
 @pytest.fixture
 def computes_nothing(embedder, monkeypatch):
     """Fail if the model is asked for anything."""
-    for name in ("submit", "submit_rows", "prepare"):
+    for name in ("submit", "submit_rows", "prepare", "prepare_packed"):
         monkeypatch.setattr(embedder._backend, name, lambda *given, **options: pytest.fail("the model was used"))
 
 
@@ -260,6 +260,30 @@ def test_an_output_that_cannot_be_written(embedder, corpus, tmp_path, monkeypatc
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     words = r"out\.npy\.job cannot be written: Read-only file system\. Check the disk"
     refused(embedder, corpus, tmp_path / "out.npy", JobError, words, **OPTIONS)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("name", [".out.parquet.partial", ".00000002.vectors.partial", ".00000002.rows.partial"])
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.EIO])
+def test_a_disk_that_becomes_read_only(embedder, corpus, tmp_path, monkeypatch, name, fault):
+    """The output and the parts are written by different threads; the parts that were finished before are kept."""
+    real = durable_files.open_new
+
+    def opened(path):
+        if path.name == name:
+            raise OSError(fault, os.strerror(fault), str(path))
+        return real(path)
+
+    whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    embed_table(corpus, whole, embedder, **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_files, "open_new", opened)
+        with pytest.raises(JobError, match=rf"{name} cannot be written: {os.strerror(fault)}.*the same command"):
+            embed_table(corpus, output, embedder, **OPTIONS)
+    assert not output.exists()
+    assert not list(tmp_path.glob(".out*"))
+    assert embed_table(corpus, output, embedder, **OPTIONS).continued > 0
+    assert output.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -1,5 +1,6 @@
 """Output formats with Arrow columns: Parquet and Arrow files. They need pyarrow."""
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from embergem.bulk.encoder import KEY_BYTES
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part, column_names
 from embergem.bulk.rows import Column
-from embergem.bulk.writers import FinishedPart, other_columns
+from embergem.bulk.writers import Describe, FinishedPart, other_columns
 from embergem.errors import InvalidText, JobError, UnsupportedOption
 from embergem.integrations import missing_package
 
@@ -91,7 +92,7 @@ class ArrowFormat:
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
@@ -149,7 +150,7 @@ class ParquetFormat(ArrowFormat):
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
@@ -159,14 +160,16 @@ class ParquetFormat(ArrowFormat):
             write_durably(output) as file,
             pq.ParquetWriter(
                 file,
-                with_metadata(self.schema, description),
+                self.schema,
                 compression={**dict.fromkeys(names, "zstd"), f"{self._into}.list.element": "none"},
                 use_dictionary=self._columns.names,
                 write_statistics=self._columns.names,
+                store_schema=False,
             ) as writer,
         ):
             for table in regroup(self.rows(parts, output, before)):
                 writer.write_table(table, row_group_size=GROUP_ROWS)
+            writer.add_key_value_metadata(parquet_metadata(with_metadata(self.schema, describe())))
 
     def present(self, output: Path) -> Iterator[Any]:
         """Yield the rows of an output; see `ArrowFormat`."""
@@ -189,12 +192,12 @@ class ArrowFileFormat(ArrowFormat):
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the record batches; see `OutputFormat`."""
-        schema = with_metadata(self.schema, description)
+        schema = with_metadata(self.schema, describe())  # a file begins with its schema
         with write_durably(output) as file, pa.ipc.new_file(file, schema) as writer:
             for table in regroup(self.rows(parts, output, before)):
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
@@ -256,6 +259,14 @@ def to_arrow(column: Column, field: Any) -> Any:
 def with_metadata(schema: Any, description: Mapping[str, Any]) -> Any:
     """Return a schema with the description of the vectors in its metadata."""
     return schema.with_metadata({METADATA: msgspec.json.encode(dict(description))})
+
+
+def parquet_metadata(schema: Any) -> dict[bytes, bytes]:
+    """Return what pyarrow writes into the footer of a Parquet file for a schema with metadata.
+
+    pyarrow would write it if it had the metadata before the first row.
+    """
+    return {**schema.metadata, b"ARROW:schema": base64.b64encode(schema.serialize())}
 
 
 def metadata_of(schema: Any) -> dict[str, Any] | None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from embergem.bulk.encoder import Encoder
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.long_texts import Chunk, Splitter, pooled_key
 from embergem.bulk.rows import Problem, RowBatch
 from embergem.errors import InputTooLong, InvalidText
+from embergem.packed_rows import PackedRows
 
 BLOCK_TOKENS = 16_384
 """Tokens of a block, about: a few batches of the engine. A row is never divided."""
@@ -56,7 +58,7 @@ class Block(msgspec.Struct):
         batch: The rows of the source.
         rows: Index in the batch of each row of the output.
         inputs: What the model reads for each row of the output: an input, a list of inputs whose vectors are pooled, or
-            None for a row without a vector.
+            None for a row without a vector. In `PackedRows`, such a row has no tokens.
         keys: Key of each row of the output; None for a row without a vector.
         chunks: The chunk that each row of the output is; None for whole texts.
         problems: Problems of the rows.
@@ -65,7 +67,7 @@ class Block(msgspec.Struct):
 
     batch: RowBatch
     rows: Sequence[int]
-    inputs: list[Any]
+    inputs: Sequence[Any]
     keys: list[bytes | None]
     chunks: list[Chunk | None]
     problems: list[Problem]
@@ -104,17 +106,17 @@ class BlockMaker:
             raise _refused(batch, first)
         texts = [text for text in batch.texts if text is not None]
         inputs = self._encoder.read(texts, self._titles(batch)) if texts else []
-        keys: list[Any] = list(self._encoder.keys(inputs))
+        keys: list[Any] = self._encoder.keys(inputs)
         if batch.bad:
-            filled, filled_keys = iter(inputs), iter(keys)
-            inputs = [None if text is None else next(filled) for text in batch.texts]
-            keys = [None if text is None else next(filled_keys) for text in batch.texts]
-        long = [index for index, item in enumerate(inputs) if item is not None and item.length > self._limit]
+            places = [index for index, text in enumerate(batch.texts) if text is not None]
+            inputs, keys = _spread(inputs, places, len(batch)), _spread_list(keys, places, len(batch))
+        lengths = _lengths(inputs)
+        long = [index for index, length in enumerate(lengths) if length > self._limit]
         if long and self._options.too_long == "stop":
             if long[0]:
                 yield from self._blocks(batch.part(0, long[0]))
             raise self._too_long(batch, long[0])
-        for start, stop in _cuts([0 if item is None else min(item.length, self._limit) for item in inputs]):
+        for start, stop in _cuts([min(length, self._limit) for length in lengths]):
             rows = batch.part(start, stop) if stop - start < len(batch) else batch
             special = {index - start for index in (*batch.bad, *long) if start <= index < stop}
             yield self._block(rows, inputs[start:stop], keys[start:stop], special)
@@ -134,10 +136,12 @@ class BlockMaker:
             "command line, --truncate cuts it. --too-long chunk embeds it in chunks."
         )
 
-    def _block(self, batch: RowBatch, inputs: list[Any], keys: list[Any], special: set[int]) -> Block:
+    def _block(self, batch: RowBatch, inputs: Sequence[Any], keys: list[Any], special: set[int]) -> Block:
         counts = Counts(source_rows=len(batch))
         block = Block(batch, range(len(batch)), inputs, keys, [], [], counts)
-        if special:
+        if special and isinstance(inputs, PackedRows) and self._options.too_long != "chunk":
+            self._apply(block, sorted(special))
+        elif special:
             block.rows, block.inputs, block.keys = [], [], []
             for index, (item, key) in enumerate(zip(inputs, keys, strict=True)):
                 if index not in special:
@@ -147,15 +151,40 @@ class BlockMaker:
                 else:
                     self._append_long(block, index, item, key)
         counts.rows = len(block.rows)
+        if isinstance(block.inputs, PackedRows):
+            counts.tokens = self._encoder.tokens(block.inputs)
+            return block
         counts.tokens = self._encoder.tokens(
             [item for item in block.inputs if item is not None and type(item) is not list]
         )
         counts.tokens += sum(self._encoder.tokens(item) for item in block.inputs if type(item) is list)
         return block
 
+    def _apply(self, block: Block, special: Sequence[int]) -> None:
+        """Apply the policies to packed rows, of which bad ones have no tokens."""
+        batch, skipped = block.batch, []
+        for index in special:
+            if index not in batch.bad:
+                self._count_truncated(block, index)
+                continue
+            block.problems.append(batch.problem(index, *batch.bad[index]))
+            skipped.append(index)
+        if self._options.on_error == "null":
+            block.counts.null = len(skipped)
+        elif skipped:
+            block.counts.skipped = len(skipped)
+            rows: list[int] = np.delete(np.arange(len(batch)), skipped).tolist()
+            block.rows, block.inputs = rows, cast("PackedRows", block.inputs).take(rows)
+            block.keys = [block.keys[row] for row in rows]
+
+    def _count_truncated(self, block: Block, index: int) -> None:
+        block.counts.truncated += 1
+        detail = f"was cut to the limit of {self._limit} tokens."
+        block.problems.append(block.batch.problem(index, "truncated", detail))
+
     def _append(self, block: Block, index: int, item: Any, key: bytes | None, chunk: Chunk | None = None) -> None:
         block.rows.append(index)  # type: ignore[attr-defined]  # `_block` made it a list
-        block.inputs.append(item)
+        block.inputs.append(item)  # type: ignore[attr-defined]
         block.keys.append(key)
         if chunk is not None or block.chunks:
             block.chunks += [None] * (len(block.rows) - 1 - len(block.chunks))
@@ -171,10 +200,7 @@ class BlockMaker:
 
     def _append_long(self, block: Block, index: int, item: Any, key: bytes) -> None:
         if self._options.too_long == "truncate":
-            block.counts.truncated += 1
-            block.problems.append(
-                block.batch.problem(index, "truncated", f"was cut to the limit of {self._limit} tokens.")
-            )
+            self._count_truncated(block, index)
             self._append(block, index, item, key)
             return
         title = self._options.title_text if block.batch.titles is None else block.batch.titles[index]
@@ -188,6 +214,26 @@ class BlockMaker:
             return
         for (chunk, item), key in zip(chunks, keys, strict=True):
             self._append(block, index, item, key, chunk)
+
+
+def _spread(inputs: Sequence[Any], places: Sequence[int], count: int) -> Sequence[Any]:
+    """Return `count` inputs: the given ones at `places`, and none elsewhere."""
+    return inputs.spread(places, count) if isinstance(inputs, PackedRows) else _spread_list(inputs, places, count)
+
+
+def _spread_list(values: Sequence[Any], places: Sequence[int], count: int) -> list[Any]:
+    spread: list[Any] = [None] * count
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread
+
+
+def _lengths(inputs: Sequence[Any]) -> list[int]:
+    """Return the tokens of each input before truncation; 0 for a row without a text."""
+    if isinstance(inputs, PackedRows):
+        lengths: list[int] = inputs.lengths.tolist()
+        return lengths
+    return [0 if item is None else item.length for item in inputs]
 
 
 def _refused(batch: RowBatch, index: int) -> InvalidText:

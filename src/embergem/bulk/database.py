@@ -18,7 +18,7 @@ class Database:
 
     Attributes:
         version: Version of the schema; a database of a newer version is refused.
-        schema: The statements that create the tables.
+        schema: The statements that create the tables which are not there, in an older version too.
         path: As given.
         writer, reader: The connections; `reader` cannot write.
 
@@ -38,7 +38,7 @@ class Database:
                 raise self.newer(version)
             self.writer.execute("PRAGMA journal_mode=WAL")
             self.writer.execute("PRAGMA synchronous=FULL")
-            if version == 0:
+            if version < self.version:
                 self.writer.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version={self.version}; COMMIT;")
             self.reader = self._connect()
             self.reader.execute("PRAGMA query_only=ON")

@@ -16,15 +16,16 @@ from filelock import FileLock
 
 
 class ChecksumFile:
-    """A file that is open for writing, with the number of bytes and the CRC-32 of what was written.
+    """A file that is open for writing, with the number of bytes and, with `checksum`, the CRC-32 of what was written.
 
     It has what NumPy and pyarrow need of a file: `write`, `flush`, `tell`, `close` and `closed`.
     """
 
     mode = "wb"
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, checksum: bool = False) -> None:
         self.size = 0
+        self._checksum = checksum
         self.crc = 0
         self._file = file
 
@@ -33,7 +34,8 @@ class ChecksumFile:
         view = memoryview(data).cast("B")
         self._file.write(view)
         self.size += len(view)
-        self.crc = zlib.crc32(view, self.crc)
+        if self._checksum:
+            self.crc = zlib.crc32(view, self.crc)
         return len(view)
 
     def flush(self) -> None:
@@ -71,8 +73,10 @@ def open_new(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def write_durably(path: Path) -> Iterator[ChecksumFile]:
+def write_durably(path: Path, *, checksum: bool = False) -> Iterator[ChecksumFile]:
     """Open a temporary file that replaces `path` once the body has ended without an error.
+
+    With `checksum` the file has the CRC-32 of its bytes.
 
     When the context has ended, the file survives a power cut. After an error there is no temporary file, and a file
     that had the name before is unchanged.
@@ -80,8 +84,7 @@ def write_durably(path: Path) -> Iterator[ChecksumFile]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open_new(partial) as file:
-            checksum = ChecksumFile(file)
-            yield checksum
+            yield ChecksumFile(file, checksum=checksum)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

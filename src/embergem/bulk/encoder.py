@@ -6,12 +6,14 @@ An input has a key. Two inputs with the same key have the same vector to the bit
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
 
 from embergem.bulk.job_options import JobOptions
+from embergem.packed_rows import PackedRows, token_count
 from embergem.sdk.backend import Backend
 from embergem.types import Request, Row
 
@@ -40,7 +42,7 @@ class Encoder(Protocol):
 
     backend: Backend
 
-    def read(self, texts: Sequence[str], titles: Sequence[str | None] | None) -> list[Any]:
+    def read(self, texts: Sequence[str], titles: Sequence[str | None] | None) -> Sequence[Any]:
         """Return the input of each text, cut to the limit. `Input.length` is above the limit if the text was cut."""
 
     def keys(self, inputs: Sequence[Any]) -> list[bytes]:
@@ -60,6 +62,9 @@ class RowBackend(Backend, Protocol):
     def prepare(self, request: Request) -> list[Row]:
         """Return the rows of a request, cut to the limit."""
 
+    def prepare_packed(self, request: Request) -> PackedRows:
+        """Return the rows of a request in one piece, cut to the limit."""
+
     def submit_rows(self, request: Request, rows: Sequence[Row]) -> Future[Any]:
         """Queue rows that `prepare` returned, and return the future of the result."""
 
@@ -72,17 +77,20 @@ class EngineEncoder:
         self._engine = engine
         self._request = Request(task=options.task, dimensions=options.dimensions, truncate=True, lane="bulk")
 
-    def read(self, texts: Sequence[str], titles: Sequence[str | None] | None) -> list[Row]:
+    def read(self, texts: Sequence[str], titles: Sequence[str | None] | None) -> PackedRows:
         """Tokenize; see `Encoder`."""
-        return self._engine.prepare(replace(self._request, texts=texts, titles=titles))
+        return self._engine.prepare_packed(replace(self._request, texts=texts, titles=titles))
 
     def keys(self, inputs: Sequence[Row]) -> list[bytes]:
         """Hash the token ids; see `Encoder`."""
-        return [hashlib.blake2b(row.ids.data, digest_size=KEY_BYTES).digest() for row in inputs]
+        if not isinstance(inputs, PackedRows):
+            return [hashlib.blake2b(row.ids.data, digest_size=KEY_BYTES).digest() for row in inputs]
+        ids, ends = inputs.ids.data.cast("B"), (4 * inputs.offsets).tolist()
+        return [hashlib.blake2b(ids[start:stop], digest_size=KEY_BYTES).digest() for start, stop in pairwise(ends)]
 
     def tokens(self, inputs: Sequence[Row]) -> int:
         """Count the tokens; see `Encoder`."""
-        return sum([len(row.ids) for row in inputs])
+        return token_count(inputs)
 
     def submit(self, inputs: Sequence[Row]) -> Future[Any]:
         """Queue rows of token ids; see `Encoder`."""

@@ -1,31 +1,30 @@
 """`Job`: embeds a source into one output file, and continues where an earlier process stopped.
 
 The path of a row: `Source` reads it, `BlockMaker` tokenizes it, `Computer` embeds it, `PartBuilder` collects it, and
-`JobStore` writes it. When all rows are in finished parts, the output is assembled from the parts and the job's
-directory is deleted.
+`JobStore` writes it. `Assembly` writes the output from the finished parts. When it is complete, the job's directory is
+deleted.
 """
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from embergem.bulk.assembly import Assembly
 from embergem.bulk.blocks import BlockMaker, Counts
 from embergem.bulk.encoder import make_encoder
 from embergem.bulk.job_identity import (
     JobNotBegun,
     describe_space,
-    finished_parts,
     require_same_job,
     require_space,
 )
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.job_store import Committer, JobStore, job_directory, raise_for
-from embergem.bulk.manifest import PartRecord
 from embergem.bulk.output_formats import choose_format, make_format
 from embergem.bulk.parts import Part, PartBuilder
 from embergem.bulk.pipeline import BLOCKS_AHEAD, Computer, read_ahead
@@ -33,7 +32,7 @@ from embergem.bulk.progress_state import Progress, ProgressClock
 from embergem.bulk.rows import ProblemCounts
 from embergem.bulk.source import FileState, Source
 from embergem.bulk.text_readers import require_rows
-from embergem.bulk.writers import write_report
+from embergem.bulk.writers import Describe, FinishedPart, write_report
 from embergem.errors import JobError, UnsupportedOption
 from embergem.sdk.backend import Backend
 
@@ -151,12 +150,20 @@ class Job:
             self._open(store)
             start = time.monotonic()
             continued = store.counts.source_rows
+            assembly = self._assembly(store)
             try:
-                self._embed(store, on_progress)
-            finally:
-                delete = delete or not store.records  # nothing is lost
-            require_rows(store.counts.source_rows, self.source.name)
-            self.source.require_unchanged()
+                try:
+                    self._embed(store, assembly, on_progress)
+                finally:
+                    delete = delete or not store.records  # nothing is lost
+                require_rows(store.counts.source_rows, self.source.name)
+                self.source.require_unchanged()
+                if assembly is not None:
+                    assembly.finish()
+            except BaseException:
+                if assembly is not None:
+                    assembly.stop()
+                raise
             summary = self._finish(store, continued, start)
             delete = True
             return summary
@@ -232,7 +239,9 @@ class Job:
             import_reused(store, self._reuse, self.space, self._width)
         store.manifest.set(**self._identity, present=present)
 
-    def _embed(self, store: JobStore, on_progress: Callable[[Progress], None] | None) -> None:
+    def _embed(
+        self, store: JobStore, assembly: Assembly | None, on_progress: Callable[[Progress], None] | None
+    ) -> None:
         """Embed the rows that are in no finished part. Computed rows are kept when the job is stopped."""
         maker = BlockMaker(self._encoder, self.options)
         computer = Computer(self._encoder, self.options, store)
@@ -240,9 +249,11 @@ class Job:
         counts = store.counts
         clock = ProgressClock(self.source, counts)
 
-        def commit(part: Part) -> PartRecord:
+        def commit(part: Part) -> None:
             self.source.require_unchanged()
-            return store.commit(part, self._format.write_rows)
+            store.commit(part, self._format.write_rows)
+            if assembly is not None:
+                assembly.wake()
 
         committer = Committer(commit)
         try:
@@ -253,6 +264,8 @@ class Job:
             ):
                 for computed in computed_blocks:
                     committer.check()
+                    if assembly is not None:
+                        assembly.check()
                     counts.add(computed.counts)
                     if (part := builder.add(computed)) is not None:
                         committer.put(part)
@@ -266,36 +279,42 @@ class Job:
             finally:
                 committer.close()
 
-    def _assemble(self, store: JobStore, description: dict[str, Any]) -> None:
-        """Write the output from the finished parts, after the rows that an output to append to has."""
-        parts = finished_parts(store, self._width)
-        if not store.manifest.get("present"):
-            self._format.assemble(parts, self.output, description)
-            return
-        before = self._require_appendable()
-        if self.digest in before["jobs"]:  # stopped after the output was written
-            return
-        total = msgspec.convert(before["counts"], Counts)
-        total.add(store.counts)
-        description = description | {
-            "rows": total.rows,
-            "counts": msgspec.to_builtins(total),
-            "jobs": [*before["jobs"], self.digest],
-        }
-        self._format.assemble(parts, self.output, description, before=before)
+    def _assembly(self, store: JobStore) -> Assembly | None:
+        """Begin to write the output, after the rows that an output to append to has; None if it is written already."""
+        before = self._require_appendable() if store.manifest.get("present") else None
+        if before is not None and self.digest in before["jobs"]:  # stopped after the output was written
+            return None
 
-    def _finish(self, store: JobStore, continued: int, start: float) -> Summary:
-        """Assemble the output, write the report, and return the summary."""
-        counts = store.counts
-        report = None
-        description = {
+        def write(parts: Iterator[FinishedPart], describe: Describe) -> None:
+            self._format.assemble(parts, self.output, describe, before=before)
+
+        def describe() -> dict[str, Any]:
+            description = self._description(store.counts)
+            if before is None:
+                return description
+            total = msgspec.convert(before["counts"], Counts)
+            total.add(store.counts)
+            return description | {
+                "rows": total.rows,
+                "counts": msgspec.to_builtins(total),
+                "jobs": [*before["jobs"], self.digest],
+            }
+
+        return Assembly(store, self._width, self.output, write, describe)
+
+    def _description(self, counts: Counts) -> dict[str, Any]:
+        """Return the metadata of an output with the rows of this job alone."""
+        return {
             **self.space,
             "rows": counts.rows,
             "counts": msgspec.to_builtins(counts),
             "jobs": [self.digest],
         }
+
+    def _finish(self, store: JobStore, continued: int, start: float) -> Summary:
+        """Write the report, and return the summary."""
+        report = None
         try:
-            self._assemble(store, description)
             problems = ProblemCounts()
             for problem in store.manifest.problems():
                 problems.add(problem)
@@ -306,8 +325,10 @@ class Job:
                 self._report.unlink(missing_ok=True)  # that of an earlier job
         except OSError as error:
             raise_for(error, self.output)
+        counts = store.counts
+        seconds = time.monotonic() - start
         return Summary(
-            self.output, counts, time.monotonic() - start, continued, False, report, problems.kinds, description
+            self.output, counts, seconds, continued, False, report, problems.kinds, self._description(counts)
         )
 
 

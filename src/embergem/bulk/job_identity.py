@@ -1,7 +1,7 @@
 """What makes a job the same job: the checks before a job is continued, and before its parts become the output."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +84,18 @@ def require_space(path: Path, description: Mapping[str, Any], space: Mapping[str
             )
 
 
-def finished_parts(store: JobStore, width: int) -> Iterator[FinishedPart]:
-    """Yield the parts of a job for `OutputFormat.assemble`; checks the sums of their files."""
-    for record, vectors, rows in store.part_files():
-        _require_intact(rows, record.rows_size, record.rows_crc)
+def finished_part(store: JobStore, record: PartRecord, width: int) -> FinishedPart:
+    """Return a part of a job for `OutputFormat.assemble`; checks the sums of its files."""
+    vectors, rows = store.files_of(record)
+    _require_intact(rows, record.rows_size, record.rows_crc)
 
-        def load(path: Path = vectors, record: PartRecord = record) -> Any:
-            data = path.read_bytes()
-            if (len(data), zlib.crc32(data)) != (record.vectors_size, record.vectors_crc):
-                raise _damaged(path)
-            return np.frombuffer(data, dtype=store.dtype).reshape(record.rows, width)
+    def load() -> Any:
+        data = vectors.read_bytes()
+        if (len(data), zlib.crc32(data)) != (record.vectors_size, record.vectors_crc):
+            raise _damaged(vectors)
+        return np.frombuffer(data, dtype=store.dtype).reshape(record.rows, width)
 
-        yield FinishedPart(record.rows, record.counts.null, load, rows)
+    return FinishedPart(record.rows, record.counts.null, load, rows)
 
 
 def _require_intact(path: Path, size: int, crc: int) -> None:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,10 +22,14 @@ from numpy.typing import NDArray
 
 from embergem.bulk.blocks import Counts
 from embergem.bulk.durable_files import ChecksumFile, lock_directory, write_durably
+from embergem.bulk.key_filter import KeyFilter
 from embergem.bulk.manifest import Manifest, PartRecord, disk_full
 from embergem.bulk.parts import Part
 from embergem.bulk.rows import Position
 from embergem.errors import JobError
+
+LAST_KEYS = 2**18
+"""Keys of the last parts that are in memory, about 50 MB, before they are moved to a table of the manifest."""
 
 OPEN_FILES = 32
 """Most files of vectors that are open to look up vectors."""
@@ -68,6 +72,8 @@ class JobStore:
         self.row_bytes = 0
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self._has_keys = False
+        self._filter = KeyFilter()
+        self._last_keys: dict[bytes, int] = {}
         self._manifest_open = False
 
     def open_manifest(self) -> None:
@@ -76,7 +82,7 @@ class JobStore:
         self._manifest_open = True
         self.records = list(self.manifest.parts())
         self._first_rows = [record.first_row for record in self.records]
-        self._has_keys = self.manifest.has_keys()
+        self._load_keys()
         known = {name for record in self.records for name in (_vectors(record.number), _rows(record.number))}
         for path in self.directory.iterdir():
             if path.suffix in (".vectors", ".rows", ".partial") and path.name not in known and path.name != REUSED:
@@ -126,31 +132,53 @@ class JobStore:
         """
         number, first_row = len(self.records), self.rows
         try:
-            with write_durably(self.directory / _vectors(number)) as vectors:
+            with write_durably(self.directory / _vectors(number), checksum=True) as vectors:
                 vectors.write(np.ascontiguousarray(part.vectors))
-            with write_durably(self.directory / _rows(number)) as rows:
+            with write_durably(self.directory / _rows(number), checksum=True) as rows:
                 write_rows(rows, part)
         except OSError as error:
             raise_for(error, self.directory)
         record = PartRecord(
             number, first_row, len(part), part.end, part.counts, vectors.size, vectors.crc, rows.size, rows.crc
         )
-        keys = [(key, first_row + row) for row in part.new if (key := part.keys[row]) is not None]
-        self.manifest.commit(record, part.problems, keys)
-        self._has_keys = self._has_keys or bool(keys)
+        keys = [key for row in part.new if (key := part.keys[row]) is not None]  # each has one
+        places = [first_row + row for row in part.new]
+        self.manifest.commit(record, part.problems, keys, places)
         self._first_rows.append(first_row)
         self.records.append(record)
+        self._filter.add(keys)
+        self._last_keys.update(zip(keys, places, strict=True))
+        self._has_keys = self._has_keys or bool(keys)
+        if len(self._last_keys) >= LAST_KEYS:
+            self.manifest.move_keys(list(self._last_keys), list(self._last_keys.values()))
+            self._last_keys = {}  # a new one: a thread that looks up keys still has the old one
         return record
 
     def add_reused(self, keys: Iterable[tuple[bytes, int]]) -> None:
         """Store the keys of the vectors in `REUSED`, and that this file is complete."""
         self.manifest.add_keys(keys, reused=True)
-        self._has_keys = self.manifest.has_keys()
+        self._load_keys()
+
+    def _load_keys(self) -> None:
+        self._filter, self._last_keys = KeyFilter(), self.manifest.part_keys()
+        if self._last_keys:
+            self._filter.add(list(self._last_keys))
+        self._has_keys = bool(self._last_keys)
+        for keys in self.manifest.key_lists():
+            self._filter.add(keys)
+            self._has_keys = True
 
     def find(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[NDArray[Any], bool]]:
         """Return the stored vectors of keys; see `pipeline.StoredVectors`."""
+        last, rest = self._last_keys, []
+        places: dict[bytes, int] = {}
+        for key in self._filter.possible(keys):
+            if (row := last.get(key)) is not None:
+                places[key] = row
+            else:
+                rest.append(key)
         try:
-            places = self.manifest.find(keys)
+            places |= self.manifest.find(rest)
         except sqlite3.Error as error:
             raise self.manifest.failure(error) from None
         return {key: (self._vector(row), row < 0) for key, row in places.items()}
@@ -171,10 +199,9 @@ class JobStore:
         file.seek(index * self.row_bytes)
         return np.frombuffer(file.read(self.row_bytes), dtype=self.dtype)
 
-    def part_files(self) -> Iterator[tuple[PartRecord, Path, Path]]:
-        """Yield each finished part with the files of its vectors and of its other columns."""
-        for record in self.records:
-            yield record, self.directory / _vectors(record.number), self.directory / _rows(record.number)
+    def files_of(self, record: PartRecord) -> tuple[Path, Path]:
+        """Return the files of the vectors and of the other columns of a part."""
+        return self.directory / _vectors(record.number), self.directory / _rows(record.number)
 
     def close(self, *, delete: bool = False) -> None:
         """Close the job; with `delete`, delete its directory."""

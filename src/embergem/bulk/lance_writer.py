@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embergem.bulk.arrow_writers import ArrowFormat, regroup, with_metadata
 from embergem.bulk.durable_files import flush_directory
-from embergem.bulk.writers import FinishedPart
+from embergem.bulk.writers import Describe, FinishedPart
 from embergem.errors import JobError
 from embergem.integrations import missing_package
 
@@ -33,11 +33,12 @@ class LanceFormat(ArrowFormat):
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the dataset, or append to it; see `OutputFormat`."""
+        description = describe()
         schema = with_metadata(self.schema, description)
         batches = (
             batch

@@ -123,7 +123,7 @@ class Splitter:
     def _lengths(self, texts: Sequence[str], title: str | None) -> list[int]:
         return [item.length for item in self._read(texts, title)]
 
-    def _read(self, texts: Sequence[str], title: str | None) -> list[Any]:
+    def _read(self, texts: Sequence[str], title: str | None) -> Sequence[Any]:
         return self._encoder.read(texts, None if title is None else [title] * len(texts))
 
 

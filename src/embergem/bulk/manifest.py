@@ -10,27 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from embergem.bulk.blocks import Counts
 from embergem.bulk.database import Database
+from embergem.bulk.encoder import KEY_BYTES
 from embergem.bulk.rows import Position, Problem
 from embergem.errors import JobError
 
-VERSION = 1
+VERSION = 2
 """Version of the schema; a job of a newer version is refused."""
 
 SCHEMA = """
-CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE parts (
+CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS parts (
     number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, rows INTEGER NOT NULL, end TEXT NOT NULL,
     counts TEXT NOT NULL, vectors_size INTEGER NOT NULL, vectors_crc INTEGER NOT NULL,
     rows_size INTEGER NOT NULL, rows_crc INTEGER NOT NULL);
-CREATE TABLE problems (number INTEGER PRIMARY KEY, problem TEXT NOT NULL);
-CREATE TABLE keys (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS problems (number INTEGER PRIMARY KEY, problem TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS part_keys (number INTEGER PRIMARY KEY, keys BLOB NOT NULL, rows BLOB NOT NULL);
 """
 """`job` has the description of the job as JSON values by name. `parts` has the finished parts in order: the rows of the
 output, the place in the source after them, and size and CRC-32 of both files. `problems` has the lines of the report.
-`keys` has the row of the output whose vector a key has; below zero, -1 minus the row of `reused.vectors`."""
+`keys` has the row of the output whose vector a key has; below zero, -1 minus the row of `reused.vectors`. `part_keys`
+has the same of the last parts, as 64-bit numbers, until they are moved to `keys`: a key is a hash, so each new key in
+`keys` writes a page."""
+
+INSERT_KEYS = f"""
+INSERT OR IGNORE INTO keys SELECT substr(?1, key * {KEY_BYTES} + 1, {KEY_BYTES}), value FROM json_each(?2)
+"""
+"""Inserts keys, given one after the other as a blob, with their rows as a JSON list. It is one statement, because each
+step of a statement waits up to 5 ms for the interpreter if another thread is busy."""
 
 QUERY_KEYS = 500
 """Most keys of one query."""
@@ -99,8 +110,17 @@ class Manifest(Database):
         with self.transaction():
             self.writer.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", rows)
 
-    def commit(self, record: PartRecord, problems: Sequence[Problem], keys: Iterable[tuple[bytes, int]]) -> None:
-        """Record a finished part, with the problems of its rows and the keys that are new, all or nothing."""
+    def commit(
+        self, record: PartRecord, problems: Sequence[Problem], keys: Sequence[bytes], rows: Sequence[int]
+    ) -> None:
+        """Record a finished part, with the problems of its rows and the keys that are new, all or nothing.
+
+        Args:
+            record: The part.
+            problems: Problems of its rows.
+            keys: The new keys, each `KEY_BYTES` long.
+            rows: The row of the output of each key.
+        """
         encode = msgspec.json.encode
         values = [
             encode(value).decode() if isinstance(value, Position | Counts) else value
@@ -111,7 +131,17 @@ class Manifest(Database):
             self.writer.executemany(
                 "INSERT INTO problems (problem) VALUES (?)", [(encode(problem).decode(),) for problem in problems]
             )
-            self.writer.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys)
+            if keys:
+                blobs = (record.number, b"".join(keys), np.array(rows, dtype="<i8").tobytes())
+                self.writer.execute("INSERT INTO part_keys VALUES (?, ?, ?)", blobs)
+
+    def move_keys(self, keys: Sequence[bytes], rows: Sequence[int]) -> None:
+        """Move the keys of the last parts, which are given, to the table where they can be found."""
+        order = np.argsort(np.frombuffer(b"".join(keys), dtype=f"S{KEY_BYTES}"))  # each page is written once
+        blob = b"".join([keys[index] for index in order.tolist()])
+        with self.transaction():
+            self.writer.execute(INSERT_KEYS, (blob, msgspec.json.encode(np.take(rows, order).tolist()).decode()))
+            self.writer.execute("DELETE FROM part_keys")
 
     def add_keys(self, keys: Iterable[tuple[bytes, int]], **values: Any) -> None:
         """Store keys and values of the description, all or nothing."""
@@ -134,7 +164,7 @@ class Manifest(Database):
             yield msgspec.json.decode(problem, type=Problem)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Return the row of each key that is stored."""
+        """Return the row of each key that is stored, those of the last parts excepted."""
         found: dict[bytes, int] = {}
         for start in range(0, len(keys), QUERY_KEYS):
             part = keys[start : start + QUERY_KEYS]
@@ -143,9 +173,19 @@ class Manifest(Database):
             )
         return found
 
-    def has_keys(self) -> bool:
-        """Whether any key is stored."""
-        return self.reader.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
+    def part_keys(self) -> dict[bytes, int]:
+        """Return the keys of the last parts with their rows."""
+        found: dict[bytes, int] = {}
+        for keys, rows in self.reader.execute("SELECT keys, rows FROM part_keys"):
+            parts = [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]
+            found.update(zip(parts, np.frombuffer(rows, dtype="<i8").tolist(), strict=True))
+        return found
+
+    def key_lists(self) -> Iterator[list[bytes]]:
+        """Yield all keys but those of the last parts, in lists."""
+        cursor = self.reader.execute("SELECT key FROM keys")
+        while rows := cursor.fetchmany(2**16):
+            yield [key for (key,) in rows]
 
 
 def disk_full(directory: Path) -> str:

@@ -13,6 +13,7 @@ from embergem.bulk.parts import Part
 from embergem.bulk.rows import to_list
 from embergem.bulk.writers import (
     COPY_BYTES,
+    Describe,
     FinishedPart,
     copy_file,
     copy_lines,
@@ -58,11 +59,12 @@ class NumpyFormat:
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
         """Write header and numbers; see `OutputFormat`."""
+        description = describe()  # the header has the number of rows
         ids = ids_file(output)
         files: list[Path] = []
         with write_durably(output) as file:

@@ -20,6 +20,7 @@ from embergem.bulk.blocks import Block
 from embergem.bulk.encoder import Encoder
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import ComputedBlock
+from embergem.packed_rows import PackedRows
 from embergem.sdk.outputs import Output, converter
 from embergem.types import Vectors
 
@@ -105,8 +106,9 @@ class _Pending(msgspec.Struct, eq=False):
         end: Rows of the output up to the end of the block, since the start of this process.
         future: The result for the new keys.
         inputs: Inputs of the new keys.
+        first: Number of the first new key among those of the job since the start of this process.
         new: First row of each new key.
-        rows: Rows with the key of a recent row: (row, block of that row, place among its new keys).
+        copies: Rows with the key of a recent row, by the block of that row: rows, and places among its new keys.
         stored: Rows whose key is on the disk, with their vectors.
         reused: Number of rows with a vector of an earlier job.
         vectors: Vectors of the new keys, once they are computed.
@@ -115,9 +117,10 @@ class _Pending(msgspec.Struct, eq=False):
     block: Block
     end: int
     future: Future[Any] | None
-    inputs: list[Any]
+    inputs: Sequence[Any]
+    first: int
     new: list[int]
-    rows: list[tuple[int, "_Pending", int]]
+    copies: "list[tuple[_Pending, list[int], list[int]]]"
     stored: list[tuple[int, NDArray[Any]]]
     reused: int
     vectors: NDArray[Any] | None = None
@@ -141,8 +144,10 @@ class Computer:
         example: NDArray[Any] = self._convert(np.zeros((1, size), dtype=np.float32))
         self.width: int = example.shape[1]
         self.dtype: np.dtype[Any] = example.dtype
-        self._recent: dict[bytes, tuple[_Pending, int]] = {}
-        self._kept: deque[_Pending] = deque()
+        # Number of the new key with these vectors. Numbers, because the garbage collector would visit a tuple a key.
+        self._recent: dict[bytes, int] = {}
+        self._numbered: deque[_Pending] = deque()  # the blocks of these keys, in order
+        self._count = 0  # of new keys
         self._bytes = 0
         self._forgot = stored is not None and not stored.empty  # a key may be on the disk and not in `_recent`
         self._rows = 0
@@ -177,14 +182,14 @@ class Computer:
 
     def release(self, rows: int) -> None:
         """Forget the oldest vectors above `RECENT_BYTES` among the first `rows` rows, which are on the disk now."""
-        while self._kept and self._bytes > RECENT_BYTES and self._kept[0].end <= rows:
-            self._forget(self._kept.popleft())
+        while self._bytes > RECENT_BYTES and self._numbered and self._numbered[0].end <= rows:
+            self._forget(self._numbered.popleft())
 
     def _forget(self, pending: _Pending) -> None:
-        for row in pending.new:
+        for number, row in enumerate(pending.new, start=pending.first):
             key = pending.block.keys[row]
             assert key is not None
-            if self._recent.get(key, (None, 0))[0] is pending:
+            if self._recent.get(key) == number:
                 del self._recent[key]
         self._bytes -= self._size(pending)
         self._forgot = self._stored is not None
@@ -194,38 +199,51 @@ class Computer:
 
     def _submit(self, block: Block) -> _Pending:
         self._rows += len(block.rows)
-        pending = _Pending(block, self._rows, None, [], [], [], [], 0)
-        recent = self._recent
-        unknown: dict[bytes, list[int]] = {}
+        pending = _Pending(block, self._rows, None, [], self._count, [], [], [], 0)
+        recent, new = self._recent, pending.new
+        found: Mapping[bytes, tuple[NDArray[Any], bool]] = {}
+        if self._stored is not None and self._forgot:
+            unknown = {key: None for key in block.keys if key is not None and key not in recent}
+            found = self._stored.find(list(unknown)) if unknown else {}
+        copied: list[tuple[int, int]] = []
+        number = self._count
         for row, key in enumerate(block.keys):
             if key is None:
                 continue
             if (hit := recent.get(key)) is not None:
-                pending.rows.append((row, *hit))
-            elif (same := unknown.get(key)) is not None:
-                same.append(row)
-            else:
-                unknown[key] = [row]
-        found = self._stored.find(list(unknown)) if self._stored is not None and self._forgot and unknown else {}
-        for key, rows in unknown.items():
-            if key in found:
+                copied.append((hit, row))
+            elif key in found:
                 vector, reused = found[key]
-                pending.stored += [(row, vector) for row in rows]
-                pending.reused += len(rows) if reused else 0
-                continue
-            place = len(pending.new)
-            recent[key] = (pending, place)
-            pending.new.append(rows[0])
-            if len(rows) > 1:
-                pending.rows += [(row, pending, place) for row in rows[1:]]
-        inputs = [block.inputs[row] for row in pending.new]
-        pending.inputs = inputs
-        flat = [item for item in inputs if type(item) is not list]
-        if len(flat) < len(inputs):
+                pending.stored.append((row, vector))
+                pending.reused += reused
+            else:
+                recent[key] = number
+                number += 1
+                new.append(row)
+        self._count = number
+        self._numbered.append(pending)
+        pending.copies = self._copies(sorted(copied))
+        pending.inputs = inputs = _chosen(block.inputs, pending.new)
+        flat = inputs
+        if not isinstance(inputs, PackedRows) and any(type(item) is list for item in inputs):
             flat = [each for item in inputs for each in (item if type(item) is list else [item])]
         if flat:
             pending.future = self._encoder.submit(flat)
         return pending
+
+    def _copies(self, copied: Sequence[tuple[int, int]]) -> list[tuple[_Pending, list[int], list[int]]]:
+        """Return rows by the block that has their vectors, given their keys' numbers, which ascend."""
+        copies: list[tuple[_Pending, list[int], list[int]]] = []
+        blocks = iter(self._numbered)
+        source = next(blocks)
+        for number, row in copied:
+            while number >= source.first + len(source.new):
+                source = next(blocks)
+            if not copies or copies[-1][0] is not source:
+                copies.append((source, [], []))
+            copies[-1][1].append(row)
+            copies[-1][2].append(number - source.first)
+        return copies
 
     def _resolve(self, pending: _Pending) -> ComputedBlock:
         block = pending.block
@@ -243,23 +261,22 @@ class Computer:
         else:
             vectors = np.zeros((len(block.keys), self.width), dtype=self.dtype)
             vectors[pending.new] = own
-            for row, other, place in pending.rows:
-                assert other.vectors is not None
-                vectors[row] = other.vectors[place]
+            for source, rows, places in pending.copies:
+                assert source.vectors is not None  # blocks are resolved in order
+                vectors[rows] = source.vectors[places]
             for row, vector in pending.stored:
                 vectors[row] = vector
-        self._kept.append(pending)
         self._bytes += self._size(pending)
         counts = msgspec.structs.replace(block.counts)
         counts.computed = len(pending.new)
         counts.reused = pending.reused
         counts.duplicates = counts.rows - counts.null - counts.computed - counts.reused
-        pending.rows, pending.stored, pending.future = [], [], None
+        pending.copies, pending.stored, pending.future = [], [], None
         return ComputedBlock(block, vectors, pending.new, counts)
 
     def _pool(self, inputs: Sequence[Any], vectors: Vectors) -> Vectors:
         """Replace the vectors of chunks by their mean, weighted by tokens and scaled to length 1 as each was."""
-        if all(type(item) is not list for item in inputs):
+        if isinstance(inputs, PackedRows) or all(type(item) is not list for item in inputs):
             return vectors
         pooled = np.empty((len(inputs), vectors.shape[1]), dtype=np.float32)
         first = 0
@@ -269,6 +286,13 @@ class Computer:
             first += count
             pooled[place] = part[0] if count == 1 else _mean(part, [each.length for each in item])
         return pooled
+
+
+def _chosen(inputs: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    """Return the inputs of the rows, which ascend."""
+    if isinstance(inputs, PackedRows):
+        return inputs if len(rows) == len(inputs) else inputs.take(rows)
+    return [inputs[row] for row in rows]
 
 
 def _mean(vectors: Vectors, weights: Sequence[int]) -> Vectors:

@@ -14,7 +14,7 @@ from embergem.bulk.durable_files import ChecksumFile, write_durably
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.parts import Part
 from embergem.bulk.rows import to_list
-from embergem.bulk.writers import FinishedPart
+from embergem.bulk.writers import Describe, FinishedPart
 from embergem.errors import JobError, UnsupportedOption
 
 SHOWN_NUMBERS = 6
@@ -52,11 +52,12 @@ class TableFormat:
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
         """Draw the table; see `OutputFormat`."""
+        description = describe()
         shown = ("model", "dtype", "fingerprint", "task")
         caption = "\n".join(f"{name} {description[name]}" for name in shown if description[name] is not None)
         rows = [

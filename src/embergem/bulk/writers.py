@@ -23,6 +23,10 @@ COPY_BYTES = 2**22
 """Bytes that are copied at a time from the files of parts."""
 
 
+Describe = Callable[[], Mapping[str, Any]]
+"""Returns the metadata of an output once all parts are finished."""
+
+
 class FinishedPart(msgspec.Struct, frozen=True):
     """A part on the disk.
 
@@ -52,11 +56,15 @@ class OutputFormat(Protocol):
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the output from all parts, durably; `description` becomes its metadata.
+        """Write the output from all parts, durably.
+
+        The parts may come while others are still computed. `describe` returns the metadata, and waits until all parts
+        are finished, so that a format which calls it after the last part is written at the same time as the rows are
+        computed. After an error of `parts` or `describe`, the present output is as it was.
 
         With `before`, the metadata of the present output, the `before["rows"]` first rows of the present output come
         first. The present output may have more rows: those of an assembly that was interrupted before it wrote the new
@@ -114,7 +122,7 @@ class JsonLinesFormat:
         self,
         parts: Iterator[FinishedPart],
         output: Path,
-        description: Mapping[str, Any],
+        describe: Describe,
         *,
         before: Mapping[str, Any] | None = None,
     ) -> None:
@@ -124,6 +132,7 @@ class JsonLinesFormat:
                 copy_lines(output, file, before["rows"])
             for part in parts:
                 copy_file(part.columns, file)
+            description = describe()
             if before is None:
                 remove_description(output)
         write_description(output, description)

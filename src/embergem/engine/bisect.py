@@ -52,6 +52,11 @@ class Batch(msgspec.Struct, eq=False):
     seconds: float = 0.0
     ended_at: float = 0.0
 
+    @property
+    def row_count(self) -> int:
+        """Number of rows, those of segments counted one by one."""
+        return sum([row.count for row in self.rows])
+
 
 Run = Callable[[Batch, Sequence[PendingRow]], Vectors]
 """Runs some rows of a batch and returns their vectors `(rows, full size)`."""
@@ -90,8 +95,13 @@ def errors_by_request(rows: Sequence[PendingRow], error: Exception) -> list[tupl
     if not isinstance(error, NonFiniteOutput) or error.row is None:
         return [(request, error) for request in requests]
     first_bad: dict[PendingRequest, int] = {}
-    for request, index in rows[error.row].waiters:
-        first_bad[request] = min(index, first_bad.get(request, index))
+    place = error.row
+    for row in rows:
+        if place < row.count:
+            for request, index in row.waiters:
+                first_bad[request] = min(index + place, first_bad.get(request, index + place))
+            break
+        place -= row.count
     return [(request, _of_input(first_bad[request]) if request in first_bad else error) for request in requests]
 
 

@@ -27,6 +27,7 @@ from embergem.errors import (
     ModelFailed,
     NotReady,
 )
+from embergem.packed_rows import PackedRows
 from embergem.program.cost import flops, step_flops, weight_bytes
 from embergem.program.program import Step
 from embergem.suggestions import did_you_mean
@@ -266,6 +267,12 @@ class Engine:
             if count and any(length > len(ids) for ids, length in pairs):
                 pairs = prepare(count=True)  # the lengths of texts that are not cut are known already
         return [Row(ids, length) for ids, length in pairs]
+
+    def prepare_packed(self, request: Request) -> PackedRows:
+        """Tokenize many texts as `prepare` does, cut to the limit; the errors are those of `prepare`."""
+        if request.texts is None or not request.truncate:
+            raise InvalidRequest("Packed rows are for texts that may be cut. Use `prepare`.")
+        return PackedRows.of(self.prepare(request))
 
     def align(self, request: Request) -> list[tuple[str, list[AlignedToken]]]:
         """Return each text of a request with its prompt, and all its tokens with their positions in it.

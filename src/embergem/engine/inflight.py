@@ -12,6 +12,7 @@ from embergem.engine.bisect import Batch, Outcome, errors_by_request
 from embergem.engine.pending import PendingRequest, PendingRow
 from embergem.engine.scheduler import Scheduler
 from embergem.engine.vector_cache import VectorCache
+from embergem.packed_rows import PackedRows
 from embergem.types import Lane, Vectors
 
 Failures = list[tuple[PendingRequest, Exception]]
@@ -36,7 +37,11 @@ class InflightTable:
         self._rows: dict[bytes, list[PendingRow]] = {}  # by key; at most one a lane, and none without a key
 
     def match(
-        self, pending: PendingRequest, keys: Sequence[bytes], stored: Mapping[bytes, Vectors]
+        self,
+        pending: PendingRequest,
+        keys: Sequence[bytes],
+        stored: Mapping[bytes, Vectors],
+        segment_tokens: int | None = None,
     ) -> tuple[list[tuple[PendingRow, int]], list[PendingRow]]:
         """Find the rows of a request in the cache and in the table, and make new rows for the rest.
 
@@ -44,12 +49,25 @@ class InflightTable:
             pending: The request; its vectors from the cache are filled in.
             keys: The key of each row; empty without a cache.
             stored: Vectors from the file of the cache.
+            segment_tokens: Most tokens of a segment of packed rows; None makes no segments.
 
         Returns:
             Rows in flight to wait for, each with the index of an input, and new rows, which are not queued yet.
         """
         lane = pending.request.lane
         if self._cache is None:
+            if isinstance(pending.rows, PackedRows) and segment_tokens is not None:
+                return [], [
+                    PendingRow(
+                        tokens=len(rows.ids),
+                        lane=lane,
+                        ids=rows.ids,
+                        key=b"",
+                        waiters=[(pending, first)],
+                        cu_seqlens=rows.cu_seqlens,
+                    )
+                    for first, rows in pending.rows.segments(segment_tokens)
+                ]
             return [], [
                 PendingRow(tokens=len(row.ids), lane=lane, ids=row.ids, key=b"", waiters=[(pending, index)])
                 for index, row in enumerate(pending.rows)
@@ -130,15 +148,22 @@ class InflightTable:
         if outcome.vectors is not None:
             if self._cache is not None:
                 self._cache.put(zip([row.key for row in outcome.rows], outcome.vectors, strict=True))
-            for source, computed in enumerate(outcome.rows):
+            source = 0
+            for computed in outcome.rows:
+                count = computed.count
                 for row in self._rows.pop(computed.key, (computed,)):
                     if row.queued:
                         self._scheduler.remove(row)
                     for request, index in row.waiters:
                         indices, sources = places.setdefault(request, ([], []))
-                        indices.append(index)
-                        sources.append(source)
+                        if count == 1:
+                            indices.append(index)
+                            sources.append(source)
+                        else:
+                            indices += range(index, index + count)
+                            sources += range(source, source + count)
                     row.waiters = []
+                source += count
             complete = [request for request, place in places.items() if request.fill(outcome.vectors, *place)]
         failures: Failures = []
         for rows, error in outcome.failed:
@@ -149,7 +174,7 @@ class InflightTable:
             timing.started_at = batch.started_at if timing.started_at is None else timing.started_at
             timing.ended_at = batch.ended_at
             timing.batches += 1
-            timing.batch_rows += len(batch.rows)
+            timing.batch_rows += batch.row_count
             timing.batch_tokens += batch.tokens
         del self.batches[batch.lane]  # last, so that `abandon` finds the batch after an interrupt
         return complete, failures

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from embergem.engine import bisect
 from embergem.engine.bisect import Batch, Outcome
 from embergem.engine.inflight import InflightTable
-from embergem.engine.pending import Cut, PendingRequest, PendingRow, waiting_requests
+from embergem.engine.pending import Cut, PendingRequest, PendingRow, pack_segments, waiting_requests
 from embergem.engine.scheduler import Limits, Scheduler
 from embergem.engine.stats import Compute, Counters, Stats
 from embergem.engine.vector_cache import VectorCache, row_keys
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
-from embergem.types import LANES, Lane, Request, Row, Vectors, pack
+from embergem.packed_rows import token_count
+from embergem.types import LANES, Lane, Request, Row, Vectors
 
 LARGE_TOKENS = 1024
 """A request with more tokens is moved to the bulk lane, because no user expects an immediate answer to it."""
@@ -72,6 +73,8 @@ class Loop:
         self._clock = clock
         self._scheduler: Scheduler[PendingRow] = Scheduler(limits, clock=clock)
         self._table = InflightTable(self._scheduler, cache)
+        # With a limit of rows, the scheduler has to count each row.
+        self._segment_tokens = None if limits.max_batch_rows is not None else limits.max_batch_tokens
         self._lock = threading.Lock()  # of all that follows, and of the scheduler and the table
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._wakes_at = dict.fromkeys(LANES, 0.0)  # when the lane's waiting thread wakes up by itself
@@ -96,7 +99,7 @@ class Loop:
             DeadlineExceeded: The deadline has passed already.
             Exception: `request.admit` raised it.
         """
-        tokens = sum(len(row.ids) for row in rows)
+        tokens = token_count(rows)
         if tokens > self._large_tokens:
             request = replace(request, lane="bulk")
         lane = request.lane
@@ -111,7 +114,7 @@ class Loop:
             with self._lock:
                 if self._draining:
                     raise EngineClosed("The engine was closed. Load the model again.")
-                joined, new = self._table.match(pending, keys, stored)
+                joined, new = self._table.match(pending, keys, stored, self._segment_tokens)
                 new_tokens = sum(row.tokens for row in new)
                 if new and (excess := self._scheduler.excess(new_tokens, request)):
                     raise self._overloaded(request, new_tokens, excess)
@@ -234,7 +237,7 @@ class Loop:
     def _run(self, batch: Batch, rows: Sequence[PendingRow]) -> Vectors:
         """Run rows of a batch in one native call."""
         start = self._clock()
-        ids, cu_seqlens = pack([row.ids for row in rows])
+        ids, cu_seqlens = pack_segments(rows)
         try:
             vectors = self._compute(ids, cu_seqlens, batch.cancel, batch.lane)
         finally:

@@ -8,7 +8,7 @@ import numpy as np
 
 from embergem.engine.scheduler import QueuedRow
 from embergem.errors import without_panic
-from embergem.types import Ids, Request, Result, Row, Vectors
+from embergem.types import Ids, Request, Result, Row, Vectors, pack
 
 Cut = Callable[[Vectors, int], Vectors]
 """Cuts vectors `(rows, full size)` to `(rows, dimensions)`; see `Request.dimensions`."""
@@ -132,11 +132,30 @@ class PendingRow(QueuedRow, eq=False, kw_only=True):
         ids: Its token ids.
         key: Its key in the vector cache; empty without a cache, and then no other request can wait for the row.
         waiters: Requests that wait for the row, each with the index of the row among the inputs of the request.
+        cu_seqlens: Offsets of the rows of a segment: consecutive rows of one request that are queued and computed
+            together. `ids` and `tokens` are those of all, and the index of a waiter is that of the first. None for one
+            row.
     """
 
     ids: Ids
     key: bytes
     waiters: list[tuple[PendingRequest, int]]
+    cu_seqlens: Ids | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return 1 if self.cu_seqlens is None else len(self.cu_seqlens) - 1
+
+
+def pack_segments(rows: Sequence[PendingRow]) -> tuple[Ids, Ids]:
+    """Return rows and segments as a packed batch; see `types.pack`."""
+    if all(row.cu_seqlens is None for row in rows):
+        return pack([row.ids for row in rows])
+    if len(rows) == 1 and rows[0].cu_seqlens is not None:
+        return rows[0].ids, rows[0].cu_seqlens
+    counts = [np.diff(row.cu_seqlens) if row.cu_seqlens is not None else [len(row.ids)] for row in rows]
+    return np.concatenate([row.ids for row in rows]), np.cumsum(np.concatenate([[0], *counts])).astype(np.uint32)
 
 
 def waiting_requests(rows: Iterable[PendingRow]) -> list[PendingRequest]:

@@ -11,6 +11,7 @@ import msgspec
 from embergem._native import CancelToken
 from embergem.engine.bisect import Batch
 from embergem.engine.pending import PendingRequest
+from embergem.packed_rows import truncated_count
 from embergem.types import LANES, Ids, Lane, Vectors
 
 Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
@@ -83,7 +84,7 @@ class Counters:
             stats.requests += 1
             stats.rows += len(rows)
             stats.tokens += tokens
-            stats.truncated += sum(row.length > len(row.ids) for row in rows)
+            stats.truncated += truncated_count(rows)
             if cached:
                 stats.cache_hits += len(pending.cached)
                 stats.cache_misses += len(rows) - len(pending.cached)
@@ -97,9 +98,9 @@ class Counters:
         """Count a batch and the queue times of its rows, and update the rate of its lane."""
         with self._lock:
             stats, lane = self._stats, batch.lane
-            stats.queue_rows[lane] += len(batch.rows)
+            stats.queue_rows[lane] += batch.row_count
             if batch.caller is None:  # otherwise the rows were not queued
-                stats.queue_seconds[lane] += sum(batch.started_at - row.queued_at for row in batch.rows)
+                stats.queue_seconds[lane] += sum(row.count * (batch.started_at - row.queued_at) for row in batch.rows)
             stats.batches += batch.runs
             stats.computed_tokens += batch.tokens
             stats.compute_seconds[lane] += batch.seconds

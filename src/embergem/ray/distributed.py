@@ -80,7 +80,7 @@ class DistributedModel:
         self.tasks, self.fingerprint = self._engine.tasks, self._engine.fingerprint
         self.instruction_set = self._engine.instruction_set
         self.prompt = self._engine.prompt
-        self.prepare = self._engine.prepare
+        self.prepare, self.prepare_packed = self._engine.prepare, self._engine.prepare_packed
         self.lengths = self._engine.lengths
 
     def submit(self, request: Request) -> "Future[Result]":

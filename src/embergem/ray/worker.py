@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from embergem import errors
 from embergem.errors import EmbergemError, JobError
+from embergem.packed_rows import PackedRows
 from embergem.ray.feed import DONE
 from embergem.ray.shipment import Identity, Shipment
 from embergem.types import Request, Row, Vectors
@@ -70,8 +71,12 @@ class Worker:
 
 def encode_rows(rows: Sequence[Row], dimensions: int | None) -> bytes:
     """Return rows as the payload of an item."""
-    ids = np.concatenate([row.ids for row in rows]).astype("<u4", copy=False).tobytes()
-    return msgspec.msgpack.encode(RowsMessage(ids, tuple(len(row.ids) for row in rows), dimensions))
+    if isinstance(rows, PackedRows):
+        ids, counts = rows.ids, rows.counts.tolist()
+    else:
+        ids, counts = np.concatenate([row.ids for row in rows]), [len(row.ids) for row in rows]
+    data = ids.astype("<u4", copy=False).tobytes()
+    return msgspec.msgpack.encode(RowsMessage(data, tuple(counts), dimensions))
 
 
 def decode_rows(payload: bytes) -> RowsMessage:
