@@ -153,5 +153,9 @@ def lock_directory(directory: Path) -> FileLock:
         if (directory / "lock").exists():
             break
         lock.release()
-    flush_directory(directory.parent)
+    try:
+        flush_directory(directory.parent)
+    except BaseException:
+        lock.release()
+        raise
     return lock
