@@ -282,7 +282,8 @@ def test_a_disk_that_becomes_read_only(embedder, corpus, tmp_path, monkeypatch, 
             embed_table(corpus, output, embedder, **OPTIONS)
     assert not output.exists()
     assert not list(tmp_path.glob(".out*"))
-    assert embed_table(corpus, output, embedder, **OPTIONS).continued > 0
+    continued = embed_table(corpus, output, embedder, **OPTIONS).continued
+    assert continued > 0 or name == ".out.parquet.partial"  # which is opened before the first part
     assert output.read_bytes() == whole.read_bytes()
 
 
