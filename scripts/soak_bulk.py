@@ -7,6 +7,8 @@ a write; or at a random point between two steps of a commit, such as after the f
 before the transaction of the manifest. One of three killed jobs is killed a second time. A full disk is a small tmpfs,
 which is enlarged before the job continues; this needs the right to mount one.
 
+Half of the jobs append to an output of other rows, so that each row has to be there once.
+
 An output has to have the same bytes as that of an undisturbed job. Ids and vectors are compared, too, so that a
 difference says what is wrong.
 """
@@ -134,7 +136,7 @@ class Killer:
         manifest.Manifest.commit = committed  # type: ignore[method-assign,assignment]
 
 
-def run_job(source: str, output: str, limit: int | None, steps: int | None) -> int:
+def run_job(source: str, output: str, limit: int | None, steps: int | None, append: bool) -> int:
     """Run one job in this process and print the bytes and steps that it took."""
     from embergem.bulk import embed_table, parts
     from embergem.errors import JobError
@@ -143,7 +145,7 @@ def run_job(source: str, output: str, limit: int | None, steps: int | None) -> i
     killer = Killer(limit, steps)
     killer.install()
     try:
-        embed_table(source, output, str(MODEL), **POLICY)  # type: ignore[arg-type]
+        embed_table(source, output, str(MODEL), append=append, **POLICY)  # type: ignore[arg-type]
     except JobError as error:
         print(error, file=sys.stderr)
         return FULL if "is full" in str(error) else 1
@@ -151,7 +153,9 @@ def run_job(source: str, output: str, limit: int | None, steps: int | None) -> i
     return 0
 
 
-def start(source: Path, output: Path, *, limit: int | None = None, steps: int | None = None) -> tuple[int, str]:
+def start(
+    source: Path, output: Path, *, limit: int | None = None, steps: int | None = None, append: bool = False
+) -> tuple[int, str]:
     """Run a job in a process of its own; return its exit code and what it printed.
 
     The process is forked, because importing the libraries takes longer than the job. No model is loaded in the parent.
@@ -163,7 +167,7 @@ def start(source: Path, output: Path, *, limit: int | None = None, steps: int | 
             try:
                 for descriptor in (1, 2):
                     os.dup2(printed.fileno(), descriptor)
-                code = run_job(str(source), str(output), limit, steps)
+                code = run_job(str(source), str(output), limit, steps, append)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -204,16 +208,42 @@ def rows_of(output: Path) -> Counter[tuple[str, bytes]]:
 
 
 class Reference:
-    """The output of an undisturbed job, and the bytes and steps that it took."""
+    """The output of an undisturbed job, and the bytes and steps that it took.
 
-    def __init__(self, source: Path, directory: Path, suffix: str) -> None:
-        self.source, self.suffix = source, suffix
-        self.output = directory / f"reference{suffix}"
-        code, printed = start(source, self.output)
+    Args:
+        source: The rows.
+        directory: Where the outputs are.
+        suffix: The format.
+        present: Rows of an output to append to; None if there is none.
+    """
+
+    def __init__(self, source: Path, directory: Path, suffix: str, present: Path | None) -> None:
+        self.source, self.suffix, self.append = source, suffix, present is not None
+        self.output = directory / f"{'appended' if self.append else 'reference'}{suffix}"
+        self.present: dict[str, bytes] = {}
+        if present is not None:
+            self._run(present)
+            paths = self.output.parent.glob(f"{self.output.name}*")
+            self.present = {path.name.removeprefix(self.output.name): path.read_bytes() for path in paths}
+        self.written, self.steps = json.loads(self._run(source))
+        self.files = files_of(self.output)
+
+    def _run(self, source: Path) -> str:
+        code, printed = start(source, self.output, append=self.append)
         if code:
             raise SystemExit(f"The undisturbed job failed: {printed}")
-        self.written, self.steps = json.loads(printed)
-        self.files = files_of(self.output)
+        return printed
+
+    def begin(self, directory: Path) -> Path:
+        """Write the output to append to, if there is one, and return the path of the output."""
+        output = directory / f"out{self.suffix}"
+        for end, data in self.present.items():
+            output.with_name(f"{output.name}{end}").write_bytes(data)
+        return output
+
+    def start(self, output: Path, **limits: int) -> tuple[int, str]:
+        """Run the job of the reference for another output; see `start`."""
+        return start(self.source, output, append=self.append, **limits)
 
     def fault(self, output: Path) -> str | None:
         """Return what is wrong with an output; None if it is that of the undisturbed job."""
@@ -233,15 +263,15 @@ class Reference:
 
 def killed(reference: Reference, directory: Path, choice: random.Random) -> str | None:
     """Kill a job once or twice, continue it, and return what is wrong."""
-    output = directory / f"out{reference.suffix}"
+    output = reference.begin(directory)
     for _ in range(2 if choice.random() < 0.33 else 1):
         if choice.random() < 0.6:
-            code, printed = start(reference.source, output, limit=choice.randrange(reference.written))
+            code, printed = reference.start(output, limit=choice.randrange(reference.written))
         else:
-            code, printed = start(reference.source, output, steps=choice.randrange(reference.steps))
+            code, printed = reference.start(output, steps=choice.randrange(reference.steps))
         if code not in (0, KILLED):  # a job that is nearly done may end before the second kill
             return f"the killed job ended with {code}: {printed}"
-    code, printed = start(reference.source, output)
+    code, printed = reference.start(output)
     return reference.fault(output) if code == 0 else f"the continued job ended with {code}: {printed}"
 
 
@@ -259,14 +289,15 @@ def small_disk(directory: Path, size: int) -> Iterator[Path]:
 
 def filled(reference: Reference, directory: Path, choice: random.Random) -> str | None:
     """Let a job fill its disk, enlarge the disk, continue the job, and return what is wrong."""
-    needed = 2 * reference.written + 2**21
-    with small_disk(directory, choice.randrange(2**16, reference.written)) as disk:
-        output = disk / f"out{reference.suffix}"
-        code, printed = start(reference.source, output)
+    present = sum(map(len, reference.present.values()))
+    needed = 2 * (present + reference.written) + 2**21
+    with small_disk(directory, present + choice.randrange(2**16, reference.written)) as disk:
+        output = reference.begin(disk)
+        code, printed = reference.start(output)
         if code != FULL or len(printed.splitlines()) != 1:
             return f"the job on the full disk ended with {code}: {printed}"
         subprocess.run(["mount", "-o", f"remount,size={needed}", str(disk)], check=True)
-        code, printed = start(reference.source, output)
+        code, printed = reference.start(output)
         return reference.fault(output) if code == 0 else f"the continued job ended with {code}: {printed}"
 
 
@@ -287,14 +318,18 @@ def soak(kills: int, full_disks: int, seed: int, rows: int) -> list[str]:
         directory = Path(scratch)
         source = directory / "corpus.parquet"
         write_corpus(source, rows, seed)
-        references = [Reference(source, directory, suffix) for suffix in FORMATS[: max(1, min(4, kills))]]
+        other = directory / "other.parquet"
+        write_corpus(other, rows // 4, seed + 1)
+        kinds = [(suffix, present) for present in (None, other) for suffix in FORMATS][: max(1, kills)]
+        references = [Reference(source, directory, suffix, present) for suffix, present in kinds]
         for number in range(kills + full_disks):
             reference = references[number % len(references)]
             disturb = killed if number < kills else filled
             with tempfile.TemporaryDirectory(dir=directory) as own:
                 fault = disturb(reference, Path(own), choice)
             if fault is not None:
-                faults.append(f"{disturb.__name__} {number}, {reference.suffix}: {fault}")
+                kind = f"{reference.suffix}{', appended' if reference.append else ''}"
+                faults.append(f"{disturb.__name__} {number}, {kind}: {fault}")
                 print(faults[-1], flush=True)
             elif (number + 1) % 20 == 0:
                 print(f"{number + 1} jobs disturbed, {len(faults)} faults", flush=True)
