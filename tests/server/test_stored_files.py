@@ -276,6 +276,21 @@ def test_many_uploads_at_the_same_time_keep_to_the_bytes_of_their_key(registry, 
         assert len(contents(server)) == 17
 
 
+def test_a_disk_that_does_not_answer_delays_no_other_request(server, http):
+    """Neither the event loop nor the threads of other requests wait for it."""
+    with server.http() as other, ThreadPoolExecutor(41) as pool, server.store._lock:  # as while a transaction commits
+        uploads = [pool.submit(http.post, "/v1/files", **FORM) for _ in range(40)]
+        wrong = pool.submit(other.post, "/v1/files", data={"purpose": "batch"}, files={"other": b"a"})
+        while len(contents(server)) < 6:
+            threading.Event().wait(0.01)
+        texts = [f"text {number}" for number in range(400)]  # so many vectors are encoded on a thread
+        answer = http.post("/v1/embeddings", json={"input": texts}, timeout=20)
+        assert (answer.status_code, len(answer.json()["data"])) == (200, 400)
+        assert not any(upload.done() for upload in uploads)
+    assert {upload.result().status_code for upload in uploads} == {200}
+    assert wrong.result().status_code == 400
+
+
 def test_a_key_may_have_so_many_files(server, http, monkeypatch):
     monkeypatch.setattr(batch_store, "MAX_FILES", 3)
     for _ in range(3):

@@ -1,6 +1,11 @@
 """What the server keeps of files and batches, the form in which clients see it, and the errors about both."""
 
+import errno
+import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +21,8 @@ from embergem.batch_protocol import (
     Status,
 )
 from embergem.errors import EmbergemError, InvalidRequest, JobError
+
+log = logging.getLogger("embergem.server")
 
 UNFINISHED: frozenset[Status] = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 """States in which a batch has work left."""
@@ -79,6 +86,29 @@ class StorageFull(StorageFailed):
 
     status = 507
     code = "disk_full"
+
+
+@contextmanager
+def storage_errors(directory: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one for clients, without the path, which the log has.
+
+    Raises:
+        StorageFull, StorageFailed: Instead of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        log.error("%s cannot be used: %s", error.filename or directory, error.strerror or error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise storage_full() from None
+        raise StorageFailed(f"The stored files cannot be used: {error.strerror or error}.") from None
+
+
+def storage_full() -> StorageFull:
+    """Return the error for a disk without space."""
+    return StorageFull(
+        "The disk of the stored files is full. Delete files, or ask the server's administrator to free some space."
+    )
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):

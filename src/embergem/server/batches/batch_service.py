@@ -134,7 +134,7 @@ class BatchService:
         for run, _ in self._runs.values():
             if now >= run.record.expires_at:
                 run.interrupt()
-        await asyncio.to_thread(self.store.sweep, now, self._settings.batch_retention)
+        await self.store.on_thread(self.store.sweep, now, self._settings.batch_retention)
 
     def _start_runs(self, state: "ServerState") -> None:
         """Start a run for each batch whose turn it is."""

@@ -5,15 +5,17 @@ lives, and below `files` the contents, each under the id of its file. Results gr
 the sizes up to which they are valid, so a line of the input has one answer, whenever the process or the machine stops.
 """
 
-import errno
+import asyncio
 import logging
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from filelock import Timeout
@@ -31,12 +33,19 @@ from embergem.server.batches.batch_records import (
     Page,
     QuotaExceeded,
     StorageFailed,
-    StorageFull,
     UnknownBatch,
     UnknownFile,
+    storage_errors,
+    storage_full,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 log = logging.getLogger("embergem.server")
+
+DISK_THREADS = 8
+"""Threads that wait for the disk. Other work of the server has threads of its own, so a slow disk does not delay it."""
 
 MAX_FILES = 10_000
 """Most files of one owner; a batch may make two."""
@@ -113,7 +122,9 @@ class BatchStore:
                 "permissions, or name another directory with --batch-path.",
                 param="batch_path",
             ) from None
-        self._lock = threading.RLock()
+        self._threads = ThreadPoolExecutor(DISK_THREADS, "batches")
+        self._lock = threading.RLock()  # held while the disk is written; the event loop must not take it
+        self._counting = threading.RLock()
         self._used: dict[str, list[int]] = {}  # bytes, uploads in progress and unfinished results included, and files
         self._places: dict[str, tuple[int, str]] = {}  # of deleted files: `seq` and owner, for lists that go on there
         self.unfinished: dict[str, BatchRecord] = {}
@@ -161,10 +172,15 @@ class BatchStore:
         return known
 
     def close(self) -> None:
-        """Close the database, and let another server use the directory."""
+        """Wait for the work on threads, close the database, and let another server use the directory."""
+        self._threads.shutdown()
         with self._lock:
             self._index.close()
         self._lock_file.release()
+
+    async def on_thread(self, work: Callable[P, T], *values: P.args, **options: P.kwargs) -> T:
+        """Call a function that may wait for the disk, such as a method of the store, on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *values, **options))
 
     def path(self, file_id: str) -> Path:
         """Return the path of the content of a file."""
@@ -187,7 +203,7 @@ class BatchStore:
         Raises:
             QuotaExceeded: The owner has too many bytes or files.
         """
-        with self._lock:
+        with self._counting:
             used, files = self._used.get(owner, (0, 0))
             if used + size > limits.bytes:
                 raise QuotaExceeded(
@@ -200,15 +216,13 @@ class BatchStore:
 
     def release(self, owner: str, size: int) -> None:
         """Take back a reservation."""
-        with self._lock:
-            self._count(owner, -size)
+        self._count(owner, -size)
 
     def add_file(self, record: FileRecord) -> None:
         """Record a file whose content is complete on the disk, and whose bytes were reserved."""
         with self._lock, self._index.transaction():
             self._insert_file(record)
-        with self._lock:
-            self._count(record.owner, 0, files=1)
+        self._count(record.owner, 0, files=1)
 
     def file(self, file_id: str, owner: str | None) -> FileRecord:
         """Return a file; `owner` None sees the files of all keys.
@@ -450,11 +464,12 @@ class BatchStore:
         )
 
     def _count(self, owner: str, size: int, *, files: int = 0) -> None:
-        counts = self._used.setdefault(owner, [0, 0])
-        counts[0] += size
-        counts[1] += files
-        if counts == [0, 0]:
-            del self._used[owner]
+        with self._counting:
+            counts = self._used.setdefault(owner, [0, 0])
+            counts[0] += size
+            counts[1] += files
+            if counts == [0, 0]:
+                del self._used[owner]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -462,29 +477,6 @@ class BatchStore:
             yield
         except sqlite3.Error as error:
             raise self._index.failure(error) from None
-
-
-@contextmanager
-def storage_errors(directory: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one for clients, without the path, which the log has.
-
-    Raises:
-        StorageFull, StorageFailed: Instead of an `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        log.error("%s cannot be used: %s", error.filename or directory, error.strerror or error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise storage_full() from None
-        raise StorageFailed(f"The stored files cannot be used: {error.strerror or error}.") from None
-
-
-def storage_full() -> StorageFull:
-    """Return the error for a disk without space."""
-    return StorageFull(
-        "The disk of the stored files is full. Delete files, or ask the server's administrator to free some space."
-    )
 
 
 def _text(record: msgspec.Struct) -> str:

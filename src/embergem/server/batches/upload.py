@@ -1,6 +1,5 @@
 """`receive_upload`: a form with a file (multipart/form-data) arrives in parts and goes to the disk as it arrives."""
 
-import asyncio
 import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from embergem.batch_protocol import RETENTION
 from embergem.bulk.durable_files import ChecksumFile, write_durably
 from embergem.errors import Cancelled, InvalidRequest
-from embergem.server.batches.batch_records import FileRecord, FileTooLarge, OwnerLimits, new_id
-from embergem.server.batches.batch_store import BatchStore, storage_errors
+from embergem.server.batches.batch_records import FileRecord, FileTooLarge, OwnerLimits, new_id, storage_errors
+from embergem.server.batches.batch_store import BatchStore
 from embergem.server.inflate import Inflater
 from embergem.suggestions import misspelt
 
@@ -33,7 +32,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]|[\ud800-\udfff]")
 
 
 class Upload:
-    """One form on its way to the disk. It is used as a context: an upload that is not kept leaves nothing behind.
+    """One form on its way to the disk. Its methods wait for the disk.
 
     Args:
         store: Where the file is kept.
@@ -75,10 +74,8 @@ class Upload:
             },
         )
 
-    def __enter__(self) -> "Upload":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def close(self) -> None:
+        """Delete what was written, unless the upload was finished. Every upload must be closed."""
         with storage_errors(self._store.directory):
             try:
                 if self._content is not None:
@@ -254,7 +251,7 @@ async def receive_upload(
         upload = Upload(store, owner, limits, settings.batch_file_bytes, boundary)
     except FormParserError as error:
         raise InvalidRequest(f"The boundary of the form cannot be used: {error}.") from None
-    with upload:
+    try:
         waiting: list[bytes] = []
         received = size = waiting_bytes = 0
         more = True
@@ -271,7 +268,9 @@ async def receive_upload(
                 if max(size, received) > limit:
                     raise too_large(settings.batch_file_bytes)
                 if waiting_bytes >= BLOCK:
-                    await asyncio.to_thread(upload.feed, b"".join(waiting))
+                    await store.on_thread(upload.feed, b"".join(waiting))
                     waiting, waiting_bytes = [], 0
-        await asyncio.to_thread(upload.feed, b"".join(waiting))
-        return await asyncio.to_thread(upload.finish, now, settings.batch_retention)
+        await store.on_thread(upload.feed, b"".join(waiting))
+        return await store.on_thread(upload.finish, now, settings.batch_retention)
+    finally:
+        await store.on_thread(upload.close)

@@ -1,7 +1,5 @@
 """`/v1/batches`: many requests as one job in the bulk lane, in the form of OpenAI's API."""
 
-import asyncio
-
 from starlette.responses import Response
 
 from embergem.batch_protocol import RETENTION, BatchList, CreateBatch
@@ -31,7 +29,7 @@ async def create_batch(context: RequestContext) -> Response:
     service, settings = batches_of(context), context.state.settings
     body, _ = decode_body(await context.state.bodies.read(context), CreateBatch, strict=settings.strict)
     try:
-        file = await asyncio.to_thread(service.store.file, body.input_file_id, visible_to(context))
+        file = await service.store.on_thread(service.store.file, body.input_file_id, visible_to(context))
     except UnknownFile as error:
         error.param = "input_file_id"
         raise
@@ -50,7 +48,7 @@ async def create_batch(context: RequestContext) -> Response:
         output_id=new_id("file-"),
         error_id=new_id("file-"),
     )
-    await asyncio.to_thread(service.store.add_batch, record, service.limits(context.key))
+    await service.store.on_thread(service.store.add_batch, record, service.limits(context.key))
     service.notice(record.id)
     return _described(context, record)
 
@@ -59,7 +57,7 @@ async def list_batches(context: RequestContext) -> Response:
     """List your batches, the newest first. An admin key lists those of all keys."""
     service = batches_of(context)
     page = page_of(context, limit=LISTED, most=MOST_LISTED)._replace(ascending=False, purpose=None)
-    records, more = await asyncio.to_thread(service.store.batches, page)
+    records, more = await service.store.on_thread(service.store.batches, page)
     with_owner = sees_all(context)
     data = [describe_batch(record, service.waiting(record.id), with_owner=with_owner) for record in records]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
@@ -70,7 +68,7 @@ async def retrieve_batch(context: RequestContext) -> Response:
     """Describe a batch: its state, how many of its requests are done, and its files once it is finished."""
     service = batches_of(context)
     batch_id = context.http.path_params["batch_id"]
-    return _described(context, await asyncio.to_thread(service.store.batch, batch_id, visible_to(context)))
+    return _described(context, await service.store.on_thread(service.store.batch, batch_id, visible_to(context)))
 
 
 async def cancel_batch(context: RequestContext) -> Response:
@@ -79,7 +77,7 @@ async def cancel_batch(context: RequestContext) -> Response:
     service = batches_of(context)
     batch_id = context.http.path_params["batch_id"]
     now = int(service.now())
-    record = await asyncio.to_thread(service.store.request_cancel, batch_id, visible_to(context), now)
+    record = await service.store.on_thread(service.store.request_cancel, batch_id, visible_to(context), now)
     service.notice(batch_id)
     return _described(context, record)
 

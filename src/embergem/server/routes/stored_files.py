@@ -1,6 +1,5 @@
 """`/v1/files`: uploads for batches and their results, in the form of OpenAI's API."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import IO
 from urllib.parse import quote
@@ -10,9 +9,9 @@ from starlette.responses import Response, StreamingResponse
 from embergem.batch_protocol import DeletedFile, FileList
 from embergem.errors import InvalidRequest
 from embergem.server.auth import require_same_origin
-from embergem.server.batches.batch_records import BatchesOff, Page, UnknownFile, describe_file
+from embergem.server.batches.batch_records import BatchesOff, Page, UnknownFile, describe_file, storage_errors
 from embergem.server.batches.batch_service import BatchService
-from embergem.server.batches.batch_store import MAX_FILES, storage_errors
+from embergem.server.batches.batch_store import MAX_FILES, BatchStore
 from embergem.server.encode import json_response
 from embergem.server.state import RequestContext
 
@@ -39,7 +38,7 @@ async def list_files(context: RequestContext) -> Response:
     """List your files, the newest first. An admin key lists those of all keys."""
     service = batches_of(context)
     page = page_of(context, limit=MAX_FILES, most=MAX_FILES)
-    records, more = await asyncio.to_thread(service.store.files, page)
+    records, more = await service.store.on_thread(service.store.files, page)
     data = [describe_file(record, with_owner=sees_all(context)) for record in records]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return json_response(FileList(data, first, last, more))
@@ -48,7 +47,7 @@ async def list_files(context: RequestContext) -> Response:
 async def retrieve_file(context: RequestContext) -> Response:
     """Describe a file."""
     service = batches_of(context)
-    record = await asyncio.to_thread(service.store.file, context.http.path_params["file_id"], visible_to(context))
+    record = await service.store.on_thread(service.store.file, context.http.path_params["file_id"], visible_to(context))
     return json_response(describe_file(record, with_owner=sees_all(context)))
 
 
@@ -56,10 +55,10 @@ async def file_content(context: RequestContext) -> Response:
     """Return the content of a file."""
     service = batches_of(context)
     store = service.store
-    record = await asyncio.to_thread(store.file, context.http.path_params["file_id"], visible_to(context))
+    record = await store.on_thread(store.file, context.http.path_params["file_id"], visible_to(context))
     with storage_errors(store.directory):
         try:
-            file = await asyncio.to_thread(store.path(record.id).open, "rb")
+            file = await store.on_thread(store.path(record.id).open, "rb")
         except FileNotFoundError:
             raise UnknownFile(f"The content of the file {record.id} was lost. Delete the file.") from None
     headers = {
@@ -67,7 +66,7 @@ async def file_content(context: RequestContext) -> Response:
         "content-disposition": f"attachment; filename*=utf-8''{quote(record.filename)}",
         "x-content-type-options": "nosniff",
     }
-    return StreamingResponse(_chunks(file, record.bytes), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(_chunks(store, file, record.bytes), media_type="application/octet-stream", headers=headers)
 
 
 async def delete_file(context: RequestContext) -> Response:
@@ -75,14 +74,14 @@ async def delete_file(context: RequestContext) -> Response:
     require_same_origin(context)
     service = batches_of(context)
     file_id = context.http.path_params["file_id"]
-    await asyncio.to_thread(service.store.delete_file, file_id, visible_to(context))
+    await service.store.on_thread(service.store.delete_file, file_id, visible_to(context))
     return json_response(DeletedFile(file_id))
 
 
-async def _chunks(file: IO[bytes], size: int) -> AsyncIterator[bytes]:
+async def _chunks(store: BatchStore, file: IO[bytes], size: int) -> AsyncIterator[bytes]:
     """Yield the first `size` bytes of a file, and close it."""
     try:
-        while size and (chunk := await asyncio.to_thread(file.read, min(CHUNK, size))):
+        while size and (chunk := await store.on_thread(file.read, min(CHUNK, size))):
             size -= len(chunk)
             yield chunk
     finally:
