@@ -1,5 +1,6 @@
 """`/v1/batches` with OpenAI's client: results, errors of lines and of whole inputs, states, limits, and other keys."""
 
+import asyncio
 import json
 import threading
 
@@ -13,6 +14,8 @@ from serving import QUIET, running
 from embergem.config import Key
 from embergem.errors import ModelLoading, Overloaded
 from embergem.server.batches import batch_run, batch_service, input_lines
+from embergem.server.batches.input_lines import LineRequest
+from embergem.server.batches.line_answer import Temporary, answer_line
 
 KEYS = [
     Key(name="one", sha256=hash_key("one"), batch_unfinished=2),
@@ -234,6 +237,27 @@ def test_temporary_failures_are_tried_again_and_shown_meanwhile(client, slow):
     slow.set()
     batch = finished(client, batch)
     assert (batch.status, batch.errors, batch.request_counts.completed) == ("completed", None, 20)
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(Overloaded("full", retry_after=7), 7), (ModelLoading("loading", retry_after=7), None), (OSError(), ...)],
+)
+def test_a_line_is_tried_again_soon_if_only_a_guess_says_when(server, registry, monkeypatch, error, seconds):
+    """How long a model loads is a guess before its first load. A server that starts again must not wait for it."""
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(registry.peek("gemma3_text"), "submit", refuse)
+    request = LineRequest("a", "POST", "/v1/embeddings", msgspec.Raw(b'{"input": "a"}'))
+    answer = answer_line(server.state, None, "batch_a", 1, request)
+    if seconds is ...:  # no temporary failure
+        assert asyncio.run(answer).status == 500
+        return
+    with pytest.raises(Temporary) as failed:
+        asyncio.run(answer)
+    assert (failed.value.reason.code, failed.value.seconds) == (error.code, seconds)
 
 
 def test_keys_see_their_own_batches_and_an_admin_key_sees_all(registry, tmp_path):

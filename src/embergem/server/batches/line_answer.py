@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Message, Scope
 
 from embergem.batch_protocol import BatchError
-from embergem.errors import EmbergemError, TryLater
+from embergem.errors import EmbergemError, ModelLoading, TryLater
 from embergem.protocol import ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
 from embergem.server.errors import (
@@ -155,7 +155,10 @@ async def answer_line(
             error = without_files(error)
         if error.status in TEMPORARY:
             forget_frames(error)
-            seconds = error.retry_after if isinstance(error, TryLater) else None
+            # How long a model loads is a guess before its first load, and a restarted server goes on before that.
+            seconds = None
+            if isinstance(error, TryLater) and not isinstance(error, ModelLoading):
+                seconds = error.retry_after
             raise Temporary(BatchError(error.code, error.message), seconds) from None
         response = await handle_embergem_error(http, error)
     except MemoryError as error:
