@@ -71,3 +71,11 @@ def test_arguments_that_are_wrong_are_refused(arguments, words):
 
     with pytest.raises(InvalidConfig, match=words):
         build(arguments)
+
+
+def test_a_directory_of_batches_is_refused(monkeypatch):
+    from embergem.ray.app import build
+
+    monkeypatch.setenv("EMBERGEM_BATCH_PATH", "batches")
+    with pytest.raises(InvalidConfig, match="batch_path is 'batches', and the replicas of Ray Serve keep no files"):
+        build({})

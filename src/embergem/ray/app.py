@@ -43,7 +43,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
         The application for `ray.serve.run`.
 
     Raises:
-        InvalidConfig: An argument is unknown or has an invalid value.
+        InvalidConfig: An argument is unknown or has an invalid value, or the configuration has a directory for batches.
     """
     from ray import serve
 
@@ -68,6 +68,11 @@ def build(arguments: Mapping[str, Any]) -> Any:
     chosen = [replace(default, model=name) for name in names] or ([] if whole.models else [default])
     entries = (*map(named_entry, chosen), *whole.models)
     settings, keys = whole.settings, tuple(whole.keys)
+    if settings.batch_path is not None:
+        raise InvalidConfig(
+            f"batch_path is {settings.batch_path!r}, and the replicas of Ray Serve keep no files and batches. Remove "
+            "the setting; `embergem serve` has them."
+        )
 
     def make_app() -> Any:
         """Load the models and return the ASGI application; each replica calls it."""

@@ -64,8 +64,8 @@ class Interrupted(Exception):
     """The run was interrupted. The lines that were answered in order are stored."""
 
 
-class ModelChanged(Exception):
-    """The vectors of a model are in another space than those of earlier lines; `error` says which model."""
+class Ended(Exception):
+    """The batch cannot go on: a model has another vector space than before, or the input was changed on the disk."""
 
     def __init__(self, error: BatchError) -> None:
         super().__init__(error.message)
@@ -172,8 +172,8 @@ class BatchRun:
             except FileNotFoundError:
                 await self._fail(BatchError("input_file_missing", "The content of the input file was lost."))
                 return
-            except ModelChanged as changed:
-                await self._fail(changed.error)
+            except (Ended, LineError) as ended:  # the lines were checked, so one that is wrong was changed on the disk
+                await self._fail(ended.error)
                 return
             except StorageFailed as error:
                 self._wait_for(BatchError(error.code, error.message))
@@ -185,7 +185,7 @@ class BatchRun:
         """Do what is next for the batch.
 
         Raises:
-            Interrupted, FileNotFoundError, ModelChanged, StorageFailed: The batch cannot go on as it is.
+            Interrupted, FileNotFoundError, Ended, LineError, StorageFailed: The batch cannot go on as it is.
         """
         record = self.record
         if record.status == "validating":
@@ -230,11 +230,8 @@ class BatchRun:
                 return None
             return f"The model {name[:80]!r} does not exist. The models are: {', '.join(state.main_names())}."
 
-        reader = self._open()
-        try:
+        with self._open() as reader:
             found = check_lines(reader, record.endpoint, self._max_line, fault)
-        finally:
-            reader.close()
         now = int(self._now())
         if found.errors:
             self._store.finish(record, "validating", "failed", now, found.errors)
@@ -256,30 +253,30 @@ class BatchRun:
         Raises:
             Interrupted: The run was interrupted.
         """
-        reader = await asyncio.to_thread(self._open)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         pending: deque[_Pending] = deque()
         self._cost = 0
         part = Part()
         try:
-            ahead: deque[Line] = deque()
-            while True:
-                if not ahead:
-                    ahead.extend(await asyncio.to_thread(reader.read))
-                self._start(ahead, pending)
-                if not pending:
-                    break
-                if (task := pending[0].task) is not None and not task.done():
-                    timeout = part.due if part.end else None
-                    await asyncio.wait({task, interrupted}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if self._interrupted.is_set():
-                    raise Interrupted
-                self._collect(pending, part)
-                if part.end is not None and part.due == 0.0:
-                    stored, part = part, Part()
-                    await self._save(stored)
+            with await asyncio.to_thread(self._open) as reader:
+                ahead: deque[Line] = deque()
+                while True:
+                    if not ahead:
+                        ahead.extend(await asyncio.to_thread(reader.read))
+                    self._start(ahead, pending)
+                    if not pending:
+                        break
+                    if (task := pending[0].task) is not None and not task.done():
+                        timeout = part.due if part.end else None
+                        await asyncio.wait({task, interrupted}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if self._interrupted.is_set():
+                        raise Interrupted
+                    self._collect(pending, part)
+                    if part.end is not None and part.due == 0.0:
+                        stored, part = part, Part()
+                        await self._save(stored)
             await self._save(part)
-        except (Interrupted, ModelChanged):
+        except (Interrupted, Ended, LineError):
             await self._save(part)
             raise
         finally:
@@ -288,7 +285,6 @@ class BatchRun:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            reader.close()
 
     def _start(self, ahead: "deque[Line]", pending: "deque[_Pending]") -> None:
         """Start to answer the next lines, as many as fit into the share of this run."""
@@ -301,10 +297,7 @@ class BatchRun:
             ahead.popleft()
             request = task = None
             if line.content:
-                try:
-                    request = decode_line(line, self.record.endpoint, self._max_line)
-                except LineError as error:  # the file was checked, so it has been changed on the disk
-                    raise ModelChanged(error.error) from None
+                request = decode_line(line, self.record.endpoint, self._max_line)
                 task = asyncio.ensure_future(self._answer(line.number, request))
             pending.append(_Pending(line, request, task, cost))
             self._cost += cost
@@ -320,7 +313,7 @@ class BatchRun:
                 found = task.result()
                 known = record.spaces.setdefault(found.model, found.space) if found.space else ""
                 if known != found.space:
-                    raise ModelChanged(
+                    raise Ended(
                         BatchError(
                             "model_changed",
                             f"The model {found.model!r} was replaced by one with another vector space, so the other "
@@ -422,9 +415,8 @@ class BatchRun:
     def _expire(self) -> None:
         """Give every line without an answer the error that the batch has expired."""
         record = self.record
-        reader = self._open()
-        try:
-            part = Part()
+        part = Part()
+        with self._open() as reader:
             for line in reader:
                 if line.content:
                     request = decode_line(line, record.endpoint, self._max_line)
@@ -435,10 +427,8 @@ class BatchRun:
                     part = Part()
                     if self._interrupted.is_set():
                         raise Interrupted
-            if part.end is not None:
-                self._append(part)
-        finally:
-            reader.close()
+        if part.end is not None:
+            self._append(part)
 
 
 class QuotaReached(StorageFailed):

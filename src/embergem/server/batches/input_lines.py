@@ -1,5 +1,6 @@
 """The input of a batch: reading its lines from any place on, and checking all of them before the first is computed."""
 
+from array import array
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Model(msgspec.Struct, frozen=True):
 
 
 class LineReader:
-    """Reads the lines of a file.
+    """Reads the lines of a file. It is used as a context.
 
     Args:
         path: The file.
@@ -102,8 +103,10 @@ class LineReader:
         while lines := self.read():
             yield from lines
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> "LineReader":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._file.close()
 
 
@@ -186,7 +189,7 @@ def check_lines(reader: LineReader, endpoint: str, max_bytes: int, check_model: 
     """
     errors: list[BatchError] = []
     digests = bytearray()
-    numbers: list[int] = []
+    numbers = array("L")
     known: dict[str, str | None] = {}
     for line in reader:
         if not line.content:
@@ -222,7 +225,7 @@ def check_lines(reader: LineReader, endpoint: str, max_bytes: int, check_model: 
     return Checked(len(numbers), next(iter(known)) if len(known) == 1 else None, errors)
 
 
-def _repeated(digests: bytearray, numbers: list[int]) -> list[BatchError]:
+def _repeated(digests: bytearray, numbers: "array[int]") -> list[BatchError]:
     """Return an error for each `custom_id` that an earlier line has; a digest of zeros stands for no `custom_id`."""
     if not numbers:
         return []
