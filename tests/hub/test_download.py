@@ -115,6 +115,9 @@ def test_a_wrong_token_says_where_it_came_from_and_what_to_do(hub, start, source
         in (failed["message"])
     )
     assert "/settings/tokens" in failed["message"]
+    assert failed["message"].endswith(
+        "Correct the cause at one of these sources, or name a directory that contains the model."
+    )
     assert "hf_wrong" not in failed["message"]
 
 

@@ -235,7 +235,9 @@ def _translate(error: Exception, model: str, entry: Entry | None, options: HubOp
                 "token: unset HF_TOKEN, or run `hf auth logout`."
             )
         case errors.OfflineModeIsEnabled():
-            return DownloadError(f"HF_HUB_OFFLINE is set, and {_describe_cache(model, options)}.")
+            return DownloadError(
+                f"HF_HUB_OFFLINE is set, and {_describe_cache(model, options)}. Unset HF_HUB_OFFLINE to download it."
+            )
         case TimeoutError():
             reason = f"{endpoint} did not respond within {CONNECT_SECONDS + RESPONSE_SECONDS:.0f} seconds"
         case _:

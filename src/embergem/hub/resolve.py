@@ -280,7 +280,7 @@ def _download_from_sources(
     tried = "".join(f"\n  {source}: {error}" for source, error in failures)
     raise DownloadError(
         f"{model} could not be downloaded. Tried:\n  cache: {reason}{tried}\n"
-        "Make one of these sources reachable, or name a directory that contains the model."
+        "Correct the cause at one of these sources, or name a directory that contains the model."
     )
 
 
