@@ -62,6 +62,13 @@ def test_everyday(name, model, request, monkeypatch, capsys):
         assert words in output
 
 
+def test_code_retrieval_says_that_a_folder_has_no_code(tmp_path, tiny):
+    command = [sys.executable, str(EXAMPLES / "python" / "code_retrieval.py"), str(tiny), str(tmp_path)]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1
+    assert failed.stderr == f"{tmp_path} has no Python file with a function or class. Name another folder.\n"
+
+
 def test_the_matryoshka_example_uses_a_model_that_was_trained_for_smaller_sizes():
     source = (EXAMPLES / "python/matryoshka.py").read_text()
     [default] = re.findall(r'sys\.argv\[1\] if len\(sys\.argv\) > 1 else "(.+)"', source)

@@ -1,6 +1,6 @@
 """Group texts, name the groups and plot them: python examples/python/clustering.py [MODEL] [PICTURE.png].
 
-Needs scikit-learn and matplotlib.
+Needs scikit-learn and matplotlib: pip install scikit-learn matplotlib
 """
 
 import re

@@ -1,8 +1,8 @@
 """Search code with a question: python examples/python/code_retrieval.py [MODEL] [FOLDER].
 
-Searches the functions and classes of this repository, or of another folder. Code is embedded as a document. Its name is
-the title if the model's prompt has a place for one, and otherwise the first line of the text. The question gets the
-prompt for code retrieval.
+Searches the functions and classes of one package of this repository, or of another folder. Code is embedded as a
+document. Its name is the title if the model's prompt has a place for one, and otherwise the first line of the text. The
+question gets the prompt for code retrieval.
 """
 
 import ast
@@ -12,7 +12,7 @@ from pathlib import Path
 from embergem import Embedder
 from embergem.errors import InvalidTask
 
-FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[2] / "src" / "embergem"
+FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[2] / "src" / "embergem" / "ops"
 QUESTIONS = ["cut a vector to fewer dimensions and normalise it", "scaled dot product attention over keys"]
 LINES = 8  # lines of each definition that are embedded
 
@@ -29,6 +29,8 @@ def definitions(path: Path) -> list[tuple[str, str]]:
 
 
 code = [found for path in sorted(FOLDER.rglob("*.py")) for found in definitions(path)]
+if not code:
+    sys.exit(f"{FOLDER} has no Python file with a function or class. Name another folder.")
 with Embedder(*sys.argv[1:2]) as embedder:
     size = min(embedder.allowed_dimensions)
     names, texts = zip(*code, strict=True)

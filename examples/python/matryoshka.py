@@ -2,7 +2,7 @@
 
 For each vector size that the model allows, the script compares the nearest texts with those of the whole vectors. The
 default, nomic-ai/nomic-embed-text-v1.5, was trained for 768, 512, 256, 128 and 64 dimensions, and loses little. Most
-models were trained for one size only. Needs matplotlib.
+models were trained for one size only. Needs matplotlib: pip install matplotlib
 """
 
 import sys
