@@ -48,9 +48,10 @@ def test_a_server_that_stops_keeps_the_answers_and_the_next_one_goes_on(registry
     monkeypatch.setattr(batch_run, "PART_SECONDS", 0.0)
     lines = [line(number) for number in range(30)]
     with batch_server(registry, tmp_path / "batches") as server, server.client() as client:
-        running, queued = start(client, lines), start(client, lines)
+        running = start(client, lines)
         gate.release(7)
         wait_for(client, running, lambda found: found.request_counts.completed == 7)
+        queued = start(client, lines)
         wait_for(client, queued, lambda found: found.status == "in_progress")
     gate.release(60 - 7)
     with batch_server(registry, tmp_path / "batches") as server, server.client() as client:
