@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from bulk_transcript import POLICY, run, same_outputs, write_corpus
-from ray_nodes import TwoNodes, use_token
+from ray_nodes import TwoNodes, use_token  # type: ignore[import-not-found]
 
 
 def embed_and_kill(nodes: TwoNodes, command: list[str], kill_at: int) -> int:
