@@ -19,6 +19,7 @@ from embergem.bulk import durable_files
 from embergem.config import Key
 from embergem.errors import UnsupportedOption
 from embergem.server.batches import batch_service, batch_store, upload
+from embergem.server.batches.batch_index import BatchIndex
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.batch_store import BatchStore
 
@@ -424,7 +425,7 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "newer").mkdir()
     BatchStore(tmp_path / "newer").close()
-    index = batch_store._Index(tmp_path / "newer" / "index.sqlite")
+    index = BatchIndex(tmp_path / "newer" / "index.sqlite")
     index.writer.execute("PRAGMA user_version=99")
     index.close()
     (tmp_path / "damaged").mkdir()
@@ -469,7 +470,7 @@ def test_a_directory_with_files_and_without_a_database_is_refused(tmp_path):
 def test_a_database_that_cannot_be_read_is_refused_and_nothing_is_deleted(tmp_path, statement, words):
     BatchStore(tmp_path).close()
     (tmp_path / "files" / f"file-{'b' * 32}").write_bytes(b"b")
-    index = batch_store._Index(tmp_path / "index.sqlite")
+    index = BatchIndex(tmp_path / "index.sqlite")
     index.writer.execute(statement)
     index.close()
     for _ in range(2):  # the first attempt releases the lock

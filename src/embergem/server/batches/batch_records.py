@@ -88,6 +88,16 @@ class StorageFull(StorageFailed):
     code = "disk_full"
 
 
+RESULTS_LOST = BatchError(
+    "results_lost",
+    "Results of the batch were deleted or changed on the disk of the server. Create the batch again.",
+)
+
+
+class ResultsLost(Exception):
+    """Results of a batch that were stored are not on the disk any more."""
+
+
 @contextmanager
 def storage_errors(directory: Path) -> Iterator[None]:
     """Turn an error of the operating system into one for clients, without the path, which the log has.

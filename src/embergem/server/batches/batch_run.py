@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from embergem.batch_protocol import BatchError
-from embergem.server.batches.batch_records import BatchRecord, OwnerLimits, StorageFailed
+from embergem.server.batches.batch_records import RESULTS_LOST, BatchRecord, OwnerLimits, ResultsLost, StorageFailed
 from embergem.server.batches.batch_store import BatchStore
 from embergem.server.batches.input_lines import (
     OVERHEAD,
@@ -174,6 +174,9 @@ class BatchRun:
                 return
             except (Ended, LineError) as ended:  # the lines were checked, so one that is wrong was changed on the disk
                 await self._fail(ended.error)
+                return
+            except ResultsLost:
+                await self._fail(RESULTS_LOST)
                 return
             except StorageFailed as error:
                 self._wait_for(BatchError(error.code, error.message))

@@ -8,6 +8,7 @@ the sizes up to which they are valid, so a line of the input has one answer, whe
 import asyncio
 import logging
 import re
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -21,10 +22,11 @@ import msgspec
 from filelock import Timeout
 
 from embergem.batch_protocol import BatchError, Status
-from embergem.bulk.database import Database
 from embergem.bulk.durable_files import append_durably, lock_directory
 from embergem.errors import InvalidRequest, JobError, UnsupportedOption
+from embergem.server.batches.batch_index import BatchIndex
 from embergem.server.batches.batch_records import (
+    RESULTS_LOST,
     BatchFinished,
     BatchRecord,
     FileInUse,
@@ -32,7 +34,9 @@ from embergem.server.batches.batch_records import (
     OwnerLimits,
     Page,
     QuotaExceeded,
+    ResultsLost,
     StorageFailed,
+    StorageFull,
     UnknownBatch,
     UnknownFile,
     storage_errors,
@@ -50,21 +54,11 @@ DISK_THREADS = 8
 MAX_FILES = 10_000
 """Most files of one owner; a batch may make two."""
 
-SCHEMA = """
-CREATE TABLE files (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, purpose TEXT NOT NULL,
-    bytes INTEGER NOT NULL, expires_at INTEGER NOT NULL, record TEXT NOT NULL);
-CREATE INDEX files_by_owner ON files (owner, seq);
-CREATE INDEX files_by_expiry ON files (expires_at);
-CREATE TABLE batches (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, ended_at INTEGER,
-    record TEXT NOT NULL);
-CREATE INDEX batches_by_owner ON batches (owner, seq);
-CREATE INDEX batches_by_end ON batches (ended_at);
-"""
-"""`record` is the `FileRecord` or `BatchRecord` as JSON. `ended_at` is null for an unfinished batch. Lists are in the
-order of `seq`, because a clock can jump."""
+MAX_BATCHES = 10_000
+"""Batches of one owner that are kept; older ones are forgotten once they are finished."""
 
+SPARE_BYTES = 16 * 2**20
+"""Bytes of the disk that uploads and results leave free. The database needs some to delete a file or cancel a batch."""
 
 _CONTENT = re.compile(r"file-[0-9a-f]{32}|\.file-[0-9a-f]{32}\.partial")
 """Names of contents. Nothing else is deleted."""
@@ -72,23 +66,6 @@ _CONTENT = re.compile(r"file-[0-9a-f]{32}|\.file-[0-9a-f]{32}\.partial")
 
 KEPT_PLACES = 10_000
 """Deleted files whose place in the list is remembered."""
-
-
-class _Index(Database):
-    version = 1
-    schema = SCHEMA
-
-    def failure(self, error: sqlite3.Error) -> JobError:
-        """Return an error of SQLite as an error about the storage; the log has the path."""
-        log.error("%s cannot be used: %s", self.path, error)
-        return storage_full() if "full" in str(error) else StorageFailed(f"The stored files cannot be used: {error}.")
-
-    def newer(self, version: int) -> JobError:
-        """Return the error for a directory of a newer version."""
-        return StorageFailed(
-            f"{self.path} has version {version}, and this embergem reads up to version {self.version}. Start the "
-            "embergem that made it."
-        )
 
 
 class BatchStore:
@@ -134,9 +111,11 @@ class BatchStore:
         except (JobError, OSError, sqlite3.Error, msgspec.DecodeError) as error:
             self._lock_file.release()
             reason = error.message if isinstance(error, JobError) else f"{directory} cannot be used: {error}."
+            way = "Restore the directory from a backup"
+            if isinstance(error, StorageFull):
+                reason, way = f"The disk of {directory} is full.", "Free some space"
             raise UnsupportedOption(
-                f"{reason} Restore the directory from a backup, or name another one with --batch-path.",
-                param="batch_path",
+                f"{reason} {way}, or name another one with --batch-path.", param="batch_path"
             ) from None
 
     def _open(self) -> None:
@@ -147,7 +126,7 @@ class BatchStore:
             raise StorageFailed(
                 f"The directory {self._files} has files, and {path} does not exist, so nothing says whose they are."
             )
-        self._index = _Index(path)
+        self._index = BatchIndex(path)
         try:
             known = self._load()
         except BaseException:
@@ -202,7 +181,9 @@ class BatchStore:
 
         Raises:
             QuotaExceeded: The owner has too many bytes or files.
+            StorageFull: The disk has too little space left.
         """
+        self._require_space(size)
         with self._counting:
             used, files = self._used.get(owner, (0, 0))
             if used + size > limits.bytes:
@@ -213,6 +194,10 @@ class BatchStore:
             if files >= MAX_FILES:
                 raise QuotaExceeded(f"You have {files:,} files, the most of an API key. Delete some of them.")
             self._count(owner, size)
+
+    def _require_space(self, size: int) -> None:
+        if shutil.disk_usage(self.directory).free < size + SPARE_BYTES:
+            raise storage_full()
 
     def release(self, owner: str, size: int) -> None:
         """Take back a reservation."""
@@ -297,6 +282,11 @@ class BatchStore:
                 self._index.writer.execute(
                     "INSERT INTO batches (id, owner, record) VALUES (?, ?, ?)", (record.id, record.owner, _text(record))
                 )
+                self._index.writer.execute(
+                    "DELETE FROM batches WHERE owner = ? AND ended_at IS NOT NULL AND seq <= "
+                    "(SELECT seq FROM batches WHERE owner = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                    (record.owner, record.owner, MAX_BATCHES),
+                )
             self.unfinished[record.id] = record
 
     def batch(self, batch_id: str, owner: str | None) -> BatchRecord:
@@ -354,9 +344,13 @@ class BatchStore:
 
         Raises:
             StorageFull, StorageFailed: They could not be written. The batch is as before.
+            ResultsLost: Earlier results are not there any more.
         """
         sizes = {}
         with storage_errors(self.directory):
+            if self._lost(record):
+                raise ResultsLost
+            self._require_space(len(output) + len(errors))
             for name, file_id, data in (
                 ("output_bytes", record.output_id, output),
                 ("error_bytes", record.error_id, errors),
@@ -370,7 +364,7 @@ class BatchStore:
     def finish(
         self, record: BatchRecord, before: Status, status: Status, now: int, errors: list[BatchError] | None = None
     ) -> bool:
-        """End a batch: its results become files, in the transaction that ends it.
+        """End a batch: its results become files, in the transaction that ends it. Without all results it has failed.
 
         Return False if its state is not `before`, because it was cancelled.
         """
@@ -384,9 +378,11 @@ class BatchStore:
         return True
 
     def _finish(self, record: BatchRecord, status: Status, now: int, errors: list[BatchError] | None) -> None:
-        changed = msgspec.structs.replace(
-            record, status=status, errors=record.errors if errors is None else errors, **{f"{status}_at": now}
-        )
+        errors = record.errors if errors is None else errors
+        if lost := self._lost(record):
+            status = "failed" if status == "completed" else status
+            errors = [*(error for error in errors if error != RESULTS_LOST), RESULTS_LOST]
+        changed = msgspec.structs.replace(record, status=status, errors=errors, **lost, **{f"{status}_at": now})
         results = [
             FileRecord(
                 id=file_id,
@@ -398,8 +394,8 @@ class BatchStore:
                 expires_at=now + record.output_seconds,
             )
             for name, file_id, size in (
-                ("output", record.output_id, record.output_bytes),
-                ("error", record.error_id, record.error_bytes),
+                ("output", record.output_id, changed.output_bytes),
+                ("error", record.error_id, changed.error_bytes),
             )
             if size
         ]
@@ -412,11 +408,21 @@ class BatchStore:
             self._index.writer.execute(
                 "UPDATE batches SET record = ?, ended_at = ? WHERE id = ?", (_text(changed), now, record.id)
             )
-        for result in results:
-            self._count(result.owner, 0, files=1)
+        size = changed.output_bytes + changed.error_bytes - record.output_bytes - record.error_bytes
+        self._count(record.owner, size, files=len(results))
         for field in msgspec.structs.fields(BatchRecord):
             setattr(record, field.name, getattr(changed, field.name))
         del self.unfinished[record.id]
+
+    def _lost(self, record: BatchRecord) -> dict[str, Any]:
+        """Return the results that somebody deleted or cut on the disk, as fields of the record with the size 0."""
+        lost = {}
+        with storage_errors(self.directory):
+            for name, file_id in (("output_bytes", record.output_id), ("error_bytes", record.error_id)):
+                path = self.path(file_id)
+                if (path.stat().st_size if path.exists() else 0) < getattr(record, name):
+                    lost[name] = 0
+        return lost
 
     def sweep(self, now: float, retention: float) -> None:
         """Delete the files that have expired and are no input of an unfinished batch, and old finished batches."""
