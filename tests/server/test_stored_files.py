@@ -379,6 +379,21 @@ def test_a_full_disk_is_an_error_of_the_upload_and_the_server_goes_on(server, ht
     assert http.post("/v1/files", **FORM).status_code == 200
 
 
+def test_a_file_can_be_deleted_on_a_full_disk(server, client, monkeypatch):
+    """SQLite needs space for a deletion; the content of the file gives it."""
+    file = client.files.create(file=("a", CONTENT), purpose="batch")
+    transaction = server.store._index.transaction
+
+    def full():
+        if contents(server):
+            raise batch_store.storage_full()
+        return transaction()
+
+    monkeypatch.setattr(server.store._index, "transaction", full)
+    assert client.files.delete(file.id).deleted
+    assert (contents(server), list(client.files.list())) == ([], [])
+
+
 def test_a_batch_waits_while_the_disk_is_full_and_goes_on_to_the_same_result(server, client, monkeypatch):
     append, full = batch_store.append_durably, threading.Event()
     full.set()

@@ -244,17 +244,26 @@ class BatchStore:
             self._delete([record])
 
     def _delete(self, records: list[FileRecord]) -> None:
-        with self._index.transaction():
+        try:
+            self._delete_rows(records)
+        except StorageFull:  # a deletion needs some space, too: the contents give theirs first
             for record in records:
-                found = self._index.writer.execute("SELECT seq, owner FROM files WHERE id = ?", (record.id,)).fetchone()
-                self._places[record.id] = found
-                self._index.writer.execute("DELETE FROM files WHERE id = ?", (record.id,))
+                with suppress(OSError):
+                    self.path(record.id).unlink()
+            self._delete_rows(records)
         for name in list(self._places)[:-KEPT_PLACES]:
             del self._places[name]
         for record in records:
             self._count(record.owner, -record.bytes, files=-1)
             with suppress(OSError):  # Windows keeps a file that is being read; the next start deletes it
                 self.path(record.id).unlink()
+
+    def _delete_rows(self, records: list[FileRecord]) -> None:
+        with self._index.transaction():
+            for record in records:
+                found = self._index.writer.execute("SELECT seq, owner FROM files WHERE id = ?", (record.id,)).fetchone()
+                self._places[record.id] = found
+                self._index.writer.execute("DELETE FROM files WHERE id = ?", (record.id,))
 
     def _user(self, file_id: str) -> BatchRecord | None:
         return next((batch for batch in self.unfinished.values() if batch.input_file_id == file_id), None)
