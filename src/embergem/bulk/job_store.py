@@ -28,13 +28,13 @@ from embergem.bulk.parts import Part
 from embergem.bulk.rows import Position
 from embergem.errors import JobError
 
-LAST_KEYS = 2**18
-"""Keys of the last parts that are in memory, about 50 MB, before they are moved to a table of the manifest."""
+LAST_KEYS = 2**17
+"""Keys of the last parts that are in memory, about 25 MB, before they are moved to a table of the manifest."""
 
 OPEN_FILES = 32
 """Most files of vectors that are open to look up vectors."""
 
-PARTS_WAITING = 2
+PARTS_WAITING = 1
 """Most parts that wait to be written."""
 
 REUSED = "reused.vectors"
