@@ -18,7 +18,7 @@ from serving import QUIET
 from embergem.bulk import durable_files
 from embergem.config import Key
 from embergem.errors import UnsupportedOption
-from embergem.server.batches import batch_service, batch_store, upload
+from embergem.server.batches import batch_index, batch_service, batch_store, upload
 from embergem.server.batches.batch_index import BatchIndex
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.batch_store import BatchStore
@@ -325,7 +325,7 @@ def test_files_are_listed_in_pages(client):
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_client_deletes_files_while_it_lists_them(registry, tmp_path, order, monkeypatch):
-    monkeypatch.setattr(batch_store, "KEPT_PLACES", 3)
+    monkeypatch.setattr(batch_index, "KEPT_PLACES", 3)
     keys = [Key(name=name, sha256=hash_key(name)) for name in ("mine", "other")]
     with batch_server(registry, tmp_path / "batches", keys=keys) as server, server.client("mine") as client:
         uploaded = {client.files.create(file=("a", CONTENT), purpose="batch").id for _ in range(7)}

@@ -11,9 +11,9 @@ import re
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -23,7 +23,7 @@ from filelock import Timeout
 
 from embergem.batch_protocol import BatchError, Status
 from embergem.bulk.durable_files import append_durably, lock_directory
-from embergem.errors import InvalidRequest, JobError, UnsupportedOption
+from embergem.errors import JobError, UnsupportedOption
 from embergem.server.batches.batch_index import BatchIndex
 from embergem.server.batches.batch_records import (
     RESULTS_LOST,
@@ -64,10 +64,6 @@ _CONTENT = re.compile(r"file-[0-9a-f]{32}|\.file-[0-9a-f]{32}\.partial")
 """Names of contents. Nothing else is deleted."""
 
 
-KEPT_PLACES = 10_000
-"""Deleted files whose place in the list is remembered."""
-
-
 class BatchStore:
     """Files and batches on the disk. Thread-safe; every method may wait for the disk.
 
@@ -103,7 +99,6 @@ class BatchStore:
         self._lock = threading.RLock()  # held while the disk is written; the event loop must not take it
         self._counting = threading.RLock()
         self._used: dict[str, list[int]] = {}  # bytes, uploads in progress and unfinished results included, and files
-        self._places: dict[str, tuple[int, str]] = {}  # of deleted files: `seq` and owner, for lists that go on there
         self.unfinished: dict[str, BatchRecord] = {}
         try:
             self._files.mkdir(mode=0o700, exist_ok=True)
@@ -138,13 +133,11 @@ class BatchStore:
 
     def _load(self) -> set[str]:
         """Read the unfinished batches and what the owners have; return the names of all contents."""
-        reader = self._index.reader
         known = set[str]()
-        for name, owner, size in reader.execute("SELECT id, owner, bytes FROM files"):
+        for name, owner, size in self._index.sizes():
             known.add(name)
             self._count(owner, size, files=1)
-        for (text,) in reader.execute("SELECT record FROM batches WHERE ended_at IS NULL ORDER BY seq"):
-            record = msgspec.json.decode(text, type=BatchRecord)
+        for record in self._index.unfinished():
             self.unfinished[record.id] = record
             known |= {record.output_id, record.error_id}
             self._count(record.owner, record.output_bytes + record.error_bytes)
@@ -206,7 +199,7 @@ class BatchStore:
     def add_file(self, record: FileRecord) -> None:
         """Record a file whose content is complete on the disk, and whose bytes were reserved."""
         with self._lock, self._index.transaction():
-            self._insert_file(record)
+            self._index.insert_file(record)
         self._count(record.owner, 0, files=1)
 
     def file(self, file_id: str, owner: str | None) -> FileRecord:
@@ -215,16 +208,16 @@ class BatchStore:
         Raises:
             UnknownFile: There is none that the owner may see.
         """
-        with self._lock, self._reading():
-            row = self._index.reader.execute("SELECT record FROM files WHERE id = ?", (file_id,)).fetchone()
-        record = None if row is None else msgspec.json.decode(row[0], type=FileRecord)
+        with self._lock:
+            record = self._index.file(file_id)
         if record is None or owner not in (None, record.owner):
             raise UnknownFile(f"The file {file_id[:80]!r} does not exist. GET /v1/files lists your files.")
         return record
 
     def files(self, page: Page) -> tuple[list[FileRecord], bool]:
         """Return one page of files, and whether more follow."""
-        return self._page("files", page, FileRecord)
+        with self._lock:
+            return self._index.page("files", page, FileRecord)
 
     def delete_file(self, file_id: str, owner: str | None) -> None:
         """Delete a file.
@@ -245,25 +238,16 @@ class BatchStore:
 
     def _delete(self, records: list[FileRecord]) -> None:
         try:
-            self._delete_rows(records)
+            self._index.delete_files(records)
         except StorageFull:  # a deletion needs some space, too: the contents give theirs first
             for record in records:
                 with suppress(OSError):
                     self.path(record.id).unlink()
-            self._delete_rows(records)
-        for name in list(self._places)[:-KEPT_PLACES]:
-            del self._places[name]
+            self._index.delete_files(records)
         for record in records:
             self._count(record.owner, -record.bytes, files=-1)
             with suppress(OSError):  # Windows keeps a file that is being read; the next start deletes it
                 self.path(record.id).unlink()
-
-    def _delete_rows(self, records: list[FileRecord]) -> None:
-        with self._index.transaction():
-            for record in records:
-                found = self._index.writer.execute("SELECT seq, owner FROM files WHERE id = ?", (record.id,)).fetchone()
-                self._places[record.id] = found
-                self._index.writer.execute("DELETE FROM files WHERE id = ?", (record.id,))
 
     def _user(self, file_id: str) -> BatchRecord | None:
         return next((batch for batch in self.unfinished.values() if batch.input_file_id == file_id), None)
@@ -288,14 +272,7 @@ class BatchStore:
             if self._used.get(record.owner, (0, 0))[1] + 2 * len(unfinished) + 2 > MAX_FILES:
                 raise QuotaExceeded(f"You may have {MAX_FILES:,} files, results included. Delete some of them.")
             with self._index.transaction():
-                self._index.writer.execute(
-                    "INSERT INTO batches (id, owner, record) VALUES (?, ?, ?)", (record.id, record.owner, _text(record))
-                )
-                self._index.writer.execute(
-                    "DELETE FROM batches WHERE owner = ? AND ended_at IS NOT NULL AND seq <= "
-                    "(SELECT seq FROM batches WHERE owner = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                    (record.owner, record.owner, MAX_BATCHES),
-                )
+                self._index.insert_batch(record, keep=MAX_BATCHES)
             self.unfinished[record.id] = record
 
     def batch(self, batch_id: str, owner: str | None) -> BatchRecord:
@@ -304,23 +281,23 @@ class BatchStore:
         Raises:
             UnknownBatch: There is none that the owner may see.
         """
-        with self._lock, self._reading():
-            row = self._index.reader.execute("SELECT record FROM batches WHERE id = ?", (batch_id,)).fetchone()
-        record = None if row is None else msgspec.json.decode(row[0], type=BatchRecord)
+        with self._lock:
+            record = self._index.batch(batch_id)
         if record is None or owner not in (None, record.owner):
             raise UnknownBatch(f"The batch {batch_id[:80]!r} does not exist. GET /v1/batches lists your batches.")
         return record
 
     def batches(self, page: Page) -> tuple[list[BatchRecord], bool]:
         """Return one page of batches, and whether more follow."""
-        return self._page("batches", page, BatchRecord)
+        with self._lock:
+            return self._index.page("batches", page, BatchRecord)
 
     def change(self, record: BatchRecord, **fields: Any) -> None:
         """Change fields of an unfinished batch, on the disk and then in `record`."""
         with self._lock:
             changed = msgspec.structs.replace(record, **fields)
             with self._index.transaction():
-                self._index.writer.execute("UPDATE batches SET record = ? WHERE id = ?", (_text(changed), record.id))
+                self._index.update_batch(changed)
             for name, value in fields.items():
                 setattr(record, name, value)
 
@@ -413,10 +390,8 @@ class BatchStore:
                 append_durably(self.path(result.id), result.bytes, b"")
         with self._index.transaction():
             for result in results:
-                self._insert_file(result)
-            self._index.writer.execute(
-                "UPDATE batches SET record = ?, ended_at = ? WHERE id = ?", (_text(changed), now, record.id)
-            )
+                self._index.insert_file(result)
+            self._index.update_batch(changed, ended_at=now)
         size = changed.output_bytes + changed.error_bytes - record.output_bytes - record.error_bytes
         self._count(record.owner, size, files=len(results))
         for field in msgspec.structs.fields(BatchRecord):
@@ -436,47 +411,12 @@ class BatchStore:
     def sweep(self, now: float, retention: float) -> None:
         """Delete the files that have expired and are no input of an unfinished batch, and old finished batches."""
         with self._lock:
-            with self._reading():
-                rows = self._index.reader.execute("SELECT record FROM files WHERE expires_at <= ?", (now,)).fetchall()
-            expired = [msgspec.json.decode(text, type=FileRecord) for (text,) in rows]
+            expired = self._index.expired_files(now)
             if deleted := [record for record in expired if self._user(record.id) is None]:
                 self._delete(deleted)
                 log.info("%d stored files have expired and were deleted.", len(deleted))
             with self._index.transaction():
-                self._index.writer.execute("DELETE FROM batches WHERE ended_at <= ?", (now - retention,))
-
-    def _page(self, table: str, page: Page, kind: type[Any]) -> tuple[list[Any], bool]:
-        conditions, values = ["1"], list[object]()
-        if page.owner is not None:
-            conditions.append("owner = ?")
-            values.append(page.owner)
-        if page.purpose is not None:
-            conditions.append("purpose = ?")
-            values.append(page.purpose)
-        with self._lock, self._reading():
-            reader = self._index.reader
-            if page.after is not None:
-                found = reader.execute(f"SELECT seq, owner FROM {table} WHERE id = ?", (page.after,)).fetchone()
-                if table == "files":  # a client that deletes what it has read goes on behind it
-                    found = found or self._places.get(page.after)
-                if found is None or page.owner not in (None, found[1]):
-                    raise InvalidRequest(
-                        f"after={page.after[:80]!r} is none of your {table}. Begin with the first page.", param="after"
-                    )
-                conditions.append("seq > ?" if page.ascending else "seq < ?")
-                values.append(found[0])
-            order = "ASC" if page.ascending else "DESC"
-            rows = reader.execute(
-                f"SELECT record FROM {table} WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?",
-                (*values, page.limit + 1),
-            ).fetchall()
-        return [msgspec.json.decode(text, type=kind) for (text,) in rows[: page.limit]], len(rows) > page.limit
-
-    def _insert_file(self, record: FileRecord) -> None:
-        self._index.writer.execute(
-            "INSERT INTO files (id, owner, purpose, bytes, expires_at, record) VALUES (?, ?, ?, ?, ?, ?)",
-            (record.id, record.owner, record.purpose, record.bytes, record.expires_at, _text(record)),
-        )
+                self._index.delete_batches(ended_before=now - retention)
 
     def _count(self, owner: str, size: int, *, files: int = 0) -> None:
         with self._counting:
@@ -485,14 +425,3 @@ class BatchStore:
             counts[1] += files
             if counts == [0, 0]:
                 del self._used[owner]
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._index.failure(error) from None
-
-
-def _text(record: msgspec.Struct) -> str:
-    return msgspec.json.encode(record).decode()
