@@ -208,7 +208,7 @@ def test_truncation_is_reported_on_stderr(run):
     [
         (["-m", "TINY", "x", "--task", "sing"], None, 3, "clustering"),
         (["-m", "TINY", "x", "--dimensions", "7"], None, 3, "96"),
-        (["-m", "TINY", "graphene " * 500], None, 3, "On the command line, --truncate cuts it."),
+        (["-m", "TINY", "graphene " * 500], None, 3, "On the command line, --truncate cuts it,"),
         (["-m", "TINY", "x", "-o", "/no/such/x.npy"], None, 3, "there is no directory /no/such. Create it first"),
         (["-m", "TINY", "x", "-o", "/tmp"], None, 3, "--output /tmp is a directory. Name a file in it."),
         (["-m", "TINY", "x", "-f", "y"], None, 3, "both as arguments and with --file"),
@@ -216,6 +216,13 @@ def test_truncation_is_reported_on_stderr(run):
         (["-m", "TINY"], b"", 3, "stdin is empty"),
         (["-m", "TINY"], b"\xff\n", 3, "not valid UTF-8 at byte 0"),
         (["-m", "no-such-model", "x"], None, 4, "No model is called 'no-such-model'"),
+        (
+            ["-m", "TINY", "word " * 400],
+            None,
+            3,
+            "error: Text 1 has more than the 128 tokens that this model reads. On",
+        ),
+        (["-m", "localhost:1", "x"], None, 4, "Did you mean the server at 'http://localhost:1'?"),
         (["-m", "TINY", "--format", "xml"], None, 2, "xml"),
         (["-m", "nowhere.gguf", "x"], None, 4, "There is no file or directory 'nowhere.gguf'. Check the path"),
         (["--no-such-option"], None, 2, "--no-such-option"),

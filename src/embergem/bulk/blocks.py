@@ -11,6 +11,7 @@ from embergem.bulk.encoder import Encoder
 from embergem.bulk.job_options import JobOptions
 from embergem.bulk.long_texts import Chunk, Splitter, pooled_key
 from embergem.bulk.rows import Problem, RowBatch
+from embergem.bulk.text_readers import TextsReader
 from embergem.errors import InputTooLong, InvalidText
 from embergem.packed_rows import PackedRows
 
@@ -131,9 +132,10 @@ class BlockMaker:
 
     def _too_long(self, batch: RowBatch, index: int) -> InputTooLong:
         problem = batch.problem(index, "too_long", "")
+        named = problem.place.capitalize() if problem.file == TextsReader.name else f"{problem.file}, {problem.place}"
         return InputTooLong(
-            f"{problem.file}, {problem.place}: has more than the {self._limit} tokens that this model reads. On the "
-            "command line, --truncate cuts it. --too-long chunk embeds it in chunks."
+            f"{named} has more than the {self._limit} tokens that this model reads. On the command line, --truncate "
+            "cuts it, and --too-long chunk embeds it in parts."
         )
 
     def _block(self, batch: RowBatch, inputs: Sequence[Any], keys: list[Any], special: set[int]) -> Block:

@@ -135,6 +135,8 @@ def _unknown(name: str) -> UnknownModel:
         )
     near = catalog.nearest(name, model_cache.list_models())
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", name):
+        hint += f" Did you mean the server at 'http://{name}'?"
     if "@" in name:
         hint += " A name does not contain a revision: set the option revision instead."
     return UnknownModel(
