@@ -9,6 +9,8 @@ export interface Shown {
   model: string;
   lines: readonly Line[];
   form?: Form | undefined;
+  /** Whether texts were cut to the limit of the model; without the option a request with them is refused. */
+  truncate?: boolean;
 }
 
 export const LANGUAGES = ["curl", "Python", "JavaScript", "Rust"] as const;
@@ -42,7 +44,7 @@ function byTask(lines: readonly Line[]): Group[] {
   }));
 }
 
-function body({ operation, model, form }: Shown, { task, texts, titles }: Group): Record<string, unknown> {
+function body({ operation, model, form, truncate }: Shown, { task, texts, titles }: Group): Record<string, unknown> {
   return {
     model,
     input: texts,
@@ -50,6 +52,7 @@ function body({ operation, model, form }: Shown, { task, texts, titles }: Group)
     ...(titles ? { title: titles } : {}),
     ...(form ? { dimensions: form.dimensions } : {}),
     ...(form && form.dtype !== "float32" ? { encoding_dtype: form.dtype } : {}),
+    ...(truncate ? { truncate_sequence: true } : {}),
     ...(operation === "tokenize" ? { return_tokens: true } : {}),
   };
 }
@@ -79,13 +82,14 @@ with httpx.Client(base_url=${JSON.stringify(server)}, headers=headers) as http:
     ${calls.join("\n").replaceAll("\n", "\n    ")}
 `;
   }
-  const { form } = shown;
+  const { form, truncate } = shown;
   const calls = groups.map(({ task, texts, titles }) => {
     const options = [
       task ? `task=${JSON.stringify(task)}` : "",
       titles ? `title=${pythonValue(titles.map((title) => title || null))}` : "",
       form ? `dimensions=${form.dimensions}` : "",
       form && form.dtype !== "float32" ? `output=${JSON.stringify(form.dtype)}` : "",
+      truncate ? "truncate=True" : "",
     ].filter(Boolean);
     return `    texts = ${listed(texts.map(pythonValue), "    ")}${note}
     vectors = client.embed(${["texts", ...options].join(", ")})
@@ -146,6 +150,7 @@ function rust(shown: Shown, groups: Group[], server: string, _withKey: boolean, 
       : [`.add_prompts(${listed(texts.map(rustText), "        ")})`];
     if (task) steps.push(`.with_task(${rustText(task)})`);
     if (shown.form) steps.push(`.with_dimensions(${shown.form.dimensions})`);
+    if (shown.truncate) steps.push(".with_truncate_sequence(true)");
     return `    let request = EmbeddingRequest::builder()
         ${steps.join("\n        ")};
     println!("{} vectors", model.embed_with_model(request, Some(${rustText(shown.model)})).await?.len());`;

@@ -39,10 +39,11 @@ test("tasks, titles and forms are in every language", () => {
       { text: "d", task: "document", title: "T" },
     ],
     form: { dimensions: 256, dtype: "int8" },
+    truncate: true,
   };
   for (const language of ["curl", "Python", "JavaScript", "Rust"] as const) {
     const code = snippet(language, shown, "http://localhost:1234", true);
-    for (const part of ["query", "document", '"T"', "256"]) assert.ok(code.includes(part), `${language}: ${part}`);
+    for (const part of ["query", "document", '"T"', "256", "truncate"]) assert.ok(code.includes(part), `${language}: ${part}`);
     assert.ok(!code.includes("undefined"), language);
     assert.ok(code.includes("EMBERGEM_API_KEY"), language);
   }

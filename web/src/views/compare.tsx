@@ -154,7 +154,7 @@ function Similarities({ result }: { result: Result }) {
         <div class="card-head">
           <h2>Cosine similarity</h2>
           <span class="hint">{formName(main.form)}</span>
-          <CopyAs shown={() => ({ operation: "embeddings", model: result.model, lines, form: main.form })} />
+          <CopyAs shown={() => ({ operation: "embeddings", model: result.model, lines, form: main.form, truncate: truncated > 0 })} />
         </div>
         {truncated > 0 && (
           <p class="note">

@@ -202,6 +202,7 @@ function Picture({ result }: { result: Result }) {
               operation: "embeddings",
               model: result.model,
               lines: table.texts.map((text) => ({ text, task: result.task, title: "" })),
+              truncate: truncated > 0,
             })}
           />
         </div>

@@ -199,6 +199,7 @@ function Ranking({ result }: { result: Result }) {
             operation: "embeddings",
             model: result.model,
             lines: [question, ...ranked.map((row) => lines[row]!)],
+            truncate: truncated > 0,
           })}
         />
       </div>
