@@ -73,7 +73,8 @@ def test_a_batch_that_is_being_cancelled_when_the_server_stops_is_cancelled_by_t
         assert finished(client, batch).status == "cancelled"
 
 
-def test_a_batch_that_expired_while_no_server_ran_is_expired(registry, tmp_path, gate):
+def test_a_batch_that_expired_while_no_server_ran_is_expired(registry, tmp_path, gate, monkeypatch):
+    monkeypatch.setattr(batch_run, "PART_BYTES", 1)
     now = Clock()
     with batch_server(registry, tmp_path / "batches", now=now) as server, server.client() as client:
         batch = start(client, [line(1), line(2)])
@@ -82,6 +83,37 @@ def test_a_batch_that_expired_while_no_server_ran_is_expired(registry, tmp_path,
     with batch_server(registry, tmp_path / "batches", now=now) as server, server.client() as client:
         found = finished(client, batch)
         assert (found.status, found.request_counts.failed) == ("expired", 2)
+        assert [one["custom_id"] for one in results(client, found.error_file_id)] == ["request-1", "request-2"]
+
+
+def test_a_batch_can_be_cancelled_while_its_lines_are_checked(registry, tmp_path, monkeypatch):
+    check, checking, go = batch_run.check_lines, threading.Event(), threading.Event()
+
+    def slow(*given):
+        checking.set()
+        go.wait(30)
+        return check(*given)
+
+    monkeypatch.setattr(batch_run, "check_lines", slow)
+    with batch_server(registry, tmp_path / "batches") as server, server.client() as client:
+        batch = start(client, [line(1)])
+        assert checking.wait(30)
+        assert client.batches.cancel(batch.id).status == "cancelling"
+        go.set()
+        found = finished(client, batch)
+        assert (found.status, found.request_counts.completed, found.in_progress_at) == ("cancelled", 0, None)
+
+
+def test_lines_may_take_longer_than_other_requests(registry, tmp_path):
+    settings = msgspec.structs.replace(QUIET, request_timeout=1e-6)
+    with batch_server(registry, tmp_path / "batches", settings=settings) as server, server.client() as client:
+        lines = [line(number, input="a text that no cache has " * (60 * number + 1), truncate_sequence=True)
+                 for number in range(3)]  # fmt: skip
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.embeddings.create(model="default", input="another text that no cache has")
+        assert refused.value.code == "deadline_exceeded"
+        found = finished(client, start(client, lines))
+        assert (found.status, found.request_counts.completed) == ("completed", 3)
 
 
 @pytest.mark.parametrize("expired", [False, True])

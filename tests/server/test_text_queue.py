@@ -81,6 +81,16 @@ def test_a_small_request_does_not_wait_for_large_ones(queue):
     assert [work.result(60) for work in flood] == ["large"] * 30
 
 
+def test_a_small_text_of_a_batch_waits_with_the_large_ones(queue):
+    worker = Worker(queue)
+    line = queue.submit(lambda _: "line", SMALL, "", bulk=True)
+    assert (queue.queued_bytes("bulk"), queue.queued_bytes("interactive")) == (SMALL, 0)
+    assert queue.submit(lambda _: "small", SMALL, "").result(60) == "small"
+    assert not line.done()
+    worker.finish()
+    assert line.result(60) == "line"
+
+
 def test_cancelled_work_leaves_the_queue_and_running_work_is_told(queue):
     worker = Worker(queue)
     flood = [queue.submit(lambda _: pytest.fail("cancelled work ran"), LARGE, "") for _ in range(30)]
