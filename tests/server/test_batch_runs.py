@@ -312,6 +312,17 @@ def test_lines_are_read_from_any_place_on(tmp_path, monkeypatch):
         assert len(reader.read()) == 2
 
 
+def test_a_thread_that_checks_many_lines_lets_other_threads_run(tmp_path, monkeypatch):
+    """The GIL is passed on every 5 ms otherwise, and a request of another client needs it several times."""
+    sleeps = []
+    monkeypatch.setattr(input_lines.time, "sleep", sleeps.append)
+    (tmp_path / "lines").write_bytes(jsonl([line(number) for number in range(1000)]))
+    with LineReader(tmp_path / "lines", 1000) as reader:
+        assert input_lines.check_lines(reader, "/v1/embeddings", 1000, lambda _: None).requests == 1000
+    assert sleeps == [0] * (1000 // input_lines.GIVE_WAY)
+    assert input_lines.GIVE_WAY <= 64
+
+
 def test_a_body_with_lines_of_its_own_becomes_one_line():
     answer = LineAnswer(200, b'{\n "a": [1,\n 2]\n}', 0, "", "")
     encoded = encode_answer("batch_1", 5, "id", answer)

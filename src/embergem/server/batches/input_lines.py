@@ -1,5 +1,6 @@
 """The input of a batch: reading its lines from any place on, and checking all of them before the first is computed."""
 
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -28,6 +29,9 @@ SHOWN_ERRORS = 100
 
 BLOCK_LINES, BLOCK_BYTES = 256, 2**20
 """Lines that are read at a time: at most this many, and no more once they have this many bytes."""
+
+GIVE_WAY = 32
+"""Lines after which a thread that works on all lines lets other threads run."""
 
 MAX_NAMES = 1000
 """Most names of models whose check is remembered."""
@@ -99,9 +103,12 @@ class LineReader:
         return lines
 
     def __iter__(self) -> Iterator[Line]:
-        """Iterate over the lines."""
+        """Iterate over the lines, on a thread that lets other threads run now and then."""
         while lines := self.read():
-            yield from lines
+            for line in lines:
+                if line.number % GIVE_WAY == 0:
+                    time.sleep(0)  # otherwise the event loop waits for 5 ms each time that it needs the GIL
+                yield line
 
     def __enter__(self) -> "LineReader":
         return self
