@@ -295,6 +295,26 @@ def test_completion(shell):
     assert b"query" not in answer
 
 
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("serve --access-log ", "text json off"),
+        ("serve --log-level w", "warning"),
+        ("keys new name --lane b", "bulk"),
+        ("keys new name --task cl", "classification clustering"),
+        ("embed --dtype int", "int16 int8"),
+    ],
+)
+def test_the_values_of_an_option_are_completed(words, values):
+    asked = os.environ | {
+        "_EMBERGEM_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"embergem {words}",
+        "COMP_CWORD": str(words.count(" ") + 1),
+    }
+    answer = subprocess.run([Path(sys.executable).with_name("embergem")], env=asked, capture_output=True, text=True)
+    assert sorted(answer.stdout.split()) == sorted(values.split())
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_serve_prints_its_address_responds_and_stops(tiny, stop):
     arguments = [*COMMAND, "serve", "-p", "0", "-m", str(tiny)]

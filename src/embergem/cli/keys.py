@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from embergem.cli.options import complete_task, completer
 from embergem.server.signals import RELOAD
 
 app = typer.Typer(help="API keys of a server.", no_args_is_help=True)
@@ -24,8 +25,16 @@ def new(
     admin: Annotated[
         bool, typer.Option("--admin", help="Allow the key to load and unload models, and to see the batches of all.")
     ] = False,
-    task: Annotated[str | None, typer.Option(help="Task of texts in requests that name none.")] = None,
-    lane: Annotated[str, typer.Option(help="Priority of requests: interactive, or bulk (lower).")] = "interactive",
+    task: Annotated[
+        str | None, typer.Option(help="Task of texts in requests that name none.", autocompletion=complete_task)
+    ] = None,
+    lane: Annotated[
+        str,
+        typer.Option(
+            help="Priority of requests: interactive, or bulk (lower).",
+            autocompletion=completer(("interactive", "bulk")),
+        ),
+    ] = "interactive",
     requests_per_minute: Annotated[int | None, typer.Option(help="Most requests a minute.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Most tokens a minute.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Most requests at the same time.")] = None,

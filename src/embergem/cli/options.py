@@ -1,7 +1,7 @@
 """The flags that commands share. `with_load_options` gives a command the flags of loading, as one `LoadOptions`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -21,15 +21,17 @@ def complete_model(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def complete_task(incomplete: str) -> list[str]:
-    """Return the task names that begin with the typed text."""
-    return [task for task in Task if task.startswith(incomplete)]
+def completer(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that lists those of `values` that begin with the typed text."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
 
 
-def complete_dtype(incomplete: str) -> list[str]:
-    """Return the values of `dtype` that begin with the typed text."""
-    return [name for name in DTYPES if name.startswith(incomplete)]
-
+complete_task = completer(Task)
+complete_dtype = completer(DTYPES)
 
 _PANEL = "Model options"
 

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from embergem.cli.options import DENSE, FAMILY, HUB, Dtype, Threads, complete_model, complete_task, with_load_options
+from embergem.cli.options import (
+    DENSE,
+    FAMILY,
+    HUB,
+    Dtype,
+    Threads,
+    complete_model,
+    complete_task,
+    completer,
+    with_load_options,
+)
 from embergem.config import Config, Key, named_entry, read_config
 from embergem.errors import UnsupportedOption
 from embergem.options import LoadOptions
@@ -63,7 +73,10 @@ def serve(
     ] = None,
     max_batch_tokens: Annotated[int | None, typer.Option(help="Most tokens of a batch.")] = None,
     max_queue_tokens: Annotated[int | None, typer.Option(help="Most tokens that wait for a model.")] = None,
-    access_log: Annotated[str | None, typer.Option(help="text, json or off. Default: text.")] = None,
+    access_log: Annotated[
+        str | None,
+        typer.Option(help="text, json or off. Default: text.", autocompletion=completer(("text", "json", "off"))),
+    ] = None,
     log_inputs: Annotated[
         bool | None, typer.Option("--log-inputs", help="Write the texts of requests into the access log.")
     ] = None,
@@ -87,7 +100,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="critical, error, warning, info or debug.")] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            help="critical, error, warning, info or debug.",
+            autocompletion=completer(("critical", "error", "warning", "info", "debug")),
+        ),
+    ] = None,
 ) -> None:
     """Serve an OpenAI-compatible API.
 
