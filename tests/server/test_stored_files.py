@@ -154,6 +154,7 @@ HEADERS = {"content-type": "multipart/form-data; boundary=b"}
         (BODY + FILE + FILE + b"--b--\r\n", HEADERS, "two fields 'file'"),
         (BODY + b"--b\r\nX: y\r\n\r\nabc\r\n--b--\r\n", HEADERS, "has no name"),
         (BODY + b"--b\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--b--\r\n", HEADERS, "has no name"),
+        (BODY + b"--b\r\nX: " + b"y" * 10**5 + b"\r\n\r\n", HEADERS, "header size"),  # python-multipart >= 0.0.27
         (b"no form", HEADERS, "not a form"),
         (b"{}", {"content-type": "application/json"}, "Send a form"),
         (BODY, {"content-type": "multipart/form-data"}, "Send a form"),
