@@ -10,6 +10,7 @@ from batching import batch_server, finished, jsonl, line, results, start
 from embergem.server.batches import batch_store
 from embergem.server.batches.batch_records import BatchRecord, FileRecord, OwnerLimits, StorageFailed, new_id
 from embergem.server.batches.batch_store import BatchStore
+from embergem.server.routes import batches, stored_files
 
 LINES = [line(number) for number in range(3)]
 
@@ -114,3 +115,23 @@ def test_results_on_a_disk_that_cannot_be_read_are_not_lost(tmp_path, monkeypatc
         store.append(store.unfinished[batch.id], b"{}\n", b"")
     monkeypatch.undo()
     store.close()
+
+
+def test_long_lists_are_encoded_on_a_thread(registry, tmp_path, monkeypatch):
+    """10,000 files would stop the event loop for a moment."""
+    threads = []
+    for module, name in ((stored_files, "describe_file"), (batches, "describe_batch")):
+        describe = getattr(module, name)
+
+        def noted(record, *given, describe=describe, **options):
+            threads.append(threading.current_thread().name)
+            return describe(record, *given, **options)
+
+        monkeypatch.setattr(module, name, noted)
+    with batch_server(registry, tmp_path) as server, server.client() as client:
+        batch = finished(client, start(client, LINES))
+        threads.clear()
+        assert len(client.files.list().data) == 2
+        assert [one.id for one in client.batches.list().data] == [batch.id]
+    assert len(threads) == 3
+    assert all(name.startswith("batches_") for name in threads)

@@ -6,7 +6,7 @@ from embergem.batch_protocol import RETENTION, BatchList, CreateBatch
 from embergem.server.auth import require_same_origin
 from embergem.server.batches.batch_records import BatchRecord, UnknownFile, describe_batch, new_id
 from embergem.server.decode import decode_body
-from embergem.server.encode import json_response
+from embergem.server.encode import encode_each, json_response
 from embergem.server.routes.stored_files import batches_of, owner_of, page_of, sees_all, visible_to
 from embergem.server.state import RequestContext
 
@@ -57,11 +57,16 @@ async def list_batches(context: RequestContext) -> Response:
     """List your batches, the newest first. An admin key lists those of all keys."""
     service = batches_of(context)
     page = page_of(context, limit=LISTED, most=MOST_LISTED)._replace(ascending=False, purpose=None)
-    records, more = await service.store.on_thread(service.store.batches, page)
-    with_owner = sees_all(context)
-    data = [describe_batch(record, service.waiting(record.id), with_owner=with_owner) for record in records]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return json_response(BatchList(data, first, last, more))
+
+    def answer() -> Response:
+        records, more = service.store.batches(page)
+        data = encode_each(
+            describe_batch(record, service.waiting(record.id), with_owner=sees_all(context)) for record in records
+        )
+        first, last = (records[0].id, records[-1].id) if records else (None, None)
+        return json_response(BatchList(data, first, last, more))
+
+    return await service.store.on_thread(answer)
 
 
 async def retrieve_batch(context: RequestContext) -> Response:

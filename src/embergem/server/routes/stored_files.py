@@ -12,7 +12,7 @@ from embergem.server.auth import require_same_origin
 from embergem.server.batches.batch_records import BatchesOff, Page, UnknownFile, describe_file, storage_errors
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.batch_store import MAX_FILES, BatchStore
-from embergem.server.encode import json_response
+from embergem.server.encode import encode_each, json_response
 from embergem.server.state import RequestContext
 
 CHUNK = 256 * 1024
@@ -38,10 +38,14 @@ async def list_files(context: RequestContext) -> Response:
     """List your files, the newest first. An admin key lists those of all keys."""
     service = batches_of(context)
     page = page_of(context, limit=MAX_FILES, most=MAX_FILES)
-    records, more = await service.store.on_thread(service.store.files, page)
-    data = [describe_file(record, with_owner=sees_all(context)) for record in records]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return json_response(FileList(data, first, last, more))
+
+    def answer() -> Response:
+        records, more = service.store.files(page)
+        data = encode_each(describe_file(record, with_owner=sees_all(context)) for record in records)
+        first, last = (records[0].id, records[-1].id) if records else (None, None)
+        return json_response(FileList(data, first, last, more))
+
+    return await service.store.on_thread(answer)  # so that 10,000 files do not stop the event loop
 
 
 async def retrieve_file(context: RequestContext) -> Response:
