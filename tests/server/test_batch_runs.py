@@ -3,7 +3,10 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import threading
+import time
 
 import httpx
 import msgspec
@@ -14,9 +17,10 @@ from goldens import DATA
 from serving import QUIET, serving
 
 from embergem.config import EmbeddingEntry, Key, UpstreamEntry
-from embergem.errors import Overloaded
+from embergem.errors import Overloaded, UnsupportedOption
 from embergem.options import LoadOptions
-from embergem.server.batches import batch_run, clock, input_lines, upload
+from embergem.server.batches import batch_run, batch_service, clock, input_lines, upload
+from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.input_lines import LineReader
 from embergem.server.batches.line_answer import LineAnswer, encode_answer
 from embergem.server.build import build_state
@@ -255,6 +259,15 @@ def test_a_form_that_arrives_in_pieces_is_read_whole(registry, tmp_path, monkeyp
         assert http.get(f"/v1/files/{file['id']}/content").content == content
 
 
+def test_a_directory_without_the_package_for_uploads_is_refused_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    with pytest.raises(UnsupportedOption, match=r"--batch-path needs python-multipart.*embergem\[server\]"):
+        BatchService.open(msgspec.structs.replace(QUIET, batch_path=str(tmp_path / "batches")))
+    assert list(tmp_path.iterdir()) == []
+    program = "import sys; sys.modules['python_multipart'] = None; import embergem.server.app"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_clock_that_is_set_forward_changes_nothing_until_the_time_has_passed(monkeypatch):
     wall, monotonic = [1000.0], [50.0]
     monkeypatch.setattr(clock.time, "time", lambda: wall[0])
@@ -267,6 +280,22 @@ def test_a_clock_that_is_set_forward_changes_nothing_until_the_time_has_passed(m
     assert now() == 1005
     wall[0] = 900
     assert now() == 900
+
+
+def test_a_file_has_the_time_of_the_clock_and_is_kept_when_it_is_set_forward(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_service, "TICK_SECONDS", 0.01)
+    with batch_server(registry, tmp_path / "batches") as server, server.client() as client:
+        before = time.time
+        first = client.files.create(file=("a", jsonl([line(1)])), purpose="batch")
+        monkeypatch.setattr(time, "time", lambda: before() + 10**9)
+        monkeypatch.setattr(server.state.batches, "now", time.time)
+        second = client.files.create(file=("a", jsonl([line(1)])), purpose="batch")
+        assert second.created_at - first.created_at >= 10**9
+        batch = client.batches.create(input_file_id=first.id, endpoint="/v1/embeddings", completion_window="24h")
+        assert finished(client, batch).status == "completed"
+        end = time.monotonic() + 0.1  # some looks for expired files
+        while time.monotonic() < end:
+            assert len(client.files.list().data) == 3
 
 
 def test_the_pacer_lets_one_task_go_on_in_each_cycle():

@@ -119,7 +119,8 @@ class BatchRun:
         state: The state of the server.
         limits: Returns what the owner may have.
         share: Returns the share of the window that this run may use, from 0 to 1.
-        now: Returns seconds since 1970.
+        now: Returns seconds since 1970, for what is recorded.
+        steady: Returns them for what has expired; see `SteadyClock`.
 
     Attributes:
         record: As given.
@@ -134,6 +135,7 @@ class BatchRun:
         limits: Callable[[], OwnerLimits],
         share: Callable[[], float],
         now: Callable[[], float],
+        steady: Callable[[], float],
     ) -> None:
         self.record = record
         self.waiting: BatchError | None = None
@@ -142,6 +144,7 @@ class BatchRun:
         self._limits = limits
         self._share = share
         self._now = now
+        self._steady = steady
         self._closing = False
         self._interrupted = asyncio.Event()
         self._probing = asyncio.Lock()
@@ -195,7 +198,7 @@ class BatchRun:
             await asyncio.to_thread(self._check)
             return
         if record.status == "in_progress":
-            if self._now() < record.expires_at:
+            if self._steady() < record.expires_at:
                 await self._compute()
                 if not await self._store_call("advance", "in_progress", "finalizing"):
                     raise Interrupted

@@ -36,16 +36,18 @@ class BatchService:
     Args:
         store: The files and batches on the disk.
         settings: Settings of the server.
-        now: Returns seconds since 1970.
+        now: Returns seconds since 1970; None is the clock of the machine.
 
     Attributes:
         store: As given.
-        now: As given.
+        now: As given; for what is recorded.
+        steady: Returns seconds since 1970, for what has expired; see `SteadyClock`.
     """
 
     def __init__(self, store: BatchStore, settings: Settings, now: Callable[[], float] | None = None) -> None:
         self.store = store
-        self.now = now or SteadyClock()
+        self.now = now or time.time
+        self.steady = now or SteadyClock()
         self._settings = settings
         self._state: ServerState | None = None
         self._runs: dict[str, tuple[BatchRun, asyncio.Task[None]]] = {}
@@ -130,7 +132,7 @@ class BatchService:
 
     async def _sweep(self) -> None:
         """End the batches that have expired, and delete the files that have."""
-        now = self.now()
+        now = self.steady()
         for run, _ in self._runs.values():
             if now >= run.record.expires_at:
                 run.interrupt()
@@ -138,7 +140,7 @@ class BatchService:
 
     def _start_runs(self, state: "ServerState") -> None:
         """Start a run for each batch whose turn it is."""
-        now = self.now()
+        now = self.steady()
         records = list(self.store.unfinished.values())
         busy = {
             run.record.owner for run, _ in self._runs.values() if run.record.status == "in_progress" and not run.waiting
@@ -165,6 +167,7 @@ class BatchService:
             limits=lambda: self.limits(state.keys.named(record.owner)),
             share=lambda: 1 / max(1, len(self._runs)),
             now=self.now,
+            steady=self.steady,
         )
         task = asyncio.get_running_loop().create_task(run.run())
         self._runs[record.id] = run, task
