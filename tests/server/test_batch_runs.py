@@ -19,7 +19,7 @@ from serving import QUIET, serving
 from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import Overloaded, UnsupportedOption
 from embergem.options import LoadOptions
-from embergem.server.batches import batch_run, batch_service, clock, input_lines, upload
+from embergem.server.batches import batch_run, batch_service, clock, input_lines, line_retries, upload
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.input_lines import LineReader
 from embergem.server.batches.line_answer import LineAnswer, encode_answer
@@ -165,7 +165,7 @@ def test_one_batch_of_a_key_is_computed_at_a_time_and_keys_do_not_wait_for_each_
 
 
 def test_lines_for_an_upstream_model_are_forwarded_and_tried_again_while_it_fails(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_run, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(line_retries, "RETRY_SECONDS", (0.01, 0.01))
     with batch_server(registry, tmp_path / "upstream") as upstream:
         entry = UpstreamEntry(name="far", upstream=f"{upstream.url}/v1", upstream_model="gemma3_text")
         nobody = UpstreamEntry(name="gone", upstream="http://127.0.0.1:9/v1")
@@ -212,7 +212,7 @@ def test_only_an_admin_key_sees_the_path_of_a_model_that_cannot_be_loaded(tmp_pa
 
 
 def test_a_new_key_with_the_same_name_has_the_files_of_the_old_one(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_run, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(line_retries, "RETRY_SECONDS", (0.01, 0.01))
     keys = [Key(name="one", sha256=hash_key("one")), Key(name="ops", sha256=hash_key("ops"), admin=True)]
     with (
         batch_server(registry, tmp_path / "batches", keys=keys) as server,

@@ -24,17 +24,11 @@ from embergem.server.batches.input_lines import (
     check_lines,
     decode_line,
 )
-from embergem.server.batches.line_answer import (
-    LineAnswer,
-    Temporary,
-    answer_line,
-    encode_answer,
-    encode_unanswered,
-)
+from embergem.server.batches.line_answer import LineAnswer, encode_answer, encode_unanswered
+from embergem.server.batches.line_retries import RETRY_SECONDS, LineRetries
 from embergem.server.prompt_choice import split_task
 
 if TYPE_CHECKING:
-    from embergem.config import Key
     from embergem.server.state import ServerState
 
 log = logging.getLogger("embergem.server")
@@ -53,9 +47,6 @@ WINDOW_BYTES = 64 * 2**20
 
 RESULT_BYTES = 16 * 1024
 """Estimated bytes of the result of one input: a vector of 768 numbers as JSON."""
-
-RETRY_SECONDS = (0.25, 30.0)
-"""Shortest and longest time until a line, or a write to the disk, is tried again."""
 
 EXPIRED = "This request could not be executed before the completion window expired."
 
@@ -124,7 +115,6 @@ class BatchRun:
 
     Attributes:
         record: As given.
-        waiting: Why the batch does not go on at the moment.
     """
 
     def __init__(
@@ -138,7 +128,7 @@ class BatchRun:
         steady: Callable[[], float],
     ) -> None:
         self.record = record
-        self.waiting: BatchError | None = None
+        self._lines = LineRetries(state, record)
         self._store = store
         self._state = state
         self._limits = limits
@@ -147,11 +137,13 @@ class BatchRun:
         self._steady = steady
         self._closing = False
         self._interrupted = asyncio.Event()
-        self._probing = asyncio.Lock()
-        self._answered = 0
         self._cost = 0  # of the lines that are answered at present
-        self._logged: set[str] = set()
         self._max_line = state.settings.max_body + OVERHEAD
+
+    @property
+    def waiting(self) -> BatchError | None:
+        """Why the batch does not go on at the moment."""
+        return self._lines.waiting
 
     def interrupt(self) -> None:
         """Make the run look at the state of the batch and at the time again, because one of them has changed."""
@@ -182,7 +174,7 @@ class BatchRun:
                 await self._fail(RESULTS_LOST)
                 return
             except StorageFailed as error:
-                self._wait_for(BatchError(error.code, error.message))
+                self._lines.wait_for(BatchError(error.code, error.message))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._interrupted.wait(), seconds)
             seconds = min(2 * seconds, RETRY_SECONDS[1])
@@ -210,7 +202,6 @@ class BatchRun:
             await self._store_call("finish", "finalizing", "completed")
         elif record.status == "cancelling":
             await self._store_call("finish", "cancelling", "cancelled")
-        self.waiting = None
         log.info(
             "%s is %s: %d of %d requests have a result, and %d an error.",
             record.id, record.status, record.completed, record.total, record.failed,
@@ -304,7 +295,7 @@ class BatchRun:
             request = task = None
             if line.content:
                 request = decode_line(line, self.record.endpoint, self._max_line)
-                task = asyncio.ensure_future(self._answer(line.number, request))
+                task = asyncio.ensure_future(self._lines.answer(line.number, request))
             pending.append(_Pending(line, request, task, cost))
             self._cost += cost
 
@@ -346,8 +337,7 @@ class BatchRun:
                 "and the batch goes on."
             )
         await asyncio.to_thread(self._append, part)
-        if not self._probing.locked():
-            self.waiting = None  # the storage works again
+        self._lines.go_on()
         counts = self._state.metrics.batch_requests
         counts["completed"] += len(part.output)
         counts["failed"] += len(part.errors)
@@ -366,57 +356,6 @@ class BatchRun:
             tokens=record.tokens + part.tokens,
             spaces=record.spaces,
         )
-
-    async def _answer(self, number: int, request: LineRequest) -> LineAnswer:
-        """Answer a line, however often it has to be tried.
-
-        While lines have no answer for a temporary reason, one of them tries again now and then, and the others wait.
-        """
-        await self._state.pacer.turn()
-        while True:
-            answered = self._answered
-            try:
-                return await self._try(number, request)
-            except Temporary as failure:
-                reason = failure
-            seconds = RETRY_SECONDS[0]
-            async with self._probing:
-                while self._answered == answered:
-                    self._wait_for(reason.reason)
-                    await asyncio.sleep(min(reason.seconds or seconds, RETRY_SECONDS[1]))
-                    seconds *= 2
-                    try:
-                        found = await self._try(number, request)
-                    except Temporary as failure:
-                        reason = failure
-                    else:
-                        self.waiting = None
-                        return found
-                self.waiting = None
-
-    async def _try(self, number: int, request: LineRequest) -> LineAnswer:
-        found = await answer_line(self._state, self._key(), self.record.id, number, request)
-        self._answered += 1
-        return found
-
-    def _key(self) -> "Key | None":
-        """Return the API key of the owner.
-
-        Raises:
-            Temporary: The owner has none at present.
-        """
-        keys, owner = self._state.keys, self.record.owner
-        key = keys.named(owner) if owner else None
-        if key is None and (owner or not keys.open):
-            message = "The API key that created the batch was removed from the server. The batch waits for its return."
-            raise Temporary(BatchError("api_key_removed", message), RETRY_SECONDS[1])
-        return key
-
-    def _wait_for(self, reason: BatchError) -> None:
-        if reason.code not in self._logged:
-            self._logged.add(reason.code)
-            log.warning("%s waits: %s", self.record.id, reason.message)
-        self.waiting = reason
 
     def _expire(self) -> None:
         """Give every line without an answer the error that the batch has expired."""
