@@ -90,4 +90,25 @@ def results(client, file_id):
     return [] if file_id is None else [json.loads(one) for one in client.files.content(file_id).text.splitlines()]
 
 
-__all__ = ["BatchServer", "Clock", "batch_server", "finished", "hash_key", "jsonl", "line", "results", "start"]
+def contents(server):
+    """Return the names of the files on the disk."""
+    return sorted(path.name for path in (server.store.directory / "files").iterdir())
+
+
+def error(answer):
+    return answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]
+
+
+__all__ = [
+    "BatchServer",
+    "Clock",
+    "batch_server",
+    "contents",
+    "error",
+    "finished",
+    "hash_key",
+    "jsonl",
+    "line",
+    "results",
+    "start",
+]
