@@ -1,14 +1,17 @@
 """Disks of batches: results that somebody deletes, a disk that is nearly full, and how much is kept."""
 
+import asyncio
 import threading
 from collections import namedtuple
 
+import msgspec
 import openai
 import pytest
-from batching import batch_server, finished, jsonl, line, results, start
+from batching import Clock, batch_server, finished, jsonl, line, results, start
 
-from embergem.server.batches import batch_store
+from embergem.server.batches import batch_run, batch_store
 from embergem.server.batches.batch_records import BatchRecord, FileRecord, OwnerLimits, StorageFailed, new_id
+from embergem.server.batches.batch_run import BatchRun
 from embergem.server.batches.batch_store import BatchStore
 from embergem.server.routes import batches, stored_files
 
@@ -135,3 +138,52 @@ def test_long_lists_are_encoded_on_a_thread(registry, tmp_path, monkeypatch):
         assert [one.id for one in client.batches.list().data] == [batch.id]
     assert len(threads) == 3
     assert all(name.startswith("batches_") for name in threads)
+
+
+def test_many_batches_that_have_expired_leave_threads_to_others(registry, tmp_path, monkeypatch):
+    go, running = threading.Event(), []
+    expire = BatchRun._expire
+
+    def waiting(run):
+        running.append(run)
+        assert go.wait(60)
+        running.remove(run)
+        expire(run)
+
+    monkeypatch.setattr(BatchRun, "_expire", waiting)
+    first = stopped(tmp_path, b"{}\n", status="in_progress", expires_at=2)
+    store, made = BatchStore(tmp_path), [first]
+    for _ in range(2 * batch_store.DISK_THREADS):
+        names = {"id": new_id("batch_"), "output_id": new_id("file-"), "error_id": new_id("file-")}
+        made.append(msgspec.structs.replace(first, **names, output_bytes=0, lines=0, offset=0, completed=0))
+        store.add_batch(made[-1], OwnerLimits(2**30, 100))
+    store.close()
+    with batch_server(registry, tmp_path) as server, server.client() as client:
+        while len(running) < 2:
+            threading.Event().wait(0.01)
+        assert client.files.create(file=("a", jsonl(LINES)), purpose="batch").id
+        assert len(running) == 2
+        go.set()
+        assert {finished(client, batch).status for batch in made} == {"expired"}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_check_of_a_large_input_ends_with_the_server_or_the_batch(registry, tmp_path, monkeypatch, cancelled):
+    batch = stopped(tmp_path, status="validating")
+    with batch_server(registry, tmp_path / "other") as server:
+        store = BatchStore(tmp_path)
+        record = store.unfinished[batch.id]
+        run = BatchRun(
+            store, record, server.state, lambda: OwnerLimits(1, 1), lambda: 1.0, Clock(), Clock(), asyncio.Semaphore()
+        )
+        if cancelled:
+            decode = batch_run.split_task
+            monkeypatch.setattr(
+                batch_run, "split_task", lambda *given: store.request_cancel(batch.id, None, 1) and decode(*given)
+            )
+        else:
+            run.close()
+        with pytest.raises(batch_run.Interrupted):
+            run._check()
+        assert record.status == ("cancelling" if cancelled else "validating")
+        store.close()

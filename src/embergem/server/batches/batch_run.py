@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,7 @@ class BatchRun:
         share: Returns the share of the window that this run may use, from 0 to 1.
         now: Returns seconds since 1970, for what is recorded.
         steady: Returns them for what has expired; see `SteadyClock`.
+        passes: Bounds how many inputs are read from end to end at the same time.
 
     Attributes:
         record: As given.
@@ -126,6 +127,7 @@ class BatchRun:
         share: Callable[[], float],
         now: Callable[[], float],
         steady: Callable[[], float],
+        passes: asyncio.Semaphore,
     ) -> None:
         self.record = record
         self._lines = LineRetries(state, record)
@@ -135,6 +137,7 @@ class BatchRun:
         self._share = share
         self._now = now
         self._steady = steady
+        self._passes = passes
         self._closing = False
         self._interrupted = asyncio.Event()
         self._cost = 0  # of the lines that are answered at present
@@ -187,7 +190,8 @@ class BatchRun:
         """
         record = self.record
         if record.status == "validating":
-            await asyncio.to_thread(self._check)
+            async with self._passes:
+                await self._store.on_thread(self._check)
             return
         if record.status == "in_progress":
             if self._steady() < record.expires_at:
@@ -195,7 +199,8 @@ class BatchRun:
                 if not await self._store_call("advance", "in_progress", "finalizing"):
                     raise Interrupted
             else:
-                await asyncio.to_thread(self._expire)
+                async with self._passes:
+                    await self._store.on_thread(self._expire)
                 if not await self._store_call("finish", "in_progress", "expired"):
                     raise Interrupted
         if record.status == "finalizing":
@@ -210,12 +215,12 @@ class BatchRun:
     async def _store_call(self, name: str, *values: Any) -> bool:
         """Call `BatchStore.advance` or `finish` on a thread."""
         call: Callable[..., bool] = getattr(self._store, name)
-        return await asyncio.to_thread(call, self.record, *values, int(self._now()))
+        return await self._store.on_thread(call, self.record, *values, int(self._now()))
 
     async def _fail(self, error: BatchError) -> None:
         log.error("%s has failed: %s", self.record.id, error.message)
         now = int(self._now())
-        await asyncio.to_thread(self._store.finish, self.record, self.record.status, "failed", now, [error])
+        await self._store.on_thread(self._store.finish, self.record, self.record.status, "failed", now, [error])
 
     def _check(self) -> None:
         """Check all lines. This takes some seconds for a large file."""
@@ -228,12 +233,20 @@ class BatchRun:
             return f"The model {name[:80]!r} does not exist. The models are: {', '.join(state.main_names())}."
 
         with self._open() as reader:
-            found = check_lines(reader, record.endpoint, self._max_line, fault)
+            found = check_lines(self._all_lines(reader), record.endpoint, self._max_line, fault)
         now = int(self._now())
         if found.errors:
             self._store.finish(record, "validating", "failed", now, found.errors)
         else:
             self._store.advance(record, "validating", "in_progress", now, total=found.requests, model=found.model)
+
+    def _all_lines(self, reader: LineReader) -> Iterator[Line]:
+        """Iterate over all lines, until the run is closed or the batch is cancelled."""
+        status = self.record.status
+        for line in reader:
+            if self._closing or self.record.status != status:
+                raise Interrupted
+            yield line
 
     def _open(self) -> LineReader:
         """Open the input behind the last line that has an answer.
@@ -255,11 +268,11 @@ class BatchRun:
         self._cost = 0
         part = Part()
         try:
-            with await asyncio.to_thread(self._open) as reader:
+            with await self._store.on_thread(self._open) as reader:
                 ahead: deque[Line] = deque()
                 while True:
                     if not ahead:
-                        ahead.extend(await asyncio.to_thread(reader.read))
+                        ahead.extend(await self._store.on_thread(reader.read))
                     self._start(ahead, pending)
                     if not pending:
                         break
@@ -336,7 +349,7 @@ class BatchRun:
                 f"The results do not fit: your files may have {limit:,} bytes. Delete files that you no longer need, "
                 "and the batch goes on."
             )
-        await asyncio.to_thread(self._append, part)
+        await self._store.on_thread(self._append, part)
         self._lines.go_on()
         counts = self._state.metrics.batch_requests
         counts["completed"] += len(part.output)
@@ -362,7 +375,7 @@ class BatchRun:
         record = self.record
         part = Part()
         with self._open() as reader:
-            for line in reader:
+            for line in self._all_lines(reader):
                 if line.content:
                     request = decode_line(line, record.endpoint, self._max_line)
                     result = encode_unanswered(record.id, line.number, request.custom_id, "batch_expired", EXPIRED)
@@ -370,8 +383,6 @@ class BatchRun:
                 if part.bytes >= PART_BYTES:
                     self._append(part)
                     part = Part()
-                    if self._interrupted.is_set():
-                        raise Interrupted
         if part.end is not None:
             self._append(part)
 

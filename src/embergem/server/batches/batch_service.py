@@ -25,7 +25,7 @@ TICK_SECONDS = 5.0
 """Longest time between two looks for expired files and batches."""
 
 CHECKS = 2
-"""Most inputs that are checked at the same time."""
+"""Most inputs that are checked, or whose requests get the error that they have expired, at the same time."""
 
 
 class BatchService:
@@ -52,6 +52,7 @@ class BatchService:
         self._state: ServerState | None = None
         self._runs: dict[str, tuple[BatchRun, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
+        self._passes = asyncio.Semaphore(CHECKS)
         self._stopping = False
         self._worker: asyncio.Task[None] | None = None
 
@@ -168,6 +169,7 @@ class BatchService:
             share=lambda: 1 / max(1, len(self._runs)),
             now=self.now,
             steady=self.steady,
+            passes=self._passes,
         )
         task = asyncio.get_running_loop().create_task(run.run())
         self._runs[record.id] = run, task

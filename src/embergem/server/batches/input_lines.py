@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
@@ -183,13 +183,15 @@ def _not_json(content: bytes) -> str:
     return "The line is not valid JSON."
 
 
-def check_lines(reader: LineReader, endpoint: str, max_bytes: int, check_model: Callable[[str], str | None]) -> Checked:
+def check_lines(
+    lines: Iterable[Line], endpoint: str, max_bytes: int, check_model: Callable[[str], str | None]
+) -> Checked:
     """Check every line of an input: that it is a request of the batch, with a `custom_id` of its own and a known model.
 
     Errors in bodies are not looked for here: such requests get an answer each.
 
     Args:
-        reader: At the beginning of the input.
+        lines: All lines of the input.
         endpoint: Path that all requests must have.
         max_bytes: Most bytes of a line.
         check_model: Returns what is wrong with the name of a model, or None.
@@ -198,7 +200,7 @@ def check_lines(reader: LineReader, endpoint: str, max_bytes: int, check_model: 
     digests = bytearray()
     numbers = array("L")
     known: dict[str, str | None] = {}
-    for line in reader:
+    for line in lines:
         if not line.content:
             continue
         if len(numbers) == MAX_REQUESTS:
