@@ -58,6 +58,16 @@ def test_a_batch_whose_results_are_gone_from_the_disk_ends(registry, tmp_path, s
         assert list((tmp_path / "files").iterdir()) == []
 
 
+def test_a_batch_whose_input_became_shorter_is_not_completed(registry, tmp_path):
+    batch = stopped(tmp_path, b"{}\n", status="in_progress")
+    (tmp_path / "files" / batch.input_file_id).write_bytes(jsonl(LINES[:2]))
+    with batch_server(registry, tmp_path) as server, server.client() as client:
+        found = finished(client, batch)
+        assert (found.status, [error.code for error in found.errors.data]) == ("failed", ["input_file_changed"])
+        assert "has 2 requests now, and had 3" in found.errors.data[0].message
+        assert len(results(client, found.output_file_id)) == 2
+
+
 def test_uploads_and_results_leave_space_to_cancel_and_delete(registry, tmp_path, monkeypatch):
     usage, free = namedtuple("Usage", "free"), [2**30]
     monkeypatch.setattr(batch_store.shutil, "disk_usage", lambda _: usage(free[0]))

@@ -196,6 +196,14 @@ class BatchRun:
         if record.status == "in_progress":
             if self._steady() < record.expires_at:
                 await self._compute()
+                if record.completed + record.failed < record.total:
+                    raise Ended(
+                        BatchError(
+                            "input_file_changed",
+                            f"The input file has {record.completed + record.failed:,} requests now, and had "
+                            f"{record.total:,}: it was changed on the disk of the server.",
+                        )
+                    )
                 if not await self._store_call("advance", "in_progress", "finalizing"):
                     raise Interrupted
             else:
