@@ -68,6 +68,11 @@ class PackedRows(Sequence[Row]):
         return np.diff(self.offsets)
 
     @property
+    def truncated(self) -> int:
+        """Number of rows that were cut."""
+        return int(np.count_nonzero(self.lengths > self.counts))
+
+    @property
     def cu_seqlens(self) -> Ids:
         """The offsets as native code takes them; the rows must have less than 2^32 tokens."""
         return self.offsets.astype(np.uint32)
@@ -95,15 +100,3 @@ class PackedRows(Sequence[Row]):
             stop = max(start + 1, int(np.searchsorted(self.offsets, limit, side="right")) - 1)
             yield start, self[start:stop]
             start = stop
-
-
-def token_count(rows: Sequence[Row]) -> int:
-    """Return the tokens of rows after truncation."""
-    return len(rows.ids) if isinstance(rows, PackedRows) else sum([len(row.ids) for row in rows])
-
-
-def truncated_count(rows: Sequence[Row]) -> int:
-    """Return the number of rows that were cut."""
-    if isinstance(rows, PackedRows):
-        return int(np.count_nonzero(rows.lengths > rows.counts))
-    return sum([row.truncated for row in rows])

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from embergem.bulk.job_options import JobOptions
-from embergem.packed_rows import PackedRows, token_count
+from embergem.packed_rows import PackedRows
 from embergem.sdk.backend import Backend
 from embergem.types import Request, Row
 
@@ -90,7 +90,7 @@ class EngineEncoder:
 
     def tokens(self, inputs: Sequence[Row]) -> int:
         """Count the tokens; see `Encoder`."""
-        return token_count(inputs)
+        return len(inputs.ids) if isinstance(inputs, PackedRows) else sum([len(row.ids) for row in inputs])
 
     def submit(self, inputs: Sequence[Row]) -> Future[Any]:
         """Queue rows of token ids; see `Encoder`."""

@@ -65,6 +65,7 @@ class InflightTable:
                         key=b"",
                         waiters=[(pending, first)],
                         cu_seqlens=rows.cu_seqlens,
+                        count=len(rows),
                     )
                     for first, rows in pending.rows.segments(segment_tokens)
                 ]

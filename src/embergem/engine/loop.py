@@ -19,7 +19,7 @@ from embergem.engine.scheduler import Limits, Scheduler
 from embergem.engine.stats import Compute, Counters, Stats
 from embergem.engine.vector_cache import VectorCache, row_keys
 from embergem.errors import Cancelled, DeadlineExceeded, EmbergemError, EngineClosed, Overloaded
-from embergem.packed_rows import token_count
+from embergem.packed_rows import PackedRows
 from embergem.types import LANES, Lane, Request, Row, Vectors
 
 LARGE_TOKENS = 1024
@@ -99,7 +99,7 @@ class Loop:
             DeadlineExceeded: The deadline has passed already.
             Exception: `request.admit` raised it.
         """
-        tokens = token_count(rows)
+        tokens = len(rows.ids) if isinstance(rows, PackedRows) else sum([len(row.ids) for row in rows])
         if tokens > self._large_tokens:
             request = replace(request, lane="bulk")
         lane = request.lane

@@ -135,25 +135,23 @@ class PendingRow(QueuedRow, eq=False, kw_only=True):
         cu_seqlens: Offsets of the rows of a segment: consecutive rows of one request that are queued and computed
             together. `ids` and `tokens` are those of all, and the index of a waiter is that of the first. None for one
             row.
+        count: Number of rows.
     """
 
     ids: Ids
     key: bytes
     waiters: list[tuple[PendingRequest, int]]
     cu_seqlens: Ids | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return 1 if self.cu_seqlens is None else len(self.cu_seqlens) - 1
+    count: int = 1
 
 
 def pack_segments(rows: Sequence[PendingRow]) -> tuple[Ids, Ids]:
     """Return rows and segments as a packed batch; see `types.pack`."""
+    if len(rows) == 1:
+        ids, offsets = rows[0].ids, rows[0].cu_seqlens
+        return ids, np.array((0, len(ids)), dtype=np.uint32) if offsets is None else offsets
     if all(row.cu_seqlens is None for row in rows):
         return pack([row.ids for row in rows])
-    if len(rows) == 1 and rows[0].cu_seqlens is not None:
-        return rows[0].ids, rows[0].cu_seqlens
     counts = [np.diff(row.cu_seqlens) if row.cu_seqlens is not None else [len(row.ids)] for row in rows]
     return np.concatenate([row.ids for row in rows]), np.cumsum(np.concatenate([[0], *counts])).astype(np.uint32)
 

@@ -11,7 +11,7 @@ import msgspec
 from embergem._native import CancelToken
 from embergem.engine.bisect import Batch
 from embergem.engine.pending import PendingRequest
-from embergem.packed_rows import truncated_count
+from embergem.packed_rows import PackedRows
 from embergem.types import LANES, Ids, Lane, Vectors
 
 Compute = Callable[[Ids, Ids, CancelToken, Lane], Vectors]
@@ -84,7 +84,7 @@ class Counters:
             stats.requests += 1
             stats.rows += len(rows)
             stats.tokens += tokens
-            stats.truncated += truncated_count(rows)
+            stats.truncated += rows.truncated if isinstance(rows, PackedRows) else sum([row.truncated for row in rows])
             if cached:
                 stats.cache_hits += len(pending.cached)
                 stats.cache_misses += len(rows) - len(pending.cached)
