@@ -15,7 +15,7 @@ from embergem.bulk.rows import Column, Position, Problem, concatenate, take
 PART_ROWS = 16_384
 """Most rows of a part, about."""
 
-PART_BYTES = 2**25
+PART_BYTES = 2**23
 """Bytes of vectors of a part, about."""
 
 PART_SECONDS = 5.0

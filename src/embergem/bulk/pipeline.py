@@ -29,7 +29,7 @@ T = TypeVar("T")
 BLOCKS_AHEAD = 4
 """Most blocks that are read ahead, and most blocks that the engine works on, unless its `blocks_ahead` says more."""
 
-RECENT_BYTES = 2**25
+RECENT_BYTES = 2**24
 """Memory for vectors that are kept because a later row may have the same key."""
 
 ENTRY_OVERHEAD = 300
