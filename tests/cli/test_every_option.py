@@ -182,6 +182,29 @@ def test_an_invalid_value_is_named_with_its_option(command, option, tmp_path, mo
     assert re.search(advice, said), said
 
 
+@pytest.mark.parametrize("given", [["-p", "many"], ["--port", "many"], ["--port=many"]])
+def test_a_word_in_place_of_a_number_is_named(given):
+    said = CliRunner().invoke(cli.app, ["serve", *given], terminal_width=200).output
+    assert "--port" in said
+    assert "'many'" in said
+    assert "integer" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (name, parameter.opts[0])
+        for name, command in commands(typer.main.get_command(cli.app))
+        for parameter in command.params
+        if parameter.param_type_name == "option" and parameter.type_descriptor.annotation in (int, float)
+    ],
+)
+def test_every_option_with_a_number_names_a_word(command, option):
+    said = CliRunner().invoke(cli.app, [*command.split(), option, "many"], terminal_width=200).output
+    assert option in said
+    assert "'many'" in said
+
+
 def test_every_option_is_listed():
     listed = set(OWN) | LATER | {(command, option) for command, option in FOUND if option in {*SHARED, *ANY_VALUE}}
     assert listed == set(FOUND)

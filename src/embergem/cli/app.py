@@ -49,7 +49,22 @@ class _Command(SingleCommand):
         """Parse the arguments; `embed --ray` needs no value."""
         if self.name == "embed" and ray_option.OPTION in args:
             args = ray_option.fill_address(args)
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            _name_value(error, given)
+            raise
+
+
+def _name_value(error: typer.BadParameter, args: list[str]) -> None:
+    """Put the value of an option into the error about it, where Typer says only what is allowed."""
+    for name, following in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = name.partition("=")
+        if error.param is not None and option in error.param.opts:
+            value = value if equals else following
+            if value not in error.message:
+                error.message = f"{value!r}. {error.message}"
 
 
 class _Commands(CommandGroup):
