@@ -1,6 +1,7 @@
 """What a batch depends on besides its lines: restarts, models, upstream servers, other clients, and clocks."""
 
 import asyncio
+import itertools
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from serving import QUIET, serving
 from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import Overloaded, UnsupportedOption
 from embergem.options import LoadOptions
+from embergem.server import wait
 from embergem.server.batches import batch_run, batch_service, clock, input_lines, line_retries, upload
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.input_lines import LineReader
@@ -296,6 +298,29 @@ def test_a_file_has_the_time_of_the_clock_and_is_kept_when_it_is_set_forward(reg
         end = time.monotonic() + 0.1  # some looks for expired files
         while time.monotonic() < end:
             assert len(client.files.list().data) == 3
+
+
+def test_the_pacer_pauses_while_other_requests_are_in_progress():
+    async def times(others):
+        pacer, loop = Pacer(lambda: others), asyncio.get_running_loop()
+
+        async def turn():
+            await pacer.turn()
+            return loop.time()
+
+        found = await asyncio.gather(*(turn() for _ in range(5)))
+        return [after - before for before, after in itertools.pairwise(found)]
+
+    assert min(asyncio.run(times(1))) >= 0.9 * wait.PAUSE
+    assert wait.PAUSE > 0
+
+
+def test_a_state_counts_its_requests_for_the_pacer(registry, tmp_path):
+    with batch_server(registry, tmp_path) as server:
+        assert server.state.pacer._others() == 0
+        server.state.metrics.in_flight += 1
+        assert server.state.pacer._others() == 1
+        server.state.metrics.in_flight -= 1
 
 
 def test_the_pacer_lets_one_task_go_on_in_each_cycle():

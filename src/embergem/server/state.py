@@ -61,7 +61,7 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     bodies: BodyReader = field(default_factory=BodyReader)
     texts: TextQueue = field(init=False)
-    pacer: Pacer = field(default_factory=Pacer)
+    pacer: Pacer = field(init=False)
     tracing: "Tracing | None" = None
     certificate: Certificate | None = None
     batches: "BatchService | None" = None
@@ -71,6 +71,7 @@ class ServerState:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", TextQueue(self.settings.max_body))
+        object.__setattr__(self, "pacer", Pacer(lambda: self.metrics.in_flight))
 
     def main_names(self) -> list[str]:
         """Return one name of every model."""
