@@ -93,7 +93,7 @@ class StubEngine:
 
 
 def compute(http, engine, request):
-    context = SimpleNamespace(http=http, state=SimpleNamespace(texts=TextQueue(1 << 20)), trace=None)
+    context = SimpleNamespace(http=http, state=SimpleNamespace(texts=TextQueue(1 << 20)), trace=None, of_batch=False)
     return wait.compute(context, engine, request, request.size)
 
 

@@ -243,7 +243,7 @@ def test_a_family_is_accepted_by_each_of_its_names(model, arch):
 @pytest.mark.parametrize(("model", "words"), [("gemma3_text", 'no task "qurey". It has: .*query'), ("bert_mean", "")])
 def test_a_model_without_its_configured_task_fails_to_load(model, words):
     entry = EmbeddingEntry(name="x", options=LoadOptions(model=str(DATA / model)), task="qurey")
-    with pytest.raises(InvalidTask, match=f"says task = 'qurey', but this model .*{words}"):
+    with pytest.raises(InvalidTask, match=f"says task = 'qurey'\\. This model .*{words}"):
         model_spec(entry, QUIET, None).load()
 
 

@@ -41,6 +41,15 @@ class Records(logging.Handler):
         self.records.append(record)
 
 
+def stop_at_first_line(line):
+    """Stop the server of this process when it announces its address.
+
+    The signal of a later line could come after the stop, when it would end the process of the tests.
+    """
+    if line.startswith("listening on"):
+        signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.fixture
 def records(monkeypatch):
     """Return what the server logs. Tracebacks are faults."""
@@ -259,7 +268,7 @@ def test_a_stop_does_not_wait_for_a_model_that_is_loading(serve_tiny, monkeypatc
 
     def announce(line):
         assert entered.wait(30)
-        signal.raise_signal(signal.SIGTERM)
+        stop_at_first_line(line)
 
     monkeypatch.setattr(run, "build_state", build)
     try:
@@ -282,9 +291,8 @@ def test_a_sighup_before_the_server_runs_reloads_the_keys_when_it_does(serve_tin
         return ()
 
     def announce(line):
-        if line.startswith("listening on"):
-            reloaded.wait(30)
-            signal.raise_signal(signal.SIGTERM)
+        reloaded.wait(30)
+        stop_at_first_line(line)
 
     assert serve_tiny(keys, announce)
     assert len(calls) == 2
@@ -300,7 +308,7 @@ def test_a_sighup_after_the_stop_is_ignored(serve_tiny, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(run.Server, "run", run_and_signal)
-    assert serve_tiny(announce=lambda line: signal.raise_signal(signal.SIGTERM))
+    assert serve_tiny(announce=stop_at_first_line)
 
 
 @pytest.mark.skipif(RELOAD is None, reason="this system has no SIGHUP")

@@ -86,7 +86,7 @@ def model_spec(
         except InvalidTask as error:
             engine.close()
             raise InvalidTask(
-                f"The configuration of {entry.name!r} says task = {entry.task!r}, but {error.message}"
+                f"The configuration of {entry.name!r} says task = {entry.task!r}. {error.message}"
             ) from None
         if logged:
             log.info("The model %s is loaded.", entry.name)
