@@ -88,8 +88,8 @@ def recorded():
     """Record the calls of one query."""
     entry = EmbeddingEntry(name="static", options=LoadOptions(model=str(STATIC)))
     access, logged = logging.getLogger("embergem.access"), Logged()
-    level = access.level
-    access.addHandler(logged)
+    level, propagate, handlers = access.level, access.propagate, access.handlers
+    access.handlers, access.propagate = [logged], False  # without those that other tests left
     access.setLevel(logging.INFO)
     settings = Settings(log_level="critical", access_log="text")
     try:
@@ -105,7 +105,7 @@ def recorded():
                     until(lambda number=number: logged.count == number and recorder.at_rest())
                     recorder.recording = False
     finally:
-        access.removeHandler(logged)
+        access.handlers, access.propagate = handlers, propagate
         access.setLevel(level)
     return recorder
 

@@ -38,6 +38,7 @@ class TableFormat:
                 param="keep",
             )
         self._text = keep[-1]
+        self._columns = table_columns.get()  # here, because another thread, which has its own context, draws the table
 
     def write_rows(self, file: ChecksumFile, part: Part) -> None:
         """Write one JSON line a row: text, first numbers and length."""
@@ -65,14 +66,13 @@ class TableFormat:
             for part in parts
             for line in part.columns.read_bytes().splitlines()
         ]
-        columns = table_columns.get()
-        characters, count = fit(columns, max((len(text) for text, *_ in rows), default=0))
+        characters, count = fit(self._columns, max((len(text) for text, *_ in rows), default=0))
         heads = ("text", Column(f"first of {description['dimensions']} numbers", width=_width(count)), "length")
         table = Table(*heads, caption=caption, caption_justify="left")
         for text, values, length in rows:
             shown_text = text if len(text) <= characters else text[: characters - 1] + "…"
             table.add_row(shown_text, "  ".join(values[:count]), length)
-        console = Console(width=columns, force_terminal=False)
+        console = Console(width=self._columns, force_terminal=False)
         with console.capture() as capture:
             console.print(table)
         with write_durably(output) as file:
