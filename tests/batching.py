@@ -8,8 +8,8 @@ import httpx
 from openai import OpenAI
 from serving import QUIET, serving
 
-from embergem.server.api_keys import KeyStore, hash_key
-from embergem.server.batches.batch_records import UNFINISHED
+from embergem.server.api_keys import KeyStore
+from embergem.server.batches.batch_records import UNFINISHED, BatchRecord, FileRecord, OwnerLimits, new_id
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.batch_store import BatchStore
 from embergem.server.state import ServerState
@@ -71,6 +71,24 @@ def jsonl(lines):
     return "".join(json.dumps(one) + "\n" for one in lines).encode()
 
 
+def accepted(store, content, **fields):
+    """Put an input and its batch into a store without a server, as it is after the server accepted the batch."""
+    limits = OwnerLimits(2**30, 10)
+    file = FileRecord(
+        id=new_id("file-"), owner="", purpose="batch", filename="a", bytes=len(content), created_at=1, expires_at=2**32
+    )
+    store.path(file.id).write_bytes(content)
+    store.reserve("", len(content), limits)
+    store.add_file(file)
+    batch = BatchRecord(
+        id=new_id("batch_"), owner="", input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h",
+        metadata=None, output_seconds=10**9, created_at=1, expires_at=2**32, output_id=new_id("file-"),
+        error_id=new_id("file-"), **fields,
+    )  # fmt: skip
+    store.add_batch(batch, limits)
+    return batch
+
+
 def start(client, lines, **fields):
     """Upload an input (lines, or bytes) and start a batch."""
     content = lines if isinstance(lines, bytes) else jsonl(lines)
@@ -97,18 +115,3 @@ def contents(server):
 
 def error(answer):
     return answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]
-
-
-__all__ = [
-    "BatchServer",
-    "Clock",
-    "batch_server",
-    "contents",
-    "error",
-    "finished",
-    "hash_key",
-    "jsonl",
-    "line",
-    "results",
-    "start",
-]

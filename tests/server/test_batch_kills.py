@@ -11,11 +11,10 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from batching import finished, jsonl, line, results, start
+from batching import accepted, finished, jsonl, line, results, start
 from openai import OpenAI
 from serving import free_port
 
-from embergem.server.batches.batch_records import BatchRecord, FileRecord, OwnerLimits, new_id
 from embergem.server.batches.batch_store import BatchStore
 
 LINES = [line(number, **({"dimensions": 5} if number % 7 == 3 else {})) for number in range(200)]
@@ -99,19 +98,7 @@ def ready(url, process):
 def prepared(directory):
     """Make the directory of a server that was killed when it had accepted a batch; return the batch."""
     store = BatchStore(directory)
-    content, limits = jsonl(LINES), OwnerLimits(2**30, 10)
-    file = FileRecord(
-        id=new_id("file-"), owner="", purpose="batch", filename="a", bytes=len(content), created_at=1, expires_at=2**32
-    )
-    store.path(file.id).write_bytes(content)
-    store.reserve("", len(content), limits)
-    store.add_file(file)
-    batch = BatchRecord(
-        id=new_id("batch_"), owner="", input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h",
-        metadata=None, output_seconds=10**9, created_at=1, expires_at=2**32, output_id=new_id("file-"),
-        error_id=new_id("file-"),
-    )  # fmt: skip
-    store.add_batch(batch, limits)
+    batch = accepted(store, jsonl(LINES))
     store.close()
     return batch
 

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import openai
 import pytest
-from batching import Clock, batch_server, finished, hash_key, jsonl, line, results, start
+from batching import Clock, batch_server, finished, jsonl, line, results, start
 from goldens import DATA
 from serving import QUIET, serving
 
@@ -21,6 +21,7 @@ from embergem.config import EmbeddingEntry, Key, UpstreamEntry
 from embergem.errors import Overloaded, UnsupportedOption
 from embergem.options import LoadOptions
 from embergem.server import wait
+from embergem.server.api_keys import hash_key
 from embergem.server.batches import batch_run, batch_service, clock, input_lines, line_retries, upload
 from embergem.server.batches.batch_service import BatchService
 from embergem.server.batches.input_lines import LineReader

@@ -7,10 +7,10 @@ from collections import namedtuple
 import msgspec
 import openai
 import pytest
-from batching import Clock, batch_server, finished, jsonl, line, results, start
+from batching import Clock, accepted, batch_server, finished, jsonl, line, results, start
 
 from embergem.server.batches import batch_run, batch_store
-from embergem.server.batches.batch_records import BatchRecord, FileRecord, OwnerLimits, StorageFailed, new_id
+from embergem.server.batches.batch_records import OwnerLimits, StorageFailed, new_id
 from embergem.server.batches.batch_run import BatchRun
 from embergem.server.batches.batch_store import BatchStore
 from embergem.server.routes import batches, stored_files
@@ -21,19 +21,8 @@ LINES = [line(number) for number in range(3)]
 def stopped(directory, output=b"", **fields):
     """Make the directory of a server that stopped while it worked on a batch; return the batch."""
     store = BatchStore(directory)
-    content, limits = jsonl(LINES), OwnerLimits(2**30, 10)
-    file = FileRecord(
-        id=new_id("file-"), owner="", purpose="batch", filename="a", bytes=len(content), created_at=1, expires_at=2**32
-    )
-    store.path(file.id).write_bytes(content)
-    store.reserve("", len(content), limits)
-    store.add_file(file)
-    batch = BatchRecord(
-        id=new_id("batch_"), owner="", input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h",
-        metadata=None, output_seconds=10**9, created_at=1, expires_at=2**32, output_id=new_id("file-"),
-        error_id=new_id("file-"), total=3,
-    )  # fmt: skip
-    store.add_batch(batch, limits)
+    content = jsonl(LINES)
+    batch = accepted(store, content, total=3)
     store.append(batch, output, b"", lines=1, offset=content.index(b"\n") + 1, completed=1, **fields)
     store.close()
     return batch

@@ -8,11 +8,12 @@ import httpx
 import msgspec
 import openai
 import pytest
-from batching import Clock, batch_server, finished, hash_key, jsonl, line, results, start
+from batching import Clock, batch_server, finished, jsonl, line, results, start
 from serving import QUIET, running
 
 from embergem.config import Key
 from embergem.errors import ModelLoading, Overloaded
+from embergem.server.api_keys import hash_key
 from embergem.server.batches import batch_run, batch_service, input_lines
 from embergem.server.batches.input_lines import LineRequest
 from embergem.server.batches.line_answer import Temporary, answer_line

@@ -10,10 +10,11 @@ import httpx
 import msgspec
 import openai
 import pytest
-from batching import Clock, batch_server, contents, error, finished, hash_key, jsonl, line, start
+from batching import Clock, batch_server, contents, error, finished, jsonl, line, start
 from serving import QUIET
 
 from embergem.config import Key
+from embergem.server.api_keys import hash_key
 from embergem.server.batches import batch_index, batch_service, batch_store, upload
 
 CONTENT = jsonl([line(1)])
