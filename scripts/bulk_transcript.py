@@ -80,10 +80,8 @@ def same_outputs(whole: Path, killed: Path, how: str, rows: int) -> bool:
     return same and once and vectors
 
 
-def main() -> int:
-    """Run the transcript; the exit code is 1 if an output is wrong."""
-    import pyarrow.parquet as pq
-
+def read_arguments() -> argparse.Namespace:
+    """Read the arguments of a transcript: a directory, which is created, `rows`, `model` and `seed`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--rows", type=int, default=200_000)
@@ -91,9 +89,24 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
-    corpus, whole, killed = (given.directory / f"{name}.parquet" for name in ("corpus", "whole", "killed"))
+    return given
+
+
+def make_corpus(given: argparse.Namespace) -> Path:
+    """Return the generated file in the directory of a transcript; write it if it is not there."""
+    corpus: Path = given.directory / "corpus.parquet"
     if not corpus.exists():
         write_corpus(corpus, given.rows, given.seed)
+    return corpus
+
+
+def main() -> int:
+    """Run the transcript; the exit code is 1 if an output is wrong."""
+    import pyarrow.parquet as pq
+
+    given = read_arguments()
+    whole, killed = given.directory / "whole.parquet", given.directory / "killed.parquet"
+    corpus = make_corpus(given)
     texts = pq.read_table(corpus)["text"].to_pylist()
     print(
         f"# {corpus}: {len(texts):,} rows, {len(set(texts) - {None}):,} different texts, {texts.count(None):,} nulls, "

@@ -8,7 +8,6 @@ are killed, an actor among them. The output has to have the bytes of a run witho
 environment of `make test-ray`.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from bulk_transcript import POLICY, run, same_outputs, write_corpus
+from bulk_transcript import POLICY, make_corpus, read_arguments, run, same_outputs
 from ray_nodes import TwoNodes, use_token  # type: ignore[import-not-found]
 
 
@@ -42,16 +41,9 @@ def embed_and_kill(nodes: TwoNodes, command: list[str], kill_at: int) -> int:
 
 def main() -> int:
     """Run the transcript; the exit code is 1 if the output is wrong."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
-    corpus, whole, killed = (given.directory / f"{name}.parquet" for name in ("corpus", "whole", "ray"))
-    if not corpus.exists():
-        write_corpus(corpus, given.rows, given.seed)
+    given = read_arguments()
+    whole, killed = given.directory / "whole.parquet", given.directory / "ray.parquet"
+    corpus = make_corpus(given)
     command = ["embed", str(corpus), *POLICY, "-m", given.model, "-o"]
     with tempfile.TemporaryDirectory(prefix="ray-transcript-") as home:
         use_token(home)
