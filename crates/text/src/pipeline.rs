@@ -217,7 +217,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::OutOfRange`] for an id that the tokenizer does not have, or with
-    /// [`InputError::Tokenize`] if the tokenizer fails.
+    /// [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
     pub fn detokenize(&self, ids: &[i64], skip_special: bool) -> Result<String> {
         let mut known = Vec::with_capacity(ids.len());
         for (position, id) in ids.iter().enumerate() {

@@ -14,6 +14,7 @@ from embergem.batch_protocol import BatchError
 from embergem.errors import EmbergemError, ModelLoading, TryLater
 from embergem.protocol import ErrorResponse
 from embergem.server.access_log import RECORD, AccessRecord
+from embergem.server.bounded_json import NOT_JSON
 from embergem.server.errors import (
     ABOUT_FILES,
     forget_frames,
@@ -200,6 +201,6 @@ def _reason(status: int, body: bytes) -> BatchError:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NOT_JSON:
         return False
     return True
