@@ -114,8 +114,8 @@ programs: $(STAMP)/native ## Write the program cards of the Rust crate
 random-gemma: $(STAMP)/deps ## Write the full-size EmbeddingGemma with random weights
 	$(BIN)/python scripts/random_gemma.py
 
-exactness: $(STAMP)/native assets ## Measure how near each dtype comes to float32, on random and on real weights of Gemma
-	$(BIN)/python scripts/real_gemma.py
+exactness: $(STAMP)/native assets ## Measure how near each dtype comes to float32 on real weights; ARGS="all-MiniLM-L6-v2 --dtypes int8" for some
+	$(BIN)/python scripts/real_gemma.py --causal
 	$(BIN)/python benchmarks/exactness.py $(ARGS)
 
 profile: $(STAMP)/native assets ## Measure the time of each operation of a batch; ARGS="MODEL --dtype int16 --load documents"

@@ -1,39 +1,110 @@
-"""Measure how near each dtype comes to float32 on vectors of real texts, after each layer and at the end.
+"""Measure how near each dtype comes to float32: the vectors, and what search and similarity make of them.
 
-    python benchmarks/exactness.py [MODEL ...]     (default: the random EmbeddingGemma, real Gemma 3 270M, MiniLM)
+    python benchmarks/exactness.py [MODEL ...] [--dtypes int8 int16 bfloat16] [--layers] [--json FILE]
 
-The texts are from the Lee corpus, and there are code, other scripts and single words. To measure a layer, the script
-runs a model that ends after it. `scripts/real_gemma.py` writes the outliers of a trained model, which random weights
-lack.
+This is the one procedure behind every published figure of the accuracy of a dtype (`make exactness`). MODEL is a name
+in `MODELS` or a directory; the default is every name. For each model and dtype:
+
+- The least and the mean cosine to float32 of 24 texts: 18 news articles of the Lee corpus, code, other scripts and
+  single words.
+- The change of the Pearson correlation with the 1,225 similarities that people gave the 50 articles of the Lee corpus.
+- For the 300 articles of the Lee background corpus, each taken as a query: the share of its 10 nearest others in
+  float32 that are among its 10 nearest in the dtype. Texts beyond the limit of a model are truncated.
+
+`--layers` also measures the least cosine after each layer, with copies of the model that end after it.
 """
 
 import json
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from bench import processor
+from fetch_assets import Unavailable
+from parity_real import MODELS as REAL
+from rivals import ROOT, assets  # adds scripts/ to the path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
+from embergem.engine import Request
+from embergem.hub.resolve import resolve
+from embergem.loader import load
+from embergem.options import LoadOptions
 
-from random_gemma import assets  # noqa: E402
-
-from embergem.engine import Request  # noqa: E402
-from embergem.hub.resolve import resolve  # noqa: E402
-from embergem.loader import load  # noqa: E402
-from embergem.options import LoadOptions  # noqa: E402
+Vectors = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 DTYPES = ("bfloat16", "int16", "int8")
+NEAREST = 10
+RESULTS = ROOT / "benchmarks" / "results" / "exactness.json"
+NO_EOS = "-no-eos"
+MODELS: dict[str, Callable[[], Path]] = {
+    "gemma-3-270m": lambda: made("gemma-3-270m"),
+    "gemma-3-270m-causal": lambda: made("gemma-3-270m-causal"),
+    "gemma-3-270m-no-eos": lambda: made("gemma-3-270m"),
+    "gemma-3-270m-causal-no-eos": lambda: made("gemma-3-270m-causal"),
+    "all-MiniLM-L6-v2": lambda: resolve(LoadOptions()).path,
+    "all-mpnet-base-v2": REAL[0].directory,
+    "random-embeddinggemma-300m": lambda: made("random-embeddinggemma-300m"),
+}
+"""Directory of each model. `scripts/real_gemma.py --causal` writes the first two: real weights with the mask of
+EmbeddingGemma and with the one that they were trained with. A model whose name ends in `NO_EOS` gets texts without the
+`<eos>` at the end. EmbeddingGemma has it; Gemma 3 270M as published has not, and its vector of that token is the least
+exact one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Unit vectors of all texts in one dtype.
+
+    Attributes:
+        texts: The 24 texts.
+        judged: The 50 articles with judged similarities.
+        documents: The 300 articles.
+        instruction_set: The kernels that were used.
+    """
+
+    texts: Vectors
+    judged: Vectors
+    documents: Vectors
+    instruction_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """How near a dtype comes to float32, as the module describes."""
+
+    model: str
+    dtype: str
+    instruction_set: str
+    least: float
+    mean: float
+    pearson_change: float
+    neighbours_kept: float
+    least_after_a_layer: float | None = None
+    worst_layer: int | None = None
+
+
+def made(name: str) -> Path:
+    """Return the directory of a model that a script writes beside the test assets."""
+    directory = assets() / name
+    if not directory.exists():
+        raise Unavailable(f"{directory} does not exist. Write it with `make exactness`.")
+    return directory
+
+
+def corpus(name: str, encoding: str) -> list[str]:
+    """Return the documents of a corpus among the test assets."""
+    return (assets() / name).read_text(encoding).strip().split("\n")
 
 
 def texts() -> list[str]:
-    """Return the 24 texts that are embedded, from one word to 150 tokens."""
-    lee = (assets() / "lee" / "lee.cor").read_text("latin-1").strip().split("\n")[:18]
+    """Return the 24 texts, from one word to 150 tokens."""
     return [
-        *lee,
+        *corpus("lee/lee.cor", "latin-1")[:18],
         "apple",
         "What is graphene?",
         "def area(r):\n    return 3.14159 * r * r",
@@ -43,13 +114,49 @@ def texts() -> list[str]:
     ]
 
 
-def vectors(model: str | Path | None, dtype: str) -> np.ndarray:
-    """Return the unit vectors of the texts."""
+def vectors(model: Path, dtype: str, groups: Sequence[list[str]], eos: bool = True) -> tuple[str, list[Vectors]]:
+    """Return the kernels in use and the unit vectors of each group of texts, with or without their last token."""
+    found = []
     # Gemma 3 270M is not an embedding model and has no dense layers. It is measured for its trained weights.
     with load(LoadOptions(model=model, allow_missing_dense=True, dtype=dtype)) as engine:
-        found = engine.embed(Request(texts=texts())).vectors.astype(np.float64)
-    unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
-    return unit
+        for group in groups:
+            rows = [row.ids.tolist() for row in engine.prepare(Request(texts=group, truncate=True))]
+            request = Request(ids=rows if eos else [row[:-1] for row in rows])
+            found.append(engine.embed(request).vectors.astype(np.float64))
+        kernels = engine.instruction_set
+    return kernels, [each / np.linalg.norm(each, axis=1, keepdims=True) for each in found]
+
+
+def embed_all(model: Path, dtype: str, eos: bool) -> Loaded:
+    """Return the vectors of all texts."""
+    groups = texts(), corpus("lee/lee.cor", "latin-1"), corpus("lee-background/lee_background.cor", "ascii")
+    kernels, (short, judged, documents) = vectors(model, dtype, groups, eos)
+    return Loaded(short, judged, documents, kernels)
+
+
+def pearson(judged: Vectors) -> float:
+    """Return the correlation of cosine similarities with the judgements of people."""
+    pairs = np.triu_indices(len(judged), 1)
+    judgements = np.loadtxt(assets() / "lee" / "similarities0-1.txt")[pairs]
+    return float(np.corrcoef((judged @ judged.T)[pairs], judgements)[0, 1])
+
+
+def nearest(documents: Vectors) -> np.ndarray[tuple[int, int], np.dtype[np.intp]]:
+    """Return the indices of the `NEAREST` other documents of each document."""
+    similarities = documents @ documents.T
+    np.fill_diagonal(similarities, -np.inf)
+    return np.argsort(-similarities, axis=1, kind="stable")[:, :NEAREST]
+
+
+def compare(name: str, dtype: str, exact: Loaded, found: Loaded) -> Exactness:
+    """Return the figures of one dtype."""
+    cosines = np.sum(exact.texts * found.texts, axis=1)
+    pairs = zip(nearest(exact.documents), nearest(found.documents), strict=True)
+    kept = np.mean([np.isin(right, other).mean() for right, other in pairs])
+    change = pearson(found.judged) - pearson(exact.judged)
+    return Exactness(
+        name, dtype, found.instruction_set, float(cosines.min()), float(cosines.mean()), change, float(kept)
+    )
 
 
 def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
@@ -69,27 +176,54 @@ def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
             yield layers, Path(scratch)
 
 
-def worst_layer(model: Path, dtype: str) -> tuple[float, int]:
+def worst_layer(model: Path, dtype: str, eos: bool) -> tuple[float, int]:
     """Return the least cosine to float32 after any layer, and the number of that layer."""
     found = []
     for layers, directory in cut_off(model):
-        cosines = np.sum(vectors(directory, "float32") * vectors(directory, dtype), axis=1)
-        found.append((float(cosines.min()), layers))
+        _, [exact] = vectors(directory, "float32", [texts()], eos)
+        _, [other] = vectors(directory, dtype, [texts()], eos)
+        found.append((float(np.sum(exact * other, axis=1).min()), layers))
     return min(found)
 
 
+def row(result: Exactness) -> str:
+    """Return one row of the table."""
+    cells = [result.model, result.dtype, f"{result.least:.6f}", f"{result.mean:.6f}"]
+    cells += [f"{result.pearson_change:+.4f}", f"{result.neighbours_kept:.4f}"]
+    if result.least_after_a_layer is not None:
+        cells.append(f"{result.least_after_a_layer:.6f} (layer {result.worst_layer})")
+    return f"| {' | '.join(cells)} |"
+
+
+def keep(file: Path, result: dict[str, Any]) -> None:
+    """Write one result into a JSON file, in place of an earlier one of the same model and dtype."""
+    results = json.loads(file.read_text()) if file.exists() else []
+    results = [each for each in results if any(each[key] != result[key] for key in ("model", "dtype"))]
+    file.write_text(json.dumps([*results, result], indent=1) + "\n")
+
+
 def main() -> None:
-    """Print the table."""
-    models = sys.argv[1:] or [assets() / "random-embeddinggemma-300m", assets() / "gemma-3-270m", None]
-    print("| model | dtype | least cosine to float32 | mean | least after any layer |\n| --- | --- | --- | --- | --- |")
-    for model in models:
-        exact = vectors(model, "float32")
-        for dtype in DTYPES:
-            cosines = np.sum(exact * vectors(model, dtype), axis=1)
-            name = "all-MiniLM-L6-v2" if model is None else Path(model).name
-            worst, layer = worst_layer(resolve(LoadOptions(model=model)).path, dtype)
-            row = f"| {name} | {dtype} | {cosines.min():.6f} | {cosines.mean():.6f} | {worst:.6f} (layer {layer}) |"
-            print(row, flush=True)
+    """Print the table, and write the figures as JSON."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(MODELS)}, or a directory; default: all")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    parser.add_argument("--layers", action="store_true", help="also the least cosine after any layer; takes long")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="file of figures; those of other models are kept")
+    given = parser.parse_args()
+    columns = ["model", "dtype", "least cosine", "mean cosine", "change of Pearson", f"top {NEAREST} kept"]
+    columns += ["least after any layer"] * given.layers
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    about = {"date": time.strftime("%Y-%m-%d"), "processor": processor()}
+    for name in given.models or MODELS:
+        model, eos = MODELS[name]() if name in MODELS else Path(name), not name.endswith(NO_EOS)
+        exact = embed_all(model, "float32", eos)
+        for dtype in given.dtypes:
+            result = compare(name, dtype, exact, embed_all(model, dtype, eos))
+            if given.layers:
+                least, layer = worst_layer(model, dtype, eos)
+                result = Exactness(**asdict(result) | {"least_after_a_layer": least, "worst_layer": layer})
+            print(row(result), flush=True)
+            keep(given.json, asdict(result) | about)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 - The real Gemma 3 tokenizer (262,144 entries) from npm. The script adds `<eos>` to its post-processor, as in
 EmbeddingGemma.
-- The Lee corpus from the gensim wheel: 50 documents and the 1,225 similarities that people gave them.
+- The Lee corpus from the gensim wheel: 50 documents and the 1,225 similarities that people gave them. Its background
+corpus, 300 news articles of 45 to 620 words.
 
 Data that this machine cannot fetch is reported and left out. The tests that need it are then skipped with the reason.
 """
@@ -17,6 +18,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from random_gemma import assets
@@ -28,6 +31,7 @@ LEE = {
     "lee.cor": "a878f9a58f6743c32985c56c2f2f75988386216b38a4023a01fd3bcf7884d93e",
     "similarities0-1.txt": "23762bc6b728897144dda3d324a2c032dc1e059e1009806226d64b6dd123ed79",
 }
+BACKGROUND = {"lee_background.cor": "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb"}
 
 
 class Unavailable(Exception):
@@ -78,32 +82,40 @@ def fetch_tokenizer(goal: Path, scratch: Path) -> None:
     (goal / "tokenizer.json").write_bytes(with_eos(tokenizer))
 
 
-def fetch_lee(goal: Path, scratch: Path) -> None:
-    """Write lee/lee.cor (Latin-1, a document a line) and lee/similarities0-1.txt (its 50 x 50 matrix)."""
+def fetch_corpus(files: dict[str, str], goal: Path, scratch: Path) -> None:
+    """Write files of the gensim wheel, given by name and sha256. A .cor file has a document a line."""
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:")
     run(*pip, GENSIM, cwd=scratch)
     [wheel] = scratch.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        for name, sha256 in LEE.items():
+        for name, sha256 in files.items():
             (goal / name).write_bytes(believe(archive.read(f"gensim/test/test_data/{name}"), sha256, name))
+
+
+FETCHED: dict[str, Callable[[Path, Path], None]] = {
+    "gemma3-tokenizer": fetch_tokenizer,
+    "lee": partial(fetch_corpus, LEE),
+    "lee-background": partial(fetch_corpus, BACKGROUND),
+}
+"""Directory of each asset, and the function that writes its files."""
 
 
 def main() -> None:
     """Fetch the files that are missing."""
-    for name, fetch in {"gemma3-tokenizer": fetch_tokenizer, "lee": fetch_lee}.items():
+    for name, fetch in FETCHED.items():
         goal = assets() / name
         if goal.exists():
             continue
         assets().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=assets(), prefix=f".{name}-") as directory:
-            scratch, partial = Path(directory), Path(directory) / "partial"
-            partial.mkdir()
+            scratch, unfinished = Path(directory), Path(directory) / "unfinished"
+            unfinished.mkdir()
             try:
-                fetch(partial, scratch)
+                fetch(unfinished, scratch)
             except Unavailable as reason:
                 print(f"{name}: not available, so the tests that need it will be skipped: {reason}")
                 continue
-            partial.rename(goal)
+            unfinished.rename(goal)
         print(f"fetched {goal}")
 
 

