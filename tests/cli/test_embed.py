@@ -373,10 +373,15 @@ def test_bench_prints_rates_and_the_configuration(tiny):
     assert result["instruction_set"] in instruction_sets()
     assert result["peak_gflops"] > 0
     assert all(load["tokens_per_second"] > 0 for load in result["loads"].values())
+    floor = result["query_floor"]
+    assert floor["bytes_ms"] == pytest.approx(floor["bytes"] / result["read_gigabytes_per_second"] / 1e6)
+    assert floor["share"] == pytest.approx(max(floor["bytes_ms"], floor["arithmetic_ms"]) / result["query_ms_p50"])
     shown = CliRunner().invoke(app, ["bench", "-m", str(tiny)]).stdout
     assert "one query of 30 tokens" in shown
     assert "of the float32 peak" in shown
     assert re.search(r"float32 peak: \d+ GFLOP/s, multiply-adds on registers with \d+ threads", shown)
+    assert re.search(r"read bandwidth: \d+\.\d GB/s from memory with \d+ threads", shown)
+    assert re.search(r"floors of one query: \S+ ms for its arithmetic at \d+ GFLOP/s, \S+ ms for \d+ MB", shown)
 
 
 def test_a_server_embeds_for_the_command(url, run):

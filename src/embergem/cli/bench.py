@@ -1,4 +1,4 @@
-"""`embergem bench`: print the speed of a model on this machine, and its share of the peak rate of the cores.
+"""`embergem bench`: print the speed of a model on this machine beside what its cores and its memory allow.
 
 Separate because each command has its own module; `diagnostics.speed` measures.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @with_load_options("model", *ARITHMETIC)
 def bench(options: LoadOptions, as_json: AsJson = False) -> None:
-    """Measure tokens a second, latency, and the share of the peak rate of the cores that a model reaches."""
+    """Measure tokens a second and latency of a model, and the share of what the cores and the memory allow."""
     from embergem.diagnostics.speed import measure
     from embergem.loader import load
 
@@ -49,4 +49,14 @@ def show(speed: "Speed") -> None:
     )
     typer.echo(
         f"one query of {QUERY_TOKENS} tokens: median {speed.query_ms_p50:.1f} ms, slowest {speed.query_ms_p99:.1f} ms"
+    )
+    typer.echo(
+        f"read bandwidth: {speed.read_gigabytes_per_second:.1f} GB/s from memory with {speed.threads} threads, "
+        "measured now."
+    )
+    floor = speed.query_floor
+    typer.echo(
+        f"floors of one query: {floor.arithmetic_ms:.2f} ms for its arithmetic at {floor.peak_gflops:.0f} GFLOP/s, "
+        f"{floor.bytes_ms:.2f} ms for {floor.bytes / 1e6:,.0f} MB of weights. The larger one is {floor.share:.0%} of "
+        "the median."
     )

@@ -1,4 +1,7 @@
-"""Measure the speed of a model on this machine, and the share of the peak of its cores; `embergem bench` prints it."""
+"""Measure the speed of a model on this machine beside what the machine allows: the peak of its cores, and its memory.
+
+`embergem bench` prints it.
+"""
 
 import time
 from collections.abc import Iterable
@@ -6,11 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embergem.diagnostics.bandwidth import read_bandwidth
 from embergem.engine import Engine, Request
 
 QUERY_TOKENS = 30
 LATENCY_RUNS = 60
 REPEATS = 3
+
+PEAKS = {"int16": 2.0, "int8": 2.0}
+"""Multiply-adds of the instruction that computes the products of a dtype, by those of a float32 multiply-add on as many
+bits. int8 has rows of 16 bits, so it uses the instructions of int16."""
+NEON_PEAK = 1.0
+"""The same for both integer dtypes on NEON, whose `smlal` takes four pairs, as `fmla` does."""
 
 Rows = list[list[int]]
 
@@ -31,6 +41,26 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryFloor:
+    """Least time of one query of `QUERY_TOKENS` tokens, by what the machine allows.
+
+    Attributes:
+        arithmetic_ms: Its operations at the peak of the dtype.
+        peak_gflops: That peak, in 10⁹ operations a second: the one in float32, times what the instruction does more.
+        bytes_ms: The weights that it reads at the read bandwidth. Weights that fit into the last-level cache can be
+            read faster.
+        bytes: The bytes of these weights: all packed ones, and the rows of the embedding tables.
+        share: The larger of both times by the median time.
+    """
+
+    arithmetic_ms: float
+    peak_gflops: float
+    bytes_ms: float
+    bytes: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Speed:
     """Speed of a model on this machine.
 
@@ -40,9 +70,11 @@ class Speed:
         instruction_set: Kernels in use.
         threads: Threads that compute.
         peak_gflops: Peak of these threads in float32, in 10⁹ floating point operations a second.
+        read_gigabytes_per_second: Bytes that these threads read from memory, in 10⁹ a second.
         loads: Throughput by the name of the load.
         query_ms_p50: Median time of a query of `QUERY_TOKENS` tokens, in milliseconds.
         query_ms_p99: Time of the slowest of `LATENCY_RUNS` queries, in milliseconds.
+        query_floor: The least time that the machine allows for such a query.
     """
 
     model: str
@@ -50,9 +82,11 @@ class Speed:
     instruction_set: str
     threads: int
     peak_gflops: float
+    read_gigabytes_per_second: float
     loads: dict[str, Load]
     query_ms_p50: float
     query_ms_p99: float
+    query_floor: QueryFloor
 
 
 def loads(vocab_size: int, limit: int) -> dict[str, Rows]:
@@ -92,15 +126,32 @@ def measure(engine: Engine) -> Speed:
         )
     query = short_query(work)
     times = sorted(_timed(engine, [query]) * 1e3 for _ in range(LATENCY_RUNS))
+    median = times[len(times) // 2]
+    peak, bandwidth = engine.peak(0.5), read_bandwidth(engine.threads)
     return Speed(
         engine.id,
         engine.dtype,
         engine.instruction_set,
         engine.threads,
-        peak_gflops=engine.peak(0.5) / 1e9,
+        peak_gflops=peak / 1e9,
+        read_gigabytes_per_second=bandwidth / 1e9,
         loads=measured,
-        query_ms_p50=times[len(times) // 2],
+        query_ms_p50=median,
         query_ms_p99=times[-1],
+        query_floor=floor(engine, peak, bandwidth, median),
+    )
+
+
+def floor(engine: Engine, peak: float, bandwidth: float, median: float) -> QueryFloor:
+    """Return the least time of a query, by the float32 peak and the read bandwidth, beside its median time in ms."""
+    factor = PEAKS.get(engine.dtype, 1.0)
+    if factor != 1.0 and engine.instruction_set in ("neon", "portable"):
+        factor = NEON_PEAK
+    read = engine.query_bytes(QUERY_TOKENS)
+    arithmetic_ms = engine.flops([QUERY_TOKENS]) / (peak * factor) * 1e3
+    bytes_ms = read / bandwidth * 1e3
+    return QueryFloor(
+        arithmetic_ms, peak * factor / 1e9, bytes_ms, bytes=read, share=max(arithmetic_ms, bytes_ms) / median
     )
 
 

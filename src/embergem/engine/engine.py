@@ -28,7 +28,7 @@ from embergem.errors import (
     NotReady,
 )
 from embergem.packed_rows import PackedRows
-from embergem.program.cost import flops, step_flops, weight_bytes
+from embergem.program.cost import flops, query_bytes, step_flops, weight_bytes
 from embergem.program.program import Step
 from embergem.suggestions import did_you_mean
 from embergem.types import LANES, AlignedToken, Request, Result, Row, Vectors
@@ -207,6 +207,10 @@ class Engine:
     def flops(self, lengths: Sequence[int]) -> int:
         """Return the floating point operations of a batch of rows of these lengths; see `program.cost.flops`."""
         return flops(self._program, lengths)
+
+    def query_bytes(self, tokens: int) -> int:
+        """Return the bytes of weights that one row of `tokens` tokens reads."""
+        return query_bytes(self._program, self.dtype, tokens)
 
     def profile(self, lengths: Sequence[int]) -> list[tuple[Step, float, int]]:
         """Run random rows of these lengths; return each step with its seconds and its floating point operations."""

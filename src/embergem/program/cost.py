@@ -53,6 +53,13 @@ def weight_bytes(program: Program, dtype: str) -> int:
     )
 
 
+def query_bytes(program: Program, dtype: str, tokens: int) -> int:
+    """Return the bytes of weights that one row of `tokens` tokens reads: all packed weights, and rows of the tables."""
+    tables = {number for step in program.steps if (number := step.weights.get("table")) is not None}
+    rows = sum(program.weights[number].shape[1] for number in tables)
+    return weight_bytes(program, dtype) + 4 * tokens * rows  # tables may also be in 16 bits: too little to matter
+
+
 def _visible_pairs(length: int, radius: int | None, causal: bool) -> int:
     """Count the pairs of a query and a key that the query sees, in a row of `length` tokens."""
     position = np.arange(length)
