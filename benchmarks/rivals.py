@@ -11,14 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from lengths import Rows  # noqa: E402
 from parity import python as reference_python  # noqa: E402
 from random_gemma import assets  # noqa: E402
 from served import python as environment  # noqa: E402
 
-PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors", "numpy")
+PACKAGES = ("onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1", "nncf==3.4.0", "safetensors", "numpy")
 MISTRALRS = ("mistralrs==0.9.5", "numpy")
 LLAMA = ("llama-cpp-python==0.3.36", "gguf", "safetensors")
 """pip builds it from source with a C++ compiler, in about ten minutes on two cores."""
+CALIBRATED = 30
 LONGEST = 1024
 """Longest text of the plots, in tokens, so that the slowest engine takes minutes."""
 POOLING = [
@@ -41,17 +43,26 @@ class Rival:
     hour."""
 
 
-def rivals(name: str, checkpoint: Path) -> dict[str, Rival]:
-    """Return the engines to compare on one model, by their names in the table."""
+def rivals(name: str, checkpoint: Path, documents: Rows) -> dict[str, Rival]:
+    """Return the engines to compare on one model, by their names in the table.
+
+    The first `CALIBRATED` documents, which are also measured, calibrate the int8 of OpenVINO.
+    """
     onnx = assets() / "onnx" / name
     peers = environment("peers", PACKAGES)
     if not (onnx / f"{name}.int8.onnx").exists():
         script = str(ROOT / "benchmarks" / "build_onnx.py")
         subprocess.run([str(peers), script, name, str(checkpoint), str(onnx)], check=True)
+    if not (quantized := onnx / "nncf" / f"{name}.xml").exists():
+        script = str(ROOT / "benchmarks" / "build_nncf.py")
+        order = json.dumps(documents[:CALIBRATED])
+        command = [str(peers), script, str(onnx / f"{name}.onnx"), str(quantized)]
+        subprocess.run(command, input=order, text=True, check=True)
     found = {
         "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), longest=LONGEST),
         "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), longest=LONGEST),
         "OpenVINO fp32": Rival(peers, "openvino", str(onnx / f"{name}.onnx")),
+        "OpenVINO int8 (NNCF)": Rival(peers, "openvino", str(quantized)),
         "sentence-transformers": Rival(reference_python(), "sentence-transformers", str(checkpoint)),
     }
     if name == "gemma":

@@ -40,12 +40,13 @@ def require_error(shown, measured):
 def test_the_performance_page_has_the_figures_of_the_run(place, model):
     table = tables(SECTION)[place]
     assert table.keys() == RUN[model].keys()
-    for name, (queries, documents, mixed, latency, error) in table.items():
+    for name, (queries, documents, mixed, latency, cosine, error) in table.items():
         found = RUN[model][name]
         for shown, load in ((queries, "queries"), (documents, "documents"), (mixed, "mixed")):
             require_rate(shown, found["loads"][load]["tokens_per_second"])
         shown = [float(number) for number in latency.removesuffix(" ms").split(", ")]
         assert shown == pytest.approx([found["query_ms_p50"], found["query_ms_p99"]], abs=0.051)
+        assert float(cosine) == pytest.approx(1 - found["cosine_error"], abs=0.000051)
         require_error(error, found["cosine_error"])
 
 
