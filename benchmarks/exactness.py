@@ -1,6 +1,6 @@
 """Measure how near each dtype comes to float32: the vectors, and what search and similarity make of them.
 
-    python benchmarks/exactness.py [MODEL ...] [--dtypes int8 int16 bfloat16] [--layers] [--json FILE]
+    python benchmarks/exactness.py [MODEL ...] [--dtypes int8 int16 bfloat16] [--json FILE]
 
 This is the one procedure behind every published figure of the accuracy of a dtype (`make exactness`). MODEL is a name
 in `MODELS` or a directory; the default is every name. For each model and dtype:
@@ -10,16 +10,12 @@ in `MODELS` or a directory; the default is every name. For each model and dtype:
 - The change of the Pearson correlation with the 1,225 similarities that people gave the 50 articles of the Lee corpus.
 - For the 300 articles of the Lee background corpus, each taken as a query: the share of its 10 nearest others in
   float32 that are among its 10 nearest in the dtype. Texts beyond the limit of a model are truncated.
-
-`--layers` also measures the least cosine after each layer, with copies of the model that end after it.
 """
 
 import json
-import shutil
-import tempfile
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +80,6 @@ class Exactness:
     mean: float
     pearson_change: float
     neighbours_kept: float
-    least_after_a_layer: float | None = None
-    worst_layer: int | None = None
 
 
 def made(name: str) -> Path:
@@ -159,39 +153,10 @@ def compare(name: str, dtype: str, exact: Loaded, found: Loaded) -> Exactness:
     )
 
 
-def cut_off(model: Path) -> Iterator[tuple[int, Path]]:
-    """Yield (layers, directory) for copies of the model that end after 1, 2, … layers."""
-    config = json.loads((model / "config.json").read_text())
-    for layers in range(1, config["num_hidden_layers"] + 1):
-        with tempfile.TemporaryDirectory() as scratch:
-            for path in model.iterdir():
-                if path.is_dir():  # the reader refuses a link that points out of the checkpoint
-                    shutil.copytree(path, Path(scratch) / path.name)
-                elif path.name != "config.json":
-                    (Path(scratch) / path.name).symlink_to(path)
-            shorter = {"num_hidden_layers": layers}
-            if "layer_types" in config:
-                shorter["layer_types"] = config["layer_types"][:layers]
-            (Path(scratch) / "config.json").write_text(json.dumps(config | shorter))
-            yield layers, Path(scratch)
-
-
-def worst_layer(model: Path, dtype: str, eos: bool) -> tuple[float, int]:
-    """Return the least cosine to float32 after any layer, and the number of that layer."""
-    found = []
-    for layers, directory in cut_off(model):
-        _, [exact] = vectors(directory, "float32", [texts()], eos)
-        _, [other] = vectors(directory, dtype, [texts()], eos)
-        found.append((float(np.sum(exact * other, axis=1).min()), layers))
-    return min(found)
-
-
 def row(result: Exactness) -> str:
     """Return one row of the table."""
     cells = [result.model, result.dtype, f"{result.least:.6f}", f"{result.mean:.6f}"]
     cells += [f"{result.pearson_change:+.4f}", f"{result.neighbours_kept:.4f}"]
-    if result.least_after_a_layer is not None:
-        cells.append(f"{result.least_after_a_layer:.6f} (layer {result.worst_layer})")
     return f"| {' | '.join(cells)} |"
 
 
@@ -207,11 +172,9 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(MODELS)}, or a directory; default: all")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
-    parser.add_argument("--layers", action="store_true", help="also the least cosine after any layer; takes long")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file of figures; those of other models are kept")
     given = parser.parse_args()
     columns = ["model", "dtype", "least cosine", "mean cosine", "change of Pearson", f"top {NEAREST} kept"]
-    columns += ["least after any layer"] * given.layers
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     about = {"date": time.strftime("%Y-%m-%d"), "processor": processor()}
     for name in given.models or MODELS:
@@ -219,9 +182,6 @@ def main() -> None:
         exact = embed_all(model, "float32", eos)
         for dtype in given.dtypes:
             result = compare(name, dtype, exact, embed_all(model, dtype, eos))
-            if given.layers:
-                least, layer = worst_layer(model, dtype, eos)
-                result = Exactness(**asdict(result) | {"least_after_a_layer": least, "worst_layer": layer})
             print(row(result), flush=True)
             keep(given.json, asdict(result) | about)
 
