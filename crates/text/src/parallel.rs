@@ -83,3 +83,32 @@ pub fn join<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() 
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_text_longer_than_the_share_of_a_thread_brings_a_second_thread() {
+        let own = thread::current().id();
+        let alone = map_in_parallel(2, BYTES_PER_THREAD, |_| Ok::<_, Infallible>(thread::current().id()));
+        assert_eq!(alone, Ok(vec![own, own]));
+        if thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return;
+        }
+        let begun = AtomicUsize::new(0);
+        let shared = map_in_parallel(2, BYTES_PER_THREAD + 1, |_| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            // A thread that waits leaves the other index to the other thread.
+            let end = Instant::now() + Duration::from_secs(20);
+            while begun.load(Ordering::Relaxed) < 2 && Instant::now() < end {
+                thread::yield_now();
+            }
+            Ok::<_, Infallible>(thread::current().id())
+        });
+        let [first, second] = shared.unwrap().try_into().unwrap();
+        assert_ne!(first, second);
+    }
+}

@@ -332,6 +332,10 @@ mod tests {
                 json!({"type": "Replace", "pattern": {"Regex": "a+"}, "content": "a"}),
                 metaspace,
             ),
+            (
+                Value::Null,
+                json!({"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": true}),
+            ),
             (Value::Null, json!({"type": "Punctuation", "behavior": "Isolated"})),
             (
                 Value::Null,
@@ -343,6 +347,31 @@ mod tests {
                 boundaries(&normalizer, &pre_tokenizer).is_none(),
                 "{normalizer} {pre_tokenizer}"
             );
+        }
+    }
+
+    #[test]
+    fn a_sequence_has_boundaries_if_its_later_parts_work_on_each_word_alone() {
+        let split =
+            json!({"type": "Split", "pattern": {"Regex": WORD_PATTERNS[0]}, "behavior": "Isolated", "invert": false});
+        let metaspace =
+            |scheme| json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": true});
+        let byte_level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+        let white_space = json!({"type": "WhitespaceSplit"});
+        for (first, second, expected) in [
+            (&split, byte_level, Some(WordEnds::SpaceAfterWord)),
+            (&white_space, metaspace("always"), Some(WordEnds::WhiteSpace)),
+            (&white_space, metaspace("first"), None),
+            (
+                &white_space,
+                json!({"type": "Punctuation", "behavior": "Isolated"}),
+                None,
+            ),
+        ] {
+            let sequence = json!({"type": "Sequence", "pretokenizers": [first, second]});
+            let found = boundaries(&Value::Null, &sequence);
+            assert_eq!(found.map(|found| found.word_ends), expected, "{sequence}");
         }
     }
 
