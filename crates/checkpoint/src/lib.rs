@@ -207,3 +207,25 @@ fn refuse_adapter(directory: &Path) -> Result<()> {
 fn raw(text: String) -> Box<RawValue> {
     RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_config_of_a_static_model_has_the_sizes_of_its_table() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens");
+        let config = |name: &str| Checkpoint::read(&goldens.join(name)).unwrap().config();
+        assert_eq!(
+            config("static_embedding"),
+            json!({"model_type": "static_embedding", "vocab_size": 800, "hidden_size": 40, "table": "embedding.weight"})
+        );
+        let found = config("static");
+        assert_eq!(
+            (&found["embedding_dtype"], &found["max_length"]),
+            (&json!("float32"), &json!(512))
+        );
+        assert_eq!(found["table"], "embeddings");
+    }
+}

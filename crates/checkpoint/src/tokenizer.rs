@@ -273,3 +273,34 @@ fn strips_accents(normalizer: &Value) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_class_that_splits_at_white_space_needs_a_file_that_joins_spaces() {
+        let config = Object {
+            file: "tokenizer_config.json".into(),
+            fields: serde_json::from_value(json!({"tokenizer_class": "XLMRobertaTokenizer"})).unwrap(),
+        };
+        let metaspace = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always"});
+        let split = json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]});
+        for (part, accepted) in [(split, true), (metaspace, false)] {
+            let file = Tokenizer {
+                kind: Some("Unigram".into()),
+                pre_tokenizer: Some(part),
+                ..Tokenizer::default()
+            };
+            let found = compare(&config, &file, "XLMRoberta", Some("Unigram"));
+            match found {
+                Ok(()) => assert!(accepted),
+                Err(error) => assert!(
+                    !accepted && error.to_string().contains("keeps several spaces apart"),
+                    "{error}"
+                ),
+            }
+        }
+    }
+}
