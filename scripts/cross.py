@@ -1,14 +1,22 @@
 """Build Rust code for another target: choose a compiler that has, or can build, its standard library."""
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
 DEBIAN = Path("/usr/bin")
 """Directory of Debian's rustc-web and cargo-web, which are used beside a compiler of rustup."""
 
-DEBIAN_SOURCES = Path("/usr/lib/rustlib/src/rust/library")
-"""Sources of the standard library: Debian's rust-web-src."""
+DEBIAN_PACKAGES = {
+    "rustc-web": DEBIAN / "rustc",
+    "cargo-web": DEBIAN / "cargo",
+    "rust-web-src": Path("/usr/lib/rustlib/src/rust/library"),
+}
+"""Debian's packages for any target, each with a file or a directory that it has."""
+
+STRIP_PACKAGE = ("rust-web-llvm", Path(f"/usr/lib/rustlib/{platform.machine()}-unknown-linux-gnu/bin/rust-objcopy"))
+"""Debian's package with the program that removes debug information from a binary for macOS."""
 
 
 def environment(target: str) -> dict[str, str]:
@@ -23,10 +31,11 @@ def environment(target: str) -> dict[str, str]:
     compiler = os.environ.get("RUSTC", "rustc")
     if has_standard_library(compiler, target):
         return dict(os.environ)
-    if not ((DEBIAN / "rustc").exists() and (DEBIAN / "cargo").exists() and DEBIAN_SOURCES.exists()):
+    packages = DEBIAN_PACKAGES | (dict([STRIP_PACKAGE]) if "-apple-" in target else {})
+    if not all(path.exists() for path in packages.values()):
         raise SystemExit(
             f"Rust's standard library for {target} is missing. Run `rustup target add {target}`, or on Debian "
-            "`apt-get install rustc-web cargo-web rust-web-src`, which builds it from its sources."
+            f"`apt-get install {' '.join(packages)}`, which builds it from its sources."
         )
     return dict(os.environ) | {
         "CARGO": str(DEBIAN / "cargo"),
