@@ -12,16 +12,21 @@ from embergem.loader import load
 from embergem.options import DTYPES, LoadOptions
 from embergem.program.build import build
 
-LEAST = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.999}
+LEAST = {"bfloat16": 0.9999, "int16": 0.999999, "int8": 0.9985}
 """Least cosine to the vectors of the published library, for tiny checkpoints."""
 LEAST_OF_GOLDEN = {
-    ("llama", "int8"): 0.9985,
     ("t5", "bfloat16"): 0.9998,
     ("t5_gated", "bfloat16"): 0.9998,
-    ("t5_gated", "int8"): 0.9985,
+    ("llama", "int8"): 0.997,
+    ("mistral", "int8"): 0.996,
+    ("modernbert", "int8"): 0.998,
+    ("qwen2", "int8"): 0.998,
+    ("qwen3", "int8"): 0.9965,
+    ("t5", "int8"): 0.998,
+    ("t5_gated", "int8"): 0.996,
 }
 """Goldens whose random weights make rounding more visible; T5 does not scale the attention scores."""
-LEAST_FULL_SIZE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.998}
+LEAST_FULL_SIZE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.997}
 """The same for the full size."""
 
 

@@ -26,6 +26,7 @@ mod program;
 mod run;
 mod sigbus;
 mod simd;
+mod smoothing;
 mod storage;
 mod unread;
 mod weights;

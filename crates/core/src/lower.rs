@@ -19,6 +19,7 @@ use crate::packed::PackedMatrices;
 use crate::packed::weight::PackedWeight;
 use crate::precision::Precision;
 use crate::program::*;
+use crate::smoothing::Activations;
 use crate::weights::{floats, indices, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -111,7 +112,8 @@ pub struct Rotation {
     pub scaling: Scaling,
 }
 
-/// Lowers all steps of `program`.
+/// Lowers all steps of `program`. int8 weights are smoothed for the `activations`; without them they are not, unless they
+/// were packed before.
 ///
 /// # Errors
 /// [`Error::Program`] with the number of the step that is invalid, [`Error::Tensor`] for weights that the checkpoint
@@ -121,6 +123,7 @@ pub fn lower(
     checkpoint: &Checkpoint,
     kernels: &Kernels,
     precision: Precision,
+    activations: Option<&Activations>,
     matrices: &mut PackedMatrices,
 ) -> Result<Vec<Lowered>> {
     if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > MAX_WIDTH) {
@@ -134,13 +137,14 @@ pub fn lower(
         checkpoint,
         kernels,
         precision,
+        activations,
         matrices: RefCell::new(matrices),
     };
     let mut written = WrittenColumns::default();
     let steps = program.steps.iter().enumerate().map(|(number, step)| {
         written
             .require(&step.inputs)
-            .and_then(|()| context.step(step))
+            .and_then(|()| context.step(number, step))
             .inspect(|lowered| written.add(lowered.out))
             .map_err(|error| match error {
                 Error::Program(reason) => Error::Program(format!("step {number} ({}): {reason}", step.op)),
@@ -157,11 +161,12 @@ struct Context<'a> {
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
     precision: Precision,
+    activations: Option<&'a Activations>,
     matrices: RefCell<&'a mut PackedMatrices>,
 }
 
 impl Context<'_> {
-    fn step(&self, step: &Step) -> Result<Lowered> {
+    fn step(&self, number: usize, step: &Step) -> Result<Lowered> {
         let axis = axis_of(self.program, &step.out)?;
         for input in &step.inputs {
             let axis_of_input = axis_of(self.program, input)?;
@@ -172,7 +177,7 @@ impl Context<'_> {
         let op = match step.op.as_str() {
             "embed" => self.embed(step)?,
             "norm" => self.norm(step)?,
-            "linear" => self.linear(step, axis)?,
+            "linear" => self.linear(number, step, axis)?,
             "rope" => self.rope(step, axis)?,
             "attention" => self.attention(step)?,
             "add" | "glu" | "activation" | "scale" => self.elementwise(step)?,
@@ -291,7 +296,7 @@ impl Context<'_> {
         })
     }
 
-    fn linear(&self, step: &Step, axis: Axis) -> Result<Op> {
+    fn linear(&self, number: usize, step: &Step, axis: Axis) -> Result<Op> {
         self.require_arity(step, 1, &["weight", "bias"])?;
         let LinearParameters { activation, gate } = parameters(step)?;
         ensure(activation.is_none() || gate.is_none(), || {
@@ -313,7 +318,15 @@ impl Context<'_> {
             Precision::Float32
         };
         let matrices = &mut self.matrices.borrow_mut();
-        let weight = PackedWeight::pack(self.checkpoint, spec, shape, self.kernels.lanes, precision, matrices)?;
+        let weight = PackedWeight::pack(
+            self.checkpoint,
+            spec,
+            shape,
+            self.kernels,
+            precision,
+            (self.activations, number),
+            matrices,
+        )?;
         let finish = match (activation, gate) {
             (_, Some(gate)) => Finish::Gate(gate),
             (Some(activation), None) => Finish::Activate(activation),

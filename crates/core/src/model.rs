@@ -15,6 +15,7 @@ use crate::packed::{PackProgress, PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
+use crate::smoothing::Activations;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,7 +103,18 @@ impl Model {
                 matrices.progress = Arc::clone(progress);
             }
         }
-        let steps = lower(&program, &checkpoint, kernels, options.precision, &mut matrices)?;
+        let activations = match options.precision {
+            Precision::Int8 if !matrices.is_stored() => Some(Activations::measure(text, &files, options)?),
+            _ => None,
+        };
+        let steps = lower(
+            &program,
+            &checkpoint,
+            kernels,
+            options.precision,
+            activations.as_ref(),
+            &mut matrices,
+        )?;
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;
         let tables = parts.iter().map(|part| Arc::clone(&part.map)).collect();
         parts.extend(matrices.finish()?);

@@ -10,7 +10,7 @@ pub enum Precision {
     Bfloat16,
     /// 16-bit integers with 32-bit sums.
     Int16,
-    /// 8-bit weights in groups that share a scale, times activations of 16-bit integers.
+    /// 8-bit integers in transformed groups that share a scale.
     Int8,
 }
 
@@ -38,7 +38,7 @@ impl Precision {
         match self {
             Self::Float32 => 4000,
             Self::Bfloat16 | Self::Int16 => 2000,
-            Self::Int8 => 1125,
+            Self::Int8 => 1050,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::mapped::Confirmed;
 use crate::memory;
 use crate::model::Model;
 use crate::pool::Pool;
-use crate::program::{Buffer, Operand};
+use crate::program::{Axis, Buffer, Operand};
 pub use batch::Batch;
 use linear::Product;
 use std::ops::Range;
@@ -172,6 +172,31 @@ impl<'m> Run<'m> {
                 Ok(start.elapsed())
             })
             .collect()
+    }
+
+    /// Executes all steps one by one and calls `observe` with the number of each product of tokens and the rows that it
+    /// multiplies.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn observe_products(&mut self, pool: &Pool, mut observe: impl FnMut(usize, Vec<&[f32]>)) -> Result<()> {
+        let turn = pool.arbiter().enter(self.lane);
+        for (number, step) in self.model.steps.iter().enumerate() {
+            if matches!(step.op, Op::Linear { .. }) && step.axis == Axis::Tokens {
+                let input = step.inputs[0];
+                let stride = self.model.buffers[input.buffer].width;
+                let rows = self.buffers[input.buffer]
+                    .chunks_exact(stride)
+                    .take(self.batch.rows(step.axis));
+                observe(
+                    number,
+                    rows.map(|row| &row[input.column..input.column + input.width]).collect(),
+                );
+            }
+            self.run_step(pool, step)?;
+            turn.pause();
+        }
+        Ok(())
     }
 
     /// Returns the vectors one after the other, in the order of the texts.

@@ -52,8 +52,8 @@ ModelArgument = Annotated[
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Arithmetic: float32, bfloat16, int16 (faster, near lossless), int8 (least memory) or auto. "
-        "Default: float32.",
+        help="Arithmetic: float32, bfloat16, int16 (faster, near lossless), int8 (least memory, fastest with VNNI) or "
+        "auto. Default: float32.",
         autocompletion=complete_dtype, rich_help_panel=_PANEL,
     ),
 ]  # fmt: skip

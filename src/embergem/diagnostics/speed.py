@@ -16,11 +16,16 @@ QUERY_TOKENS = 30
 LATENCY_RUNS = 60
 REPEATS = 3
 
-PEAKS = {"int16": 2.0, "int8": 2.0}
-"""Multiply-adds of the instruction that computes the products of a dtype, by those of a float32 multiply-add on as many
-bits. int8 has rows of 16 bits, so it uses the instructions of int16."""
-NEON_PEAK = 1.0
-"""The same for both integer dtypes on NEON, whose `smlal` takes four pairs, as `fmla` does."""
+INTEGER_PEAKS = {
+    "avx2": (2.0, 2.0),
+    "avx512": (2.0, 2.0),
+    "avx-vnni": (2.0, 4.0),
+    "avx512-vnni": (2.0, 4.0),
+}
+"""Multiply-adds of one instruction for int16 and for int8, by those of a float32 multiply-add on as many bits.
+
+`vpdpbusd` takes four bytes; without it int8 is widened. On other instruction sets both are 1: the `smlal` of NEON takes
+as many numbers as its `fmla`."""
 
 Rows = list[list[int]]
 
@@ -144,9 +149,8 @@ def measure(engine: Engine) -> Speed:
 
 def floor(engine: Engine, peak: float, bandwidth: float, median: float) -> QueryFloor:
     """Return the least time of a query, by the float32 peak and the read bandwidth, beside its median time in ms."""
-    factor = PEAKS.get(engine.dtype, 1.0)
-    if factor != 1.0 and engine.instruction_set in ("neon", "portable"):
-        factor = NEON_PEAK
+    int16, int8 = INTEGER_PEAKS.get(engine.instruction_set, (1.0, 1.0))
+    factor = {"int16": int16, "int8": int8}.get(engine.dtype, 1.0)
     read = engine.query_bytes(QUERY_TOKENS)
     arithmetic_ms = engine.flops([QUERY_TOKENS]) / (peak * factor) * 1e3
     bytes_ms = read / bandwidth * 1e3

@@ -10,8 +10,8 @@ import numpy as np
 
 from embergem.program.program import Program, Step
 
-BYTES_PER_WEIGHT = {"float32": 4.0, "int16": 2.0, "bfloat16": 2.0, "int8": 1.125}
-"""Bytes of one number in the matrices of the linear layers, by dtype; int8 adds a scale for every 32 numbers."""
+BYTES_PER_WEIGHT = {"float32": 4.0, "int16": 2.0, "bfloat16": 2.0, "int8": 1.05}
+"""Bytes of one number in the matrices of the linear layers, by dtype; int8 adds a scale and a sum for every 128."""
 
 
 def flops(program: Program, lengths: Sequence[int]) -> int:

@@ -9,6 +9,7 @@
 
 use super::attention::{self, Attention, QueryTile, Span};
 use super::gemm::{self, Finish};
+use super::int8::quantise::{QuantiseInt8, groups, row_len};
 use super::norm::{self, Norm, Residual};
 use super::panels::Shape;
 use super::{Kernels, Matrix, bfloat16, int8, int16, peak};
@@ -143,7 +144,24 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm_int16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let weight = int8::Packed::new(shape, kernels.lanes, read(k)).unwrap();
+        let weight = int8::Packed::smoothed(shape, (kernels.lanes, kernels.int8_rows), &[], read(k)).unwrap();
+        let len = row_len(k, kernels.int8_rows);
+        let (mut ints, mut scales) = (
+            Aligned::zeros(ROWS * len).unwrap(),
+            Aligned::zeros(ROWS * groups(k)).unwrap(),
+        );
+        let quantise = QuantiseInt8 {
+            x: matrix(&mut x, k),
+            k,
+            factors: weight.factors(),
+            out: matrix(&mut ints, len),
+            scales: matrix(&mut scales, groups(k)),
+        };
+        show(
+            &format!("int8 quantise {k}"),
+            fastest(|| unsafe { (kernels.quantise_int8)(&quantise, 0..ROWS) }),
+            operations,
+        );
         let args = int16::Gemm {
             x: quantise.out,
             scales: quantise.scales,

@@ -3,7 +3,7 @@
 //! A weight is rounded to the nearest bfloat16, the upper half of an f32. Checkpoints in bfloat16 lose nothing.
 
 use super::gemm::{Gemm, MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
-use super::panels::{self, Format};
+use super::panels::{self, Format, PutRow};
 use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
@@ -21,7 +21,9 @@ impl Format for Bfloat16s {
     fn panel_len(k: usize, lanes: usize) -> usize {
         VECTORS * lanes / 2 * k
     }
+}
 
+impl PutRow for Bfloat16s {
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         // SAFETY: one f32 has the size of two u16, whose alignment is smaller. The slice covers the panel exactly, and
         // `panel` is not used while it exists.

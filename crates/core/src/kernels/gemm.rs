@@ -4,7 +4,7 @@
 //! over K in ascending order, so its bits depend neither on the number of rows nor on how threads divide them.
 
 use super::Matrix;
-use super::panels::{self, Format};
+use super::panels::{self, Format, PutRow};
 use crate::simd::Simd;
 use crate::simd::math::Activation;
 use crate::simd::tile::{Tile, VECTORS};
@@ -17,7 +17,9 @@ impl Format for Floats {
     fn panel_len(k: usize, lanes: usize) -> usize {
         VECTORS * lanes * k
     }
+}
 
+impl PutRow for Floats {
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         for (values, value) in panel.chunks_exact_mut(VECTORS * lanes).zip(row) {
             values[column] = *value;

@@ -10,7 +10,7 @@
 use super::Matrix;
 use super::gemm::{Finish, MAX_TILE_ROWS, Sums, finish_and_store, store, with_const_rows};
 use super::loops::{for_each_vector, sum_vectors};
-use super::panels::{self, Format};
+use super::panels::{self, Format, PutRow};
 use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
@@ -58,7 +58,9 @@ impl Format for Pairs {
     fn panel_len(k: usize, lanes: usize) -> usize {
         VECTORS * lanes * (1 + k.div_ceil(2))
     }
+}
 
+impl PutRow for Pairs {
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
         let width = VECTORS * lanes;
         let (scales, pairs) = panel.split_at_mut(width);

@@ -1,55 +1,112 @@
-//! Matrix product with 8-bit weights, which take half the memory of 16-bit ones.
+//! Matrix product of 8-bit integers, rows and weights.
 //!
-//! Every [`INT8_GROUP`] weights of a channel along K share a scale. With one scale for a whole channel an outlier would
-//! leave too few bits to all other weights. Rows are 16-bit integers with one scale each: with 8-bit rows, grouped or
-//! not, the outliers of a real Gemma's activations lose more accuracy than the weights do (docs/performance.md). The
-//! products of a group are summed exactly in 32 bits, at most 32 · 2¹⁵ · 2⁷ = 2²⁷. The groups of a channel are then
-//! summed in f32, in order.
+//! Row and weight are transformed so that no value stands out: channels are divided, and multiplied, by powers of two
+//! ([`crate::smoothing`]), then groups of [`INT8_GROUP`] values along K are multiplied with a Hadamard matrix. Each
+//! group of a row and each group of a channel has a scale of its own. The products of a group are summed exactly: at most
+//! 128 · 255 · 128 < 2²³, so its sum is exact in f32, too. The groups of a channel are then summed in f32, in order.
+//! docs/performance.md has the accuracy, and that of other schemes.
 
+pub mod quantise;
+
+use self::quantise::{MAX_INTEGER, groups, hadamard};
 use super::gemm::{MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
 use super::int16::Gemm;
-use super::panels::{self, Format};
+use super::panels::{self, Format, Shape};
+use crate::error::Result;
 use crate::simd::Simd;
-use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
+use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
 use std::ops::Range;
 
-/// Largest weight in units of its scale.
-const MAX_INTEGER: f32 = 127.0;
-
-/// Returns the f32 values that one group of a panel takes: one scale for each column, and the weights.
-fn group_len(lanes: usize) -> usize {
-    VECTORS * lanes * (1 + INT8_GROUP / 4)
-}
-
-/// The layout of int8 panels: groups along K. A group is one f32 scale for each column, then pairs of adjacent weights
-/// along K, column by column.
+/// The layout of int8 panels: groups along K. A group is one f32 scale for each column; for each column the negated sum of
+/// its integers, in 16 bits; then the integers, as many adjacent ones of a column as one multiplication takes, column by
+/// column. After all panels come the factors of the rows' elements, as bfloat16.
 pub struct Groups;
 
 impl Format for Groups {
     fn panel_len(k: usize, lanes: usize) -> usize {
-        k.div_ceil(INT8_GROUP) * group_len(lanes)
+        groups(k) * group_len(VECTORS * lanes)
     }
 
-    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
-        let width = VECTORS * lanes;
-        for (weights, group) in row.chunks(INT8_GROUP).zip(panel.chunks_exact_mut(group_len(lanes))) {
-            let (scales, pairs) = group.split_at_mut(width);
-            let peak = weights.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
-            scales[column] = peak / MAX_INTEGER;
-            let factor = if peak > 0.0 { MAX_INTEGER / peak } else { 0.0 };
-            // SAFETY: two pairs of i8 have the size of one f32 and a smaller alignment. The slice covers `pairs`
-            // exactly, which is not used while it exists.
-            let pairs =
-                unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i8; 2]>(), 2 * pairs.len()) };
-            for (i, w) in weights.iter().enumerate() {
-                pairs[i / 2 * width + column][i % 2] = (w * factor).round_ties_even() as i8;
-            }
-        }
+    fn tail_len(k: usize) -> usize {
+        groups(k) * INT8_GROUP / 2
     }
 }
 
 /// A packed weight matrix of 8-bit integers.
 pub type Packed = panels::Packed<Groups>;
+
+impl Packed {
+    /// Packs the rows that `read_row` reads for a set with `lanes` and such `rows`. Channel i of the rows will be
+    /// multiplied by 2^-`exponents`\[i\], and channel i of the weights by its inverse.
+    ///
+    /// # Errors
+    /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
+    pub fn smoothed(
+        shape: Shape,
+        (lanes, rows): (usize, Int8Rows),
+        exponents: &[i8],
+        read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let padded = groups(shape.k) * INT8_GROUP;
+        let power = |i: usize| exponents.get(i).map_or(1.0, |exponent| f32::from(*exponent).exp2());
+        let powers: Vec<f32> = (0..padded).map(power).collect();
+        let put = |panel: &mut [f32], column: usize, source: usize, values: &mut [f32]| {
+            read_row(source, &mut values[..shape.k])?;
+            for (value, power) in values.iter_mut().zip(&powers) {
+                *value *= power;
+            }
+            put_channel(panel, VECTORS * lanes, column, rows.step(), values);
+            values[shape.k..].fill(0.0);
+            Ok(())
+        };
+        Self::fill(shape, lanes, padded, put, |tail| {
+            let halves = halves_mut(tail);
+            for (half, power) in halves.iter_mut().zip(&powers) {
+                *half = ((1.0 / power).to_bits() >> 16) as u16; // exact: a power of two
+            }
+        })
+    }
+
+    /// Returns the factors of the rows' elements, as bfloat16.
+    pub fn factors(&self) -> &[u16] {
+        let tail = self.tail();
+        // SAFETY: two u16 have the size of one f32 and a smaller alignment; the slice covers `tail` exactly.
+        unsafe { std::slice::from_raw_parts(tail.as_ptr().cast(), 2 * tail.len()) }
+    }
+}
+
+fn halves_mut(values: &mut [f32]) -> &mut [u16] {
+    // SAFETY: two u16 have the size of one f32 and a smaller alignment. The slice covers `values` exactly, which is
+    // borrowed as long.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), 2 * values.len()) }
+}
+
+/// Writes one channel to a panel of `width` columns. `row` has the values of whole groups, and is transformed.
+fn put_channel(panel: &mut [f32], width: usize, column: usize, step: usize, row: &mut [f32]) {
+    for (values, group) in row
+        .chunks_exact_mut(INT8_GROUP)
+        .zip(panel.chunks_exact_mut(group_len(width)))
+    {
+        hadamard(values);
+        let (scales, rest) = group.split_at_mut(width);
+        let (sums, integers) = rest.split_at_mut(width / 2);
+        let peak = values.iter().fold(0.0f32, |peak, w| peak.max(w.abs()));
+        // The division by the length of the group makes the transform of the weights the inverse of that of the rows.
+        scales[column] = peak / MAX_INTEGER / INT8_GROUP as f32;
+        let factor = if peak > 0.0 { MAX_INTEGER / peak } else { 0.0 };
+        // SAFETY: four i8 have the size of one f32 and a smaller alignment. The slice covers `integers` exactly, which is
+        // not used while it exists.
+        let integers: &mut [i8] =
+            unsafe { std::slice::from_raw_parts_mut(integers.as_mut_ptr().cast(), 4 * integers.len()) };
+        let mut sum = 0;
+        for (i, w) in values.iter().enumerate() {
+            let integer = (w * factor).round_ties_even() as i8;
+            integers[(i / step * width + column) * step + i % step] = integer;
+            sum += i16::from(integer);
+        }
+        halves_mut(sums)[column] = (-sum).cast_unsigned();
+    }
+}
 
 /// Computes the given rows and panels.
 ///
@@ -60,20 +117,21 @@ pub type Packed = panels::Packed<Groups>;
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
-    let len = group_len(V::LANES);
-    let groups = shape.k.div_ceil(INT8_GROUP);
+    let len = group_len(width);
+    let groups = groups(shape.k);
+    let step = V::INT8_ROWS.step();
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x, scales and out cover the rows and columns by this function's contract. A panel of the packed
-            // weight has `groups` groups, and a row of pairs is whole groups long. The prefetch address is not
+            // weight has `groups` groups, and a row of integers is whole groups long. The prefetch address is not
             // dereferenced.
             unsafe {
                 let count = V::TILE.min(rows.end - row);
                 let mut tile = Tile {
-                    k: INT8_GROUP / 2,
+                    k: INT8_GROUP / step,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
@@ -83,15 +141,12 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
                     columns: shape.columns(V::LANES).min(shape.out - column),
                 };
                 let mut sums: Sums<V> = [[V::splat(0.0); VECTORS]; MAX_TILE_ROWS];
-                for _ in 0..groups {
-                    with_const_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile));
-                    tile.x = tile.x.add(INT8_GROUP / 2);
+                for group in 0..groups {
+                    let scales = (args.scales.row(row).add(group).cast_const(), args.scales.stride);
+                    with_const_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile, scales));
+                    tile.x = tile.x.add(INT8_GROUP / step);
                     tile.b = tile.b.add(len);
-                    tile.prefetch = tile.prefetch.wrapping_add(INT8_GROUP / 8 * 16);
-                }
-                for (r, sums) in sums[..count].iter_mut().enumerate() {
-                    let row_scale = V::splat(*args.scales.row(row + r));
-                    *sums = [sums[0].mul(row_scale), sums[1].mul(row_scale)];
+                    tile.prefetch = tile.prefetch.wrapping_add(len / 4);
                 }
                 finish_and_store(&mut sums[..count], &tile, bias, args.finish);
             }
@@ -103,14 +158,14 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
 mod tests {
     use super::*;
     use crate::kernels::gemm::Finish;
-    use crate::kernels::panels::Shape;
-    use crate::kernels::{Kernels, Matrix, int16};
+    use crate::kernels::int8::quantise::{QuantiseInt8, row_len};
+    use crate::kernels::{Kernels, Matrix};
 
     /// Multiplies all rows of x with a weight, on one instruction set.
-    fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
+    fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize, exponents: &[i8]) -> Vec<f32> {
         let (rows, out) = (x.len() / k, weight.len() / k);
         let shape = Shape { out, k, gated: false };
-        let packed = Packed::new(shape, kernels.lanes, |row, values| {
+        let packed = Packed::smoothed(shape, (kernels.lanes, kernels.int8_rows), exponents, |row, values| {
             values.copy_from_slice(&weight[row * k..(row + 1) * k]);
             Ok(())
         })
@@ -119,14 +174,15 @@ mod tests {
             data: values.as_mut_ptr(),
             stride,
         };
-        let (mut x, mut ints) = (x.to_vec(), vec![0.0; rows * int16::pairs(k)]);
-        let (mut scales, mut result) = (vec![0.0; rows], vec![0.0; rows * out]);
-        let quantise = int16::Quantise {
+        let len = row_len(k, kernels.int8_rows);
+        let (mut x, mut ints) = (x.to_vec(), vec![0.0; rows * len]);
+        let (mut scales, mut result) = (vec![0.0; rows * groups(k)], vec![0.0; rows * out]);
+        let quantise = QuantiseInt8 {
             x: matrix(&mut x, k),
             k,
-            out: matrix(&mut ints, int16::pairs(k)),
-            scales: matrix(&mut scales, 1),
-            max_norm: f32::INFINITY,
+            factors: packed.factors(),
+            out: matrix(&mut ints, len),
+            scales: matrix(&mut scales, groups(k)),
         };
         let gemm = Gemm {
             x: quantise.out,
@@ -138,7 +194,7 @@ mod tests {
         };
         // SAFETY: the matrices have the sizes that the arguments say, and this machine has the kernels.
         unsafe {
-            (kernels.quantise)(&quantise, 0..rows);
+            (kernels.quantise_int8)(&quantise, 0..rows);
             (kernels.gemm_int8)(&gemm, 0..rows, 0..packed.panels());
         }
         result
@@ -165,14 +221,14 @@ mod tests {
             (13, 768, 40),
         ] {
             let (x, weight) = (numbers(rows * k, 1), numbers(out * k, 2));
-            let portable = product(Kernels::portable(), &x, &weight, k);
+            let portable = product(Kernels::portable(), &x, &weight, k, &[]);
             for kernels in Kernels::all() {
-                let found = product(kernels, &x, &weight, k);
+                let found = product(kernels, &x, &weight, k, &[]);
                 let name = kernels.name;
                 for (i, (found, portable)) in found.iter().zip(&portable).enumerate() {
                     let (x, w) = (&x[i / out * k..][..k], &weight[i % out * k..][..k]);
                     let exact: f64 = x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                    let bound = 0.006 * (k as f64).sqrt();
+                    let bound = 0.01 * (k as f64).sqrt();
                     assert!(
                         (f64::from(*found) - exact).abs() < bound,
                         "{name} {rows} {k} {out}: {found} for {exact}"
@@ -191,9 +247,9 @@ mod tests {
         for k in [31, 32, 512, 4096] {
             let x: Vec<f32> = (0..k).map(|i| if i % 3 == 0 { 1e9 } else { -1e9 }).collect();
             let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-            for found in product(Kernels::best(), &x, &x, k) {
+            for found in product(Kernels::best(), &x, &x, k, &[]) {
                 assert!(
-                    (f64::from(found) / exact - 1.0).abs() < 1e-3,
+                    (f64::from(found) / exact - 1.0).abs() < 2e-2,
                     "{k}: {found} for {exact}"
                 );
             }
@@ -204,20 +260,21 @@ mod tests {
     fn zeros_stay_zeros_and_nan_stays_nan() {
         let kernels = Kernels::best();
         assert!(
-            product(kernels, &[0.0; 40], &[1.0; 40], 40)
+            product(kernels, &[0.0; 40], &[1.0; 40], 40, &[])
                 .iter()
                 .all(|found| *found == 0.0)
         );
         assert!(
-            product(kernels, &[1.0; 40], &[0.0; 40], 40)
+            product(kernels, &[1.0; 40], &[0.0; 40], 40, &[])
                 .iter()
                 .all(|found| *found == 0.0)
         );
-        for bad in [f32::NAN, f32::INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
             let mut x = [1.0; 40];
             x[17] = bad;
+            x[18] = bad;
             assert!(
-                product(kernels, &x, &[1.0; 40], 40)
+                product(kernels, &x, &[1.0; 40], 40, &[])
                     .iter()
                     .all(|found| !found.is_finite())
             );

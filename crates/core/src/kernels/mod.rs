@@ -33,7 +33,8 @@ use crate::simd::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
-use crate::simd::tile::VECTORS;
+use crate::simd::tile::{Int8Rows, VECTORS};
+use int8::quantise::QuantiseInt8;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -83,8 +84,12 @@ pub struct Kernels {
     pub panel: usize,
     /// Matrix product in f32, over rows and panels.
     pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
+    /// How rows of products with 8-bit weights are stored.
+    pub int8_rows: Int8Rows,
     /// Conversion of rows to 16-bit integers.
     pub quantise: unsafe fn(&int16::Quantise, Range<usize>),
+    /// Conversion of rows to 8-bit integers.
+    pub quantise_int8: unsafe fn(&QuantiseInt8<'_>, Range<usize>),
     /// Matrix product of 16-bit integers, over rows and panels.
     pub gemm_int16: unsafe fn(&int16::Gemm<'_>, Range<usize>, Range<usize>),
     /// Matrix product with 8-bit weights, over rows and panels.
@@ -170,6 +175,10 @@ macro_rules! kernels {
         }
         compiled! {
             $(#[$feature])?
+            fn quantise_int8(args: &QuantiseInt8<'_>, rows: Range<usize>) = int8::quantise::quantise::<$vector>
+        }
+        compiled! {
+            $(#[$feature])?
             fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) = int16::gemm::<$vector>
         }
         compiled! {
@@ -216,8 +225,10 @@ macro_rules! kernels {
             name: $name,
             lanes: <$vector as Simd>::LANES,
             panel: VECTORS * <$vector as Simd>::LANES,
+            int8_rows: <$vector as Simd>::INT8_ROWS,
             gemm,
             quantise,
+            quantise_int8,
             gemm_int16,
             gemm_int8,
             gemm_bfloat16,

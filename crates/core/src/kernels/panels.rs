@@ -61,6 +61,14 @@ pub trait Format {
     /// Returns the f32 values that a panel takes for rows of `k` weights.
     fn panel_len(k: usize, lanes: usize) -> usize;
 
+    /// Returns the f32 values that follow the panels.
+    fn tail_len(_k: usize) -> usize {
+        0
+    }
+}
+
+/// A layout in which a panel depends only on its own rows.
+pub trait PutRow: Format {
     /// Writes a row of the weight to column `column` of a panel. The panel must contain zeros there.
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]);
 }
@@ -74,16 +82,40 @@ pub struct Packed<F> {
     format: PhantomData<F>,
 }
 
-impl<F: Format> Packed<F> {
+impl<F: PutRow> Packed<F> {
     /// Packs the rows that `read_row` reads, on all cores and in turns with other runs. Columns past the last output
     /// are 0.
     ///
     /// # Errors
     /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
     pub fn new(shape: Shape, lanes: usize, read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync) -> Result<Self> {
+        let put = |panel: &mut [f32], column, source, values: &mut [f32]| {
+            read_row(source, values)?;
+            F::put(panel, lanes, column, values);
+            Ok(())
+        };
+        Self::fill(shape, lanes, shape.k, put, |_| ())
+    }
+}
+
+impl<F: Format> Packed<F> {
+    /// Packs with `put(panel, column, row, scratch)`, which writes a row of the weight to a column that contains zeros, on
+    /// all cores and in turns with other runs. Columns past the last output are 0. The scratch memory has `scratch` values,
+    /// all 0 before the first call for a panel. `finish` writes the values after the panels.
+    ///
+    /// # Errors
+    /// An error of `put`, and [`crate::Error::OutOfMemory`].
+    pub(super) fn fill(
+        shape: Shape,
+        lanes: usize,
+        scratch: usize,
+        put: impl Fn(&mut [f32], usize, usize, &mut [f32]) -> Result<()> + Sync,
+        finish: impl FnOnce(&mut [f32]),
+    ) -> Result<Self> {
         let len = F::panel_len(shape.k, lanes);
         let panels = shape.panels(lanes);
-        let mut data = Aligned::zeros(panels * len)?;
+        let mut data = Aligned::zeros(Self::len_of(shape, lanes))?;
+        finish(&mut data[panels * len..]);
         let failure = Mutex::new(None);
         let whole = Matrix {
             data: data.as_mut_ptr(),
@@ -92,16 +124,15 @@ impl<F: Format> Packed<F> {
         Pool::global().run_in_turns(panels, VALUES_PER_TURN / len.max(1), &|panel, _| {
             // SAFETY: `data` has `panels` panels of `len` values, and each panel is written by one task.
             let out = unsafe { std::slice::from_raw_parts_mut(whole.row(panel), len) };
-            let mut values = vec![0.0; shape.k];
+            let mut values = vec![0.0; scratch];
             for column in 0..VECTORS * lanes {
                 let Some(source) = shape.source_row(lanes, panel, column) else {
                     continue;
                 };
-                if let Err(error) = read_row(source, &mut values) {
+                if let Err(error) = put(out, column, source, &mut values) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return;
                 }
-                F::put(out, lanes, column, &values);
             }
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -127,7 +158,7 @@ impl<F: Format> Packed<F> {
 
     /// Returns the f32 values that a matrix of this shape takes.
     pub fn len_of(shape: Shape, lanes: usize) -> usize {
-        shape.panels(lanes) * F::panel_len(shape.k, lanes)
+        shape.panels(lanes) * F::panel_len(shape.k, lanes) + F::tail_len(shape.k)
     }
 
     /// Returns the number of panels.
@@ -140,6 +171,11 @@ impl<F: Format> Packed<F> {
         debug_assert_eq!(self.lanes, lanes);
         let len = F::panel_len(self.shape.k, lanes);
         &self.data[panel * len..(panel + 1) * len]
+    }
+
+    /// Returns the values that follow the panels.
+    pub(super) fn tail(&self) -> &[f32] {
+        &self.data[self.data.len() - F::tail_len(self.shape.k)..]
     }
 }
 

@@ -56,6 +56,18 @@ fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = products.map(Case::Gemm).into();
     cases.extend(products.map(Case::Int16));
     cases.extend(products.map(Case::Int8));
+    cases.extend([100, 270].map(Case::QuantiseInt8));
+    cases.extend([128, 300].map(|k| {
+        Case::Int8(GemmCase {
+            shape: Shape {
+                out: 45,
+                k,
+                gated: false,
+            },
+            bias: false,
+            finish: Finish::Keep,
+        })
+    }));
     cases.extend(products.map(Case::Bfloat16));
     cases.extend([
         Case::QuantiseInt16(77),

@@ -74,11 +74,12 @@ fn attention(random: &mut Random) -> AttentionCase {
 }
 
 fn case(random: &mut Random) -> Case {
-    match random.below(11) {
+    match random.below(12) {
         0 => Case::Gemm(product(random)),
         1 => Case::Int16(product(random)),
         9 => Case::Int8(product(random)),
         10 => Case::Bfloat16(product(random)),
+        11 => Case::QuantiseInt8(size(random)),
         2 => Case::QuantiseInt16(size(random)),
         3 => Case::Attention(attention(random)),
         4 => Case::Norm {
@@ -164,6 +165,27 @@ fn all_instruction_sets_agree_around_every_edge_of_a_tile() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn int8_products_agree_around_every_edge_of_a_group() {
+    for k in [1, 2, 5, 127, 128, 129, 255, 256, 384, 515, 2048] {
+        for (out, gated) in [(1, false), (33, false), (40, true)] {
+            let product = GemmCase {
+                shape: Shape { out, k, gated },
+                bias: k % 2 == 0,
+                finish: if gated {
+                    Finish::Gate(Activation::Silu)
+                } else {
+                    Finish::Keep
+                },
+            };
+            for rows in [1, 6, 13] {
+                check(&Case::Int8(product), 7, rows);
+            }
+        }
+        check(&Case::QuantiseInt8(k), 7, 3);
     }
 }
 

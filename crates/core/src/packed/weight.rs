@@ -3,10 +3,12 @@
 use super::PackedMatrices;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
+use crate::kernels::int8::quantise::{groups, row_len};
 use crate::kernels::panels::Shape;
-use crate::kernels::{bfloat16, gemm, int8, int16};
+use crate::kernels::{Kernels, bfloat16, gemm, int8, int16};
 use crate::precision::Precision;
 use crate::program::WeightSpec;
+use crate::smoothing::Activations;
 use crate::weights::rows_of;
 
 /// A packed weight matrix in one of the precisions.
@@ -17,7 +19,7 @@ pub enum PackedWeight {
     Bfloat16(bfloat16::Packed),
     /// Pairs of 16-bit integers.
     Int16(int16::Packed),
-    /// 8-bit integers in groups that share a scale.
+    /// Groups of 8-bit integers that share a scale.
     Int8(int8::Packed),
 }
 
@@ -44,15 +46,18 @@ impl PackedWeight {
         for_any_format!(self, weight => weight.panels())
     }
 
-    /// Returns the pairs of 16-bit integers that a row of x is converted to; 0 if the kernel reads rows of f32.
-    pub fn pairs(&self) -> usize {
+    /// Returns the f32 values that a row of x takes as integers, and its scales; (0, 0) if the kernel reads rows of f32.
+    pub fn integer_row(&self, kernels: &Kernels) -> (usize, usize) {
+        let k = self.shape().k;
         match self {
-            Self::Float32(_) | Self::Bfloat16(_) => 0,
-            Self::Int16(_) | Self::Int8(_) => int16::pairs(self.shape().k),
+            Self::Float32(_) | Self::Bfloat16(_) => (0, 0),
+            Self::Int16(_) => (int16::pairs(k), 1),
+            Self::Int8(_) => (row_len(k, kernels.int8_rows), groups(k)),
         }
     }
 
-    /// Returns the packed weight: read from an earlier start's file, or packed now from the checkpoint.
+    /// Returns the packed weight: read from an earlier start's file, or packed now from the checkpoint. int8 weights are
+    /// smoothed for the activations of `step`.
     ///
     /// # Errors
     /// Those of [`rows_of`], and [`crate::Error::Tensor`] for values that are not finite.
@@ -60,8 +65,9 @@ impl PackedWeight {
         checkpoint: &Checkpoint,
         spec: &WeightSpec,
         shape: Shape,
-        lanes: usize,
+        kernels: &Kernels,
         precision: Precision,
+        (activations, step): (Option<&Activations>, usize),
         matrices: &mut PackedMatrices,
     ) -> Result<Self> {
         let height = shape
@@ -69,6 +75,7 @@ impl PackedWeight {
             .ok_or_else(|| Error::Program("the weight of a product has too many rows".into()))?;
         let rows = rows_of(checkpoint, spec, height, shape.k)?;
         let row = |number: usize, values: &mut [f32]| rows.read(number, values);
+        let lanes = kernels.lanes;
         macro_rules! pack {
             ($kind:ident, $packed:ty) => {
                 Self::$kind(matrices.next(shape, lanes, || <$packed>::new(shape, lanes, row))?)
@@ -78,7 +85,13 @@ impl PackedWeight {
             Precision::Float32 => pack!(Float32, gemm::Packed),
             Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
             Precision::Int16 => pack!(Int16, int16::Packed),
-            Precision::Int8 => pack!(Int8, int8::Packed),
+            Precision::Int8 => Self::Int8(matrices.next(shape, lanes, || {
+                let exponents = match activations {
+                    Some(activations) => activations.exponents(step, &rows, height, shape.k)?,
+                    None => Vec::new(),
+                };
+                int8::Packed::smoothed(shape, (lanes, kernels.int8_rows), &exponents, row)
+            })?),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::{Run, by_rows};
 use crate::error::Result;
 use crate::kernels::gemm::{Finish, Gemm};
+use crate::kernels::int8::quantise::QuantiseInt8;
 use crate::kernels::{Kernels, Matrix, int16};
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
@@ -32,13 +33,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// `ints` and `scales` are the addresses of the first worker's parts; `ints_len` and `scales_len` the lengths of
-    /// one part.
-    pub fn new(ints: *mut f32, ints_len: usize, scales: *mut f32, scales_len: usize) -> Self {
-        let matrix = |data, stride| Matrix { data, stride };
+    /// Each argument is the address of the first worker's part, and the length of one part.
+    pub fn new(ints: (*mut f32, usize), scales: (*mut f32, usize)) -> Self {
+        let matrix = |(data, stride)| Matrix { data, stride };
         Self {
-            ints: matrix(ints, ints_len),
-            scales: matrix(scales, scales_len),
+            ints: matrix(ints),
+            scales: matrix(scales),
         }
     }
 
@@ -68,21 +68,20 @@ impl Run<'_> {
         rows: usize,
     ) -> Result<()> {
         let (kernels, threads) = (self.model.kernels, self.model.threads);
-        let pairs = weight.pairs();
+        let (ints, scales) = weight.integer_row(kernels);
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(rows * pairs)?;
-        self.buffers[storage + 1].reserve(rows)?;
-        let (ints, scales) = (
-            self.buffers[storage].as_mut_ptr(),
-            self.buffers[storage + 1].as_mut_ptr(),
+        self.buffers[storage].reserve(rows * ints)?;
+        self.buffers[storage + 1].reserve(rows * scales)?;
+        let scratch = Scratch::new(
+            (self.buffers[storage].as_mut_ptr(), 0),
+            (self.buffers[storage + 1].as_mut_ptr(), 0),
         );
-        let scratch = Scratch::new(ints, 0, scales, 0);
-        if pairs > 0 {
+        if ints > 0 {
             by_rows(pool, threads, (rows, weight.shape().k), |rows| {
                 quantise(kernels, product, weight, rows.clone(), rows.start, scratch);
             });
         }
-        let k = if pairs > 0 { pairs } else { weight.shape().k };
+        let k = if ints > 0 { ints } else { weight.shape().k };
         by_rows_and_panels(pool, threads, (rows, k, weight.panels()), |rows, panels| {
             multiply(kernels, product, weight, (rows.clone(), rows.start), panels, scratch);
         });
@@ -98,7 +97,7 @@ pub(super) fn multiply_rows(
     rows: Range<usize>,
     scratch: Scratch,
 ) {
-    if weight.pairs() > 0 {
+    if weight.integer_row(kernels).0 > 0 {
         quantise(kernels, product, weight, rows.clone(), 0, scratch);
     }
     multiply(kernels, product, weight, (rows, 0), 0..weight.panels(), scratch);
@@ -113,35 +112,49 @@ fn quantise(
     to: usize,
     scratch: Scratch,
 ) {
-    let k = weight.shape().k;
-    let (ints, scales) = integer_rows(weight, rows.start, to, scratch);
-    let args = int16::Quantise {
-        x: product.x,
-        k,
-        out: ints,
-        scales,
-        max_norm: match weight {
-            PackedWeight::Int8(_) => f32::INFINITY,
-            _ => int16::max_row_norm(k),
-        },
-    };
-    // SAFETY: `lower` checked that x lies inside its buffer and has k columns, and the buffer has the batch's rows. The
-    // scratch memory was reserved for these rows, and each thread converts rows of its own.
-    unsafe { (kernels.quantise)(&args, rows) }
+    let (x, k) = (product.x, weight.shape().k);
+    let (out, scales) = integer_rows(kernels, weight, rows.start, to, scratch);
+    if let PackedWeight::Int8(packed) = weight {
+        let args = QuantiseInt8 {
+            x,
+            k,
+            factors: packed.factors(),
+            out,
+            scales,
+        };
+        // SAFETY: `lower` checked that x lies inside its buffer and has k columns, and the buffer has the batch's rows.
+        // The scratch memory was reserved for these rows, and each thread converts rows of its own.
+        unsafe { (kernels.quantise_int8)(&args, rows) }
+    } else {
+        let args = int16::Quantise {
+            x,
+            k,
+            out,
+            scales,
+            max_norm: int16::max_row_norm(k),
+        };
+        // SAFETY: `lower` checked that x lies inside its buffer and has k columns, and the buffer has the batch's rows.
+        // The scratch memory was reserved for these rows, and each thread converts rows of its own.
+        unsafe { (kernels.quantise)(&args, rows) }
+    }
 }
 
 /// Returns the scratch memory as matrices in which row `first` of the batch is row `to` of the memory.
 ///
 /// The address of row 0 may lie before the allocation, so it is computed by wrapping arithmetic.
-fn integer_rows(weight: &PackedWeight, first: usize, to: usize, scratch: Scratch) -> (Matrix, Matrix) {
+fn integer_rows(
+    kernels: &Kernels,
+    weight: &PackedWeight,
+    first: usize,
+    to: usize,
+    scratch: Scratch,
+) -> (Matrix, Matrix) {
+    let (ints, scales) = weight.integer_row(kernels);
     let shifted = |data: *mut f32, stride: usize| Matrix {
         data: data.wrapping_add(to * stride).wrapping_sub(first * stride),
         stride,
     };
-    (
-        shifted(scratch.ints.data, weight.pairs()),
-        shifted(scratch.scales.data, 1),
-    )
+    (shifted(scratch.ints.data, ints), shifted(scratch.scales.data, scales))
 }
 
 /// Multiplies `rows` with some panels. In products of integers the first row is row `to` of the scratch memory.
@@ -166,13 +179,13 @@ fn multiply(
             unsafe { (kernels.gemm_bfloat16)(&float_gemm(product, weight), rows, panels) }
         }
         PackedWeight::Int16(packed) => {
-            let args = integer_gemm(product, packed, integer_rows(weight, rows.start, to, scratch));
+            let args = integer_gemm(product, packed, integer_rows(kernels, weight, rows.start, to, scratch));
             // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
             // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int16)(&args, rows, panels) }
         }
         PackedWeight::Int8(packed) => {
-            let args = integer_gemm(product, packed, integer_rows(weight, rows.start, to, scratch));
+            let args = integer_gemm(product, packed, integer_rows(kernels, weight, rows.start, to, scratch));
             // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
             // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int8)(&args, rows, panels) }

@@ -9,6 +9,7 @@ use super::linear::{self, Product, Scratch};
 use super::rowwise::Rowwise;
 use super::{Operands, Run};
 use crate::error::Result;
+use crate::kernels::Kernels;
 use crate::lower::{Lowered, Op};
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
@@ -16,16 +17,22 @@ use crate::program::Axis;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows of a block: a multiple of the rows of a register tile on every instruction set.
-const BLOCK_ROWS: usize = 48;
-/// Fewest blocks for each thread. With fewer, threads would wait long for the last block.
-const MIN_BLOCKS_PER_THREAD: usize = 8;
+/// Fewest rows for each thread. With fewer blocks, threads would wait long for the last one.
+const MIN_ROWS_PER_THREAD: usize = 384;
+
+/// Returns the rows of a block: a multiple of the rows of a register tile on every instruction set.
+///
+/// Every block reads all weights again, and its rows should stay in the second-level cache. Processors with AVX-512 have
+/// 1 MB of it or more (Zen 4, Ice Lake), others often half as much.
+fn block_rows(kernels: &Kernels) -> usize {
+    if kernels.lanes >= 16 { 96 } else { 48 }
+}
 
 impl Run<'_> {
     /// Returns the steps from `next_step` on that form a section; `None` if the next step is better executed alone.
     pub(super) fn section(&self) -> Option<Range<usize>> {
         let rows = self.batch.rows(Axis::Tokens);
-        if rows < BLOCK_ROWS * MIN_BLOCKS_PER_THREAD * self.model.threads {
+        if rows < MIN_ROWS_PER_THREAD * self.model.threads {
             return None;
         }
         let is_rowwise =
@@ -48,13 +55,14 @@ impl Run<'_> {
     ) -> Result<bool> {
         let model = self.model;
         let rows = self.batch.rows(Axis::Tokens);
-        let count = rows.div_ceil(BLOCK_ROWS);
+        let height = block_rows(model.kernels);
+        let count = rows.div_ceil(height);
         if self.completed_blocks.is_empty() {
             self.completed_blocks.resize_with(count, AtomicBool::default);
         }
         let steps = &model.steps[steps];
         let operands: Vec<Operands> = steps.iter().map(|step| self.operands(step)).collect();
-        let scratch = self.scratch(pool, steps, BLOCK_ROWS)?;
+        let scratch = self.scratch(pool, steps, height)?;
         let this = &*self;
         let section: Vec<SectionStep<'_>> = steps
             .iter()
@@ -65,7 +73,7 @@ impl Run<'_> {
             if this.completed_blocks[block].load(Ordering::Relaxed) || interrupted() {
                 return;
             }
-            let rows = block * BLOCK_ROWS..((block + 1) * BLOCK_ROWS).min(rows);
+            let rows = block * height..((block + 1) * height).min(rows);
             for step in &section {
                 match step {
                     SectionStep::Rowwise(run) => run(rows.clone()),
@@ -101,19 +109,20 @@ impl Run<'_> {
 
     /// Returns scratch memory for a block of rows as integers, one part for each worker.
     fn scratch(&mut self, pool: &Pool, steps: &[Lowered], rows: usize) -> Result<Scratch> {
-        let pairs = |step: &Lowered| match &step.op {
-            Op::Linear { weight, .. } => weight.pairs(),
-            _ => 0,
+        let integer_row = |step: &Lowered| match &step.op {
+            Op::Linear { weight, .. } => weight.integer_row(self.model.kernels),
+            _ => (0, 0),
         };
-        let pairs = steps.iter().map(pairs).max().unwrap_or(0);
+        let widest = |a: (usize, usize), b: (usize, usize)| (a.0.max(b.0), a.1.max(b.1));
+        let (ints, scales) = steps.iter().map(integer_row).fold((0, 0), widest);
+        // Whole cache lines, so that no two workers write to the same one.
+        let (ints, scales) = (rows * ints, (rows * scales).next_multiple_of(16));
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(rows * pairs * pool.threads())?;
-        self.buffers[storage + 1].reserve(rows.next_multiple_of(16) * pool.threads())?;
+        self.buffers[storage].reserve(ints * pool.threads())?;
+        self.buffers[storage + 1].reserve(scales * pool.threads())?;
         Ok(Scratch::new(
-            self.buffers[storage].as_mut_ptr(),
-            rows * pairs,
-            self.buffers[storage + 1].as_mut_ptr(),
-            rows.next_multiple_of(16),
+            (self.buffers[storage].as_mut_ptr(), ints),
+            (self.buffers[storage + 1].as_mut_ptr(), scales),
         ))
     }
 }

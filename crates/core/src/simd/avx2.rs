@@ -3,10 +3,10 @@
 mod tiles;
 
 use self::tiles::{
-    six_rows_bf16, six_rows_f32, six_rows_int8, six_rows_int8_vnni, six_rows_int16, six_rows_int16_vnni,
+    rows_int8_vnni, six_rows_bf16, six_rows_f32, six_rows_int8, six_rows_int8_vnni, six_rows_int16, six_rows_int16_vnni,
 };
 use super::Simd;
-use super::tile::{self, Tile, VECTORS};
+use super::tile::{self, Int8Rows, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Eight f32 in a ymm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
@@ -27,6 +27,7 @@ fn mask(n: usize) -> __m256i {
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
+    const INT8_ROWS: Int8Rows = if VNNI { Int8Rows::UnsignedQuads } else { Int8Rows::Pairs };
     type Int = __m256i;
 
     #[inline(always)]
@@ -87,17 +88,52 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract. AVX-VNNI is there if VNNI is
+    unsafe fn tile_int8<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. AVX-VNNI is there if VNNI is
         // set: the kernels of `Avx2<true>` run only on processors with it.
         unsafe {
-            if ROWS == 6 && VNNI {
-                six_rows_int8_vnni(floats, tile)
-            } else if ROWS == 6 {
-                six_rows_int8(floats, tile)
-            } else {
-                tile::group_int8::<Self, ROWS>(floats, tile)
+            match sums.as_mut_slice().try_into() {
+                Ok(six) if VNNI => six_rows_int8_vnni(six, tile),
+                Ok(six) => six_rows_int8(six, tile),
+                Err(_) if VNNI => rows_int8_vnni(sums, tile),
+                Err(_) => tile::tile_int8::<Self, ROWS>(sums, tile),
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn int16_times_128(p: *const i16) -> Self::Int {
+        // SAFETY: the pointer is valid for eight reads by the method's contract.
+        unsafe { _mm256_slli_epi32::<7>(_mm256_cvtepi16_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_int8(self, p: *mut i8) {
+        // SAFETY: the pointer is valid for eight writes by the method's contract.
+        unsafe {
+            let wide = _mm256_cvtps_epi32(self.0);
+            let half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+            let unsigned = _mm_xor_si128(_mm_packs_epi16(half, half), _mm_set1_epi8(i8::MIN));
+            _mm_storel_epi64(p.cast(), unsigned);
+        }
+    }
+    #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self) -> Self {
+        // SAFETY: kernels over this type run only on processors with AVX2 and FMA. A product with 1 or -1 is exact.
+        unsafe {
+            let (other, signs) = match DISTANCE {
+                1 => (
+                    _mm256_permute_ps::<0xb1>(self.0),
+                    _mm256_setr_ps(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0),
+                ),
+                2 => (
+                    _mm256_permute_ps::<0x4e>(self.0),
+                    _mm256_setr_ps(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0),
+                ),
+                _ => (
+                    _mm256_permute2f128_ps::<0x01>(self.0, self.0),
+                    _mm256_setr_ps(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0),
+                ),
+            };
+            Self(_mm256_fmadd_ps(self.0, signs, other))
         }
     }
     #[inline(always)]

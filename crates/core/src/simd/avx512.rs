@@ -3,11 +3,12 @@
 mod tiles;
 
 use super::Simd;
-use super::tile::{self, INT8_GROUP, Tile, VECTORS};
+use super::tile::{self, Int8Rows, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Sixteen f32 in a zmm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct Avx512<const VNNI: bool>(__m512);
 
 /// Returns a mask of the first `n` lanes.
@@ -20,6 +21,7 @@ fn mask(n: usize) -> __mmask16 {
 impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = 16;
     const TILE: usize = 12;
+    const INT8_ROWS: Int8Rows = if VNNI { Int8Rows::UnsignedQuads } else { Int8Rows::Pairs };
     type Int = __m512i;
 
     #[inline(always)]
@@ -75,22 +77,43 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract. VNNI is there if `VNNI` is
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile, scales: (*const f32, usize)) {
+        // SAFETY: the rows, the group and the scales are there by the method's contract. VNNI is there if `VNNI` is
         // set: the kernels of `Avx512<true>` run only on processors with it.
         unsafe {
             if VNNI {
-                let bytes = Tile {
-                    k: INT8_GROUP / 2,
-                    b: tile.b.add(VECTORS * Self::LANES),
-                    ..*tile
-                };
-                let mut sums = [[Self::int_zero(); VECTORS]; ROWS];
-                tiles::tile_bytes(&mut sums, &bytes);
-                tile::add_group(floats, &sums, tile.b);
+                tiles::group_int8::<ROWS, _>(floats.as_flattened_mut(), tile, scales);
             } else {
-                tile::group_int8::<Self, ROWS>(floats, tile);
+                tile::group_int8::<Self, ROWS>(floats, tile, scales);
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn int16_times_128(p: *const i16) -> Self::Int {
+        // SAFETY: the pointer is valid for sixteen reads by the method's contract.
+        unsafe { _mm512_slli_epi32::<7>(_mm512_cvtepi16_epi32(_mm256_loadu_si256(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store_int8(self, p: *mut i8) {
+        // SAFETY: the pointer is valid for sixteen writes by the method's contract.
+        unsafe {
+            let signed = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(p.cast(), _mm_xor_si128(signed, _mm_set1_epi8(i8::MIN)));
+        }
+    }
+    #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self) -> Self {
+        // SAFETY: kernels over this type run only on processors with AVX-512.
+        unsafe {
+            let (other, negated) = match DISTANCE {
+                1 => (_mm512_permute_ps::<0xb1>(self.0), 0xaaaa),
+                2 => (_mm512_permute_ps::<0x4e>(self.0), 0xcccc),
+                4 => (_mm512_shuffle_f32x4::<0xb1>(self.0, self.0), 0xf0f0),
+                _ => (_mm512_shuffle_f32x4::<0x4e>(self.0, self.0), 0xff00),
+            };
+            // A product with 1 or -1 is exact. For a masked subtraction the compiler would shuffle twice.
+            let signs = _mm512_mask_blend_ps(negated, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
+            Self(_mm512_fmadd_ps(self.0, signs, other))
         }
     }
     #[inline(always)]
@@ -177,6 +200,11 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
         })
+    }
+    #[inline(always)]
+    fn times_exp2(self, n: Self) -> Self {
+        // SAFETY: kernels over this type run only on processors with AVX-512.
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -38,6 +38,21 @@ macro_rules! expected {
     (avx512_vnni, $($tile:tt)+) => {
         expected!(@ Avx512<true>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
     };
+    (@ $vector:ty, $features:literal, group of $rows:literal rows, $sum:ty, $symbol:literal, $instruction:expr) => {{
+        #[unsafe(export_name = $symbol)]
+        #[target_feature(enable = $features)]
+        unsafe fn function(floats: &mut [[$sum; VECTORS]; $rows], tile: &Tile, scales: *const f32) {
+            // SAFETY: nothing calls this function.
+            unsafe { <$vector as Simd>::group_int8::<$rows>(floats, tile, (scales, 1)) }
+        }
+        let (instruction, replaced) = $instruction;
+        Expected {
+            symbol: $symbol,
+            address: function as *const (),
+            instruction,
+            replaced,
+        }
+    }};
     (@ $vector:ty, $features:literal, $tile:ident of $rows:literal rows, $sum:ty, $symbol:literal, $instruction:expr) => {{
         #[unsafe(export_name = $symbol)]
         #[target_feature(enable = $features)]
@@ -62,22 +77,26 @@ fn table() -> Vec<Expected> {
     const FMA: Instruction = ("vfmadd", &["vmulps", "vaddps"]);
     const MADD: Instruction = ("vpmaddwd", &["vpmulld", "vpmullw", "vpmulhw"]);
     const VNNI: Instruction = ("vpdpwssd", &["vpmaddwd", "vpaddd"]);
+    const VNNI_BYTES: Instruction = ("vpdpbusd", &["vpmaddwd", "vpaddd", "vpmaddubsw", "vpdpwssd"]);
     vec![
         expected!(avx2, tile_f32 of 6 rows, Avx2<false>, "tile_avx2_f32", FMA),
         expected!(avx2, tile_bf16 of 6 rows, Avx2<false>, "tile_avx2_bf16", FMA),
         expected!(avx2, tile_int16 of 6 rows, __m256i, "tile_avx2_int16", MADD),
-        expected!(avx2, group_int8 of 6 rows, Avx2<false>, "tile_avx2_int8", MADD),
+        expected!(avx2, tile_int8 of 6 rows, __m256i, "tile_avx2_int8", MADD),
         expected!(avx_vnni, tile_int16 of 6 rows, __m256i, "tile_avx_vnni_int16", VNNI),
-        expected!(avx_vnni, group_int8 of 6 rows, Avx2<true>, "tile_avx_vnni_int8", VNNI),
+        expected!(avx_vnni, tile_int8 of 1 rows, __m256i, "tile_avx_vnni_int8_1", VNNI_BYTES),
+        expected!(avx_vnni, tile_int8 of 6 rows, __m256i, "tile_avx_vnni_int8_6", VNNI_BYTES),
         expected!(avx512, tile_f32 of 12 rows, Avx512<false>, "tile_avx512_f32", FMA),
         expected!(avx512, tile_bf16 of 12 rows, Avx512<false>, "tile_avx512_bf16", FMA),
         expected!(avx512, tile_int16 of 12 rows, __m512i, "tile_avx512_int16", MADD),
+        expected!(avx512, tile_int8 of 12 rows, __m512i, "tile_avx512_int8", MADD),
         expected!(avx512_vnni, tile_f32 of 12 rows, Avx512<true>, "tile_avx512_vnni_f32", FMA),
         expected!(avx512_vnni, tile_bf16 of 12 rows, Avx512<true>, "tile_avx512_vnni_bf16", FMA),
         expected!(avx512_vnni, tile_int16 of 1 rows, __m512i, "tile_avx512_vnni_int16_1", VNNI),
         expected!(avx512_vnni, tile_int16 of 7 rows, __m512i, "tile_avx512_vnni_int16_7", VNNI),
         expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
-        expected!(avx512_vnni, group_int8 of 12 rows, Avx512<true>, "tile_avx512_vnni_int8", VNNI),
+        expected!(avx512_vnni, group of 1 rows, Avx512<true>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
+        expected!(avx512_vnni, group of 12 rows, Avx512<true>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
     ]
 }
 

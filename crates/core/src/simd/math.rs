@@ -93,10 +93,7 @@ pub fn exp<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
         }
     }
     for i in 0..N {
-        p[i] = p[i]
-            .fma(r[i].mul(r[i]), r[i])
-            .add(V::splat(1.0))
-            .mul(n[i].exp2_integral());
+        p[i] = p[i].fma(r[i].mul(r[i]), r[i]).add(V::splat(1.0)).times_exp2(n[i]);
     }
     p
 }
@@ -127,7 +124,7 @@ pub fn exp2_negative<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
         }
     }
     for i in 0..N {
-        p[i] = p[i].mul(n[i].exp2_integral());
+        p[i] = p[i].times_exp2(n[i]);
     }
     p
 }

@@ -15,7 +15,7 @@ pub mod neon;
 pub mod portable;
 pub mod tile;
 
-use tile::{Tile, VECTORS};
+use tile::{Int8Rows, Tile, VECTORS};
 
 /// A vector of f32.
 ///
@@ -27,6 +27,8 @@ pub trait Simd: Copy + 'static {
     const LANES: usize;
     /// Rows of a register tile of the matrix products: as many as the registers hold with [`VECTORS`] sums a row.
     const TILE: usize = 6;
+    /// How the rows of products with 8-bit weights are stored.
+    const INT8_ROWS: Int8Rows = Int8Rows::Pairs;
     /// A vector of `LANES` i32.
     type Int: Copy;
 
@@ -70,6 +72,11 @@ pub trait Simd: Copy + 'static {
     fn round(self) -> Self;
     /// Returns 2^self for integral lanes from -126 to 127.
     fn exp2_integral(self) -> Self;
+    /// Returns self · 2^n for integral lanes of n from -126 to 127 and a normal result, which is exact.
+    #[inline(always)]
+    fn times_exp2(self, n: Self) -> Self {
+        self.mul(n.exp2_integral())
+    }
     /// Returns the sum of the lanes, added in a fixed order.
     fn sum(self) -> f32;
     /// Returns the largest lane.
@@ -94,6 +101,24 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// `b` must be valid for 2 · `LANES` reads; it may be unaligned.
     unsafe fn byte_fma(sum: Self::Int, pair: i32, b: *const i8) -> Self::Int;
+    /// Reads `LANES` 16-bit integers and returns them times 128. Only sets with [`Int8Rows::UnsignedQuads`] have it.
+    ///
+    /// # Safety
+    /// `p` must be valid for `LANES` reads; it may be unaligned.
+    unsafe fn int16_times_128(_p: *const i16) -> Self::Int {
+        unreachable!("this instruction set has no unsigned rows")
+    }
+    /// Rounds to the nearest integer (ties to even) and writes `LANES` bytes, as [`Simd::INT8_ROWS`] says. Only sets with
+    /// rows of bytes have it.
+    ///
+    /// # Safety
+    /// `p` must be valid for `LANES` writes; it may be unaligned.
+    unsafe fn store_int8(self, _p: *mut i8) {
+        unreachable!("this instruction set has rows of pairs")
+    }
+    /// One step of a Walsh-Hadamard transform: lane i becomes the sum of the lanes i and i + `DISTANCE` if i has a 0 at
+    /// that bit, else the lane i - `DISTANCE` less the lane i. `DISTANCE` is a power of two below `LANES`.
+    fn butterfly<const DISTANCE: usize>(self) -> Self;
     /// Reads `LANES` bfloat16 numbers.
     ///
     /// # Safety
@@ -130,14 +155,24 @@ pub trait Simd: Copy + 'static {
         // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.
         unsafe { tile::tile_int16::<Self, ROWS>(sums, tile) }
     }
-    /// One group of a tile with 8-bit weights, see [`tile::group_int8`].
+    /// Inner loop of a tile with 8-bit weights, see [`tile::tile_int8`].
     ///
     /// # Safety
-    /// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b. The processor must
-    /// have this instruction set.
+    /// `tile` must describe `ROWS` rows of x with `k` steps of [`Simd::INT8_ROWS`] each, and `k` rows of b. The processor
+    /// must have this instruction set.
     #[inline(always)]
-    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and one group of b by this method's contract.
-        unsafe { tile::group_int8::<Self, ROWS>(floats, tile) }
+    unsafe fn tile_int8<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.
+        unsafe { tile::tile_int8::<Self, ROWS>(sums, tile) }
+    }
+    /// One group of a tile of 8-bit integers, see [`tile::group_int8`].
+    ///
+    /// # Safety
+    /// `tile` must describe `ROWS` rows of x and b one group of a panel; the scales must be valid for `ROWS` reads. The
+    /// processor must have this instruction set.
+    #[inline(always)]
+    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile, scales: (*const f32, usize)) {
+        // SAFETY: the rows, the group and the scales are there by this method's contract.
+        unsafe { tile::group_int8::<Self, ROWS>(floats, tile, scales) }
     }
 }

@@ -57,9 +57,22 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and one group of b by the method's contract.
-        unsafe { tiles::group_int8::<ROWS>(floats, tile) }
+    unsafe fn tile_int8<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
+        unsafe { tiles::tile_int8(sums, tile) }
+    }
+    #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self) -> Self {
+        // SAFETY: every 64-bit ARM processor has NEON. A product with 1 or -1 is exact.
+        unsafe {
+            if DISTANCE == 1 {
+                let signs = vld1q_f32([1.0, -1.0, 1.0, -1.0].as_ptr());
+                Self(vfmaq_f32(vrev64q_f32(self.0), self.0, signs))
+            } else {
+                let signs = vld1q_f32([1.0, 1.0, -1.0, -1.0].as_ptr());
+                Self(vfmaq_f32(vextq_f32::<2>(self.0, self.0), self.0, signs))
+            }
+        }
     }
     #[inline(always)]
     unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {

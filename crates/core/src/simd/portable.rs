@@ -54,6 +54,13 @@ impl Simd for Portable {
         std::array::from_fn(|i| sum[i].wrapping_add(x0 * i32::from(b[i][0]) + x1 * i32::from(b[i][1])))
     }
     #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self) -> Self {
+        Self(std::array::from_fn(|i| {
+            let (lane, other) = (self.0[i], self.0[i ^ DISTANCE]);
+            if i & DISTANCE == 0 { other + lane } else { other - lane }
+        }))
+    }
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
         // SAFETY: the pointer is valid for eight reads by the method's contract.
         let halves = unsafe { p.cast::<[u16; 8]>().read_unaligned() };

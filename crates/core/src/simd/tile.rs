@@ -8,15 +8,35 @@ use super::Simd;
 /// Vectors in a row of a tile. With six rows they fill 12 of 16 registers.
 pub const VECTORS: usize = 2;
 
-/// Weights along K that share a scale in products with 8-bit weights.
-pub const INT8_GROUP: usize = 32;
+/// Values along K that share a scale in products with 8-bit weights, in rows and in weights.
+pub const INT8_GROUP: usize = 128;
+
+/// How an instruction set takes the rows of products with 8-bit weights. The integers are the same, from -127 to 127.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Int8Rows {
+    /// 16-bit integers. One instruction multiplies pairs, and the weights are widened.
+    Pairs,
+    /// Unsigned bytes, 128 more than the integers. One instruction multiplies four.
+    UnsignedQuads,
+}
+
+impl Int8Rows {
+    /// Returns the values along K that one multiplication takes.
+    pub const fn step(self) -> usize {
+        match self {
+            Self::Pairs => 2,
+            Self::UnsignedQuads => 4,
+        }
+    }
+}
 
 /// One register tile: up to [`Simd::TILE`] rows of x times one panel of weights.
 ///
-/// In products of integers `x` and `b` point to pairs of integers, which have the size of an f32.
+/// In products of integers `x` and `b` point to pairs of 16-bit integers, which have the size of an f32, or to 8-bit
+/// integers as [`Int8Rows`] says.
 #[derive(Clone, Copy)]
 pub struct Tile {
-    /// Steps along K. In products of integers a step is a pair of values.
+    /// Steps along K. In products of integers a step is a pair of values, or four 8-bit integers.
     pub k: usize,
     /// First element of the first row of x.
     pub x: *const f32,
@@ -103,21 +123,18 @@ pub unsafe fn tile_int16<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTOR
     }
 }
 
-/// Adds the products of a tile of 16-bit integers with one group of 8-bit weights to `floats`.
-///
-/// `b` points to the f32 scales of the group's columns, which are followed by the weights as pairs along K.
+/// Adds x · b to the sums of a tile, where x points to pairs of 16-bit integers and b to pairs of bytes. `k` counts
+/// pairs.
 ///
 /// # Safety
-/// `tile` must describe `ROWS` rows of x with [`INT8_GROUP`] / 2 pairs each, and one group of b. The processor must
-/// have the instruction set of `V`.
+/// `tile` must describe `ROWS` rows of x with `k` pairs each, and `k` rows of b with [`VECTORS`] vectors of pairs of bytes
+/// each. The processor must have the instruction set of `V`.
 #[inline(always)]
-pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]], tile: &Tile) {
-    let mut sums = [[V::int_zero(); VECTORS]; ROWS];
-    // SAFETY: row r < ROWS and pair i < INT8_GROUP / 2, which are inside x by this function's contract; a group of b is
-    // one vector row of scales and INT8_GROUP / 2 rows of byte pairs.
+pub unsafe fn tile_int8<V: Simd, const ROWS: usize>(sums: &mut [[V::Int; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: row r < ROWS and pair i < k, which are inside x and b by this function's contract.
     unsafe {
-        let pairs = tile.b.add(VECTORS * V::LANES).cast::<i8>();
-        for i in 0..INT8_GROUP / 2 {
+        let pairs = tile.b.cast::<i8>();
+        for i in 0..tile.k {
             let b = pairs.add(i * 2 * VECTORS * V::LANES);
             for (r, sums) in sums.iter_mut().enumerate() {
                 let pair = *tile.x.add(r * tile.x_stride + i).cast::<i32>();
@@ -126,21 +143,53 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(floats: &mut [[V; VECTORS]]
                 }
             }
         }
-        add_group(floats, &sums, tile.b);
     }
 }
 
-/// Adds the sums of one group, times the scales of its columns, to `floats`.
+/// Returns the f32 values that one group of a panel takes: for each column a scale, a sum of 16 bits, and the weights.
+pub const fn group_len(width: usize) -> usize {
+    width + width / 2 + width * INT8_GROUP / 4
+}
+
+/// Adds the products of one group of 8-bit integers to `floats`.
+///
+/// b points to the scales of the columns, which are followed by the negated sums of their integers, and the integers.
+/// `scales` are the address of the first row's scale and the values from one row's scale to the next.
 ///
 /// # Safety
-/// `scales` must be valid for [`VECTORS`] vectors. The processor must have the instruction set of `V`.
+/// `tile` must describe `ROWS` rows of x with [`INT8_GROUP`] integers each, and b one group of a panel; the scales must be
+/// valid for `ROWS` reads. The processor must have the instruction set of `V`.
 #[inline(always)]
-pub unsafe fn add_group<V: Simd>(floats: &mut [[V; VECTORS]], sums: &[[V::Int; VECTORS]], scales: *const f32) {
-    // SAFETY: there are VECTORS vectors of scales by this function's contract.
-    let scales = unsafe { [V::load(scales), V::load(scales.add(V::LANES))] };
-    for (floats, sums) in floats.iter_mut().zip(sums) {
-        for ((float, sum), scale) in floats.iter_mut().zip(sums).zip(scales) {
-            *float = V::from_int(*sum).fma(scale, *float);
+pub unsafe fn group_int8<V: Simd, const ROWS: usize>(
+    floats: &mut [[V; VECTORS]],
+    tile: &Tile,
+    (scales, stride): (*const f32, usize),
+) {
+    let width = VECTORS * V::LANES;
+    // SAFETY: a group has a scale and a sum for each column and then its integers, and there are ROWS scales, by this
+    // function's contract.
+    unsafe {
+        let start = match V::INT8_ROWS {
+            Int8Rows::Pairs => [V::int_zero(); VECTORS],
+            Int8Rows::UnsignedQuads => {
+                // Rows are 128 too large, so a sum begins with -128 times the sum of the weights.
+                let negated = tile.b.add(width).cast::<i16>();
+                [V::int16_times_128(negated), V::int16_times_128(negated.add(V::LANES))]
+            }
+        };
+        let mut sums = [start; ROWS];
+        let integers = Tile {
+            k: INT8_GROUP / V::INT8_ROWS.step(),
+            b: tile.b.add(width + width / 2),
+            ..*tile
+        };
+        V::tile_int8::<ROWS>(&mut sums, &integers);
+        let column_scales = [V::load(tile.b), V::load(tile.b.add(V::LANES))];
+        for (r, sums) in sums.iter().enumerate() {
+            let row_scale = V::splat(*scales.add(r * stride));
+            for ((float, sum), column_scale) in floats[r].iter_mut().zip(sums).zip(column_scales) {
+                *float = V::from_int(*sum).fma(row_scale.mul(column_scale), *float);
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 use super::guarded::{GuardedRows, Output, Random};
 use crate::error::Result;
 use crate::kernels::gemm::{self, Finish};
+use crate::kernels::int8::quantise::{QuantiseInt8, groups, row_len};
 use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
+use crate::simd::tile::{INT8_GROUP, Int8Rows};
 use std::ops::Range;
 
 /// The range of rows of each call.
@@ -58,36 +60,74 @@ impl GemmCase {
     pub fn int16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
         let weight = int16::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
-        let (panels, max_norm) = (0..weight.panels(), int16::max_row_norm(self.shape.k));
-        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
-        // machine has.
-        self.run_integers(
-            kernels,
-            random,
-            (rows, max_norm),
-            chunks,
-            &weight,
-            bias,
-            |args, chunk| unsafe { (kernels.gemm_int16)(args, chunk, panels.clone()) },
-        )
+        let (k, pairs) = (self.shape.k, int16::pairs(self.shape.k));
+        let mut x = GuardedRows::coarse(rows, k, random);
+        let (mut ints, mut scales) = (vec![f32::NAN; rows * pairs], vec![f32::NAN; rows]);
+        let quantise = int16::Quantise {
+            x: x.matrix(),
+            k,
+            out: matrix(&mut ints, pairs),
+            scales: matrix(&mut scales, 1),
+            max_norm: int16::max_row_norm(k),
+        };
+        let mut out = GuardedRows::empty(rows, self.shape.out);
+        let args = self.integers(&quantise.out, &quantise.scales, &mut out, &weight, bias.as_deref());
+        for chunk in chunks {
+            // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+            // machine has.
+            unsafe {
+                (kernels.quantise)(&quantise, chunk.clone());
+                (kernels.gemm_int16)(&args, chunk, 0..weight.panels());
+            }
+        }
+        out.output()
     }
 
-    /// Runs the kernel with 8-bit weights on rows whose scales are exact.
+    /// Runs the kernel of 8-bit integers, with random exponents.
     pub fn int8(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let weight = int8::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
-        let panels = 0..weight.panels();
-        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
-        // machine has.
-        self.run_integers(
-            kernels,
-            random,
-            (rows, f32::INFINITY),
-            chunks,
-            &weight,
+        let k = self.shape.k;
+        let layout = (kernels.lanes, kernels.int8_rows);
+        let weight = int8::Packed::smoothed(self.shape, layout, &random_exponents(k, random), reader(&values)).unwrap();
+        let (len, groups) = (row_len(k, kernels.int8_rows), groups(k));
+        let mut x = GuardedRows::new(rows, k, || random.float());
+        let (mut ints, mut scales) = (vec![f32::NAN; rows * len], vec![f32::NAN; rows * groups]);
+        let quantise = QuantiseInt8 {
+            x: x.matrix(),
+            k,
+            factors: weight.factors(),
+            out: matrix(&mut ints, len),
+            scales: matrix(&mut scales, groups),
+        };
+        let mut out = GuardedRows::empty(rows, self.shape.out);
+        let args = self.integers(&quantise.out, &quantise.scales, &mut out, &weight, bias.as_deref());
+        for chunk in chunks {
+            // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+            // machine has.
+            unsafe {
+                (kernels.quantise_int8)(&quantise, chunk.clone());
+                (kernels.gemm_int8)(&args, chunk, 0..weight.panels());
+            }
+        }
+        out.output()
+    }
+
+    fn integers<'a, W>(
+        &self,
+        x: &Matrix,
+        scales: &Matrix,
+        out: &mut GuardedRows,
+        weight: &'a W,
+        bias: Option<&'a [f32]>,
+    ) -> int16::Gemm<'a, W> {
+        int16::Gemm {
+            x: *x,
+            scales: *scales,
+            out: out.matrix(),
+            weight,
             bias,
-            |args, chunk| unsafe { (kernels.gemm_int8)(args, chunk, panels.clone()) },
-        )
+            finish: self.finish,
+        }
     }
 
     /// Runs a kernel on rows of f32.
@@ -112,49 +152,48 @@ impl GemmCase {
         chunks.for_each(|chunk| run(&args, chunk));
         out.output()
     }
+}
 
-    /// Converts rows to integers and runs a kernel on them.
-    #[expect(clippy::too_many_arguments, reason = "the parts in which the integer kernels differ")]
-    fn run_integers<W>(
-        &self,
-        kernels: &Kernels,
-        random: &mut Random,
-        (rows, max_norm): (usize, f32),
-        chunks: Chunks<'_>,
-        weight: &W,
-        bias: Option<Vec<f32>>,
-        run: impl Fn(&int16::Gemm<'_, W>, Range<usize>),
-    ) -> Output {
-        let (k, pairs) = (self.shape.k, int16::pairs(self.shape.k));
-        let mut x = GuardedRows::coarse(rows, k, random);
-        let (mut ints, mut scales) = (vec![f32::NAN; rows * pairs], vec![f32::NAN; rows]);
-        let matrix = |values: &mut [f32], stride| Matrix {
-            data: values.as_mut_ptr(),
-            stride,
-        };
-        let quantise = int16::Quantise {
-            x: x.matrix(),
-            k,
-            out: matrix(&mut ints, pairs),
-            scales: matrix(&mut scales, 1),
-            max_norm,
-        };
-        let mut out = GuardedRows::empty(rows, self.shape.out);
-        let args = int16::Gemm {
-            x: quantise.out,
-            scales: quantise.scales,
-            out: out.matrix(),
-            weight,
-            bias: bias.as_deref(),
-            finish: self.finish,
-        };
-        for chunk in chunks {
-            // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
-            // machine has.
-            unsafe { (kernels.quantise)(&quantise, chunk.clone()) };
-            run(&args, chunk);
-        }
-        out.output()
+/// Converts `rows` rows of `k` random numbers to 8-bit integers, and returns the integers and the scales as numbers.
+pub fn quantise_int8(kernels: &Kernels, random: &mut Random, (rows, k): (usize, usize), chunks: Chunks<'_>) -> Output {
+    let (len, groups) = (row_len(k, kernels.int8_rows), groups(k));
+    let exponents = random_exponents(groups * INT8_GROUP, random);
+    let factors: Vec<u16> = exponents
+        .iter()
+        .map(|exponent| (f32::from(*exponent).exp2().to_bits() >> 16) as u16)
+        .collect();
+    let mut x = GuardedRows::new(rows, k, || random.float());
+    let (mut out, mut scales) = (GuardedRows::empty(rows, len), GuardedRows::empty(rows, groups));
+    let args = QuantiseInt8 {
+        x: x.matrix(),
+        k,
+        factors: &factors,
+        out: out.matrix(),
+        scales: scales.matrix(),
+    };
+    // SAFETY: the operands have the rows and columns that the arguments say, and the caller of `Case::run` chose kernels
+    // that this machine has.
+    chunks.for_each(|chunk| unsafe { (kernels.quantise_int8)(&args, chunk) });
+    let (ints, scales) = (out.output(), scales.output());
+    let bits = ints.values.iter().map(|value| value.to_bits());
+    let integers = bits.flat_map(|bits| match kernels.int8_rows {
+        Int8Rows::Pairs => vec![bits as i16, (bits >> 16) as i16],
+        Int8Rows::UnsignedQuads => bits.to_le_bytes().map(|byte| i16::from(byte) - 128).to_vec(),
+    });
+    Output {
+        values: integers.map(f32::from).chain(scales.values).collect(),
+        out_of_bounds: ints.out_of_bounds || scales.out_of_bounds,
+    }
+}
+
+fn random_exponents(count: usize, random: &mut Random) -> Vec<i8> {
+    (0..count).map(|_| random.below(11) as i8 - 5).collect()
+}
+
+fn matrix(values: &mut [f32], stride: usize) -> Matrix {
+    Matrix {
+        data: values.as_mut_ptr(),
+        stride,
     }
 }
 

@@ -29,10 +29,12 @@ pub enum Case {
     Bfloat16(GemmCase),
     /// Matrix product of 16-bit integers.
     Int16(GemmCase),
-    /// Matrix product with 8-bit weights.
+    /// Matrix product of 8-bit integers.
     Int8(GemmCase),
     /// Conversion of rows of this many elements to 16-bit integers.
     QuantiseInt16(usize),
+    /// Conversion of rows of this many elements to 8-bit integers.
+    QuantiseInt8(usize),
     /// Attention.
     Attention(AttentionCase),
     /// A norm.
@@ -59,11 +61,11 @@ pub enum Case {
 }
 
 impl Case {
-    /// Returns the largest relative difference between two instruction sets, see [`agree`]. It is 0 for integers, which
-    /// are computed from rows with exact scales.
+    /// Returns the largest relative difference between two instruction sets, see [`agree`]. It is 0 for integers. Those of
+    /// 16 bits are computed from rows with exact scales; those of 8 bits agree for any row.
     pub fn tolerance(&self) -> f32 {
         let exact = match self {
-            Self::QuantiseInt16(_) => true,
+            Self::QuantiseInt16(_) | Self::QuantiseInt8(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
             // The sums of several groups are added in f32.
             Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= INT8_GROUP,
@@ -83,6 +85,7 @@ impl Case {
             Self::Bfloat16(product) => product.bfloat16(kernels, &mut random, rows, &mut chunks),
             Self::Int16(product) => product.int16(kernels, &mut random, rows, &mut chunks),
             Self::Int8(product) => product.int8(kernels, &mut random, rows, &mut chunks),
+            Self::QuantiseInt8(k) => gemm::quantise_int8(kernels, &mut random, (rows, *k), &mut chunks),
             Self::Attention(attention) => attention.run(kernels, &mut random, rows),
             Self::QuantiseInt16(k) => {
                 let mut x = GuardedRows::coarse(rows, *k, &mut random);

@@ -4,9 +4,9 @@
 //! sixteen registers are just enough. The operations of each output have the same order as in `simd::tile`.
 
 use super::Avx2;
-use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
+use crate::simd::tile::{Tile, VECTORS};
 use std::arch::asm;
-use std::arch::x86_64::__m256i;
+use std::arch::x86_64::*;
 
 /// Multiplies six rows of x, at a byte offset, with the weights in ymm12 and ymm13, by one multiply-add instruction.
 macro_rules! rows_of {
@@ -197,17 +197,17 @@ macro_rules! byte_step {
     };
 }
 
-/// One step along K: pairs of 8-bit weights, widened to 16 bits, with AVX-VNNI.
-macro_rules! vnni_byte_step {
+/// One step along K: four bytes, with AVX-VNNI.
+macro_rules! quad_step {
     ($x:literal, $b0:literal, $b1:literal) => {
         concat!(
-            "vpmovsxbw ymm12, [{b} + ",
+            "vmovdqu ymm12, [{b} + ",
             $b0,
             "]\n",
-            "vpmovsxbw ymm13, [{b} + ",
+            "vmovdqu ymm13, [{b} + ",
             $b1,
             "]\n",
-            vnni_rows!($x)
+            rows_of!("{{vex}} vpdpbusd", $x)
         )
     };
 }
@@ -319,114 +319,49 @@ pub(super) unsafe fn six_rows_int16_vnni(sums: &mut [[__m256i; VECTORS]; 6], til
     unsafe { six_rows!(vnni_step wide, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11) }
 }
 
-/// One group of 8-bit weights, by the given step. The integer sums are converted in registers and added to `floats` in
-/// memory.
-macro_rules! six_byte_rows {
-    ($step:ident, $tile:ident, $floats:ident) => {
-        asm!(
-            "vpxor ymm0, ymm0, ymm0",
-            "vpxor ymm1, ymm1, ymm1",
-            "vpxor ymm2, ymm2, ymm2",
-            "vpxor ymm3, ymm3, ymm3",
-            "vpxor ymm4, ymm4, ymm4",
-            "vpxor ymm5, ymm5, ymm5",
-            "vpxor ymm6, ymm6, ymm6",
-            "vpxor ymm7, ymm7, ymm7",
-            "vpxor ymm8, ymm8, ymm8",
-            "vpxor ymm9, ymm9, ymm9",
-            "vpxor ymm10, ymm10, ymm10",
-            "vpxor ymm11, ymm11, ymm11",
-            "add {b}, 64",
-            "mov {k:e}, 4",
-            "2:",
-            "prefetcht1 [{prefetch}]",
-            $step!("0", "0", "16"),
-            $step!("4", "32", "48"),
-            $step!("8", "64", "80"),
-            $step!("12", "96", "112"),
-            "add {low}, 16",
-            "add {high}, 16",
-            "add {b}, 128",
-            "add {prefetch}, 64",
-            "dec {k:e}",
-            "jnz 2b",
-            "vmovups ymm12, [{b} - 576]",
-            "vmovups ymm13, [{b} - 544]",
-            "vcvtdq2ps ymm0, ymm0",
-            "vfmadd213ps ymm0, ymm12, [{floats} + 0]",
-            "vmovups [{floats} + 0], ymm0",
-            "vcvtdq2ps ymm1, ymm1",
-            "vfmadd213ps ymm1, ymm13, [{floats} + 32]",
-            "vmovups [{floats} + 32], ymm1",
-            "vcvtdq2ps ymm2, ymm2",
-            "vfmadd213ps ymm2, ymm12, [{floats} + 64]",
-            "vmovups [{floats} + 64], ymm2",
-            "vcvtdq2ps ymm3, ymm3",
-            "vfmadd213ps ymm3, ymm13, [{floats} + 96]",
-            "vmovups [{floats} + 96], ymm3",
-            "vcvtdq2ps ymm4, ymm4",
-            "vfmadd213ps ymm4, ymm12, [{floats} + 128]",
-            "vmovups [{floats} + 128], ymm4",
-            "vcvtdq2ps ymm5, ymm5",
-            "vfmadd213ps ymm5, ymm13, [{floats} + 160]",
-            "vmovups [{floats} + 160], ymm5",
-            "vcvtdq2ps ymm6, ymm6",
-            "vfmadd213ps ymm6, ymm12, [{floats} + 192]",
-            "vmovups [{floats} + 192], ymm6",
-            "vcvtdq2ps ymm7, ymm7",
-            "vfmadd213ps ymm7, ymm13, [{floats} + 224]",
-            "vmovups [{floats} + 224], ymm7",
-            "vcvtdq2ps ymm8, ymm8",
-            "vfmadd213ps ymm8, ymm12, [{floats} + 256]",
-            "vmovups [{floats} + 256], ymm8",
-            "vcvtdq2ps ymm9, ymm9",
-            "vfmadd213ps ymm9, ymm13, [{floats} + 288]",
-            "vmovups [{floats} + 288], ymm9",
-            "vcvtdq2ps ymm10, ymm10",
-            "vfmadd213ps ymm10, ymm12, [{floats} + 320]",
-            "vmovups [{floats} + 320], ymm10",
-            "vcvtdq2ps ymm11, ymm11",
-            "vfmadd213ps ymm11, ymm13, [{floats} + 352]",
-            "vmovups [{floats} + 352], ymm11",
-            low = inout(reg) $tile.x => _,
-            high = inout(reg) $tile.x.add(3 * $tile.x_stride) => _,
-            stride = in(reg) 4 * $tile.x_stride,
-            b = inout(reg) $tile.b => _,
-            prefetch = inout(reg) $tile.prefetch => _,
-            k = out(reg) _,
-            floats = in(reg) $floats.as_mut_ptr(),
-            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _, out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-            options(nostack),
-        )
-    };
-}
-
-/// Adds the products of six rows of 16-bit integers with one group of 8-bit weights to `floats`.
+/// Computes a tile of six rows of 16-bit integers with 8-bit weights.
 ///
 /// # Safety
-/// `tile` must describe six rows of x with a group's pairs each and one group of b. The processor must have AVX2 and
-/// FMA.
+/// `tile` must describe six rows of x with k pairs each and k rows of b. The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn six_rows_int8<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
-    const { assert!(INT8_GROUP == 32) };
-    assert!(floats.len() >= 6);
-    // SAFETY: the code reads a group's pairs of six rows of x and one group of b, which the tile covers by this
-    // function's contract; the assertion checks that there are six rows of floats. A prefetch of any address is
-    // harmless.
-    unsafe { six_byte_rows!(byte_step, tile, floats) }
+pub(super) unsafe fn six_rows_int8(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    // SAFETY: the loop reads k pairs of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
+    unsafe { six_rows!(byte_step narrow, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11) }
 }
 
-/// Adds the products of six rows of 16-bit integers with one group of 8-bit weights to `floats`, with AVX-VNNI.
+/// Computes a tile of six rows of unsigned bytes with 8-bit weights, with AVX-VNNI.
 ///
 /// # Safety
-/// `tile` must describe six rows of x with a group's pairs each and one group of b. The processor must have AVX2, FMA
-/// and AVX-VNNI.
+/// `tile` must describe six rows of x with k quads each and k rows of b. The processor must have AVX2, FMA and AVX-VNNI.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) unsafe fn six_rows_int8_vnni<const VNNI: bool>(floats: &mut [[Avx2<VNNI>; VECTORS]], tile: &Tile) {
-    const { assert!(INT8_GROUP == 32) };
-    assert!(floats.len() >= 6);
-    // SAFETY: the code reads a group's pairs of six rows of x and one group of b, which the tile covers by this
-    // function's contract; the assertion checks that there are six rows of floats. A prefetch of any address is
-    // harmless.
-    unsafe { six_byte_rows!(vnni_byte_step, tile, floats) }
+pub(super) unsafe fn six_rows_int8_vnni(sums: &mut [[__m256i; VECTORS]; 6], tile: &Tile) {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    // SAFETY: the loop reads k quads of six rows of x and k rows of b, which the tile covers by this function's
+    // contract. A prefetch of any address is harmless.
+    unsafe { six_rows!(quad_step wide, tile, *s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7, *s8, *s9, *s10, *s11) }
+}
+
+/// Computes a tile of fewer rows of unsigned bytes with 8-bit weights, with AVX-VNNI.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with k quads each and k rows of b. The processor must have AVX2, FMA and
+/// AVX-VNNI.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub(super) unsafe fn rows_int8_vnni<const ROWS: usize>(sums: &mut [[__m256i; VECTORS]; ROWS], tile: &Tile) {
+    // SAFETY: row r < ROWS and quad i < k, which are inside x and b by this function's contract.
+    unsafe {
+        for i in 0..tile.k {
+            let b = tile.b.add(i * VECTORS * 8).cast::<__m256i>();
+            let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let quad = _mm256_set1_epi32(*tile.x.add(r * tile.x_stride + i).cast());
+                *sums = [
+                    _mm256_dpbusd_avx_epi32(sums[0], quad, b0),
+                    _mm256_dpbusd_avx_epi32(sums[1], quad, b1),
+                ];
+            }
+        }
+    }
 }

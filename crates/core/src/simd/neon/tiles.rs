@@ -5,7 +5,7 @@
 
 use super::Neon;
 use crate::simd::Simd;
-use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
+use crate::simd::tile::{Tile, VECTORS};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -211,25 +211,26 @@ pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[int32x4_t; VECTO
     }
 }
 
-/// Adds the products of a tile with one group of 8-bit weights to `floats`, like `simd::tile::group_int8`.
+/// Adds the products of a tile with 8-bit weights, like `simd::tile::tile_int8`.
 ///
 /// One load reads two pairs of all columns and separates their numbers, which are widened once for all rows of the
 /// tile.
 ///
 /// # Safety
-/// `tile` must describe `ROWS` rows of x with `INT8_GROUP` / 2 pairs each and one group of b.
+/// `tile` must describe `ROWS` rows of x with k pairs each, an even number, and k rows of b.
 #[inline(always)]
-pub(super) unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Neon; VECTORS]], tile: &Tile) {
-    const { assert!(INT8_GROUP.is_multiple_of(4)) };
-    let mut sums = [[Neon::int_zero(); VECTORS]; ROWS];
-    // SAFETY: the loop reads `INT8_GROUP / 2` pairs of each row of x and one group of b, which is eight f32 scales and
-    // `INT8_GROUP / 2` pairs of bytes for each of eight columns. The tile describes both by this function's contract.
+pub(super) unsafe fn tile_int8<const ROWS: usize>(sums: &mut [[int32x4_t; VECTORS]; ROWS], tile: &Tile) {
+    debug_assert!(tile.k.is_multiple_of(2));
+    // SAFETY: the loop reads k pairs of each row of x and k pairs of bytes for each of eight columns, which the tile
+    // describes by this function's contract.
     unsafe {
-        let scales = [vld1q_f32(tile.b), vld1q_f32(tile.b.add(4))];
-        let pairs = tile.b.add(8).cast::<i8>();
+        let pairs = tile.b.cast::<i8>();
         let x = rows::<i16, ROWS>(tile);
         let mut i = 0;
-        while i < INT8_GROUP / 2 {
+        while i < tile.k {
+            if i.is_multiple_of(8) {
+                prefetch(tile.prefetch.wrapping_add(2 * i));
+            }
             let int8x16x2_t(first, second) = vld2q_s8(pairs.add(16 * i));
             let b = [
                 vmovl_s8(vget_low_s8(first)),
@@ -237,15 +238,8 @@ pub(super) unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Neon; VECTORS]
                 vmovl_high_s8(first),
                 vmovl_high_s8(second),
             ];
-            two_pairs(&mut sums, &x, i, b);
+            two_pairs(sums, &x, i, b);
             i += 2;
-        }
-        prefetch(tile.prefetch);
-        let floats = &mut floats[..ROWS];
-        for r in 0..ROWS {
-            let [first, second] = &mut floats[r];
-            first.0 = vfmaq_f32(first.0, vcvtq_f32_s32(sums[r][0]), scales[0]);
-            second.0 = vfmaq_f32(second.0, vcvtq_f32_s32(sums[r][1]), scales[1]);
         }
     }
 }

@@ -1,0 +1,173 @@
+//! Smoothing of int8 products: a power of two for each input channel, by which rows are divided and weights multiplied.
+//!
+//! A channel with large activations and small weights wastes the bits of both. Channel k gets 2ᵉ, the power of two that
+//! is nearest to √(rms of its activations / norm of its weights), so both share the difference (SmoothQuant, Xiao et al.
+//! 2023, with migration strength ½). Powers of two make the multiplication exact.
+//!
+//! The activations are those of fixed random ids. On x86-64 one instruction set computes them on every machine, so that
+//! machines with different ones get the same exponents.
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::model::{Model, Options};
+use crate::pool::Pool;
+use crate::precision::Precision;
+use crate::weights::Rows;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// Texts of random ids, and most ids of each.
+const TEXTS: usize = 8;
+const IDS: usize = 48;
+/// Most steps from the median of a product's exponents: factors from 1/32 to 32.
+const FURTHEST: i32 = 5;
+/// Rows of a weight whose squares a task sums.
+const ROWS_PER_TASK: usize = 64;
+/// Instruction sets that compute the activations, the first that the machine has.
+const INSTRUCTION_SETS: [&str; 2] = ["avx2", "neon"];
+
+/// Mean square of each input channel, for each step of a program; empty for steps that are no products of tokens.
+pub struct Activations(Vec<Vec<f64>>);
+
+impl Activations {
+    /// Runs a model with float32 products on random ids. `options` are those of the load that needs the activations.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn measure(program: &str, files: &[(&str, &Path)], options: Options<'_>) -> Result<Self> {
+        let kernels = INSTRUCTION_SETS.into_iter().find(|name| Kernels::named(name).is_some());
+        let model = Model::load(
+            program,
+            files.iter().copied(),
+            Options {
+                precision: Precision::Bfloat16,
+                packed: None,
+                kernels: kernels.or(options.kernels),
+                ..options
+            },
+        )?;
+        let length = model.max_tokens.unwrap_or(IDS).clamp(1, IDS);
+        let mut state = 1u64;
+        let ids: Vec<u32> = std::iter::repeat_with(|| {
+            // A linear congruential generator, with the constants of Knuth's MMIX.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            ((u128::from(state) * model.vocabulary as u128) >> 64) as u32
+        })
+        .take(TEXTS * length)
+        .collect();
+        let offsets: Vec<u32> = (0..=TEXTS).map(|text| (text * length) as u32).collect();
+        let mut squares = vec![Vec::new(); model.steps.len()];
+        let mut run = model.start(&ids, &offsets)?;
+        run.observe_products(Pool::global(), |step, rows| {
+            let mut sums = vec![0.0; rows.first().map_or(0, |row| row.len())];
+            for row in &rows {
+                for (sum, value) in sums.iter_mut().zip(*row) {
+                    *sum += f64::from(*value) * f64::from(*value);
+                }
+            }
+            sums.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
+            squares[step] = sums;
+        })?;
+        Ok(Self(squares))
+    }
+
+    /// Returns the exponents for the weight of a step, whose `height` rows of `k` values `rows` reads.
+    ///
+    /// # Errors
+    /// Those of [`Rows::read`].
+    pub fn exponents(&self, step: usize, rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<i8>> {
+        let weights = squares_of_channels(rows, height, k)?;
+        Ok(self
+            .0
+            .get(step)
+            .map_or_else(|| vec![0; k], |activations| exponents(activations, &weights)))
+    }
+}
+
+/// Returns the sum of the squares of each column of a weight. The order of the additions does not depend on threads.
+fn squares_of_channels(rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<f64>> {
+    let tasks: Vec<Mutex<Result<Vec<f64>>>> = (0..height.div_ceil(ROWS_PER_TASK))
+        .map(|_| Mutex::new(Ok(Vec::new())))
+        .collect();
+    Pool::global().run_in_turns(tasks.len(), (1 << 18) / (ROWS_PER_TASK * k.max(1)), &|task, _| {
+        let sum = || {
+            let (mut sums, mut values) = (vec![0.0; k], vec![0.0; k]);
+            for row in task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(height) {
+                rows.read(row, &mut values)?;
+                for (sum, value) in sums.iter_mut().zip(&values) {
+                    *sum += f64::from(*value) * f64::from(*value);
+                }
+            }
+            Ok(sums)
+        };
+        if let Ok(mut result) = tasks[task].lock() {
+            *result = sum();
+        }
+    });
+    let mut total = vec![0.0; k];
+    for task in tasks {
+        let sums = task
+            .into_inner()
+            .map_err(|_| Error::Program("a task that reads weights panicked".into()))??;
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total += sum;
+        }
+    }
+    Ok(total)
+}
+
+/// Returns the exponent of each channel from the mean square of its activations and the square of its weights' norm,
+/// relative to their median.
+fn exponents(activations: &[f64], weights: &[f64]) -> Vec<i8> {
+    // The square of the factor is √(activations / weights). Comparing its square with powers of two, by the exponent of
+    // the number, needs no logarithm, which could differ between machines: 2ᵉ is nearest to ⁴√ratio if
+    // 2^(4e - 2) <= ratio < 2^(4e + 2).
+    let nearest = activations.iter().zip(weights).map(|(activation, weight)| {
+        let ratio = activation / weight;
+        ratio
+            .is_normal()
+            .then(|| (((ratio.to_bits() >> 52) as i32 - 1023) + 2).div_euclid(4))
+    });
+    let nearest: Vec<Option<i32>> = nearest.collect();
+    let mut known: Vec<i32> = nearest.iter().flatten().copied().collect();
+    known.sort_unstable();
+    let Some(median) = known.get(known.len() / 2) else {
+        return vec![0; activations.len()];
+    };
+    let relative = |exponent: &Option<i32>| exponent.map_or(0, |e| (e - median).clamp(-FURTHEST, FURTHEST) as i8);
+    nearest.iter().map(relative).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_the_nearest_powers_of_two() {
+        for (ratio, exponent) in [
+            (1.0, 0),
+            (3.99, 0),
+            (4.01, 1),
+            (16.0, 1),
+            (63.9, 1),
+            (64.1, 2),
+            (0.26, 0),
+            (0.24, -1),
+        ] {
+            // Three channels with the ratio 1 make 0 the median.
+            assert_eq!(exponents(&[1.0, 1.0, 1.0, ratio], &[1.0; 4])[3], exponent, "{ratio}");
+            let root = f64::powf(ratio, 0.25).log2();
+            assert!((root - f64::from(exponent)).abs() <= 0.51);
+        }
+    }
+
+    #[test]
+    fn channels_without_values_and_extremes_stay_in_range() {
+        let found = exponents(&[1.0, 1.0, 1.0, 0.0, f64::NAN, f64::INFINITY, 1e30, 1e-30], &[1.0; 8]);
+        assert_eq!(found, [0, 0, 0, 0, 0, 0, 5, -5]);
+        assert_eq!(exponents(&[0.0; 3], &[0.0; 3]), [0; 3]);
+        assert_eq!(exponents(&[1.0; 3], &[0.0; 3]), [0; 3]);
+    }
+}
