@@ -4,7 +4,7 @@ python scripts/try_wheel.py dist            # the wheel alone, then with its ext
 python scripts/try_wheel.py dist --sizes    # prints what each dependency takes, for docs/install.md
 
 The environment is in another directory, has empty caches, and finds no compiler. The checks: one vector equals the
-stored one, and `embergem serve` answers a request on a free port.
+stored one, and `embergem serve` answers a request on a free port and sends the playground.
 """
 
 import argparse
@@ -200,11 +200,23 @@ def try_server(environment: Installed) -> int:
             request = urllib.request.Request(f"{found[1]}/v1/embeddings", body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:
                 vector = json.load(answer)["data"][0]["embedding"]
+            try_playground(found[1])
         finally:
             server.terminate()
             server.wait(60)
     compare(environment, json.dumps(vector))
     return len(vector)
+
+
+def try_playground(server: str) -> None:
+    """Fetch the page of the playground, and the scripts and styles that it names; one that is missing is an error."""
+    page = urllib.request.Request(f"{server}/", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(page, timeout=60) as answer:
+        assets = re.findall(r'(?:href|src)="\./(ui/[^"]+)"', answer.read().decode())
+    if not assets:
+        sys.exit("the page of the playground names no scripts")
+    for asset in assets:
+        urllib.request.urlopen(f"{server}/{asset}", timeout=60).close()
 
 
 READY = re.compile(r"serving on (https?://[^/]+)/v1")
