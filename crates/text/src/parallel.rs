@@ -98,17 +98,19 @@ mod tests {
         if thread::available_parallelism().map_or(1, usize::from) < 2 {
             return;
         }
-        let begun = AtomicUsize::new(0);
-        let shared = map_in_parallel(2, BYTES_PER_THREAD + 1, |_| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            // A thread that waits leaves the other index to the other thread.
-            let end = Instant::now() + Duration::from_secs(20);
-            while begun.load(Ordering::Relaxed) < 2 && Instant::now() < end {
-                thread::yield_now();
-            }
-            Ok::<_, Infallible>(thread::current().id())
-        });
-        let [first, second] = shared.unwrap().try_into().unwrap();
-        assert_ne!(first, second);
+        for (count, bytes) in [(2, BYTES_PER_THREAD + 1), (3, 3 * BYTES_PER_THREAD)] {
+            let begun = AtomicUsize::new(0);
+            let shared = map_in_parallel(count, bytes, |_| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                // A thread that waits leaves the other indices to the other threads.
+                let end = Instant::now() + Duration::from_secs(20);
+                while begun.load(Ordering::Relaxed) < 2 && Instant::now() < end {
+                    thread::yield_now();
+                }
+                Ok::<_, Infallible>(thread::current().id())
+            });
+            let ids = shared.unwrap();
+            assert!(ids.iter().any(|id| *id != ids[0]), "{count} inputs");
+        }
     }
 }
