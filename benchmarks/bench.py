@@ -1,10 +1,11 @@
 """Compare embergem with other engines on this machine: tokens a second, latency, and cosine to the published library.
 
-    python benchmarks/bench.py [--rounds 3] [gemma|minilm ...]        (`make bench`)
+    python benchmarks/bench.py [--rounds 3] [--quick] [gemma|minilm ...]        (`make bench`)
 
 The virtual environments of the other engines are created at the first run, in the directory of the test assets. Each
 engine runs in its own process and gets the same token ids. The engines take turns, and the best round of each engine
-counts. The result is written to benchmarks/results and printed as a table.
+counts. The result is written to benchmarks/results and printed as a table. `--quick` leaves out the engines that take
+most of the hour (sentence-transformers, mistral.rs, llama.cpp), the speed at each text length, and the plots.
 """
 
 import json
@@ -43,18 +44,18 @@ SHORT, FULL = 32, 2048
 ROUNDS = 3
 
 
-def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
+def bench(name: str, checkpoint: Path, rounds: int, quick: bool) -> dict[str, Any]:
     """Run every engine on one model."""
     with load(LoadOptions(model=checkpoint)) as engine:
         work = loads(engine.vocab_size, engine.limit)
         order = work | rest(engine, work)
         flops = {kind: engine.flops([len(row) for row in rows]) for kind, rows in work.items()}
         by_length = {n: engine.flops([n]) / n for n in LENGTHS if n <= engine.limit}
-    own = {f"embergem {dtype}": ours(dtype, checkpoint) for dtype in DTYPES}
+    own = {f"embergem {dtype}": ours(dtype, checkpoint, quick) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "order.json"
         path.write_text(json.dumps(order))
-        found = side_by_side(own | rivals(name, checkpoint, work["documents"]), path, rounds)
+        found = side_by_side(own | rivals(name, checkpoint, work["documents"], quick), path, rounds)
     right = next(each for each in REFERENCES if each in found)
     if right != REFERENCES[0]:
         print(f"{name}: the reference of the cosines is {right}", file=sys.stderr, flush=True)
@@ -71,9 +72,9 @@ def bench(name: str, checkpoint: Path, rounds: int) -> dict[str, Any]:
     return engines
 
 
-def ours(dtype: str, checkpoint: Path) -> Rival:
+def ours(dtype: str, checkpoint: Path, quick: bool) -> Rival:
     """Return embergem in this interpreter as an engine to measure."""
-    longest = FULL if dtype in DRAWN else 0
+    longest = FULL if dtype in DRAWN and not quick else 0
     return Rival(Path(sys.executable), f"embergem-{dtype}", str(checkpoint), longest=longest)
 
 
@@ -104,7 +105,8 @@ def table(engines: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(speeds)} | {query} | {cosine} |")
     shares = [f"{dtype} {engines[f'embergem {dtype}']['loads']['documents']['gflops'] / peak:.2f}" for dtype in DTYPES]
     lines += ["", f"Documents, share of the cores' float32 peak ({peak:.0f} GFLOP/s): {', '.join(shares)}"]
-    return "\n".join([*lines, *(growth(dtype, engines[f"embergem {dtype}"]["lengths"]) for dtype in DRAWN)])
+    by_length = {dtype: engines[f"embergem {dtype}"].get("lengths") for dtype in DRAWN}
+    return "\n".join([*lines, *(growth(dtype, lengths) for dtype, lengths in by_length.items() if lengths)])
 
 
 def growth(dtype: str, lengths: dict[str, dict[str, float]]) -> str:
@@ -130,6 +132,7 @@ def main() -> None:
     # Python 3.11 checks the default, an empty list, against the choices, too.
     parser.add_argument("models", nargs="*", choices=[*models, []], help="gemma, minilm; default: both")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of every engine; the best round counts")
+    parser.add_argument("--quick", action="store_true", help="leave out slow engines, text lengths and plots")
     given = parser.parse_args()
     chosen = given.models or list(models)
     result: dict[str, Any] = {
@@ -140,17 +143,18 @@ def main() -> None:
             "peers": (*PACKAGES, *MISTRALRS, *LLAMA),
         },
         "date": time.strftime("%Y-%m-%d"),
-        "command": f"python benchmarks/bench.py --rounds {given.rounds} " + " ".join(chosen),
+        "command": " ".join(["python benchmarks/bench.py", *sys.argv[1:]]),
         "models": {},
     }
     out = ROOT / "benchmarks" / "results" / f"{result['date']}-{'-'.join(chosen)}.json"
     out.parent.mkdir(exist_ok=True)
     for name in chosen:
-        result["models"][name] = bench(name, models[name], given.rounds)
+        result["models"][name] = bench(name, models[name], given.rounds, given.quick)
         print(f"\n{name}, tokens a second:\n\n{table(result['models'][name])}", flush=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
-    draw(out, ROOT / "docs" / "plots")
-    print(f"\nwrote {out.relative_to(ROOT)} and docs/plots")
+    if not given.quick:
+        draw(out, ROOT / "docs" / "plots")
+    print(f"\nwrote {out.relative_to(ROOT)}" + ("" if given.quick else " and docs/plots"))
 
 
 if __name__ == "__main__":

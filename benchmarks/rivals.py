@@ -43,10 +43,11 @@ class Rival:
     hour."""
 
 
-def rivals(name: str, checkpoint: Path, documents: Rows) -> dict[str, Rival]:
+def rivals(name: str, checkpoint: Path, documents: Rows, quick: bool) -> dict[str, Rival]:
     """Return the engines to compare on one model, by their names in the table.
 
-    The first `CALIBRATED` documents, which are also measured, calibrate the int8 of OpenVINO.
+    The first `CALIBRATED` documents, which are also measured, calibrate the int8 of OpenVINO. `quick` leaves out slow
+    engines and the measurement by text length.
     """
     onnx = assets() / "onnx" / name
     peers = environment("peers", PACKAGES)
@@ -58,13 +59,16 @@ def rivals(name: str, checkpoint: Path, documents: Rows) -> dict[str, Rival]:
         order = json.dumps(documents[:CALIBRATED])
         command = [str(peers), script, str(onnx / f"{name}.onnx"), str(quantized)]
         subprocess.run(command, input=order, text=True, check=True)
+    longest = 0 if quick else LONGEST
     found = {
-        "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), longest=LONGEST),
-        "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), longest=LONGEST),
+        "ONNX Runtime fp32": Rival(peers, "onnxruntime", str(onnx / f"{name}.onnx"), longest=longest),
+        "ONNX Runtime int8": Rival(peers, "onnxruntime", str(onnx / f"{name}.int8.onnx"), longest=longest),
         "OpenVINO fp32": Rival(peers, "openvino", str(onnx / f"{name}.onnx")),
         "OpenVINO int8 (NNCF)": Rival(peers, "openvino", str(quantized)),
-        "sentence-transformers": Rival(reference_python(), "sentence-transformers", str(checkpoint)),
     }
+    if quick:
+        return found
+    found["sentence-transformers"] = Rival(reference_python(), "sentence-transformers", str(checkpoint))
     if name == "gemma":
         model = for_mistralrs(checkpoint, assets() / "mistralrs-gemma")
         found["mistralrs f32"] = Rival(environment("mistralrs", MISTRALRS), "mistralrs", str(model))

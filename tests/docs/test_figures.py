@@ -8,9 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PERFORMANCE = (ROOT / "docs/performance.md").read_text()
-SECTION = PERFORMANCE.split("## Beside other engines")[1].split("\n## ")[0]
-RUN = json.loads((ROOT / re.search(r"`(benchmarks/results/\S+\.json)`", SECTION)[1]).read_text())["models"]
+
+
+def section(heading):
+    """Return the text of a section and the run that it names."""
+    text = PERFORMANCE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    run = json.loads((ROOT / re.search(r"`(benchmarks/results/\S+\.json)`", text)[1]).read_text())
+    return text, run["models"]
+
+
+SECTIONS = {heading: section(heading) for heading in ("Beside other engines", "On a processor with VNNI")}
 README = (ROOT / "README.md").read_text().split("## Speed")[1].split("\n## ")[0]
+LOADS = "queries", "documents"
 NAMES = {'embergem `dtype="int16"`': "embergem int16", "mistral.rs f32": "mistralrs f32"}
 """Names of rows in README.md that have another name in the run."""
 
@@ -36,12 +45,14 @@ def require_error(shown, measured):
         assert float(shown) == float(f"{measured:.{digits - 1}e}")
 
 
+@pytest.mark.parametrize("heading", SECTIONS)
 @pytest.mark.parametrize(("place", "model"), [(0, "gemma"), (1, "minilm")])
-def test_the_performance_page_has_the_figures_of_the_run(place, model):
-    table = tables(SECTION)[place]
-    assert table.keys() == RUN[model].keys()
+def test_the_performance_page_has_the_figures_of_the_run(place, model, heading):
+    text, run = SECTIONS[heading]
+    table = tables(text)[place]
+    assert table.keys() == run[model].keys()
     for name, (queries, documents, mixed, latency, cosine, error) in table.items():
-        found = RUN[model][name]
+        found = run[model][name]
         for shown, load in ((queries, "queries"), (documents, "documents"), (mixed, "mixed")):
             require_rate(shown, found["loads"][load]["tokens_per_second"])
         shown = [float(number) for number in latency.removesuffix(" ms").split(", ")]
@@ -53,9 +64,18 @@ def test_the_performance_page_has_the_figures_of_the_run(place, model):
 def test_the_readme_has_the_figures_of_the_same_run():
     [table] = tables(README)
     assert len(table) >= 8
+    _, run = SECTIONS["Beside other engines"]
     for name, (queries, documents, latency, error) in table.items():
-        found = RUN["gemma"][NAMES.get(name, name)]
+        found = run["gemma"][NAMES.get(name, name)]
         require_rate(queries, found["loads"]["queries"]["tokens_per_second"])
         require_rate(documents, found["loads"]["documents"]["tokens_per_second"])
         assert float(latency.removesuffix(" ms")) == pytest.approx(found["query_ms_p50"], abs=0.51)
         require_error(error, found["cosine_error"])
+
+
+def test_the_readme_has_the_figures_with_vnni():
+    _, run = SECTIONS["On a processor with VNNI"]
+    sentence = next(line for line in README.splitlines() if "VNNI" in line)
+    engines = "embergem int8", "OpenVINO int8 (NNCF)", "ONNX Runtime int8"
+    rates = [run["gemma"][name]["loads"][load]["tokens_per_second"] for name in engines for load in LOADS]
+    assert re.findall(r"\d,\d{3}", sentence) == [f"{rate:,.0f}" for rate in rates]
