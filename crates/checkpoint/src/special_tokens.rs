@@ -113,3 +113,34 @@ pub(crate) fn compare(named: &[Named], file: &Tokenizer) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_token_with_another_flag_than_in_tokenizer_json_is_refused() {
+        let added = json!([{"id": 3, "content": "<s>", "lstrip": true}]);
+        let file = Tokenizer {
+            added_tokens: serde_json::from_value(added).unwrap(),
+            ..Tokenizer::default()
+        };
+        let check = |token: Value| {
+            let config = Object {
+                file: "tokenizer_config.json".into(),
+                fields: serde_json::from_value(json!({"added_tokens_decoder": {"3": token}})).unwrap(),
+            };
+            compare(&named(&config, Path::new("no-such-directory")).unwrap(), &file)
+        };
+        check(json!({"content": "<s>"})).unwrap();
+        check(json!({"content": "<s>", "lstrip": true, "rstrip": false, "single_word": false})).unwrap();
+        for (flag, value) in [("lstrip", false), ("rstrip", true), ("single_word", true)] {
+            let error = check(json!({"content": "<s>", flag: value})).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("has {flag} {} for it", !value)),
+                "{error}"
+            );
+        }
+    }
+}
