@@ -14,7 +14,7 @@ from embergem.checkpoint import packed
 from embergem.cli.app import app
 from embergem.errors import UnsupportedOption
 
-DTYPES = ("float32", "int16")
+DTYPES = ("float32", "int16", "int8")
 TEXTS = ["What is graphene?", "a carbon lattice"]
 
 
@@ -52,10 +52,11 @@ def test_a_later_start_has_the_same_bits(model, dtype, monkeypatch):
     np.testing.assert_array_equal(vectors(model, dtype), first)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize("place", ["first byte", "last part", "contents", "tail", "cut", "empty"])
-def test_a_damaged_file_is_replaced(model, place):
-    first = vectors(model)
-    path = only().path
+def test_a_damaged_file_is_replaced(model, place, dtype):
+    first = vectors(model, dtype)
+    path = next(file.path for file in packed.list_files() if file.dtype == dtype)
     sound = path.read_bytes()
     where = {"first byte": 0, "last part": len(sound) // 2 // 4096 * 4096, "contents": -300, "tail": -1}
     if place in where:
@@ -64,7 +65,7 @@ def test_a_damaged_file_is_replaced(model, place):
     else:
         damaged = sound[: len(sound) // 2] if place == "cut" else b""
     path.write_bytes(damaged)
-    np.testing.assert_array_equal(vectors(model), first)
+    np.testing.assert_array_equal(vectors(model, dtype), first)
     assert path.read_bytes() == sound
 
 

@@ -19,7 +19,7 @@ use crate::packed::PackedMatrices;
 use crate::packed::weight::PackedWeight;
 use crate::precision::Precision;
 use crate::program::*;
-use crate::smoothing::Activations;
+use crate::smoothing::Smoothing;
 use crate::weights::{floats, indices, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -112,8 +112,7 @@ pub struct Rotation {
     pub scaling: Scaling,
 }
 
-/// Lowers all steps of `program`. int8 weights are smoothed for the `activations`; without them they are not, unless they
-/// were packed before.
+/// Lowers all steps of `program`. `smoothing` has the exponents of int8 weights.
 ///
 /// # Errors
 /// [`Error::Program`] with the number of the step that is invalid, [`Error::Tensor`] for weights that the checkpoint
@@ -123,7 +122,7 @@ pub fn lower(
     checkpoint: &Checkpoint,
     kernels: &Kernels,
     precision: Precision,
-    activations: Option<&Activations>,
+    smoothing: &Smoothing<'_>,
     matrices: &mut PackedMatrices,
 ) -> Result<Vec<Lowered>> {
     if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > MAX_WIDTH) {
@@ -137,7 +136,7 @@ pub fn lower(
         checkpoint,
         kernels,
         precision,
-        activations,
+        smoothing,
         matrices: RefCell::new(matrices),
     };
     let mut written = WrittenColumns::default();
@@ -161,7 +160,7 @@ struct Context<'a> {
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
     precision: Precision,
-    activations: Option<&'a Activations>,
+    smoothing: &'a Smoothing<'a>,
     matrices: RefCell<&'a mut PackedMatrices>,
 }
 
@@ -324,7 +323,7 @@ impl Context<'_> {
             shape,
             self.kernels,
             precision,
-            (self.activations, number),
+            (self.smoothing, number),
             matrices,
         )?;
         let finish = match (activation, gate) {

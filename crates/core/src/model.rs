@@ -15,7 +15,7 @@ use crate::packed::{PackProgress, PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
-use crate::smoothing::Activations;
+use crate::smoothing::Smoothing;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,16 +103,13 @@ impl Model {
                 matrices.progress = Arc::clone(progress);
             }
         }
-        let activations = match options.precision {
-            Precision::Int8 if !matrices.is_stored() => Some(Activations::measure(text, &files, options)?),
-            _ => None,
-        };
+        let smoothing = Smoothing::new(text, &files, options);
         let steps = lower(
             &program,
             &checkpoint,
             kernels,
             options.precision,
-            activations.as_ref(),
+            &smoothing,
             &mut matrices,
         )?;
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;

@@ -13,6 +13,7 @@ use crate::model::{Model, Options};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::weights::Rows;
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -26,24 +27,54 @@ const ROWS_PER_TASK: usize = 64;
 /// Instruction sets that compute the activations, the first that the machine has.
 const INSTRUCTION_SETS: [&str; 2] = ["avx2", "neon"];
 
-/// Mean square of each input channel, for each step of a program; empty for steps that are no products of tokens.
-pub struct Activations(Vec<Vec<f64>>);
+/// The smoothing of one load. The activations are measured when the first weight is packed: a load that reads all packed
+/// weights from a file needs none.
+pub struct Smoothing<'a> {
+    program: &'a str,
+    files: &'a [(&'a str, &'a Path)],
+    options: Options<'a>,
+    /// Mean square of each input channel, for each step of the program; empty for steps that are no products of tokens.
+    activations: OnceCell<Vec<Vec<f64>>>,
+}
 
-impl Activations {
-    /// Runs a model with float32 products on random ids. `options` are those of the load that needs the activations.
+impl<'a> Smoothing<'a> {
+    /// `options` are those of the load that packs the weights.
+    pub fn new(program: &'a str, files: &'a [(&'a str, &'a Path)], options: Options<'a>) -> Self {
+        Self {
+            program,
+            files,
+            options,
+            activations: OnceCell::new(),
+        }
+    }
+
+    /// Returns the exponents for the weight of a step, whose `height` rows of `k` values `rows` reads.
     ///
     /// # Errors
-    /// Those of [`Model::load`].
-    pub fn measure(program: &str, files: &[(&str, &Path)], options: Options<'_>) -> Result<Self> {
+    /// Those of [`Model::load`] and of [`Rows::read`].
+    pub fn exponents(&self, step: usize, rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<i8>> {
+        let activations = match self.activations.get() {
+            Some(activations) => activations,
+            None => {
+                let measured = self.measure()?;
+                self.activations.get_or_init(|| measured)
+            }
+        };
+        let weights = squares_of_channels(rows, height, k)?;
+        Ok(exponents(&activations[step], &weights))
+    }
+
+    /// Runs the model on random ids, with float32 products of weights in bfloat16.
+    fn measure(&self) -> Result<Vec<Vec<f64>>> {
         let kernels = INSTRUCTION_SETS.into_iter().find(|name| Kernels::named(name).is_some());
         let model = Model::load(
-            program,
-            files.iter().copied(),
+            self.program,
+            self.files.iter().copied(),
             Options {
                 precision: Precision::Bfloat16,
                 packed: None,
-                kernels: kernels.or(options.kernels),
-                ..options
+                kernels: kernels.or(self.options.kernels),
+                ..self.options
             },
         )?;
         let length = model.max_tokens.unwrap_or(IDS).clamp(1, IDS);
@@ -70,19 +101,7 @@ impl Activations {
             sums.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
             squares[step] = sums;
         })?;
-        Ok(Self(squares))
-    }
-
-    /// Returns the exponents for the weight of a step, whose `height` rows of `k` values `rows` reads.
-    ///
-    /// # Errors
-    /// Those of [`Rows::read`].
-    pub fn exponents(&self, step: usize, rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<i8>> {
-        let weights = squares_of_channels(rows, height, k)?;
-        Ok(self
-            .0
-            .get(step)
-            .map_or_else(|| vec![0; k], |activations| exponents(activations, &weights)))
+        Ok(squares)
     }
 }
 
@@ -121,8 +140,8 @@ fn squares_of_channels(rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<f
 /// Returns the exponent of each channel from the mean square of its activations and the square of its weights' norm,
 /// relative to their median.
 fn exponents(activations: &[f64], weights: &[f64]) -> Vec<i8> {
-    // The square of the factor is √(activations / weights). Comparing its square with powers of two, by the exponent of
-    // the number, needs no logarithm, which could differ between machines: 2ᵉ is nearest to ⁴√ratio if
+    // The ratio is the fourth power of the factor. Comparing it with powers of two, by the exponent of the number, needs
+    // no logarithm, which could differ between machines: 2ᵉ is nearest to the factor if
     // 2^(4e - 2) <= ratio < 2^(4e + 2).
     let nearest = activations.iter().zip(weights).map(|(activation, weight)| {
         let ratio = activation / weight;

@@ -8,7 +8,7 @@ use crate::kernels::panels::Shape;
 use crate::kernels::{Kernels, bfloat16, gemm, int8, int16};
 use crate::precision::Precision;
 use crate::program::WeightSpec;
-use crate::smoothing::Activations;
+use crate::smoothing::Smoothing;
 use crate::weights::rows_of;
 
 /// A packed weight matrix in one of the precisions.
@@ -56,8 +56,7 @@ impl PackedWeight {
         }
     }
 
-    /// Returns the packed weight: read from an earlier start's file, or packed now from the checkpoint. int8 weights are
-    /// smoothed for the activations of `step`.
+    /// Returns the packed weight of `step`: read from an earlier start's file, or packed now from the checkpoint.
     ///
     /// # Errors
     /// Those of [`rows_of`], and [`crate::Error::Tensor`] for values that are not finite.
@@ -67,7 +66,7 @@ impl PackedWeight {
         shape: Shape,
         kernels: &Kernels,
         precision: Precision,
-        (activations, step): (Option<&Activations>, usize),
+        (smoothing, step): (&Smoothing<'_>, usize),
         matrices: &mut PackedMatrices,
     ) -> Result<Self> {
         let height = shape
@@ -86,10 +85,7 @@ impl PackedWeight {
             Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
             Precision::Int16 => pack!(Int16, int16::Packed),
             Precision::Int8 => Self::Int8(matrices.next(shape, lanes, || {
-                let exponents = match activations {
-                    Some(activations) => activations.exponents(step, &rows, height, shape.k)?,
-                    None => Vec::new(),
-                };
+                let exponents = smoothing.exponents(step, &rows, height, shape.k)?;
                 int8::Packed::smoothed(shape, (lanes, kernels.int8_rows), &exponents, row)
             })?),
         })
