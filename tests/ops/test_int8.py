@@ -25,7 +25,7 @@ class Int8Reference(Reference):
 
 
 def calibration_ids(vocabulary, count=8 * 48):
-    """Return the fixed random ids of crates/core/src/smoothing.rs."""
+    """Return the fixed random ids of crates/core/src/model/smoothing.rs."""
     state, ids = 1, []
     for _ in range(count):
         state = (state * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % 2**64

@@ -26,7 +26,6 @@ mod program;
 mod run;
 mod sigbus;
 mod simd;
-mod smoothing;
 mod storage;
 mod unread;
 mod weights;

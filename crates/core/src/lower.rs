@@ -16,10 +16,9 @@ use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::rope::Scaling;
 use crate::kernels::{Kernels, norm, pooling};
 use crate::packed::PackedMatrices;
-use crate::packed::weight::PackedWeight;
+use crate::packed::weight::{Exponents, PackedWeight};
 use crate::precision::Precision;
 use crate::program::*;
-use crate::smoothing::Smoothing;
 use crate::weights::{floats, indices, table};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -112,7 +111,7 @@ pub struct Rotation {
     pub scaling: Scaling,
 }
 
-/// Lowers all steps of `program`. `smoothing` has the exponents of int8 weights.
+/// Lowers all steps of `program`. `exponents` returns those of the smoothing of int8 weights.
 ///
 /// # Errors
 /// [`Error::Program`] with the number of the step that is invalid, [`Error::Tensor`] for weights that the checkpoint
@@ -122,7 +121,7 @@ pub fn lower(
     checkpoint: &Checkpoint,
     kernels: &Kernels,
     precision: Precision,
-    smoothing: &Smoothing<'_>,
+    exponents: &Exponents<'_>,
     matrices: &mut PackedMatrices,
 ) -> Result<Vec<Lowered>> {
     if let Some(buffer) = program.buffers.iter().find(|buffer| buffer.width > MAX_WIDTH) {
@@ -136,7 +135,7 @@ pub fn lower(
         checkpoint,
         kernels,
         precision,
-        smoothing,
+        exponents,
         matrices: RefCell::new(matrices),
     };
     let mut written = WrittenColumns::default();
@@ -160,7 +159,7 @@ struct Context<'a> {
     checkpoint: &'a Checkpoint,
     kernels: &'a Kernels,
     precision: Precision,
-    smoothing: &'a Smoothing<'a>,
+    exponents: &'a Exponents<'a>,
     matrices: RefCell<&'a mut PackedMatrices>,
 }
 
@@ -323,7 +322,7 @@ impl Context<'_> {
             shape,
             self.kernels,
             precision,
-            (self.smoothing, number),
+            (self.exponents, number),
             matrices,
         )?;
         let finish = match (activation, gate) {

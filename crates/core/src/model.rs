@@ -1,5 +1,7 @@
 //! A loaded model: a lowered program with its weights.
 
+mod smoothing;
+
 use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::Checkpoint;
@@ -15,7 +17,8 @@ use crate::packed::{PackProgress, PackedCache, PackedMatrices};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::{Axis, Buffer, Operand, Program};
-use crate::smoothing::Smoothing;
+use crate::weights::Rows;
+use smoothing::Smoothing;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,12 +107,13 @@ impl Model {
             }
         }
         let smoothing = Smoothing::new(text, &files, options);
+        let exponents = |step, rows: &Rows<'_>, shape| smoothing.exponents(step, rows, shape);
         let steps = lower(
             &program,
             &checkpoint,
             kernels,
             options.precision,
-            &smoothing,
+            &exponents,
             &mut matrices,
         )?;
         let mut parts = check_tables(&steps, files.iter().map(|(_, path)| *path), options.notes)?;

@@ -1,7 +1,7 @@
 //! Matrix product of 8-bit integers, rows and weights.
 //!
 //! Row and weight are transformed so that no value stands out: channels are divided, and multiplied, by powers of two
-//! ([`crate::smoothing`]), then groups of [`INT8_GROUP`] values along K are multiplied with a Hadamard matrix. Each
+//! (`model/smoothing.rs`), then groups of [`INT8_GROUP`] values along K are multiplied with a Hadamard matrix. Each
 //! group of a row and each group of a channel has a scale of its own. The products of a group are summed exactly: at most
 //! 128 · 255 · 128 < 2²³, so its sum is exact in f32, too. The groups of a channel are then summed in f32, in order.
 //! docs/performance.md has the accuracy, and that of other schemes.

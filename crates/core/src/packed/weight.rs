@@ -8,8 +8,11 @@ use crate::kernels::panels::Shape;
 use crate::kernels::{Kernels, bfloat16, gemm, int8, int16};
 use crate::precision::Precision;
 use crate::program::WeightSpec;
-use crate::smoothing::Smoothing;
-use crate::weights::rows_of;
+use crate::weights::{Rows, rows_of};
+
+/// Returns the exponents of the smoothing of a step's int8 weight, one for each input channel: by the number of the step,
+/// the rows of the weight and its shape.
+pub type Exponents<'a> = dyn Fn(usize, &Rows<'_>, Shape) -> Result<Vec<i8>> + 'a;
 
 /// A packed weight matrix in one of the precisions.
 pub enum PackedWeight {
@@ -66,7 +69,7 @@ impl PackedWeight {
         shape: Shape,
         kernels: &Kernels,
         precision: Precision,
-        (smoothing, step): (&Smoothing<'_>, usize),
+        (exponents, step): (&Exponents<'_>, usize),
         matrices: &mut PackedMatrices,
     ) -> Result<Self> {
         let height = shape
@@ -85,7 +88,7 @@ impl PackedWeight {
             Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
             Precision::Int16 => pack!(Int16, int16::Packed),
             Precision::Int8 => Self::Int8(matrices.next(shape, lanes, || {
-                let exponents = smoothing.exponents(step, &rows, height, shape.k)?;
+                let exponents = exponents(step, &rows, shape)?;
                 int8::Packed::smoothed(shape, (lanes, kernels.int8_rows), &exponents, row)
             })?),
         })

@@ -7,9 +7,10 @@
 //! The activations are those of fixed random ids. On x86-64 one instruction set computes them on every machine, so that
 //! machines with different ones get the same exponents.
 
+use super::{Model, Options};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::model::{Model, Options};
+use crate::kernels::panels::Shape;
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::weights::Rows;
@@ -48,11 +49,11 @@ impl<'a> Smoothing<'a> {
         }
     }
 
-    /// Returns the exponents for the weight of a step, whose `height` rows of `k` values `rows` reads.
+    /// Returns the exponents for the weight of a step, of this shape, whose rows `rows` reads.
     ///
     /// # Errors
     /// Those of [`Model::load`] and of [`Rows::read`].
-    pub fn exponents(&self, step: usize, rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<i8>> {
+    pub fn exponents(&self, step: usize, rows: &Rows<'_>, shape: Shape) -> Result<Vec<i8>> {
         let activations = match self.activations.get() {
             Some(activations) => activations,
             None => {
@@ -60,7 +61,7 @@ impl<'a> Smoothing<'a> {
                 self.activations.get_or_init(|| measured)
             }
         };
-        let weights = squares_of_channels(rows, height, k)?;
+        let weights = squares_of_channels(rows, shape.rows().unwrap_or_default(), shape.k)?;
         Ok(exponents(&activations[step], &weights))
     }
 
