@@ -17,6 +17,10 @@ pub enum Int8Rows {
     /// 16-bit integers. One instruction multiplies pairs, and the weights are widened.
     Pairs,
     /// Unsigned bytes, 128 more than the integers. One instruction multiplies four.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only instruction sets of x86-64 multiply unsigned bytes")
+    )]
     UnsignedQuads,
 }
 

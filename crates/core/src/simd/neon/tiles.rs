@@ -4,7 +4,6 @@
 //! memory.
 
 use super::Neon;
-use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::arch::aarch64::*;
 use std::arch::asm;
