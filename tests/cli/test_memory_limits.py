@@ -59,8 +59,9 @@ def test_running_out_of_memory_fails_requests_and_not_the_process():
         assert (embedder.embed("What is graphene?") == expected).all()
         assert embedder.embed(many).shape == (400, 96)
     """
-    # A library's panic prints a backtrace then, for which there is no memory either.
-    environment = {**os.environ, "RUST_BACKTRACE": "1"}
+    # A library's panic prints a backtrace then, for which there is no memory either. With an arena for each thread,
+    # glibc ends the process if a thread finds no memory for its first thread-local data.
+    environment = {**os.environ, "RUST_BACKTRACE": "1", "MALLOC_ARENA_MAX": "1"}
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -66,7 +66,9 @@ def traced(registry, settings=QUIET, **parts):
     """Serve with tracing; yields an HTTP client and the recorded spans."""
     recorded = Recorded()
     state = ServerState(registry, settings, tracing=Tracing(recorded.provider), **parts)
-    with serving(state) as url, httpx.Client(base_url=url, timeout=60) as http:
+    # A connection each: after a request that it could not read the server closes it, maybe when the next has begun.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with serving(state) as url, httpx.Client(base_url=url, timeout=60, limits=limits) as http:
         yield http, recorded
 
 
