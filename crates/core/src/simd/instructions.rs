@@ -38,27 +38,19 @@ macro_rules! expected {
     (avx512_vnni, $($tile:tt)+) => {
         expected!(@ Avx512<true>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
     };
-    (@ $vector:ty, $features:literal, group of $rows:literal rows, $sum:ty, $symbol:literal, $instruction:expr) => {{
+    (@ $vector:ty, $features:literal, group_int8 of $rows:literal rows, $($names:tt)+) => {
+        expected!(@@ $vector, $features, group_int8 of $rows rows, [scales: (*const f32, usize)], $($names)+)
+    };
+    (@ $vector:ty, $features:literal, $tile:ident of $rows:literal rows, $($names:tt)+) => {
+        expected!(@@ $vector, $features, $tile of $rows rows, [], $($names)+)
+    };
+    (@@ $vector:ty, $features:literal, $tile:ident of $rows:literal rows, [$($further:ident: $type:ty)?],
+     $sum:ty, $symbol:literal, $instruction:expr) => {{
         #[unsafe(export_name = $symbol)]
         #[target_feature(enable = $features)]
-        unsafe fn function(floats: &mut [[$sum; VECTORS]; $rows], tile: &Tile, scales: *const f32) {
+        unsafe fn function(sums: &mut [[$sum; VECTORS]; $rows], tile: &Tile $(, $further: $type)?) {
             // SAFETY: nothing calls this function.
-            unsafe { <$vector as Simd>::group_int8::<$rows>(floats, tile, (scales, 1)) }
-        }
-        let (instruction, replaced) = $instruction;
-        Expected {
-            symbol: $symbol,
-            address: function as *const (),
-            instruction,
-            replaced,
-        }
-    }};
-    (@ $vector:ty, $features:literal, $tile:ident of $rows:literal rows, $sum:ty, $symbol:literal, $instruction:expr) => {{
-        #[unsafe(export_name = $symbol)]
-        #[target_feature(enable = $features)]
-        unsafe fn function(sums: &mut [[$sum; VECTORS]; $rows], tile: &Tile) {
-            // SAFETY: nothing calls this function.
-            unsafe { <$vector as Simd>::$tile::<$rows>(sums, tile) }
+            unsafe { <$vector as Simd>::$tile::<$rows>(sums, tile $(, $further)?) }
         }
         let (instruction, replaced) = $instruction;
         Expected {
@@ -95,8 +87,8 @@ fn table() -> Vec<Expected> {
         expected!(avx512_vnni, tile_int16 of 1 rows, __m512i, "tile_avx512_vnni_int16_1", VNNI),
         expected!(avx512_vnni, tile_int16 of 7 rows, __m512i, "tile_avx512_vnni_int16_7", VNNI),
         expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
-        expected!(avx512_vnni, group of 1 rows, Avx512<true>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
-        expected!(avx512_vnni, group of 12 rows, Avx512<true>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
+        expected!(avx512_vnni, group_int8 of 1 rows, Avx512<true>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
+        expected!(avx512_vnni, group_int8 of 12 rows, Avx512<true>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
     ]
 }
 

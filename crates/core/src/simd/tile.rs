@@ -183,7 +183,6 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(
         };
         let mut sums = [start; ROWS];
         let integers = Tile {
-            k: INT8_GROUP / V::INT8_ROWS.step(),
             b: tile.b.add(width + width / 2),
             ..*tile
         };

@@ -8,6 +8,21 @@ use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::asm;
 use std::arch::x86_64::__m512i;
 
+/// Sets the registers x3, x6 and x9 to the third, sixth and ninth row after x. An address can add one or two rows to
+/// them.
+macro_rules! every_third_row {
+    () => {
+        concat!(
+            "lea {x3}, [{x} + 2*{stride}]\n",
+            "add {x3}, {stride}\n",
+            "lea {x6}, [{x3} + 2*{stride}]\n",
+            "add {x6}, {stride}\n",
+            "lea {x9}, [{x6} + 2*{stride}]\n",
+            "add {x9}, {stride}\n",
+        )
+    };
+}
+
 /// One step along K: multiplies the rows of x, at a byte offset, with two vectors of b, at byte offsets.
 macro_rules! step {
     ($multiply_add:tt, $x:tt, [$b0:tt $b1:tt], $([$row:tt $address:tt $first:tt $second:tt])+) => {
@@ -39,14 +54,9 @@ macro_rules! step {
 
 /// The loop over K: four steps at a time, then single steps. Each four steps prefetch as much as one row of b.
 macro_rules! rows {
-    ($sums:ident, $tile:ident, $([$row:tt $address:tt $first:tt $second:tt])+) => {
+    (($sums:ident, $tile:ident), $([$row:tt $address:tt $first:tt $second:tt])+) => {
         asm!(
-            "lea {x3}, [{x} + 2*{stride}]",
-            "add {x3}, {stride}",
-            "lea {x6}, [{x3} + 2*{stride}]",
-            "add {x6}, {stride}",
-            "lea {x9}, [{x6} + 2*{stride}]",
-            "add {x9}, {stride}",
+            every_third_row!(),
             "sub {k}, 4",
             "jb 3f",
             ".p2align 5",
@@ -93,11 +103,11 @@ macro_rules! rows {
     };
 }
 
-/// Selects the loop of `$count` rows. Each row follows the number of rows up to it, and has its index, its address and
-/// the registers of its sums.
-macro_rules! loop_for {
-    ($count:expr, $sums:ident, $tile:ident) => {
-        loop_for!(@ $count, $sums, $tile, [], [],
+/// Selects the code of `$code!` for `$count` rows. Each row follows the number of rows up to it, and has its index, its
+/// address and the registers of its sums.
+macro_rules! for_rows {
+    ($code:ident, $count:expr, $operands:tt) => {
+        for_rows!(@ $code, $count, $operands, [], [],
             1 [0 "{x}" "zmm0" "zmm1"]
             2 [1 "{x} + {stride}" "zmm2" "zmm3"]
             3 [2 "{x} + 2*{stride}" "zmm4" "zmm5"]
@@ -112,14 +122,13 @@ macro_rules! loop_for {
             12 [11 "{x9} + 2*{stride}" "zmm22" "zmm23"]
         )
     };
-    (@ $count:expr, $sums:ident, $tile:ident, [$($arms:tt)*], [$($before:tt)*],
-     $upto:tt $row:tt $($rest:tt)*) => {
-        loop_for!(
-            @ $count, $sums, $tile,
-            [$($arms)* $upto => rows!($sums, $tile, $($before)* $row),], [$($before)* $row], $($rest)*
+    (@ $code:ident, $count:expr, $operands:tt, [$($arms:tt)*], [$($before:tt)*], $upto:tt $row:tt $($rest:tt)*) => {
+        for_rows!(
+            @ $code, $count, $operands,
+            [$($arms)* $upto => $code!($operands, $($before)* $row),], [$($before)* $row], $($rest)*
         )
     };
-    (@ $count:expr, $sums:ident, $tile:ident, [$($arms:tt)*], [$($before:tt)*],) => {
+    (@ $code:ident, $count:expr, $operands:tt, [$($arms:tt)*], [$($before:tt)*],) => {
         match $count {
             $($arms)*
             rows => unreachable!("a tile of {rows} rows"),
@@ -139,13 +148,13 @@ pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[__m512i; VECTORS
     let sums = sums.as_mut_slice();
     // SAFETY: the loop reads k pairs of ROWS rows of x and k rows of b, which the tile covers by this function's
     // contract. Addresses of further rows are computed and not read. A prefetch of any address is harmless.
-    unsafe { loop_for!(ROWS, sums, tile) }
+    unsafe { for_rows!(rows, ROWS, (sums, tile)) }
 }
 
 /// One group of 8-bit integers: the sums start with their offsets, and are scaled and added to `floats` in memory.
 macro_rules! group {
-    ($floats:ident, $tile:ident, $scales:ident, $stride:ident,
-     $([$row:tt $address:tt $first:tt $second:tt $scale:tt $float:tt])+) => {
+    (($floats:ident, $tile:ident, $scales:ident, $scale_stride:ident),
+     $([$row:tt $address:tt $first:tt $second:tt])+) => {
         asm!(
             "vpmovsxwd zmm24, [{b} + 128]",
             "vpmovsxwd zmm25, [{b} + 160]",
@@ -155,12 +164,7 @@ macro_rules! group {
                 concat!("vmovdqa64 ", $first, ", zmm24"),
                 concat!("vmovdqa64 ", $second, ", zmm25"),
             )+
-            "lea {x3}, [{x} + 2*{stride}]",
-            "add {x3}, {stride}",
-            "lea {x6}, [{x3} + 2*{stride}]",
-            "add {x6}, {stride}",
-            "lea {x9}, [{x6} + 2*{stride}]",
-            "add {x9}, {stride}",
+            every_third_row!(),
             "mov {k:e}, 8",
             ".p2align 5",
             "2:",
@@ -180,32 +184,30 @@ macro_rules! group {
             "jnz 2b",
             "vmovups zmm24, [{b} - 4096]",
             "vmovups zmm25, [{b} - 4032]",
-            "lea {x3}, [{scales} + 2*{scale_stride}]",
-            "add {x3}, {scale_stride}",
-            "lea {x6}, [{x3} + 2*{scale_stride}]",
-            "add {x6}, {scale_stride}",
-            "lea {x9}, [{x6} + 2*{scale_stride}]",
-            "add {x9}, {scale_stride}",
+            // The scales are addressed like the rows of x.
+            "mov {x}, {scales}",
+            "mov {stride}, {scale_stride}",
+            every_third_row!(),
             $(
                 concat!("vcvtdq2ps ", $first, ", ", $first),
                 concat!("vcvtdq2ps ", $second, ", ", $second),
-                concat!("vmulps zmm26, zmm24, dword ptr [", $scale, "]{{1to16}}"),
-                concat!("vmulps zmm27, zmm25, dword ptr [", $scale, "]{{1to16}}"),
-                concat!("vfmadd213ps ", $first, ", zmm26, [{floats} + 128*", $float, "]"),
-                concat!("vfmadd213ps ", $second, ", zmm27, [{floats} + 128*", $float, " + 64]"),
-                concat!("vmovups [{floats} + 128*", $float, "], ", $first),
-                concat!("vmovups [{floats} + 128*", $float, " + 64], ", $second),
+                concat!("vmulps zmm26, zmm24, dword ptr [", $address, "]{{1to16}}"),
+                concat!("vmulps zmm27, zmm25, dword ptr [", $address, "]{{1to16}}"),
+                concat!("vfmadd213ps ", $first, ", zmm26, [{floats} + 128*", $row, "]"),
+                concat!("vfmadd213ps ", $second, ", zmm27, [{floats} + 128*", $row, " + 64]"),
+                concat!("vmovups [{floats} + 128*", $row, "], ", $first),
+                concat!("vmovups [{floats} + 128*", $row, " + 64], ", $second),
             )+
             x = inout(reg) $tile.x => _,
             x3 = out(reg) _,
             x6 = out(reg) _,
             x9 = out(reg) _,
-            stride = in(reg) 4 * $tile.x_stride,
+            stride = inout(reg) 4 * $tile.x_stride => _,
             b = inout(reg) $tile.b => _,
             prefetch = inout(reg) $tile.prefetch => _,
             k = out(reg) _,
             scales = in(reg) $scales,
-            scale_stride = in(reg) 4 * $stride,
+            scale_stride = in(reg) 4 * $scale_stride,
             floats = in(reg) $floats.as_mut_ptr(),
             $(out($first) _, out($second) _,)+
             out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
@@ -214,45 +216,10 @@ macro_rules! group {
     };
 }
 
-/// Selects the group of `$count` rows. Each row follows the number of rows up to it, and has its index, its address, the
-/// registers of its sums, the address of its scale and its place in the sums in memory.
-macro_rules! group_for {
-    ($count:expr, $floats:ident, $tile:ident, $scales:ident, $stride:ident) => {
-        group_for!(@ $count, ($floats, $tile, $scales, $stride), [], [],
-            1 [0 "{x}" "zmm0" "zmm1" "{scales}" "0"]
-            2 [1 "{x} + {stride}" "zmm2" "zmm3" "{scales} + {scale_stride}" "1"]
-            3 [2 "{x} + 2*{stride}" "zmm4" "zmm5" "{scales} + 2*{scale_stride}" "2"]
-            4 [3 "{x3}" "zmm6" "zmm7" "{x3}" "3"]
-            5 [4 "{x3} + {stride}" "zmm8" "zmm9" "{x3} + {scale_stride}" "4"]
-            6 [5 "{x3} + 2*{stride}" "zmm10" "zmm11" "{x3} + 2*{scale_stride}" "5"]
-            7 [6 "{x6}" "zmm12" "zmm13" "{x6}" "6"]
-            8 [7 "{x6} + {stride}" "zmm14" "zmm15" "{x6} + {scale_stride}" "7"]
-            9 [8 "{x6} + 2*{stride}" "zmm16" "zmm17" "{x6} + 2*{scale_stride}" "8"]
-            10 [9 "{x9}" "zmm18" "zmm19" "{x9}" "9"]
-            11 [10 "{x9} + {stride}" "zmm20" "zmm21" "{x9} + {scale_stride}" "10"]
-            12 [11 "{x9} + 2*{stride}" "zmm22" "zmm23" "{x9} + 2*{scale_stride}" "11"]
-        )
-    };
-    (@ $count:expr, ($floats:ident, $tile:ident, $scales:ident, $stride:ident), [$($arms:tt)*], [$($before:tt)*],
-     $upto:tt $row:tt $($rest:tt)*) => {
-        group_for!(
-            @ $count, ($floats, $tile, $scales, $stride),
-            [$($arms)* $upto => group!($floats, $tile, $scales, $stride, $($before)* $row),],
-            [$($before)* $row], $($rest)*
-        )
-    };
-    (@ $count:expr, $operands:tt, [$($arms:tt)*], [$($before:tt)*],) => {
-        match $count {
-            $($arms)*
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    };
-}
-
 /// Adds the products of one to twelve rows of unsigned bytes with one group of 8-bit weights to `floats`, like
 /// `simd::tile::group_int8`.
 ///
-/// The compiler's version of what follows the loop takes a fifth of the kernel's time, three times as long.
+/// With the loop alone in assembly, as in [`tile_int16`], the kernel was about 3 % slower (docs/performance.md).
 ///
 /// # Safety
 /// `tile` must describe `ROWS` rows of x with 128 bytes each and b one group of a panel; the scales, which are `stride`
@@ -269,5 +236,5 @@ pub(super) unsafe fn group_int8<const ROWS: usize, V>(
     // SAFETY: the code reads 128 bytes of ROWS rows of x, one group of b and ROWS scales, which are there by this
     // function's contract; the assertion checks that `floats` has two vectors for each row. Addresses of further rows are
     // computed and not read. A prefetch of any address is harmless.
-    unsafe { group_for!(ROWS, floats, tile, scales, stride) }
+    unsafe { for_rows!(group, ROWS, (floats, tile, scales, stride)) }
 }
