@@ -40,7 +40,7 @@ def weight_bytes(program: Program, dtype: str) -> int:
 
     Embedding tables are not counted: they stay mapped from the file and share its pages with the system's file cache.
     """
-    tables = {number for step in program.steps if (number := step.weights.get("table")) is not None}
+    tables = _tables(program)
     matrices = {
         step.weights["weight"]
         for step in program.steps
@@ -55,9 +55,13 @@ def weight_bytes(program: Program, dtype: str) -> int:
 
 def query_bytes(program: Program, dtype: str, tokens: int) -> int:
     """Return the bytes of weights that one row of `tokens` tokens reads: all packed weights, and rows of the tables."""
-    tables = {number for step in program.steps if (number := step.weights.get("table")) is not None}
-    rows = sum(program.weights[number].shape[1] for number in tables)
+    rows = sum(program.weights[number].shape[1] for number in _tables(program))
     return weight_bytes(program, dtype) + 4 * tokens * rows  # tables may also be in 16 bits: too little to matter
+
+
+def _tables(program: Program) -> set[int]:
+    """Return the numbers of the weights that are embedding tables."""
+    return {number for step in program.steps if (number := step.weights.get("table")) is not None}
 
 
 def _visible_pairs(length: int, radius: int | None, causal: bool) -> int:
