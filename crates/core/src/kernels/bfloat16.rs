@@ -3,13 +3,13 @@
 //! A weight is rounded to the nearest bfloat16, the upper half of an f32. Checkpoints in bfloat16 lose nothing.
 
 use super::gemm::{Gemm, MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
-use super::panels::{self, Format, PutRow};
+use super::panels::{self, Format, PutRow, halves_mut};
 use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
 
 /// Rounds to the nearest bfloat16, ties to even. `value` must be finite.
-fn to_bfloat16(value: f32) -> u16 {
+pub(super) fn to_bfloat16(value: f32) -> u16 {
     let bits = value.to_bits();
     (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
@@ -25,10 +25,7 @@ impl Format for Bfloat16s {
 
 impl PutRow for Bfloat16s {
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
-        // SAFETY: one f32 has the size of two u16, whose alignment is smaller. The slice covers the panel exactly, and
-        // `panel` is not used while it exists.
-        let halves = unsafe { std::slice::from_raw_parts_mut(panel.as_mut_ptr().cast::<u16>(), 2 * panel.len()) };
-        for (values, value) in halves.chunks_exact_mut(VECTORS * lanes).zip(row) {
+        for (values, value) in halves_mut(panel).chunks_exact_mut(VECTORS * lanes).zip(row) {
             values[column] = to_bfloat16(*value);
         }
     }

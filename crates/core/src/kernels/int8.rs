@@ -9,9 +9,10 @@
 pub mod quantise;
 
 use self::quantise::{MAX_INTEGER, groups, hadamard};
+use super::bfloat16::to_bfloat16;
 use super::gemm::{MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
 use super::int16::Gemm;
-use super::panels::{self, Format, Shape};
+use super::panels::{self, Format, Shape, halves_mut};
 use crate::error::Result;
 use crate::simd::Simd;
 use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
@@ -36,8 +37,9 @@ impl Format for Groups {
 pub type Packed = panels::Packed<Groups>;
 
 impl Packed {
-    /// Packs the rows that `read_row` reads for a set with `lanes` and such `rows`. Channel i of the rows will be
-    /// multiplied by 2^-`exponents`\[i\], and channel i of the weights by its inverse.
+    /// Packs the channels that `read_row` reads, for an instruction set with `lanes` f32 values in a vector that takes
+    /// rows as `rows` says. Element i of a channel is multiplied by 2^`exponents`\[i\], and element i of a row will be
+    /// divided by it. Missing exponents are 0.
     ///
     /// # Errors
     /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
@@ -60,9 +62,8 @@ impl Packed {
             Ok(())
         };
         Self::fill(shape, lanes, padded, put, |tail| {
-            let halves = halves_mut(tail);
-            for (half, power) in halves.iter_mut().zip(&powers) {
-                *half = ((1.0 / power).to_bits() >> 16) as u16; // exact: a power of two
+            for (half, power) in halves_mut(tail).iter_mut().zip(&powers) {
+                *half = to_bfloat16(1.0 / power); // exact: a power of two
             }
         })
     }
@@ -73,12 +74,6 @@ impl Packed {
         // SAFETY: two u16 have the size of one f32 and a smaller alignment; the slice covers `tail` exactly.
         unsafe { std::slice::from_raw_parts(tail.as_ptr().cast(), 2 * tail.len()) }
     }
-}
-
-fn halves_mut(values: &mut [f32]) -> &mut [u16] {
-    // SAFETY: two u16 have the size of one f32 and a smaller alignment. The slice covers `values` exactly, which is
-    // borrowed as long.
-    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), 2 * values.len()) }
 }
 
 /// Writes one channel to a panel of `width` columns. `row` has the values of whole groups, and is transformed.
@@ -162,10 +157,10 @@ mod tests {
     use crate::kernels::{Kernels, Matrix};
 
     /// Multiplies all rows of x with a weight, on one instruction set.
-    fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize, exponents: &[i8]) -> Vec<f32> {
+    fn product(kernels: &Kernels, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
         let (rows, out) = (x.len() / k, weight.len() / k);
         let shape = Shape { out, k, gated: false };
-        let packed = Packed::smoothed(shape, (kernels.lanes, kernels.int8_rows), exponents, |row, values| {
+        let packed = Packed::smoothed(shape, (kernels.lanes, kernels.int8_rows), &[], |row, values| {
             values.copy_from_slice(&weight[row * k..(row + 1) * k]);
             Ok(())
         })
@@ -221,9 +216,9 @@ mod tests {
             (13, 768, 40),
         ] {
             let (x, weight) = (numbers(rows * k, 1), numbers(out * k, 2));
-            let portable = product(Kernels::portable(), &x, &weight, k, &[]);
+            let portable = product(Kernels::portable(), &x, &weight, k);
             for kernels in Kernels::all() {
-                let found = product(kernels, &x, &weight, k, &[]);
+                let found = product(kernels, &x, &weight, k);
                 let name = kernels.name;
                 for (i, (found, portable)) in found.iter().zip(&portable).enumerate() {
                     let (x, w) = (&x[i / out * k..][..k], &weight[i % out * k..][..k]);
@@ -247,7 +242,7 @@ mod tests {
         for k in [31, 32, 512, 4096] {
             let x: Vec<f32> = (0..k).map(|i| if i % 3 == 0 { 1e9 } else { -1e9 }).collect();
             let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-            for found in product(Kernels::best(), &x, &x, k, &[]) {
+            for found in product(Kernels::best(), &x, &x, k) {
                 assert!(
                     (f64::from(found) / exact - 1.0).abs() < 2e-2,
                     "{k}: {found} for {exact}"
@@ -260,12 +255,12 @@ mod tests {
     fn zeros_stay_zeros_and_nan_stays_nan() {
         let kernels = Kernels::best();
         assert!(
-            product(kernels, &[0.0; 40], &[1.0; 40], 40, &[])
+            product(kernels, &[0.0; 40], &[1.0; 40], 40)
                 .iter()
                 .all(|found| *found == 0.0)
         );
         assert!(
-            product(kernels, &[1.0; 40], &[0.0; 40], 40, &[])
+            product(kernels, &[1.0; 40], &[0.0; 40], 40)
                 .iter()
                 .all(|found| *found == 0.0)
         );
@@ -274,7 +269,7 @@ mod tests {
             x[17] = bad;
             x[18] = bad;
             assert!(
-                product(kernels, &x, &[1.0; 40], 40, &[])
+                product(kernels, &x, &[1.0; 40], 40)
                     .iter()
                     .all(|found| !found.is_finite())
             );

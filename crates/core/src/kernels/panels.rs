@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
 /// f32 values that a thread packs before other runs may go first: about a millisecond.
-const VALUES_PER_TURN: usize = 1 << 18;
+pub const VALUES_PER_TURN: usize = 1 << 18;
 
 /// Inputs and outputs of a matrix product.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,13 @@ pub trait Format {
 pub trait PutRow: Format {
     /// Writes a row of the weight to column `column` of a panel. The panel must contain zeros there.
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]);
+}
+
+/// Returns the memory of f32 values as 16-bit numbers.
+pub(super) fn halves_mut(values: &mut [f32]) -> &mut [u16] {
+    // SAFETY: two u16 have the size of one f32 and a smaller alignment. The slice covers `values` exactly, which is
+    // borrowed as long.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), 2 * values.len()) }
 }
 
 /// A packed weight matrix.

@@ -8,15 +8,15 @@
 //! machines with different ones get the same exponents.
 
 use super::{Model, Options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::Kernels;
-use crate::kernels::panels::Shape;
+use crate::kernels::panels::{Shape, VALUES_PER_TURN};
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::weights::Rows;
 use std::cell::OnceCell;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Texts of random ids, and most ids of each.
 const TEXTS: usize = 8;
@@ -94,11 +94,7 @@ impl<'a> Smoothing<'a> {
         let mut run = model.start(&ids, &offsets)?;
         run.observe_products(Pool::global(), |step, rows| {
             let mut sums = vec![0.0; rows.first().map_or(0, |row| row.len())];
-            for row in &rows {
-                for (sum, value) in sums.iter_mut().zip(*row) {
-                    *sum += f64::from(*value) * f64::from(*value);
-                }
-            }
+            rows.iter().for_each(|row| add_squares(&mut sums, row));
             sums.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
             squares[step] = sums;
         })?;
@@ -108,34 +104,36 @@ impl<'a> Smoothing<'a> {
 
 /// Returns the sum of the squares of each column of a weight. The order of the additions does not depend on threads.
 fn squares_of_channels(rows: &Rows<'_>, height: usize, k: usize) -> Result<Vec<f64>> {
-    let tasks: Vec<Mutex<Result<Vec<f64>>>> = (0..height.div_ceil(ROWS_PER_TASK))
-        .map(|_| Mutex::new(Ok(Vec::new())))
-        .collect();
-    Pool::global().run_in_turns(tasks.len(), (1 << 18) / (ROWS_PER_TASK * k.max(1)), &|task, _| {
-        let sum = || {
-            let (mut sums, mut values) = (vec![0.0; k], vec![0.0; k]);
-            for row in task * ROWS_PER_TASK..((task + 1) * ROWS_PER_TASK).min(height) {
-                rows.read(row, &mut values)?;
-                for (sum, value) in sums.iter_mut().zip(&values) {
-                    *sum += f64::from(*value) * f64::from(*value);
-                }
-            }
-            Ok(sums)
-        };
-        if let Ok(mut result) = tasks[task].lock() {
-            *result = sum();
+    let sum = |first: usize| {
+        let (mut sums, mut values) = (vec![0.0; k], vec![0.0; k]);
+        for row in first..(first + ROWS_PER_TASK).min(height) {
+            rows.read(row, &mut values)?;
+            add_squares(&mut sums, &values);
         }
+        Ok(sums)
+    };
+    let mut results = Vec::new();
+    results.resize_with(height.div_ceil(ROWS_PER_TASK), || Mutex::new(Ok(Vec::new())));
+    let tasks_per_turn = VALUES_PER_TURN / (ROWS_PER_TASK * k.max(1));
+    Pool::global().run_in_turns(results.len(), tasks_per_turn, &|task, _| {
+        let found = sum(task * ROWS_PER_TASK);
+        *results[task].lock().unwrap_or_else(PoisonError::into_inner) = found;
     });
     let mut total = vec![0.0; k];
-    for task in tasks {
-        let sums = task
-            .into_inner()
-            .map_err(|_| Error::Program("a task that reads weights panicked".into()))??;
+    for result in results {
+        let sums = result.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         for (total, sum) in total.iter_mut().zip(sums) {
             *total += sum;
         }
     }
     Ok(total)
+}
+
+/// Adds the square of each value to its sum.
+fn add_squares(sums: &mut [f64], values: &[f32]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += f64::from(*value) * f64::from(*value);
+    }
 }
 
 /// Returns the exponent of each channel from the mean square of its activations and the square of its weights' norm,

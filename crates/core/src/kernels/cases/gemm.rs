@@ -2,6 +2,7 @@
 
 use super::guarded::{GuardedRows, Output, Random};
 use crate::error::Result;
+use crate::kernels::bfloat16::to_bfloat16;
 use crate::kernels::gemm::{self, Finish};
 use crate::kernels::int8::quantise::{QuantiseInt8, groups, row_len};
 use crate::kernels::panels::{Shape, in_panel_order};
@@ -160,7 +161,7 @@ pub fn quantise_int8(kernels: &Kernels, random: &mut Random, (rows, k): (usize, 
     let exponents = random_exponents(groups * INT8_GROUP, random);
     let factors: Vec<u16> = exponents
         .iter()
-        .map(|exponent| (f32::from(*exponent).exp2().to_bits() >> 16) as u16)
+        .map(|exponent| to_bfloat16(f32::from(*exponent).exp2()))
         .collect();
     let mut x = GuardedRows::new(rows, k, || random.float());
     let (mut out, mut scales) = (GuardedRows::empty(rows, len), GuardedRows::empty(rows, groups));
