@@ -239,6 +239,10 @@ class Model:
     def dtype(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def smoothing_exponents(self) -> dict[int, NDArray[np.int8]]:
+        """Exponents of the input channels of each int8 product, by the number of its step; empty for other dtypes."""
+
     def batch_budget(self, files: Sequence[Path], limit: int, notes: Path) -> int:
         """Return how many tokens a batch should have at most on this machine.
 

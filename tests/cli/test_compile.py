@@ -13,17 +13,20 @@ from typer.testing import CliRunner
 
 from embergem import Embedder
 from embergem._native import FileStates, Tensors
-from embergem.checkpoint.writer import OutputTensor, quantised, write_safetensors
+from embergem.checkpoint.read import read_checkpoint
+from embergem.checkpoint.writer import OutputTensor, quantised, transformed, write_safetensors
 from embergem.cli.app import app
 from embergem.engine import Request
 from embergem.engine.calibration import cosines
 from embergem.engine.load import fingerprint_of
+from embergem.engine.prepare import prepare
 from embergem.errors import CorruptCheckpoint, InvalidRequest, LoadError, NotReady, UnsupportedModel, UnsupportedOption
-from embergem.export.compiler import compile_model
+from embergem.export.compiler import compile_model, exponents_of
 from embergem.export.gguf_converter import convert_gguf
 from embergem.hub.resolve import resolve
 from embergem.loader import load
 from embergem.models.corrections import corrections
+from embergem.ops import int8
 from embergem.options import LoadOptions
 
 FAMILIES = ["gemma3_text", "embedding_gemma2", "bert_cls", "nomic_bert", "qwen3", "static"]
@@ -114,12 +117,101 @@ def test_integers_differ_by_half_a_unit_at_most(tmp_path, dtype, shape):
     assert np.array_equal(read, units.astype(np.float32) * wide)
 
 
+@pytest.mark.parametrize("shape", [(1, 128), (3, 256), (5, 640)])
+def test_transformed_integers_are_those_of_the_values_that_are_read(tmp_path, shape):
+    random = np.random.default_rng(2)
+    values = random.normal(size=shape).astype(np.float32)
+    values[0] = 0
+    exponents = random.integers(-5, 6, shape[1]).astype(np.int8)
+    matrix = OutputTensor("x", shape, "I8", lambda: iter(np.split(values, shape[0])))
+    write_safetensors(tmp_path / "x.safetensors", transformed(matrix, exponents))
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        units, scales = file.get_tensor("x"), file.get_tensor("x.scales")
+        assert np.array_equal(file.get_tensor("x.exponents"), exponents)
+    assert units.shape == shape
+    assert scales.shape == (shape[0], shape[1] // 128)
+    read = Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, shape[0])
+    powers = np.exp2(exponents.astype(np.float32))
+    # An integer is half a unit from its value, and the transform multiplies the square of a group by 128.
+    errors = np.square((read - values) * powers).reshape(shape[0], -1, 128)
+    assert np.all(errors.sum(axis=2) <= 128 * 0.25 * 128 * np.square(scales) * 1.001)
+    again, scales_again = int8.quantise(read * powers)
+    assert np.array_equal(again.reshape(units.shape), units)
+    assert np.allclose(scales_again / 128, scales, rtol=1e-5, atol=1e-30)
+
+
+def tensors_in(path):
+    return load_file(path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "matrices"), [("qwen3", 4), ("gemma3_text_causal", 4), ("bert_mean", 0), ("static", 0)]
+)
+def test_int8_directories_have_the_integers_that_the_kernels_multiply(tmp_path, name, matrices):
+    written = compile_model(LoadOptions(model=DATA / name), tmp_path / "small", "int8")
+    tensors = tensors_in(tmp_path / "small")
+    exponents = {tensor: values for tensor, values in tensors.items() if tensor.endswith(".exponents")}
+    assert len(exponents) == matrices  # those of 128 columns, a whole group
+    assert written.manifest.format == ("embergem-model/2" if matrices else "embergem-model/1")
+    assert all(np.abs(values).max() <= 5 for values in exponents.values())
+    # A load in int8 takes the exponents of the directory, and compiles to the same integers.
+    compile_model(LoadOptions(model=tmp_path / "small"), tmp_path / "again", "int8")
+    for tensor, values in tensors_in(tmp_path / "again").items():
+        same = np.array_equal if values.dtype == np.int8 else np.allclose
+        assert same(values, tensors[tensor]), tensor
+
+
 @pytest.mark.parametrize("scales", [None, np.ones((4, 1), np.float32), np.ones((4, 3), np.float16)])
 def test_integers_need_scales_that_fit(tmp_path, scales):
     tensors = {"x": np.ones((4, 90), np.int8)} | ({} if scales is None else {"x.scales": scales})
     save_file(tensors, tmp_path / "x.safetensors")
     with pytest.raises(LoadError, match="I8 without a tensor of matching scales"):
         Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1)
+
+
+@pytest.mark.parametrize(("name", "matrices"), [("bert_mean", 24), ("gemma3_text", 49), ("albert", 0), ("static", 0)])
+def test_only_matrices_of_products_with_the_same_exponents_have_some(monkeypatch, name, matrices):
+    monkeypatch.setattr("embergem.export.compiler.GROUP", 32)
+    location = resolve(LoadOptions(model=DATA / name))
+    checkpoint = read_checkpoint(location, LoadOptions(model=DATA / name))
+    program = prepare(checkpoint, location.id, LoadOptions(model=DATA / name)).program
+    found = exponents_of(checkpoint, program)
+    assert len(found) == matrices  # the layers of ALBERT multiply one set of matrices with different activations
+    assert not any("embed" in tensor or "Dense" in tensor for tensor in found)
+
+
+@pytest.mark.parametrize(
+    "exponents",
+    [
+        np.zeros(255, np.int8),
+        np.zeros(256, np.int16),
+        np.zeros((256, 1), np.int8),
+        np.full(256, 6, np.int8),
+        np.full(256, -128, np.int8),
+    ],
+    ids=["columns", "type", "shape", "large", "least"],
+)
+def test_exponents_that_do_not_fit_are_refused(tmp_path, exponents):
+    tensors = {"x": np.ones((4, 256), np.int8), "x.scales": np.ones((4, 2), np.float32)}
+    save_file(tensors | {"x.exponents": np.zeros(256, np.int8)}, tmp_path / "x.safetensors")
+    assert Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1).shape == (1, 256)
+    save_file(tensors | {"x.exponents": exponents}, tmp_path / "x.safetensors")
+    with pytest.raises(LoadError, match="I8 with exponents"):
+        Tensors([("", str(tmp_path / "x.safetensors"))]).rows("x", 0, 1)
+
+
+def test_int8_directories_of_earlier_versions_load(tmp_path, monkeypatch):
+    compile_model(LoadOptions(model=DATA / "qwen3"), tmp_path / "now", "int8")
+    monkeypatch.setattr("embergem.export.compiler.exponents_of", lambda checkpoint, program: {})
+    earlier = compile_model(LoadOptions(model=DATA / "qwen3"), tmp_path / "earlier", "int8")
+    assert earlier.manifest.format == "embergem-model/1"
+    assert not any(tensor.endswith(".exponents") for tensor in tensors_in(tmp_path / "earlier"))
+    now, found = embed(tmp_path / "now", "qwen3")[0], embed(tmp_path / "earlier", "qwen3")[0]
+    assert not np.array_equal(found, now)
+    for vectors in (now, found):
+        assert cosines(vectors, golden("qwen3").vectors).min() > 0.999
+    with Embedder(tmp_path / "earlier", dtype="int8") as embedder:
+        assert embedder.dtype == "int8"
 
 
 @pytest.mark.parametrize("name", ["static_int8", "static_quantised", "static_embedding"])
@@ -196,6 +288,9 @@ def edit(**fields):
         (edit(program="elsewhere/program.json"), CorruptCheckpoint, "lies outside"),
         (edit(program="inside/../program.json"), CorruptCheckpoint, "lies outside"),
         (edit(text={"limit": 2**31}), CorruptCheckpoint, "limit"),
+        (edit(golden={"ids": [], "vectors": []}), CorruptCheckpoint, "length >= 1"),
+        (edit(golden={"ids": [[1], [2]], "vectors": [[1.0] * 96]}), CorruptCheckpoint, "least cosine -1"),
+        (edit(golden={"ids": [[1]], "vectors": [[1.0] * 95]}), CorruptCheckpoint, "least cosine -1"),
         (edit(weights=[]), LoadError, "does not contain it"),
         (lambda root: (root / "tokenizer.json").unlink(), CorruptCheckpoint, "is missing"),
         (lambda root: (root / "program.json").write_text("{}"), CorruptCheckpoint, "program"),

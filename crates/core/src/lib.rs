@@ -11,6 +11,7 @@ mod error;
 mod files;
 mod fingerprint;
 mod format;
+mod hadamard;
 mod hex;
 mod kernels;
 mod lower;

@@ -72,9 +72,11 @@ fn is_known(checkpoint: &Checkpoint, name: &str, read: &HashSet<&str>) -> bool {
     let plain = checkpoint.without_prefix(name);
     let first = plain.split('.').next().unwrap_or_default();
     let last = plain.rsplit('.').next().unwrap_or_default();
-    let scales_of = name.strip_suffix(".scales");
+    let integers = [".scales", ".exponents"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix));
     BUFFERS.contains(&last)
         || PARTS.iter().any(|(parts, _)| parts.contains(&first))
         || SHARED.contains(&plain) && SHARED.iter().any(|shared| read.contains(*shared))
-        || scales_of.is_some_and(|quantised| read.contains(quantised))
+        || integers.is_some_and(|tensor| read.contains(tensor))
 }

@@ -83,6 +83,14 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// Returns the exponents of smoothing that the file has for the columns, if they are the same for all rows.
+    pub fn exponents(&self) -> Option<Vec<i8>> {
+        let mut all = self.parts.iter().map(|part| part.tensor.exponents());
+        let first = all.next()??;
+        let same = all.all(|exponents| exponents == Some(first));
+        same.then(|| first.iter().map(|byte| byte.cast_signed()).collect())
+    }
+
     /// Writes row `number` to `values`, which has the length of one row.
     ///
     /// # Errors

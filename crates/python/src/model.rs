@@ -3,8 +3,9 @@
 use crate::allocator::require_memory;
 use crate::errors::raise;
 use embergem_core::{Error, Lane, Options, PackProgress, PackedCache, PackedFile, Pool, Precision, Progress};
-use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,6 +180,14 @@ impl Model {
         self.model.vocabulary
     }
 
+    /// Return the exponents of smoothing of each int8 product, by the number of its step.
+    #[getter]
+    fn smoothing_exponents<'py>(&self, py: Python<'py>) -> BTreeMap<usize, Bound<'py, PyArray1<i8>>> {
+        let all = self.model.smoothing_exponents().into_iter();
+        all.map(|(step, exponents)| (step, PyArray1::from_vec(py, exponents)))
+            .collect()
+    }
+
     /// Return the most tokens that a batch should have on this machine, measured once for these files.
     fn batch_budget(&self, py: Python<'_>, files: Vec<PathBuf>, limit: usize, notes: PathBuf) -> PyResult<usize> {
         let files = || files.iter().map(PathBuf::as_path);
@@ -243,7 +252,7 @@ impl Model {
         let vectors = py.detach(|| self.vectors(ids, cu_seqlens, lane, &stop));
         let vectors = vectors.map_err(|error| to_python(py, &error))?;
         let rows = vectors.len() / self.model.dimensions();
-        numpy::PyArray1::from_vec(py, vectors).reshape([rows, self.model.dimensions()])
+        PyArray1::from_vec(py, vectors).reshape([rows, self.model.dimensions()])
     }
 }
 

@@ -11,6 +11,8 @@ from embergem.errors import CorruptCheckpoint, UnsupportedModel
 from embergem.models import corrections
 
 FORMAT = "embergem-model/1"
+INT8_FORMAT = "embergem-model/2"
+"""The format of directories with the matrices of int8 products as the kernels multiply them."""
 MANIFEST = "compiled.json"
 
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
@@ -47,7 +49,7 @@ class VectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows of token ids, and the float32 vectors that this directory gave for them when it was written."""
 
-    ids: tuple[tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...], ...]
+    ids: Annotated[tuple[tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...], ...], msgspec.Meta(min_length=1)]
     vectors: tuple[tuple[float, ...], ...]
 
 
@@ -84,10 +86,10 @@ def read_compiled(root: Path) -> Checkpoint:
     """
     path = root / MANIFEST
     found = read_object(path).get("format")
-    if found != FORMAT:
+    if found not in (FORMAT, INT8_FORMAT):
         raise UnsupportedModel(
-            f"{path} has the format {found!r}, and this version of embergem reads {FORMAT!r}. Compile the model again "
-            "with this version."
+            f"{path} has the format {found!r}, and this version of embergem reads {FORMAT!r} and {INT8_FORMAT!r}. "
+            "Compile the model again with this version."
         )
     try:
         manifest = msgspec.json.decode(read_bytes(path), type=Manifest)

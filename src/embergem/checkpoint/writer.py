@@ -1,6 +1,6 @@
 """Writes safetensors files: a JSON header with names, shapes and offsets, then the bytes, one piece at a time.
 
-`quantised` rounds a matrix to integers with scales, the form that compiled directories store.
+`quantised` and `transformed` round a matrix to integers with scales, the forms that compiled directories store.
 """
 
 import json
@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embergem.ops import int8
 
 Floats = NDArray[np.float32]
 Dtype = Literal["F32", "BF16", "I16", "I8"]
@@ -76,6 +78,30 @@ def quantised(matrix: OutputTensor) -> tuple[OutputTensor, OutputTensor]:
     return (
         OutputTensor(matrix.name, matrix.shape, matrix.dtype, integers),
         OutputTensor(f"{matrix.name}.scales", shape, "F32", scales),
+    )
+
+
+def transformed(matrix: OutputTensor, exponents: NDArray[np.int8]) -> tuple[OutputTensor, OutputTensor, OutputTensor]:
+    """Return the integers, the scales and the exponents of a matrix of int8 products, as three tensors.
+
+    The integers are those that the kernels multiply: `embergem.ops.int8` specifies them. Channel i is multiplied by
+    2**exponents[i], groups of 128 channels by a Hadamard matrix. The columns are whole groups. The scales have the
+    shape (rows, groups), the exponents (columns,).
+    """
+    rows, columns = matrix.shape
+    powers = np.exp2(exponents.astype(np.float32))
+
+    def integers() -> Iterator[NDArray[np.int32]]:
+        return (int8.quantise(piece * powers)[0] for piece in matrix.pieces())
+
+    def scales() -> Iterator[Floats]:
+        # Divided by the length of a group, so that another transform of the integers gives the values.
+        return (int8.quantise(piece * powers)[1] / np.float32(int8.GROUP) for piece in matrix.pieces())
+
+    return (
+        OutputTensor(matrix.name, matrix.shape, "I8", integers),
+        OutputTensor(f"{matrix.name}.scales", (rows, columns // int8.GROUP), "F32", scales),
+        OutputTensor(f"{matrix.name}.exponents", (columns,), "I8", lambda: (exponents,)),
     )
 
 

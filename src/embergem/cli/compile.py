@@ -31,7 +31,7 @@ def compile_(
 ) -> None:
     """Write a model as one directory that loads on any machine: program, weights, tokenizer and vectors to check them.
 
-    Without --dtype the weights are linked unchanged. With it, the vectors are in a space of their own, near that of the
+    Without --dtype the weights are copied unchanged. With it, the vectors are in a space of their own, near that of the
     original. The arithmetic is chosen when the directory is loaded (--dtype of serve and embed).
 
     For example:

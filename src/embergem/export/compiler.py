@@ -8,14 +8,23 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from embergem._native import Model, Tensors
 from embergem.checkpoint import compiled
 from embergem.checkpoint.checkpoint import PROMPTS_FILE, WEIGHTS_FILE, Checkpoint
-from embergem.checkpoint.compiled import FORMAT, MANIFEST, Golden, Manifest
+from embergem.checkpoint.compiled import FORMAT, INT8_FORMAT, MANIFEST, Golden, Manifest
 from embergem.checkpoint.files import sha256
 from embergem.checkpoint.read import read_checkpoint
-from embergem.checkpoint.writer import INTEGER_MAX, Dtype, Floats, OutputTensor, quantised, write_safetensors
+from embergem.checkpoint.writer import (
+    INTEGER_MAX,
+    Dtype,
+    Floats,
+    OutputTensor,
+    quantised,
+    transformed,
+    write_safetensors,
+)
 from embergem.engine.calibration import cosines
 from embergem.engine.load import fingerprint
 from embergem.engine.prepare import prepare
@@ -23,6 +32,7 @@ from embergem.errors import InvalidRequest, UnsupportedOption
 from embergem.hub.resolve import resolve
 from embergem.loader import load
 from embergem.models.corrections import corrections
+from embergem.ops.int8 import GROUP
 from embergem.ops.trace import Source
 from embergem.options import LoadOptions
 from embergem.program.program import Program
@@ -30,6 +40,8 @@ from embergem.suggestions import did_you_mean
 from embergem.types import pack
 
 DTYPES: dict[str, Dtype] = {"float32": "F32", "bfloat16": "BF16", "int16": "I16", "int8": "I8"}
+Exponents = dict[str, NDArray[np.int8]]
+"""Exponents of the columns of matrices, by the name of the tensor."""
 PIECE = 1 << 22
 """Most numbers of a tensor in memory at the same time."""
 
@@ -69,10 +81,13 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
             param="dtype",
         )
     into.mkdir(parents=True, exist_ok=True)
+    exponents: Exponents = {}
     if stored is None:
         weights = [(prefix, _beside(file, into / _place(prefix, file))) for prefix, file in checkpoint.weights]
     else:
-        write_safetensors(into / WEIGHTS_FILE, list(tensors(checkpoint, ready.program, stored)))
+        if stored == "I8":
+            exponents = exponents_of(checkpoint, ready.program)
+        write_safetensors(into / WEIGHTS_FILE, list(tensors(checkpoint, ready.program, stored, exponents)))
         weights = [("", into / WEIGHTS_FILE)]
     _beside(checkpoint.tokenizer, into / "tokenizer.json")
     if checkpoint.prompts is not None:
@@ -81,7 +96,7 @@ def compile_model(options: LoadOptions, into: Path, dtype: str | None = None) ->
     (into / "program.json").write_text(source, encoding="utf-8")
     model = Model.load(source, [(prefix, str(file)) for prefix, file in weights])
     manifest = Manifest(
-        format=FORMAT,
+        format=INT8_FORMAT if exponents else FORMAT,
         id=location.id,
         model_type=ready.model_type,
         program="program.json",
@@ -137,14 +152,39 @@ def stored_dtype(dtype: str | None, choices: Collection[str] = DTYPES) -> Dtype 
     )
 
 
-def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype) -> Iterator[OutputTensor]:
-    """Yield every tensor that the program reads: matrices as `dtype` (integers with scales), vectors as float32."""
+def exponents_of(checkpoint: Checkpoint, program: Program) -> Exponents:
+    """Return the exponents of smoothing of each tensor that only int8 products read, all with the same exponents.
+
+    They are those of a load in int8. The other matrices are embedding tables, matrices after pooling, those that layers
+    share but multiply with different activations, and those whose last group of columns is not full.
+    """
+    files = [(prefix, str(file)) for prefix, file in checkpoint.weights]
+    by_step = Model.load(program.to_json(), files, dtype="int8").smoothing_exponents
+    found: dict[str, list[NDArray[np.int8] | None]] = {}
+    for number, step in enumerate(program.steps):
+        for role, index in step.weights.items():
+            weight = program.weights[index]
+            exponents = by_step.get(number) if role == "weight" and not weight.add else None
+            for source in weight.sources:
+                found.setdefault(source.tensor, []).append(exponents)
+    shared = {name: first for name, (first, *others) in found.items() if all(_equal(first, other) for other in others)}
+    return {name: first for name, first in shared.items() if first is not None and len(first) % GROUP == 0}
+
+
+def tensors(checkpoint: Checkpoint, program: Program, dtype: Dtype, exponents: Exponents) -> Iterator[OutputTensor]:
+    """Yield every tensor that the program reads: matrices as `dtype` (integers with scales), vectors as float32.
+
+    Matrices with `exponents` are stored as the kernels of int8 multiply them.
+    """
     found = Tensors([(prefix, str(file)) for prefix, file in checkpoint.weights], prefixes=program.prefixes)
     sources = {source.tensor: source for weight in program.weights for source in weight.sources}
     for name, source in sorted(sources.items()):
         kind = dtype if len(source.shape) == 2 else "F32"
         matrix = OutputTensor(name, source.shape, kind, partial(pieces, found, source))
-        yield from quantised(matrix) if kind in INTEGER_MAX else (matrix,)
+        if name in exponents:
+            yield from transformed(matrix, exponents[name])
+        else:
+            yield from quantised(matrix) if kind in INTEGER_MAX else (matrix,)
 
 
 def pieces(found: Tensors, source: Source) -> Iterator[Floats]:
@@ -161,6 +201,10 @@ def golden_of(model: Model, limit: int) -> Golden:
     lengths = [length for length in (1, 3, 17, 40) if length <= limit]
     rows = [random.integers(0, model.vocab_size, length).tolist() for length in lengths]
     return Golden(tuple(map(tuple, rows)), tuple(map(tuple, model.run(*pack(rows)).tolist())))
+
+
+def _equal(first: NDArray[np.int8] | None, other: NDArray[np.int8] | None) -> bool:
+    return first is not None and other is not None and np.array_equal(first, other)
 
 
 def _place(prefix: str, file: Path) -> str:

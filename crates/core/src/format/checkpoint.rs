@@ -270,27 +270,29 @@ struct Named {
 fn safetensors_tensors(map: &Arc<Mapped>) -> std::result::Result<Vec<Named>, SafeTensorError> {
     let parsed = SafeTensors::deserialize(map)?;
     let offset = |view: &TensorView<'_>| view.data().as_ptr() as usize - map.as_ptr() as usize;
-    let stored = |view: &TensorView<'_>, element, scales_start| Tensor {
+    let stored = |view: &TensorView<'_>, element| Tensor {
         map: Arc::clone(map),
         start: offset(view),
-        scales_start,
+        scales_start: 0,
+        exponents_start: 0,
         element,
         shape: view.shape().to_vec(),
     };
-    let tensor = |name: &str, view: &TensorView<'_>| {
-        let integers = |format: IntegerFormat| match format.find_scales(&parsed, name, view.shape()) {
-            Some(scales) => Ok(stored(view, Element::Integer(format), offset(&scales))),
-            None => Err(format!("{} without a tensor of matching scales", format.name())),
-        };
-        match view.dtype() {
-            Dtype::F64 => Ok(stored(view, Element::F64, 0)),
-            Dtype::F32 => Ok(stored(view, Element::F32, 0)),
-            Dtype::BF16 => Ok(stored(view, Element::Bf16, 0)),
-            Dtype::F16 => Ok(stored(view, Element::F16, 0)),
-            Dtype::I8 => integers(IntegerFormat::Int8),
-            Dtype::I16 => integers(IntegerFormat::Int16),
-            other => Err(format!("{other:?}")),
+    let tensor = |name: &str, view: &TensorView<'_>| match view.dtype() {
+        Dtype::F64 => Ok(stored(view, Element::F64)),
+        Dtype::F32 => Ok(stored(view, Element::F32)),
+        Dtype::BF16 => Ok(stored(view, Element::Bf16)),
+        Dtype::F16 => Ok(stored(view, Element::F16)),
+        dtype @ (Dtype::I8 | Dtype::I16) => {
+            let parts = IntegerFormat::find(&parsed, name, dtype, view.shape());
+            let parts = parts.map_err(|reason| format!("{dtype:?} {reason}"))?;
+            Ok(Tensor {
+                scales_start: offset(&parts.scales),
+                exponents_start: parts.exponents.as_ref().map_or(0, offset),
+                ..stored(view, Element::Integer(parts.format))
+            })
         }
+        other => Err(format!("{other:?}")),
     };
     let whole = |name: &str, view: &TensorView<'_>| {
         let format = match view.dtype() {
@@ -299,7 +301,7 @@ fn safetensors_tensors(map: &Arc<Mapped>) -> std::result::Result<Vec<Named>, Saf
             Dtype::I64 => WholeFormat::I64,
             _ => return None,
         };
-        Some(stored(view, Element::Whole(format), 0))
+        Some(stored(view, Element::Whole(format)))
     };
     let all = parsed.tensors().into_iter();
     Ok(all
@@ -324,6 +326,7 @@ fn gguf_tensors(map: &Arc<Mapped>) -> std::result::Result<(serde_json::Value, Ve
             map: Arc::clone(map),
             start: info.start,
             scales_start: 0,
+            exponents_start: 0,
             element,
             shape: info.shape,
         });

@@ -6,7 +6,7 @@ mod element;
 mod gguf;
 mod gguf_names;
 mod half;
-mod integers;
+pub mod integers;
 pub mod table;
 pub mod tensor;
 pub mod tensors;

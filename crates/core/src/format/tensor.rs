@@ -2,6 +2,7 @@
 
 use super::element::Element;
 use super::half::half_to_f32;
+use super::integers::IntegerFormat;
 use crate::mapped::{Mapped, Part};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub struct Tensor {
     pub(super) start: usize,
     /// Offset of the scales in the file; used only for [`Element::Integer`].
     pub(super) scales_start: usize,
+    /// Offset of the exponents of the columns in the file; used only for [`IntegerFormat::TransformedInt8`].
+    pub(super) exponents_start: usize,
     pub(super) element: Element,
     /// Sizes, rows first.
     pub shape: Vec<usize>,
@@ -29,13 +32,23 @@ impl Tensor {
         self.shape.iter().skip(1).product()
     }
 
-    /// Returns the stored bytes of the tensor and of its scales (empty for element types without separate scales).
-    pub fn stored_bytes(&self) -> [&[u8]; 2] {
+    /// Returns the stored bytes of the tensor, of its scales and of its exponents (empty for element types without them).
+    pub fn stored_bytes(&self) -> [&[u8]; 3] {
         let count = self.shape.iter().product();
-        [self.bytes(0, count), self.scales(0, count)]
+        [
+            self.bytes(0, count),
+            self.scales(0, count),
+            self.exponents().unwrap_or_default(),
+        ]
     }
 
-    /// Returns where the tensor and its scales are in the mapped file. `crcs` are the checksums that an earlier call
+    /// Returns the exponents of smoothing, one signed byte for each column of a matrix that is stored smoothed.
+    pub fn exponents(&self) -> Option<&[u8]> {
+        let smoothed = self.element == Element::Integer(IntegerFormat::TransformedInt8);
+        smoothed.then(|| &self.map[self.exponents_start..][..self.row_len()])
+    }
+
+    /// Returns where the tensor, its scales and its exponents are in the mapped file. `crcs` are the checksums that an earlier call
     /// computed; without them the bytes are read.
     pub fn parts(&self, crcs: Option<&[u32]>) -> Vec<Part> {
         let bytes = self.stored_bytes().into_iter().filter(|bytes| !bytes.is_empty());
@@ -91,7 +104,15 @@ impl Tensor {
             Element::Bf16 => convert::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Element::F16 => convert::<2>(bytes, out, |b| half_to_f32(u16::from_le_bytes(b))),
             Element::Block(format) => format.read(bytes, out),
-            Element::Integer(format) => format.read(self.row_len(), bytes, self.scales(start, out.len()), out),
+            Element::Integer(format) => format.read(
+                self.row_len(),
+                (
+                    bytes,
+                    self.scales(start, out.len()),
+                    self.exponents().unwrap_or_default(),
+                ),
+                out,
+            ),
             Element::Whole(format) => {
                 for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(format.bytes())) {
                     *value = format.value(bytes) as f32;

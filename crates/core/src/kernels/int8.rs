@@ -8,12 +8,13 @@
 
 pub mod quantise;
 
-use self::quantise::{MAX_INTEGER, groups, hadamard};
+use self::quantise::{MAX_INTEGER, groups};
 use super::bfloat16::to_bfloat16;
 use super::gemm::{MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
 use super::int16::Gemm;
 use super::panels::{self, Format, Shape, halves_mut};
 use crate::error::Result;
+use crate::hadamard::hadamard;
 use crate::simd::Simd;
 use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
 use std::ops::Range;

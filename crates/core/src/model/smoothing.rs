@@ -9,20 +9,22 @@
 
 use super::{Model, Options};
 use crate::error::Result;
+use crate::format::integers::MAX_EXPONENT;
 use crate::kernels::Kernels;
 use crate::kernels::panels::{Shape, VALUES_PER_TURN};
+use crate::lower::{Lowered, Op};
+use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::weights::Rows;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Texts of random ids, and most ids of each.
 const TEXTS: usize = 8;
 const IDS: usize = 48;
-/// Most steps from the median of a product's exponents: factors from 1/32 to 32.
-const FURTHEST: i32 = 5;
 /// Rows of a weight whose squares a task sums.
 const ROWS_PER_TASK: usize = 64;
 /// Instruction sets that compute the activations, the first that the machine has.
@@ -49,11 +51,15 @@ impl<'a> Smoothing<'a> {
         }
     }
 
-    /// Returns the exponents for the weight of a step, of this shape, whose rows `rows` reads.
+    /// Returns the exponents for the weight of a step, of this shape, whose rows `rows` reads: those that the file has for
+    /// all its rows, or new ones.
     ///
     /// # Errors
     /// Those of [`Model::load`] and of [`Rows::read`].
     pub fn exponents(&self, step: usize, rows: &Rows<'_>, shape: Shape) -> Result<Vec<i8>> {
+        if let Some(stored) = rows.exponents() {
+            return Ok(stored);
+        }
         let activations = match self.activations.get() {
             Some(activations) => activations,
             None => {
@@ -99,6 +105,25 @@ impl<'a> Smoothing<'a> {
             squares[step] = sums;
         })?;
         Ok(squares)
+    }
+}
+
+impl Model {
+    /// Returns the exponents of smoothing of each int8 product, one for each input channel, by the number of its step.
+    pub fn smoothing_exponents(&self) -> BTreeMap<usize, Vec<i8>> {
+        // The factors are powers of two in bfloat16: 2 to the power of the negated exponents.
+        let exponent = |factor: &u16| 127 - (factor >> 7) as i16;
+        let of_step = |(number, step): (usize, &Lowered)| match &step.op {
+            Op::Linear {
+                weight: PackedWeight::Int8(packed),
+                ..
+            } => {
+                let factors = packed.factors()[..packed.shape.k].iter();
+                Some((number, factors.map(|factor| exponent(factor) as i8).collect()))
+            }
+            _ => None,
+        };
+        self.steps.iter().enumerate().filter_map(of_step).collect()
     }
 }
 
@@ -154,7 +179,11 @@ fn exponents(activations: &[f64], weights: &[f64]) -> Vec<i8> {
     let Some(median) = known.get(known.len() / 2) else {
         return vec![0; activations.len()];
     };
-    let relative = |exponent: &Option<i32>| exponent.map_or(0, |e| (e - median).clamp(-FURTHEST, FURTHEST) as i8);
+    let relative = |exponent: &Option<i32>| {
+        exponent.map_or(0, |e| {
+            (e - median).clamp(-i32::from(MAX_EXPONENT), i32::from(MAX_EXPONENT)) as i8
+        })
+    };
     nearest.iter().map(relative).collect()
 }
 

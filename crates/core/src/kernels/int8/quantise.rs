@@ -115,7 +115,7 @@ unsafe fn transformed<V: Simd, const WHOLE: bool>(
     }
 }
 
-/// Transforms one group in vectors: the steps of [`hadamard`], in its order, so that the bits are the same.
+/// Transforms one group in vectors: the steps of [`crate::hadamard::hadamard`], in its order, so that the bits are the same.
 #[inline(always)]
 fn transform<V: Simd>(values: &mut [V; MAX_VECTORS]) {
     across_vectors::<V, 16>(values);
@@ -147,21 +147,5 @@ fn across_vectors<V: Simd, const DISTANCE: usize>(values: &mut [V; MAX_VECTORS])
             values[low] = a.add(b);
             values[low + DISTANCE] = a.sub(b);
         }
-    }
-}
-
-/// Multiplies a group with the Hadamard matrix of 1 and -1 in its natural order: seven steps of sums and differences, of
-/// the most distant elements first.
-pub fn hadamard(group: &mut [f32]) {
-    assert_eq!(group.len(), INT8_GROUP);
-    let mut distance = INT8_GROUP / 2;
-    while distance > 0 {
-        for pair in group.chunks_exact_mut(2 * distance) {
-            let (low, high) = pair.split_at_mut(distance);
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (*a + *b, *a - *b);
-            }
-        }
-        distance /= 2;
     }
 }
