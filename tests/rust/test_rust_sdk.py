@@ -36,9 +36,10 @@ def test_every_family_has_the_bits_of_python(pipe, name):
         assert bits(answers[1]["vectors"]) == bits(embedder.embed(TEXTS))
 
 
-def test_int16_has_the_bits_of_python(pipe):
-    [answer] = pipe(DATA / "gemma3_text", {"texts": TEXTS}, dtype="int16")
-    with Embedder(DATA / "gemma3_text", dtype="int16") as embedder:
+@pytest.mark.parametrize("dtype", ["bfloat16", "int16", "int8"])
+def test_every_dtype_has_the_bits_of_python(pipe, dtype):
+    [answer] = pipe(DATA / "gemma3_text", {"texts": TEXTS}, dtype=dtype)
+    with Embedder(DATA / "gemma3_text", dtype=dtype) as embedder:
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
 
 
@@ -106,11 +107,13 @@ def test_both_find_the_same_default_model(pipe, minilm):
         assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
 
 
-def test_compiled_integer_weights_have_the_bits_of_python(pipe, tmp_path):
-    compile_model(LoadOptions(model=DATA / "gemma3_text"), tmp_path / "small", "int8")
-    [answer] = pipe(tmp_path / "small", {"texts": TEXTS, "task": "query"})
-    with Embedder(tmp_path / "small") as embedder:
-        assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS, task="query"))
+@pytest.mark.parametrize("name", ["gemma3_text", "qwen3"])  # the second has matrices that are stored transformed
+def test_compiled_integer_weights_have_the_bits_of_python(pipe, tmp_path, name):
+    compile_model(LoadOptions(model=DATA / name), tmp_path / "small", "int8")
+    for dtype in ("float32", "int8"):
+        [answer] = pipe(tmp_path / "small", {"texts": TEXTS}, dtype=dtype)
+        with Embedder(tmp_path / "small", dtype=dtype) as embedder:
+            assert bits(answer["vectors"]) == bits(embedder.embed(TEXTS))
 
 
 def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
@@ -153,13 +156,14 @@ def test_a_compiled_directory_needs_no_known_config(pipe, tmp_path):
 
     assert bits(answer()["vectors"]) == bits(expected)
     assert "outside" in answer(tokenizer="../tokenizer.json")["error"]
-    assert "Compile the model again" in answer(format="embergem-model/2")["error"]
+    assert "Compile the model again" in answer(format="embergem-model/9")["error"]
     assert "unknown field" in answer(more=1)["error"]
     assert "before a correction of mpnet models: a padding token" in answer(model_type="mpnet")["error"]
     assert "correction" not in answer(model_type="mpnet", corrections=1).get("error", "")
     assert "64 dimensions" in answer(vectors=manifest["vectors"] | {"dimensions": 64})["error"]
     other = {"ids": [[2, 9, 1], [2, 1]], "vectors": made[::-1].tolist()}
     assert "least cosine" in answer(golden=other)["error"]
+    assert "least cosine" in answer(golden={"ids": [], "vectors": []})["error"]
     assert "changed since it was compiled" in answer(fingerprint="0" * 64)["error"]
 
 

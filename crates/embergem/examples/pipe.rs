@@ -1,6 +1,6 @@
 //! Embeds texts for another program: it reads one request and writes one response a line, in JSON.
 //!
-//! `cargo run --release --package embergem --example pipe MODEL` reads lines such as `{"texts": ["a", "b"], "task":
+//! `cargo run --release --package embergem --example pipe MODEL [DTYPE]` reads lines such as `{"texts": ["a", "b"], "task":
 //! "query", "dimensions": 256}` or `{"ids": [[1, 2]]}` and answers each with `{"vectors": [[…]], "tokens": 6}` or
 //! `{"error": "…"}`. MODEL is a directory, a name, or the address of a server. Numbers are written so that reading them
 //! gives the same bits.
@@ -30,11 +30,17 @@ async fn main() -> Result<()> {
         EmbeddingModel::connect(name).await
     } else {
         let builder = EmbeddingModelBuilder::new(name);
-        let builder = match env::args().nth(2).as_deref() {
-            Some("int16") => builder.with_dtype(ModelDType::I16),
-            _ => builder,
+        let dtype = match env::args().nth(2).as_deref() {
+            None | Some("float32") => ModelDType::F32,
+            Some("bfloat16") => ModelDType::BF16,
+            Some("int16") => ModelDType::I16,
+            Some("int8") => ModelDType::I8,
+            Some(other) => {
+                println!("{}", json!({"error": format!("no dtype is called {other:?}")}));
+                return Ok(());
+            }
         };
-        builder.build().await
+        builder.with_dtype(dtype).build().await
     };
     let model = match built {
         Ok(model) => model,
