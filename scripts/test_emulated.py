@@ -10,17 +10,21 @@ from pathlib import Path
 ARM = "aarch64-unknown-linux-gnu"
 SYSROOT = "/usr/aarch64-linux-gnu"
 
-# For each group: the target, the emulator, and its processors. The test binary prints the kernels that it found.
+# For each group: the target, the emulator, and its processors with the instruction sets that the kernels must find.
 PROCESSORS = {
     "arm": (
         ARM,
         f"qemu-aarch64 -L {SYSROOT} -cpu",
-        ["max", "cortex-a76", "cortex-a57"],  # all kernels; dot products without matrix kernels; plain NEON
+        {
+            "max": "portable neon neon-dotprod neon-i8mm",
+            "cortex-a76": "portable neon neon-dotprod",
+            "cortex-a57": "portable neon",
+        },
     ),
     "portable": (
         "x86_64-unknown-linux-gnu",
         "qemu-x86_64 -cpu",
-        ["qemu64"],  # SSE2 and nothing later, so the kernels in plain Rust run
+        {"qemu64": "portable"},  # SSE2 and nothing later
     ),
 }
 NEEDED = {
@@ -58,9 +62,12 @@ def test(what: str, arguments: list[str]) -> bool:
     target, runner, processors = PROCESSORS[what]
     variable = "CARGO_TARGET_" + target.upper().replace("-", "_")
     passed = True
-    for processor in processors:
-        print(f"--- {processor}", flush=True)
-        environment = os.environ | {f"{variable}_RUNNER": f"{runner} {processor}"}
+    for processor, instruction_sets in processors.items():
+        print(f"--- {processor}: {instruction_sets}", flush=True)
+        environment = os.environ | {
+            f"{variable}_RUNNER": f"{runner} {processor}",
+            "EMBERGEM_TEST_INSTRUCTION_SETS": instruction_sets,
+        }
         if what == "arm":
             environment[f"{variable}_LINKER"] = "aarch64-linux-gnu-gcc"
         command = ["cargo", "test", "--release", "--quiet", "-p", "embergem-core", "--lib", "--target", target]

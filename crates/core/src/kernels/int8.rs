@@ -115,7 +115,6 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
     let width = VECTORS * V::LANES;
     let len = group_len(width);
     let groups = groups(shape.k);
-    let step = V::INT8_ROWS.step();
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
@@ -127,7 +126,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
             unsafe {
                 let count = V::TILE.min(rows.end - row);
                 let mut tile = Tile {
-                    k: INT8_GROUP / step,
+                    k: INT8_GROUP / V::INT8_ROWS.step(),
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
@@ -140,7 +139,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
                 for group in 0..groups {
                     let scales = (args.scales.row(row).add(group).cast_const(), args.scales.stride);
                     with_const_rows!(V, count, |ROWS| V::group_int8::<ROWS>(&mut sums, &tile, scales));
-                    tile.x = tile.x.add(INT8_GROUP / step);
+                    tile.x = tile.x.add(INT8_GROUP / V::INT8_ROWS.in_f32());
                     tile.b = tile.b.add(len);
                     tile.prefetch = tile.prefetch.wrapping_add(len / 4);
                 }
@@ -239,14 +238,32 @@ mod tests {
     }
 
     #[test]
+    fn instruction_sets_with_fused_multiply_adds_compute_the_same_bits() {
+        for (rows, k, out) in [(1, 128, 8), (5, 300, 35), (13, 768, 40)] {
+            let (x, weight) = (numbers(rows * k, 1), numbers(out * k, 2));
+            let fused = Kernels::all().into_iter().filter(|kernels| kernels.name != "portable");
+            let found: Vec<_> = fused
+                .map(|kernels| (kernels.name, product(kernels, &x, &weight, k)))
+                .collect();
+            for (name, bits) in &found {
+                assert!(*bits == found[0].1, "{name} and {}: {rows} {k} {out}", found[0].0);
+            }
+        }
+    }
+
+    #[test]
     fn extremes_stay_finite_and_exact() {
-        for k in [31, 32, 512, 4096] {
+        for (k, kernels) in [31, 32, 512, 4096]
+            .into_iter()
+            .flat_map(|k| Kernels::all().into_iter().map(move |set| (k, set)))
+        {
             let x: Vec<f32> = (0..k).map(|i| if i % 3 == 0 { 1e9 } else { -1e9 }).collect();
             let exact: f64 = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-            for found in product(Kernels::best(), &x, &x, k) {
+            for found in product(kernels, &x, &x, k) {
                 assert!(
                     (f64::from(found) / exact - 1.0).abs() < 2e-2,
-                    "{k}: {found} for {exact}"
+                    "{}: {k}: {found} for {exact}",
+                    kernels.name
                 );
             }
         }
@@ -254,26 +271,19 @@ mod tests {
 
     #[test]
     fn zeros_stay_zeros_and_nan_stays_nan() {
-        let kernels = Kernels::best();
-        assert!(
-            product(kernels, &[0.0; 40], &[1.0; 40], 40)
-                .iter()
-                .all(|found| *found == 0.0)
-        );
-        assert!(
-            product(kernels, &[1.0; 40], &[0.0; 40], 40)
-                .iter()
-                .all(|found| *found == 0.0)
-        );
-        for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
-            let mut x = [1.0; 40];
-            x[17] = bad;
-            x[18] = bad;
-            assert!(
-                product(kernels, &x, &[1.0; 40], 40)
-                    .iter()
-                    .all(|found| !found.is_finite())
-            );
+        for kernels in Kernels::all() {
+            let all = |x: &[f32; 40], weight: &[f32; 40], is: fn(f32) -> bool| {
+                let found = product(kernels, x, weight, 40);
+                assert!(found.iter().all(|found| is(*found)), "{}: {found:?}", kernels.name);
+            };
+            all(&[0.0; 40], &[1.0; 40], |found| found == 0.0);
+            all(&[1.0; 40], &[0.0; 40], |found| found == 0.0);
+            for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
+                let mut x = [1.0; 40];
+                x[17] = bad;
+                x[18] = bad;
+                all(&x, &[1.0; 40], |found| !found.is_finite());
+            }
         }
     }
 }

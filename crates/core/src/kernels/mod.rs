@@ -264,7 +264,11 @@ static AVX512_VNNI: Kernels = kernels!(
 );
 
 #[cfg(target_arch = "aarch64")]
-static NEON: Kernels = kernels!("neon", Neon);
+static NEON: Kernels = kernels!("neon", Neon<2>);
+#[cfg(target_arch = "aarch64")]
+static NEON_DOTPROD: Kernels = kernels!("neon-dotprod", Neon<4>, #[target_feature(enable = "neon,dotprod")]);
+#[cfg(target_arch = "aarch64")]
+static NEON_I8MM: Kernels = kernels!("neon-i8mm", Neon<8>, #[target_feature(enable = "neon,i8mm")]);
 
 /// An instruction set of this architecture.
 struct Candidate {
@@ -295,7 +299,11 @@ fn candidates() -> Vec<Candidate> {
         ]
     };
     #[cfg(target_arch = "aarch64")]
-    let found = [(&NEON, true, false)];
+    let found = [
+        (&NEON_I8MM, std::arch::is_aarch64_feature_detected!("i8mm"), false),
+        (&NEON_DOTPROD, std::arch::is_aarch64_feature_detected!("dotprod"), false),
+        (&NEON, true, false),
+    ];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let found = [];
     let portable = [(&PORTABLE, true, true)];

@@ -138,6 +138,15 @@ fn check(case: &Case, seed: u64, rows: usize) {
 }
 
 #[test]
+fn an_emulated_processor_has_its_instruction_sets() {
+    // scripts/test_emulated.py names them. A set that was not found would not be tested, and nothing else would fail.
+    if let Ok(expected) = std::env::var("EMBERGEM_TEST_INSTRUCTION_SETS") {
+        let found: Vec<_> = Kernels::all().iter().map(|kernels| kernels.name).collect();
+        assert_eq!(found.join(" "), expected);
+    }
+}
+
+#[test]
 fn all_instruction_sets_agree_on_random_shapes() {
     for seed in 0..ROUNDS {
         let mut random = Random(seed);

@@ -13,6 +13,8 @@ pub mod math;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
+#[cfg(test)]
+mod tests;
 pub mod tile;
 
 use tile::{Int8Rows, Tile, VECTORS};

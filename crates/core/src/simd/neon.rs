@@ -1,18 +1,26 @@
-//! Vectors of four f32 with NEON, which every 64-bit ARM processor has.
+//! Vectors of four f32 with NEON, which every 64-bit ARM processor has. Products of bytes use `sdot` or `smmla` if the
+//! processor has it.
 
+mod byte_tiles;
 mod tiles;
 
 use super::Simd;
-use super::tile::{Tile, VECTORS};
+use super::tile::{Int8Rows, Tile, VECTORS};
 use std::arch::aarch64::*;
 
-/// Four f32 in a q register.
+/// Four f32 in a q register. `STEP` 8-bit integers of a row are multiplied at a time: two, which are widened first, four
+/// by `sdot`, or eight by `smmla`.
 #[derive(Clone, Copy)]
-pub struct Neon(pub(super) float32x4_t);
+pub struct Neon<const STEP: usize>(float32x4_t);
 
-impl Simd for Neon {
+impl<const STEP: usize> Simd for Neon<STEP> {
     const LANES: usize = 4;
     const TILE: usize = 12;
+    const INT8_ROWS: Int8Rows = match STEP {
+        2 => Int8Rows::Pairs,
+        4 => Int8Rows::SignedQuads,
+        _ => Int8Rows::SignedOctets,
+    };
     type Int = int32x4_t;
 
     #[inline(always)]
@@ -58,8 +66,25 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn tile_int8<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract.
-        unsafe { tiles::tile_int8(sums, tile) }
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. The kernels of `Neon<4>` and
+        // `Neon<8>` run only on processors with the instruction.
+        unsafe {
+            match Self::INT8_ROWS {
+                Int8Rows::SignedQuads => byte_tiles::quads(sums, tile),
+                Int8Rows::SignedOctets => byte_tiles::octets(sums, tile),
+                _ => tiles::tile_int8(sums, tile),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_int8(self, p: *mut i8) {
+        // SAFETY: the pointer is valid for four writes by the method's contract.
+        unsafe {
+            let halves = vqmovn_s32(vcvtnq_s32_f32(self.0));
+            let bytes = vqmovn_s16(vcombine_s16(halves, halves));
+            p.cast::<i32>()
+                .write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(bytes)));
+        }
     }
     #[inline(always)]
     fn butterfly<const DISTANCE: usize>(self) -> Self {

@@ -22,6 +22,24 @@ pub enum Int8Rows {
         expect(dead_code, reason = "only instruction sets of x86-64 multiply unsigned bytes")
     )]
     UnsignedQuads,
+    /// Signed bytes. One instruction multiplies four.
+    #[cfg_attr(
+        not(target_arch = "aarch64"),
+        expect(
+            dead_code,
+            reason = "only instruction sets of ARM multiply signed bytes by signed bytes"
+        )
+    )]
+    SignedQuads,
+    /// Signed bytes. One instruction multiplies eight, of two rows and two columns.
+    #[cfg_attr(
+        not(target_arch = "aarch64"),
+        expect(
+            dead_code,
+            reason = "only instruction sets of ARM multiply signed bytes by signed bytes"
+        )
+    )]
+    SignedOctets,
 }
 
 impl Int8Rows {
@@ -29,7 +47,16 @@ impl Int8Rows {
     pub const fn step(self) -> usize {
         match self {
             Self::Pairs => 2,
-            Self::UnsignedQuads => 4,
+            Self::UnsignedQuads | Self::SignedQuads => 4,
+            Self::SignedOctets => 8,
+        }
+    }
+
+    /// Returns the values of a row in the memory of one f32.
+    pub const fn in_f32(self) -> usize {
+        match self {
+            Self::Pairs => 2,
+            Self::UnsignedQuads | Self::SignedQuads | Self::SignedOctets => 4,
         }
     }
 }
@@ -40,7 +67,7 @@ impl Int8Rows {
 /// integers as [`Int8Rows`] says.
 #[derive(Clone, Copy)]
 pub struct Tile {
-    /// Steps along K. In products of integers a step is a pair of values, or four 8-bit integers.
+    /// Steps along K. In products of integers a step is a pair of values, or as many 8-bit integers as [`Int8Rows`] says.
     pub k: usize,
     /// First element of the first row of x.
     pub x: *const f32,
@@ -174,7 +201,7 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(
     // function's contract.
     unsafe {
         let start = match V::INT8_ROWS {
-            Int8Rows::Pairs => [V::int_zero(); VECTORS],
+            Int8Rows::Pairs | Int8Rows::SignedQuads | Int8Rows::SignedOctets => [V::int_zero(); VECTORS],
             Int8Rows::UnsignedQuads => {
                 // Rows are 128 too large, so a sum begins with -128 times the sum of the weights.
                 let negated = tile.b.add(width).cast::<i16>();
@@ -194,108 +221,5 @@ pub unsafe fn group_int8<V: Simd, const ROWS: usize>(
                 *float = V::from_int(*sum).fma(row_scale.mul(column_scale), *float);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::portable::Portable;
-    #[cfg(target_arch = "x86_64")]
-    use crate::simd::{avx2::Avx2, avx512::Avx512};
-
-    /// Numbers of pairs along K: none, around the four steps of an unrolled loop, and many.
-    const PAIRS: [usize; 10] = [0, 1, 2, 3, 4, 5, 7, 8, 31, 384];
-
-    /// Returns `count` pairs of 16-bit integers within the bound of a scaled element: of all sizes, zeros or extremes.
-    fn pairs(count: usize, seed: u32) -> Vec<[i16; 2]> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            match state >> 29 {
-                0 => 0,
-                1 => -i16::MAX,
-                2 => i16::MAX,
-                _ => ((state >> 12) as i16).max(-i16::MAX),
-            }
-        };
-        (0..count).map(|_| [next(), next()]).collect()
-    }
-
-    /// Compares the sums of a tile with sums computed one by one. Sums of extremes overflow, and must wrap.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`.
-    unsafe fn check_int16<V: Simd, const ROWS: usize>(name: &str) {
-        let width = VECTORS * V::LANES;
-        for k in PAIRS {
-            let stride = k + 3;
-            let (x, b) = (pairs(ROWS * stride, 1), pairs(k * width, 2));
-            let tile = Tile {
-                k,
-                x: x.as_ptr().cast(),
-                x_stride: stride,
-                b: b.as_ptr().cast(),
-                prefetch: b.as_ptr().cast(),
-                out: std::ptr::null_mut(),
-                out_stride: 0,
-                columns: width,
-            };
-            let mut sums = [[V::int_zero(); VECTORS]; ROWS];
-            // The second product is added to the first.
-            for _ in 0..2 {
-                // SAFETY: x has ROWS rows of k pairs and b has k rows. The caller checked the instruction set.
-                unsafe { V::tile_int16::<ROWS>(&mut sums, &tile) };
-            }
-            // SAFETY: the sums are ROWS · width integers of 32 bits without padding.
-            let found = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast::<i32>(), ROWS * width) };
-            for (i, found) in found.iter().enumerate() {
-                let (row, column) = (i / width, i % width);
-                let mut expected = 0i32;
-                for step in 0..k {
-                    let (x, b) = (x[row * stride + step], b[step * width + column]);
-                    for (x, b) in x.into_iter().zip(b) {
-                        expected = expected.wrapping_add(i32::from(x) * i32::from(b));
-                    }
-                }
-                let expected = expected.wrapping_mul(2);
-                assert_eq!(
-                    *found, expected,
-                    "{name}: {ROWS} rows, {k} pairs, row {row}, column {column}"
-                );
-            }
-        }
-    }
-
-    /// Checks every number of rows of a tile.
-    macro_rules! check_rows {
-        ($vector:ty, $name:literal, $($rows:literal)+) => {
-            // SAFETY: the caller of this macro checked the instruction set.
-            unsafe {
-                $(check_int16::<$vector, $rows>($name);)+
-            }
-        };
-    }
-
-    #[test]
-    fn int16_sums_are_exact_for_every_number_of_rows() {
-        check_rows!(Portable, "portable", 1 2 3 4 5 6);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-                check_rows!(Avx2<false>, "avx2", 1 2 3 4 5 6);
-            }
-            if std::is_x86_feature_detected!("avxvnni") {
-                check_rows!(Avx2<true>, "avx-vnni", 1 2 3 4 5 6);
-            }
-            if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw") {
-                check_rows!(Avx512<false>, "avx512", 1 2 3 4 5 6 7 8 9 10 11 12);
-            }
-            if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni") {
-                check_rows!(Avx512<true>, "avx512-vnni", 1 2 3 4 5 6 7 8 9 10 11 12);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        check_rows!(crate::simd::neon::Neon, "neon", 1 2 3 4 5 6);
     }
 }

@@ -180,6 +180,7 @@ pub fn quantise_int8(kernels: &Kernels, random: &mut Random, (rows, k): (usize, 
     let integers = bits.flat_map(|bits| match kernels.int8_rows {
         Int8Rows::Pairs => vec![bits as i16, (bits >> 16) as i16],
         Int8Rows::UnsignedQuads => bits.to_le_bytes().map(|byte| i16::from(byte) - 128).to_vec(),
+        Int8Rows::SignedQuads | Int8Rows::SignedOctets => bits.to_le_bytes().map(|byte| i16::from(byte as i8)).to_vec(),
     });
     Output {
         values: integers.map(f32::from).chain(scales.values).collect(),

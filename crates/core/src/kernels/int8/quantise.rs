@@ -22,7 +22,7 @@ pub fn groups(k: usize) -> usize {
 
 /// Returns the f32 values that the memory of a row of integers takes: whole cache lines.
 pub fn row_len(k: usize, rows: Int8Rows) -> usize {
-    groups(k) * INT8_GROUP / rows.step()
+    groups(k) * INT8_GROUP / rows.in_f32()
 }
 
 /// Arguments of the conversion of rows to 8-bit integers.
@@ -73,7 +73,9 @@ pub unsafe fn quantise<V: Simd>(args: &QuantiseInt8<'_>, rows: Range<usize>) {
                     let (value, at) = (value.mul(factor), group * INT8_GROUP + i * V::LANES);
                     match V::INT8_ROWS {
                         Int8Rows::Pairs => value.store_int16(out.cast::<i16>().add(at)),
-                        Int8Rows::UnsignedQuads => value.store_int8(out.cast::<i8>().add(at)),
+                        Int8Rows::UnsignedQuads | Int8Rows::SignedQuads | Int8Rows::SignedOctets => {
+                            value.store_int8(out.cast::<i8>().add(at))
+                        }
                     }
                 }
             }

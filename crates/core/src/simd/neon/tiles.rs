@@ -10,7 +10,7 @@ use std::arch::asm;
 
 /// Prefetches the cache line at `p`. Each tile of a panel prefetches a quarter of the next panel.
 #[inline(always)]
-fn prefetch(p: *const f32) {
+pub(super) fn prefetch(p: *const f32) {
     // SAFETY: a prefetch of any address is harmless; it changes neither registers nor memory.
     unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
 }
@@ -20,7 +20,7 @@ fn prefetch(p: *const f32) {
 /// # Safety
 /// `tile` must describe `ROWS` rows of x.
 #[inline(always)]
-unsafe fn rows<T, const ROWS: usize>(tile: &Tile) -> [*const T; ROWS] {
+pub(super) unsafe fn rows<T, const ROWS: usize>(tile: &Tile) -> [*const T; ROWS] {
     let mut x = [tile.x.cast(); ROWS];
     let mut r = 0;
     while r < ROWS {
@@ -63,8 +63,8 @@ unsafe fn eight_bf16(b: *const u16) -> [float32x4_t; 2] {
 /// # Safety
 /// Each x must be valid for two reads at index `i`.
 #[inline(always)]
-unsafe fn two_steps<const ROWS: usize>(
-    sums: &mut [[Neon; VECTORS]; ROWS],
+unsafe fn two_steps<const STEP: usize, const ROWS: usize>(
+    sums: &mut [[Neon<STEP>; VECTORS]; ROWS],
     x: &[*const f32; ROWS],
     i: usize,
     [b0, b1, c0, c1]: [float32x4_t; 4],
@@ -87,8 +87,8 @@ unsafe fn two_steps<const ROWS: usize>(
 /// # Safety
 /// Each x must be valid for a read at index `i`.
 #[inline(always)]
-unsafe fn one_step<const ROWS: usize>(
-    sums: &mut [[Neon; VECTORS]; ROWS],
+unsafe fn one_step<const STEP: usize, const ROWS: usize>(
+    sums: &mut [[Neon<STEP>; VECTORS]; ROWS],
     x: &[*const f32; ROWS],
     i: usize,
     [b0, b1]: [float32x4_t; 2],
@@ -109,7 +109,10 @@ unsafe fn one_step<const ROWS: usize>(
 /// # Safety
 /// `tile` must describe `ROWS` rows of x with k elements each and k rows of b.
 #[inline(always)]
-pub(super) unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
+pub(super) unsafe fn tile_f32<const STEP: usize, const ROWS: usize>(
+    sums: &mut [[Neon<STEP>; VECTORS]; ROWS],
+    tile: &Tile,
+) {
     // SAFETY: i and, in the loop, i + 1 stay below k, so reads stay inside the rows of x and b that the tile describes.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
@@ -131,7 +134,10 @@ pub(super) unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; RO
 /// # Safety
 /// `tile` must describe `ROWS` rows of x with k elements each and k rows of bfloat16 numbers.
 #[inline(always)]
-pub(super) unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Neon; VECTORS]; ROWS], tile: &Tile) {
+pub(super) unsafe fn tile_bf16<const STEP: usize, const ROWS: usize>(
+    sums: &mut [[Neon<STEP>; VECTORS]; ROWS],
+    tile: &Tile,
+) {
     // SAFETY: i and, in the loop, i + 1 stay below k, so reads stay inside the rows of x and b that the tile describes.
     unsafe {
         let x = rows::<f32, ROWS>(tile);
