@@ -70,6 +70,7 @@ def test(what: str, arguments: list[str]) -> bool:
         }
         if what == "arm":
             environment[f"{variable}_LINKER"] = "aarch64-linux-gnu-gcc"
+            environment["OBJDUMP"] = "aarch64-linux-gnu-objdump"  # a test reads the instructions of its own binary
         command = ["cargo", "test", "--release", "--quiet", "-p", "embergem-core", "--lib", "--target", target]
         passed &= subprocess.run([*command, *arguments], env=environment, check=False).returncode == 0
     return passed

@@ -155,6 +155,26 @@ pub(super) unsafe fn tile_bf16<const STEP: usize, const ROWS: usize>(
     }
 }
 
+/// Adds the products of eight columns of each b with one number of x, by its lane, to two vectors of sums.
+///
+/// In one block of assembly, because the compiler counts the intrinsics as so many operations that it does not unroll the
+/// loop over rows. The sums would then be in memory.
+macro_rules! smlal {
+    ($first:expr, $second:expr, $x:expr, $($name:ident: $b:expr, $lane:literal);+) => {
+        asm!(
+            $(
+                concat!("smlal {first:v}.4s, {", stringify!($name), ":v}.4h, {x:v}.h[", $lane, "]"),
+                concat!("smlal2 {second:v}.4s, {", stringify!($name), ":v}.8h, {x:v}.h[", $lane, "]"),
+            )+
+            first = inout(vreg) $first,
+            second = inout(vreg) $second,
+            x = in(vreg_low16) $x,
+            $($name = in(vreg) $b,)+
+            options(pure, nomem, nostack, preserves_flags),
+        )
+    };
+}
+
 /// Executes two steps along K, of one pair each, of a tile of integers.
 ///
 /// b has, for eight columns, the first numbers of a pair, the second numbers, and both of the next pair, so that no sum
@@ -174,14 +194,7 @@ unsafe fn two_pairs<const ROWS: usize>(
         unsafe {
             let four = vld1_s16(x[r].add(2 * i));
             let [first, second] = &mut sums[r];
-            *first = vmlal_lane_s16::<0>(*first, vget_low_s16(b0), four);
-            *second = vmlal_high_lane_s16::<0>(*second, b0, four);
-            *first = vmlal_lane_s16::<1>(*first, vget_low_s16(b1), four);
-            *second = vmlal_high_lane_s16::<1>(*second, b1, four);
-            *first = vmlal_lane_s16::<2>(*first, vget_low_s16(b2), four);
-            *second = vmlal_high_lane_s16::<2>(*second, b2, four);
-            *first = vmlal_lane_s16::<3>(*first, vget_low_s16(b3), four);
-            *second = vmlal_high_lane_s16::<3>(*second, b3, four);
+            smlal!(*first, *second, four, b0: b0, 0; b1: b1, 1; b2: b2, 2; b3: b3, 3);
         }
     }
 }
@@ -207,10 +220,9 @@ pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[int32x4_t; VECTO
         if i < tile.k {
             let int16x8x2_t(b0, b1) = vld2q_s16(b.add(16 * i));
             for r in 0..ROWS {
-                let (x0, x1) = (*x[r].add(2 * i), *x[r].add(2 * i + 1));
+                let two = vreinterpret_s16_s32(vdup_n_s32(*x[r].add(2 * i).cast()));
                 let [first, second] = &mut sums[r];
-                *first = vmlal_n_s16(vmlal_n_s16(*first, vget_low_s16(b0), x0), vget_low_s16(b1), x1);
-                *second = vmlal_high_n_s16(vmlal_high_n_s16(*second, b0, x0), b1, x1);
+                smlal!(*first, *second, two, b0: b0, 0; b1: b1, 1);
             }
         }
     }
