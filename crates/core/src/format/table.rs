@@ -46,13 +46,7 @@ impl Table {
         let mut row_values = vec![0.0; self.width];
         for row in 0..self.rows {
             self.read_row(row, &mut row_values);
-            // Without its sign bit a float orders like an integer, and the compiler vectorises the integer maximum.
-            let largest = row_values
-                .iter()
-                .fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff));
-            if largest >= f32::INFINITY.to_bits() {
-                require_finite(&self.name, &row_values)?;
-            }
+            require_finite(&self.name, &row_values)?;
         }
         Ok(())
     }
@@ -80,6 +74,12 @@ impl Table {
 /// # Errors
 /// [`Error::Tensor`] with the first value that is not.
 pub fn require_finite(name: &str, values: &[f32]) -> Result<()> {
+    // Without its sign bit a float orders like an integer, and the compiler vectorises the integer maximum.
+    let magnitude = |value: &f32| (value.to_bits() & 0x7fff_ffff).cast_signed();
+    let largest = values.iter().fold(0, |largest, value| largest.max(magnitude(value)));
+    if largest < f32::INFINITY.to_bits().cast_signed() {
+        return Ok(());
+    }
     match values.iter().find(|value| !value.is_finite()) {
         None => Ok(()),
         Some(value) => Err(Error::Tensor {

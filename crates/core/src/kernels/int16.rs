@@ -10,7 +10,7 @@
 use super::Matrix;
 use super::gemm::{Finish, MAX_TILE_ROWS, Sums, finish_and_store, store, with_const_rows};
 use super::loops::{for_each_vector, sum_vectors};
-use super::panels::{self, Format, PutRow};
+use super::panels::{self, Format, PutRow, to_integer};
 use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS};
 use std::ops::Range;
@@ -71,7 +71,7 @@ impl PutRow for Pairs {
         // which is not used while it exists.
         let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
         for (i, w) in row.iter().enumerate() {
-            pairs[i / 2 * width + column][i % 2] = (w / scales[column]).round_ties_even() as i16;
+            pairs[i / 2 * width + column][i % 2] = to_integer(w / scales[column]) as i16;
         }
     }
 }

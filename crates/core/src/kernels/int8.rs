@@ -12,7 +12,7 @@ use self::quantise::{MAX_INTEGER, groups};
 use super::bfloat16::to_bfloat16;
 use super::gemm::{MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
 use super::int16::Gemm;
-use super::panels::{self, Format, Shape, halves_mut};
+use super::panels::{self, Format, Shape, halves_mut, to_integer};
 use crate::error::Result;
 use crate::hadamard::hadamard;
 use crate::simd::Simd;
@@ -94,12 +94,21 @@ fn put_channel(panel: &mut [f32], width: usize, column: usize, step: usize, row:
         // not used while it exists.
         let integers: &mut [i8] =
             unsafe { std::slice::from_raw_parts_mut(integers.as_mut_ptr().cast(), 4 * integers.len()) };
-        let mut sum = 0;
-        for (i, w) in values.iter().enumerate() {
-            let integer = (w * factor).round_ties_even() as i8;
-            integers[(i / step * width + column) * step + i % step] = integer;
-            sum += i16::from(integer);
+        let mut rounded = [0i8; INT8_GROUP];
+        if factor.is_finite() {
+            for (integer, w) in rounded.iter_mut().zip(values.iter()) {
+                *integer = to_integer(w * factor) as i8;
+            }
+        } else {
+            // A peak below 127 / f32::MAX, whose scale is almost 0.
+            for (integer, w) in rounded.iter_mut().zip(values.iter()) {
+                *integer = (w * factor).round_ties_even() as i8;
+            }
         }
+        for (adjacent, row) in rounded.chunks_exact(step).zip(integers.chunks_exact_mut(width * step)) {
+            row[column * step..][..step].copy_from_slice(adjacent);
+        }
+        let sum: i16 = rounded.iter().copied().map(i16::from).sum();
         halves_mut(sums)[column] = (-sum).cast_unsigned();
     }
 }
@@ -266,6 +275,15 @@ mod tests {
                     kernels.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn channels_of_the_smallest_numbers_stay_finite() {
+        for size in [1e-36, 1e-38, 1e-45] {
+            let mut weight = [0.0; 256];
+            (weight[0], weight[1], weight[200]) = (size, -size, size);
+            assert!(product(Kernels::best(), &[1.0; 256], &weight, 256)[0].abs() <= 2.0 * size);
         }
     }
 

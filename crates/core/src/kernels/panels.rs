@@ -73,6 +73,18 @@ pub trait PutRow: Format {
     fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]);
 }
 
+/// Rounds to the nearest integer, ties to even. `value` must be between -2²² and 2²².
+///
+/// After the addition the last bit of the sum is 1, so the addition rounds. `f32::round_ties_even` is a call of a library
+/// function for each value where the compiler may not use SSE4.1.
+pub(super) fn to_integer(value: f32) -> i32 {
+    const INTEGERS: f32 = (3 << 22) as f32;
+    (value + INTEGERS)
+        .to_bits()
+        .wrapping_sub(INTEGERS.to_bits())
+        .cast_signed()
+}
+
 /// Returns the memory of f32 values as 16-bit numbers.
 pub(super) fn halves_mut(values: &mut [f32]) -> &mut [u16] {
     // SAFETY: two u16 have the size of one f32 and a smaller alignment. The slice covers `values` exactly, which is
@@ -199,6 +211,22 @@ mod tests {
     use super::*;
     use crate::kernels::gemm;
     use crate::pool::require_turns;
+
+    #[test]
+    fn integers_are_rounded_to_the_nearest() {
+        let steps = (-400_000..400_000).map(|step| step as f32 / 8.0);
+        let ends = [
+            f32::MIN_POSITIVE,
+            -0.0,
+            0.499_999_97,
+            2_097_152.5,
+            -2_097_151.5,
+            4_194_304.0,
+        ];
+        for value in steps.chain(ends) {
+            assert_eq!(to_integer(value), value.round_ties_even() as i32, "{value}");
+        }
+    }
 
     #[test]
     fn packing_lets_other_runs_go_first() {
