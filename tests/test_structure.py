@@ -136,6 +136,17 @@ def test_help_needs_neither_numpy_nor_the_hub():
     assert not {"numpy", "huggingface_hub", "starlette", "uvicorn", "embergem._native"} & set(loaded)
 
 
+def test_a_command_imports_only_what_it_needs():
+    code = (
+        "import sys\nfrom embergem.cli.app import assemble, report\n"
+        "try:\n    assemble(['embed'])(['embed', 'a', '-m', '/no such model'], standalone_mode=False)\n"
+        "except Exception as error:\n    assert report(error) == 4\nprint(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "embergem.loader" in loaded
+    assert not {"asyncio", "rich", "embergem.cli.serve", "embergem.cli.models", "embergem.config"} & set(loaded)
+
+
 def test_the_module_table_is_current():
     command = [sys.executable, str(SOURCE.parents[1] / "scripts" / "module_table.py"), "--check"]
     assert subprocess.run(command).returncode == 0, "docs/structure.md is stale: make module-table"

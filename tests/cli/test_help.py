@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from embergem.cli.app import app, fit_help
+from embergem.cli import main
+from embergem.cli.app import app, assemble, fit_help
 
 PATHS = [
     path
@@ -19,10 +21,10 @@ PATHS = [
 @pytest.fixture(params=[40, 80])
 def help_of(request, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(request.param))
-    fit_help(request.param)
+    fit_help(app, request.param)
     yield lambda *path: (CliRunner().invoke(app, [*path, "--help"]).output, request.param)
     monkeypatch.undo()
-    fit_help(shutil.get_terminal_size().columns)
+    fit_help(app, shutil.get_terminal_size().columns)
 
 
 @pytest.mark.parametrize("path", [[], *PATHS], ids=lambda path: " ".join(path) or "embergem")
@@ -47,3 +49,19 @@ def test_a_narrow_terminal_has_the_same_options(help_of):
     shown = {word.strip(",") for word in text.split() if word.startswith("--")}
     assert {"--model", "--allow-missing-dense", "--max-batch-tokens", "--help"} <= shown
     assert "127.0.0.1." in text  # a default
+
+
+def test_a_program_of_one_command_says_the_same_about_it(help_of):
+    for path in PATHS:
+        text, columns = help_of(*path)
+        alone = assemble(path)
+        fit_help(alone, columns)
+        assert CliRunner().invoke(alone, [*path, "--help"]).output == text != "", path
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["embergem", "embde"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "embed" in capsys.readouterr().err

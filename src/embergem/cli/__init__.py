@@ -11,11 +11,12 @@ def main() -> None:
         # The system would end the process. Until the server has read its keys, there is nothing to reload.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    from embergem.cli.app import app, fit_help, report
+    from embergem.cli.app import assemble, fit_help, report
 
-    fit_help(shutil.get_terminal_size().columns)
+    program = assemble(sys.argv[1:])
+    fit_help(program, shutil.get_terminal_size().columns)
     try:
-        app(standalone_mode=True)
+        program(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -2,25 +2,16 @@
 
 import inspect
 import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from embergem import __version__
 from embergem.cli import ray_option
-from embergem.cli.bench import bench
-from embergem.cli.compile import compile_
-from embergem.cli.convert import convert
-from embergem.cli.doctor import doctor
-from embergem.cli.embed import embed
-from embergem.cli.eval import evaluate
-from embergem.cli.fingerprint import fingerprint
 from embergem.cli.help import NARROW, CommandGroup, SingleCommand
-from embergem.cli.keys import app as keys
-from embergem.cli.models import app as models
-from embergem.cli.options import Command
-from embergem.cli.serve import serve
-from embergem.cli.verify import verify
 from embergem.errors import EmbergemError, InsufficientMemory, InvalidRequest, LoadError, UnknownModel, out_of_memory
 
 EPILOG = (
@@ -80,43 +71,77 @@ class _Commands(CommandGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
-    name="embergem",
-    cls=_Commands,
-    help="Compute embedding vectors of texts: a server, a command and a library for EmbeddingGemma and other models.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-for _name, _group in {"models": models, "keys": keys}.items():
-    app.add_typer(_group, name=_name, cls=CommandGroup, short_help=_group.info.help)
-COMMANDS: dict[str, Command] = {
-    "embed": embed,
-    "eval": evaluate,
-    "serve": serve,
-    "bench": bench,
-    "compile": compile_,
-    "convert": convert,
-    "fingerprint": fingerprint,
-    "doctor": doctor,
-    "verify": verify,
+GROUPS = {"models": "models", "keys": "keys"}
+"""Module of each group of commands, by the name of the group. The group is called `app` there."""
+
+COMMANDS = {
+    "embed": ("embed", "embed"),
+    "eval": ("eval", "evaluate"),
+    "serve": ("serve", "serve"),
+    "bench": ("bench", "bench"),
+    "compile": ("compile", "compile_"),
+    "convert": ("convert", "convert"),
+    "fingerprint": ("fingerprint", "fingerprint"),
+    "doctor": ("doctor", "doctor"),
+    "verify": ("verify", "verify"),
 }
-for _name, _command in COMMANDS.items():
-    # Typer keeps the line breaks of all paragraphs but the first, so each paragraph is made one line.
-    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
-    app.command(_name, help=_help, epilog=EPILOG)(_command)
-for _group in (app, models, keys):
-    for _registered in _group.registered_commands:
-        _registered.cls = _Command
-        _described = _registered.help or inspect.getdoc(_registered.callback) or ""
-        # Typer would cut a longer text in the middle of the first sentence.
-        _registered.short_help = re.split(r"\.(?: |\n|$)", _described)[0].replace("\n", " ") + "."
+"""Module and function of each command, by its name."""
+
+app: typer.Typer
+"""The program with all its commands, which are imported at the first use."""
 
 
-def fit_help(columns: int) -> None:
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return _whole()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _whole() -> typer.Typer:
+    return assemble()
+
+
+def assemble(args: Sequence[str] = ()) -> typer.Typer:
+    """Assemble the program. If `args` begin with a command, it has only this one: the imports of all take 0.1 s."""
+    program = typer.Typer(
+        name="embergem",
+        cls=_Commands,
+        help="Compute embedding vectors of texts: a server, a command and a library for EmbeddingGemma and other "
+        "models.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    program.callback()(options)
+    only = {args[0]} if args and args[0] in {**GROUPS, **COMMANDS} else {*GROUPS, *COMMANDS}
+    all_groups = [program]
+    for name, module in GROUPS.items():
+        if name not in only:
+            continue
+        group = import_module(f"embergem.cli.{module}").app
+        program.add_typer(group, name=name, cls=CommandGroup, short_help=group.info.help)
+        all_groups.append(group)
+    for name, (module, function) in COMMANDS.items():
+        if name not in only:
+            continue
+        command = getattr(import_module(f"embergem.cli.{module}"), function)
+        # Typer keeps the line breaks of all paragraphs but the first, so each paragraph is made one line.
+        description = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.__doc__ or ""))
+        program.command(name, help=description, epilog=EPILOG)(command)
+    for group in all_groups:
+        for registered in group.registered_commands:
+            registered.cls = _Command
+            described = registered.help or inspect.getdoc(registered.callback) or ""
+            # Typer would cut a longer text in the middle of the first sentence.
+            registered.short_help = re.split(r"\.(?: |\n|$)", described)[0].replace("\n", " ") + "."
+    return program
+
+
+def fit_help(program: typer.Typer, columns: int) -> None:
     """Lay out the help for a terminal of `columns` columns; the command does so when it starts."""
-    app.rich_markup_mode = None if columns < NARROW else "rich"
-    app.info.context_settings = {"help_option_names": ["-h", "--help"], "terminal_width": columns}
+    program.rich_markup_mode = None if columns < NARROW else "rich"
+    program.info.context_settings = {"help_option_names": ["-h", "--help"], "terminal_width": columns}
 
 
 def _version(show: bool) -> None:
@@ -125,7 +150,6 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")

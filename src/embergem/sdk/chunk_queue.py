@@ -1,6 +1,5 @@
 """The chunks of one call that a backend is working on, so that one is tokenized while another is computed."""
 
-import asyncio
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -46,6 +45,8 @@ class PendingChunk(NamedTuple):
         Raises:
             EmbergemError: With `input_index` counted in the call.
         """
+        import asyncio  # imported here because the blocking API does without it, and it takes 0.05 s
+
         with renumbered_inputs(self.places):
             result: EmbeddingResult = await asyncio.wrap_future(self.future)
             return result

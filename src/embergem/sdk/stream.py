@@ -1,6 +1,5 @@
 """Embeds an iterable of any length in order, with a bounded number of texts and vectors in memory."""
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -85,6 +84,8 @@ class EmbeddingStream:
 
     async def run_async(self, texts: Texts | AsyncIterable[Any], convert: Convert) -> AsyncIterator[Any]:
         """Yield as `run`; reads `texts` on the event loop and tokenizes on a thread."""
+        import asyncio  # imported here because the blocking API does without it, and it takes 0.05 s
+
         builder = ChunkBuilder()
         with embedding_progress(_count(texts), self._progress) as advance, PendingChunks(self._backend) as pending:
             async for value in _iterate_async(texts):
