@@ -1,6 +1,6 @@
 """Types of the native module (crates/python). `tests/test_native_stub.py` compares this file with the module."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 __version__: str
 BUILDS: tuple[str, str]
 """Hashes of the sources of crates/core and crates/text: a result that another build stored on disk is not used."""
+LEAST_BATCH_BUDGET: int
+"""The smallest result of `Model.batch_budget`."""
 
 def cut(vectors: NDArray[np.float32], size: int, norm_first: bool) -> NDArray[np.float32]:
     """Truncate each row of `vectors`, shape (n, d), to its first `size` values and scale it to length 1: (n, size).
@@ -243,18 +245,23 @@ class Model:
     def smoothing_exponents(self) -> dict[int, NDArray[np.int8]]:
         """Exponents of the input channels of each int8 product, by the number of its step; empty for other dtypes."""
 
-    def batch_budget(self, files: Sequence[Path], limit: int, notes: Path) -> int:
+    def batch_budget(self, files: Sequence[Path], limit: int, notes: Path, cancel: CancelToken) -> int:
         """Return how many tokens a batch should have at most on this machine.
 
         `limit` is the most tokens of one input. The budget is measured once for these weight `files` and remembered in
-        the directory `notes`.
+        the directory `notes`. Interactive runs go first meanwhile. Raises Cancelled, and what `run` raises.
         """
 
-    def least_cosine(self, exact: Callable[[], Model], files: Sequence[Path], notes: Path) -> float:
-        """Return the least cosine of this model's vectors to those of the model that `exact` loads in float32.
+    def known_batch_budget(self, files: Sequence[Path], notes: Path) -> int | None:
+        """Return what `batch_budget` measured before for these files; None if it did not."""
 
-        It is measured over fixed rows of ids, once for these weight `files`, and remembered in the directory `notes`;
-        `exact` is called only to measure.
+    def least_cosine(
+        self, program: str, files: Sequence[tuple[str, str]], *, notes: str, progress: LoadProgress | None = None
+    ) -> float:
+        """Return the least cosine of this model's vectors to those of the same model in float32.
+
+        `program` and `files` are those that the model was loaded from. It is measured over fixed rows of ids, once for
+        these files, and remembered in the directory `notes`. Raises what `load` and `run` raise.
         """
 
     def run(

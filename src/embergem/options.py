@@ -71,8 +71,8 @@ class LoadOptions:
         hf_cache_path: Cache directory of `huggingface_hub`. None is that library's default ($HF_HOME/hub).
         token_source: Source of the hub's access token: "cache", "none", "literal:TOKEN", "env:VARIABLE" or "path:FILE".
             None is "cache". The value is left out of `repr`, because it may contain the token.
-        max_batch_tokens: Most tokens in a batch. None measures the best size at the first load; see
-            `embergem.engine.calibration`.
+        max_batch_tokens: Most tokens in a batch. None measures the best size at the first large request; see
+            `embergem.engine.loop.Loop`.
         max_batch_rows: Most rows in a batch. None sets no bound on the rows.
         max_queue_tokens: Most tokens that wait in one lane; a request above the bound fails with `Overloaded`. None
             sets no bound, which suits callers in the same process.

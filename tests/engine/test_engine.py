@@ -152,8 +152,14 @@ def test_the_executor_knows_two_lanes():
 def test_the_size_of_a_batch_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBERGEM_CACHE", str(tmp_path))
     with load(LoadOptions(model=tiny)) as engine:
-        assert engine.stats().max_batch_tokens in (1024, 2048, 4096)
+        engine.embed(Request(texts=["a"]))
+        assert engine.stats().max_batch_tokens == engine.max_batch_tokens == 1024
+        assert not (tmp_path / "budget").exists()
+        engine.embed(Request(ids=[[5] * 100] * 11))
+        measured = engine.max_batch_tokens
+        assert engine.stats().max_batch_tokens == measured in (1024, 2048, 4096)
     [note] = (tmp_path / "budget").iterdir()
+    assert int(note.read_text()) == measured
     note.write_text("640")
     with load(LoadOptions(model=tiny)) as engine:
         assert engine.stats().max_batch_tokens == 640

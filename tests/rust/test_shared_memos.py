@@ -55,7 +55,7 @@ def test_the_second_sdk_writes_no_memo(cache, load_with, first, second, dtype):
     assert load_with(first, dtype) is None
     before = memos(cache)
     kinds = {path.split("/")[0] for path in before} - {"fingerprint"}
-    assert kinds == {"scanned", "selfcheck", "budget"} | ({"exactness"} if dtype == "int16" else set())
+    assert kinds == {"scanned", "selfcheck"} | ({"exactness"} if dtype == "int16" else set())
     assert load_with(second, dtype) is None
     after = {path: memo for path, memo in memos(cache).items() if not path.startswith("fingerprint/")}
     assert after == {path: memo for path, memo in before.items() if not path.startswith("fingerprint/")}
@@ -80,4 +80,3 @@ def test_a_model_that_failed_is_not_remembered(cache, load_with, model, first, s
     assert "failed its self-check: special_tokens" in messages[0]
     assert messages[0] == messages[1]
     assert not (cache / "selfcheck").exists()
-    assert not (cache / "budget").exists()

@@ -7,7 +7,7 @@ mod schedule;
 use self::schedule::Schedule;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Priority class of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,18 +81,21 @@ impl Turn<'_> {
     }
 
     /// Lets other runs go first if it is their turn, then waits for the next turn of this run. Call it between two
-    /// steps.
-    pub fn pause(&self) {
+    /// steps. Returns how long it waited.
+    pub fn pause(&self) -> Duration {
         if self.arbiter.waiting.load(Ordering::Relaxed) == 0 {
-            return;
+            return Duration::ZERO;
         }
         let mut schedule = self.arbiter.lock();
         let now = self.arbiter.now();
-        if schedule.should_yield(now) {
-            schedule.stop(now);
-            self.arbiter.changed.notify_all();
-            self.arbiter.wait(schedule, self.lane);
+        if !schedule.should_yield(now) {
+            return Duration::ZERO;
         }
+        let start = Instant::now();
+        schedule.stop(now);
+        self.arbiter.changed.notify_all();
+        self.arbiter.wait(schedule, self.lane);
+        start.elapsed()
     }
 }
 

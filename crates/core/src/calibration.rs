@@ -2,11 +2,16 @@
 //!
 //! Both results are stored as [`Memo`]s in a directory that the Python package and the Rust SDK share.
 
+use crate::arbiter::Lane;
 use crate::error::{Error, Result};
 use crate::memo::Memo;
-use crate::model::Model;
+use crate::model::{Model, Options, Streamed};
+use crate::packed::PackProgress;
 use crate::pool::Pool;
+use crate::precision::Precision;
+use crate::run::Progress;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -20,6 +25,8 @@ const SUFFICIENT_RATE: f64 = 0.97;
 const LONG_BATCH: f64 = 0.5;
 /// Tokens of each row in a measured batch.
 const ROW: usize = 128;
+/// Kind of the memos of [`Model::batch_budget`].
+const BUDGET: &str = "budget";
 /// Lengths of the rows whose vectors are compared with those of float32.
 const COMPARED_ROWS: [usize; 6] = [3, 17, 40, 64, 90, 128];
 
@@ -30,64 +37,103 @@ impl Model {
     /// smallest of [`BATCH_BUDGETS`] whose rate is close to the best. `limit` is the most tokens of one input. The
     /// result is remembered in the directory `notes` for exactly these `files`.
     ///
+    /// The runs are bulk runs, so interactive runs go first between two of their steps. This waiting is not measured.
+    ///
     /// # Errors
-    /// Those of [`Model::start`] and [`crate::Run::vectors`].
+    /// Those of [`Model::start`] and [`crate::Run::vectors`], and [`Error::Cancelled`] once `stop` is set.
     pub fn batch_budget<'a>(
         &self,
         files: impl IntoIterator<Item = &'a Path>,
         limit: usize,
         notes: Option<&Path>,
+        stop: &AtomicBool,
     ) -> Result<usize> {
-        let variant = [
+        self.with_budget_variant(|variant| {
+            remembered(notes, BUDGET, files, variant, || {
+                let chosen = choose(|tokens| self.seconds(tokens, limit.min(ROW), stop));
+                self.release_tables();
+                chosen
+            })
+        })
+    }
+
+    /// Returns the result of an earlier [`Model::batch_budget`] for exactly these `files`; `None` if the directory `notes`
+    /// has none.
+    pub fn known_batch_budget<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a Path>,
+        notes: Option<&Path>,
+    ) -> Option<usize> {
+        self.with_budget_variant(|variant| {
+            let memo = Memo::new(notes?, BUDGET, files, variant)?;
+            memo.read()?.parse().ok()
+        })
+    }
+
+    /// Calls `use_variant` with everything besides the files that the budget depends on.
+    fn with_budget_variant<T>(&self, use_variant: impl FnOnce(&[&str]) -> T) -> T {
+        use_variant(&[
             env!("CARGO_PKG_VERSION"),
             self.precision().name(),
             self.instruction_set(),
             &self.threads().to_string(),
             &format!("{BATCH_BUDGETS:?}"),
-        ];
-        remembered(notes, "budget", files, &variant, || {
-            let chosen = choose(|tokens| self.seconds(tokens, limit.min(ROW)));
-            self.release_tables();
-            chosen
-        })
+        ])
     }
 
     /// Returns the least cosine between this model's vectors and those of the same model in float32, over fixed rows of
-    /// ids. `exact` computes the float32 vectors of packed rows; it is called only if nothing is remembered in the
-    /// directory `notes` for exactly these `files`.
+    /// ids.
+    ///
+    /// `program` and `files` are those that the model was loaded from. The result is remembered in the directory `notes`
+    /// for exactly these files. `progress` counts the weights that are packed in float32.
     ///
     /// # Errors
-    /// Those of [`Model::start`] and [`crate::Run::vectors`], and those of `exact`.
-    pub fn least_cosine<'a, E: From<Error>>(
+    /// Those of [`Model::load`], [`Model::start`] and [`crate::Run::vectors`].
+    pub fn least_cosine(
         &self,
-        files: impl IntoIterator<Item = &'a Path>,
+        program: &str,
+        files: &[(&str, &Path)],
         notes: Option<&Path>,
-        exact: impl FnOnce(&[u32], &[u32]) -> std::result::Result<Vec<f32>, E>,
-    ) -> std::result::Result<f64, E> {
+        progress: Option<&Arc<PackProgress>>,
+    ) -> Result<f64> {
         let variant = [
             env!("CARGO_PKG_VERSION"),
             self.precision().name(),
             self.instruction_set(),
         ];
-        remembered(notes, "exactness", files, &variant, || {
-            let ids = spread(self.vocabulary, COMPARED_ROWS.iter().sum());
-            let ends = COMPARED_ROWS.iter().scan(0, |end, row| {
-                *end += *row as u32;
-                Some(*end)
-            });
-            let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
-            let wanted = exact(&ids, &cu_seqlens)?;
-            let found = self.vectors(&ids, &cu_seqlens)?;
-            self.release_tables();
-            let width = self.dimensions();
-            let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
-            Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))
-        })
+        remembered(
+            notes,
+            "exactness",
+            files.iter().map(|(_, path)| *path),
+            &variant,
+            || {
+                let ids = spread(self.vocabulary, COMPARED_ROWS.iter().sum());
+                let ends = COMPARED_ROWS.iter().scan(0, |end, row| {
+                    *end += *row as u32;
+                    Some(*end)
+                });
+                let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
+                let exact = Options {
+                    precision: Precision::Float32,
+                    threads: Some(self.threads()),
+                    kernels: Some(self.instruction_set()),
+                    progress,
+                    ..Options::default()
+                };
+                let exact = Streamed::open(program, files, exact)?;
+                let wanted = exact.run(&ids, &cu_seqlens, |_, _| ())?;
+                let found = self.vectors(&ids, &cu_seqlens)?;
+                self.release_tables();
+                let width = self.dimensions();
+                let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
+                Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))
+            },
+        )
     }
 
     /// Times a batch of about `tokens` tokens in rows of `row` tokens: the better of two runs, since disturbances only
     /// ever slow a run down.
-    fn seconds(&self, tokens: usize, row: usize) -> Result<f64> {
+    fn seconds(&self, tokens: usize, row: usize, stop: &AtomicBool) -> Result<f64> {
         let row = row.max(1);
         let rows = (tokens / row).max(1);
         let ids = spread(self.vocabulary, rows * row);
@@ -95,11 +141,16 @@ impl Model {
         let mut best = f64::INFINITY;
         for _ in 0..2 {
             let start = Instant::now();
-            match self.vectors(&ids, &cu_seqlens) {
+            let mut run = self.start(&ids, &cu_seqlens)?.in_lane(Lane::Bulk);
+            if run.advance(Pool::global(), stop) == Progress::Stopped {
+                return Err(Error::Cancelled);
+            }
+            let took = start.elapsed().saturating_sub(run.waited());
+            match run.vectors() {
                 Ok(_) | Err(Error::NonFinite { .. }) => {} // a row that is not finite takes the same time
                 Err(error) => return Err(error),
             }
-            best = best.min(start.elapsed().as_secs_f64());
+            best = best.min(took.as_secs_f64());
             if best > LONG_BATCH {
                 break;
             }
@@ -121,13 +172,13 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Returns a number that is stored for these files, or measures and stores it.
-fn remembered<'a, T: std::str::FromStr + ToString, E>(
+fn remembered<'a, T: std::str::FromStr + ToString>(
     notes: Option<&Path>,
     kind: &str,
     files: impl IntoIterator<Item = &'a Path>,
     variant: &[&str],
-    measure: impl FnOnce() -> std::result::Result<T, E>,
-) -> std::result::Result<T, E> {
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let memo = notes.and_then(|directory| Memo::new(directory, kind, files, variant));
     let known = memo.as_ref().and_then(Memo::read);
     if let Some(known) = known.and_then(|text| text.parse().ok()) {
@@ -197,8 +248,7 @@ mod tests {
     fn a_measurement_is_made_once() {
         let directory = std::env::temp_dir().join(format!("embergem-calibration-{}", std::process::id()));
         let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        let measure =
-            |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok::<f64, ()>(value)).unwrap();
+        let measure = |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok(value)).unwrap();
         assert_eq!((measure(0.1 + 0.2), measure(9.0)), (0.1 + 0.2, 0.1 + 0.2));
         let memo = Memo::new(&directory, "exactness", [file], &["v"]).unwrap();
         memo.write("half a num");

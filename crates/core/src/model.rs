@@ -1,6 +1,7 @@
 //! A loaded model: a lowered program with its weights.
 
 mod smoothing;
+mod streamed;
 
 use crate::aligned::Aligned;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+pub use streamed::Streamed;
 
 /// Options of [`Model::load`].
 #[derive(Clone, Copy, Default)]
@@ -87,11 +89,7 @@ impl Model {
     ) -> Result<Self> {
         let files: Vec<(&str, &Path)> = files.into_iter().collect();
         let (text, program) = (program, Program::parse(program)?);
-        let kernels = match options.kernels {
-            None => Kernels::best(),
-            Some(name) => Kernels::named(name)
-                .ok_or_else(|| Error::Program(format!("this machine does not have the instruction set {name:?}")))?,
-        };
+        let kernels = find_kernels(options.kernels)?;
         let (precision, digest) = (format!("{:?}", options.precision), sha256_hex(text));
         let paths = files.iter().map(|(_, path)| *path);
         let mut matrices = PackedMatrices::open(options.packed, paths, &[&precision, kernels.name, &digest]);
@@ -122,6 +120,23 @@ impl Model {
         checkpoint.require_unchanged()?;
         // Packing and the check of the tables read the whole checkpoint; a run reads single rows of the tables.
         checkpoint.release_pages();
+        let mut model = Self::assemble(text, &program, steps, kernels, options)?;
+        model.tables = tables;
+        model.watched = Watched::new(parts);
+        Ok(model)
+    }
+
+    /// Makes a model of lowered steps, whose files are not watched.
+    ///
+    /// # Errors
+    /// [`Error::Program`] if the program reads no ids, or its output is not a part of a buffer.
+    fn assemble(
+        text: &str,
+        program: &Program,
+        steps: Vec<Lowered>,
+        kernels: &'static Kernels,
+        options: Options<'_>,
+    ) -> Result<Self> {
         let (vocabulary, max_tokens) = limits(&steps)?;
         let only_averages = steps.iter().all(|step| match step.op {
             Op::Pool(kind) => kind == Kind::Mean,
@@ -143,9 +158,9 @@ impl Model {
             )));
         }
         Ok(Self {
-            digest,
+            digest: sha256_hex(text),
             steps,
-            buffers: program.buffers,
+            buffers: program.buffers.clone(),
             output,
             kernels,
             precision: options.precision,
@@ -153,8 +168,8 @@ impl Model {
             vocabulary,
             max_tokens,
             min_tokens,
-            tables,
-            watched: Watched::new(parts),
+            tables: Vec::new(),
+            watched: Watched::default(),
             angles: Mutex::default(),
             spare: Mutex::default(),
         })
@@ -241,6 +256,18 @@ impl Model {
         ));
         tables.insert(key, Arc::clone(&table));
         table
+    }
+}
+
+/// Returns the kernels of the instruction set `name`; the fastest ones without a name.
+///
+/// # Errors
+/// [`Error::Program`] if this machine does not have the instruction set.
+fn find_kernels(name: Option<&str>) -> Result<&'static Kernels> {
+    match name {
+        None => Ok(Kernels::best()),
+        Some(name) => Kernels::named(name)
+            .ok_or_else(|| Error::Program(format!("this machine does not have the instruction set {name:?}"))),
     }
 }
 

@@ -18,8 +18,9 @@ use crate::lower::{Lowered, Op};
 use crate::mapped::Confirmed;
 use crate::memory;
 use crate::model::Model;
+use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
-use crate::program::{Axis, Buffer, Operand};
+use crate::program::{Buffer, Operand};
 pub use batch::Batch;
 use linear::Product;
 use std::ops::Range;
@@ -53,6 +54,8 @@ pub struct Run<'m> {
     /// Which row blocks have completed the section that begins at `next_step`.
     completed_blocks: Vec<AtomicBool>,
     lane: Lane,
+    /// How long other runs computed while this one waited for its turn.
+    waited: Duration,
     /// Number of touches of the model's files when the run began to read them.
     begin: u64,
     /// Why the run has no vectors.
@@ -94,6 +97,7 @@ impl<'m> Run<'m> {
             next_step: 0,
             completed_blocks: Vec::new(),
             lane: Lane::default(),
+            waited: Duration::ZERO,
             begin: model.watched.begin(),
             failure: None,
         })
@@ -136,7 +140,9 @@ impl<'m> Run<'m> {
 
     /// Executes steps until all are complete or `stop` is set.
     fn execute(&mut self, pool: &Pool, stop: &AtomicBool) -> Result<Progress> {
-        let turn = pool.arbiter().enter(self.lane);
+        let (arbiter, start) = (pool.arbiter(), Instant::now());
+        let turn = arbiter.enter(self.lane);
+        self.waited += start.elapsed();
         while self.next_step < self.model.steps.len() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Progress::Stopped);
@@ -149,13 +155,18 @@ impl<'m> Run<'m> {
                     }
                 }
                 None => {
-                    self.run_step(pool, &self.model.steps[self.next_step])?;
+                    self.run_step(pool, &self.model.steps[self.next_step], None)?;
                     self.next_step += 1;
                 }
             }
-            turn.pause();
+            self.waited += turn.pause();
         }
         Ok(Progress::Done)
+    }
+
+    /// Returns how long [`Run::advance`] has waited for other runs.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Executes all steps one by one and returns the duration of each.
@@ -167,36 +178,30 @@ impl<'m> Run<'m> {
         steps
             .map(|number| {
                 let start = Instant::now();
-                self.run_step(pool, &self.model.steps[number])?;
+                self.run_step(pool, &self.model.steps[number], None)?;
                 self.next_step = number + 1;
                 Ok(start.elapsed())
             })
             .collect()
     }
 
-    /// Executes all steps one by one and calls `observe` with the number of each product of tokens and the rows that it
-    /// multiplies.
+    /// Executes the next step, which is `step`, when it is the turn of this run. The weight of a product is `packed` if that is given.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn observe_products(&mut self, pool: &Pool, mut observe: impl FnMut(usize, Vec<&[f32]>)) -> Result<()> {
-        let turn = pool.arbiter().enter(self.lane);
-        for (number, step) in self.model.steps.iter().enumerate() {
-            if matches!(step.op, Op::Linear { .. }) && step.axis == Axis::Tokens {
-                let input = step.inputs[0];
-                let stride = self.model.buffers[input.buffer].width;
-                let rows = self.buffers[input.buffer]
-                    .chunks_exact(stride)
-                    .take(self.batch.rows(step.axis));
-                observe(
-                    number,
-                    rows.map(|row| &row[input.column..input.column + input.width]).collect(),
-                );
-            }
-            self.run_step(pool, step)?;
-            turn.pause();
-        }
-        Ok(())
+    pub(crate) fn execute_step(&mut self, pool: &Pool, step: &Lowered, packed: Option<&PackedWeight>) -> Result<()> {
+        let _turn = pool.arbiter().enter(self.lane);
+        self.next_step += 1;
+        self.run_step(pool, step, packed)
+    }
+
+    /// Returns the rows that a step reads as its first input.
+    pub(crate) fn input_rows(&self, step: &Lowered) -> Vec<&[f32]> {
+        let input = step.inputs[0];
+        let rows = self.buffers[input.buffer].chunks_exact(self.model.buffers[input.buffer].width);
+        rows.take(self.batch.rows(step.axis))
+            .map(|row| &row[input.column..input.column + input.width])
+            .collect()
     }
 
     /// Returns the vectors one after the other, in the order of the texts.
@@ -245,11 +250,11 @@ impl<'m> Run<'m> {
         Matrix { data, stride }
     }
 
-    /// Executes one step on all rows.
+    /// Executes one step on all rows. The weight of a product is `packed` if that is given.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    fn run_step(&mut self, pool: &Pool, step: &Lowered) -> Result<()> {
+    fn run_step(&mut self, pool: &Pool, step: &Lowered, packed: Option<&PackedWeight>) -> Result<()> {
         let operands = self.operands(step);
         let (kernels, threads) = (self.model.kernels, self.model.threads);
         let (out, width, rows) = (operands.out, step.out.width, self.batch.rows(step.axis));
@@ -261,7 +266,7 @@ impl<'m> Run<'m> {
                     bias: bias.as_deref(),
                     finish: *finish,
                 };
-                self.linear(pool, weight, product, rows)?;
+                self.linear(pool, packed.unwrap_or(weight), product, rows)?;
             }
             Op::Attention(parameters, bias) => {
                 self.attention(pool, parameters, bias.as_deref(), &operands.inputs, out)?;
@@ -347,7 +352,7 @@ mod tests {
         let mut second = model.start(&[1], &[0, 1]).unwrap();
         fs::write(&path, &other).unwrap();
         for run in [&mut first, &mut second] {
-            run.run_step(pool, &model.steps[0]).unwrap();
+            run.run_step(pool, &model.steps[0], None).unwrap();
             run.next_step = 1;
         }
         fs::write(&path, &sound).unwrap();

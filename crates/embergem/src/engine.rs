@@ -7,10 +7,10 @@ use crate::prepare::Prepared;
 use crate::request::{EmbeddingRequest, EmbeddingRequestInput};
 use crate::resolve::Location;
 use crate::selfcheck;
-use embergem_core::{FileStates, Lane, Model, Options, Pool, Precision, Progress};
+use embergem_core::{BATCH_BUDGETS, FileStates, Lane, Model, Options, Pool, Precision, Progress};
 use embergem_text::{Overlong, Pipeline, Row, join, map_in_parallel};
 use log::warn;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// What a model offers.
@@ -36,8 +36,12 @@ pub(crate) struct Engine {
     model: Model,
     text: Pipeline,
     norm_before_cut: bool,
-    /// Most tokens of a batch, as measured.
-    pub max_batch_tokens: usize,
+    /// Most tokens of a batch; `None` until it was measured.
+    max_batch_tokens: Option<usize>,
+    /// What a measurement of it depends on.
+    weight_files: Vec<PathBuf>,
+    limit: usize,
+    cache: Cache,
     /// What the model offers.
     pub info: ModelInfo,
 }
@@ -76,7 +80,8 @@ impl Engine {
             return Err(selfcheck::not_ready(id, report.failures()));
         }
         states.require_unchanged()?; // tokenizer and weights are of one state
-        let max_batch_tokens = model.batch_budget(prepared.weight_files(), prepared.limit, cache.root())?;
+        let max_batch_tokens = model.known_batch_budget(prepared.weight_files(), cache.root());
+        let weight_files = prepared.weight_files().map(Path::to_owned).collect();
         let width = model.dimensions();
         let mut allowed = prepared.trained_dimensions;
         allowed.retain(|size| (1..width).contains(size));
@@ -96,8 +101,27 @@ impl Engine {
             text,
             norm_before_cut: prepared.norm_before_cut,
             max_batch_tokens,
+            weight_files,
+            limit: prepared.limit,
+            cache,
             info,
         })
+    }
+
+    /// Most tokens of a batch: as measured before, or the smallest size.
+    pub fn max_batch_tokens(&self) -> usize {
+        self.max_batch_tokens.unwrap_or(BATCH_BUDGETS[0])
+    }
+
+    /// Whether an earlier process has measured [`Self::max_batch_tokens`].
+    pub fn is_measured(&self) -> bool {
+        self.max_batch_tokens.is_some()
+    }
+
+    /// Measures the most tokens that a batch should have on this machine.
+    pub fn measure(&self, stop: &AtomicBool) -> embergem_core::Result<usize> {
+        let files = self.weight_files.iter().map(PathBuf::as_path);
+        self.model.batch_budget(files, self.limit, self.cache.root(), stop)
     }
 
     /// Token ids of every input of a request, in order.
@@ -192,38 +216,32 @@ pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
 
 /// Loads the weights; returns the model and the least cosine of its vectors to those in float32.
 pub(crate) fn load_model(prepared: &Prepared, cache: &Cache, options: &LoadOptions) -> Result<(Model, f64)> {
-    let files = || {
-        let files = prepared.weights.iter();
-        files.map(|(prefix, path)| (prefix.as_str(), path.as_path()))
+    let files = files(prepared);
+    embergem_core::require_all_read(&prepared.program, files.iter().copied())?;
+    let options = Options {
+        threads: options.threads,
+        notes: cache.root(),
+        precision: options.dtype.precision(),
+        packed: cache.packed(),
+        ..Options::default()
     };
-    embergem_core::require_all_read(&prepared.program, files())?;
-    let load = |precision| {
-        let options = Options {
-            threads: options.threads,
-            notes: cache.root(),
-            precision,
-            packed: cache.packed(),
-            ..Options::default()
-        };
-        Model::load(&prepared.program, files(), options)
-    };
-    let model = load(options.dtype.precision())?;
+    let model = Model::load(&prepared.program, files.iter().copied(), options)?;
     if model.precision() == Precision::Float32 {
         return Ok((model, 1.0));
     }
-    let exact =
-        |ids: &[u32], cu_seqlens: &[u32]| -> Result<Vec<f32>> { Ok(run(&load(Precision::Float32)?, ids, cu_seqlens)?) };
-    let cosine = model.least_cosine(prepared.weight_files(), cache.root(), exact)?;
+    let cosine = model.least_cosine(&prepared.program, &files, cache.root(), None)?;
     Ok((model, cosine))
+}
+
+/// The prefix of the tensor names and the path of each weight file.
+fn files(prepared: &Prepared) -> Vec<(&str, &Path)> {
+    let files = prepared.weights.iter();
+    files.map(|(prefix, path)| (prefix.as_str(), path.as_path())).collect()
 }
 
 /// The name of the model's vector space.
 fn fingerprint(prepared: &Prepared, cache: &Cache) -> Result<String> {
-    let files: Vec<(&str, &Path)> = prepared
-        .weights
-        .iter()
-        .map(|(prefix, path)| (prefix.as_str(), path.as_path()))
-        .collect();
+    let files = files(prepared);
     let digest = || Ok(embergem_text::tokenizer_digest(&prepared.tokenizer)?);
     embergem_core::fingerprint(&prepared.program, &files, &prepared.tokenizer, digest, cache.root())
 }

@@ -30,6 +30,17 @@ impl<K> Queue<K> {
         }
     }
 
+    /// Sets the most tokens of a batch.
+    pub fn set_max_tokens(&mut self, max_tokens: usize) {
+        self.max_tokens = max_tokens;
+    }
+
+    /// Returns whether the queued rows have more tokens than a batch, and all of them are of requests that `can_wait`.
+    pub fn exceeds_batch(&self, can_wait: impl Fn(&K) -> bool) -> bool {
+        let tokens: usize = self.rows.iter().map(|row| row.ids.len()).sum();
+        tokens > self.max_tokens && self.rows.iter().all(|row| can_wait(&row.request))
+    }
+
     /// Appends rows.
     pub fn add(&mut self, rows: impl IntoIterator<Item = QueuedRow<K>>) {
         self.rows.extend(rows);
@@ -82,6 +93,16 @@ mod tests {
     fn a_row_over_the_budget_has_a_batch_of_its_own_and_keeps_its_position() {
         let packed = batches(queue(10, 99, &[('a', 3), ('b', 50), ('c', 1)]));
         assert_eq!(packed, [[('a', 0)], [('b', 1)], [('c', 2)]]);
+    }
+
+    #[test]
+    fn a_queue_knows_whether_it_is_larger_than_a_batch() {
+        let mut queue = queue(10, 99, &[('a', 6), ('b', 4)]);
+        assert!(!queue.exceeds_batch(|_| true));
+        queue.set_max_tokens(9);
+        assert!(queue.exceeds_batch(|_| true));
+        assert!(!queue.exceeds_batch(|request| *request == 'a'));
+        assert_eq!(batches(queue), [[('a', 0)], [('b', 1)]]);
     }
 
     #[test]

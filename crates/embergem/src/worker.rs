@@ -16,7 +16,7 @@ use crate::request::EmbeddingRequest;
 use embergem_core::{Error as Core, Lane};
 use embergem_text::Row;
 use futures_channel::oneshot;
-use log::info;
+use log::{info, warn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,8 @@ struct Shared {
 
 struct State {
     queue: Queue<Arc<Job>>,
+    /// Whether the queue has the best size of a batch.
+    measured: bool,
     /// The requests of the running batch.
     running: Vec<Arc<Job>>,
     /// Stops the running batch.
@@ -70,11 +72,13 @@ impl Worker {
     /// # Errors
     /// [`Error::Management`] if the system has no more threads.
     pub fn start(engine: Engine, options: &LoadOptions) -> Result<Self> {
-        let queue = Queue::new(engine.max_batch_tokens, options.max_num_seqs.unwrap_or(usize::MAX));
+        let measured = engine.is_measured();
+        let queue = Queue::new(engine.max_batch_tokens(), options.max_num_seqs.unwrap_or(usize::MAX));
         let shared = Arc::new(Shared {
             engine,
             state: Mutex::new(State {
                 queue,
+                measured,
                 running: Vec::new(),
                 stop: Arc::default(),
                 closed: false,
@@ -227,6 +231,10 @@ impl Shared {
             if state.closed {
                 return None;
             }
+            if !state.measured && state.queue.exceeds_batch(|job| job.is_bulk()) {
+                state = self.measure(state);
+                continue;
+            }
             let batch = state.queue.next_batch();
             if !batch.is_empty() {
                 state.stop = Arc::default();
@@ -235,6 +243,26 @@ impl Shared {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Measures the best size of a batch, which only matters to a queue that is larger than the smallest size. If that
+    /// fails, batches keep the size that they have.
+    fn measure<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.measured = true;
+        state.stop = Arc::default();
+        let stop = Arc::clone(&state.stop);
+        drop(state);
+        let found = self.engine.measure(&stop);
+        let mut state = self.state();
+        match found {
+            Ok(tokens) => state.queue.set_max_tokens(tokens),
+            Err(Core::Cancelled) => {} // the model is closed
+            Err(error) => warn!(
+                "{}: the best size of a batch could not be measured: {error}",
+                self.engine.info.id
+            ),
+        }
+        state
     }
 
     /// Fails every request with a row in the batch, and removes their other rows from the queue.

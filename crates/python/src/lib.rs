@@ -29,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checkpoint::parse_modules, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::dense_files, module)?)?;
     module.add("BUILDS", (embergem_core::BUILD, embergem_text::BUILD))?;
+    module.add("LEAST_BATCH_BUDGET", embergem_core::BATCH_BUDGETS[0])?;
     module.add_function(wrap_pyfunction!(model::kept_packed, module)?)?;
     module.add_function(wrap_pyfunction!(model::packed_limit, module)?)?;
     module.add_function(wrap_pyfunction!(model::available_memory, module)?)?;

@@ -189,26 +189,43 @@ impl Model {
     }
 
     /// Return the most tokens that a batch should have on this machine, measured once for these files.
-    fn batch_budget(&self, py: Python<'_>, files: Vec<PathBuf>, limit: usize, notes: PathBuf) -> PyResult<usize> {
-        let files = || files.iter().map(PathBuf::as_path);
-        let found = py.detach(|| self.model.batch_budget(files(), limit, Some(&notes)));
+    fn batch_budget(
+        &self,
+        py: Python<'_>,
+        files: Vec<PathBuf>,
+        limit: usize,
+        notes: PathBuf,
+        cancel: &CancelToken,
+    ) -> PyResult<usize> {
+        let (files, stop) = (|| files.iter().map(PathBuf::as_path), cancel.flag());
+        let found = py.detach(|| self.model.batch_budget(files(), limit, Some(&notes), &stop));
         found.map_err(|error| to_python(py, &error))
     }
 
-    /// Return the least cosine to the model that `exact` loads in float32, measured once for these files.
-    fn least_cosine(&self, py: Python<'_>, exact: Py<PyAny>, files: Vec<PathBuf>, notes: PathBuf) -> PyResult<f64> {
+    /// Return what `batch_budget` measured before for these files; None if it did not.
+    fn known_batch_budget(&self, py: Python<'_>, files: Vec<PathBuf>, notes: PathBuf) -> Option<usize> {
         let files = || files.iter().map(PathBuf::as_path);
-        let run = |ids: &[u32], cu_seqlens: &[u32]| {
-            let exact: Py<Self> = Python::attach(|py| exact.call0(py)?.extract(py).map_err(PyErr::from))?;
-            Ok(exact
-                .get()
-                .vectors(ids, cu_seqlens, Lane::default(), &AtomicBool::new(false))?)
-        };
-        let found = py.detach(|| self.model.least_cosine(files(), Some(&notes), run));
-        found.map_err(|failure| match failure {
-            Failure::Core(error) => to_python(py, &error),
-            Failure::Python(error) => error,
-        })
+        py.detach(|| self.model.known_batch_budget(files(), Some(&notes)))
+    }
+
+    /// Return the least cosine to the vectors in float32, measured once for these files.
+    #[pyo3(signature = (program, files, *, notes, progress=None))]
+    fn least_cosine(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        files: Vec<(String, PathBuf)>,
+        notes: PathBuf,
+        progress: Option<PyRef<'_, LoadProgress>>,
+    ) -> PyResult<f64> {
+        require_memory(py)?;
+        let packing = progress.map(|progress| Arc::clone(&progress.packing));
+        let files: Vec<_> = files
+            .iter()
+            .map(|(prefix, path)| (prefix.as_str(), path.as_path()))
+            .collect();
+        let found = py.detach(|| self.model.least_cosine(program, &files, Some(&notes), packing.as_ref()));
+        found.map_err(|error| to_python(py, &error))
     }
 
     /// Return the seconds of each step of the program for a batch.
@@ -269,24 +286,6 @@ impl Model {
             Progress::Done => run.vectors(),
             Progress::Stopped => Err(Error::Cancelled),
         }
-    }
-}
-
-/// The error of a measurement that needs a second model, which Python loads.
-enum Failure {
-    Core(Error),
-    Python(PyErr),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Core(error)
-    }
-}
-
-impl From<PyErr> for Failure {
-    fn from(error: PyErr) -> Self {
-        Self::Python(error)
     }
 }
 

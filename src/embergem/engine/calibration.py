@@ -1,18 +1,17 @@
 """Load a model in a dtype, and compare its vectors with those of float32.
 
-`crates/core/src/calibration.rs` measures the least cosine, and the token budget of a batch, at the first load of a
-model's files. Both results are stored in the cache directory, where the Rust SDK finds them too.
+`crates/core/src/calibration.rs` measures the least cosine at the first load of a model's files, and the token budget of
+a batch at the first large request. Both results are stored in the cache directory, where the Rust SDK finds them too.
+
+Separate because it holds the bounds of each dtype, and `embergem compile` compares vectors without a load.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embergem import paths
 from embergem._native import Model
 
 LEAST_COSINE = 0.9999
@@ -25,27 +24,26 @@ log = logging.getLogger(__name__)
 
 
 def load_as(
-    dtype: str, load: Callable[[str], Model], weights: Sequence[tuple[str, Path]], name: str
+    dtype: str, load: Callable[[str], Model], measure: Callable[[Model], float], name: str
 ) -> tuple[Model, float]:
     """Load a model in the arithmetic `dtype`, one of `options.DTYPES`; return it and its least cosine to float32.
 
     Args:
         dtype: The arithmetic; "auto" chooses between int16 and float32 by the measured cosine.
-        load: Loads the model in an arithmetic; called a second time, for float32, where a measurement needs it.
-        weights: Prefix and path of the weight files, by whose state the measurement is remembered.
+        load: Loads the model in an arithmetic; called a second time, for float32, if "auto" chooses it.
+        measure: Returns the least cosine of a model to float32.
         name: Name of the model, for log messages.
     """
     if dtype == "float32":
         return load("float32"), 1.0
     chosen = "int16" if dtype == "auto" else dtype
     model = load(chosen)
-    load_exact = cache(lambda: load("float32"))
-    cosine = model.least_cosine(load_exact, [path for _, path in weights], paths.cache_root())
+    cosine = measure(model)
     if cosine >= EXPECTED_COSINE[chosen]:
         return model, cosine
     if dtype == "auto":
         log.warning("%s: int16 has a cosine of only %.6f to float32; taking float32", name, cosine)
-        return load_exact(), 1.0
+        return load("float32"), 1.0
     log.warning("%s: vectors in %s have a cosine of only %.6f to float32", name, chosen, cosine)
     return model, cosine
 

@@ -49,7 +49,6 @@ class Engine:
         limit: Most tokens of one input, special tokens included.
         tasks: Values that `Request.task` may have; empty for a model without prompts.
         dtype: Arithmetic of the matrix products: one of `options.DTYPES` except "auto".
-        max_batch_tokens: Most tokens of a batch.
         instruction_set: Kernels in use, such as "avx2".
         threads: Most threads of a run.
         vocab_size: Number of token ids; each id is below this.
@@ -78,7 +77,6 @@ class Engine:
         smaller = sorted((size for size in prepared.trained_dimensions if size < model.dimensions), reverse=True)
         self.allowed_dimensions = (model.dimensions, *smaller)
         self.tasks = tuple(text.tasks)
-        self.max_batch_tokens = loaded.max_batch_tokens
         self.instruction_set = model.instruction_set
         self.threads = model.threads
         self.vocab_size = model.vocab_size
@@ -90,8 +88,9 @@ class Engine:
         self._loop = Loop(
             self._throughput.wrap(model.run) if self._throughput else model.run,
             partial(cut, norm_first=prepared.norm_before_cut),
-            Limits(self.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
+            Limits(loaded.max_batch_tokens, options.max_batch_rows, options.max_queue_tokens),
             loaded.name,
+            measure_budget=loaded.measure_budget,
             cache=cache,
             # Everything besides the token ids that determines the bits of a vector. The fingerprint and the key of the
             # program stay the same when the arithmetic of a family is corrected; the digest of the program does not.
@@ -100,6 +99,11 @@ class Engine:
             ).encode(),
         )
         finalizers.close_with(self, self._loop)
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Most tokens of a batch. If it was not measured before, a large request has it measured; see `Loop`."""
+        return self._loop.limits.max_batch_tokens
 
     @property
     def failure(self) -> str | None:

@@ -1,13 +1,15 @@
-"""Load a checkpoint into memory: read its files, map and pack its weights, check the result, measure a batch size."""
+"""Load a checkpoint into memory: read its files, map and pack its weights, and check the result."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from embergem import _native, paths
-from embergem._native import FileStates, Model, TextPipeline
+from embergem._native import LEAST_BATCH_BUDGET, CancelToken, FileStates, Model, TextPipeline
 from embergem._native import LoadProgress as NativeProgress
 from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint, Location
@@ -46,7 +48,8 @@ class Loaded:
         context: The model as the self-check takes it.
         report: Findings of the self-check.
         options: The options of the load.
-        max_batch_tokens: Most tokens in a batch: as in the options, or as measured.
+        max_batch_tokens: Most tokens in a batch: as in the options, as measured before, or the least budget.
+        measure_budget: Measures `max_batch_tokens` for these files; None if it is known.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Loaded:
     report: Report
     options: LoadOptions
     max_batch_tokens: int
+    measure_budget: Callable[[CancelToken], int] | None
 
 
 def load(location: Location, options: LoadOptions) -> Loaded:
@@ -76,42 +80,29 @@ def load(location: Location, options: LoadOptions) -> Loaded:
     weights = [path for _, path in checkpoint.weights]
     states = FileStates([*weights, checkpoint.tokenizer])
     progress, packing = LoadProgress(location.id), NativeProgress()
-    # Reading a large tokenizer takes about as long as packing the weights.
-    with progress.stage("reading and packing the weights", packing.read), ThreadPoolExecutor(1) as pool:
+    # Reading a large tokenizer takes about as long as packing the weights, and one thread hashes the embedding table.
+    with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(text_pipeline, checkpoint, prepared)
-        source = prepared.program.to_json()
-        _native.require_all_read(source, checkpoint.files)
-
-        def load_model(dtype: str) -> Model:
-            return Model.load(
-                source,
-                checkpoint.files,
-                threads=options.threads,
-                dtype=dtype,
-                notes=str(paths.cache_root()),
-                packed=packed.enabled_directory(),
-                packed_limit=packed.limit(),
-                progress=packing,
-            )
-
-        model, cosine = load_as(options.dtype or DEFAULT_DTYPE, load_model, checkpoint.weights, location.id)
-    text = reading.result()
-    with progress.stage("hashing the files"):
-        space = fingerprint(checkpoint, prepared.program)
+        hashing = pool.submit(fingerprint, checkpoint, prepared.program)
+        with progress.stage("reading and packing the weights", packing.read):
+            model, cosine = _load_model(checkpoint, prepared.program, location, options, packing)
+            text = reading.result()
         if checkpoint.compiled:
-            own_tokenizer = options.tokenizer is None
-            own_space = space if own_tokenizer else fingerprint(read_checkpoint(location), prepared.program)
-            _check_compiled(model, checkpoint.compiled, own_space)
-    states.require_unchanged()  # weights, tokenizer and fingerprint are of one state of the files
-    context = _check_context(location, options, checkpoint, prepared, model, text, cosine)
-    with progress.stage("checking the model"):
-        report = _self_check(context)
-    max_batch_tokens = options.max_batch_tokens
-    if max_batch_tokens is None and report.failures:  # the engine refuses all requests, so its speed does not matter
-        max_batch_tokens = 1
-    elif max_batch_tokens is None:
-        with progress.stage("measuring the best size of a batch"):
-            max_batch_tokens = model.batch_budget(weights, prepared.limit, paths.cache_root())
+            with progress.stage("hashing the files"):
+                own_space = hashing.result()
+                if options.tokenizer is not None:
+                    own_space = fingerprint(read_checkpoint(location), prepared.program)
+                _check_compiled(model, checkpoint.compiled, own_space)
+        states.require_unchanged()  # weights and tokenizer are of one state of the files
+        context = _check_context(location, options, checkpoint, prepared, model, text, cosine)
+        with progress.stage("checking the model"):
+            report = _self_check(context)
+        with progress.stage("hashing the files"):
+            space = hashing.result()
+    states.require_unchanged()  # and so is the fingerprint
+    # A model that failed its check refuses all requests, so the size of its batches does not matter.
+    known = options.max_batch_tokens or model.known_batch_budget(weights, paths.cache_root())
+    measure = partial(model.batch_budget, weights, prepared.limit, paths.cache_root())
     return_free_memory()  # a first load packs the weights in buffers of some hundred MiB
     progress.finish()
     return Loaded(
@@ -124,8 +115,34 @@ def load(location: Location, options: LoadOptions) -> Loaded:
         context=context,
         report=report,
         options=options,
-        max_batch_tokens=max_batch_tokens,
+        max_batch_tokens=known or LEAST_BATCH_BUDGET,
+        measure_budget=None if known else measure,
     )
+
+
+def _load_model(
+    checkpoint: Checkpoint, program: Program, location: Location, options: LoadOptions, packing: NativeProgress
+) -> tuple[Model, float]:
+    """Map and pack the weights; return the model and its least cosine to float32."""
+    source = program.to_json()
+    _native.require_all_read(source, checkpoint.files)
+
+    def load_model(dtype: str) -> Model:
+        return Model.load(
+            source,
+            checkpoint.files,
+            threads=options.threads,
+            dtype=dtype,
+            notes=str(paths.cache_root()),
+            packed=packed.enabled_directory(),
+            packed_limit=packed.limit(),
+            progress=packing,
+        )
+
+    def measure(model: Model) -> float:
+        return model.least_cosine(source, checkpoint.files, notes=str(paths.cache_root()), progress=packing)
+
+    return load_as(options.dtype or DEFAULT_DTYPE, load_model, measure, location.id)
 
 
 def fingerprint(checkpoint: Checkpoint, program: Program) -> str:

@@ -4,6 +4,7 @@ Native code decides which lane computes, and pauses a bulk batch for an interact
 models of the process (crates/core/src/arbiter.rs). So each lane needs only one thread, which may block in native code.
 """
 
+import logging
 import math
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
+from embergem._native import CancelToken
 from embergem.engine import bisect
 from embergem.engine.bisect import Batch, Outcome
 from embergem.engine.inflight import InflightTable
@@ -28,6 +30,8 @@ LARGE_TOKENS = 1024
 CALLER_TOKENS = 256
 """Most tokens that a submitting thread computes itself; Ctrl-C has no effect during that time."""
 
+log = logging.getLogger(__name__)
+
 LONGEST_SLEEP = 60.0
 """Seconds after which a lane's thread wakes without work. A request with a later deadline need not wake the thread of
 the other lane, which costs as much as the rest of a small request."""
@@ -40,12 +44,16 @@ class Loop:
     request waits for any of its rows. With a cache, known rows are answered at once, and a row that is in flight for
     another request is not computed again; see `InflightTable`.
 
+    The best size of a batch only matters to a queue that is larger than the smallest size. So it is measured when the
+    bulk lane first has such a queue, and not while the model is loaded. The interactive lane is never kept waiting.
+
     Args:
         compute: Computes a batch.
         cut: Cuts vectors to `Request.dimensions`.
         limits: Limits of batches and queues.
         name: Name of the model, for the names of the threads.
         large_tokens: A request with more tokens is moved to the bulk lane.
+        measure_budget: Measures the best `max_batch_tokens`; None if `limits` has it.
         cache: Keeps vectors; None disables caching and the sharing of rows.
         space: Prefix of all cache keys: identifies everything that the bits of a vector depend on besides its ids.
         clock: Returns seconds; `Request.deadline` is a time of this clock.
@@ -59,6 +67,7 @@ class Loop:
         name: str,
         *,
         large_tokens: int = LARGE_TOKENS,
+        measure_budget: Callable[[CancelToken], int] | None = None,
         cache: VectorCache | None = None,
         space: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
@@ -67,15 +76,16 @@ class Loop:
         self._compute = compute
         self._cut = cut
         self._large_tokens = large_tokens
-        self._limits = limits
+        self._name = name
+        self.limits = limits
         self._cache = cache
         self._space = space
         self._clock = clock
         self._scheduler: Scheduler[PendingRow] = Scheduler(limits, clock=clock)
         self._table = InflightTable(self._scheduler, cache)
-        # With a limit of rows, the scheduler has to count each row.
-        self._segment_tokens = None if limits.max_batch_rows is not None else limits.max_batch_tokens
-        self._lock = threading.Lock()  # of all that follows, and of the scheduler and the table
+        self._lock = threading.Lock()  # of all that follows, and of the limits, the scheduler and the table
+        self._measure_budget = measure_budget
+        self._stop_measuring = CancelToken()
         self._wake = {lane: threading.Condition(self._lock) for lane in LANES}
         self._wakes_at = dict.fromkeys(LANES, 0.0)  # when the lane's waiting thread wakes up by itself
         self._closed = False
@@ -114,7 +124,7 @@ class Loop:
             with self._lock:
                 if self._draining:
                     raise EngineClosed("The engine was closed. Load the model again.")
-                joined, new = self._table.match(pending, keys, stored, self._segment_tokens)
+                joined, new = self._table.match(pending, keys, stored, self._segment_tokens())
                 new_tokens = sum(row.tokens for row in new)
                 if new and (excess := self._scheduler.excess(new_tokens, request)):
                     raise self._overloaded(request, new_tokens, excess)
@@ -142,7 +152,7 @@ class Loop:
     def stats(self) -> Stats:
         """Return the counters, and the gauges of this moment."""
         stats = self.counters.snapshot()
-        stats.max_batch_tokens = self._limits.max_batch_tokens
+        stats.max_batch_tokens = self.limits.max_batch_tokens
         stats.cache_bytes = 0 if self._cache is None else self._cache.used
         stats.queue_tokens = {lane: self._scheduler.queued_tokens(lane) for lane in LANES}
         return stats
@@ -156,6 +166,7 @@ class Loop:
             self._draining = True
             if not drain:
                 self._closed = True
+                self._stop_measuring.cancel()
                 for batch in self._table.batches.values():
                     batch.cancel.cancel()
             self._wake_all()
@@ -165,21 +176,25 @@ class Loop:
 
     def _fits_caller(self, lane: Lane, rows: int, tokens: int) -> bool:
         """Return whether new rows are one small batch in an idle interactive lane."""
-        max_rows = self._limits.max_batch_rows
+        max_rows = self.limits.max_batch_rows
         return (
             lane == "interactive"
-            and tokens <= min(CALLER_TOKENS, self._limits.max_batch_tokens)
+            and tokens <= min(CALLER_TOKENS, self.limits.max_batch_tokens)
             and (max_rows is None or rows <= max_rows)
             and lane not in self._table.batches
             and self._scheduler.queued_rows(lane) == 0
         )
 
+    def _segment_tokens(self) -> int | None:
+        """Return the most tokens of packed rows that are queued as one; None if the scheduler has to count each row."""
+        return None if self.limits.max_batch_rows is not None else self.limits.max_batch_tokens
+
     def _overloaded(self, request: Request, tokens: int, excess: int) -> Overloaded:
-        rate = self.counters.rate(request.lane) or self._limits.max_batch_tokens
+        rate = self.counters.rate(request.lane) or self.limits.max_batch_tokens
         seconds = max(1.0, math.ceil(excess / rate))
         return Overloaded(
             f"{self._scheduler.queued_tokens(request.lane)} tokens wait in the {request.lane} lane, and {tokens} more "
-            f"exceed the limit of {self._limits.max_queue_tokens}; try again in {seconds:.0f} s",
+            f"exceed the limit of {self.limits.max_queue_tokens}; try again in {seconds:.0f} s",
             retry_after=seconds,
         )
 
@@ -208,6 +223,7 @@ class Loop:
         Returns None when the thread has to end.
         """
         while True:
+            measure = None
             with self._lock:
                 late: Sequence[PendingRequest] = ()
                 if expired := self._scheduler.expire():
@@ -220,19 +236,42 @@ class Loop:
                         return running
                     if self._closed:
                         return None
-                    if running is None:
+                    if running is None and (measure := self._measurement(lane)) is None:
                         if rows := self._scheduler.next_batch(lane):
                             batch = self._table.batches[lane] = Batch(lane, rows, self._clock())
                             return batch
                         if self._draining:
                             return None
-                    now, deadline = self._clock(), self._scheduler.next_deadline()
-                    wakes_at = now + LONGEST_SLEEP if deadline is None else min(deadline, now + LONGEST_SLEEP)
-                    self._wakes_at[lane] = wakes_at
-                    self._wake[lane].wait(max(0.0, wakes_at - now))
-                    self._wakes_at[lane] = 0.0
-                    continue
-            self._fail(late, _deadline_exceeded())
+                    if measure is None:
+                        now, deadline = self._clock(), self._scheduler.next_deadline()
+                        wakes_at = now + LONGEST_SLEEP if deadline is None else min(deadline, now + LONGEST_SLEEP)
+                        self._wakes_at[lane] = wakes_at
+                        self._wake[lane].wait(max(0.0, wakes_at - now))
+                        self._wakes_at[lane] = 0.0
+                        continue
+            if late:
+                self._fail(late, _deadline_exceeded())
+            elif measure is not None:
+                self._set_budget(measure)
+
+    def _measurement(self, lane: Lane) -> Callable[[CancelToken], int] | None:
+        """Return the measurement of the best size of a batch, once, if the queue of the bulk lane needs it."""
+        if lane != "bulk" or self._scheduler.queued_tokens(lane) <= self.limits.max_batch_tokens:
+            return None
+        measure, self._measure_budget = self._measure_budget, None
+        return measure
+
+    def _set_budget(self, measure: Callable[[CancelToken], int]) -> None:
+        """Measure the best size of a batch and use it. If that fails, batches keep the size that they have."""
+        try:
+            tokens = measure(self._stop_measuring)
+        except Cancelled:  # the loop is being closed
+            return
+        except Exception as error:  # any other end of this thread would leave the lane without one
+            log.warning("%s: the best size of a batch could not be measured: %s", self._name, error)
+            return
+        with self._lock:
+            self.limits = self._scheduler.limits = replace(self.limits, max_batch_tokens=tokens)
 
     def _run(self, batch: Batch, rows: Sequence[PendingRow]) -> Vectors:
         """Run rows of a batch in one native call."""

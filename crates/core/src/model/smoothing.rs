@@ -7,8 +7,8 @@
 //! The activations are those of fixed random ids. On x86-64 one instruction set computes them on every machine, so that
 //! machines with different ones get the same exponents.
 
-use super::{Model, Options};
-use crate::error::Result;
+use super::{Model, Options, Streamed};
+use crate::error::{Error, Result};
 use crate::format::integers::MAX_EXPONENT;
 use crate::kernels::Kernels;
 use crate::kernels::panels::{Shape, VALUES_PER_TURN};
@@ -55,7 +55,7 @@ impl<'a> Smoothing<'a> {
     /// all its rows, or new ones.
     ///
     /// # Errors
-    /// Those of [`Model::load`] and of [`Rows::read`].
+    /// Those of [`Streamed::open`], [`Streamed::run`] and [`Rows::read`].
     pub fn exponents(&self, step: usize, rows: &Rows<'_>, shape: Shape) -> Result<Vec<i8>> {
         if let Some(stored) = rows.exponents() {
             return Ok(stored);
@@ -74,16 +74,13 @@ impl<'a> Smoothing<'a> {
     /// Runs the model on random ids, with float32 products of weights in bfloat16.
     fn measure(&self) -> Result<Vec<Vec<f64>>> {
         let kernels = INSTRUCTION_SETS.into_iter().find(|name| Kernels::named(name).is_some());
-        let model = Model::load(
-            self.program,
-            self.files.iter().copied(),
-            Options {
-                precision: Precision::Bfloat16,
-                packed: None,
-                kernels: kernels.or(self.options.kernels),
-                ..self.options
-            },
-        )?;
+        let options = Options {
+            precision: Precision::Bfloat16,
+            kernels: kernels.or(self.options.kernels),
+            ..self.options
+        };
+        let streamed = Streamed::open(self.program, self.files, options)?;
+        let model = streamed.model();
         let length = model.max_tokens.unwrap_or(IDS).clamp(1, IDS);
         let mut state = 1u64;
         let ids: Vec<u32> = std::iter::repeat_with(|| {
@@ -97,13 +94,16 @@ impl<'a> Smoothing<'a> {
         .collect();
         let offsets: Vec<u32> = (0..=TEXTS).map(|text| (text * length) as u32).collect();
         let mut squares = vec![Vec::new(); model.steps.len()];
-        let mut run = model.start(&ids, &offsets)?;
-        run.observe_products(Pool::global(), |step, rows| {
+        let found = streamed.run(&ids, &offsets, |step, rows| {
             let mut sums = vec![0.0; rows.first().map_or(0, |row| row.len())];
             rows.iter().for_each(|row| add_squares(&mut sums, row));
             sums.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
             squares[step] = sums;
-        })?;
+        });
+        match found {
+            Ok(_) | Err(Error::NonFinite { .. }) => {} // only the activations count
+            Err(error) => return Err(error),
+        }
         Ok(squares)
     }
 }

@@ -12,6 +12,7 @@ pub mod weight;
 
 use self::directory::{prune, remove_abandoned};
 use self::file::{Contents, Reader, StoredMatrix, Writer};
+use crate::aligned::Aligned;
 use crate::error::Result;
 use crate::files::FileStates;
 use crate::kernels::panels::{Format, Packed, Shape};
@@ -53,10 +54,10 @@ pub struct PackProgress {
 }
 
 impl PackProgress {
-    /// Sets how many weights the load will pack. Biases and other small weights count, although they are not packed.
+    /// Adds weights that will be packed. Biases and other small weights count, although they are not packed. A load that
+    /// measures something packs the weights more than once.
     pub fn expect(&self, weights: u64) {
-        self.packed.store(0, Ordering::Relaxed);
-        self.total.store(weights, Ordering::Relaxed);
+        self.total.fetch_add(weights, Ordering::Relaxed);
     }
 
     /// Returns the number of weights that are packed, and of all; both are 0 until they are known, and if the weights
@@ -81,6 +82,8 @@ pub struct PackedMatrices {
 enum Source {
     /// There is no cache: matrices are packed and not stored.
     Memory,
+    /// No matrix is packed.
+    Unpacked,
     /// The cache has a file. The number counts the matrices that were taken from it.
     Stored(Reader, usize),
     /// Matrices are packed and written to a new file (`None` after a failed write). The other two values are the
@@ -121,12 +124,32 @@ impl PackedMatrices {
         }
     }
 
+    /// Packs matrices and stores none.
+    pub fn in_memory() -> Self {
+        Self::without_files(Source::Memory)
+    }
+
+    /// Gives matrices without values, for a model that packs them when it needs them.
+    pub fn unpacked() -> Self {
+        Self::without_files(Source::Unpacked)
+    }
+
+    fn without_files(source: Source) -> Self {
+        Self {
+            source,
+            files: FileStates::default(),
+            parts: Vec::new(),
+            progress: Arc::default(),
+        }
+    }
+
     /// Returns whether the cache has a file, so that nothing needs to be packed.
     pub fn is_stored(&self) -> bool {
         matches!(self.source, Source::Stored(..))
     }
 
-    /// Returns the next matrix: mapped if it is stored, else packed by `pack` and written to the new file.
+    /// Returns the next matrix: mapped if it is stored, without values if none is packed, else packed by `pack` and written
+    /// to the new file.
     ///
     /// # Errors
     /// Those of `pack`.
@@ -162,6 +185,7 @@ impl PackedMatrices {
                 matrix
             }
             Source::Memory => return pack(),
+            Source::Unpacked => return Ok(Packed::from_data(shape, lanes, Aligned::default().into())),
         };
         self.parts.extend(part);
         Ok(Packed::from_data(shape, lanes, data))

@@ -44,6 +44,16 @@ impl PackedWeight {
         for_any_format!(self, weight => weight.shape)
     }
 
+    /// Returns the precision.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Float32(_) => Precision::Float32,
+            Self::Bfloat16(_) => Precision::Bfloat16,
+            Self::Int16(_) => Precision::Int16,
+            Self::Int8(_) => Precision::Int8,
+        }
+    }
+
     /// Returns the number of panels.
     pub fn panels(&self) -> usize {
         for_any_format!(self, weight => weight.panels())
