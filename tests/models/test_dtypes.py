@@ -20,10 +20,11 @@ LEAST_OF_GOLDEN = {
     ("llama", "int8"): 0.997,
     ("mistral", "int8"): 0.996,
     ("modernbert", "int8"): 0.998,
+    ("nomic_bert", "int8"): 0.998,
     ("qwen2", "int8"): 0.998,
     ("qwen3", "int8"): 0.9965,
-    ("t5", "int8"): 0.998,
-    ("t5_gated", "int8"): 0.996,
+    ("t5", "int8"): 0.997,
+    ("t5_gated", "int8"): 0.985,
 }
 """Goldens whose random weights make rounding more visible; T5 does not scale the attention scores."""
 LEAST_FULL_SIZE = {"bfloat16": 0.9999, "int16": 0.99999, "int8": 0.997}

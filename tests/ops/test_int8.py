@@ -86,8 +86,8 @@ def test_smoothing_shares_the_difference_of_rows_and_weights(tmp_path):
     x[:, [5, 200]] *= 500
     exact = x @ weight.T
     exponents = smoothing_exponents(np.mean(np.square(x.astype(np.float64)), axis=0), weight)
-    assert exponents[5] == exponents[200] == pytest.approx(np.log2(np.sqrt(500)), abs=0.6)
-    assert np.abs(np.delete(exponents, [5, 200])).max() <= 1
+    assert exponents[5] == exponents[200] == pytest.approx(4 * np.log2(np.sqrt(500)), abs=1.1)
+    assert np.abs(np.delete(exponents, [5, 200])).max() <= 2
 
     def error(exponents):
         return np.linalg.norm(int8_linear(x, weight, exponents) - exact)
@@ -99,4 +99,4 @@ def test_channels_without_values_are_not_smoothed():
     weight = np.ones((2, 5), dtype=np.float32)
     weight[:, 1] = 0
     exponents = smoothing_exponents(np.array([1.0, 1.0, 0.0, 1.0, 1e30]), weight)
-    assert exponents.tolist() == [0, 0, 0, 0, 5]
+    assert exponents.tolist() == [0, 0, 0, 0, 20]

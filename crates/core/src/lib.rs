@@ -27,6 +27,7 @@ mod program;
 mod run;
 mod sigbus;
 mod simd;
+mod smoothing_factors;
 mod storage;
 mod unread;
 mod weights;

@@ -84,19 +84,19 @@ def quantised(matrix: OutputTensor) -> tuple[OutputTensor, OutputTensor]:
 def transformed(matrix: OutputTensor, exponents: NDArray[np.int8]) -> tuple[OutputTensor, OutputTensor, OutputTensor]:
     """Return the integers, the scales and the exponents of a matrix of int8 products, as three tensors.
 
-    The integers are those that the kernels multiply: `embergem.ops.int8` specifies them. Channel i is multiplied by
-    2**exponents[i], groups of 128 channels by a Hadamard matrix. The columns are whole groups. The scales have the
-    shape (rows, groups), the exponents (columns,).
+    The integers are those that the kernels multiply: `embergem.ops.int8` specifies them. Channel i is divided by
+    its `row_factors`, and groups of 128 channels are multiplied by a Hadamard matrix. The columns are whole groups. The
+    scales have the shape (rows, groups), the exponents (columns,).
     """
     rows, columns = matrix.shape
-    powers = np.exp2(exponents.astype(np.float32))
+    factors = np.reciprocal(int8.row_factors(exponents))
 
     def integers() -> Iterator[NDArray[np.int32]]:
-        return (int8.quantise(piece * powers)[0] for piece in matrix.pieces())
+        return (int8.quantise(piece * factors)[0] for piece in matrix.pieces())
 
     def scales() -> Iterator[Floats]:
         # Divided by the length of a group, so that another transform of the integers gives the values.
-        return (int8.quantise(piece * powers)[1] / np.float32(int8.GROUP) for piece in matrix.pieces())
+        return (int8.quantise(piece * factors)[1] / np.float32(int8.GROUP) for piece in matrix.pieces())
 
     return (
         OutputTensor(matrix.name, matrix.shape, "I8", integers),

@@ -1,6 +1,6 @@
 """The int8 matrix product in NumPy, written to be read: the specification of crates/core/src/kernels/int8.rs.
 
-Rows and weights are smoothed by a power of two for each input channel, transformed by a Hadamard matrix in groups of
+Rows and weights are smoothed by a power of 2^¼ for each input channel, transformed by a Hadamard matrix in groups of
 128 along K, and rounded to 8 bits with a scale for each group. The sums of integers are exact, so they are the same on
 every instruction set.
 """
@@ -16,8 +16,11 @@ GROUP = 128
 LARGEST = 127
 """Largest integer. -128 is not used, so that the integers of a negated row are the negated integers."""
 
-FURTHEST = 5
-"""Most steps of an exponent from the median of its product."""
+FURTHEST = 20
+"""Most steps of an exponent from the median of its product: factors from 1/32 to 32."""
+
+FRACTIONS = np.array([1, 0.83984375, 0.70703125, 0.59375], dtype=np.float32)
+"""2**(-i / 4) for i from 0 to 3, rounded to bfloat16."""
 
 MIN_PEAK = np.float32(1e-30)
 """Least peak of a row's group: its reciprocal is finite."""
@@ -29,8 +32,8 @@ def int8_linear(x: Floats, weight: Floats, exponents: NDArray[np.int8] | None = 
     Args:
         x: Rows, shape (n, k).
         weight: One row for each output channel, shape (m, k).
-        exponents: From `smoothing_exponents`, shape (k,): channel i of x is divided by 2**exponents[i], and channel i
-            of the weight multiplied. None smooths nothing.
+        exponents: From `smoothing_exponents`, shape (k,): channel i of x is multiplied by `row_factors`, and channel i
+            of the weight divided by it. None smooths nothing.
 
     Returns:
         Shape (n, m).
@@ -40,9 +43,9 @@ def int8_linear(x: Floats, weight: Floats, exponents: NDArray[np.int8] | None = 
         >>> int8_linear(x, weight)
         array([[128., 128.]], dtype=float32)
     """
-    powers = np.exp2(np.zeros(x.shape[1]) if exponents is None else exponents.astype(float)).astype(np.float32)
-    rows, row_scales = quantise(x / powers)
-    channels, channel_scales = quantise(weight * powers)
+    factors = row_factors(np.zeros(x.shape[1], np.int8) if exponents is None else exponents)
+    rows, row_scales = quantise(x * factors)
+    channels, channel_scales = quantise(weight * np.reciprocal(factors))
     sums = np.einsum("ngi,mgi->nmg", rows, channels)  # exact: at most 128 · 127 · 127
     out = np.zeros(sums.shape[:2], dtype=np.float32)
     for group in range(sums.shape[2]):
@@ -50,6 +53,13 @@ def int8_linear(x: Floats, weight: Floats, exponents: NDArray[np.int8] | None = 
         scale = row_scales[:, None, group] * (channel_scales[None, :, group] / np.float32(GROUP))
         out += sums[:, :, group].astype(np.float32) * scale
     return out
+
+
+def row_factors(exponents: NDArray[np.int8]) -> Floats:
+    """Return 2**(-exponents / 4) in the precision of bfloat16, which the executor stores."""
+    whole, fraction = np.divmod(exponents.astype(int), 4)
+    factors: Floats = FRACTIONS[fraction] * np.exp2(-whole).astype(np.float32)
+    return factors
 
 
 def quantise(rows: Floats) -> tuple[NDArray[np.int32], Floats]:
@@ -79,8 +89,8 @@ def hadamard(groups: Floats) -> Floats:
 def smoothing_exponents(mean_squares: NDArray[np.float64], weight: Floats) -> NDArray[np.int8]:
     """Return the exponent of each input channel, shape (k,).
 
-    The factor is the power of two nearest to sqrt(rms of the activations / norm of the weights): SmoothQuant (Xiao et
-    al. 2023) with migration strength 1/2. Exponents are relative to their median and at most `FURTHEST` from it.
+    The factor is the power of 2**(1/4) nearest to sqrt(rms of the activations / norm of the weights): SmoothQuant (Xiao
+    et al. 2023) with migration strength 1/2. Exponents are relative to their median and at most `FURTHEST` from it.
     Channels without activations or weights get 0.
 
     Args:
@@ -92,8 +102,8 @@ def smoothing_exponents(mean_squares: NDArray[np.float64], weight: Floats) -> ND
     known = np.isfinite(ratios) & (ratios > 0)
     if not known.any():
         return np.zeros(len(ratios), dtype=np.int8)
-    # The ratio is the fourth power of the factor, so four binary exponents are one of the factor's.
-    nearest = np.floor_divide(np.floor(np.log2(ratios[known])).astype(int) + 2, 4)
+    # The ratio is the fourth power of the factor. frexp gives the exponent of a number in [1/2, 1), and no logarithm.
+    nearest = np.frexp(ratios[known] * np.sqrt(2))[1] - 1
     median = np.sort(nearest)[len(nearest) // 2]
     exponents = np.zeros(len(ratios), dtype=np.int8)
     exponents[known] = np.clip(nearest - median, -FURTHEST, FURTHEST)

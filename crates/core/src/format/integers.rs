@@ -5,14 +5,12 @@
 //!
 //! A matrix of int8 products is stored as `kernels/int8.rs` multiplies it: tensor `X.exponents` (`I8`) has one exponent
 //! for each column, and the integers and their scales are those of groups of [`INT8_GROUP`] values that were multiplied
-//! with powers of two and a Hadamard matrix.
+//! with the factors of these exponents and a Hadamard matrix.
 
 use crate::hadamard::hadamard;
 use crate::simd::tile::INT8_GROUP;
+use crate::smoothing_factors::{MAX_EXPONENT, row_factor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-
-/// Largest exponent of a column, and the negated least one: factors from 1/32 to 32.
-pub const MAX_EXPONENT: i8 = 5;
 
 /// Width of the integers, and what their groups are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +85,7 @@ impl IntegerFormat {
             let fits = exponents.dtype() == Dtype::I8 && exponents.shape() == [k] && k.is_multiple_of(INT8_GROUP);
             let small = |byte: &u8| byte.cast_signed().unsigned_abs() <= MAX_EXPONENT.unsigned_abs();
             if !fits || !exponents.data().iter().all(small) {
-                return Err("with exponents that do not match it, or are not from -5 to 5");
+                return Err("with exponents that do not match it, or are not from -20 to 20");
             }
         }
         let scales = file.tensor(&format!("{name}.scales")).map_err(|_| no_scales)?;
@@ -126,7 +124,7 @@ impl IntegerFormat {
                         hadamard(&mut values); // exact: sums of at most 128 · 128
                         let exponents = &exponents[number * INT8_GROUP..];
                         for ((out, value), exponent) in out.iter_mut().zip(values).zip(exponents) {
-                            *out = scale * value * power(exponent.cast_signed().wrapping_neg());
+                            *out = scale * value * row_factor(exponent.cast_signed());
                         }
                     }
                 }
@@ -138,11 +136,6 @@ impl IntegerFormat {
     pub fn scale_bytes(self, k: usize, count: usize) -> usize {
         count / k.max(1) * k.div_ceil(self.group_len(k)) * 4
     }
-}
-
-/// Returns 2 to the power of an exponent that is at most [`MAX_EXPONENT`] from 0, exactly.
-fn power(exponent: i8) -> f32 {
-    f32::from_bits((127 + i32::from(exponent)).cast_unsigned() << 23)
 }
 
 #[cfg(test)]
@@ -183,8 +176,8 @@ mod tests {
         integers[INT8_GROUP..].fill(0);
         integers[INT8_GROUP] = 64;
         let mut exponents = vec![0u8; k];
-        exponents[0] = (-3i8).cast_unsigned();
-        exponents[k - 1] = 5;
+        exponents[0] = (-12i8).cast_unsigned();
+        exponents[k - 1] = 20;
         let scales: Vec<u8> = [0.5f32, 2.0].iter().flat_map(|s| s.to_le_bytes()).collect();
         let mut out = vec![f32::NAN; k];
         IntegerFormat::TransformedInt8.read(k, (&integers, &scales, &exponents), &mut out);

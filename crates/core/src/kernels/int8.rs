@@ -1,6 +1,6 @@
 //! Matrix product of 8-bit integers, rows and weights.
 //!
-//! Row and weight are transformed so that no value stands out: channels are divided, and multiplied, by powers of two
+//! Row and weight are transformed so that no value stands out: channels are divided, and multiplied, by powers of 2^¼
 //! (`model/smoothing.rs`), then groups of [`INT8_GROUP`] values along K are multiplied with a Hadamard matrix. Each
 //! group of a row and each group of a channel has a scale of its own. The products of a group are summed exactly: at most
 //! 128 · 255 · 128 < 2²³, so its sum is exact in f32, too. The groups of a channel are then summed in f32, in order.
@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::hadamard::hadamard;
 use crate::simd::Simd;
 use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
+use crate::smoothing_factors::{channel_factor, row_factor};
 use std::ops::Range;
 
 /// The layout of int8 panels: groups along K. A group is one f32 scale for each column; for each column the negated sum of
@@ -39,8 +40,8 @@ pub type Packed = panels::Packed<Groups>;
 
 impl Packed {
     /// Packs the channels that `read_row` reads, for an instruction set with `lanes` f32 values in a vector that takes
-    /// rows as `rows` says. Element i of a channel is multiplied by 2^`exponents`\[i\], and element i of a row will be
-    /// divided by it. Missing exponents are 0.
+    /// rows as `rows` says. Element i of a channel is multiplied by the [`channel_factor`] of `exponents`\[i\], and element i
+    /// of a row will be by its [`row_factor`]. Missing exponents are 0.
     ///
     /// # Errors
     /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
@@ -51,20 +52,20 @@ impl Packed {
         read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
     ) -> Result<Self> {
         let padded = groups(shape.k) * INT8_GROUP;
-        let power = |i: usize| exponents.get(i).map_or(1.0, |exponent| f32::from(*exponent).exp2());
-        let powers: Vec<f32> = (0..padded).map(power).collect();
+        let exponent = |i: usize| exponents.get(i).copied().unwrap_or_default();
+        let channel_factors: Vec<f32> = (0..padded).map(|i| channel_factor(exponent(i))).collect();
         let put = |panel: &mut [f32], column: usize, source: usize, values: &mut [f32]| {
             read_row(source, &mut values[..shape.k])?;
-            for (value, power) in values.iter_mut().zip(&powers) {
-                *value *= power;
+            for (value, factor) in values.iter_mut().zip(&channel_factors) {
+                *value *= factor;
             }
             put_channel(panel, VECTORS * lanes, column, rows.step(), values);
             values[shape.k..].fill(0.0);
             Ok(())
         };
         Self::fill(shape, lanes, padded, put, |tail| {
-            for (half, power) in halves_mut(tail).iter_mut().zip(&powers) {
-                *half = to_bfloat16(1.0 / power); // exact: a power of two
+            for (i, half) in halves_mut(tail).iter_mut().enumerate() {
+                *half = to_bfloat16(row_factor(exponent(i)));
             }
         })
     }

@@ -1,24 +1,25 @@
-//! Smoothing of int8 products: a power of two for each input channel, by which rows are divided and weights multiplied.
+//! Smoothing of int8 products: a power of 2^¼ for each input channel, by which rows are divided and weights multiplied.
 //!
-//! A channel with large activations and small weights wastes the bits of both. Channel k gets 2ᵉ, the power of two that
-//! is nearest to √(rms of its activations / norm of its weights), so both share the difference (SmoothQuant, Xiao et al.
-//! 2023, with migration strength ½). Powers of two make the multiplication exact.
+//! A channel with large activations and small weights wastes the bits of both. Channel k gets the power of 2^¼
+//! that is nearest to √(rms of its activations / norm of its weights), so both share the difference (SmoothQuant, Xiao et
+//! al. 2023, with migration strength ½). Powers of two would be off by up to √2, which costs accuracy.
 //!
 //! The activations are those of fixed random ids. On x86-64 one instruction set computes them on every machine, so that
 //! machines with different ones get the same exponents.
 
 use super::{Model, Options, Streamed};
 use crate::error::{Error, Result};
-use crate::format::integers::MAX_EXPONENT;
 use crate::kernels::Kernels;
 use crate::kernels::panels::{Shape, VALUES_PER_TURN};
 use crate::lower::{Lowered, Op};
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use crate::precision::Precision;
+use crate::smoothing_factors::{MAX_EXPONENT, exponent_of};
 use crate::weights::Rows;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::f64::consts::SQRT_2;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -111,15 +112,13 @@ impl<'a> Smoothing<'a> {
 impl Model {
     /// Returns the exponents of smoothing of each int8 product, one for each input channel, by the number of its step.
     pub fn smoothing_exponents(&self) -> BTreeMap<usize, Vec<i8>> {
-        // The factors are powers of two in bfloat16: 2 to the power of the negated exponents.
-        let exponent = |factor: &u16| 127 - (factor >> 7) as i16;
         let of_step = |(number, step): (usize, &Lowered)| match &step.op {
             Op::Linear {
                 weight: PackedWeight::Int8(packed),
                 ..
             } => {
                 let factors = packed.factors()[..packed.shape.k].iter();
-                Some((number, factors.map(|factor| exponent(factor) as i8).collect()))
+                Some((number, factors.map(|factor| exponent_of(*factor)).collect()))
             }
             _ => None,
         };
@@ -164,14 +163,13 @@ fn add_squares(sums: &mut [f64], values: &[f32]) {
 /// Returns the exponent of each channel from the mean square of its activations and the square of its weights' norm,
 /// relative to their median.
 fn exponents(activations: &[f64], weights: &[f64]) -> Vec<i8> {
-    // The ratio is the fourth power of the factor. Comparing it with powers of two, by the exponent of the number, needs
-    // no logarithm, which could differ between machines: 2ᵉ is nearest to the factor if
-    // 2^(4e - 2) <= ratio < 2^(4e + 2).
+    // The ratio is the fourth power of the factor, so the factor is nearest to 2^(e/4) if 2^(e - ½) <= ratio < 2^(e + ½).
+    // The exponent of ratio · √2 is this e. It needs no logarithm, which could differ between machines.
     let nearest = activations.iter().zip(weights).map(|(activation, weight)| {
         let ratio = activation / weight;
         ratio
             .is_normal()
-            .then(|| (((ratio.to_bits() >> 52) as i32 - 1023) + 2).div_euclid(4))
+            .then(|| ((ratio * SQRT_2).to_bits() >> 52) as i32 - 1023)
     });
     let nearest: Vec<Option<i32>> = nearest.collect();
     let mut known: Vec<i32> = nearest.iter().flatten().copied().collect();
@@ -192,28 +190,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exponents_are_the_nearest_powers_of_two() {
+    fn exponents_are_the_nearest_powers_of_the_fourth_root_of_two() {
         for (ratio, exponent) in [
             (1.0, 0),
-            (3.99, 0),
-            (4.01, 1),
-            (16.0, 1),
-            (63.9, 1),
-            (64.1, 2),
-            (0.26, 0),
-            (0.24, -1),
+            (1.41, 0),
+            (1.42, 1),
+            (2.82, 1),
+            (2.83, 2),
+            (16.0, 4),
+            (0.71, 0),
+            (0.70, -1),
         ] {
             // Three channels with the ratio 1 make 0 the median.
             assert_eq!(exponents(&[1.0, 1.0, 1.0, ratio], &[1.0; 4])[3], exponent, "{ratio}");
-            let root = f64::powf(ratio, 0.25).log2();
-            assert!((root - f64::from(exponent)).abs() <= 0.51);
+            let root = 4.0 * f64::powf(ratio, 0.25).log2();
+            assert!((root - f64::from(exponent)).abs() <= 0.52);
         }
     }
 
     #[test]
     fn channels_without_values_and_extremes_stay_in_range() {
         let found = exponents(&[1.0, 1.0, 1.0, 0.0, f64::NAN, f64::INFINITY, 1e30, 1e-30], &[1.0; 8]);
-        assert_eq!(found, [0, 0, 0, 0, 0, 0, 5, -5]);
+        assert_eq!(found, [0, 0, 0, 0, 0, 0, MAX_EXPONENT, -MAX_EXPONENT]);
         assert_eq!(exponents(&[0.0; 3], &[0.0; 3]), [0; 3]);
         assert_eq!(exponents(&[1.0; 3], &[0.0; 3]), [0; 3]);
     }

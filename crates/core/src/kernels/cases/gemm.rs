@@ -8,6 +8,7 @@ use crate::kernels::int8::quantise::{QuantiseInt8, groups, row_len};
 use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
 use crate::simd::tile::{INT8_GROUP, Int8Rows};
+use crate::smoothing_factors::{MAX_EXPONENT, row_factor};
 use std::ops::Range;
 
 /// The range of rows of each call.
@@ -161,7 +162,7 @@ pub fn quantise_int8(kernels: &Kernels, random: &mut Random, (rows, k): (usize, 
     let exponents = random_exponents(groups * INT8_GROUP, random);
     let factors: Vec<u16> = exponents
         .iter()
-        .map(|exponent| to_bfloat16(f32::from(*exponent).exp2()))
+        .map(|exponent| to_bfloat16(row_factor(*exponent)))
         .collect();
     let mut x = GuardedRows::new(rows, k, || random.float());
     let (mut out, mut scales) = (GuardedRows::empty(rows, len), GuardedRows::empty(rows, groups));
@@ -189,7 +190,9 @@ pub fn quantise_int8(kernels: &Kernels, random: &mut Random, (rows, k): (usize, 
 }
 
 fn random_exponents(count: usize, random: &mut Random) -> Vec<i8> {
-    (0..count).map(|_| random.below(11) as i8 - 5).collect()
+    (0..count)
+        .map(|_| random.below(2 * MAX_EXPONENT as usize + 1) as i8 - MAX_EXPONENT)
+        .collect()
 }
 
 fn matrix(values: &mut [f32], stride: usize) -> Matrix {

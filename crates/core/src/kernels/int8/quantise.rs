@@ -31,7 +31,7 @@ pub struct QuantiseInt8<'a> {
     pub x: Matrix,
     /// Elements of a row.
     pub k: usize,
-    /// Factors of the elements, which are powers of two, as bfloat16: one for each of all [`groups`].
+    /// Factors of the elements, by which they are smoothed, as bfloat16: one for each of all [`groups`].
     pub factors: &'a [u16],
     /// Output rows of [`row_len`] values, as [`Simd::INT8_ROWS`] says. Elements past `k` count as 0.
     pub out: Matrix,
