@@ -83,6 +83,7 @@ class Loop:
         self._clock = clock
         self._scheduler: Scheduler[PendingRow] = Scheduler(limits, clock=clock)
         self._table = InflightTable(self._scheduler, cache)
+        self._segment_tokens = _segment_tokens(limits)
         self._lock = threading.Lock()  # of all that follows, and of the limits, the scheduler and the table
         self._measure_budget = measure_budget
         self._stop_measuring = CancelToken()
@@ -124,7 +125,7 @@ class Loop:
             with self._lock:
                 if self._draining:
                     raise EngineClosed("The engine was closed. Load the model again.")
-                joined, new = self._table.match(pending, keys, stored, self._segment_tokens())
+                joined, new = self._table.match(pending, keys, stored, self._segment_tokens)
                 new_tokens = sum(row.tokens for row in new)
                 if new and (excess := self._scheduler.excess(new_tokens, request)):
                     raise self._overloaded(request, new_tokens, excess)
@@ -185,10 +186,6 @@ class Loop:
             and self._scheduler.queued_rows(lane) == 0
         )
 
-    def _segment_tokens(self) -> int | None:
-        """Return the most tokens of packed rows that are queued as one; None if the scheduler has to count each row."""
-        return None if self.limits.max_batch_rows is not None else self.limits.max_batch_tokens
-
     def _overloaded(self, request: Request, tokens: int, excess: int) -> Overloaded:
         rate = self.counters.rate(request.lane) or self.limits.max_batch_tokens
         seconds = max(1.0, math.ceil(excess / rate))
@@ -236,7 +233,9 @@ class Loop:
                         return running
                     if self._closed:
                         return None
-                    if running is None and (measure := self._measurement(lane)) is None:
+                    if lane == "bulk" and running is None and self._measure_budget is not None:
+                        measure = self._measurement()
+                    if running is None and measure is None:
                         if rows := self._scheduler.next_batch(lane):
                             batch = self._table.batches[lane] = Batch(lane, rows, self._clock())
                             return batch
@@ -254,9 +253,9 @@ class Loop:
             elif measure is not None:
                 self._set_budget(measure)
 
-    def _measurement(self, lane: Lane) -> Callable[[CancelToken], int] | None:
+    def _measurement(self) -> Callable[[CancelToken], int] | None:
         """Return the measurement of the best size of a batch, once, if the queue of the bulk lane needs it."""
-        if lane != "bulk" or self._scheduler.queued_tokens(lane) <= self.limits.max_batch_tokens:
+        if self._scheduler.queued_tokens("bulk") <= self.limits.max_batch_tokens:
             return None
         measure, self._measure_budget = self._measure_budget, None
         return measure
@@ -272,6 +271,7 @@ class Loop:
             return
         with self._lock:
             self.limits = self._scheduler.limits = replace(self.limits, max_batch_tokens=tokens)
+            self._segment_tokens = _segment_tokens(self.limits)
 
     def _run(self, batch: Batch, rows: Sequence[PendingRow]) -> Vectors:
         """Run rows of a batch in one native call."""
@@ -361,6 +361,11 @@ class Loop:
                 if not rows:
                     break
                 self._fail(waiting_requests(rows), _engine_closed())
+
+
+def _segment_tokens(limits: Limits) -> int | None:
+    """Return the most tokens of packed rows that are queued as one; None if the scheduler has to count each row."""
+    return None if limits.max_batch_rows is not None else limits.max_batch_tokens
 
 
 def _deadline_exceeded() -> DeadlineExceeded:
