@@ -11,6 +11,7 @@ use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::run::Progress;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -25,8 +26,6 @@ const SUFFICIENT_RATE: f64 = 0.97;
 const LONG_BATCH: f64 = 0.5;
 /// Tokens of each row in a measured batch.
 const ROW: usize = 128;
-/// Kind of the memos of [`Model::batch_budget`].
-const BUDGET: &str = "budget";
 /// Lengths of the rows whose vectors are compared with those of float32.
 const COMPARED_ROWS: [usize; 6] = [3, 17, 40, 64, 90, 128];
 
@@ -48,12 +47,10 @@ impl Model {
         notes: Option<&Path>,
         stop: &AtomicBool,
     ) -> Result<usize> {
-        self.with_budget_variant(|variant| {
-            remembered(notes, BUDGET, files, variant, || {
-                let chosen = choose(|tokens| self.seconds(tokens, limit.min(ROW), stop));
-                self.release_tables();
-                chosen
-            })
+        remembered(self.budget_memo(files, notes), || {
+            let chosen = choose(|tokens| self.seconds(tokens, limit.min(ROW), stop));
+            self.release_tables();
+            chosen
         })
     }
 
@@ -64,21 +61,19 @@ impl Model {
         files: impl IntoIterator<Item = &'a Path>,
         notes: Option<&Path>,
     ) -> Option<usize> {
-        self.with_budget_variant(|variant| {
-            let memo = Memo::new(notes?, BUDGET, files, variant)?;
-            memo.read()?.parse().ok()
-        })
+        known(self.budget_memo(files, notes).as_ref())
     }
 
-    /// Calls `use_variant` with everything besides the files that the budget depends on.
-    fn with_budget_variant<T>(&self, use_variant: impl FnOnce(&[&str]) -> T) -> T {
-        use_variant(&[
+    /// Where the batch budget for these files is remembered.
+    fn budget_memo<'a>(&self, files: impl IntoIterator<Item = &'a Path>, notes: Option<&Path>) -> Option<Memo> {
+        let variant = [
             env!("CARGO_PKG_VERSION"),
             self.precision().name(),
             self.instruction_set(),
             &self.threads().to_string(),
             &format!("{BATCH_BUDGETS:?}"),
-        ])
+        ];
+        Memo::new(notes?, "budget", files, &variant)
     }
 
     /// Returns the least cosine between this model's vectors and those of the same model in float32, over fixed rows of
@@ -101,34 +96,30 @@ impl Model {
             self.precision().name(),
             self.instruction_set(),
         ];
-        remembered(
-            notes,
-            "exactness",
-            files.iter().map(|(_, path)| *path),
-            &variant,
-            || {
-                let ids = spread(self.vocabulary, COMPARED_ROWS.iter().sum());
-                let ends = COMPARED_ROWS.iter().scan(0, |end, row| {
-                    *end += *row as u32;
-                    Some(*end)
-                });
-                let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
-                let exact = Options {
-                    precision: Precision::Float32,
-                    threads: Some(self.threads()),
-                    kernels: Some(self.instruction_set()),
-                    progress,
-                    ..Options::default()
-                };
-                let exact = Streamed::open(program, files, exact)?;
-                let wanted = exact.run(&ids, &cu_seqlens, |_, _| ())?;
-                let found = self.vectors(&ids, &cu_seqlens)?;
-                self.release_tables();
-                let width = self.dimensions();
-                let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
-                Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))
-            },
-        )
+        let paths = files.iter().map(|(_, path)| *path);
+        let memo = notes.and_then(|notes| Memo::new(notes, "exactness", paths, &variant));
+        remembered(memo, || {
+            let ids = spread(self.vocabulary, COMPARED_ROWS.iter().sum());
+            let ends = COMPARED_ROWS.iter().scan(0, |end, row| {
+                *end += *row as u32;
+                Some(*end)
+            });
+            let cu_seqlens: Vec<u32> = std::iter::once(0).chain(ends).collect();
+            let exact = Options {
+                precision: Precision::Float32,
+                threads: Some(self.threads()),
+                kernels: Some(self.instruction_set()),
+                progress,
+                ..Options::default()
+            };
+            let exact = Streamed::open(program, files, exact)?;
+            let wanted = exact.run(&ids, &cu_seqlens, |_, _| ())?;
+            let found = self.vectors(&ids, &cu_seqlens)?;
+            self.release_tables();
+            let width = self.dimensions();
+            let pairs = found.chunks_exact(width).zip(wanted.chunks_exact(width));
+            Ok(pairs.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min))
+        })
     }
 
     /// Times a batch of about `tokens` tokens in rows of `row` tokens: the better of two runs, since disturbances only
@@ -171,17 +162,14 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(1e-300)
 }
 
-/// Returns a number that is stored for these files, or measures and stores it.
-fn remembered<'a, T: std::str::FromStr + ToString>(
-    notes: Option<&Path>,
-    kind: &str,
-    files: impl IntoIterator<Item = &'a Path>,
-    variant: &[&str],
-    measure: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    let memo = notes.and_then(|directory| Memo::new(directory, kind, files, variant));
-    let known = memo.as_ref().and_then(Memo::read);
-    if let Some(known) = known.and_then(|text| text.parse().ok()) {
+/// Returns the number that a memo has; `None` without one and for a damaged one.
+fn known<T: FromStr>(memo: Option<&Memo>) -> Option<T> {
+    memo?.read()?.parse().ok()
+}
+
+/// Returns the number that a memo has, or measures it and writes it there.
+fn remembered<T: FromStr + ToString>(memo: Option<Memo>, measure: impl FnOnce() -> Result<T>) -> Result<T> {
+    if let Some(known) = known(memo.as_ref()) {
         return Ok(known);
     }
     let found = measure()?;
@@ -248,10 +236,10 @@ mod tests {
     fn a_measurement_is_made_once() {
         let directory = std::env::temp_dir().join(format!("embergem-calibration-{}", std::process::id()));
         let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        let measure = |value: f64| remembered(Some(&directory), "exactness", [file], &["v"], || Ok(value)).unwrap();
+        let memo = || Memo::new(&directory, "exactness", [file], &["v"]);
+        let measure = |value: f64| remembered(memo(), || Ok(value)).unwrap();
         assert_eq!((measure(0.1 + 0.2), measure(9.0)), (0.1 + 0.2, 0.1 + 0.2));
-        let memo = Memo::new(&directory, "exactness", [file], &["v"]).unwrap();
-        memo.write("half a num");
+        memo().unwrap().write("half a num");
         assert_eq!(measure(5.0), 5.0, "a damaged entry is measured again");
         std::fs::remove_dir_all(directory).unwrap();
     }

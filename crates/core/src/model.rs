@@ -120,18 +120,18 @@ impl Model {
         checkpoint.require_unchanged()?;
         // Packing and the check of the tables read the whole checkpoint; a run reads single rows of the tables.
         checkpoint.release_pages();
-        let mut model = Self::assemble(text, &program, steps, kernels, options)?;
+        let mut model = Self::assemble(digest, &program, steps, kernels, options)?;
         model.tables = tables;
         model.watched = Watched::new(parts);
         Ok(model)
     }
 
-    /// Makes a model of lowered steps, whose files are not watched.
+    /// Makes a model of lowered steps, whose files are not watched. `digest` is that of the program's text.
     ///
     /// # Errors
     /// [`Error::Program`] if the program reads no ids, or its output is not a part of a buffer.
     fn assemble(
-        text: &str,
+        digest: String,
         program: &Program,
         steps: Vec<Lowered>,
         kernels: &'static Kernels,
@@ -158,7 +158,7 @@ impl Model {
             )));
         }
         Ok(Self {
-            digest: sha256_hex(text),
+            digest,
             steps,
             buffers: program.buffers.clone(),
             output,

@@ -185,7 +185,8 @@ impl<'m> Run<'m> {
             .collect()
     }
 
-    /// Executes the next step, which is `step`, when it is the turn of this run. The weight of a product is `packed` if that is given.
+    /// Executes the next step, which is `step`, when it is the turn of this run. If `packed` is given, it is the weight of
+    /// the product.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].

@@ -102,7 +102,7 @@ def smoothing_exponents(mean_squares: NDArray[np.float64], weight: Floats) -> ND
     known = np.isfinite(ratios) & (ratios > 0)
     if not known.any():
         return np.zeros(len(ratios), dtype=np.int8)
-    # The ratio is the fourth power of the factor. frexp gives the exponent of a number in [1/2, 1), and no logarithm.
+    # The ratio is the fourth power of the factor. frexp gives its binary exponent exactly, which a logarithm may not.
     nearest = np.frexp(ratios[known] * np.sqrt(2))[1] - 1
     median = np.sort(nearest)[len(nearest) // 2]
     exponents = np.zeros(len(ratios), dtype=np.int8)

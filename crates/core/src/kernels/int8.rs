@@ -40,8 +40,8 @@ pub type Packed = panels::Packed<Groups>;
 
 impl Packed {
     /// Packs the channels that `read_row` reads, for an instruction set with `lanes` f32 values in a vector that takes
-    /// rows as `rows` says. Element i of a channel is multiplied by the [`channel_factor`] of `exponents`\[i\], and element i
-    /// of a row will be by its [`row_factor`]. Missing exponents are 0.
+    /// rows as `rows` says. Element i of a channel is multiplied by the [`channel_factor`] of `exponents`\[i\]. Element i of
+    /// a row will be multiplied by the [`row_factor`]. Missing exponents are 0.
     ///
     /// # Errors
     /// An error of `read_row`, and [`crate::Error::OutOfMemory`].

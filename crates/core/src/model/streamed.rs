@@ -7,6 +7,7 @@
 use super::{Model, Options, find_kernels, packed_weights};
 use crate::error::Result;
 use crate::format::checkpoint::Checkpoint;
+use crate::hex::sha256_hex;
 use crate::kernels::panels::Shape;
 use crate::lower::{Op, lower};
 use crate::packed::weight::PackedWeight;
@@ -44,7 +45,7 @@ impl Streamed {
             &no_exponents,
             &mut none,
         )?;
-        let model = Model::assemble(text, &program, steps, kernels, options)?;
+        let model = Model::assemble(sha256_hex(text), &program, steps, kernels, options)?;
         Ok(Self {
             model,
             program,
