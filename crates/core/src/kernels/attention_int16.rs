@@ -8,10 +8,10 @@ mod pack;
 
 use super::Matrix;
 use super::attention::{Attention, QueryTile, TILE_QUERIES, softmax_weights, visible_panels};
-use super::int16::{Pairs, Quantise, convert, max_row_norm, multiply_unfinished, pairs, quantise, scale};
+use super::int16::{Integers, Quantise, convert, max_row_norm, multiply_unfinished, pairs, quantise, scale};
 use super::panels::Format;
 use crate::simd::Simd;
-use crate::simd::tile::{self, VECTORS};
+use crate::simd::tile::{self, Int16Rows, VECTORS};
 pub use pack::pack;
 
 /// Returns the f32 values that one text's packed keys and values take, over all heads.
@@ -26,7 +26,7 @@ pub fn scratch_len(len: usize, head_dim: usize, panel: usize) -> usize {
 }
 
 /// The layout of one text's and head's packed data, in f32 values: panels of keys, panels of features, and scratch
-/// memory for one panel of keys before it is transposed. A panel has the layout of a weight's panel, see [`Pairs`].
+/// memory for one panel of keys before it is transposed. A panel has the layout of a weight's panel, see [`Integers`].
 #[derive(Clone, Copy)]
 struct Layout {
     /// Length of one panel of keys.
@@ -44,7 +44,7 @@ struct Layout {
 impl Layout {
     fn new(len: usize, head_dim: usize, panel: usize) -> Self {
         let (padded, lanes) = (len.next_multiple_of(panel), panel / VECTORS);
-        let (key_panel, value_panel) = (Pairs::panel_len(head_dim, lanes), Pairs::panel_len(padded, lanes));
+        let (key_panel, value_panel) = (Integers::panel_len(head_dim, lanes), Integers::panel_len(padded, lanes));
         Self {
             key_panel,
             keys: padded / panel * key_panel,
@@ -106,6 +106,7 @@ impl IntegerRows {
             x,
             k,
             out: self.rows,
+            rows: Int16Rows::Pairs,
             scales: self.scales,
             max_norm: max_row_norm(k),
         };
@@ -190,7 +191,8 @@ pub unsafe fn tile<V: Simd>(args: &Attention<'_>, tile: QueryTile, head: usize, 
             // The largest weight is 1. The scale of the row includes the division by the sum of the weights.
             let row_scale = scale(1.0, squares.sqrt(), max_norm);
             *weights.scales.row(number) = row_scale / sum;
-            convert::<V>(row.as_ptr(), keys.len(), row_scale, weights.rows.row(number).cast());
+            let out = weights.rows.row(number);
+            convert::<V>(row.as_ptr(), keys.len(), row_scale, out, Int16Rows::Pairs);
         }
         for (number, first) in (0..d).step_by(width).enumerate() {
             let panel = start.add(layout.keys + number * layout.value_panel);

@@ -114,15 +114,14 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm_bfloat16)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let weight = int16::Packed::new(shape, kernels.lanes, read(k)).unwrap();
-        let (mut ints, mut scales) = (
-            Aligned::zeros(ROWS * int16::pairs(k)).unwrap(),
-            Aligned::zeros(ROWS).unwrap(),
-        );
+        let weight = int16::Packed::scaled(shape, (kernels.lanes, kernels.int16_rows), read(k)).unwrap();
+        let len = int16::row_len(k, kernels.int16_rows);
+        let (mut ints, mut scales) = (Aligned::zeros(ROWS * len).unwrap(), Aligned::zeros(ROWS).unwrap());
         let quantise = int16::Quantise {
             x: matrix(&mut x, k),
             k,
-            out: matrix(&mut ints, int16::pairs(k)),
+            out: matrix(&mut ints, len),
+            rows: kernels.int16_rows,
             scales: matrix(&mut scales, 1),
             max_norm: int16::max_row_norm(k),
         };

@@ -116,6 +116,9 @@ pub(super) use with_const_rows;
 /// Most rows of a register tile on any instruction set.
 pub(super) const MAX_TILE_ROWS: usize = 12;
 
+/// Most rows that are finished at once: those of a tile of matrix instructions.
+pub(super) const MAX_FINISHED_ROWS: usize = 16;
+
 /// The sums of a tile in memory. Code that works on them is compiled once, not for each number of rows.
 pub(super) type Sums<V> = [[V; VECTORS]; MAX_TILE_ROWS];
 
@@ -189,7 +192,7 @@ pub(super) unsafe fn store<V: Simd>(sums: &[[V; VECTORS]], tile: &Tile) {
     }
 }
 
-/// Adds the bias to the sums of a tile, applies the finish and writes the results.
+/// Adds the bias to the sums of a tile of at most [`MAX_FINISHED_ROWS`] rows, applies the finish and writes the results.
 ///
 /// # Safety
 /// The output of `tile` must have a row of `columns` values for each row of `sums`; `bias` must have one panel's width.
@@ -209,7 +212,7 @@ pub(super) unsafe fn finish_and_store<V: Simd>(
                 *row = [row[0].add(bias[0]), row[1].add(bias[1])];
             }
         }
-        let mut gates = [V::splat(0.0); MAX_TILE_ROWS];
+        let mut gates = [V::splat(0.0); MAX_FINISHED_ROWS];
         let activated = match finish {
             Finish::Keep => None,
             Finish::Activate(activation) => Some((activation, sums.as_flattened_mut())),

@@ -10,9 +10,10 @@
 use super::Matrix;
 use super::gemm::{Finish, MAX_TILE_ROWS, Sums, finish_and_store, store, with_const_rows};
 use super::loops::{for_each_vector, sum_vectors};
-use super::panels::{self, Format, PutRow, to_integer};
+use super::panels::{self, Format, MAX_COLUMNS, Shape, to_integer};
+use crate::error::Result;
 use crate::simd::Simd;
-use crate::simd::tile::{Tile, VECTORS};
+use crate::simd::tile::{Int16Rows, Tile, VECTORS};
 use std::ops::Range;
 
 /// Largest norm of a weight channel in units of its scale, before rounding: √2³¹.
@@ -46,38 +47,85 @@ pub(super) fn scale(peak: f32, norm: f32, max_norm: f32) -> f32 {
     if by_norm < by_peak { by_peak } else { by_norm }
 }
 
-/// Returns the pairs of 16-bit values that a row of `k` takes: whole cache lines, so that every row begins on one.
+/// Returns the f32 values that the memory of a row of `k` integers takes.
+pub fn row_len(k: usize, rows: Int16Rows) -> usize {
+    k.next_multiple_of(rows.unit()) / 2
+}
+
+/// Returns the pairs of 16-bit values that a row of `k` takes, if the integers are stored in pairs.
 pub fn pairs(k: usize) -> usize {
-    k.next_multiple_of(32) / 2
+    row_len(k, Int16Rows::Pairs)
 }
 
-/// The layout of int16 panels: one f32 scale for each column, then pairs of adjacent weights along K, column by column.
-pub struct Pairs;
+/// The layout of int16 panels: one f32 scale for each column, then adjacent weights along K, column by column. These are
+/// pairs of all columns; or, for each vector of columns in turn, the upper and the lower bytes of four.
+pub struct Integers;
 
-impl Format for Pairs {
+/// f32 values that a matrix instruction reads past the end of a panel, at most: 15 of 16 quads of a vector of columns.
+const OVERREAD: usize = 15 * 2 * MAX_COLUMNS / VECTORS;
+
+impl Format for Integers {
     fn panel_len(k: usize, lanes: usize) -> usize {
-        VECTORS * lanes * (1 + k.div_ceil(2))
+        VECTORS * lanes * (1 + k.next_multiple_of(4) / 2)
     }
-}
 
-impl PutRow for Pairs {
-    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
-        let width = VECTORS * lanes;
-        let (scales, pairs) = panel.split_at_mut(width);
-        let peak = row.iter().fold(MIN_PEAK, |peak, w| peak.max(w.abs()));
-        let square: f64 = row.iter().map(|w| f64::from(w / peak).powi(2)).sum();
-        scales[column] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
-        // SAFETY: a pair of i16 has the size of one f32 and a smaller alignment. The slice covers `pairs` exactly,
-        // which is not used while it exists.
-        let pairs = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<[i16; 2]>(), pairs.len()) };
-        for (i, w) in row.iter().enumerate() {
-            pairs[i / 2 * width + column][i % 2] = to_integer(w / scales[column]) as i16;
+    fn tail_len(k: usize) -> usize {
+        if k.is_multiple_of(Int16Rows::SplitBytes.unit()) {
+            0
+        } else {
+            OVERREAD
         }
     }
 }
 
 /// A packed weight matrix of 16-bit integers.
-pub type Packed = panels::Packed<Pairs>;
+pub type Packed = panels::Packed<Integers>;
+
+impl Packed {
+    /// Packs the channels that `read_row` reads, for an instruction set with `lanes` f32 values in a vector that takes
+    /// integers as `rows` says.
+    ///
+    /// # Errors
+    /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
+    pub fn scaled(
+        shape: Shape,
+        (lanes, rows): (usize, Int16Rows),
+        read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let put = |panel: &mut [f32], column: usize, source: usize, values: &mut [f32]| {
+            read_row(source, values)?;
+            put_channel(panel, VECTORS * lanes, column, rows, values);
+            Ok(())
+        };
+        Self::fill(shape, lanes, shape.k, put, |_| ())
+    }
+}
+
+/// Writes one channel to a panel of `width` columns.
+fn put_channel(panel: &mut [f32], width: usize, column: usize, rows: Int16Rows, row: &[f32]) {
+    let (scales, integers) = panel.split_at_mut(width);
+    let peak = row.iter().fold(MIN_PEAK, |peak, w| peak.max(w.abs()));
+    let square: f64 = row.iter().map(|w| f64::from(w / peak).powi(2)).sum();
+    scales[column] = scale(peak, square.sqrt() as f32, WEIGHT_NORM);
+    // SAFETY: four bytes have the size of one f32 and a smaller alignment. The slice covers `integers` exactly, which is
+    // not used while it exists.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(integers.as_mut_ptr().cast::<u8>(), 4 * integers.len()) };
+    let quads = row.len().div_ceil(4);
+    for (i, w) in row.iter().enumerate() {
+        let [lower, upper] = (to_integer(w / scales[column]) as i16).to_le_bytes();
+        match rows {
+            Int16Rows::Pairs => {
+                bytes[(i / 2 * width + column) * 4 + i % 2 * 2..][..2].copy_from_slice(&[lower, upper]);
+            }
+            Int16Rows::SplitBytes => {
+                let lanes = width / VECTORS;
+                let quad = (column / lanes * quads + i / 4) * 2 * lanes + column % lanes;
+                bytes[quad * 4 + i % 4] = upper;
+                bytes[(quad + lanes) * 4 + i % 4] = lower;
+            }
+        }
+    }
+}
 
 /// Arguments of the conversion of rows to integers, for products of 16-bit integers and for those with 8-bit weights.
 pub struct Quantise {
@@ -85,8 +133,10 @@ pub struct Quantise {
     pub x: Matrix,
     /// Elements of a row.
     pub k: usize,
-    /// Output rows of [`pairs`] pairs, each of the size of an f32. Elements past `k` become 0.
+    /// Output rows of [`row_len`] f32 values. Integers past `k` become 0.
     pub out: Matrix,
+    /// How the integers are stored.
+    pub rows: Int16Rows,
     /// Output: one scale for each row.
     pub scales: Matrix,
     /// Largest norm of a row in integers, see [`max_row_norm`]; infinite if only the 16 bits limit it.
@@ -105,7 +155,6 @@ pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
         // which whole vectors of every instruction set divide.
         unsafe {
             let x = args.x.row(row);
-            let out = args.out.row(row).cast::<i16>();
             let mut peak = V::splat(MIN_PEAK);
             for_each_vector!(V, args.k, |i, n| {
                 let v = V::load_first(x.add(i), n);
@@ -119,31 +168,34 @@ pub unsafe fn quantise<V: Simd>(args: &Quantise, rows: Range<usize>) {
             });
             let scale = scale(peak, square.sqrt(), args.max_norm);
             *args.scales.row(row) = scale;
-            convert::<V>(x, args.k, scale, out);
+            convert::<V>(x, args.k, scale, args.out.row(row), args.rows);
         }
     }
 }
 
-/// Writes `k` values as integers in units of `scale`, and zeros up to the end of the row of [`pairs`].
+/// Writes `k` values as integers in units of `scale`, and zeros up to the end of the row.
 ///
 /// # Safety
-/// `x` must be valid for `k` reads and `out` for 2 · [`pairs`] writes. The processor must have the instruction set of
-/// `V`.
+/// `x` must be valid for `k` reads and `out` for [`row_len`] writes. The processor must have the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn convert<V: Simd>(x: *const f32, k: usize, scale: f32, out: *mut i16) {
+pub(super) unsafe fn convert<V: Simd>(x: *const f32, k: usize, scale: f32, out: *mut f32, rows: Int16Rows) {
     let factor = V::splat(1.0 / scale);
-    // SAFETY: reads stop at k and writes at 2 · pairs(k), for which x and out are valid by this function's contract.
+    // SAFETY: reads stop at k and writes at the end of the row, for which x and out are valid by this function's contract.
     unsafe {
-        for_each_vector!(V, 2 * pairs(k), |i, _n| {
+        for_each_vector!(V, 2 * row_len(k, rows), |i, _n| {
             let n = k.saturating_sub(i).min(V::LANES);
-            V::load_first(x.wrapping_add(i), n).mul(factor).store_int16(out.add(i));
+            let value = V::load_first(x.wrapping_add(i), n).mul(factor);
+            match rows {
+                Int16Rows::Pairs => value.store_int16(out.cast::<i16>().add(i)),
+                Int16Rows::SplitBytes => value.store_split_int16(out.cast::<i8>().add(i / 64 * 128 + i % 64)),
+            }
         });
     }
 }
 
 /// Arguments of a product of integers with weights packed as `W`.
 pub struct Gemm<'a, W = Packed> {
-    /// Input rows of pairs, from [`Quantise`].
+    /// Input rows of integers, from [`Quantise`].
     pub x: Matrix,
     /// Scales of the input rows.
     pub scales: Matrix,
@@ -166,7 +218,7 @@ pub struct Gemm<'a, W = Packed> {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let (width, pairs) = (VECTORS * V::LANES, shape.k.div_ceil(2));
-    let len = Pairs::panel_len(shape.k, V::LANES);
+    let len = Integers::panel_len(shape.k, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let (column_scales, b) = args.weight.panel(panel, V::LANES).split_at(width);
@@ -174,7 +226,8 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x, scales and out cover the rows and columns by this function's contract, and a panel of the
-            // packed weight has a row for each pair. The prefetch address is not dereferenced, so it may lie outside.
+            // packed weight has all integers, and memory after it for the rest of a unit. The prefetch address is not
+            // dereferenced, so it may lie outside.
             unsafe {
                 let tile = Tile {
                     k: pairs,
@@ -292,7 +345,7 @@ mod tests {
         [Kernels::portable(), Kernels::best()]
             .into_iter()
             .flat_map(|kernels| {
-                let packed = Packed::new(shape, kernels.lanes, |row, values| {
+                let packed = Packed::scaled(shape, (kernels.lanes, kernels.int16_rows), |row, values| {
                     values.copy_from_slice(&weight[row * shape.k..(row + 1) * shape.k]);
                     Ok(())
                 })
@@ -301,12 +354,14 @@ mod tests {
                     data: values.as_mut_ptr(),
                     stride,
                 };
-                let (mut x, mut ints) = (x.to_vec(), vec![0.0; pairs(shape.k)]);
+                let len = row_len(shape.k, kernels.int16_rows);
+                let (mut x, mut ints) = (x.to_vec(), vec![0.0; len]);
                 let (mut scales, mut out) = (vec![0.0], vec![0.0; shape.out]);
                 let quantise = Quantise {
                     x: matrix(&mut x, shape.k),
                     k: shape.k,
-                    out: matrix(&mut ints, pairs(shape.k)),
+                    out: matrix(&mut ints, len),
+                    rows: kernels.int16_rows,
                     scales: matrix(&mut scales, 1),
                     max_norm: max_row_norm(shape.k),
                 };

@@ -16,6 +16,7 @@ pub mod gemm;
 pub mod int16;
 pub mod int8;
 mod loops;
+mod matrix;
 pub mod norm;
 pub mod panels;
 pub mod peak;
@@ -29,11 +30,11 @@ use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::avx512::Avx512;
+use crate::simd::avx512::{self, Avx512};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
-use crate::simd::tile::{Int8Rows, VECTORS};
+use crate::simd::tile::{Int8Rows, Int16Rows, VECTORS};
 use int8::quantise::QuantiseInt8;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -86,6 +87,8 @@ pub struct Kernels {
     pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
     /// How rows of products with 8-bit weights are stored.
     pub int8_rows: Int8Rows,
+    /// How rows and weights of products of 16-bit integers are stored.
+    pub int16_rows: Int16Rows,
     /// Conversion of rows to 16-bit integers.
     pub quantise: unsafe fn(&int16::Quantise, Range<usize>),
     /// Conversion of rows to 8-bit integers.
@@ -179,13 +182,13 @@ macro_rules! kernels {
         }
         compiled! {
             $(#[$feature])?
-            fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) = int16::gemm::<$vector>
+            fn gemm_int16(args: &int16::Gemm<'_>, rows: Range<usize>, panels: Range<usize>) = matrix::int16::<$vector>
         }
         compiled! {
             $(#[$feature])?
             fn gemm_int8(
                 args: &int16::Gemm<'_, int8::Packed>, rows: Range<usize>, panels: Range<usize>
-            ) = int8::gemm::<$vector>
+            ) = matrix::int8::<$vector>
         }
         compiled! {
             $(#[$feature])?
@@ -226,6 +229,7 @@ macro_rules! kernels {
             lanes: <$vector as Simd>::LANES,
             panel: VECTORS * <$vector as Simd>::LANES,
             int8_rows: <$vector as Simd>::INT8_ROWS,
+            int16_rows: <$vector as Simd>::INT16_ROWS,
             gemm,
             quantise,
             quantise_int8,
@@ -253,13 +257,19 @@ static AVX_VNNI: Kernels = kernels!("avx-vnni", Avx2<true>, #[target_feature(ena
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = kernels!(
     "avx512",
-    Avx512<false>,
+    Avx512<{ avx512::BASE }>,
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 );
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = kernels!(
     "avx512-vnni",
-    Avx512<true>,
+    Avx512<{ avx512::VNNI }>,
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+);
+#[cfg(target_arch = "x86_64")]
+static AVX512_AMX: Kernels = kernels!(
+    "avx512-amx",
+    Avx512<{ avx512::AMX }>,
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 );
 
@@ -292,6 +302,7 @@ fn candidates() -> Vec<Candidate> {
         let vnni = avx512 && std::is_x86_feature_detected!("avx512vnni");
         let avx_vnni = avx2 && std::is_x86_feature_detected!("avxvnni");
         [
+            (&AVX512_AMX, vnni && avx512::amx::is_permitted(), false),
             (&AVX512_VNNI, vnni, false),
             (&AVX512, avx512, false),
             (&AVX_VNNI, avx_vnni, false),

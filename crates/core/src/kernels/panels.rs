@@ -15,6 +15,9 @@ use std::sync::{Mutex, PoisonError};
 /// f32 values that a thread packs before other runs may go first: about a millisecond.
 pub const VALUES_PER_TURN: usize = 1 << 18;
 
+/// Most columns of a panel on any instruction set.
+pub(super) const MAX_COLUMNS: usize = 32;
+
 /// Inputs and outputs of a matrix product.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {

@@ -64,7 +64,7 @@ impl PackedWeight {
         let k = self.shape().k;
         match self {
             Self::Float32(_) | Self::Bfloat16(_) => (0, 0),
-            Self::Int16(_) => (int16::pairs(k), 1),
+            Self::Int16(_) => (int16::row_len(k, kernels.int16_rows), 1),
             Self::Int8(_) => (row_len(k, kernels.int8_rows), groups(k)),
         }
     }
@@ -96,7 +96,9 @@ impl PackedWeight {
         Ok(match precision {
             Precision::Float32 => pack!(Float32, gemm::Packed),
             Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
-            Precision::Int16 => pack!(Int16, int16::Packed),
+            Precision::Int16 => Self::Int16(matrices.next(shape, lanes, || {
+                int16::Packed::scaled(shape, (lanes, kernels.int16_rows), row)
+            })?),
             Precision::Int8 => Self::Int8(matrices.next(shape, lanes, || {
                 let exponents = exponents(step, &rows, shape)?;
                 int8::Packed::smoothed(shape, (lanes, kernels.int8_rows), &exponents, row)

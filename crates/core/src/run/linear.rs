@@ -130,6 +130,7 @@ fn quantise(
             x,
             k,
             out,
+            rows: kernels.int16_rows,
             scales,
             max_norm: int16::max_row_norm(k),
         };

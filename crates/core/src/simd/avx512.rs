@@ -1,15 +1,26 @@
 //! Vectors of sixteen f32 with AVX-512 (F, BW, DQ, VL). Products of integers use VNNI if the processor has it.
 
+pub mod amx;
 mod tiles;
 
 use super::Simd;
-use super::tile::{self, Int8Rows, Tile, VECTORS};
+use super::tile::{self, Int8Rows, Int16Rows, Tile, VECTORS};
 use std::arch::x86_64::*;
 
-/// Sixteen f32 in a zmm register. With `VNNI` one instruction multiplies pairs of integers and adds the products.
+/// Sixteen f32 in a zmm register. `LEVEL` is the last of [`BASE`], [`VNNI`], [`BF16`] and [`AMX`] whose instructions are
+/// used; each level has those of the levels before it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Avx512<const VNNI: bool>(__m512);
+pub struct Avx512<const LEVEL: u8>(__m512);
+
+/// AVX-512 F, BW, DQ and VL.
+pub const BASE: u8 = 0;
+/// One instruction multiplies pairs or quads of integers and adds the products.
+pub const VNNI: u8 = 1;
+/// One instruction multiplies pairs of bfloat16 numbers and adds the products.
+pub const BF16: u8 = 2;
+/// One instruction multiplies two tiles of 16 rows of 64 bytes, of integers or of bfloat16 numbers.
+pub const AMX: u8 = 3;
 
 /// Returns a mask of the first `n` lanes.
 #[inline(always)]
@@ -18,10 +29,20 @@ fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-impl<const VNNI: bool> Simd for Avx512<VNNI> {
+impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     const LANES: usize = 16;
     const TILE: usize = 12;
-    const INT8_ROWS: Int8Rows = if VNNI { Int8Rows::UnsignedQuads } else { Int8Rows::Pairs };
+    const INT8_ROWS: Int8Rows = match LEVEL {
+        BASE => Int8Rows::Pairs,
+        VNNI | BF16 => Int8Rows::UnsignedQuads,
+        _ => Int8Rows::SignedQuads,
+    };
+    const INT16_ROWS: Int16Rows = if LEVEL >= AMX {
+        Int16Rows::SplitBytes
+    } else {
+        Int16Rows::Pairs
+    };
+    const MATRIX_ROWS: Option<usize> = if LEVEL >= AMX { Some(amx::TILE_ROWS) } else { None };
     type Int = __m512i;
 
     #[inline(always)]
@@ -34,7 +55,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         // SAFETY: the pointer is valid for sixteen reads by the method's contract.
         unsafe {
             let (pair, b) = (_mm512_set1_epi32(pair), _mm512_loadu_si512(b.cast()));
-            if VNNI {
+            if LEVEL >= VNNI {
                 _mm512_dpwssd_epi32(sum, pair, b)
             } else {
                 _mm512_add_epi32(sum, _mm512_madd_epi16(pair, b))
@@ -43,10 +64,10 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[Self::Int; VECTORS]; ROWS], tile: &Tile) {
-        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. VNNI is there if `VNNI` is
-        // set: the kernels of `Avx512<true>` run only on processors with it.
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. The kernels of a level run only on
+        // processors with its instructions.
         unsafe {
-            if VNNI {
+            if LEVEL >= VNNI {
                 tiles::tile_int16(sums, tile);
             } else {
                 tile::tile_int16::<Self, ROWS>(sums, tile);
@@ -69,7 +90,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe {
             let b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(b.cast()));
             let pair = _mm512_set1_epi32(pair);
-            if VNNI {
+            if LEVEL >= VNNI {
                 _mm512_dpwssd_epi32(sum, pair, b)
             } else {
                 _mm512_add_epi32(sum, _mm512_madd_epi16(pair, b))
@@ -78,10 +99,10 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
     #[inline(always)]
     unsafe fn group_int8<const ROWS: usize>(floats: &mut [[Self; VECTORS]], tile: &Tile, scales: (*const f32, usize)) {
-        // SAFETY: the rows, the group and the scales are there by the method's contract. VNNI is there if `VNNI` is
-        // set: the kernels of `Avx512<true>` run only on processors with it.
+        // SAFETY: the rows, the group and the scales are there by the method's contract. The kernels of a level run only on
+        // processors with its instructions.
         unsafe {
-            if VNNI {
+            if LEVEL >= VNNI {
                 tiles::group_int8::<ROWS, _>(floats.as_flattened_mut(), tile, scales);
             } else {
                 tile::group_int8::<Self, ROWS>(floats, tile, scales);
@@ -98,8 +119,53 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         // SAFETY: the pointer is valid for sixteen writes by the method's contract.
         unsafe {
             let signed = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0));
-            _mm_storeu_si128(p.cast(), _mm_xor_si128(signed, _mm_set1_epi8(i8::MIN)));
+            let signs = if LEVEL >= AMX { 0 } else { i8::MIN };
+            _mm_storeu_si128(p.cast(), _mm_xor_si128(signed, _mm_set1_epi8(signs)));
         }
+    }
+    #[inline(always)]
+    unsafe fn store_split_int16(self, upper: *mut i8) {
+        // SAFETY: the pointer is valid for eighty writes by the method's contract.
+        unsafe {
+            let integers = _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(upper.cast(), _mm256_cvtepi16_epi8(_mm256_srai_epi16::<8>(integers)));
+            _mm_storeu_si128(upper.add(64).cast(), _mm256_cvtepi16_epi8(integers));
+        }
+    }
+    #[inline(always)]
+    unsafe fn begin_matrix(rows: usize) {
+        // SAFETY: kernels with AMX run only on processors with it, after the permission was granted.
+        unsafe { amx::configure(rows) }
+    }
+    #[inline(always)]
+    unsafe fn end_matrix() {
+        // SAFETY: kernels with AMX run only on processors with it, after the permission was granted.
+        unsafe { amx::release() }
+    }
+    #[inline(always)]
+    unsafe fn matrix_int8(
+        sums: &mut [[Self; VECTORS]],
+        second: Option<(usize, &mut [[Self; VECTORS]])>,
+        tile: &Tile,
+        scales: (*const f32, usize),
+        groups: usize,
+    ) {
+        // SAFETY: rows, panel and scales are there by the method's contract. Kernels with AMX run only on processors with
+        // it, after the permission was granted.
+        unsafe { amx::tiles_int8(sums, second, tile, scales, groups) }
+    }
+    #[inline(always)]
+    unsafe fn matrix_int16(
+        sums: std::slice::ChunksExactMut<'_, [Self; VECTORS]>,
+        first_rows: &[usize],
+        vector: usize,
+        tile: &Tile,
+        row_scales: *const f32,
+        column_scales: *const f32,
+    ) {
+        // SAFETY: rows, columns and scales are there by the method's contract. Kernels with AMX run only on processors
+        // with it, after the permission was granted.
+        unsafe { amx::tiles_int16(sums, first_rows, vector, tile, row_scales, column_scales) }
     }
     #[inline(always)]
     fn butterfly<const DISTANCE: usize>(self) -> Self {

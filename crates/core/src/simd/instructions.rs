@@ -8,7 +8,7 @@ use super::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use super::avx512::Avx512;
+use super::avx512::{self, Avx512};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::tile::{Tile, VECTORS};
@@ -44,10 +44,10 @@ macro_rules! expected {
         expected!(@ Avx2<true>, "avx2,fma,avxvnni", $($tile)+)
     };
     (avx512, $($tile:tt)+) => {
-        expected!(@ Avx512<false>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl", $($tile)+)
+        expected!(@ Avx512<{ avx512::BASE }>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl", $($tile)+)
     };
     (avx512_vnni, $($tile:tt)+) => {
-        expected!(@ Avx512<true>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
+        expected!(@ Avx512<{ avx512::VNNI }>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
     };
     (neon, $($tile:tt)+) => {
         expected!(@ Neon<2>, "neon", $($tile)+)
@@ -102,17 +102,17 @@ fn table() -> Vec<Expected> {
         expected!(avx_vnni, tile_int16 of 6 rows, __m256i, "tile_avx_vnni_int16", VNNI),
         expected!(avx_vnni, tile_int8 of 1 rows, __m256i, "tile_avx_vnni_int8_1", VNNI_BYTES),
         expected!(avx_vnni, tile_int8 of 6 rows, __m256i, "tile_avx_vnni_int8_6", VNNI_BYTES),
-        expected!(avx512, tile_f32 of 12 rows, Avx512<false>, "tile_avx512_f32", FMA),
-        expected!(avx512, tile_bf16 of 12 rows, Avx512<false>, "tile_avx512_bf16", FMA),
+        expected!(avx512, tile_f32 of 12 rows, Avx512<{ avx512::BASE }>, "tile_avx512_f32", FMA),
+        expected!(avx512, tile_bf16 of 12 rows, Avx512<{ avx512::BASE }>, "tile_avx512_bf16", FMA),
         expected!(avx512, tile_int16 of 12 rows, __m512i, "tile_avx512_int16", MADD),
         expected!(avx512, tile_int8 of 12 rows, __m512i, "tile_avx512_int8", MADD),
-        expected!(avx512_vnni, tile_f32 of 12 rows, Avx512<true>, "tile_avx512_vnni_f32", FMA),
-        expected!(avx512_vnni, tile_bf16 of 12 rows, Avx512<true>, "tile_avx512_vnni_bf16", FMA),
+        expected!(avx512_vnni, tile_f32 of 12 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_f32", FMA),
+        expected!(avx512_vnni, tile_bf16 of 12 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_bf16", FMA),
         expected!(avx512_vnni, tile_int16 of 1 rows, __m512i, "tile_avx512_vnni_int16_1", VNNI),
         expected!(avx512_vnni, tile_int16 of 7 rows, __m512i, "tile_avx512_vnni_int16_7", VNNI),
         expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
-        expected!(avx512_vnni, group_int8 of 1 rows, Avx512<true>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
-        expected!(avx512_vnni, group_int8 of 12 rows, Avx512<true>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
+        expected!(avx512_vnni, group_int8 of 1 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
+        expected!(avx512_vnni, group_int8 of 12 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
     ]
 }
 
@@ -236,10 +236,8 @@ impl Disassembly {
     }
 }
 
-#[test]
-#[cfg_attr(miri, ignore = "an interpreter has no binary to read")]
-fn loops_of_tiles_contain_the_instruction_of_their_set() {
-    let table = table();
+/// Disassembles this binary; `None` if there is no objdump.
+fn disassemble() -> Option<Disassembly> {
     let binary = std::env::current_exe().unwrap();
     // An emulated processor needs the objdump of its cross compiler (scripts/test_emulated.py).
     let objdump = std::env::var_os("OBJDUMP").unwrap_or_else(|| OsString::from("objdump"));
@@ -253,15 +251,27 @@ fn loops_of_tiles_contain_the_instruction_of_their_set() {
         .args(syntax)
         .arg(&binary)
         .output();
-    let output = match output {
-        Ok(output) => output,
+    match output {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(parse(&String::from_utf8(output.stdout).unwrap()))
+        }
         Err(error) => {
             eprintln!("skipped: objdump, which reads the instructions, does not start: {error}");
-            return;
+            None
         }
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let disassembly = parse(&String::from_utf8(output.stdout).unwrap());
+    }
+}
+
+fn count(code: &[Instruction], start: &str) -> usize {
+    code.iter().filter(|i| i.name.starts_with(start)).count()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "an interpreter has no binary to read")]
+fn loops_of_tiles_contain_the_instruction_of_their_set() {
+    let table = table();
+    let Some(disassembly) = disassemble() else { return };
     for Expected {
         symbol,
         address,
@@ -271,7 +281,6 @@ fn loops_of_tiles_contain_the_instruction_of_their_set() {
     } in table
     {
         std::hint::black_box(address);
-        let count = |code: &[Instruction], start: &str| code.iter().filter(|i| i.name.starts_with(start)).count();
         let mut loops = 0;
         for code in disassembly.with_callees(symbol).into_iter().flat_map(innermost_loops) {
             let multiplications = count(code, instruction);
@@ -288,5 +297,41 @@ fn loops_of_tiles_contain_the_instruction_of_their_set() {
             );
         }
         assert!(loops > 0, "{symbol}: no loop has {instruction}");
+    }
+}
+
+/// The loops of matrix products contain loops of vector instructions, so the whole function is read.
+#[test]
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(miri, ignore = "an interpreter has no binary to read")]
+fn matrix_products_consist_of_matrix_instructions() {
+    type Level = Avx512<{ avx512::AMX }>;
+    type Sums<'a> = &'a mut [[Level; VECTORS]];
+    #[unsafe(export_name = "matrix_amx_int8")]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn int8(sums: Sums<'_>, second: Sums<'_>, tile: &Tile, scales: *const f32, groups: usize) {
+        // SAFETY: nothing calls this function.
+        unsafe { Level::matrix_int8(sums, Some((16, second)), tile, (scales, 1), groups) }
+    }
+    #[unsafe(export_name = "matrix_amx_int16")]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn int16(sums: Sums<'_>, first_rows: &[usize], tile: &Tile, scales: *const f32) {
+        // SAFETY: nothing calls this function.
+        unsafe { Level::matrix_int16(sums.chunks_exact_mut(16), first_rows, 0, tile, scales, scales) }
+    }
+    std::hint::black_box((int8 as *const (), int16 as *const ()));
+    let Some(disassembly) = disassemble() else { return };
+    for (symbol, instructions) in [
+        ("matrix_amx_int8", &["tdpbssd"][..]),
+        ("matrix_amx_int16", &["tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud"]),
+    ] {
+        let code = disassembly.with_callees(symbol);
+        let total = |start| code.iter().map(|code| count(code, start)).sum::<usize>();
+        for instruction in instructions {
+            assert!(total(instruction) > 0, "{symbol} has no {instruction}");
+        }
+        for replaced in ["vpdp", "vpmadd", "vpmull"] {
+            assert_eq!(total(replaced), 0, "{symbol} has {replaced}");
+        }
     }
 }

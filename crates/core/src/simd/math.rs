@@ -73,14 +73,14 @@ impl Activation {
     }
 }
 
-/// Returns e^x. Below -87.3 the result is the smallest normal number, above 88.02 about 1.7e38.
+/// Returns e^x. Below -87.3 the result is the smallest normal number, above 87 about 6e37.
 ///
 /// Source: reduction to |r| <= ln 2 / 2 and the polynomial of expf in Cephes (S. Moshier).
 #[inline(always)]
 pub fn exp<V: Simd, const N: usize>(x: [V; N]) -> [V; N] {
     let (mut n, mut r, mut p) = (x, x, x);
     for i in 0..N {
-        let x = V::splat(88.02).min(x[i]);
+        let x = V::splat(87.0).min(x[i]);
         let x = V::splat(-87.336_54).max(x);
         n[i] = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
         r[i] = n[i].fma(V::splat(-0.693_359_4), x);

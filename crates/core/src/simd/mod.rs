@@ -17,7 +17,7 @@ pub mod portable;
 mod tests;
 pub mod tile;
 
-use tile::{Int8Rows, Tile, VECTORS};
+use tile::{Int8Rows, Int16Rows, Tile, VECTORS};
 
 /// A vector of f32.
 ///
@@ -31,6 +31,11 @@ pub trait Simd: Copy + 'static {
     const TILE: usize = 6;
     /// How the rows of products with 8-bit weights are stored.
     const INT8_ROWS: Int8Rows = Int8Rows::Pairs;
+    /// How the rows and weights of products of 16-bit integers are stored.
+    const INT16_ROWS: Int16Rows = Int16Rows::Pairs;
+    /// Rows of a tile of matrix instructions, if the set has them. Then products of integers with weights are computed by
+    /// [`Simd::matrix_int8`] and [`Simd::matrix_int16`].
+    const MATRIX_ROWS: Option<usize> = None;
     /// A vector of `LANES` i32.
     type Int: Copy;
 
@@ -117,6 +122,62 @@ pub trait Simd: Copy + 'static {
     /// `p` must be valid for `LANES` writes; it may be unaligned.
     unsafe fn store_int8(self, _p: *mut i8) {
         unreachable!("this instruction set has rows of pairs")
+    }
+    /// Rounds to the nearest integer (ties to even) and writes the upper bytes of `LANES` 16-bit integers to `upper` and
+    /// the lower bytes 64 bytes after them. Only sets with [`Int16Rows::SplitBytes`] have it.
+    ///
+    /// # Safety
+    /// `upper` must be valid for 64 + `LANES` writes; it may be unaligned.
+    unsafe fn store_split_int16(self, _upper: *mut i8) {
+        unreachable!("this instruction set has rows of pairs")
+    }
+    /// Prepares matrix instructions for tiles of `rows` rows, at most [`Simd::MATRIX_ROWS`].
+    ///
+    /// # Safety
+    /// The processor must have this instruction set.
+    unsafe fn begin_matrix(_rows: usize) {
+        unreachable!("this instruction set has no matrix instructions")
+    }
+    /// Ends the use of matrix instructions.
+    ///
+    /// # Safety
+    /// The processor must have this instruction set.
+    unsafe fn end_matrix() {
+        unreachable!("this instruction set has no matrix instructions")
+    }
+    /// Adds the products of one or two tiles of rows with all `groups` groups of a panel of 8-bit weights to the sums of
+    /// each, group by group as [`Simd::group_int8`].
+    ///
+    /// # Safety
+    /// [`Simd::begin_matrix`] must have been called for as many rows as `sums` has. `tile` must describe the rows of the
+    /// first tile, with `groups` groups each, and the panel; `second` is the distance to the second tile, in rows. The
+    /// scales must be valid for the groups of each row. The processor must have this instruction set.
+    unsafe fn matrix_int8(
+        _sums: &mut [[Self; VECTORS]],
+        _second: Option<(usize, &mut [[Self; VECTORS]])>,
+        _tile: &Tile,
+        _scales: (*const f32, usize),
+        _groups: usize,
+    ) {
+        unreachable!("this instruction set has no matrix instructions")
+    }
+    /// Writes the products of tiles of rows with a vector of columns of 16-bit weights, times the scales of row and
+    /// column, to this vector of the sums of each tile.
+    ///
+    /// # Safety
+    /// [`Simd::begin_matrix`] must have been called for as many rows as a chunk of `sums` has. `tile` must describe the
+    /// row 0 of x and the vector of columns, with `k` units of [`Int16Rows::unit`] values; weights of the last unit that
+    /// do not exist must be readable. x and `row_scales` must be valid for the rows from each of `first_rows` on, and
+    /// there must be a scale for each column. The processor must have this instruction set.
+    unsafe fn matrix_int16(
+        _sums: std::slice::ChunksExactMut<'_, [Self; VECTORS]>,
+        _first_rows: &[usize],
+        _vector: usize,
+        _tile: &Tile,
+        _row_scales: *const f32,
+        _column_scales: *const f32,
+    ) {
+        unreachable!("this instruction set has no matrix instructions")
     }
     /// One step of a Walsh-Hadamard transform: lane i becomes the sum of the lanes i and i + `DISTANCE` if i has a 0 at
     /// that bit, else the lane i - `DISTANCE` less the lane i. `DISTANCE` is a power of two below `LANES`.

@@ -6,7 +6,10 @@ use super::neon::Neon;
 use super::portable::Portable;
 use super::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
+use super::{
+    avx2::Avx2,
+    avx512::{self, Avx512},
+};
 
 /// Numbers of pairs along K: none, around the four steps of an unrolled loop, and many.
 const PAIRS: [usize; 10] = [0, 1, 2, 3, 4, 5, 7, 8, 31, 384];
@@ -183,10 +186,10 @@ macro_rules! check_sets {
                 check_rows!($check, Avx2<true>, "avx-vnni", 1 2 3 4 5 6);
             }
             if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw") {
-                check_rows!($check, Avx512<false>, "avx512", 1 2 3 4 5 6 7 8 9 10 11 12);
+                check_rows!($check, Avx512<{ avx512::BASE }>, "avx512", 1 2 3 4 5 6 7 8 9 10 11 12);
             }
             if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni") {
-                check_rows!($check, Avx512<true>, "avx512-vnni", 1 2 3 4 5 6 7 8 9 10 11 12);
+                check_rows!($check, Avx512<{ avx512::VNNI }>, "avx512-vnni", 1 2 3 4 5 6 7 8 9 10 11 12);
             }
         }
         #[cfg(target_arch = "aarch64")]

@@ -24,11 +24,8 @@ pub enum Int8Rows {
     UnsignedQuads,
     /// Signed bytes. One instruction multiplies four.
     #[cfg_attr(
-        not(target_arch = "aarch64"),
-        expect(
-            dead_code,
-            reason = "only instruction sets of ARM multiply signed bytes by signed bytes"
-        )
+        not(any(target_arch = "aarch64", target_arch = "x86_64")),
+        expect(dead_code, reason = "only ARM and AMX multiply signed bytes by signed bytes")
     )]
     SignedQuads,
     /// Signed bytes. One instruction multiplies eight, of two rows and two columns.
@@ -57,6 +54,31 @@ impl Int8Rows {
         match self {
             Self::Pairs => 2,
             Self::UnsignedQuads | Self::SignedQuads | Self::SignedOctets => 4,
+        }
+    }
+}
+
+/// How an instruction set takes the rows, and the weights, of products of 16-bit integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Int16Rows {
+    /// Pairs of 16-bit integers. One instruction multiplies pairs.
+    Pairs,
+    /// The upper bytes of 64 integers, signed, then their lower bytes, unsigned. Weights alternate every four integers of
+    /// a column. An integer is 256 times its upper byte plus its lower byte, so four products of bytes make one.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only AMX multiplies bytes, and no 16-bit integers")
+    )]
+    SplitBytes,
+}
+
+impl Int16Rows {
+    /// Returns the values of K up to whose multiple a row is filled with zeros: whole cache lines, so that every row
+    /// begins on one.
+    pub const fn unit(self) -> usize {
+        match self {
+            Self::Pairs => 32,
+            Self::SplitBytes => 64,
         }
     }
 }

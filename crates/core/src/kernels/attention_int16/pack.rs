@@ -6,12 +6,11 @@
 use super::super::Matrix;
 use super::super::attention::{Attention, Span};
 use super::super::int16::{MIN_PEAK, Quantise, WEIGHT_NORM, pairs, quantise, scale};
+use super::super::panels::MAX_COLUMNS;
 use super::{Layout, from_column, from_row};
 use crate::simd::Simd;
-use crate::simd::tile::VECTORS;
+use crate::simd::tile::{Int16Rows, VECTORS};
 
-/// Most columns of a panel on any instruction set.
-const MAX_COLUMNS: usize = 32;
 /// Squares are summed in chunks of this many keys, because one chain of 30,000 sums would lose too much precision.
 const CHUNK: usize = 64;
 
@@ -68,6 +67,7 @@ unsafe fn pack_key_panel<V: Simd>(k: Matrix, d: usize, (first, n): (usize, usize
             x: from_row(k, first),
             k: d,
             out: rows,
+            rows: Int16Rows::Pairs,
             scales,
             max_norm: WEIGHT_NORM,
         };

@@ -7,7 +7,7 @@ use crate::kernels::gemm::{self, Finish};
 use crate::kernels::int8::quantise::{QuantiseInt8, groups, row_len};
 use crate::kernels::panels::{Shape, in_panel_order};
 use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
-use crate::simd::tile::{INT8_GROUP, Int8Rows};
+use crate::simd::tile::{INT8_GROUP, Int8Rows, Int16Rows};
 use crate::smoothing_factors::{MAX_EXPONENT, row_factor};
 use std::ops::Range;
 
@@ -61,14 +61,16 @@ impl GemmCase {
     /// Runs the kernel of 16-bit integers on rows whose scales are exact.
     pub fn int16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let weight = int16::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
-        let (k, pairs) = (self.shape.k, int16::pairs(self.shape.k));
+        let layout = (kernels.lanes, kernels.int16_rows);
+        let weight = int16::Packed::scaled(self.shape, layout, reader(&values)).unwrap();
+        let (k, len) = (self.shape.k, int16::row_len(self.shape.k, kernels.int16_rows));
         let mut x = GuardedRows::coarse(rows, k, random);
-        let (mut ints, mut scales) = (vec![f32::NAN; rows * pairs], vec![f32::NAN; rows]);
+        let (mut ints, mut scales) = (vec![f32::NAN; rows * len], vec![f32::NAN; rows]);
         let quantise = int16::Quantise {
             x: x.matrix(),
             k,
-            out: matrix(&mut ints, pairs),
+            out: matrix(&mut ints, len),
+            rows: kernels.int16_rows,
             scales: matrix(&mut scales, 1),
             max_norm: int16::max_row_norm(k),
         };
@@ -153,6 +155,60 @@ impl GemmCase {
         };
         chunks.for_each(|chunk| run(&args, chunk));
         out.output()
+    }
+}
+
+/// Converts `rows` rows of `k` random numbers to 16-bit integers, and returns the integers and the scales as numbers.
+pub fn quantise_int16(kernels: &Kernels, random: &mut Random, (rows, k): (usize, usize), chunks: Chunks<'_>) -> Output {
+    let mut x = GuardedRows::coarse(rows, k, random);
+    let mut out = GuardedRows::empty(rows, int16::row_len(k, kernels.int16_rows));
+    let mut scales = GuardedRows::empty(rows, 1);
+    let args = int16::Quantise {
+        x: x.matrix(),
+        k,
+        out: out.matrix(),
+        rows: kernels.int16_rows,
+        scales: scales.matrix(),
+        max_norm: int16::max_row_norm(k),
+    };
+    // SAFETY: the operands have the rows and columns that the arguments say, and the caller of `Case::run` chose kernels
+    // that this machine has.
+    chunks.for_each(|chunk| unsafe { (kernels.quantise)(&args, chunk) });
+    let (ints, scales) = (out.output(), scales.output());
+    let bytes: Vec<u8> = ints
+        .values
+        .iter()
+        .flat_map(|value| value.to_bits().to_le_bytes())
+        .collect();
+    let integers = bytes
+        .chunks_exact(2 * args.rows.unit())
+        .flat_map(|unit| match args.rows {
+            Int16Rows::Pairs => unit
+                .chunks_exact(2)
+                .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+                .collect(),
+            Int16Rows::SplitBytes => {
+                let (upper, lower) = unit.split_at(unit.len() / 2);
+                upper
+                    .iter()
+                    .zip(lower)
+                    .map(|(upper, lower)| i16::from_le_bytes([*lower, *upper]))
+                    .collect::<Vec<_>>()
+            }
+        });
+    // Rows of all layouts are compared, so only the elements that every layout has.
+    let per_row = 2 * int16::row_len(k, args.rows);
+    let whole: Vec<i16> = integers.collect();
+    let integers = whole.chunks_exact(per_row).flat_map(|row| {
+        assert!(
+            row[k..].iter().all(|padding| *padding == 0),
+            "the end of a row is not 0"
+        );
+        row[..k].iter().map(|integer| f32::from(*integer))
+    });
+    Output {
+        values: integers.chain(scales.values).collect(),
+        out_of_bounds: ints.out_of_bounds || scales.out_of_bounds,
     }
 }
 

@@ -11,12 +11,12 @@ pub use attention::AttentionCase;
 pub use gemm::GemmCase;
 pub use guarded::{Output, Random, agree};
 
+use super::Kernels;
 use super::elementwise::{Elementwise, Operation};
 use super::gemm::Finish;
 use super::norm::{self, Norm, Residual};
 use super::pooling::{self, Normalise, Pool, Text};
 use super::rope::{Angles, Rope, Scaling};
-use super::{Kernels, int16};
 use crate::simd::tile::INT8_GROUP;
 use guarded::{GuardedRows, ROUNDING};
 
@@ -87,24 +87,7 @@ impl Case {
             Self::Int8(product) => product.int8(kernels, &mut random, rows, &mut chunks),
             Self::QuantiseInt8(k) => gemm::quantise_int8(kernels, &mut random, (rows, *k), &mut chunks),
             Self::Attention(attention) => attention.run(kernels, &mut random, rows),
-            Self::QuantiseInt16(k) => {
-                let mut x = GuardedRows::coarse(rows, *k, &mut random);
-                let (mut out, mut scales) = (GuardedRows::empty(rows, int16::pairs(*k)), GuardedRows::empty(rows, 1));
-                let args = int16::Quantise {
-                    x: x.matrix(),
-                    k: *k,
-                    out: out.matrix(),
-                    scales: scales.matrix(),
-                    max_norm: int16::max_row_norm(*k),
-                };
-                // SAFETY: the operands have the rows and columns that the arguments say, and the caller chose kernels
-                // that this machine has.
-                chunks.for_each(|chunk| unsafe { (kernels.quantise)(&args, chunk) });
-                let (mut ints, scales) = (out.output(), scales.output());
-                ints.values.extend(scales.values);
-                ints.out_of_bounds |= scales.out_of_bounds;
-                ints
-            }
+            Self::QuantiseInt16(k) => gemm::quantise_int16(kernels, &mut random, (rows, *k), &mut chunks),
             Self::Norm {
                 kind,
                 group,
