@@ -60,6 +60,7 @@ class TextPipeline:
         builtin_prompts: str | None = None,
         bare: bool = False,
         keep_unknown: bool = False,
+        cache: str | None = None,
     ) -> TextPipeline:
         """Read a tokenizer and the prompts of a model.
 
@@ -72,6 +73,7 @@ class TextPipeline:
                 does not name.
             bare: Add no special tokens and remove unknown ones (Model2Vec). A row may then be empty.
             keep_unknown: Keep unknown tokens nevertheless (StaticEmbedding).
+            cache: Directory in which a tokenizer.json is stored in a form that is faster to read; None stores nothing.
         """
 
     @property

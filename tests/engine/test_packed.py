@@ -154,3 +154,16 @@ def test_the_command_lists_and_clears_packed_files(model):
     assert "float32" in run(app, ["models", "packed"]).output
     assert run(app, ["models", "packed", "--clear"]).output.endswith("freed\n")
     assert packed.list_files() == []
+
+
+def test_a_tokenizer_is_stored_unless_files_are_off(model, monkeypatch):
+    monkeypatch.setenv("EMBERGEM_PACKED_LIMIT", "0")
+    first = vectors(model)
+    assert not packed.tokenizers().exists()
+    monkeypatch.delenv("EMBERGEM_PACKED_LIMIT")
+    for _ in range(2):
+        np.testing.assert_array_equal(vectors(model), first)
+        (file,) = packed.tokenizers().iterdir()
+    size = file.stat().st_size + sum(file.size for file in packed.list_files())
+    assert packed.clear() == size
+    assert not file.exists()

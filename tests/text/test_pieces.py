@@ -134,6 +134,24 @@ def test_pieces_have_the_ids_of_the_whole_text(name, tmp_path_factory):
         assert ours.tokenize(text, special=False) == expected, (name, seed)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_short_texts_have_the_ids_of_the_library(name, tmp_path_factory):
+    """Most BPE models are encoded without the library, and the others with it."""
+    directory = tmp_path_factory.getbasetemp()
+    ours, library = pair(name, directory)
+    golden, *changes = name.split("+")
+    path = directory / f"{name}.json" if changes else GOLDENS / golden / "tokenizer.json"
+    for _ in range(2):  # the first one stores the tokenizer
+        stored = TextPipeline(str(path), limit=1000, vocab_size=1 << 20, cache=str(directory / "tokenizers"))
+    special = [token.content for token in library.get_added_tokens_decoder().values()][:8]
+    special += [part for token in special for part in (token[:-1], token[1:], token + " ", " " + token)]
+    for seed in range(300):
+        text = adversarial(f"{name} short {seed}", seed, special)[: 2 * seed]
+        expected = library.encode(text, add_special_tokens=False).ids
+        assert ours.tokenize(text, special=False) == expected, (name, seed)
+        assert stored.tokenize(text, special=False) == expected, (name, seed)
+
+
 REPEATED = [
     ".", "a", "ab", "中", " ", "\n", "\u0301", "e\u0301", "👩\u200d👩\u200d👧", "\u200d", "ab ", "ไทย", "7", "é",
     "\u00a0 ", "a's", "▁", "<eos>", "[SEP]", "</s>",

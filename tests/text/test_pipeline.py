@@ -249,3 +249,20 @@ def test_many_texts_keep_their_order(small):
     texts = [f"number {index % 37}" for index in range(5000)]
     alone = {text: ids_of(small, text) for text in set(texts)}
     assert [ids.tolist() for ids, _ in small.prepare(texts)] == [alone[text] for text in texts]
+
+
+def test_a_tokenizer_that_changed_after_it_was_read_is_not_mixed_with_its_new_file(tiny, tmp_path):
+    """The library reads the file when it is first needed, which may be long after the pipeline read it."""
+    path = tmp_path / "tokenizer.json"
+    content = (tiny / "tokenizer.json").read_text()
+    path.write_text(content)
+    before = TextPipeline(str(path), limit=16, vocab_size=2048, cache=str(tmp_path / "tokenizers"))
+    ids = ids_of(before, "What is graphene?")
+    path.write_text(content + " ")
+    for use in (lambda: before.align(["a"]), lambda: before.detokenize(ids)):
+        with pytest.raises(CorruptCheckpoint, match=r"tokenizer\.json.*changed"):
+            use()
+    assert ids_of(before, "What is graphene?") == ids
+    path.write_text(content)
+    assert before.detokenize(ids) == Tokenizer.from_file(str(path)).decode(ids)
+    assert [token[0] for token in before.align(["What is graphene?"])[0][1]] == ids

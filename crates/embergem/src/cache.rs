@@ -56,6 +56,12 @@ impl Cache {
         })
     }
 
+    /// The directory of tokenizers; none if no packed weights are stored.
+    pub fn tables(&self) -> Option<PathBuf> {
+        let root = self.root.as_ref().filter(|_| self.limit > 0)?;
+        Some(root.join("tokenizers"))
+    }
+
     /// The result `kind` about exactly these files, unchanged since; `variant` lists everything else that it depends on.
     pub fn memo<'a>(&self, kind: &str, files: impl IntoIterator<Item = &'a Path>, variant: &[&str]) -> Option<Memo> {
         Memo::new(self.root()?, kind, files, variant)

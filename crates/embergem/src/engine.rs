@@ -56,7 +56,10 @@ impl Engine {
         let prepared = Prepared::read(location, options)?;
         let cache = Cache::from_env()?;
         let states = FileStates::of(prepared.files())?;
-        let (text, model) = join(|| load_text(&prepared), || load_model(&prepared, &cache, options));
+        let (text, model) = join(
+            || load_text(&prepared, &cache),
+            || load_model(&prepared, &cache, options),
+        );
         let (text, (model, cosine)) = (text?, model?);
         let run = |rows: &[Vec<u32>]| run_rows(&model, rows);
         if let Some(manifest) = &prepared.compiled {
@@ -202,7 +205,8 @@ fn describe_sizes(sizes: &[usize]) -> String {
 }
 
 /// Reads the tokenizer and the prompts.
-pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
+pub(crate) fn load_text(prepared: &Prepared, cache: &Cache) -> Result<Pipeline> {
+    let tables = cache.tables();
     let options = embergem_text::Options {
         limit: prepared.limit,
         vocab_size: prepared.vocab_size,
@@ -210,6 +214,7 @@ pub(crate) fn load_text(prepared: &Prepared) -> Result<Pipeline> {
         builtin_prompts: prepared.builtin_prompts.as_deref(),
         bare: prepared.bare,
         keep_unknown: prepared.keep_unknown,
+        cache: tables.as_deref(),
     };
     Ok(Pipeline::load(&prepared.tokenizer, options)?)
 }

@@ -23,6 +23,7 @@ fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
             builtin_prompts: None,
             bare,
             keep_unknown,
+            cache: None,
         };
         let Ok(pipeline) = Pipeline::load(&path, options) else {
             continue;

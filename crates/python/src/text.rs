@@ -33,12 +33,25 @@ const TOKENIZER_MEMORY: u64 = 12;
 #[pyclass(frozen, module = "embergem._native")]
 pub struct TextPipeline {
     pipeline: Pipeline,
+    /// Memory that the tokenizers library takes to read the file.
+    library_memory: u64,
+}
+
+impl TextPipeline {
+    /// Checks that there is memory for what the tokenizers library does, including its reading of the file.
+    fn require_library_memory(&self, py: Python<'_>) -> PyResult<()> {
+        require_memory(py)?;
+        if self.pipeline.has_library() {
+            return Ok(());
+        }
+        embergem_core::require_memory(self.library_memory).map_err(|error| model::to_python(py, &error))
+    }
 }
 
 #[pymethods]
 impl TextPipeline {
     #[new]
-    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false, keep_unknown=false))]
+    #[pyo3(signature = (tokenizer_json, *, limit, vocab_size, prompts=None, builtin_prompts=None, bare=false, keep_unknown=false, cache=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -49,6 +62,7 @@ impl TextPipeline {
         builtin_prompts: Option<&str>,
         bare: bool,
         keep_unknown: bool,
+        cache: Option<PathBuf>,
     ) -> PyResult<Self> {
         let options = Options {
             limit,
@@ -57,13 +71,18 @@ impl TextPipeline {
             builtin_prompts,
             bare,
             keep_unknown,
+            cache: cache.as_deref(),
         };
         require_memory(py)?;
         let size = fs::metadata(&tokenizer_json).map_or(0, |metadata| metadata.len());
-        embergem_core::require_memory(size * TOKENIZER_MEMORY).map_err(|error| model::to_python(py, &error))?;
+        let library_memory = size * TOKENIZER_MEMORY;
+        embergem_core::require_memory(library_memory).map_err(|error| model::to_python(py, &error))?;
         let pipeline = py.detach(|| Pipeline::load(&tokenizer_json, options));
         let pipeline = pipeline.map_err(|error| to_python(py, &error))?;
-        Ok(Self { pipeline })
+        Ok(Self {
+            pipeline,
+            library_memory,
+        })
     }
 
     #[getter]
@@ -149,7 +168,7 @@ impl TextPipeline {
         task: Option<&str>,
         titles: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<(String, Vec<Token>)>> {
-        require_memory(py)?;
+        self.require_library_memory(py)?;
         let texts = strings(texts, "text")?;
         let titles = titles.map(|titles| optional_strings(titles, "title")).transpose()?;
         let title = |index: usize| titles.as_ref().and_then(|titles| titles.get(index)?.as_deref());
@@ -198,6 +217,7 @@ impl TextPipeline {
 
     #[pyo3(signature = (ids, *, skip_special=true))]
     fn detokenize(&self, py: Python<'_>, ids: &Bound<'_, PyAny>, skip_special: bool) -> PyResult<String> {
+        self.require_library_memory(py)?;
         let rows = token_ids(PyTuple::new(py, [ids])?.as_any(), |index, position, id| {
             to_python(py, &self.pipeline.out_of_range(index, position, id))
         })?;

@@ -3,6 +3,7 @@
 use crate::Template;
 use crate::tokenizer::{Tokenizer, catch_panics};
 use std::borrow::Cow;
+use tokenizers::Tokenizer as Library;
 
 /// One token of an input, special tokens included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,7 @@ impl Aligned {
     /// of the text. `Err` is the reason why the library failed.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
+        library: &Library,
         text: &str,
         prompt: Option<&Template>,
         title: Option<&str>,
@@ -42,21 +44,21 @@ impl Aligned {
         let head = prompt.map_or_else(Cow::default, |template| template.head(title));
         let text = [&head, text].concat();
         let encoding = catch_panics(|| {
-            let encoding = tokenizer.library().encode_char_offsets(text.as_str(), false);
+            let encoding = library.encode_char_offsets(text.as_str(), false);
             encoding.map_err(|error| error.to_string())
         })?;
         let kept = tokenizer.kept(encoding.len(), limit);
         let (before, after) = tokenizer.special_around();
         let special = |id: &u32| AlignedToken {
             id: *id,
-            token: tokenizer.token(*id).unwrap_or_default(),
+            token: library.id_to_token(*id).unwrap_or_default(),
             span: None,
             kept: true,
         };
         let inner = encoding.get_ids().iter().zip(encoding.get_offsets()).enumerate();
         let inner = inner.map(|(position, (id, span))| AlignedToken {
             id: *id,
-            token: tokenizer.token(*id).unwrap_or_default(),
+            token: library.id_to_token(*id).unwrap_or_default(),
             span: Some(*span),
             kept: kept.contains(&position) && !tokenizer.removes(*id),
         });

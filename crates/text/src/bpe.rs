@@ -1,14 +1,17 @@
-//! Reader of BPE models. It parses vocabulary and merges in parallel and directly into the types of the `tokenizers`
-//! library.
+//! Readers of BPE models. [`read_tables`] parses vocabulary and merges directly into tables, and [`read`] in parallel and
+//! directly into the types of the `tokenizers` library.
 //!
 //! The library's own reader first builds a JSON tree of all merges, because older files have another format. With the
 //! half a million merges of Gemma that takes longer than everything else.
 
 use crate::pair_set::PairSet;
 use crate::parallel::join;
-use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
+use crate::tables::{self, Tables};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
@@ -27,9 +30,44 @@ struct File<'a> {
     merges: &'a RawValue,
 }
 
-/// A BPE model, and properties of its vocabulary.
+impl File<'_> {
+    fn settings(&self) -> Settings {
+        Settings {
+            dropout: self.dropout,
+            unk_token: self.unk_token.clone(),
+            continuing_subword_prefix: self.continuing_subword_prefix.clone(),
+            end_of_word_suffix: self.end_of_word_suffix.clone(),
+            fuse_unk: self.fuse_unk.unwrap_or_default(),
+            byte_fallback: self.byte_fallback.unwrap_or_default(),
+            ignore_merges: self.ignore_merges.unwrap_or_default(),
+        }
+    }
+}
+
+/// What a BPE model does, besides its vocabulary and its merges.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub dropout: Option<f32>,
+    pub unk_token: Option<String>,
+    pub continuing_subword_prefix: Option<String>,
+    pub end_of_word_suffix: Option<String>,
+    pub fuse_unk: bool,
+    pub byte_fallback: bool,
+    pub ignore_merges: bool,
+}
+
+impl Settings {
+    /// Returns whether [`crate::tables::model::TableModel`] can apply these settings.
+    pub fn fits_tables(&self) -> bool {
+        self.dropout.is_none_or(|probability| probability == 0.0)
+            && self.continuing_subword_prefix.is_none()
+            && self.end_of_word_suffix.is_none()
+    }
+}
+
+/// The settings of a BPE model, and properties of its vocabulary.
 pub(crate) struct BpeModel {
-    pub model: BPE,
+    pub settings: Settings,
     /// Most characters of a piece.
     pub max_chars: usize,
     /// Whether every byte is a token, `<0x00>` to `<0xFF>`.
@@ -41,148 +79,237 @@ pub(crate) struct BpeModel {
 }
 
 impl BpeModel {
+    pub fn new(settings: Settings, properties: Properties) -> Self {
+        Self {
+            settings,
+            max_chars: properties.max_chars,
+            has_all_bytes: properties.has_all_bytes,
+            pairs: properties.pairs,
+            merges_bytes: properties.merges_bytes,
+        }
+    }
+
     /// Returns whether every character is a token or a sequence of byte tokens that no merge contains. A merge then
     /// depends on the characters of its token only.
     pub fn merges_characters(&self) -> bool {
-        let model = &self.model;
-        let affixes = model.continuing_subword_prefix.is_some() || model.end_of_word_suffix.is_some();
-        model.byte_fallback && self.has_all_bytes && !self.merges_bytes && !affixes
+        let settings = &self.settings;
+        let affixes = settings.continuing_subword_prefix.is_some() || settings.end_of_word_suffix.is_some();
+        settings.byte_fallback && self.has_all_bytes && !self.merges_bytes && !affixes
     }
 }
 
-/// Reads the model of a tokenizer.json. `Err` is the reason why it cannot be read.
-pub(crate) fn read(json: &str) -> Result<BpeModel, String> {
+/// Reads the model of a tokenizer.json for the library. `Err` is the reason why it cannot be read.
+pub(crate) fn read(json: &str) -> Result<(BpeModel, BPE), String> {
     let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let (merges, vocab) = join(|| merges(file.merges.get()), || vocabulary(file.vocab.get()));
-    let ((vocab, properties), merges) = (vocab?, merges?);
+    let (vocab, merges) = (vocab?, merges?);
+    let properties = Properties::of(vocab.len(), || vocab.keys().map(String::as_str));
+    let settings = file.settings();
     let mut builder = BPE::builder()
-        .fuse_unk(file.fuse_unk.unwrap_or_default())
-        .byte_fallback(file.byte_fallback.unwrap_or_default())
-        .ignore_merges(file.ignore_merges.unwrap_or_default())
+        .fuse_unk(settings.fuse_unk)
+        .byte_fallback(settings.byte_fallback)
+        .ignore_merges(settings.ignore_merges)
         .vocab_and_merges(vocab, merges);
-    if let Some(dropout) = file.dropout {
+    if let Some(dropout) = settings.dropout {
         builder = builder.dropout(dropout);
     }
-    if let Some(token) = file.unk_token {
+    if let Some(token) = settings.unk_token.clone() {
         builder = builder.unk_token(token);
     }
-    if let Some(prefix) = file.continuing_subword_prefix {
+    if let Some(prefix) = settings.continuing_subword_prefix.clone() {
         builder = builder.continuing_subword_prefix(prefix);
     }
-    if let Some(suffix) = file.end_of_word_suffix {
+    if let Some(suffix) = settings.end_of_word_suffix.clone() {
         builder = builder.end_of_word_suffix(suffix);
     }
-    Ok(BpeModel {
-        model: builder.build().map_err(|error| error.to_string())?,
-        max_chars: properties.max_chars,
-        has_all_bytes: properties.has_all_bytes,
-        pairs: properties.pairs,
-        merges_bytes: properties.merges_bytes,
-    })
+    let model = builder.build().map_err(|error| error.to_string())?;
+    Ok((BpeModel::new(settings, properties), model))
+}
+
+/// The model of a tokenizer.json in tables.
+pub(crate) struct TableParts<'a> {
+    pub settings: Settings,
+    pub properties: Properties,
+    pub tables: Tables,
+    /// Vocabulary and merges as they are in the text.
+    pub texts: [&'a str; 2],
+}
+
+/// Reads the model of a tokenizer.json into tables; `None` if tables do not fit its settings. `Err` is the reason why it
+/// cannot be read.
+pub(crate) fn read_tables(json: &str) -> Result<Option<TableParts<'_>>, String> {
+    let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let settings = file.settings();
+    if !settings.fits_tables() {
+        return Ok(None);
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(file.vocab.get());
+    let vocabulary = deserializer.deserialize_map(VocabularyMap);
+    let vocabulary = vocabulary.map_err(|error| format!("vocab: {error}"))?;
+    let mut merges = tables::Merges::new();
+    let mut joined = Vec::new();
+    each_merge(file.merges.get(), |left, right| {
+        joined.clear();
+        joined.extend_from_slice(left.as_bytes());
+        joined.extend_from_slice(right.as_bytes());
+        let id = |token: &[u8]| {
+            let missing = || format!("Token `{}` out of vocabulary", String::from_utf8_lossy(token));
+            vocabulary.get(token).ok_or_else(missing)
+        };
+        let added = merges.push(id(left.as_bytes())?, id(right.as_bytes())?, id(&joined)?);
+        added.ok_or_else(|| "there are more than 16 million".to_owned())
+    })?;
+    let properties = Properties::of(vocabulary.len(), || vocabulary.iter().map(|(token, _)| token));
+    Ok(Some(TableParts {
+        settings,
+        properties,
+        tables: Tables { vocabulary, merges },
+        texts: [file.vocab.get(), file.merges.get()],
+    }))
+}
+
+/// Reads the settings of the model of a tokenizer.json.
+pub(crate) fn read_settings(json: &str) -> Result<Settings, String> {
+    let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(file.settings())
 }
 
 /// Properties of a vocabulary; see [`BpeModel`].
-struct Properties {
-    max_chars: usize,
-    has_all_bytes: bool,
-    pairs: PairSet,
-    merges_bytes: bool,
+pub(crate) struct Properties {
+    pub max_chars: usize,
+    pub has_all_bytes: bool,
+    pub pairs: PairSet,
+    pub merges_bytes: bool,
 }
 
-/// Reads the vocabulary and its properties; see [`BpeModel`].
-fn vocabulary(json: &str) -> Result<(Vocab, Properties), String> {
-    let vocab: Vocab = serde_json::from_str(json).map_err(|error| format!("vocab: {error}"))?;
-    // About 16 bits a token, so that few pairs are reported that no token has.
-    let mut pairs = PairSet::new(usize::BITS - vocab.len().leading_zeros() + 4);
-    for token in vocab.keys() {
-        pairs.insert_all(token);
+impl Properties {
+    fn of<'a, Tokens: Iterator<Item = &'a str>>(count: usize, tokens: impl Fn() -> Tokens) -> Self {
+        // About 16 bits a token, so that few pairs are reported that no token has.
+        let mut pairs = PairSet::new(usize::BITS - count.leading_zeros() + 4);
+        let (mut max_chars, mut merges_bytes) = (0, false);
+        let mut bytes = BTreeSet::new();
+        for token in tokens() {
+            pairs.insert_all(token);
+            max_chars = max_chars.max(token.chars().count());
+            if token.contains("<0x") {
+                merges_bytes |= token.len() > 6;
+                bytes.insert(token);
+            }
+        }
+        Self {
+            max_chars,
+            has_all_bytes: (0..=255_u8).all(|byte| bytes.contains(&*format!("<0x{byte:02X}>"))),
+            merges_bytes,
+            pairs,
+        }
     }
-    let properties = Properties {
-        max_chars: vocab.keys().map(|piece| piece.chars().count()).max().unwrap_or(0),
-        has_all_bytes: (0..=255u8).all(|byte| vocab.contains_key(&format!("<0x{byte:02X}>"))),
-        merges_bytes: vocab.keys().any(|token| token.len() > 6 && token.contains("<0x")),
-        pairs,
-    };
-    Ok((vocab, properties))
+}
+
+fn vocabulary(json: &str) -> Result<Vocab, String> {
+    serde_json::from_str(json).map_err(|error| format!("vocab: {error}"))
 }
 
 fn merges(json: &str) -> Result<Merges, String> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let merges = MergeList.deserialize(&mut deserializer);
-    merges.map_err(|error| format!("merges: {error}"))
+    let mut merges = Merges::new();
+    each_merge(json, |left, right| {
+        merges.push((left.to_owned(), right.to_owned()));
+        Ok(())
+    })?;
+    Ok(merges)
 }
 
-/// Deserializer of a list of merges, each written as ["a", "b"] or as "a b".
-struct MergeList;
+/// Calls `next` with the two parts of each merge.
+fn each_merge(json: &str, next: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let done = deserializer.deserialize_seq(MergeList(next));
+    done.map_err(|error| format!("merges: {error}"))
+}
 
-impl<'de> DeserializeSeed<'de> for MergeList {
-    type Value = Merges;
+/// A string of the file, copied only if it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Merges, D::Error> {
-        deserializer.deserialize_seq(self)
+/// Reads a vocabulary into a table.
+struct VocabularyMap;
+
+impl<'de> Visitor<'de> for VocabularyMap {
+    type Value = tables::Vocabulary;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut vocabulary = tables::Vocabulary::new();
+        while let Some((Text(token), id)) = items.next_entry()? {
+            let inserted = vocabulary.insert(&token, id);
+            inserted.ok_or_else(|| de::Error::custom("there are more than 16 million tokens"))?;
+        }
+        Ok(vocabulary)
     }
 }
 
-impl<'de> Visitor<'de> for MergeList {
-    type Value = Merges;
+/// Reads a list of merges, each written as ["a", "b"] or as "a b", and passes them to a function.
+struct MergeList<F>(F);
+
+impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for MergeList<F> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list of merges")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Merges, A::Error> {
-        let mut merges = Merges::new();
-        while let Some(merge) = items.next_element_seed(OneMerge)? {
-            merges.extend(merge);
-        }
-        Ok(merges)
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(OneMerge(&mut self.0))?.is_some() {}
+        Ok(())
     }
 }
 
-/// Deserializer of one merge; `None` for the version line at the beginning of older files.
-struct OneMerge;
+/// Reader of one merge. The version line at the beginning of older files is none.
+struct OneMerge<'f, F>(&'f mut F);
 
-impl<'de> DeserializeSeed<'de> for OneMerge {
-    type Value = Option<(String, String)>;
+impl<'de, F: FnMut(&str, &str) -> Result<(), String>> DeserializeSeed<'de> for OneMerge<'_, F> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for OneMerge {
-    type Value = Option<(String, String)>;
+impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for OneMerge<'_, F> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a merge, as [\"a\", \"b\"] or as \"a b\"")
     }
 
-    fn visit_str<E: de::Error>(self, line: &str) -> Result<Self::Value, E> {
+    fn visit_str<E: de::Error>(self, line: &str) -> Result<(), E> {
         if line.starts_with("#version") {
-            return Ok(None);
+            return Ok(());
         }
         match line.split_once(' ') {
-            Some((left, right)) if !right.contains(' ') => Ok(Some((left.to_owned(), right.to_owned()))),
+            Some((left, right)) if !right.contains(' ') => (self.0)(left, right).map_err(E::custom),
             _ => Err(E::custom(format!("the merge {line:?} is not two pieces"))),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let left = items
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Text(left) = items
             .next_element()?
             .ok_or_else(|| de::Error::invalid_length(0, &self))?;
-        let right = items
+        let Text(right) = items
             .next_element()?
             .ok_or_else(|| de::Error::invalid_length(1, &self))?;
-        match items.next_element::<de::IgnoredAny>()? {
-            None => Ok(Some((left, right))),
-            Some(_) => Err(de::Error::invalid_length(3, &self)),
+        if items.next_element::<de::IgnoredAny>()?.is_some() {
+            return Err(de::Error::invalid_length(3, &self));
         }
+        (self.0)(&left, &right).map_err(de::Error::custom)
     }
 }
+
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{read, read_tables};
     use serde_json::{Value, json};
 
     fn model(changes: &Value) -> String {
@@ -206,10 +333,7 @@ mod tests {
             json!({"continuing_subword_prefix": "", "end_of_word_suffix": "b", "vocab": {"b": 1, "a": 0, "ab": 7}}),
         ] {
             let json = model(&changes);
-            assert!(
-                read(&json).unwrap().model == serde_json::from_str(&json).unwrap(),
-                "{json}"
-            );
+            assert!(read(&json).unwrap().1 == serde_json::from_str(&json).unwrap(), "{json}");
         }
     }
 
@@ -232,14 +356,21 @@ mod tests {
             );
             let found = read(&json).err().unwrap();
             assert!(found.contains(reason), "{json}: {found}");
+            match read_tables(&json) {
+                Err(found) => assert!(found.contains(reason), "{json}: {found}"),
+                // The library is to refuse it.
+                Ok(found) => assert!(found.is_none() && reason == "Dropout", "{json}"),
+            }
         }
         let without = model(&json!({})).replace("merges", "others");
         assert!(read(&without).err().unwrap().contains("missing field"));
+        assert!(read_tables(&without).err().unwrap().contains("missing field"));
     }
 
     #[test]
     fn the_longest_piece_is_measured_in_characters() {
-        let found = read(&model(&json!({"vocab": {"a": 0, "b": 1, "ab": 2, "äöü": 3}}))).unwrap();
+        let json = model(&json!({"vocab": {"a": 0, "b": 1, "ab": 2, "äöü": 3}}));
+        let (found, _) = read(&json).unwrap();
         assert_eq!((found.max_chars, found.has_all_bytes), (3, false));
     }
 }

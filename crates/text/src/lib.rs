@@ -15,6 +15,7 @@ mod pipeline;
 mod plain;
 mod prompts;
 mod sink;
+mod tables;
 mod template;
 mod token_length;
 mod tokenizer;

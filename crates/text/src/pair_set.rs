@@ -16,6 +16,17 @@ impl PairSet {
         }
     }
 
+    /// Returns the set with these bits, as [`Self::bits`] returns them; `None` if their number is wrong.
+    pub fn from_bits(shift: u32, bits: Vec<u64>) -> Option<Self> {
+        let words = 1_usize.checked_shl(58_u32.checked_sub(shift)?)?;
+        (bits.len() == words).then_some(Self { bits, shift })
+    }
+
+    /// Returns what [`Self::from_bits`] makes this set of.
+    pub fn bits(&self) -> (u32, &[u64]) {
+        (self.shift, &self.bits)
+    }
+
     /// Inserts the pairs of adjacent characters of a token.
     pub fn insert_all(&mut self, token: &str) {
         let mut chars = token.chars();

@@ -100,7 +100,7 @@ impl Boundaries {
         };
         if word_ends == WordEnds::Nowhere {
             let bpe = bpe?;
-            if !replaces_spaces(&normalizer) || bpe.model.ignore_merges || !bpe.merges_characters() {
+            if !replaces_spaces(&normalizer) || bpe.settings.ignore_merges || !bpe.merges_characters() {
                 return None;
             }
             rules.pairs = std::mem::replace(&mut bpe.pairs, PairSet::new(0));

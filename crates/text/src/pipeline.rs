@@ -2,7 +2,7 @@
 
 use crate::prompts::Prompts;
 use crate::sink::Stopped;
-use crate::tokenizer::{Overlong, Tokenizer};
+use crate::tokenizer::{Overlong, Tokenizer, catch_panics};
 use crate::{Aligned, Error, InputError, Result, Template};
 use std::borrow::Cow;
 use std::path::Path;
@@ -24,6 +24,8 @@ pub struct Options<'a> {
     pub bare: bool,
     /// Whether a `bare` model keeps unknown tokens (StaticEmbedding of sentence-transformers).
     pub keep_unknown: bool,
+    /// Directory in which a tokenizer.json is stored in a form that is faster to read; `None` stores nothing.
+    pub cache: Option<&'a Path>,
 }
 
 /// One tokenized input.
@@ -55,12 +57,12 @@ impl Pipeline {
             path: tokenizer.to_owned(),
             reason,
         };
-        let json = std::fs::read_to_string(tokenizer).map_err(|error| corrupt(error.to_string()))?;
-        let bare = |read: Tokenizer| match options {
-            Options { bare: false, .. } => Ok(read),
-            Options { keep_unknown, .. } => read.bare(&json, keep_unknown),
+        let read = Tokenizer::load(tokenizer, options.cache).map_err(corrupt)?;
+        let tokenizer_read = if options.bare {
+            read.bare(options.keep_unknown)
+        } else {
+            read
         };
-        let tokenizer_read = Tokenizer::new(&json).and_then(bare).map_err(corrupt)?;
         let prompts = Prompts::new(options.prompts, options.builtin_prompts).map_err(|reason| Error::Corrupt {
             path: tokenizer.with_file_name("config_sentence_transformers.json"),
             reason,
@@ -80,6 +82,12 @@ impl Pipeline {
             limit: options.limit,
             vocab_size: options.vocab_size,
         })
+    }
+
+    /// Returns whether the tokenizers library has read the tokenizer. If not, the first call of [`Self::align`] or
+    /// [`Self::detokenize`] lets it read tokenizer.json, which takes memory and, for Gemma, about a second.
+    pub fn has_library(&self) -> bool {
+        self.tokenizer.has_library()
     }
 
     /// Returns the accepted task names, sorted; none for a model without prompts.
@@ -170,8 +178,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
+    /// [`Error::Corrupt`] if [`Self::has_library`] is false and the tokenizer.json changed since it was read.
     pub fn align(&self, index: usize, text: &str, prompt: Option<&Template>, title: Option<&str>) -> Result<Aligned> {
-        let aligned = Aligned::new(&self.tokenizer, text, prompt, title, self.limit);
+        let library = self.tokenizer.library()?;
+        let aligned = Aligned::new(&self.tokenizer, library, text, prompt, title, self.limit);
         aligned.map_err(|reason| at(index, InputError::from_library(reason)))
     }
 
@@ -217,16 +227,21 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::Input`] with [`InputError::OutOfRange`] for an id that the tokenizer does not have, or with
-    /// [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails.
+    /// [`InputError::Tokenize`] or [`InputError::OutOfMemory`] if the tokenizer fails. [`Error::Corrupt`] as for
+    /// [`Self::align`].
     pub fn detokenize(&self, ids: &[i64], skip_special: bool) -> Result<String> {
+        let library = self.tokenizer.library()?;
         let mut known = Vec::with_capacity(ids.len());
         for (position, id) in ids.iter().enumerate() {
             match u32::try_from(*id) {
-                Ok(number) if self.tokenizer.token(number).is_some() => known.push(number),
+                Ok(number) if library.id_to_token(number).is_some() => known.push(number),
                 _ => return Err(self.out_of_range(0, position, id)),
             }
         }
-        let text = self.tokenizer.decode(&known, skip_special);
+        let text = catch_panics(|| {
+            let text = library.decode(&known, skip_special);
+            text.map_err(|error| error.to_string())
+        });
         text.map_err(|reason| at(0, InputError::from_library(reason)))
     }
 

@@ -17,8 +17,8 @@ pub(crate) fn max_chars_per_token(
     added: &[AddedToken],
 ) -> Option<usize> {
     // If every byte is a token, no character is unknown, so none is removed and none are fused.
-    let all_bytes = bpe.model.byte_fallback && bpe.has_all_bytes;
-    let affixes = bpe.model.continuing_subword_prefix.is_some() || bpe.model.end_of_word_suffix.is_some();
+    let all_bytes = bpe.settings.byte_fallback && bpe.has_all_bytes;
+    let affixes = bpe.settings.continuing_subword_prefix.is_some() || bpe.settings.end_of_word_suffix.is_some();
     let strips = |token: &AddedToken| token.lstrip || token.rstrip || token.normalized;
     if !all_bytes
         || affixes
@@ -72,7 +72,7 @@ mod tests {
         for (path, value) in changes {
             *parts.pointer_mut(path).unwrap() = value.clone();
         }
-        let model = crate::bpe::read(&parts["model"].to_string()).unwrap();
+        let (model, _) = crate::bpe::read(&parts["model"].to_string()).unwrap();
         let normalizer = serde_json::from_value::<Option<_>>(parts["normalizer"].clone()).unwrap();
         let pre_tokenizer = serde_json::from_value::<Option<_>>(parts["pre_tokenizer"].clone()).unwrap();
         let added: Vec<AddedToken> = serde_json::from_value(parts["added"].clone()).unwrap();

@@ -1,23 +1,16 @@
-//! The tokenizer of a model, read from tokenizer.json.
-//!
-//! Truncation and padding of the file are not used: the limit belongs to the model, and nothing is padded. The parts
-//! are passed to the `tokenizers` library one by one, and the model directly from its text. The library's own entry
-//! point would copy the 33 MB of Gemma's file through three intermediate trees.
+//! The tokenizer of a model, read from tokenizer.json by [`loading`].
 
-use crate::bpe;
+mod loading;
+
 use crate::pieces::{Boundaries, PIECE, pieces};
-use crate::plain::{Plain, merges::Merges};
+use crate::plain::{Encoder, Plain, Words};
 use crate::sink::{Sink, Stopped, Wanted};
-use crate::token_length::max_chars_per_token;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crate::tables::model::TableModel;
+use loading::LibraryOf;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
-use tokenizers::{
-    AddedToken, DecoderWrapper, Encoding, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-    Token, Tokenizer as Library,
-};
+use tokenizers::Tokenizer as Library;
 
 /// Bytes of text for one token, a few more than in most texts; the first piece of a text that is cut has no more.
 const BYTES_PER_TOKEN: usize = 6;
@@ -25,92 +18,33 @@ const BYTES_PER_TOKEN: usize = 6;
 /// Fewest bytes of the first piece of a text.
 const FIRST_PIECE: usize = 1024;
 
-/// An id that no vocabulary has. It marks the position of the text between the special tokens.
-const PLACEHOLDER: u32 = u32::MAX;
-
-#[derive(Deserialize)]
-struct File<'a> {
-    #[serde(borrow)]
-    model: &'a RawValue,
-    #[serde(default)]
-    normalizer: Option<NormalizerWrapper>,
-    #[serde(default)]
-    pre_tokenizer: Option<PreTokenizerWrapper>,
-    #[serde(default)]
-    post_processor: Option<PostProcessorWrapper>,
-    #[serde(default)]
-    decoder: Option<DecoderWrapper>,
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    #[serde(default)]
-    truncation: Option<Truncation>,
-}
-
-impl File<'_> {
-    /// Reads the model by the type that it names (the library guesses the type if there is none), and its properties.
-    fn read_model(&self) -> Result<(ModelWrapper, Properties), String> {
-        let json = self.model.get();
-        let header: ModelHeader = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-        let (normalizer, pre_tokenizer) = (self.normalizer.as_ref(), self.pre_tokenizer.as_ref());
-        let added = &self.added_tokens;
-        if header.r#type.as_deref() != Some("BPE") {
-            let model = serde_json::from_str(json).map_err(|error| format!("model: {error}"))?;
-            let properties = Properties {
-                max_chars_per_token: None,
-                boundaries: Boundaries::new(None, normalizer, pre_tokenizer, added),
-                merges: None,
-                unknown: header.unk_id,
-            };
-            return Ok((model, properties));
-        }
-        let mut bpe = bpe::read(json).map_err(|reason| format!("model: {reason}"))?;
-        let properties = Properties {
-            max_chars_per_token: max_chars_per_token(&bpe, normalizer, pre_tokenizer, added),
-            boundaries: Boundaries::new(Some(&mut bpe), normalizer, pre_tokenizer, added),
-            merges: Merges::new(&bpe),
-            unknown: None,
-        };
-        Ok((bpe.model.into(), properties))
-    }
-}
-
-/// Properties of a model together with the other parts of the file.
-struct Properties {
-    max_chars_per_token: Option<usize>,
-    boundaries: Option<Boundaries>,
-    merges: Option<Merges>,
-    /// Id of the unknown token of a Unigram model.
-    unknown: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Truncation {
-    direction: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ModelHeader {
-    r#type: Option<String>,
-    unk_id: Option<u32>,
-}
-
 /// Converts texts to token ids, with the special tokens around them.
 pub(crate) struct Tokenizer {
-    library: Library,
+    library: LibraryOf,
     /// Special tokens before a text.
     prefix: Vec<u32>,
     /// Special tokens after a text.
     suffix: Vec<u32>,
     /// Truncation keeps the end of a text instead of its beginning.
     truncate_left: bool,
+    /// The unknown token.
+    unknown: Option<u32>,
     /// A token that is removed from every row; see [`Tokenizer::bare`].
     removed: Option<u32>,
     /// Most characters that one token can cover; see [`max_chars_per_token`].
     pub max_chars_per_token: Option<usize>,
     /// Where a long text may be cut; `None` if it is encoded whole.
     boundaries: Option<Boundaries>,
-    /// Encodes texts of more than one piece; `None` if the library does.
+    /// Encodes texts of more than one piece, and all texts if there are tables; `None` if the library does.
     plain: Option<Plain>,
+    /// The model in tables, with which [`Self::plain`] encodes; `None` if it is only in the library.
+    tables: Option<TableModel>,
+}
+
+/// What encodes a text.
+enum Way<'a> {
+    Plain(Encoder<'a>),
+    Library(&'a Library),
 }
 
 /// The ids of a text between the special tokens, and how many there are.
@@ -135,81 +69,30 @@ pub enum Overlong {
 }
 
 impl Tokenizer {
-    /// Reads the text of a tokenizer.json. `Err` is the reason why it cannot be read.
-    pub fn new(json: &str) -> Result<Self, String> {
-        catch_panics(|| Self::read(json))
-    }
-
-    fn read(json: &str) -> Result<Self, String> {
-        let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let (mut model, properties) = file.read_model()?;
-        if let ModelWrapper::BPE(bpe) = &model
-            && bpe.dropout.is_some_and(|probability| probability > 0.0)
-        {
-            return Err("its BPE model drops merges at random (dropout), so a text would have no fixed ids. Set dropout to null".to_owned());
-        }
-        if properties.max_chars_per_token.is_some() {
-            // A BPE model without a word-splitting pre-tokenizer gets whole texts. The library would cache thousands of
-            // them without a hit.
-            model.resize_cache(0);
-        }
-        let mut library = Library::new(model);
-        library
-            .with_normalizer(file.normalizer)
-            .map_err(|error| error.to_string())?
-            .with_pre_tokenizer(file.pre_tokenizer)
-            .with_post_processor(file.post_processor)
-            .with_decoder(file.decoder)
-            .add_tokens(file.added_tokens)
-            .map_err(|error| error.to_string())?;
-        let (prefix, suffix) = special_tokens(&library)?;
-        let plain = Plain::new(&library, properties.merges, properties.unknown);
-        let truncate_left = file
-            .truncation
-            .and_then(|truncation| truncation.direction)
-            .is_some_and(|side| side == "Left");
-        Ok(Self {
-            library,
-            prefix,
-            suffix,
-            truncate_left,
-            removed: None,
-            max_chars_per_token: properties.max_chars_per_token,
-            boundaries: properties.boundaries.filter(|found| !found.edges || plain.is_some()),
-            plain,
-        })
-    }
-
     /// Configures the tokenizer for a model that averages the tokens of its table: there are no special tokens, and
     /// unknown tokens are removed (Model2Vec) or kept (StaticEmbedding). Model2Vec keeps the beginning of a long text,
-    /// whatever the file says. `json` is the text that the tokenizer was read from.
-    pub fn bare(mut self, json: &str, keep_unknown: bool) -> Result<Self, String> {
+    /// whatever the file says.
+    pub fn bare(mut self, keep_unknown: bool) -> Self {
         self.prefix.clear();
         self.suffix.clear();
-        if keep_unknown {
-            return Ok(self);
+        if !keep_unknown {
+            self.truncate_left = false;
+            self.removed = self.unknown;
         }
-        self.truncate_left = false;
-        self.removed = match self.library.get_model() {
-            ModelWrapper::WordPiece(model) => self.library.token_to_id(&model.unk_token),
-            ModelWrapper::WordLevel(model) => self.library.token_to_id(&model.unk_token),
-            ModelWrapper::BPE(model) => {
-                let unknown = model.unk_token.as_deref();
-                unknown.and_then(|token| self.library.token_to_id(token))
-            }
-            ModelWrapper::Unigram(_) => {
-                let file: File<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
-                let header: ModelHeader =
-                    serde_json::from_str(file.model.get()).map_err(|error| format!("model: {error}"))?;
-                header.unk_id
-            }
-        };
-        Ok(self)
+        self
     }
 
-    /// Returns the tokenizer of the library.
-    pub fn library(&self) -> &Library {
-        &self.library
+    /// Returns the tokenizer of the library. The first call may build it, which takes about a second for Gemma.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] if the file changed since the tokenizer was read.
+    pub fn library(&self) -> crate::Result<&Library> {
+        self.library.get()
+    }
+
+    /// Returns whether [`Self::library`] was built.
+    pub fn has_library(&self) -> bool {
+        self.library.is_built()
     }
 
     /// Returns the special tokens before and after every text.
@@ -297,14 +180,22 @@ impl Tokenizer {
         // A long title is cut like a text.
         let joined = (head.len() > PIECE).then(|| [head, text].concat());
         let (head, text) = joined.as_ref().map_or((head, text), |joined| ("", joined));
-        let plain = self.plain.as_ref().filter(|_| text.len() > first);
-        let mut plain = plain.map(|plain| plain.encoder(&self.library));
+        let mut way = match (&self.plain, &self.tables) {
+            (Some(plain), Some(tables)) => Way::Plain(plain.encoder(Words::Tables(tables))),
+            (plain, _) => {
+                let library = self.library().map_err(|error| error.to_string())?;
+                match plain {
+                    Some(plain) if text.len() > first => Way::Plain(plain.encoder(Words::Library(library.get_model()))),
+                    _ => Way::Library(library),
+                }
+            }
+        };
         for piece in pieces(self.boundaries.as_ref(), head, text, first) {
-            match &mut plain {
-                Some(plain) => catch_panics(|| plain.encode(&piece.text, piece.continues, sink))?,
-                None => {
+            match &mut way {
+                Way::Plain(plain) => catch_panics(|| plain.encode(&piece.text, piece.continues, sink))?,
+                Way::Library(library) => {
                     let encoding = catch_panics(|| {
-                        let encoding = self.library.encode_fast(&*piece.text, false);
+                        let encoding = library.encode_fast(&*piece.text, false);
                         encoding.map_err(|error| Stopped::Failed(error.to_string()))
                     })?;
                     sink.extend(encoding.get_ids());
@@ -320,30 +211,16 @@ impl Tokenizer {
         [&self.prefix, ids, &self.suffix].concat()
     }
 
-    /// Returns the text of `ids`.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        catch_panics(|| {
-            let text = self.library.decode(ids, skip_special);
-            text.map_err(|error| error.to_string())
-        })
-    }
-
-    /// Returns the text of the token `id`; `None` if the vocabulary does not have it.
+    /// Returns the text of the token `id`; `None` if the vocabulary does not have it. Looks through the whole vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.library.id_to_token(id)
-    }
-}
-
-/// Returns the special tokens that the post-processor adds before and after a text.
-fn special_tokens(library: &Library) -> Result<(Vec<u32>, Vec<u32>), String> {
-    let token = Token::new(PLACEHOLDER, String::new(), (0, 0));
-    let around = library
-        .post_process(Encoding::from_tokens(vec![token], 0), None, true)
-        .map_err(|error| error.to_string())?;
-    let mut parts = around.get_ids().split(|id| *id == PLACEHOLDER);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(prefix), Some(suffix), None) => Ok((prefix.to_vec(), suffix.to_vec())),
-        _ => Err("its post-processor does not use the text exactly once".to_owned()),
+        let (Some(plain), Some(tables)) = (&self.plain, &self.tables) else {
+            return self.library().ok()?.id_to_token(id);
+        };
+        let in_model = || {
+            let mut tokens = tables.tables.vocabulary.iter();
+            tokens.find(|(_, own)| *own == id).map(|(token, _)| token)
+        };
+        plain.added().content(id).or_else(in_model).map(str::to_owned)
     }
 }
 

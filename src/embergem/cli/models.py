@@ -168,7 +168,8 @@ def _verify_downloads(models: list[str]) -> None:
 
 @app.command("packed")
 def packed_weights(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False, as_json: AsJson = False
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them, and the stored tokenizers.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List or delete the packed weights in the cache, with which models start faster."""
     from embergem.checkpoint import packed

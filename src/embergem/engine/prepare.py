@@ -7,6 +7,7 @@ from typing import Any
 
 from embergem import catalog
 from embergem._native import TextPipeline
+from embergem.checkpoint import packed
 from embergem.checkpoint.checkpoint import Checkpoint
 from embergem.checkpoint.remote_code import accept_known_code
 from embergem.errors import CorruptCheckpoint, UnsupportedOption
@@ -140,4 +141,5 @@ def text_pipeline(checkpoint: Checkpoint, prepared: Prepared) -> TextPipeline:
         builtin_prompts=prepared.builtin_prompts,
         bare=prepared.bare,
         keep_unknown=prepared.keep_unknown,
+        cache=packed.enabled_tokenizers(),
     )

@@ -35,7 +35,7 @@ fn check_with(memos: &Memos, change: impl FnOnce(&mut Context<'_>), spoil: impl 
     let options = LoadOptions::default();
     let prepared = Prepared::read(&location, &options).unwrap();
     let cache = Cache::at(Some(memos.0.clone()), 0);
-    let text = load_text(&prepared).unwrap();
+    let text = load_text(&prepared, &cache).unwrap();
     let (model, cosine) = load_model(&prepared, &cache, &options).unwrap();
     let run = |rows: &[Vec<u32>]| Ok(spoil(run_rows(&model, rows)?));
     let mut context = context(&prepared, &location, &model, &text, cosine, &run);

@@ -18,10 +18,11 @@
 //! ends of the word, so the token with the first or last character of a window may be a wrong one. Such tokens are
 //! neither used nor compared, unless the window ends where the word does.
 
+use super::Words;
 use crate::bpe::BpeModel;
 use crate::sink::{Sink, Stopped};
+use crate::tables::model::WordToken;
 use std::borrow::Cow;
-use tokenizers::{Model, ModelWrapper};
 
 /// Bytes of a window.
 const WINDOW: usize = 16 * 1024;
@@ -61,15 +62,8 @@ struct Window {
     start: usize,
     /// Where the window ends in the word.
     end: usize,
-    tokens: Vec<WindowToken>,
-}
-
-/// A token, and where it is in the word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct WindowToken {
-    start: usize,
-    end: usize,
-    id: u32,
+    /// With their places in the whole word.
+    tokens: Vec<WordToken>,
 }
 
 impl Merges {
@@ -77,7 +71,7 @@ impl Merges {
     /// has affixes and does not make exactly one token of an unknown character: which characters are unknown then
     /// depends on their place in the word.
     pub fn new(bpe: &BpeModel) -> Option<Self> {
-        let model = &bpe.model;
+        let model = &bpe.settings;
         let affix = |affix: &Option<String>| affix.as_ref().is_some_and(|affix| !affix.is_empty());
         let ends = SpecialEnds {
             first: affix(&model.continuing_subword_prefix),
@@ -98,17 +92,17 @@ impl Merges {
     }
 
     /// Adds the ids of a word to `sink`.
-    pub fn encode(&self, model: &ModelWrapper, word: &str, sink: &mut Sink<'_>) -> Result<(), Stopped> {
-        let simple = self.simplify(model, word);
+    pub fn encode(&self, words: Words<'_>, word: &str, sink: &mut Sink<'_>) -> Result<(), Stopped> {
+        let simple = self.simplify(words, word);
         if simple.len() < OVERLAP {
             // Such a short text could be a token although no merges lead to it (`ignore_merges`).
-            let window = Window::read(model, word, 0, word.len())?;
+            let window = Window::read(words, word, 0, word.len())?;
             sink.extend(&window.ids());
             return sink.check();
         }
         let mut size = WINDOW;
         loop {
-            if let Some(ids) = self.encode_in_windows(model, &simple, size, sink)? {
+            if let Some(ids) = self.encode_in_windows(words, &simple, size, sink)? {
                 sink.extend(&ids);
                 return sink.check();
             }
@@ -117,10 +111,9 @@ impl Merges {
     }
 
     /// Removes or shortens what the model removes or fuses, so that the tokens cover the text.
-    fn simplify<'a>(&self, model: &ModelWrapper, word: &'a str) -> Cow<'a, str> {
-        let mut buffer = [0; 4];
-        let mut is_unknown = |char: char| model.token_to_id(char.encode_utf8(&mut buffer)).is_none();
-        if self.unknown == Unknown::Kept || !word.chars().any(&mut is_unknown) {
+    fn simplify<'a>(&self, words: Words<'_>, word: &'a str) -> Cow<'a, str> {
+        let is_unknown = |char: char| !words.knows(char);
+        if self.unknown == Unknown::Kept || !word.chars().any(is_unknown) {
             return Cow::Borrowed(word);
         }
         let mut after_unknown = false;
@@ -135,19 +128,19 @@ impl Merges {
     /// Returns the ids of a word; `None` if windows of this size cannot be joined.
     fn encode_in_windows(
         &self,
-        model: &ModelWrapper,
+        words: Words<'_>,
         word: &str,
         size: usize,
         sink: &Sink<'_>,
     ) -> Result<Option<Vec<u32>>, Stopped> {
         let mut ids = Vec::new();
-        let mut window = Window::read(model, word, 0, size)?;
+        let mut window = Window::read(words, word, 0, size)?;
         while window.end < word.len() {
             sink.check()?;
             let Some(start) = window.resume(word) else {
                 return Ok(None);
             };
-            let mut next = Window::read(model, word, start, size)?;
+            let mut next = Window::read(words, word, start, size)?;
             let Some((kept, skipped)) = window.join(&next, self.ends) else {
                 return Ok(None);
             };
@@ -163,22 +156,17 @@ impl Merges {
 
 impl Window {
     /// Encodes up to `size` bytes of a word.
-    fn read(model: &ModelWrapper, word: &str, start: usize, size: usize) -> Result<Self, Stopped> {
+    fn read(words: Words<'_>, word: &str, start: usize, size: usize) -> Result<Self, Stopped> {
         let mut end = word.len().min(start.saturating_add(size));
         while !word.is_char_boundary(end) {
             end -= 1;
         }
-        let tokens = model.tokenize(&word[start..end]).map_err(|error| error.to_string())?;
-        let tokens = tokens.into_iter().map(|token| WindowToken {
-            start: start + token.offsets.0,
-            end: start + token.offsets.1,
-            id: token.id,
-        });
-        Ok(Self {
-            start,
-            end,
-            tokens: tokens.collect(),
-        })
+        let mut tokens = words.tokenize(&word[start..end])?;
+        for token in &mut tokens {
+            token.start += start;
+            token.end += start;
+        }
+        Ok(Self { start, end, tokens })
     }
 
     fn ids(&self) -> Vec<u32> {
@@ -229,8 +217,10 @@ mod tests {
     use crate::sink::Wanted;
     use serde_json::json;
     use std::sync::atomic::AtomicBool;
+    use tokenizers::models::bpe::BPE;
+    use tokenizers::{Model, ModelWrapper};
 
-    fn model(changes: serde_json::Value) -> BpeModel {
+    fn model(changes: serde_json::Value) -> (BpeModel, BPE) {
         let mut json = json!({
             "type": "BPE",
             "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "aa": 4, "aaaa": 5, "bc": 6, "abc": 7, "??": 8, "cab": 9, "aab": 10},
@@ -270,12 +260,15 @@ mod tests {
     }
 
     /// Compares the ids of a word with those of the library for the whole word.
-    fn assert_same_ids(bpe: &BpeModel, word: &str, name: &str) {
-        let wrapper = ModelWrapper::BPE(bpe.model.clone());
+    fn assert_same_ids((bpe, model): &(BpeModel, BPE), word: &str, name: &str) {
+        let wrapper = ModelWrapper::BPE(model.clone());
         let expected: Vec<u32> = wrapper.tokenize(word).unwrap().iter().map(|token| token.id).collect();
         let cancelled = AtomicBool::new(false);
         let mut sink = Sink::new(Wanted::ALL, &cancelled);
-        Merges::new(bpe).unwrap().encode(&wrapper, word, &mut sink).unwrap();
+        Merges::new(bpe)
+            .unwrap()
+            .encode(Words::Library(&wrapper), word, &mut sink)
+            .unwrap();
         assert!(sink.into_ids() == expected, "{name}");
     }
 
@@ -291,7 +284,7 @@ mod tests {
     }
 
     /// A model with 60 merges of random tokens, in which the characters of a word have affixes.
-    fn random_model(seed: u64, prefix: &str, suffix: &str) -> BpeModel {
+    fn random_model(seed: u64, prefix: &str, suffix: &str) -> (BpeModel, BPE) {
         let mut number = numbers(seed);
         let (mut tokens, mut merges) = (vec!["??".to_owned()], Vec::new());
         for start in ["", prefix] {
@@ -363,9 +356,9 @@ mod tests {
             json!({"byte_fallback": true}),
             json!({"vocab": {"x".repeat(300): 0}, "merges": []}),
         ] {
-            assert!(Merges::new(&model(changes.clone())).is_none(), "{changes}");
+            assert!(Merges::new(&model(changes.clone()).0).is_none(), "{changes}");
         }
-        assert!(Merges::new(&model(json!({"end_of_word_suffix": ""}))).is_some());
-        assert!(Merges::new(&model(suffix(json!({})))).is_some());
+        assert!(Merges::new(&model(json!({"end_of_word_suffix": ""})).0).is_some());
+        assert!(Merges::new(&model(suffix(json!({}))).0).is_some());
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The tokenizers library takes 130 to 570 bytes of memory for each byte of a text. It keeps the alignment of every
 //! normalized byte, and a string and offsets for every token. The steps are the same here: added tokens, normalizer,
-//! pre-tokenizer, model. Each word goes to the model of the library, and long words in parts ([`merges`], [`unigram`]).
-//! It is also two to four times as fast. Short texts are left to the library; see [`crate::tokenizer`].
+//! pre-tokenizer, model. Each word goes to a model, and long words in parts ([`merges`], [`unigram`]). It is also two to
+//! four times as fast. The model is that of the library, or one of [`crate::tables`]. With that of the library, short
+//! texts are left to the library; see [`crate::tokenizer`].
 
-mod added;
+pub(crate) mod added;
 mod classes;
 pub(crate) mod merges;
 mod normalize;
@@ -15,6 +16,7 @@ mod testing;
 mod unigram;
 
 use crate::sink::{Sink, Stopped};
+use crate::tables::model::{TableModel, WordToken};
 use added::{AddedTokens, Part};
 use normalize::Normalizer;
 use split::{Place, Splitter};
@@ -29,6 +31,38 @@ const WORD: usize = 16 * 1024;
 /// Most bytes of a word whose ids are remembered while a text is encoded, and most such words.
 const SHORT_WORD: usize = 32;
 const KNOWN_WORDS: usize = 16 * 1024;
+
+/// The model that encodes words.
+#[derive(Clone, Copy)]
+pub(crate) enum Words<'a> {
+    Library(&'a ModelWrapper),
+    Tables(&'a TableModel),
+}
+
+impl Words<'_> {
+    /// Returns the tokens of a word.
+    fn tokenize(self, word: &str) -> Result<Vec<WordToken>, String> {
+        let model = match self {
+            Self::Library(model) => model,
+            Self::Tables(model) => return model.tokenize(word),
+        };
+        let tokens = model.tokenize(word).map_err(|error| error.to_string())?;
+        let tokens = tokens.into_iter().map(|token| WordToken {
+            start: token.offsets.0,
+            end: token.offsets.1,
+            id: token.id,
+        });
+        Ok(tokens.collect())
+    }
+
+    /// Returns whether a character is a token.
+    fn knows(self, char: char) -> bool {
+        match self {
+            Self::Library(model) => model.token_to_id(char.encode_utf8(&mut [0; 4])).is_some(),
+            Self::Tables(model) => model.knows(char),
+        }
+    }
+}
 
 /// How words that are long are encoded.
 enum LongWords {
@@ -53,7 +87,12 @@ pub(crate) struct Plain {
 impl Plain {
     /// `merges` is for a BPE model, and `unknown` the id of the unknown token of a Unigram model. Returns `None` if a part
     /// is not known.
-    pub fn new(library: &Library, merges: Option<merges::Merges>, unknown: Option<u32>) -> Option<Self> {
+    pub fn new(
+        library: &Library,
+        added: AddedTokens,
+        merges: Option<merges::Merges>,
+        unknown: Option<u32>,
+    ) -> Option<Self> {
         let normalizer: Option<&NormalizerWrapper> = library.get_normalizer();
         let pre_tokenizer: Option<&PreTokenizerWrapper> = library.get_pre_tokenizer();
         let normalizer = Normalizer::new(normalizer)?;
@@ -62,7 +101,7 @@ impl Plain {
             return None;
         }
         Some(Self {
-            added: AddedTokens::new(library),
+            added,
             normalizer,
             splitter,
             long_words: match library.get_model() {
@@ -76,11 +115,16 @@ impl Plain {
         })
     }
 
-    /// Returns the encoder of one text.
-    pub fn encoder<'a>(&'a self, library: &'a Library) -> Encoder<'a> {
+    /// Returns the added tokens.
+    pub fn added(&self) -> &AddedTokens {
+        &self.added
+    }
+
+    /// Returns the encoder of one text, with the model of the same tokenizer.
+    pub fn encoder<'a>(&'a self, words: Words<'a>) -> Encoder<'a> {
         Encoder {
             plain: self,
-            library,
+            words,
             known: HashMap::new(),
         }
     }
@@ -89,7 +133,7 @@ impl Plain {
 /// Encodes the pieces of one text.
 pub(crate) struct Encoder<'a> {
     plain: &'a Plain,
-    library: &'a Library,
+    words: Words<'a>,
     /// Ids of short words of this text. Most words occur again, and the model needs longer than a look here.
     known: HashMap<String, Vec<u32>>,
 }
@@ -135,13 +179,12 @@ impl Encoder<'_> {
             sink.extend(ids);
             return sink.check();
         }
-        let model = self.library.get_model();
         if word.len() > WORD {
             match &self.plain.long_words {
                 LongWords::Whole => {}
-                LongWords::Merges(merges) => return merges.encode(model, word, sink),
+                LongWords::Merges(merges) => return merges.encode(self.words, word, sink),
                 LongWords::Unigram { unknown, vocabulary } => {
-                    if let ModelWrapper::Unigram(model) = model
+                    if let Words::Library(ModelWrapper::Unigram(model)) = self.words
                         && let Some(found) = vocabulary.get_or_init(|| Vocabulary::new(model, *unknown))
                     {
                         return found.encode(word, sink);
@@ -149,7 +192,7 @@ impl Encoder<'_> {
                 }
             }
         }
-        let tokens = model.tokenize(word).map_err(|error| error.to_string())?;
+        let tokens = self.words.tokenize(word)?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
         sink.extend(&ids);
         if word.len() <= SHORT_WORD && self.known.len() < KNOWN_WORDS {
