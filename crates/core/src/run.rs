@@ -46,8 +46,8 @@ pub enum Progress {
 pub struct Run<'m> {
     model: &'m Model,
     batch: Batch,
-    /// The buffers of the program, followed by four scratch buffers: packed keys and values, attention scores of each
-    /// worker, rows as integers, and the scales of these rows.
+    /// The buffers of the program, followed by five scratch buffers: packed keys and values, attention scores of each
+    /// worker, rows as integers, the scales of these rows, and rows of the local buffers of a section.
     buffers: Vec<Aligned>,
     /// Index of the next step.
     next_step: usize,
@@ -81,7 +81,7 @@ impl Model {
 
 impl<'m> Run<'m> {
     fn new(model: &'m Model, batch: Batch, mut buffers: Vec<Aligned>) -> Result<Self> {
-        buffers.resize_with(model.buffers.len() + 4, Aligned::default);
+        buffers.resize_with(model.buffers.len() + 5, Aligned::default);
         // At least one row: in a batch of texts without tokens the operands still need valid addresses.
         let len = |buffer: &Buffer| buffer.width.saturating_mul(batch.rows(buffer.axis).max(1));
         let missing = buffers.iter().zip(&model.buffers);
@@ -287,8 +287,8 @@ impl<'m> Run<'m> {
                 });
             }
             _ => {
-                let run = self.rowwise(step, &operands);
-                by_rows(pool, threads, (rows, width), run);
+                let run = self.rowwise(step);
+                by_rows(pool, threads, (rows, width), |rows| run(&operands, rows));
             }
         }
         Ok(())
@@ -299,6 +299,18 @@ impl<'m> Run<'m> {
 struct Operands {
     out: Matrix,
     inputs: Vec<Matrix>,
+}
+
+impl Operands {
+    /// Returns the first input; without inputs the output.
+    fn first(&self) -> Matrix {
+        self.inputs.first().copied().unwrap_or(self.out)
+    }
+
+    /// Returns the last input; without inputs the output.
+    fn last(&self) -> Matrix {
+        self.inputs.last().copied().unwrap_or(self.out)
+    }
 }
 
 /// A rowwise step of at most this many values runs on the calling thread. To wake a sleeping helper took 37 µs on a

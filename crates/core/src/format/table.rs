@@ -3,6 +3,7 @@
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::mapped::Part;
+use crate::simd::prefetch;
 
 /// An embedding table, read row by row from the mapped file.
 pub struct Table {
@@ -60,6 +61,12 @@ impl Table {
     /// them the bytes are read.
     pub fn parts(&self, crcs: Option<&[u32]>) -> Vec<Part> {
         self.tensor.parts(crcs)
+    }
+
+    /// Asks the processor to read row `row` into its cache.
+    #[inline(always)]
+    pub fn prefetch(&self, row: usize) {
+        prefetch(self.tensor.bytes(row * self.width, self.width));
     }
 
     /// Writes row `row` to `out`, which has `width` values.

@@ -74,7 +74,7 @@ impl Tensor {
     }
 
     /// Returns the bytes of values `start..start + count`. The range must be whole blocks.
-    fn bytes(&self, start: usize, count: usize) -> &[u8] {
+    pub(super) fn bytes(&self, start: usize, count: usize) -> &[u8] {
         let (values, bytes) = self.element.block_size();
         let (from, to) = (start / values * bytes, (start + count) / values * bytes);
         &self.map[self.start + from..self.start + to]

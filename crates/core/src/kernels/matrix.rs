@@ -12,14 +12,39 @@ use crate::simd::Simd;
 use crate::simd::tile::{Tile, VECTORS, group_len};
 use std::ops::Range;
 
-/// Rows of 16-bit integers whose sums are kept. All of them are multiplied with one vector of columns before the next, so
-/// that its weights are read from the first-level cache.
+/// Rows whose sums are kept. In products of 16-bit integers all of them are multiplied with one vector of columns before
+/// the next, so that its weights are read from the first-level cache.
 const KEPT_ROWS: usize = 96;
 const KEPT_TILES: usize = KEPT_ROWS / MAX_FINISHED_ROWS;
 
-/// Returns the first row of each tile of `size` rows, at most all, that together are `rows`.
-fn tiles(rows: Range<usize>, size: usize) -> impl Iterator<Item = usize> {
-    rows.clone().step_by(size).map(move |row| row.min(rows.end - size))
+/// The first rows of tiles of `size` rows, at most all, that together are `rows`; at most `N` at a time.
+struct Tiles<const N: usize> {
+    rows: Range<usize>,
+    size: usize,
+    first_rows: [usize; N],
+}
+
+impl<const N: usize> Tiles<N> {
+    fn new(rows: Range<usize>, size: usize) -> Self {
+        Self {
+            rows,
+            size,
+            first_rows: [0; N],
+        }
+    }
+
+    /// Returns the next tiles. This is for a loop, not for a closure: that would be compiled without the instruction set of
+    /// the kernel around it.
+    #[inline(always)]
+    fn next(&mut self) -> Option<&[usize]> {
+        let mut count = 0;
+        while count < N && !self.rows.is_empty() {
+            self.first_rows[count] = self.rows.start.min(self.rows.end - self.size);
+            self.rows.start += self.size;
+            count += 1;
+        }
+        (count > 0).then(|| &self.first_rows[..count])
+    }
 }
 
 /// Computes the given rows and panels of a product of 8-bit integers, with the bits of [`int8::gemm`].
@@ -39,6 +64,9 @@ pub unsafe fn int8<V: Simd>(args: &int16::Gemm<'_, int8::Packed>, rows: Range<us
     }
     let groups = groups(shape.k);
     let len = groups * group_len(width);
+    // Each pass over a panel prefetches a part of the next one.
+    let lines = len.div_ceil(16).div_ceil(groups * rows.len());
+    let mut sums = [[V::splat(0.0); VECTORS]; 2 * MAX_FINISHED_ROWS];
     // SAFETY: x, scales and out cover the rows and columns by this function's contract, and a panel of the packed weight
     // has `groups` groups. The prefetch address is not dereferenced.
     unsafe {
@@ -47,32 +75,26 @@ pub unsafe fn int8<V: Simd>(args: &int16::Gemm<'_, int8::Packed>, rows: Range<us
             let column = panel * shape.columns(V::LANES);
             let b = args.weight.panel(panel, V::LANES).as_ptr();
             let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
-            let mut tiles = tiles(rows.clone(), size);
-            let mut pass = 0;
-            while let Some(first) = tiles.next() {
-                let second = tiles.next();
-                let tile = Tile {
-                    k: groups,
-                    x: args.x.row(first),
-                    x_stride: args.x.stride,
-                    b,
-                    prefetch: b.wrapping_add(len + pass * len / 4),
-                    out: args.out.row(first).add(column),
-                    out_stride: args.out.stride,
-                    columns: shape.columns(V::LANES).min(shape.out - column),
-                };
-                let mut sums = [[[V::splat(0.0); VECTORS]; MAX_FINISHED_ROWS]; 2];
-                let [ours, others] = &mut sums;
-                let (ours, others) = (&mut ours[..size], &mut others[..size]);
-                let scales = (args.scales.row(first).cast_const(), args.scales.stride);
-                let other = second.map(|second| (second - first, &mut *others));
-                V::matrix_int8(ours, other, &tile, scales, groups);
-                finish_and_store(ours, &tile, bias, args.finish);
-                if let Some(second) = second {
-                    let out = args.out.row(second).add(column);
-                    finish_and_store(others, &Tile { out, ..tile }, bias, args.finish);
+            let mut tile = Tile {
+                k: groups,
+                x: args.x.row(0),
+                x_stride: args.x.stride,
+                b,
+                prefetch: b.wrapping_add(len),
+                out: args.out.row(0),
+                out_stride: args.out.stride,
+                columns: shape.columns(V::LANES).min(shape.out - column),
+            };
+            let scales = (args.scales.row(0).cast_const(), args.scales.stride);
+            let mut tiles = Tiles::<2>::new(rows.clone(), size);
+            while let Some(first_rows) = tiles.next() {
+                let sums = &mut sums[..first_rows.len() * size];
+                V::matrix_int8(sums, (first_rows, size), &tile, scales, lines);
+                tile.prefetch = tile.prefetch.wrapping_add(16 * lines * groups * sums.len());
+                for (sums, row) in sums.chunks_exact_mut(size).zip(first_rows) {
+                    let out = args.out.row(*row).wrapping_add(column);
+                    finish_and_store(sums, &Tile { out, ..tile }, bias, args.finish);
                 }
-                pass += 1;
             }
         }
         V::end_matrix();
@@ -100,12 +122,9 @@ pub unsafe fn int16<V: Simd>(args: &int16::Gemm<'_>, rows: Range<usize>, panels:
     // has all integers, and memory after it for the rest of a unit. The prefetch address is not dereferenced.
     unsafe {
         V::begin_matrix(size);
-        let mut tiles = tiles(rows, size).peekable();
-        while tiles.peek().is_some() {
-            let mut first_rows = [0; KEPT_TILES];
-            let count = first_rows.iter_mut().zip(&mut tiles).map(|(to, row)| *to = row).count();
-            let first_rows = &first_rows[..count];
-            let sums = &mut sums[..count * size];
+        let mut tiles = Tiles::<KEPT_TILES>::new(rows, size);
+        while let Some(first_rows) = tiles.next() {
+            let sums = &mut sums[..first_rows.len() * size];
             for panel in panels.clone() {
                 let column = panel * shape.columns(V::LANES);
                 let (column_scales, weights) = args.weight.panel(panel, V::LANES).split_at(width);
@@ -127,7 +146,7 @@ pub unsafe fn int16<V: Simd>(args: &int16::Gemm<'_>, rows: Range<usize>, panels:
                     tile.b = tile.b.wrapping_add(weights.len() / VECTORS);
                 }
                 for (sums, row) in sums.chunks_exact_mut(size).zip(first_rows) {
-                    let out = args.out.row(*row).add(column);
+                    let out = args.out.row(*row).wrapping_add(column);
                     finish_and_store(sums, &Tile { out, ..tile }, bias, args.finish);
                 }
             }

@@ -83,6 +83,8 @@ pub struct Kernels {
     pub lanes: usize,
     /// Columns of a packed panel.
     pub panel: usize,
+    /// Rows of a tile of matrix instructions, if the set has them.
+    pub matrix_rows: Option<usize>,
     /// Matrix product in f32, over rows and panels.
     pub gemm: unsafe fn(&gemm::Gemm<'_>, Range<usize>, Range<usize>),
     /// How rows of products with 8-bit weights are stored.
@@ -228,6 +230,7 @@ macro_rules! kernels {
             name: $name,
             lanes: <$vector as Simd>::LANES,
             panel: VECTORS * <$vector as Simd>::LANES,
+            matrix_rows: <$vector as Simd>::MATRIX_ROWS,
             int8_rows: <$vector as Simd>::INT8_ROWS,
             int16_rows: <$vector as Simd>::INT16_ROWS,
             gemm,

@@ -4,28 +4,44 @@
 //! therefore take a block of rows through all of these steps: the rows stay in the second-level cache, and threads
 //! synchronise once for each section instead of once for each step. Only batches with many rows are executed like this.
 //! With few rows threads share the columns of each product instead.
+//!
+//! A buffer that nothing outside the section reads is local: each worker has rows of its own for it, which every block
+//! overwrites, so they never leave the cache.
 
 use super::linear::{self, Product, Scratch};
 use super::rowwise::Rowwise;
 use super::{Operands, Run};
 use crate::error::Result;
-use crate::kernels::Kernels;
+use crate::kernels::gemm::Finish;
+use crate::kernels::{Kernels, Matrix};
 use crate::lower::{Lowered, Op};
+use crate::model::Model;
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
-use crate::program::Axis;
+use crate::program::{Axis, Operand};
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Fewest rows for each thread. With fewer blocks, threads would wait long for the last one.
 const MIN_ROWS_PER_THREAD: usize = 384;
 
-/// Returns the rows of a block: a multiple of the rows of a register tile on every instruction set.
+/// Returns the rows of a block: a multiple of the rows of a register tile, with which all threads finish at the same time
+/// if possible.
 ///
 /// Every block reads all weights again, and its rows should stay in the second-level cache. Processors with AVX-512 have
-/// 1 MB of it or more (Zen 4, Ice Lake), others often half as much.
-fn block_rows(kernels: &Kernels) -> usize {
-    if kernels.lanes >= 16 { 96 } else { 48 }
+/// 1 MB of it or more (Zen 4, Ice Lake), those with AMX 2 MB, others often half a megabyte.
+fn block_rows(kernels: &Kernels, rows: usize, threads: usize) -> usize {
+    let (sizes, unit) = match (kernels.matrix_rows, kernels.lanes) {
+        (Some(tile), _) => (96..=160, tile),
+        (None, 16..) => (72..=120, 12),
+        (None, _) => (36..=60, 12),
+    };
+    let of_one_thread = |height: usize| rows.div_ceil(height).div_ceil(threads) * height;
+    let height = sizes
+        .step_by(unit)
+        .min_by_key(|height| (of_one_thread(*height), Reverse(*height)));
+    height.unwrap_or(unit)
 }
 
 impl Run<'_> {
@@ -55,30 +71,42 @@ impl Run<'_> {
     ) -> Result<bool> {
         let model = self.model;
         let rows = self.batch.rows(Axis::Tokens);
-        let height = block_rows(model.kernels);
+        let height = block_rows(model.kernels, rows, model.threads);
         let count = rows.div_ceil(height);
         if self.completed_blocks.is_empty() {
             self.completed_blocks.resize_with(count, AtomicBool::default);
         }
+        let local = Local::of(model, steps.clone());
         let steps = &model.steps[steps];
         let operands: Vec<Operands> = steps.iter().map(|step| self.operands(step)).collect();
         let scratch = self.scratch(pool, steps, height)?;
+        let storage = self.model.buffers.len() + 4;
+        self.buffers[storage].reserve(height * local.width * pool.threads())?;
+        let local_rows = Matrix {
+            data: self.buffers[storage].as_mut_ptr(),
+            stride: height * local.width,
+        };
         let this = &*self;
-        let section: Vec<SectionStep<'_>> = steps
-            .iter()
-            .zip(&operands)
-            .map(|(step, operands)| this.section_step(step, operands))
-            .collect();
+        let section: Vec<SectionStep<'_>> = steps.iter().map(|step| this.section_step(step)).collect();
         pool.run(model.threads, count, &|block, worker| {
             if this.completed_blocks[block].load(Ordering::Relaxed) || interrupted() {
                 return;
             }
             let rows = block * height..((block + 1) * height).min(rows);
-            for step in &section {
-                match step {
-                    SectionStep::Rowwise(run) => run(rows.clone()),
-                    SectionStep::Product(product, weight) => {
-                        linear::multiply_rows(model.kernels, *product, weight, rows.clone(), scratch.of(worker));
+            for ((step, run), operands) in steps.iter().zip(&section).zip(&operands) {
+                // SAFETY: there are rows for each worker.
+                let local_rows = unsafe { local_rows.row(worker) };
+                let operands = local.operands(step, operands, local_rows, (rows.start, height));
+                match run {
+                    SectionStep::Rowwise(run) => run(&operands, rows.clone()),
+                    SectionStep::Product(weight, bias, finish) => {
+                        let product = Product {
+                            x: operands.inputs[0],
+                            out: operands.out,
+                            bias: *bias,
+                            finish: *finish,
+                        };
+                        linear::multiply_rows(model.kernels, product, weight, rows.clone(), scratch.of(worker));
                     }
                 }
             }
@@ -92,18 +120,10 @@ impl Run<'_> {
         Ok(complete)
     }
 
-    fn section_step<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> SectionStep<'a> {
+    fn section_step<'a>(&'a self, step: &'a Lowered) -> SectionStep<'a> {
         match &step.op {
-            Op::Linear { weight, bias, finish } => SectionStep::Product(
-                Product {
-                    x: operands.inputs[0],
-                    out: operands.out,
-                    bias: bias.as_deref(),
-                    finish: *finish,
-                },
-                weight,
-            ),
-            _ => SectionStep::Rowwise(self.rowwise(step, operands)),
+            Op::Linear { weight, bias, finish } => SectionStep::Product(weight, bias.as_deref(), *finish),
+            _ => SectionStep::Rowwise(self.rowwise(step)),
         }
     }
 
@@ -130,5 +150,72 @@ impl Run<'_> {
 /// One step of a section.
 enum SectionStep<'a> {
     Rowwise(Rowwise<'a>),
-    Product(Product<'a>, &'a PackedWeight),
+    Product(&'a PackedWeight, Option<&'a [f32]>, Finish),
+}
+
+/// The local buffers of a section.
+struct Local {
+    /// For each buffer of the program that is local, the values of a row in local buffers before it.
+    before: Vec<Option<usize>>,
+    /// Values of a row in all local buffers.
+    width: usize,
+}
+
+impl Local {
+    /// Finds the local buffers of a section: those whose first access inside it, and whose first access after it, if there
+    /// is one, overwrite whole rows.
+    fn of(model: &Model, section: Range<usize>) -> Self {
+        let (mut width, after) = (0, section.end);
+        let is_local = |buffer: usize| {
+            let inside = first_access(model, section.clone(), buffer);
+            let outside = first_access(model, after..model.steps.len(), buffer);
+            inside == Some(Access::Overwrite) && outside != Some(Access::Other) && buffer != model.output.buffer
+        };
+        let before = (0..model.buffers.len())
+            .map(|buffer| {
+                is_local(buffer).then(|| {
+                    width += model.buffers[buffer].width;
+                    width - model.buffers[buffer].width
+                })
+            })
+            .collect();
+        Self { before, width }
+    }
+
+    /// Returns the operands of a step for a block of at most `height` rows that begins at `first`.
+    ///
+    /// `rows` is the memory of the worker. The address of row 0 may lie before it, so it is computed by wrapping arithmetic.
+    fn operands(&self, step: &Lowered, shared: &Operands, rows: *mut f32, (first, height): (usize, usize)) -> Operands {
+        let matrix = |operand: &Operand, matrix: Matrix| match self.before[operand.buffer] {
+            Some(before) => Matrix {
+                data: rows
+                    .wrapping_add(before * height + operand.column)
+                    .wrapping_sub(first * matrix.stride),
+                ..matrix
+            },
+            None => matrix,
+        };
+        let inputs = step.inputs.iter().zip(&shared.inputs);
+        Operands {
+            out: matrix(&step.out, shared.out),
+            inputs: inputs.map(|(operand, shared)| matrix(operand, *shared)).collect(),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Access {
+    /// Whole rows are written and not read.
+    Overwrite,
+    Other,
+}
+
+/// Returns how the first of some steps that accesses a buffer does so.
+fn first_access(model: &Model, steps: Range<usize>, buffer: usize) -> Option<Access> {
+    let step = model.steps[steps]
+        .iter()
+        .find(|step| step.out.buffer == buffer || step.inputs.iter().any(|input| input.buffer == buffer))?;
+    let reads = step.inputs.iter().any(|input| input.buffer == buffer);
+    let overwrites = !reads && step.out.width == model.buffers[buffer].width;
+    Some(if overwrites { Access::Overwrite } else { Access::Other })
 }

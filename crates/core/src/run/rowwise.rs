@@ -9,19 +9,17 @@ use crate::kernels::rope::Rope;
 use crate::lower::{Lowered, Op};
 use std::ops::Range;
 
-/// Computes a range of rows. Concurrent calls must get disjoint ranges.
-pub(super) type Rowwise<'a> = Box<dyn Fn(Range<usize>) + Sync + 'a>;
+/// Computes a range of rows of the step whose operands are given. Concurrent calls must get disjoint ranges.
+pub(super) type Rowwise<'a> = Box<dyn Fn(&Operands, Range<usize>) + Sync + 'a>;
 
 impl Run<'_> {
     /// Returns a rowwise step as a function of rows.
     ///
     /// # Panics
     /// For products, attention and pooling, which are executed by other methods.
-    pub(super) fn rowwise<'a>(&'a self, step: &'a Lowered, operands: &Operands) -> Rowwise<'a> {
+    pub(super) fn rowwise<'a>(&'a self, step: &'a Lowered) -> Rowwise<'a> {
         let kernels = self.model.kernels;
-        let (out, width) = (operands.out, step.out.width);
-        let x = operands.inputs.first().copied().unwrap_or(out);
-        let last = operands.inputs.last().copied().unwrap_or(out);
+        let width = step.out.width;
         match &step.op {
             Op::Embed {
                 table,
@@ -34,7 +32,7 @@ impl Run<'_> {
                 let positions = positions
                     .as_ref()
                     .map(|table| (table.values.as_slice(), self.batch.places(table)));
-                Box::new(move |range| {
+                Box::new(move |operands, range| {
                     let args = Embed {
                         table,
                         rows: rows.as_deref(),
@@ -44,7 +42,7 @@ impl Run<'_> {
                         types: types.as_deref(),
                         scale: *scale,
                         width,
-                        out,
+                        out: operands.out,
                     };
                     // SAFETY: `lower` checked that `out` lies inside its buffer, which has a row for each token of the
                     // batch. `Batch::new` checked ids and positions against the tables. Concurrent calls get disjoint
@@ -60,27 +58,29 @@ impl Run<'_> {
                 weight,
                 bias,
             } => {
-                let args = Norm {
-                    kind: *kind,
-                    eps: *eps,
-                    x,
-                    out,
-                    residual: residual.map(|residual| (last, residual)),
-                    group: *group,
-                    groups: width / group,
-                    weight: weight.as_deref(),
-                    bias: bias.as_deref(),
-                };
-                // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
-                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
-                // concurrent calls get disjoint rows.
-                Box::new(move |rows| unsafe { (kernels.norm)(&args, rows) })
+                Box::new(move |operands, rows| {
+                    let args = Norm {
+                        kind: *kind,
+                        eps: *eps,
+                        x: operands.first(),
+                        out: operands.out,
+                        residual: residual.map(|residual| (operands.last(), residual)),
+                        group: *group,
+                        groups: width / group,
+                        weight: weight.as_deref(),
+                        bias: bias.as_deref(),
+                    };
+                    // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result,
+                    // and overlap only where the kernel allows it. The buffers have a row for each of these rows, and
+                    // concurrent calls get disjoint rows.
+                    unsafe { (kernels.norm)(&args, rows) }
+                })
             }
             Op::Rope(p) => {
                 let angles = self.model.angles(p, self.batch.longest);
-                Box::new(move |rows| {
+                Box::new(move |operands, rows| {
                     let args = Rope {
-                        x: out,
+                        x: operands.out,
                         heads: width / p.head_dim,
                         head_dim: p.head_dim,
                         positions: &self.batch.positions,
@@ -93,25 +93,31 @@ impl Run<'_> {
                 })
             }
             Op::Elementwise(operation) => {
-                let args = Elementwise {
-                    operation: *operation,
-                    a: x,
-                    b: last,
-                    out,
+                Box::new(move |operands, rows| {
+                    let args = Elementwise {
+                        operation: *operation,
+                        a: operands.first(),
+                        b: operands.last(),
+                        out: operands.out,
+                        width,
+                    };
+                    // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result,
+                    // and overlap only where the kernel allows it. The buffers have a row for each of these rows, and
+                    // concurrent calls get disjoint rows.
+                    unsafe { (kernels.elementwise)(&args, rows) }
+                })
+            }
+            Op::Normalise => Box::new(move |operands, rows| {
+                let args = Normalise {
+                    x: operands.first(),
+                    out: operands.out,
                     width,
                 };
                 // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
-                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
+                // overlap only where the kernel allows it. The buffers have a row for each of these rows, and
                 // concurrent calls get disjoint rows.
-                Box::new(move |rows| unsafe { (kernels.elementwise)(&args, rows) })
-            }
-            Op::Normalise => {
-                let args = Normalise { x, out, width };
-                // SAFETY: `lower` checked that the operands lie inside their buffers, have the width of the result, and
-                // overlap only where the kernel allows it. The buffers have a row for each row of the batch, and
-                // concurrent calls get disjoint rows.
-                Box::new(move |rows| unsafe { (kernels.normalise)(&args, rows) })
-            }
+                unsafe { (kernels.normalise)(&args, rows) }
+            }),
             Op::Linear { .. } | Op::Attention(..) | Op::Pool(_) => unreachable!("this step is not rowwise"),
         }
     }

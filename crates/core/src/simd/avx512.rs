@@ -145,14 +145,14 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     #[inline(always)]
     unsafe fn matrix_int8(
         sums: &mut [[Self; VECTORS]],
-        second: Option<(usize, &mut [[Self; VECTORS]])>,
+        tiles: (&[usize], usize),
         tile: &Tile,
         scales: (*const f32, usize),
-        groups: usize,
+        lines: usize,
     ) {
         // SAFETY: rows, panel and scales are there by the method's contract. Kernels with AMX run only on processors with
         // it, after the permission was granted.
-        unsafe { amx::tiles_int8(sums, second, tile, scales, groups) }
+        unsafe { amx::tiles_int8(sums, tiles, tile, scales, lines) }
     }
     #[inline(always)]
     unsafe fn matrix_int16(
@@ -180,6 +180,53 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
             // A product with 1 or -1 is exact. For a masked subtraction the compiler would shuffle twice.
             let signs = _mm512_mask_blend_ps(negated, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
             Self(_mm512_fmadd_ps(self.0, signs, other))
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose((from, from_stride): (*const u32, usize), (to, to_stride): (*mut u32, usize)) {
+        // SAFETY: both squares are valid by the method's contract.
+        unsafe {
+            let row = |i: usize| _mm512_loadu_ps(from.add(i * from_stride).cast());
+            let rows: [__m512; 16] = std::array::from_fn(row);
+            let pairs: [__m512; 16] = std::array::from_fn(|i| {
+                let (a, b) = (rows[i & !1], rows[i | 1]);
+                if i & 1 == 0 {
+                    _mm512_unpacklo_ps(a, b)
+                } else {
+                    _mm512_unpackhi_ps(a, b)
+                }
+            });
+            // Row 4 g + j has, in each quarter q, column 4 q + j of the rows 4 g to 4 g + 3.
+            let quads: [__m512; 16] = std::array::from_fn(|i| {
+                let first = i & !3 | i >> 1 & 1;
+                let (a, b) = (_mm512_castps_pd(pairs[first]), _mm512_castps_pd(pairs[first + 2]));
+                let quad = if i & 1 == 0 {
+                    _mm512_unpacklo_pd(a, b)
+                } else {
+                    _mm512_unpackhi_pd(a, b)
+                };
+                _mm512_castpd_ps(quad)
+            });
+            // Row 8 h + 4 p + j has the quarters of parity p: first those of rows 8 h to 8 h + 3, then of the next four.
+            let octets: [__m512; 16] = std::array::from_fn(|i| {
+                let (a, b) = (quads[i & 8 | i & 3], quads[i & 8 | 4 | i & 3]);
+                if i & 4 == 0 {
+                    _mm512_shuffle_f32x4::<0x88>(a, b)
+                } else {
+                    _mm512_shuffle_f32x4::<0xdd>(a, b)
+                }
+            });
+            for i in 0..16 {
+                // Column 4 q + j: its parity is that of q.
+                let from = i & 3 | i & 4;
+                let (a, b) = (octets[from], octets[8 | from]);
+                let column = if i & 8 == 0 {
+                    _mm512_shuffle_f32x4::<0x88>(a, b)
+                } else {
+                    _mm512_shuffle_f32x4::<0xdd>(a, b)
+                };
+                _mm512_storeu_ps(to.add(i * to_stride).cast(), column);
+            }
         }
     }
     #[inline(always)]

@@ -309,9 +309,9 @@ fn matrix_products_consist_of_matrix_instructions() {
     type Sums<'a> = &'a mut [[Level; VECTORS]];
     #[unsafe(export_name = "matrix_amx_int8")]
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn int8(sums: Sums<'_>, second: Sums<'_>, tile: &Tile, scales: *const f32, groups: usize) {
+    unsafe fn int8(sums: Sums<'_>, first_rows: &[usize], tile: &Tile, scales: *const f32) {
         // SAFETY: nothing calls this function.
-        unsafe { Level::matrix_int8(sums, Some((16, second)), tile, (scales, 1), groups) }
+        unsafe { Level::matrix_int8(sums, (first_rows, 16), tile, (scales, 1), 1) }
     }
     #[unsafe(export_name = "matrix_amx_int16")]
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

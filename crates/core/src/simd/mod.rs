@@ -19,6 +19,23 @@ pub mod tile;
 
 use tile::{Int8Rows, Int16Rows, Tile, VECTORS};
 
+/// Asks the processor to read memory into its first-level cache.
+#[inline(always)]
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    for line in bytes.chunks(64) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 processor has the instruction, and a prefetch of any address is harmless.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+        #[cfg(target_arch = "aarch64")]
+        neon::prefetch(line.as_ptr().cast());
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = bytes;
+}
+
 /// A vector of f32.
 ///
 /// Methods that are not marked `unsafe` still execute instructions of the set. They may be called only from code that
@@ -145,19 +162,21 @@ pub trait Simd: Copy + 'static {
     unsafe fn end_matrix() {
         unreachable!("this instruction set has no matrix instructions")
     }
-    /// Adds the products of one or two tiles of rows with all `groups` groups of a panel of 8-bit weights to the sums of
-    /// each, group by group as [`Simd::group_int8`].
+    /// Writes the products of one or two tiles of rows with all groups of a panel of 8-bit weights to the sums of the
+    /// tiles, as [`Simd::group_int8`] adds them to 0 group by group. `tiles` has the first row of each tile, and the rows of
+    /// one. Beside each row of each group `lines` cache lines from the tile's prefetch address on are prefetched.
     ///
     /// # Safety
-    /// [`Simd::begin_matrix`] must have been called for as many rows as `sums` has. `tile` must describe the rows of the
-    /// first tile, with `groups` groups each, and the panel; `second` is the distance to the second tile, in rows. The
-    /// scales must be valid for the groups of each row. The processor must have this instruction set.
+    /// [`Simd::begin_matrix`] must have been called for the rows of a tile, and `sums` must have as many for each tile.
+    /// `tile` must describe row 0 of x and the panel, with `k` groups. x and the scales, which are the address of the first
+    /// scale of row 0 and the values from one row to the next, must be valid for the groups of all rows of the tiles. The
+    /// processor must have this instruction set.
     unsafe fn matrix_int8(
         _sums: &mut [[Self; VECTORS]],
-        _second: Option<(usize, &mut [[Self; VECTORS]])>,
+        _tiles: (&[usize], usize),
         _tile: &Tile,
         _scales: (*const f32, usize),
-        _groups: usize,
+        _lines: usize,
     ) {
         unreachable!("this instruction set has no matrix instructions")
     }
@@ -182,6 +201,19 @@ pub trait Simd: Copy + 'static {
     /// One step of a Walsh-Hadamard transform: lane i becomes the sum of the lanes i and i + `DISTANCE` if i has a 0 at
     /// that bit, else the lane i - `DISTANCE` less the lane i. `DISTANCE` is a power of two below `LANES`.
     fn butterfly<const DISTANCE: usize>(self) -> Self;
+    /// Writes the transpose of a square of `LANES` rows of `LANES` words of 32 bits. Strides are in words.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads, and `to` for writes, of `LANES` rows of `LANES` words.
+    #[inline(always)]
+    unsafe fn transpose((from, from_stride): (*const u32, usize), (to, to_stride): (*mut u32, usize)) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: the element is inside both squares by this method's contract.
+                unsafe { *to.add(column * to_stride + row) = *from.add(row * from_stride + column) };
+            }
+        }
+    }
     /// Reads `LANES` bfloat16 numbers.
     ///
     /// # Safety

@@ -4,6 +4,8 @@
 mod byte_tiles;
 mod tiles;
 
+pub(super) use tiles::prefetch;
+
 use super::Simd;
 use super::tile::{Int8Rows, Tile, VECTORS};
 use std::arch::aarch64::*;

@@ -214,3 +214,29 @@ fn int16_sums_are_exact_for_every_number_of_rows() {
 fn int8_sums_are_exact_for_every_number_of_rows() {
     check_sets!(check_int8);
 }
+
+/// Compares the transpose of a square inside larger matrices with one computed element by element.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+unsafe fn check_transpose<V: Simd, const EXTRA: usize>(name: &str) {
+    let (from_stride, to_stride) = (V::LANES + EXTRA, V::LANES + 2 * EXTRA);
+    let from: Vec<u32> = (0..V::LANES * from_stride).map(|i| 0x7f80_0001 + i as u32).collect();
+    let mut to = vec![0; V::LANES * to_stride];
+    // SAFETY: both squares have LANES rows of LANES words. The caller checked the instruction set.
+    unsafe { V::transpose((from.as_ptr(), from_stride), (to.as_mut_ptr(), to_stride)) };
+    for (i, value) in to.iter().enumerate() {
+        let (row, column) = (i / to_stride, i % to_stride);
+        let expected = if column < V::LANES {
+            from[column * from_stride + row]
+        } else {
+            0
+        };
+        assert_eq!(*value, expected, "{name}: row {row}, column {column}");
+    }
+}
+
+#[test]
+fn squares_are_transposed() {
+    check_sets!(check_transpose);
+}

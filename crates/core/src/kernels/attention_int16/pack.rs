@@ -77,7 +77,15 @@ unsafe fn pack_key_panel<V: Simd>(k: Matrix, d: usize, (first, n): (usize, usize
         }
         // Copied as integers, because a copy as f32 may change the bits of a signalling NaN.
         let (from, to) = (rows.data.cast::<u32>(), panel.add(width).cast::<u32>());
-        for pair in 0..d.div_ceil(2) {
+        let pairs = d.div_ceil(2);
+        let whole = if n == width { pairs / V::LANES * V::LANES } else { 0 };
+        for pair in (0..whole).step_by(V::LANES) {
+            for key in (0..width).step_by(V::LANES) {
+                let from = from.add(key * rows.stride + pair);
+                V::transpose((from, rows.stride), (to.add(pair * width + key), width));
+            }
+        }
+        for pair in whole..pairs {
             for key in 0..width {
                 *to.add(pair * width + key) = if key < n {
                     *from.add(key * rows.stride + pair)

@@ -154,85 +154,93 @@ unsafe fn multiply_int8(
     }
 }
 
-/// Scales the sums of one group and adds them to `floats`, like `simd::tile::group_int8`.
+/// Scales the sums of one group and adds them to `floats`, or to 0 if it is the `FIRST` group, like
+/// `simd::tile::group_int8`.
 ///
 /// # Safety
 /// `sums` must have been written for the rows of `floats`, and the scales, which are `stride` values apart, must be valid
 /// for each row. The processor must have AVX-512 F.
 #[inline(always)]
-unsafe fn scale_and_add<const LEVEL: u8>(
+unsafe fn scale_and_add<const LEVEL: u8, const FIRST: bool>(
     floats: &mut [[Avx512<LEVEL>; VECTORS]],
     sums: *const PanelSums,
     column_scales: [__m512; VECTORS],
     (scales, stride): (*const f32, usize),
-    prefetch: *const f32,
+    (prefetch, lines): (*const f32, usize),
 ) {
     // SAFETY: the reads are inside the sums and scales by this function's contract; a prefetch of any address is harmless.
     unsafe {
         let sums = sums.cast::<i32>();
         for (row, floats) in floats.iter_mut().enumerate() {
             let row_scale = _mm512_set1_ps(*scales.add(row * stride));
-            _mm_prefetch::<_MM_HINT_T1>(prefetch.wrapping_add(16 * row).cast());
+            for line in 0..lines {
+                _mm_prefetch::<_MM_HINT_T1>(prefetch.wrapping_add((lines * row + line) * 16).cast());
+            }
             for (v, float) in floats.iter_mut().enumerate() {
                 let sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums.add(WIDTH * row + 16 * v).cast()));
-                float.0 = _mm512_fmadd_ps(sum, _mm512_mul_ps(row_scale, column_scales[v]), float.0);
+                let before = if FIRST { _mm512_setzero_ps() } else { float.0 };
+                float.0 = _mm512_fmadd_ps(sum, _mm512_mul_ps(row_scale, column_scales[v]), before);
             }
         }
     }
 }
 
-/// Adds the products of one or two tiles of rows with all `groups` groups of a panel of 8-bit weights to their sums.
+/// Writes the products of one or two tiles of rows with all groups of a panel of 8-bit weights to the sums of each tile.
 ///
-/// b points to the first group of the panel, see [`group_len`]; `scales` are the address of the first row's first scale
-/// and the values from one row's scales to the next; `second` has the distance to the second tile, in rows, and its sums.
+/// b points to the first group of the panel, see [`group_len`]; `scales` are the address of the first scale of row 0 and
+/// the values from one row's scales to the next. Beside each row of each group as many cache lines are prefetched as
+/// `lines` says.
 ///
 /// # Safety
-/// [`configure`] must have been called for as many rows as `floats` has. `tile` must describe these rows of x and the
-/// panel, and the scales must be valid for them. The processor must have AVX-512 F and AMX, and the process the
-/// permission to use AMX.
+/// [`configure`] must have been called for `size` rows, and `floats` must have as many for each of `first_rows`. `tile`
+/// must describe row 0 of x and the panel; x and the scales must be valid for the rows from each of `first_rows` on. The
+/// processor must have AVX-512 F and AMX, and the process the permission to use AMX.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub unsafe fn tiles_int8<const LEVEL: u8>(
     floats: &mut [[Avx512<LEVEL>; VECTORS]],
-    mut second: Option<(usize, &mut [[Avx512<LEVEL>; VECTORS]])>,
+    (first_rows, size): (&[usize], usize),
     tile: &Tile,
     (scales, stride): (*const f32, usize),
-    groups: usize,
+    lines: usize,
 ) {
     const { assert!(INT8_GROUP == 128) };
+    assert!((1..=2).contains(&first_rows.len()) && floats.len() == size * first_rows.len());
     let len = group_len(WIDTH);
-    let distance = second.as_ref().map(|(rows, _)| *rows);
     let mut buffers = [const { MaybeUninit::<[PanelSums; 2]>::uninit() }; 2];
     let [mut now, mut next] = buffers.each_mut().map(MaybeUninit::as_mut_ptr);
-    let group = |number: usize| tile.b.wrapping_add(number * len);
-    // SAFETY: the groups are inside the panel and rows, and each group's sums are written before they are read, by this
-    // function's contract.
+    let x = |row: usize| tile.x.wrapping_add(row * tile.x_stride);
+    let (first, second) = (x(first_rows[0]), first_rows.get(1).map(|row| x(*row)));
+    let mut prefetch = tile.prefetch;
+    // SAFETY: the groups are inside the panel and rows, and the sums are written before they are read, by this function's
+    // contract.
     unsafe {
-        let multiply = |sums, number: usize| {
-            let x = tile.x.wrapping_add(number * INT8_GROUP / 4);
-            let second = distance.map(|rows| x.wrapping_add(rows * tile.x_stride).cast());
-            let integers = group(number).wrapping_add(WIDTH + WIDTH / 2);
-            multiply_int8(sums, (x.cast(), second, 4 * tile.x_stride), integers.cast());
+        let multiply = |sums, group: usize| {
+            let of_group = |x: *const f32| x.wrapping_add(group * INT8_GROUP / 4).cast();
+            let integers = tile.b.wrapping_add(group * len + WIDTH + WIDTH / 2);
+            multiply_int8(
+                sums,
+                (of_group(first), second.map(of_group), 4 * tile.x_stride),
+                integers.cast(),
+            );
         };
         multiply(now, 0);
-        for number in 0..groups {
-            // The tile unit computes the next group while the vector units scale this one.
-            if number + 1 < groups {
-                multiply(next, number + 1);
+        for group in 0..tile.k {
+            // The tile unit computes the next sums while the vector units scale these.
+            if group + 1 < tile.k {
+                multiply(next, group + 1);
             }
-            let column_scales = [_mm512_loadu_ps(group(number)), _mm512_loadu_ps(group(number).add(16))];
-            let prefetch = tile.prefetch.wrapping_add(number * len / 4);
-            let scales = scales.add(number);
-            scale_and_add(floats, now.cast(), column_scales, (scales, stride), prefetch);
-            if let Some((distance, floats)) = &mut second {
-                let (sums, scales) = (now.cast::<PanelSums>().add(1), scales.add(*distance * stride));
-                scale_and_add(
-                    floats,
-                    sums,
-                    column_scales,
-                    (scales, stride),
-                    prefetch.wrapping_add(16 * 16),
-                );
+            let column_scales = tile.b.wrapping_add(group * len);
+            let column_scales = [_mm512_loadu_ps(column_scales), _mm512_loadu_ps(column_scales.add(16))];
+            for (number, (row, floats)) in first_rows.iter().zip(floats.chunks_mut(size)).enumerate() {
+                let sums = now.cast::<PanelSums>().add(number);
+                let scales = (scales.wrapping_add(row * stride + group), stride);
+                if group == 0 {
+                    scale_and_add::<LEVEL, true>(floats, sums, column_scales, scales, (prefetch, lines));
+                } else {
+                    scale_and_add::<LEVEL, false>(floats, sums, column_scales, scales, (prefetch, lines));
+                }
+                prefetch = prefetch.wrapping_add(16 * lines * size);
             }
             std::mem::swap(&mut now, &mut next);
         }

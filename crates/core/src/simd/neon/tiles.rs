@@ -10,7 +10,7 @@ use std::arch::asm;
 
 /// Prefetches the cache line at `p`. Each tile of a panel prefetches a quarter of the next panel.
 #[inline(always)]
-pub(super) fn prefetch(p: *const f32) {
+pub(in crate::simd) fn prefetch(p: *const f32) {
     // SAFETY: a prefetch of any address is harmless; it changes neither registers nor memory.
     unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly)) }
 }
