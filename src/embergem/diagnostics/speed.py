@@ -27,9 +27,9 @@ INTEGER_PEAKS = {
 }
 """Multiply-adds of one instruction for int16 and for int8, by those of a float32 multiply-add on as many bits.
 
-`vpdpbusd` and `sdot` take four bytes and `smmla` eight; without them int8 is widened. In 16 cycles AMX multiplies 16,384
-bytes, of which int16 needs four products, and two `vfmadd` a cycle multiply 512 numbers. On other instruction sets both
-are 1: the `smlal` of NEON takes as many numbers as its `fmla`."""
+`vpdpbusd` and `sdot` take four bytes and `smmla` eight; without them int8 is widened. In 16 cycles AMX multiplies
+16,384 bytes, of which int16 needs four products, and two `vfmadd` a cycle multiply 512 numbers. On other instruction
+sets both are 1: the `smlal` of NEON takes as many numbers as its `fmla`."""
 
 Rows = list[list[int]]
 

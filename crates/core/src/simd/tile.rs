@@ -65,10 +65,6 @@ pub enum Int16Rows {
     Pairs,
     /// The upper bytes of 64 integers, signed, then their lower bytes, unsigned. Weights alternate every four integers of
     /// a column. An integer is 256 times its upper byte plus its lower byte, so four products of bytes make one.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only AMX multiplies bytes, and no 16-bit integers")
-    )]
     SplitBytes,
 }
 
