@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from filelock import FileLock
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 class ChecksumFile:
@@ -134,7 +135,7 @@ def append_durably(path: Path, size: int, data: bytes) -> int:
     return size + len(data)
 
 
-def lock_directory(directory: Path) -> FileLock:
+def lock_directory(directory: Path) -> "FileLock":
     """Create a directory if it does not exist, and lock it until the process ends or the lock is released.
 
     Another process may delete the directory between the steps here: then they are done again.
@@ -143,6 +144,8 @@ def lock_directory(directory: Path) -> FileLock:
         filelock.Timeout: Another process has the lock.
         OSError: The directory cannot be created or written.
     """
+    from filelock import FileLock  # only jobs with an output file lock anything
+
     lock = FileLock(directory / "lock", timeout=0)
     while True:
         directory.mkdir(exist_ok=True)

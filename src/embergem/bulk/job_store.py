@@ -14,10 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from embergem.bulk.blocks import Counts
@@ -27,6 +26,9 @@ from embergem.bulk.manifest import Manifest, PartRecord, disk_full
 from embergem.bulk.parts import Part
 from embergem.bulk.rows import Position
 from embergem.errors import JobError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LAST_KEYS = 2**17
 """Keys of the last parts that are in memory, about 25 MB, before they are moved to a table of the manifest."""
@@ -221,8 +223,10 @@ def _rows(number: int) -> str:
     return f"{number:08}.rows"
 
 
-def _locked(output: Path, directory: Path) -> FileLock:
+def _locked(output: Path, directory: Path) -> "FileLock":
     """Create the directory of a job and lock it until the process ends."""
+    from filelock import Timeout
+
     try:
         return lock_directory(directory)
     except Timeout:
