@@ -39,9 +39,10 @@ class Embedder(EmbedderBase):
         model: Hub id, alias, directory or GGUF file; None is the default model, all-MiniLM-L6-v2. Or the address of an
             embergem server, such as "http://localhost:1234": the methods then return the same bits from there
             (`Client` has options for the connection). Or a backend that is open already, such as an `Engine`.
-        dtype: Arithmetic of the large products: "float32" (also None); "bfloat16", weights in half the memory;
-            "int16", faster and near lossless; "int8", least memory, and fastest on processors with VNNI; "auto", which
-            is int16 where its vectors were measured to have a cosine of at least 0.9999 to those of float32.
+        dtype: Arithmetic of the large products: "float32" (also None); "bfloat16", weights in half the memory, and
+            as fast as int8 on processors with AMX; "int16", faster and near lossless; "int8", least memory, and fastest
+            on processors with VNNI; "auto", which is int16 where its vectors were measured to have a cosine of at least
+            0.9999 to those of float32.
         threads: Most threads to compute with; None is one a core.
         device: None or "cpu".
         dense_from: Model whose dense layers replace those that this model's files lack.

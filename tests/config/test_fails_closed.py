@@ -237,6 +237,7 @@ def test_every_variable_in_the_source_is_a_setting_or_known():
     """A variable that a module reads and the server refuses would be of no use."""
     settings = {f"EMBERGEM_{name.upper()}" for name in Settings.__struct_fields__}
     elsewhere = {
+        "EMBERGEM_BENCHMARK_KERNELS": "read by the benchmark of the kernels",
         "EMBERGEM_BUILD": "set while crates are compiled",
         "EMBERGEM_CASE_RESULTS": "set by a test of the Rust crate",
         "EMBERGEM_MODEL": "read by the examples of the Rust crate, which are no server",

@@ -39,13 +39,15 @@ def test_the_buffer_is_larger_than_the_caches_and_within_memory(monkeypatch):
     assert read_bandwidth(3) > 1e8
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int16"])
 def test_the_floors_of_a_query(tiny, dtype):
     with load(LoadOptions(model=tiny, dtype=dtype)) as engine:
         found = floor(engine, 1e9, 1e9, median=10.0)
         weights, factor = engine.weight_bytes, 1
         if dtype == "int16":
             factor = 8 if engine.instruction_set == "avx512-amx" else 2 if "avx" in engine.instruction_set else 1
+        elif dtype == "bfloat16":
+            factor = {"avx512-amx": 16, "avx512-bf16": 2}.get(engine.instruction_set, 1)
     assert found.peak_gflops == factor
     assert found.arithmetic_ms == pytest.approx(engine.flops([QUERY_TOKENS]) / factor / 1e6)
     table = 4 * QUERY_TOKENS * 96

@@ -6,7 +6,8 @@ pub enum Precision {
     /// float32.
     #[default]
     Float32,
-    /// float32, with weights stored as bfloat16.
+    /// Weights in bfloat16 with float32 sums. Rows are rounded to bfloat16 too where the processor multiplies such numbers,
+    /// else they stay float32.
     Bfloat16,
     /// 16-bit integers with 32-bit sums.
     Int16,

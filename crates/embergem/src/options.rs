@@ -13,7 +13,8 @@ pub enum ModelDType {
     Auto,
     /// 32-bit floats.
     F32,
-    /// 32-bit floats, with weights stored as bfloat16.
+    /// Weights as bfloat16 with sums of 32-bit floats. Processors that multiply bfloat16 numbers (AMX, or AVX-512 BF16 of
+    /// AMD) round activations to bfloat16 too.
     BF16,
     /// 16-bit integers with exact sums: faster, half the memory for weights, and near lossless.
     I16,

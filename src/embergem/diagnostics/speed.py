@@ -16,20 +16,22 @@ QUERY_TOKENS = 30
 LATENCY_RUNS = 60
 REPEATS = 3
 
-INTEGER_PEAKS = {
-    "avx2": (2.0, 2.0),
-    "avx512": (2.0, 2.0),
-    "avx-vnni": (2.0, 4.0),
-    "avx512-vnni": (2.0, 4.0),
-    "avx512-amx": (8.0, 32.0),
-    "neon-dotprod": (1.0, 4.0),
-    "neon-i8mm": (1.0, 8.0),
+PEAKS = {
+    "avx2": {"int16": 2.0, "int8": 2.0},
+    "avx512": {"int16": 2.0, "int8": 2.0},
+    "avx-vnni": {"int16": 2.0, "int8": 4.0},
+    "avx512-vnni": {"int16": 2.0, "int8": 4.0},
+    "avx512-bf16": {"int16": 2.0, "int8": 4.0, "bfloat16": 2.0},
+    "avx512-amx": {"int16": 8.0, "int8": 32.0, "bfloat16": 16.0},
+    "neon-dotprod": {"int16": 1.0, "int8": 4.0},
+    "neon-i8mm": {"int16": 1.0, "int8": 8.0},
 }
-"""Multiply-adds of one instruction for int16 and for int8, by those of a float32 multiply-add on as many bits.
+"""Multiply-adds of the instructions for a dtype in the time of one float32 multiply-add; 1 where nothing is said.
 
-`vpdpbusd` and `sdot` take four bytes and `smmla` eight; without them int8 is widened. In 16 cycles AMX multiplies
-16,384 bytes, of which int16 needs four products, and two `vfmadd` a cycle multiply 512 numbers. On other instruction
-sets both are 1: the `smlal` of NEON takes as many numbers as its `fmla`."""
+`vpdpbusd` and `sdot` take four bytes and `smmla` eight; without them int8 is widened. `vdpbf16ps` takes two bfloat16
+numbers (on Intel it takes longer, so it is not used there). In 16 cycles AMX multiplies 16,384 bytes, of which int16
+needs four products, or 8,192 bfloat16 numbers, and two `vfmadd` a cycle multiply 512 numbers. The `smlal` of NEON takes
+as many numbers as its `fmla`."""
 
 Rows = list[list[int]]
 
@@ -153,8 +155,7 @@ def measure(engine: Engine) -> Speed:
 
 def floor(engine: Engine, peak: float, bandwidth: float, median: float) -> QueryFloor:
     """Return the least time of a query, by the float32 peak and the read bandwidth, beside its median time in ms."""
-    int16, int8 = INTEGER_PEAKS.get(engine.instruction_set, (1.0, 1.0))
-    factor = {"int16": int16, "int8": int8}.get(engine.dtype, 1.0)
+    factor = PEAKS.get(engine.instruction_set, {}).get(engine.dtype, 1.0)
     read = engine.query_bytes(QUERY_TOKENS)
     arithmetic_ms = engine.flops([QUERY_TOKENS]) / (peak * factor) * 1e3
     bytes_ms = read / bandwidth * 1e3

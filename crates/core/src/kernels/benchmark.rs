@@ -1,6 +1,7 @@
 //! Speed of the kernels on one thread, as a share of the peak rate of fused multiply-adds of that thread.
 //!
-//! `cargo test --release -p embergem-core benchmark -- --ignored --nocapture`
+//! `cargo test --release -p embergem-core benchmark -- --ignored --nocapture`. `EMBERGEM_BENCHMARK_KERNELS=avx2` chooses
+//! another instruction set than the fastest.
 
 #![allow(
     clippy::undocumented_unsafe_blocks,
@@ -59,7 +60,10 @@ fn read(k: usize) -> impl Fn(usize, &mut [f32]) -> Result<()> + Sync {
 #[test]
 #[ignore = "a measurement, which cannot fail"]
 fn benchmark() {
-    let kernels = Kernels::best();
+    let kernels = std::env::var("EMBERGEM_BENCHMARK_KERNELS").map_or_else(
+        |_| Kernels::best(),
+        |name| Kernels::named(&name).expect("this machine has no such instruction set"),
+    );
     let rounds = 2000;
     // SAFETY, here and in the functions that this test calls: the operands have the sizes that the arguments say, and
     // `Kernels::best` returned the kernels, so this machine has the instruction set.
@@ -101,9 +105,25 @@ fn benchmark() {
             fastest(|| unsafe { (kernels.gemm)(&args, 0..ROWS, 0..weight.panels()) }),
             operations,
         );
-        let weight = bfloat16::Packed::new(shape, kernels.lanes, read(k)).unwrap();
+        let weight = bfloat16::Packed::rounded(shape, (kernels.lanes, kernels.bfloat16_rows), read(k)).unwrap();
+        let len = bfloat16::row_len(k, kernels.bfloat16_rows);
+        let mut rounded = Aligned::zeros(ROWS * len).unwrap();
+        let mut product_rows = matrix(&mut x, k);
+        if len > 0 {
+            let round = bfloat16::Round {
+                x: matrix(&mut x, k),
+                k,
+                out: matrix(&mut rounded, len),
+            };
+            show(
+                &format!("bfloat16 round {k}"),
+                fastest(|| unsafe { (kernels.round_bfloat16)(&round, 0..ROWS) }),
+                operations,
+            );
+            product_rows = round.out;
+        }
         let args = gemm::Gemm {
-            x: matrix(&mut x, k),
+            x: product_rows,
             out: matrix(&mut y, out),
             weight: &weight,
             bias: None,

@@ -1,11 +1,19 @@
-//! Matrix product with bfloat16 weights: half the memory of f32 weights, and arithmetic in f32 as in [`super::gemm`].
+//! Matrix product with bfloat16 weights: half the memory of f32 weights.
 //!
 //! A weight is rounded to the nearest bfloat16, the upper half of an f32. Checkpoints in bfloat16 lose nothing.
+//!
+//! The instruction set decides the arithmetic ([`Bfloat16Rows`]). Without instructions that multiply bfloat16 numbers it
+//! is that of [`super::gemm`]. With them, rows are rounded to bfloat16 too, and their instruction decides in which order
+//! f32 sums are rounded, so these sets differ from the others and from each other. On each set an output is one chain of
+//! operations along K, whatever the number of rows.
 
+use super::Matrix;
 use super::gemm::{Gemm, MAX_TILE_ROWS, Sums, finish_and_store, with_const_rows};
-use super::panels::{self, Format, PutRow, halves_mut};
+use super::loops::for_each_vector;
+use super::panels::{self, Format, Shape, halves_mut};
+use crate::error::Result;
 use crate::simd::Simd;
-use crate::simd::tile::{Tile, VECTORS};
+use crate::simd::tile::{BFLOAT16_UNIT, Bfloat16Rows, Tile, VECTORS};
 use std::ops::Range;
 
 /// Rounds to the nearest bfloat16, ties to even. `value` must be finite.
@@ -14,50 +22,114 @@ pub(super) fn to_bfloat16(value: f32) -> u16 {
     (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
-/// The layout of bfloat16 panels: K major.
+/// Returns the f32 values that the memory of a row of `k` bfloat16 numbers takes; 0 if rows stay f32.
+pub fn row_len(k: usize, rows: Bfloat16Rows) -> usize {
+    match rows {
+        Bfloat16Rows::Floats => 0,
+        Bfloat16Rows::Pairs => k.next_multiple_of(BFLOAT16_UNIT) / 2,
+    }
+}
+
+/// The layout of bfloat16 panels: K major, weight by weight or in pairs. Zeros fill the last unit: a product of a row's
+/// zeros with other weights could be NaN.
 pub struct Bfloat16s;
 
 impl Format for Bfloat16s {
     fn panel_len(k: usize, lanes: usize) -> usize {
-        VECTORS * lanes / 2 * k
-    }
-}
-
-impl PutRow for Bfloat16s {
-    fn put(panel: &mut [f32], lanes: usize, column: usize, row: &[f32]) {
-        for (values, value) in halves_mut(panel).chunks_exact_mut(VECTORS * lanes).zip(row) {
-            values[column] = to_bfloat16(*value);
-        }
+        VECTORS * lanes / 2 * k.next_multiple_of(BFLOAT16_UNIT)
     }
 }
 
 /// A packed weight matrix of bfloat16 numbers.
 pub type Packed = panels::Packed<Bfloat16s>;
 
+impl Packed {
+    /// Packs the channels that `read_row` reads, for an instruction set with `lanes` f32 values in a vector that takes
+    /// weights as `rows` says.
+    ///
+    /// # Errors
+    /// An error of `read_row`, and [`crate::Error::OutOfMemory`].
+    pub fn rounded(
+        shape: Shape,
+        (lanes, rows): (usize, Bfloat16Rows),
+        read_row: impl Fn(usize, &mut [f32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let width = VECTORS * lanes;
+        let put = |panel: &mut [f32], column: usize, source: usize, values: &mut [f32]| {
+            read_row(source, values)?;
+            let panel = halves_mut(panel);
+            for (i, value) in values.iter().enumerate() {
+                let place = match rows {
+                    Bfloat16Rows::Floats => i * width + column,
+                    Bfloat16Rows::Pairs => (i / 2 * width + column) * 2 + i % 2,
+                };
+                panel[place] = to_bfloat16(*value);
+            }
+            Ok(())
+        };
+        Self::fill(shape, lanes, shape.k, put, |_| ())
+    }
+}
+
+/// Arguments of the conversion of rows to bfloat16 numbers.
+pub struct Round {
+    /// Input rows of `k` values.
+    pub x: Matrix,
+    /// Elements of a row.
+    pub k: usize,
+    /// Output rows of [`row_len`] f32 values, in [`Bfloat16Rows::Pairs`]. Numbers past `k` become 0.
+    pub out: Matrix,
+}
+
+/// Converts the given rows.
+///
+/// # Safety
+/// `x` and `out` must cover the rows. No other thread may access these rows of `out`, and the processor must have the
+/// instruction set of `V`.
+#[inline(always)]
+pub unsafe fn round<V: Simd>(args: &Round, rows: Range<usize>) {
+    for row in rows {
+        // SAFETY: x and out cover the row by this function's contract; reads stop at k, and whole vectors of every
+        // instruction set divide a unit.
+        unsafe {
+            let (x, out) = (args.x.row(row), args.out.row(row).cast::<u16>());
+            for_each_vector!(V, args.k.next_multiple_of(BFLOAT16_UNIT), |i, _n| {
+                let n = args.k.saturating_sub(i).min(V::LANES);
+                V::load_first(x.wrapping_add(i), n).store_bf16(out.add(i));
+            });
+        }
+    }
+}
+
 /// Computes the given rows and panels.
 ///
 /// # Safety
-/// `x` and `out` must cover the rows with the widths of the weight and must not overlap. No other thread may access
-/// these rows and columns of `out`, and the processor must have the instruction set of `V`.
+/// `x`, with rows as [`Simd::BFLOAT16_ROWS`] says, and `out` must cover the rows with the widths of the weight and must not
+/// overlap. No other thread may access these rows and columns of `out`, and the processor must have the instruction set of
+/// `V`.
 #[inline(always)]
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
     let panel_len = Bfloat16s::panel_len(shape.k, V::LANES);
+    let k = match V::BFLOAT16_ROWS {
+        Bfloat16Rows::Floats => shape.k,
+        Bfloat16Rows::Pairs => shape.k.div_ceil(2),
+    };
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
-            // weight has k rows. The prefetch address is not dereferenced, so it may lie outside.
+            // weight has k rows of weights or of pairs. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
                 let tile = Tile {
-                    k: shape.k,
+                    k,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    prefetch: b.wrapping_add(panel_len + pass * shape.k / 4 * width),
+                    prefetch: b.wrapping_add(panel_len + pass * k / 4 * width),
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),

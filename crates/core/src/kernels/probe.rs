@@ -13,8 +13,8 @@ use crate::simd::math::Activation;
 /// Number of rows: more than two register tiles of every instruction set, and not a multiple of any.
 const ROWS: usize = 31;
 
-/// Returns whether the results of `kernels` agree with those of the portable kernels: exactly in integers, within
-/// rounding in f32. Takes a few milliseconds.
+/// Returns whether the results of `kernels` agree with those of the portable kernels: exactly in integers and in
+/// conversions, within rounding in f32. Takes a few milliseconds.
 pub fn agrees(kernels: &Kernels) -> bool {
     let run = |case: &Case, kernels| case.run(kernels, 1, ROWS, ROWS);
     cases()
@@ -71,6 +71,7 @@ fn cases() -> Vec<Case> {
     cases.extend(products.map(Case::Bfloat16));
     cases.extend([
         Case::QuantiseInt16(77),
+        Case::RoundBfloat16(77),
         attention(false, None, false, false),
         attention(true, None, true, false),
         attention(false, Some(5), false, false),
@@ -95,7 +96,7 @@ fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{gemm, int16};
+    use crate::kernels::{bfloat16, gemm, int16};
     use std::ops::Range;
 
     #[test]
@@ -124,6 +125,34 @@ mod tests {
         }
         assert!(!agrees(&Kernels {
             quantise: nudge,
+            ..*Kernels::portable()
+        }));
+        // One number whose last bit differs.
+        unsafe fn nudge_bfloat16(args: &bfloat16::Round, rows: Range<usize>) {
+            // SAFETY: the case passes operands that cover the rows, row 3 among them, and every machine has the
+            // portable kernels.
+            unsafe {
+                (Kernels::portable().round_bfloat16)(args, rows);
+                *args.out.row(3).cast::<u16>() ^= 1;
+            }
+        }
+        assert!(!agrees(&Kernels {
+            round_bfloat16: nudge_bfloat16,
+            ..*Kernels::portable()
+        }));
+        // One product that is off by 1/8000 of the largest: less than the rounding of rows to bfloat16 may change.
+        unsafe fn nudge_product(args: &gemm::Gemm<'_, bfloat16::Packed>, rows: Range<usize>, panels: Range<usize>) {
+            // SAFETY: the case passes operands that cover the rows, row 3 among them, and every machine has the
+            // portable kernels.
+            unsafe {
+                (Kernels::portable().gemm_bfloat16)(args, rows.clone(), panels);
+                let row = |row| std::slice::from_raw_parts(args.out.row(row), args.weight.shape.out);
+                let largest = rows.flat_map(row).fold(0f32, |largest, value| largest.max(value.abs()));
+                *args.out.row(3) += largest / 8000.0;
+            }
+        }
+        assert!(!agrees(&Kernels {
+            gemm_bfloat16: nudge_product,
             ..*Kernels::portable()
         }));
         // One float past the end of a row.

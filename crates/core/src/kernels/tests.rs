@@ -74,12 +74,13 @@ fn attention(random: &mut Random) -> AttentionCase {
 }
 
 fn case(random: &mut Random) -> Case {
-    match random.below(12) {
+    match random.below(13) {
         0 => Case::Gemm(product(random)),
         1 => Case::Int16(product(random)),
         9 => Case::Int8(product(random)),
         10 => Case::Bfloat16(product(random)),
         11 => Case::QuantiseInt8(size(random)),
+        12 => Case::RoundBfloat16(size(random)),
         2 => Case::QuantiseInt16(size(random)),
         3 => Case::Attention(attention(random)),
         4 => Case::Norm {
@@ -143,6 +144,16 @@ fn an_emulated_processor_has_its_instruction_sets() {
     if let Ok(expected) = std::env::var("EMBERGEM_TEST_INSTRUCTION_SETS") {
         let found: Vec<_> = Kernels::all().iter().map(|kernels| kernels.name).collect();
         assert_eq!(found.join(" "), expected);
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_set_of_slower_products_is_not_preferred() {
+    let names: Vec<_> = Kernels::all().iter().map(|kernels| kernels.name).collect();
+    let place = |name| names.iter().position(|found| *found == name);
+    if let (Some(bf16), Some(vnni)) = (place("avx512-bf16"), place("avx512-vnni")) {
+        assert_eq!(bf16 < vnni, crate::simd::avx512::is_intel(), "slowest first: {names:?}");
     }
 }
 

@@ -59,11 +59,13 @@ impl PackedWeight {
         for_any_format!(self, weight => weight.panels())
     }
 
-    /// Returns the f32 values that a row of x takes as integers, and its scales; (0, 0) if the kernel reads rows of f32.
-    pub fn integer_row(&self, kernels: &Kernels) -> (usize, usize) {
+    /// Returns the f32 values that a row of x takes once it is converted to the numbers of the product, and its scales;
+    /// (0, 0) if the kernel reads rows of f32.
+    pub fn converted_row(&self, kernels: &Kernels) -> (usize, usize) {
         let k = self.shape().k;
         match self {
-            Self::Float32(_) | Self::Bfloat16(_) => (0, 0),
+            Self::Float32(_) => (0, 0),
+            Self::Bfloat16(_) => (bfloat16::row_len(k, kernels.bfloat16_rows), 0),
             Self::Int16(_) => (int16::row_len(k, kernels.int16_rows), 1),
             Self::Int8(_) => (row_len(k, kernels.int8_rows), groups(k)),
         }
@@ -88,14 +90,11 @@ impl PackedWeight {
         let rows = rows_of(checkpoint, spec, height, shape.k)?;
         let row = |number: usize, values: &mut [f32]| rows.read(number, values);
         let lanes = kernels.lanes;
-        macro_rules! pack {
-            ($kind:ident, $packed:ty) => {
-                Self::$kind(matrices.next(shape, lanes, || <$packed>::new(shape, lanes, row))?)
-            };
-        }
         Ok(match precision {
-            Precision::Float32 => pack!(Float32, gemm::Packed),
-            Precision::Bfloat16 => pack!(Bfloat16, bfloat16::Packed),
+            Precision::Float32 => Self::Float32(matrices.next(shape, lanes, || gemm::Packed::new(shape, lanes, row))?),
+            Precision::Bfloat16 => Self::Bfloat16(matrices.next(shape, lanes, || {
+                bfloat16::Packed::rounded(shape, (lanes, kernels.bfloat16_rows), row)
+            })?),
             Precision::Int16 => Self::Int16(matrices.next(shape, lanes, || {
                 int16::Packed::scaled(shape, (lanes, kernels.int16_rows), row)
             })?),

@@ -4,9 +4,10 @@ use super::{Run, by_rows};
 use crate::error::Result;
 use crate::kernels::gemm::{Finish, Gemm};
 use crate::kernels::int8::quantise::QuantiseInt8;
-use crate::kernels::{Kernels, Matrix, int16};
+use crate::kernels::{Kernels, Matrix, bfloat16, int16};
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
+use crate::simd::tile::Bfloat16Rows;
 use std::ops::Range;
 
 /// Values of x in one task, so that they stay in the second-level cache beside a panel.
@@ -25,19 +26,19 @@ pub(super) struct Product<'a> {
     pub finish: Finish,
 }
 
-/// Scratch memory for rows as integers and for their scales, in one part for each worker.
+/// Scratch memory for converted rows (integers or bfloat16 numbers) and for their scales, in one part for each worker.
 #[derive(Clone, Copy)]
 pub(super) struct Scratch {
-    ints: Matrix,
+    rows: Matrix,
     scales: Matrix,
 }
 
 impl Scratch {
     /// Each argument is the address of the first worker's part, and the length of one part.
-    pub fn new(ints: (*mut f32, usize), scales: (*mut f32, usize)) -> Self {
+    pub fn new(rows: (*mut f32, usize), scales: (*mut f32, usize)) -> Self {
         let matrix = |(data, stride)| Matrix { data, stride };
         Self {
-            ints: matrix(ints),
+            rows: matrix(rows),
             scales: matrix(scales),
         }
     }
@@ -49,7 +50,7 @@ impl Scratch {
             stride: matrix.stride,
         };
         Self {
-            ints: part(self.ints),
+            rows: part(self.rows),
             scales: part(self.scales),
         }
     }
@@ -68,20 +69,20 @@ impl Run<'_> {
         rows: usize,
     ) -> Result<()> {
         let (kernels, threads) = (self.model.kernels, self.model.threads);
-        let (ints, scales) = weight.integer_row(kernels);
+        let (row, scales) = weight.converted_row(kernels);
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(rows * ints)?;
+        self.buffers[storage].reserve(rows * row)?;
         self.buffers[storage + 1].reserve(rows * scales)?;
         let scratch = Scratch::new(
             (self.buffers[storage].as_mut_ptr(), 0),
             (self.buffers[storage + 1].as_mut_ptr(), 0),
         );
-        if ints > 0 {
+        if row > 0 {
             by_rows(pool, threads, (rows, weight.shape().k), |rows| {
-                quantise(kernels, product, weight, rows.clone(), rows.start, scratch);
+                convert(kernels, product, weight, rows.clone(), rows.start, scratch);
             });
         }
-        let k = if ints > 0 { ints } else { weight.shape().k };
+        let k = if row > 0 { row } else { weight.shape().k };
         by_rows_and_panels(pool, threads, (rows, k, weight.panels()), |rows, panels| {
             multiply(kernels, product, weight, (rows.clone(), rows.start), panels, scratch);
         });
@@ -97,14 +98,14 @@ pub(super) fn multiply_rows(
     rows: Range<usize>,
     scratch: Scratch,
 ) {
-    if weight.integer_row(kernels).0 > 0 {
-        quantise(kernels, product, weight, rows.clone(), 0, scratch);
+    if weight.converted_row(kernels).0 > 0 {
+        convert(kernels, product, weight, rows.clone(), 0, scratch);
     }
     multiply(kernels, product, weight, (rows, 0), 0..weight.panels(), scratch);
 }
 
-/// Converts rows to integers. The first of them goes to row `to` of the scratch memory.
-fn quantise(
+/// Converts rows to the numbers of the product. The first of them goes to row `to` of the scratch memory.
+fn convert(
     kernels: &Kernels,
     product: Product<'_>,
     weight: &PackedWeight,
@@ -113,8 +114,13 @@ fn quantise(
     scratch: Scratch,
 ) {
     let (x, k) = (product.x, weight.shape().k);
-    let (out, scales) = integer_rows(kernels, weight, rows.start, to, scratch);
-    if let PackedWeight::Int8(packed) = weight {
+    let (out, scales) = converted_rows(kernels, weight, rows.start, to, scratch);
+    if let PackedWeight::Bfloat16(_) = weight {
+        let args = bfloat16::Round { x, k, out };
+        // SAFETY: `lower` checked that x lies inside its buffer and has k columns, and the buffer has the batch's rows.
+        // The scratch memory was reserved for these rows, and each thread converts rows of its own.
+        unsafe { (kernels.round_bfloat16)(&args, rows) }
+    } else if let PackedWeight::Int8(packed) = weight {
         let args = QuantiseInt8 {
             x,
             k,
@@ -143,22 +149,22 @@ fn quantise(
 /// Returns the scratch memory as matrices in which row `first` of the batch is row `to` of the memory.
 ///
 /// The address of row 0 may lie before the allocation, so it is computed by wrapping arithmetic.
-fn integer_rows(
+fn converted_rows(
     kernels: &Kernels,
     weight: &PackedWeight,
     first: usize,
     to: usize,
     scratch: Scratch,
 ) -> (Matrix, Matrix) {
-    let (ints, scales) = weight.integer_row(kernels);
+    let (row, scales) = weight.converted_row(kernels);
     let shifted = |data: *mut f32, stride: usize| Matrix {
         data: data.wrapping_add(to * stride).wrapping_sub(first * stride),
         stride,
     };
-    (shifted(scratch.ints.data, ints), shifted(scratch.scales.data, scales))
+    (shifted(scratch.rows.data, row), shifted(scratch.scales.data, scales))
 }
 
-/// Multiplies `rows` with some panels. In products of integers the first row is row `to` of the scratch memory.
+/// Multiplies `rows` with some panels. If rows are converted, the first one is row `to` of the scratch memory.
 fn multiply(
     kernels: &Kernels,
     product: Product<'_>,
@@ -175,18 +181,34 @@ fn multiply(
             // SAFETY: x and out are inside their buffers and disjoint; no other thread writes these rows and panels.
             unsafe { (kernels.gemm)(&float_gemm(product, weight), rows, panels) }
         }
-        PackedWeight::Bfloat16(weight) => {
-            // SAFETY: x and out are inside their buffers and disjoint; no other thread writes these rows and panels.
-            unsafe { (kernels.gemm_bfloat16)(&float_gemm(product, weight), rows, panels) }
+        PackedWeight::Bfloat16(packed) => {
+            let product = match kernels.bfloat16_rows {
+                Bfloat16Rows::Floats => product,
+                Bfloat16Rows::Pairs => Product {
+                    x: converted_rows(kernels, weight, rows.start, to, scratch).0,
+                    ..product
+                },
+            };
+            // SAFETY: x and out are inside their buffers and disjoint, or the scratch memory has these rows as bfloat16
+            // numbers; no other thread writes these rows and panels.
+            unsafe { (kernels.gemm_bfloat16)(&float_gemm(product, packed), rows, panels) }
         }
         PackedWeight::Int16(packed) => {
-            let args = integer_gemm(product, packed, integer_rows(kernels, weight, rows.start, to, scratch));
+            let args = integer_gemm(
+                product,
+                packed,
+                converted_rows(kernels, weight, rows.start, to, scratch),
+            );
             // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
             // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int16)(&args, rows, panels) }
         }
         PackedWeight::Int8(packed) => {
-            let args = integer_gemm(product, packed, integer_rows(kernels, weight, rows.start, to, scratch));
+            let args = integer_gemm(
+                product,
+                packed,
+                converted_rows(kernels, weight, rows.start, to, scratch),
+            );
             // SAFETY: the scratch memory has these rows as integers with their scales, and out is inside its buffer; no
             // other thread writes these rows and panels.
             unsafe { (kernels.gemm_int8)(&args, rows, panels) }

@@ -127,21 +127,21 @@ impl Run<'_> {
         }
     }
 
-    /// Returns scratch memory for a block of rows as integers, one part for each worker.
+    /// Returns scratch memory for a block of converted rows, one part for each worker.
     fn scratch(&mut self, pool: &Pool, steps: &[Lowered], rows: usize) -> Result<Scratch> {
-        let integer_row = |step: &Lowered| match &step.op {
-            Op::Linear { weight, .. } => weight.integer_row(self.model.kernels),
+        let converted_row = |step: &Lowered| match &step.op {
+            Op::Linear { weight, .. } => weight.converted_row(self.model.kernels),
             _ => (0, 0),
         };
         let widest = |a: (usize, usize), b: (usize, usize)| (a.0.max(b.0), a.1.max(b.1));
-        let (ints, scales) = steps.iter().map(integer_row).fold((0, 0), widest);
+        let (values, scales) = steps.iter().map(converted_row).fold((0, 0), widest);
         // Whole cache lines, so that no two workers write to the same one.
-        let (ints, scales) = (rows * ints, (rows * scales).next_multiple_of(16));
+        let (values, scales) = (rows * values, (rows * scales).next_multiple_of(16));
         let storage = self.model.buffers.len() + 2;
-        self.buffers[storage].reserve(ints * pool.threads())?;
+        self.buffers[storage].reserve(values * pool.threads())?;
         self.buffers[storage + 1].reserve(scales * pool.threads())?;
         Ok(Scratch::new(
-            (self.buffers[storage].as_mut_ptr(), ints),
+            (self.buffers[storage].as_mut_ptr(), values),
             (self.buffers[storage + 1].as_mut_ptr(), scales),
         ))
     }

@@ -1,10 +1,11 @@
-//! Vectors of sixteen f32 with AVX-512 (F, BW, DQ, VL). Products of integers use VNNI if the processor has it.
+//! Vectors of sixteen f32 with AVX-512 (F, BW, DQ, VL). Products of integers and of bfloat16 numbers use VNNI, BF16 and
+//! AMX if the processor has them.
 
 pub mod amx;
 mod tiles;
 
 use super::Simd;
-use super::tile::{self, Int8Rows, Int16Rows, Tile, VECTORS};
+use super::tile::{self, Bfloat16Rows, Int8Rows, Int16Rows, Tile, VECTORS};
 use std::arch::x86_64::*;
 
 /// Sixteen f32 in a zmm register. `LEVEL` is the last of [`BASE`], [`VNNI`], [`BF16`] and [`AMX`] whose instructions are
@@ -21,6 +22,15 @@ pub const VNNI: u8 = 1;
 pub const BF16: u8 = 2;
 /// One instruction multiplies two tiles of 16 rows of 64 bytes, of integers or of bfloat16 numbers.
 pub const AMX: u8 = 3;
+
+/// Returns whether Intel made the processor.
+pub fn is_intel() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx]
+        .map(u32::to_le_bytes)
+        .as_flattened()
+        == b"GenuineIntel"
+}
 
 /// Returns a mask of the first `n` lanes.
 #[inline(always)]
@@ -41,6 +51,11 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         Int16Rows::SplitBytes
     } else {
         Int16Rows::Pairs
+    };
+    const BFLOAT16_ROWS: Bfloat16Rows = if LEVEL >= BF16 {
+        Bfloat16Rows::Pairs
+    } else {
+        Bfloat16Rows::Floats
     };
     const MATRIX_ROWS: Option<usize> = if LEVEL >= AMX { Some(amx::TILE_ROWS) } else { None };
     type Int = __m512i;
@@ -168,6 +183,17 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         unsafe { amx::tiles_int16(sums, first_rows, vector, tile, row_scales, column_scales) }
     }
     #[inline(always)]
+    unsafe fn matrix_bf16(
+        sums: &mut [[Self; VECTORS]],
+        second: Option<(usize, &mut [[Self; VECTORS]])>,
+        tile: &Tile,
+        begin: bool,
+    ) {
+        // SAFETY: rows and panel are there by the method's contract. Kernels with AMX run only on processors with it,
+        // after the permission was granted.
+        unsafe { amx::tiles_bf16(sums, second, tile, begin) }
+    }
+    #[inline(always)]
     fn butterfly<const DISTANCE: usize>(self) -> Self {
         // SAFETY: kernels over this type run only on processors with AVX-512.
         unsafe {
@@ -235,6 +261,36 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16) {
+        // SAFETY: the pointer is valid for sixteen writes by the method's contract. The kernels of a level run only on
+        // processors with its instructions.
+        unsafe {
+            if LEVEL >= BF16 {
+                // `vcvtneps2bf16` has the results of `round_to_bf16`.
+                _mm256_storeu_si256(
+                    p.cast(),
+                    std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0)),
+                );
+            } else {
+                super::store_bf16_one_by_one(self, p);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. The kernels of a level run only on
+        // processors with its instructions.
+        unsafe {
+            if LEVEL >= BF16 {
+                // A vector is its register and nothing else (`repr(transparent)`).
+                let registers = &mut *(&raw mut *sums).cast::<[[__m512; VECTORS]; ROWS]>();
+                tiles::tile_bf16(registers, tile);
+            } else {
+                tile::tile_bf16(sums, tile);
+            }
         }
     }
     #[inline(always)]

@@ -49,6 +49,12 @@ macro_rules! expected {
     (avx512_vnni, $($tile:tt)+) => {
         expected!(@ Avx512<{ avx512::VNNI }>, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $($tile)+)
     };
+    (avx512_bf16, $($tile:tt)+) => {
+        expected!(
+            @ Avx512<{ avx512::BF16 }>,
+            "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16", $($tile)+
+        )
+    };
     (neon, $($tile:tt)+) => {
         expected!(@ Neon<2>, "neon", $($tile)+)
     };
@@ -93,6 +99,7 @@ fn table() -> Vec<Expected> {
     const FMA: Multiplication = ("vfmadd", &["vmulps", "vaddps"]);
     const MADD: Multiplication = ("vpmaddwd", &["vpmulld", "vpmullw", "vpmulhw"]);
     const VNNI: Multiplication = ("vpdpwssd", &["vpmaddwd", "vpaddd"]);
+    const BF16: Multiplication = ("vdpbf16ps", &["vfmadd", "vmulps", "vaddps"]);
     const VNNI_BYTES: Multiplication = ("vpdpbusd", &["vpmaddwd", "vpaddd", "vpmaddubsw", "vpdpwssd"]);
     vec![
         expected!(avx2, tile_f32 of 6 rows, Avx2<false>, "tile_avx2_f32", FMA),
@@ -113,6 +120,8 @@ fn table() -> Vec<Expected> {
         expected!(avx512_vnni, tile_int16 of 12 rows, __m512i, "tile_avx512_vnni_int16_12", VNNI),
         expected!(avx512_vnni, group_int8 of 1 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_int8_1", VNNI_BYTES),
         expected!(avx512_vnni, group_int8 of 12 rows, Avx512<{ avx512::VNNI }>, "tile_avx512_vnni_int8_12", VNNI_BYTES),
+        expected!(avx512_bf16, tile_bf16 of 1 rows, Avx512<{ avx512::BF16 }>, "tile_avx512_bf16_bf16_1", BF16),
+        expected!(avx512_bf16, tile_bf16 of 12 rows, Avx512<{ avx512::BF16 }>, "tile_avx512_bf16_bf16_12", BF16),
     ]
 }
 
@@ -319,18 +328,25 @@ fn matrix_products_consist_of_matrix_instructions() {
         // SAFETY: nothing calls this function.
         unsafe { Level::matrix_int16(sums.chunks_exact_mut(16), first_rows, 0, tile, scales, scales) }
     }
-    std::hint::black_box((int8 as *const (), int16 as *const ()));
+    #[unsafe(export_name = "matrix_amx_bf16")]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    unsafe fn bf16(sums: Sums<'_>, second: Sums<'_>, tile: &Tile) {
+        // SAFETY: nothing calls this function.
+        unsafe { Level::matrix_bf16(sums, Some((16, second)), tile, true) }
+    }
+    std::hint::black_box((int8 as *const (), int16 as *const (), bf16 as *const ()));
     let Some(disassembly) = disassemble() else { return };
     for (symbol, instructions) in [
         ("matrix_amx_int8", &["tdpbssd"][..]),
         ("matrix_amx_int16", &["tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud"]),
+        ("matrix_amx_bf16", &["tdpbf16ps"]),
     ] {
         let code = disassembly.with_callees(symbol);
         let total = |start| code.iter().map(|code| count(code, start)).sum::<usize>();
         for instruction in instructions {
             assert!(total(instruction) > 0, "{symbol} has no {instruction}");
         }
-        for replaced in ["vpdp", "vpmadd", "vpmull"] {
+        for replaced in ["vpdp", "vpmadd", "vpmull", "vdpbf16ps"] {
             assert_eq!(total(replaced), 0, "{symbol} has {replaced}");
         }
     }

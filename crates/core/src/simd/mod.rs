@@ -17,7 +17,43 @@ pub mod portable;
 mod tests;
 pub mod tile;
 
-use tile::{Int8Rows, Int16Rows, Tile, VECTORS};
+use tile::{Bfloat16Rows, Int8Rows, Int16Rows, Tile, VECTORS};
+
+/// Most lanes of a vector on any instruction set.
+const MAX_LANES: usize = 16;
+
+/// Rounds to the nearest bfloat16, ties to even. A denormal number becomes a zero of its sign, and a NaN stays a NaN.
+///
+/// These are the results of `vcvtneps2bf16`. The instructions that multiply bfloat16 numbers take denormal numbers for
+/// zeros too, so keeping them would change no product.
+pub fn round_to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = if value.is_nan() {
+        bits | 1 << 22
+    } else if value.is_subnormal() {
+        bits & 1 << 31
+    } else {
+        bits.wrapping_add(0x7fff + (bits >> 16 & 1))
+    };
+    (rounded >> 16) as u16
+}
+
+/// Rounds a vector to bfloat16 without an instruction for it.
+///
+/// # Safety
+/// `p` must be valid for `LANES` writes; it may be unaligned. The processor must have the instruction set of `V`.
+#[inline(always)]
+unsafe fn store_bf16_one_by_one<V: Simd>(vector: V, p: *mut u16) {
+    let mut lanes = [0.0; MAX_LANES];
+    // SAFETY: no instruction set has more lanes than the array, and p is valid for LANES writes by this function's
+    // contract.
+    unsafe {
+        vector.store(lanes.as_mut_ptr());
+        for (i, lane) in lanes[..V::LANES].iter().enumerate() {
+            p.add(i).write_unaligned(round_to_bf16(*lane));
+        }
+    }
+}
 
 /// Asks the processor to read memory into its first-level cache.
 #[inline(always)]
@@ -50,8 +86,10 @@ pub trait Simd: Copy + 'static {
     const INT8_ROWS: Int8Rows = Int8Rows::Pairs;
     /// How the rows and weights of products of 16-bit integers are stored.
     const INT16_ROWS: Int16Rows = Int16Rows::Pairs;
-    /// Rows of a tile of matrix instructions, if the set has them. Then products of integers with weights are computed by
-    /// [`Simd::matrix_int8`] and [`Simd::matrix_int16`].
+    /// How the rows and weights of products with bfloat16 weights are stored.
+    const BFLOAT16_ROWS: Bfloat16Rows = Bfloat16Rows::Floats;
+    /// Rows of a tile of matrix instructions, if the set has them. Then products with weights of integers and of bfloat16
+    /// numbers are computed by [`Simd::matrix_int8`], [`Simd::matrix_int16`] and [`Simd::matrix_bf16`].
     const MATRIX_ROWS: Option<usize> = None;
     /// A vector of `LANES` i32.
     type Int: Copy;
@@ -198,6 +236,21 @@ pub trait Simd: Copy + 'static {
     ) {
         unreachable!("this instruction set has no matrix instructions")
     }
+    /// Adds the products of one or two tiles of rows with a part of a panel of bfloat16 weights to the sums of each, which
+    /// begin with zeros if `begin` is set.
+    ///
+    /// # Safety
+    /// [`Simd::begin_matrix`] must have been called for as many rows as `sums` has. `tile` must describe the rows of the
+    /// first tile, with `k` units of [`tile::BFLOAT16_UNIT`] values each, at least one, and the weights; `second` is the
+    /// distance to the second tile, in rows. The processor must have this instruction set.
+    unsafe fn matrix_bf16(
+        _sums: &mut [[Self; VECTORS]],
+        _second: Option<(usize, &mut [[Self; VECTORS]])>,
+        _tile: &Tile,
+        _begin: bool,
+    ) {
+        unreachable!("this instruction set has no matrix instructions")
+    }
     /// One step of a Walsh-Hadamard transform: lane i becomes the sum of the lanes i and i + `DISTANCE` if i has a 0 at
     /// that bit, else the lane i - `DISTANCE` less the lane i. `DISTANCE` is a power of two below `LANES`.
     fn butterfly<const DISTANCE: usize>(self) -> Self;
@@ -219,6 +272,16 @@ pub trait Simd: Copy + 'static {
     /// # Safety
     /// `p` must be valid for `LANES` reads; it may be unaligned.
     unsafe fn load_bf16(p: *const u16) -> Self;
+    /// Rounds to bfloat16 as [`round_to_bf16`] and writes `LANES` numbers. Sets with [`Bfloat16Rows::Floats`] need it only
+    /// for comparison.
+    ///
+    /// # Safety
+    /// `p` must be valid for `LANES` writes; it may be unaligned.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16) {
+        // SAFETY: p is valid for LANES writes by this method's contract.
+        unsafe { store_bf16_one_by_one(self, p) }
+    }
 
     /// Inner loop of a tile of f32, see [`tile::tile_f32`].
     ///
@@ -233,8 +296,8 @@ pub trait Simd: Copy + 'static {
     /// Inner loop of a tile with bfloat16 weights, see [`tile::tile_bf16`].
     ///
     /// # Safety
-    /// `tile` must describe `ROWS` rows of x with `k` elements each and `k` rows of b. The processor must have this
-    /// instruction set.
+    /// `tile` must describe `ROWS` rows of x with `k` elements or pairs each, as [`Simd::BFLOAT16_ROWS`] says, and `k` rows
+    /// of b. The processor must have this instruction set.
     #[inline(always)]
     unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the tile has ROWS rows of x and k rows of b by this method's contract.

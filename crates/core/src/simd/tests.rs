@@ -1,10 +1,10 @@
 //! Compares the inner loops of every instruction set of this machine with sums computed one by one.
 
-use super::Simd;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
-use super::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
+use super::tile::{Bfloat16Rows, INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
+use super::{Simd, round_to_bf16};
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2::Avx2,
@@ -69,6 +69,57 @@ unsafe fn check_int16<V: Simd, const ROWS: usize>(name: &str) {
             assert_eq!(
                 *found, expected,
                 "{name}: {ROWS} rows, {k} pairs, row {row}, column {column}"
+            );
+        }
+    }
+}
+
+/// Compares the sums of a tile of bfloat16 numbers with sums computed one by one. All numbers are small integers, so the
+/// sums are exact in every order.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+unsafe fn check_bf16<V: Simd, const ROWS: usize>(name: &str) {
+    let width = VECTORS * V::LANES;
+    for k in PAIRS {
+        let (values, stride) = (2 * k, 2 * k + 6);
+        let integers = |count, seed| pairs(count, seed).into_iter().flatten().map(|i| i32::from(i % 19));
+        let x: Vec<i32> = integers(ROWS * stride / 2, 1).collect();
+        let b: Vec<i32> = integers(k * width, 2).collect();
+        let half = |integer: &i32| round_to_bf16(*integer as f32);
+        let floats: Vec<f32> = x.iter().map(|integer| *integer as f32).collect();
+        let rounded: Vec<u16> = x.iter().map(half).collect();
+        let (rows, step) = match V::BFLOAT16_ROWS {
+            Bfloat16Rows::Floats => (floats.as_ptr(), 1),
+            Bfloat16Rows::Pairs => (rounded.as_ptr().cast(), 2),
+        };
+        let weights: Vec<u16> = b.iter().map(half).collect();
+        let tile = Tile {
+            k: values / step,
+            x: rows,
+            x_stride: stride / step,
+            b: weights.as_ptr().cast(),
+            prefetch: weights.as_ptr().cast(),
+            out: std::ptr::null_mut(),
+            out_stride: 0,
+            columns: width,
+        };
+        let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+        // The second product is added to the first.
+        for _ in 0..2 {
+            // SAFETY: x has ROWS rows of 2 k numbers and b as many rows. The caller checked the instruction set.
+            unsafe { V::tile_bf16::<ROWS>(&mut sums, &tile) };
+        }
+        // SAFETY: the sums are ROWS · width f32 without padding.
+        let found = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast::<f32>(), ROWS * width) };
+        for (i, found) in found.iter().enumerate() {
+            let (row, column) = (i / width, i % width);
+            let weight = |at: usize| b[(at / step * width + column) * step + at % step];
+            let expected: i32 = (0..values).map(|at| x[row * stride + at] * weight(at)).sum();
+            assert_eq!(
+                *found,
+                2.0 * expected as f32,
+                "{name}: {ROWS} rows, {values} values, row {row}, column {column}"
             );
         }
     }
@@ -191,6 +242,9 @@ macro_rules! check_sets {
             if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni") {
                 check_rows!($check, Avx512<{ avx512::VNNI }>, "avx512-vnni", 1 2 3 4 5 6 7 8 9 10 11 12);
             }
+            if std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512bf16") {
+                check_rows!($check, Avx512<{ avx512::BF16 }>, "avx512-bf16", 1 2 3 4 5 6 7 8 9 10 11 12);
+            }
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -208,6 +262,11 @@ macro_rules! check_sets {
 #[test]
 fn int16_sums_are_exact_for_every_number_of_rows() {
     check_sets!(check_int16);
+}
+
+#[test]
+fn bfloat16_sums_are_exact_for_every_number_of_rows() {
+    check_sets!(check_bf16);
 }
 
 #[test]

@@ -79,13 +79,27 @@ impl Int16Rows {
     }
 }
 
+/// How an instruction set takes the rows, and the weights, of products with bfloat16 weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bfloat16Rows {
+    /// Rows of f32. A weight is widened to f32.
+    Floats,
+    /// Rows of bfloat16 numbers, rounded from f32. One instruction multiplies pairs.
+    Pairs,
+}
+
+/// Values of K up to whose multiple rows of bfloat16 numbers and their weights are filled with zeros: those of a cache
+/// line, and of a row of a matrix tile.
+pub const BFLOAT16_UNIT: usize = 32;
+
 /// One register tile: up to [`Simd::TILE`] rows of x times one panel of weights.
 ///
 /// In products of integers `x` and `b` point to pairs of 16-bit integers, which have the size of an f32, or to 8-bit
-/// integers as [`Int8Rows`] says.
+/// integers as [`Int8Rows`] says. In products of bfloat16 numbers they point to pairs as [`Bfloat16Rows`] says.
 #[derive(Clone, Copy)]
 pub struct Tile {
-    /// Steps along K. In products of integers a step is a pair of values, or as many 8-bit integers as [`Int8Rows`] says.
+    /// Steps along K. In products of integers a step is a pair of values, or as many 8-bit integers as [`Int8Rows`] says;
+    /// in products of bfloat16 numbers it is a pair.
     pub k: usize,
     /// First element of the first row of x.
     pub x: *const f32,
@@ -130,7 +144,7 @@ pub unsafe fn tile_f32<V: Simd, const ROWS: usize>(sums: &mut [[V; VECTORS]; ROW
     }
 }
 
-/// Adds x · b to the sums of a tile, where b points to bfloat16 numbers.
+/// Adds x · b to the sums of a tile, where x points to f32 and b to bfloat16 numbers.
 ///
 /// # Safety
 /// `tile` must describe `ROWS` rows of x with `k` elements each, and `k` rows of b with [`VECTORS`] vectors of bfloat16

@@ -2,12 +2,12 @@
 
 use super::guarded::{GuardedRows, Output, Random};
 use crate::error::Result;
-use crate::kernels::bfloat16::to_bfloat16;
+use crate::kernels::bfloat16::{self, Round, to_bfloat16};
 use crate::kernels::gemm::{self, Finish};
 use crate::kernels::int8::quantise::{QuantiseInt8, groups, row_len};
 use crate::kernels::panels::{Shape, in_panel_order};
-use crate::kernels::{Kernels, Matrix, bfloat16, int8, int16};
-use crate::simd::tile::{INT8_GROUP, Int8Rows, Int16Rows};
+use crate::kernels::{Kernels, Matrix, int8, int16};
+use crate::simd::tile::{BFLOAT16_UNIT, Bfloat16Rows, INT8_GROUP, Int8Rows, Int16Rows};
 use crate::smoothing_factors::{MAX_EXPONENT, row_factor};
 use std::ops::Range;
 
@@ -39,23 +39,45 @@ impl GemmCase {
         let (values, bias) = self.weight(kernels, random);
         let weight = gemm::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
         let panels = 0..weight.panels();
+        let mut x = GuardedRows::new(rows, self.shape.k, || random.float());
+        let mut out = GuardedRows::empty(rows, self.shape.out);
+        let args = self.floats(x.matrix(), &mut out, &weight, bias.as_deref());
         // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
         // machine has.
-        self.run_floats(random, rows, chunks, &weight, bias, |args, chunk| unsafe {
-            (kernels.gemm)(args, chunk, panels.clone())
-        })
+        chunks.for_each(|chunk| unsafe { (kernels.gemm)(&args, chunk, panels.clone()) });
+        out.output()
     }
 
-    /// Runs the kernel with bfloat16 weights.
+    /// Runs the kernel with bfloat16 weights on rows of bfloat16 numbers, so that rounding the rows changes nothing.
     pub fn bfloat16(&self, kernels: &Kernels, random: &mut Random, rows: usize, chunks: Chunks<'_>) -> Output {
         let (values, bias) = self.weight(kernels, random);
-        let weight = bfloat16::Packed::new(self.shape, kernels.lanes, reader(&values)).unwrap();
-        let panels = 0..weight.panels();
-        // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
-        // machine has.
-        self.run_floats(random, rows, chunks, &weight, bias, |args, chunk| unsafe {
-            (kernels.gemm_bfloat16)(args, chunk, panels.clone())
-        })
+        let (k, layout) = (self.shape.k, (kernels.lanes, kernels.bfloat16_rows));
+        let weight = bfloat16::Packed::rounded(self.shape, layout, reader(&values)).unwrap();
+        let mut x = GuardedRows::coarse(rows, k, random);
+        let len = bfloat16::row_len(k, kernels.bfloat16_rows);
+        let mut rounded = vec![f32::NAN; rows * len];
+        let round = Round {
+            x: x.matrix(),
+            k,
+            out: matrix(&mut rounded, len),
+        };
+        let mut out = GuardedRows::empty(rows, self.shape.out);
+        let rows_of_product = match kernels.bfloat16_rows {
+            Bfloat16Rows::Floats => round.x,
+            Bfloat16Rows::Pairs => round.out,
+        };
+        let args = self.floats(rows_of_product, &mut out, &weight, bias.as_deref());
+        for chunk in chunks {
+            // SAFETY: the operands have the sizes of the shape, and the caller of `Case::run` chose kernels that this
+            // machine has.
+            unsafe {
+                if let Bfloat16Rows::Pairs = kernels.bfloat16_rows {
+                    (kernels.round_bfloat16)(&round, chunk.clone());
+                }
+                (kernels.gemm_bfloat16)(&args, chunk, 0..weight.panels());
+            }
+        }
+        out.output()
     }
 
     /// Runs the kernel of 16-bit integers on rows whose scales are exact.
@@ -134,27 +156,74 @@ impl GemmCase {
         }
     }
 
-    /// Runs a kernel on rows of f32.
-    fn run_floats<W>(
+    fn floats<'a, W>(
         &self,
-        random: &mut Random,
-        rows: usize,
-        chunks: Chunks<'_>,
-        weight: &W,
-        bias: Option<Vec<f32>>,
-        run: impl Fn(&gemm::Gemm<'_, W>, Range<usize>),
-    ) -> Output {
-        let mut x = GuardedRows::new(rows, self.shape.k, || random.float());
-        let mut out = GuardedRows::empty(rows, self.shape.out);
-        let args = gemm::Gemm {
-            x: x.matrix(),
+        x: Matrix,
+        out: &mut GuardedRows,
+        weight: &'a W,
+        bias: Option<&'a [f32]>,
+    ) -> gemm::Gemm<'a, W> {
+        gemm::Gemm {
+            x,
             out: out.matrix(),
             weight,
-            bias: bias.as_deref(),
+            bias,
             finish: self.finish,
-        };
-        chunks.for_each(|chunk| run(&args, chunk));
-        out.output()
+        }
+    }
+}
+
+/// Values that the rounding to bfloat16 treats in a special way: zeros and denormal numbers, ties, overflow, infinities
+/// and NaN.
+const SPECIAL: [f32; 16] = [
+    0.0,
+    -0.0,
+    1e-39,
+    -1e-45,
+    f32::from_bits(0x007f_ffff), // the largest denormal number
+    f32::MIN_POSITIVE,
+    f32::from_bits(0x3f80_8000), // a tie, to even
+    f32::from_bits(0x3f81_8000), // a tie, to even
+    f32::from_bits(0xbf80_8001),
+    f32::MAX,
+    f32::MIN,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+    f32::from_bits(0x7f80_0001), // its upper half alone would be infinity
+    f32::from_bits(0xffff_ffff),
+];
+
+/// Converts `rows` rows of `k` numbers to bfloat16, and returns the bits of each as a number.
+pub fn round_bfloat16(kernels: &Kernels, random: &mut Random, (rows, k): (usize, usize), chunks: Chunks<'_>) -> Output {
+    let mut x = GuardedRows::new(rows, k, || match random.below(32) {
+        special @ 0..16 => SPECIAL[special],
+        _ => random.float(),
+    });
+    // The layout is the same on instruction sets that do not use it.
+    let len = bfloat16::row_len(k, Bfloat16Rows::Pairs);
+    let mut out = GuardedRows::empty(rows, len);
+    let args = Round {
+        x: x.matrix(),
+        k,
+        out: out.matrix(),
+    };
+    // SAFETY: the operands have the rows and columns that the arguments say, and the caller of `Case::run` chose kernels
+    // that this machine has.
+    chunks.for_each(|chunk| unsafe { (kernels.round_bfloat16)(&args, chunk) });
+    let rounded = out.output();
+    let bits = rounded.values.iter().map(|value| value.to_bits());
+    let numbers: Vec<u16> = bits.flat_map(|bits| [bits as u16, (bits >> 16) as u16]).collect();
+    let padded = k.next_multiple_of(BFLOAT16_UNIT);
+    assert!(
+        numbers
+            .chunks_exact(padded)
+            .all(|row| row[k..].iter().all(|padding| *padding == 0)),
+        "the end of a row is not 0"
+    );
+    Output {
+        values: numbers.into_iter().map(f32::from).collect(),
+        out_of_bounds: rounded.out_of_bounds,
     }
 }
 

@@ -25,7 +25,7 @@ use guarded::{GuardedRows, ROUNDING};
 pub enum Case {
     /// Matrix product in f32.
     Gemm(GemmCase),
-    /// Matrix product with bfloat16 weights.
+    /// Matrix product with bfloat16 weights, of rows that are bfloat16 numbers.
     Bfloat16(GemmCase),
     /// Matrix product of 16-bit integers.
     Int16(GemmCase),
@@ -35,6 +35,8 @@ pub enum Case {
     QuantiseInt16(usize),
     /// Conversion of rows of this many elements to 8-bit integers.
     QuantiseInt8(usize),
+    /// Conversion of rows of this many elements to bfloat16 numbers.
+    RoundBfloat16(usize),
     /// Attention.
     Attention(AttentionCase),
     /// A norm.
@@ -61,11 +63,12 @@ pub enum Case {
 }
 
 impl Case {
-    /// Returns the largest relative difference between two instruction sets, see [`agree`]. It is 0 for integers. Those of
+    /// Returns the largest relative difference between two instruction sets, see [`agree`]. It is 0 for
+    /// conversions and for sums of integers. Those of
     /// 16 bits are computed from rows with exact scales; those of 8 bits agree for any row.
     pub fn tolerance(&self) -> f32 {
         let exact = match self {
-            Self::QuantiseInt16(_) | Self::QuantiseInt8(_) => true,
+            Self::QuantiseInt16(_) | Self::QuantiseInt8(_) | Self::RoundBfloat16(_) => true,
             Self::Int16(product) => matches!(product.finish, Finish::Keep),
             // The sums of several groups are added in f32.
             Self::Int8(product) => matches!(product.finish, Finish::Keep) && product.shape.k <= INT8_GROUP,
@@ -86,6 +89,7 @@ impl Case {
             Self::Int16(product) => product.int16(kernels, &mut random, rows, &mut chunks),
             Self::Int8(product) => product.int8(kernels, &mut random, rows, &mut chunks),
             Self::QuantiseInt8(k) => gemm::quantise_int8(kernels, &mut random, (rows, *k), &mut chunks),
+            Self::RoundBfloat16(k) => gemm::round_bfloat16(kernels, &mut random, (rows, *k), &mut chunks),
             Self::Attention(attention) => attention.run(kernels, &mut random, rows),
             Self::QuantiseInt16(k) => gemm::quantise_int16(kernels, &mut random, (rows, *k), &mut chunks),
             Self::Norm {

@@ -5,11 +5,15 @@
 //! to memory as integers, and scaled by the vector units while the tile unit computes the next ones. The integers and
 //! their sums are those of the other instruction sets, so the bits of a result are, too.
 //!
+//! Products of bfloat16 numbers are rounded, and no other instruction set adds them in this order. One instruction adds
+//! the products of the first numbers of 16 pairs one after the other, those of the second numbers likewise, then both
+//! sums, and the result to the sum of the tile. Denormal numbers count as zeros, and a denormal sum becomes zero.
+//!
 //! Instructions and the layout of a tile: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
 //! chapter 18.
 
 use super::Avx512;
-use crate::simd::tile::{INT8_GROUP, Tile, VECTORS, group_len};
+use crate::simd::tile::{BFLOAT16_UNIT, INT8_GROUP, Tile, VECTORS, group_len};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -340,6 +344,127 @@ pub unsafe fn tiles_int16<const LEVEL: u8>(
                 floats[vector].0 = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
             }
             std::mem::swap(&mut now, &mut next);
+        }
+    }
+}
+
+/// Prefetches 512 bytes to the second-level cache.
+macro_rules! prefetch_8_lines {
+    () => {
+        concat!(
+            "prefetcht1 [{prefetch}]\n",
+            "prefetcht1 [{prefetch} + 64]\n",
+            "prefetcht1 [{prefetch} + 128]\n",
+            "prefetcht1 [{prefetch} + 192]\n",
+            "prefetcht1 [{prefetch} + 256]\n",
+            "prefetcht1 [{prefetch} + 320]\n",
+            "prefetcht1 [{prefetch} + 384]\n",
+            "prefetcht1 [{prefetch} + 448]",
+        )
+    };
+}
+
+/// Adds the products of one or two tiles of rows of bfloat16 numbers with a part of a panel to their sums, which begin
+/// with zeros if `begin` is set.
+///
+/// `second` has the distance to the second tile, in rows, and its sums. Each unit prefetches a quarter of its length.
+///
+/// # Safety
+/// [`configure`] must have been called for as many rows as `floats` has. `tile` must describe these rows of x and the
+/// part of the panel, with `k` units of 32 values, at least one. The processor must have AVX-512 F and AMX, and the process the
+/// permission to use AMX.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub unsafe fn tiles_bf16<const LEVEL: u8>(
+    floats: &mut [[Avx512<LEVEL>; VECTORS]],
+    second: Option<(usize, &mut [[Avx512<LEVEL>; VECTORS]])>,
+    tile: &Tile,
+    begin: bool,
+) {
+    const { assert!(BFLOAT16_UNIT == 32) };
+    // SAFETY: the tiles read the configured rows of x and of the sums, and 16 pairs of b for each unit, and write the
+    // configured rows of the sums, by this function's contract. A prefetch of any address is harmless.
+    unsafe {
+        if let Some((distance, others)) = second {
+            clobbers!(
+                "test {begin}, {begin}",
+                "jz 2f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 3f",
+                "2:",
+                "tileloadd tmm0, [{sums} + {columns}]",
+                "tileloadd tmm1, [{sums} + {columns} + 64]",
+                "tileloadd tmm2, [{others} + {columns}]",
+                "tileloadd tmm3, [{others} + {columns} + 64]",
+                ".p2align 5",
+                "3:",
+                prefetch_8_lines!(),
+                "tileloadd tmm4, [{x} + {stride}]",
+                "tileloadd tmm6, [{b} + {columns}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {columns} + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{second} + {stride}]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {x}, 64",
+                "add {second}, 64",
+                "add {b}, 2048",
+                "add {prefetch}, 512",
+                "dec {units}",
+                "jnz 3b",
+                "tilestored [{sums} + {columns}], tmm0",
+                "tilestored [{sums} + {columns} + 64], tmm1",
+                "tilestored [{others} + {columns}], tmm2",
+                "tilestored [{others} + {columns} + 64], tmm3",
+                x = inout(reg) tile.x => _,
+                second = inout(reg) tile.x.wrapping_add(distance * tile.x_stride) => _,
+                stride = in(reg) 4 * tile.x_stride,
+                b = inout(reg) tile.b => _,
+                columns = in(reg) STRIDE,
+                units = inout(reg) tile.k => _,
+                prefetch = inout(reg) tile.prefetch => _,
+                begin = in(reg) usize::from(begin),
+                sums = in(reg) floats.as_mut_ptr(),
+                others = in(reg) others.as_mut_ptr(),
+            );
+        } else {
+            clobbers!(
+                "test {begin}, {begin}",
+                "jz 2f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "jmp 3f",
+                "2:",
+                "tileloadd tmm0, [{sums} + {columns}]",
+                "tileloadd tmm1, [{sums} + {columns} + 64]",
+                ".p2align 5",
+                "3:",
+                prefetch_8_lines!(),
+                "tileloadd tmm4, [{x} + {stride}]",
+                "tileloadd tmm6, [{b} + {columns}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {columns} + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {x}, 64",
+                "add {b}, 2048",
+                "add {prefetch}, 512",
+                "dec {units}",
+                "jnz 3b",
+                "tilestored [{sums} + {columns}], tmm0",
+                "tilestored [{sums} + {columns} + 64], tmm1",
+                x = inout(reg) tile.x => _,
+                stride = in(reg) 4 * tile.x_stride,
+                b = inout(reg) tile.b => _,
+                columns = in(reg) STRIDE,
+                units = inout(reg) tile.k => _,
+                prefetch = inout(reg) tile.prefetch => _,
+                begin = in(reg) usize::from(begin),
+                sums = in(reg) floats.as_mut_ptr(),
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Inner loops of the integer tiles for AVX-512 with VNNI, in assembly.
+//! Inner loops of the tiles of integers and of bfloat16 numbers for AVX-512 with VNNI and BF16, in assembly.
 //!
 //! The compiler splits most of the `vpdpwssd` intrinsics of a tile into `vpmaddwd` and `vpaddd` to shorten the chain of
 //! dependent additions. A tile of twelve rows has 24 independent sums, so the latency does not matter and the second
@@ -6,7 +6,7 @@
 
 use crate::simd::tile::{INT8_GROUP, Tile, VECTORS};
 use std::arch::asm;
-use std::arch::x86_64::__m512i;
+use std::arch::x86_64::{__m512, __m512i};
 
 /// Sets the registers x3, x6 and x9 to the third, sixth and ninth row after x. An address can add one or two rows to
 /// them.
@@ -54,7 +54,7 @@ macro_rules! step {
 
 /// The loop over K: four steps at a time, then single steps. Each four steps prefetch as much as one row of b.
 macro_rules! rows {
-    (($sums:ident, $tile:ident), $([$row:tt $address:tt $first:tt $second:tt])+) => {
+    (($sums:ident, $tile:ident, $multiply_add:tt), $([$row:tt $address:tt $first:tt $second:tt])+) => {
         asm!(
             every_third_row!(),
             "sub {k}, 4",
@@ -63,10 +63,10 @@ macro_rules! rows {
             "2:",
             "prefetcht1 [{prefetch}]",
             "prefetcht1 [{prefetch} + 64]",
-            step!("vpdpwssd", "0", ["0" "64"], $([$row $address $first $second])+),
-            step!("vpdpwssd", "4", ["128" "192"], $([$row $address $first $second])+),
-            step!("vpdpwssd", "8", ["256" "320"], $([$row $address $first $second])+),
-            step!("vpdpwssd", "12", ["384" "448"], $([$row $address $first $second])+),
+            step!($multiply_add, "0", ["0" "64"], $([$row $address $first $second])+),
+            step!($multiply_add, "4", ["128" "192"], $([$row $address $first $second])+),
+            step!($multiply_add, "8", ["256" "320"], $([$row $address $first $second])+),
+            step!($multiply_add, "12", ["384" "448"], $([$row $address $first $second])+),
             "add {x}, 16",
             "add {x3}, 16",
             "add {x6}, 16",
@@ -79,7 +79,7 @@ macro_rules! rows {
             "add {k}, 4",
             "jz 5f",
             "4:",
-            step!("vpdpwssd", "0", ["0" "64"], $([$row $address $first $second])+),
+            step!($multiply_add, "0", ["0" "64"], $([$row $address $first $second])+),
             "add {x}, 4",
             "add {x3}, 4",
             "add {x6}, 4",
@@ -148,7 +148,23 @@ pub(super) unsafe fn tile_int16<const ROWS: usize>(sums: &mut [[__m512i; VECTORS
     let sums = sums.as_mut_slice();
     // SAFETY: the loop reads k pairs of ROWS rows of x and k rows of b, which the tile covers by this function's
     // contract. Addresses of further rows are computed and not read. A prefetch of any address is harmless.
-    unsafe { for_rows!(rows, ROWS, (sums, tile)) }
+    unsafe { for_rows!(rows, ROWS, (sums, tile, "vpdpwssd")) }
+}
+
+/// Computes a tile of one to twelve rows of bfloat16 numbers.
+///
+/// Each step adds the product of the second numbers of two pairs to a sum and then the product of the first, and rounds
+/// after each. Denormal numbers count as zeros, and a denormal sum becomes zero.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with k pairs each and k rows of b. The processor must have AVX-512 F and BF16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[__m512; VECTORS]; ROWS], tile: &Tile) {
+    let sums = sums.as_mut_slice();
+    // SAFETY: the loop reads k pairs of ROWS rows of x and k rows of b, which the tile covers by this function's
+    // contract. Addresses of further rows are computed and not read. A prefetch of any address is harmless.
+    unsafe { for_rows!(rows, ROWS, (sums, tile, "vdpbf16ps")) }
 }
 
 /// One group of 8-bit integers: the sums start with their offsets, and are scaled and added to `floats` in memory.
