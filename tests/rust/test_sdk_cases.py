@@ -35,8 +35,8 @@ FILE = DATA.parent / "sdk_cases.json"
 CASES = json.loads(FILE.read_text())
 SHOWN = 3
 """Numbers of each vector in the file."""
-TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int16": 1e-3, "int8": 3e-2}
-"""Largest difference of a number between machines, by dtype."""
+TOLERANCE = {"float32": 2e-5, "bfloat16": 1e-3, "int16": 1e-3, "int8": 3e-2}
+"""Largest difference of a number between machines, by dtype. Only some machines round rows to bfloat16."""
 
 
 def text_of(value):
