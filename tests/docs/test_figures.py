@@ -17,7 +17,8 @@ def section(heading):
     return text, run["models"]
 
 
-SECTIONS = {heading: section(heading) for heading in ("Beside other engines", "On a processor with VNNI")}
+HEADINGS = "Beside other engines", "On a processor with VNNI", "On a processor with AMX"
+SECTIONS = {heading: section(heading) for heading in HEADINGS}
 README = (ROOT / "README.md").read_text().split("## Speed")[1].split("\n## ")[0]
 LOADS = "queries", "documents"
 NAMES = {'embergem `dtype="int16"`': "embergem int16", "mistral.rs f32": "mistralrs f32"}
@@ -73,9 +74,15 @@ def test_the_readme_has_the_figures_of_the_same_run():
         require_error(error, found["cosine_error"])
 
 
-def test_the_readme_has_the_figures_with_vnni():
-    _, run = SECTIONS["On a processor with VNNI"]
-    sentence = next(line for line in README.splitlines() if "VNNI" in line)
-    engines = "embergem int8", "OpenVINO int8 (NNCF)", "ONNX Runtime int8"
+@pytest.mark.parametrize(
+    ("name", "engines"),
+    [
+        ("VNNI", ("embergem int8", "OpenVINO int8 (NNCF)", "ONNX Runtime int8")),
+        ("AMX", ("embergem int8", "embergem bfloat16", "OpenVINO int8 (NNCF)", "ONNX Runtime int8")),
+    ],
+)
+def test_the_readme_has_the_figures_of_other_processors(name, engines):
+    _, run = SECTIONS[f"On a processor with {name}"]
+    sentence = next(line for line in README.splitlines() if line.startswith("On two cores") and name in line)
     rates = [run["gemma"][name]["loads"][load]["tokens_per_second"] for name in engines for load in LOADS]
     assert re.findall(r"\d,\d{3}", sentence) == [f"{rate:,.0f}" for rate in rates]

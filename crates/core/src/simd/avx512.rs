@@ -280,6 +280,15 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         }
     }
     #[inline(always)]
+    unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
+        // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract, and this type has the layout of
+        // the register that it wraps.
+        unsafe {
+            let registers = &mut *(&raw mut *sums).cast::<[[__m512; VECTORS]; ROWS]>();
+            tiles::tile_f32(registers, tile);
+        }
+    }
+    #[inline(always)]
     unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[Self; VECTORS]; ROWS], tile: &Tile) {
         // SAFETY: the tile has ROWS rows of x and k rows of b by the method's contract. The kernels of a level run only on
         // processors with its instructions.

@@ -167,6 +167,19 @@ pub(super) unsafe fn tile_bf16<const ROWS: usize>(sums: &mut [[__m512; VECTORS];
     unsafe { for_rows!(rows, ROWS, (sums, tile, "vdpbf16ps")) }
 }
 
+/// Computes a tile of one to twelve rows of f32.
+///
+/// # Safety
+/// `tile` must describe `ROWS` rows of x with k elements each and k rows of b. The processor must have AVX-512 F.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn tile_f32<const ROWS: usize>(sums: &mut [[__m512; VECTORS]; ROWS], tile: &Tile) {
+    let sums = sums.as_mut_slice();
+    // SAFETY: the loop reads k elements of ROWS rows of x and k rows of b, which the tile covers by this function's
+    // contract. Addresses of further rows are computed and not read. A prefetch of any address is harmless.
+    unsafe { for_rows!(rows, ROWS, (sums, tile, "vfmadd231ps")) }
+}
+
 /// One group of 8-bit integers: the sums start with their offsets, and are scaled and added to `floats` in memory.
 macro_rules! group {
     (($floats:ident, $tile:ident, $scales:ident, $scale_stride:ident),
