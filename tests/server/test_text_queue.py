@@ -124,7 +124,7 @@ def test_the_deadline_holds_while_a_text_is_tokenized(registry, text):
     state = ServerState(registry, QUIET)
     long = {"input": text * ((6 << 20) // len(text))}
     with serving(state) as url, httpx.Client(base_url=url, timeout=60) as client:
-        late = client.post("/v1/tokenize", json=long, headers={"X-Request-Timeout": "0.2"})
+        late = client.post("/v1/tokenize", json=long, headers={"X-Request-Timeout": "0.02"})
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         assert state.texts.submit(lambda _: "free", LARGE, "").result(10) == "free"
 
@@ -146,7 +146,7 @@ def test_no_request_leaves_its_texts_in_memory(registry):
         (200, "/v1/embeddings", {"input": text, "truncate_sequence": True}, {}),
         (400, "/v1/embeddings", {"input": text}, {}),
         (400, "/v1/tokenize", {"input": text, "titel": "misspelt"}, {}),
-        (504, "/v1/tokenize", {"input": text}, {"timeout": "0.05"}),
+        (504, "/v1/tokenize", {"input": text}, {"timeout": "0.01"}),
         (None, "/v1/tokenize", {"input": text}, {"hang_up": True}),
     )
     with serving(state) as url:

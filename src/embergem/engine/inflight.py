@@ -145,6 +145,7 @@ class InflightTable:
             The requests that have all their vectors now, and those that fail. Resolve them after the lock is released.
         """
         complete: list[PendingRequest] = []
+        failures: Failures = []
         places: dict[PendingRequest, tuple[list[int], list[int]]] = {}
         if outcome.vectors is not None:
             if self._cache is not None:
@@ -165,8 +166,12 @@ class InflightTable:
                             sources += range(source, source + count)
                     row.waiters = []
                 source += count
-            complete = [request for request, place in places.items() if request.fill(outcome.vectors, *place)]
-        failures: Failures = []
+            for request, place in places.items():
+                try:
+                    if request.fill(outcome.vectors, *place):
+                        complete.append(request)
+                except MemoryError as no_room:  # the other requests of the batch have their vectors
+                    failures.append((request, no_room))
         for rows, error in outcome.failed:
             self._forget(rows)
             failures += errors_by_request(rows, error)

@@ -212,7 +212,29 @@ class Loop:
     def _run_lane(self, lane: Lane) -> None:
         """Compute the batches of a lane until the loop is closed: the target of the lane's thread."""
         while (batch := self._next_batch(lane)) is not None:
-            self._settle(batch, batch.outcome or bisect.compute(batch, batch.rows, self._run))
+            try:
+                self._settle(batch, batch.outcome or bisect.compute(batch, batch.rows, self._run))
+            except Exception as error:  # any other end of this thread would leave the lane without one
+                self._lose(batch, error)
+
+    def _lose(self, batch: Batch, error: Exception) -> None:
+        """Fail the requests of a batch that could not be settled.
+
+        Without memory even that can fail at first. The requests are failed before anything else, so that their callers
+        go on and free memory.
+        """
+        while True:
+            try:
+                requests = waiting_requests(batch.rows)
+                for pending in requests:
+                    if pending.fail(error):
+                        self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
+                self._settle(batch, bisect.Outcome(failed=[(batch.rows, error)]))  # nothing if the batch was settled
+                self._remove(requests)
+                log.error("%s: a batch could not be settled: %r", self._name, error)
+                return
+            except MemoryError:
+                time.sleep(0.01)
 
     def _next_batch(self, lane: Lane) -> Batch | None:
         """Wait for the next batch of a lane, or for a computed one that a submitting thread left to be settled.
@@ -331,10 +353,12 @@ class Loop:
             unsettled = [pending for pending in requests if not pending.settled]
             for pending in unsettled:
                 pending.settled = True
-            self._table.remove(unsettled)
-        for pending in unsettled:
-            if pending.fail(error):
-                self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
+        try:
+            self._remove(unsettled)
+        finally:  # also if there is no memory for the removal: nothing else would end these requests
+            for pending in unsettled:
+                if pending.fail(error):
+                    self.counters.failed(error.code if isinstance(error, EmbergemError) else EmbergemError.code)
 
     def _abandon(self, pending: PendingRequest) -> None:
         """Clean up after a submit that an error or an interrupt ended, at whatever line.
