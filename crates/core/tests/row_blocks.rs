@@ -8,8 +8,8 @@ use embergem_core::{Options, Precision};
 #[test]
 fn a_row_has_the_same_bits_in_a_block_as_alone() {
     let file = TempFile::new("sections", &checkpoint());
-    // A block has 48 rows, and each thread needs eight blocks.
-    let min_rows = |threads: usize| 48 * 8 * threads;
+    // Batches with fewer rows than MIN_ROWS_PER_THREAD of run/row_blocks.rs do not run in blocks.
+    let min_rows = |threads: usize| 384 * threads;
     for (_, precision) in Precision::NAMES {
         for threads in [1, 2] {
             let options = Options {

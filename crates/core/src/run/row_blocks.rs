@@ -19,29 +19,54 @@ use crate::model::Model;
 use crate::packed::weight::PackedWeight;
 use crate::pool::Pool;
 use crate::program::{Axis, Operand};
-use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Fewest rows for each thread. With fewer blocks, threads would wait long for the last one.
+/// Fewest rows for each thread. Smaller batches are not faster in blocks (docs/performance.md).
 const MIN_ROWS_PER_THREAD: usize = 384;
 
-/// Returns the rows of a block: a multiple of the rows of a register tile, with which all threads finish at the same time
-/// if possible.
+/// The rows of a section, divided into blocks of nearly the same height.
 ///
-/// Every block reads all weights again, and its rows should stay in the second-level cache. Processors with AVX-512 have
-/// 1 MB of it or more (Zen 4, Ice Lake), those with AMX 2 MB, others often half a megabyte.
-fn block_rows(kernels: &Kernels, rows: usize, threads: usize) -> usize {
-    let (sizes, unit) = match (kernels.matrix_rows, kernels.lanes) {
-        (Some(tile), _) => (96..=160, tile),
-        (None, 16..) => (72..=120, 12),
-        (None, _) => (36..=60, 12),
-    };
-    let of_one_thread = |height: usize| rows.div_ceil(height).div_ceil(threads) * height;
-    let height = sizes
-        .step_by(unit)
-        .min_by_key(|height| (of_one_thread(*height), Reverse(*height)));
-    height.unwrap_or(unit)
+/// The number of blocks is a multiple of that of the threads, so that all threads finish at the same time. A block is whole
+/// register tiles; only the last tile may have fewer rows.
+#[derive(Clone, Copy)]
+struct Blocks {
+    rows: usize,
+    /// Rows of a register tile.
+    tile: usize,
+    count: usize,
+}
+
+impl Blocks {
+    /// Divides the rows of a batch among threads.
+    ///
+    /// Every block reads all weights again, and its rows should stay in the second-level cache. Processors with AVX-512 have
+    /// 1 MB of it or more (Zen 4, Ice Lake), those with AMX 2 MB, others often half a megabyte.
+    fn new(kernels: &Kernels, rows: usize, threads: usize) -> Self {
+        let (max_rows, tile) = match (kernels.matrix_rows, kernels.lanes) {
+            (Some(tile), _) => (160, tile),
+            (None, 16..) => (120, 12),
+            (None, _) => (60, 12),
+        };
+        let tiles_of_a_thread = rows.div_ceil(tile).div_ceil(threads);
+        let count = tiles_of_a_thread.div_ceil(max_rows / tile) * threads;
+        Self { rows, tile, count }
+    }
+
+    fn tiles(self) -> usize {
+        self.rows.div_ceil(self.tile)
+    }
+
+    /// Returns the rows of the largest block.
+    fn height(self) -> usize {
+        self.tiles().div_ceil(self.count) * self.tile
+    }
+
+    /// Returns the rows of a block. The last block, whose last tile may have fewer rows, is one of the largest.
+    fn rows(self, block: usize) -> Range<usize> {
+        let first = |block: usize| block * self.tiles() / self.count * self.tile;
+        first(block)..first(block + 1).min(self.rows)
+    }
 }
 
 impl Run<'_> {
@@ -71,8 +96,8 @@ impl Run<'_> {
     ) -> Result<bool> {
         let model = self.model;
         let rows = self.batch.rows(Axis::Tokens);
-        let height = block_rows(model.kernels, rows, model.threads);
-        let count = rows.div_ceil(height);
+        let blocks = Blocks::new(model.kernels, rows, model.threads);
+        let (count, height) = (blocks.count, blocks.height());
         if self.completed_blocks.is_empty() {
             self.completed_blocks.resize_with(count, AtomicBool::default);
         }
@@ -92,7 +117,7 @@ impl Run<'_> {
             if this.completed_blocks[block].load(Ordering::Relaxed) || interrupted() {
                 return;
             }
-            let rows = block * height..((block + 1) * height).min(rows);
+            let rows = blocks.rows(block);
             for ((step, run), operands) in steps.iter().zip(&section).zip(&operands) {
                 // SAFETY: there are rows for each worker.
                 let local_rows = unsafe { local_rows.row(worker) };
@@ -218,4 +243,31 @@ fn first_access(model: &Model, steps: Range<usize>, buffer: usize) -> Option<Acc
     let reads = step.inputs.iter().any(|input| input.buffer == buffer);
     let overwrites = !reads && step.out.width == model.buffers[buffer].width;
     Some(if overwrites { Access::Overwrite } else { Access::Other })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_get_the_same_tiles_in_blocks_of_limited_height() {
+        for kernels in Kernels::all() {
+            for threads in [1, 2, 3, 8, 64] {
+                for rows in (0..2000).map(|more| MIN_ROWS_PER_THREAD * threads + more) {
+                    let blocks = Blocks::new(kernels, rows, threads);
+                    let all: Vec<_> = (0..blocks.count).map(|block| blocks.rows(block)).collect();
+                    let case = format!("{}: {rows} rows, {threads} threads: {all:?}", kernels.name);
+                    assert_eq!(blocks.count % threads, 0, "{case}");
+                    assert_eq!((all[0].start, all[blocks.count - 1].end), (0, rows), "{case}");
+                    assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start), "{case}");
+                    let tiles: Vec<_> = all.iter().map(|rows| rows.len().div_ceil(blocks.tile)).collect();
+                    let (least, most) = (tiles.iter().min(), tiles.iter().max());
+                    assert!(most.unwrap() - least.unwrap() <= 1, "{case}");
+                    assert_eq!(tiles.last(), most, "{case}");
+                    assert_eq!(most.unwrap() * blocks.tile, blocks.height(), "{case}");
+                    assert!(blocks.height() <= 160, "{case}");
+                }
+            }
+        }
+    }
 }
