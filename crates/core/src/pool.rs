@@ -1,13 +1,16 @@
 //! The compute pool of the process: fork and join over numbered tasks, with threads that sleep when idle.
 //!
 //! A job is a set of independent tasks, usually one step of a program. The calling thread works on it too, and helper
-//! threads join while tasks are left. The caller waits only for helpers that have joined: a helper that the system
+//! threads join while tasks are left. Each thread first does its own share, which are adjacent tasks in ascending order:
+//! they read adjacent memory, and the same share of the next job finds its data in the caches of the same core. Then it takes
+//! tasks from the end of the longest share that is left. The caller waits only for helpers that have joined: a helper that the system
 //! wakes late finds the job closed, so a busy machine only loses that helper's work. One job runs at a time. The
 //! [`Arbiter`] decides which run goes next.
 
 use crate::arbiter::{Arbiter, Lane};
 use std::cell::UnsafeCell;
 use std::hint;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr;
@@ -29,9 +32,40 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 /// The open job.
 struct Job {
     run: *const Task<'static>,
-    tasks: usize,
     /// Most helpers that may join.
     helpers: u64,
+}
+
+/// Adjacent tasks that nobody has taken: the first one, and the end in the upper half. It has a cache line for itself, because
+/// its thread writes it for each task.
+#[derive(Default)]
+#[repr(align(64))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn set(&self, tasks: Range<usize>) {
+        self.0
+            .store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Range<usize> {
+        Self::range(self.0.load(Ordering::Relaxed))
+    }
+
+    fn range(both: u64) -> Range<usize> {
+        (both & u64::from(u32::MAX)) as usize..(both >> 32) as usize
+    }
+
+    /// Takes the first task, or the last one; `None` if there is none.
+    fn take(&self, last: bool) -> Option<usize> {
+        let less = |both: u64| {
+            let change = if last { both.wrapping_sub(1 << 32) } else { both + 1 };
+            (!Self::range(both).is_empty()).then_some(change)
+        };
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+        let before = Self::range(before);
+        Some(if last { before.end - 1 } else { before.start })
+    }
 }
 
 /// State shared by the callers and the helper threads.
@@ -40,8 +74,8 @@ struct Shared {
     state: AtomicU64,
     /// Written only while the open flag is clear and no helper is joined.
     job: UnsafeCell<Job>,
-    /// The next task to take.
-    next: AtomicUsize,
+    /// The tasks of the open job that nobody has taken, in one share for each of its threads.
+    shares: Box<[Share]>,
     /// A task panicked on a helper.
     failed: AtomicBool,
     /// Number of sleeping helpers.
@@ -58,6 +92,26 @@ unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is dereferenced only by joined helpers, and `Pool::run` keeps its target alive until no
 // helper is joined.
 unsafe impl Send for Shared {}
+
+impl Shared {
+    /// Takes a task: the next one of a thread's own share, or else the last one of the longest share. Returns `None` if no
+    /// task is left.
+    fn take(&self, share: usize) -> Option<usize> {
+        self.shares[share].take(false).or_else(|| {
+            loop {
+                // Lengths are read once: a share may become empty after it was found to be the longest.
+                let lengths = self.shares.iter().map(|share| share.get().len());
+                let (longest, length) = lengths.enumerate().max_by_key(|(_, length)| *length)?;
+                if length == 0 {
+                    return None;
+                }
+                if let Some(task) = self.shares[longest].take(true) {
+                    return Some(task);
+                }
+            }
+        })
+    }
+}
 
 /// The pool of one process; see [`Pool::global`].
 struct ProcessPool {
@@ -114,10 +168,11 @@ impl Pool {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(Job {
                 run: &|_, _| (),
-                tasks: 0,
                 helpers: 0,
             }),
-            next: AtomicUsize::new(0),
+            shares: (0..threads.clamp(1, JOINED as usize))
+                .map(|_| Share::default())
+                .collect(),
             failed: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -156,8 +211,9 @@ impl Pool {
     /// are done. `worker` is below [`Pool::threads`], and no two concurrent calls get the same one.
     ///
     /// # Panics
-    /// If a task panics.
+    /// If a task panics, and if there are 2³² tasks or more.
     pub fn run(&self, threads: usize, tasks: usize, run: &(dyn Fn(usize, usize) + Sync)) {
+        assert!(tasks <= u32::MAX as usize, "{tasks} tasks are too many for one job");
         let _caller = lock(&self.shared.caller);
         let helpers = threads.min(self.threads).min(tasks).saturating_sub(1);
         if helpers == 0 {
@@ -171,12 +227,14 @@ impl Pool {
             let run = std::mem::transmute::<*const Task<'_>, *const Task<'static>>(run);
             *shared.job.get() = Job {
                 run,
-                tasks,
                 helpers: helpers as u64,
             };
         }
         shared.failed.store(false, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
+        for (number, share) in shared.shares.iter().enumerate() {
+            let first = |number: usize| (number * tasks).div_ceil(helpers + 1).min(tasks);
+            share.set(first(number)..first(number + 1));
+        }
         let epoch = shared.state.load(Ordering::Relaxed) & !(OPEN | JOINED);
         shared.state.store((epoch + EPOCH) | OPEN, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
@@ -188,7 +246,7 @@ impl Pool {
         struct Close<'a>(&'a Shared);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
-                self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
+                self.0.shares.iter().for_each(|share| share.set(0..0));
                 self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
                 let mut spins = 0u32;
                 while self.0.state.load(Ordering::Acquire) & JOINED != 0 {
@@ -202,11 +260,7 @@ impl Pool {
             }
         }
         let close = Close(shared);
-        loop {
-            let task = shared.next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                break;
-            }
+        while let Some(task) = shared.take(0) {
             run(task, 0);
         }
         drop(close);
@@ -258,16 +312,15 @@ fn help(shared: &Shared, worker: usize) {
     loop {
         let state = wait(shared, seen);
         seen = state & !(OPEN | JOINED);
-        if join(shared, seen) {
+        if let Some(joined) = join(shared, seen) {
             // SAFETY: this helper has joined, so no caller writes `job` until the `fetch_sub` below.
             let job = unsafe { &*shared.job.get() };
+            // If every thread has a share, it is that of the same thread in each job.
+            let all = shared.shares.len() == job.helpers as usize + 1;
+            let share = if all { worker } else { joined + 1 };
             // The caller waits for this helper, so a panic must not end the thread. `failed` makes the caller panic.
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-                loop {
-                    let task = shared.next.fetch_add(1, Ordering::Relaxed);
-                    if task >= job.tasks {
-                        break;
-                    }
+                while let Some(task) = shared.take(share) {
                     // SAFETY: the caller keeps the target of `run` alive in `Pool::run` until this helper leaves the
                     // job.
                     unsafe { (*job.run)(task, worker) };
@@ -305,12 +358,12 @@ fn wait(shared: &Shared, seen: u64) -> u64 {
     state
 }
 
-/// Joins job `epoch` if it is still open and has room for another helper; returns whether this helper joined.
-fn join(shared: &Shared, epoch: u64) -> bool {
+/// Joins job `epoch` if it is still open and has room for another helper; returns how many had joined before.
+fn join(shared: &Shared, epoch: u64) -> Option<usize> {
     let mut state = shared.state.load(Ordering::Acquire);
     loop {
         if state & !JOINED != epoch | OPEN {
-            return false;
+            return None;
         }
         match shared
             .state
@@ -323,10 +376,10 @@ fn join(shared: &Shared, epoch: u64) -> bool {
     // SAFETY: this helper has joined, so no caller writes `job` until the helper leaves.
     let wanted = unsafe { (*shared.job.get()).helpers };
     if (state & JOINED) < wanted {
-        return true;
+        return Some((state & JOINED) as usize);
     }
     shared.state.fetch_sub(1, Ordering::AcqRel);
-    false
+    None
 }
 
 #[cfg(test)]
@@ -349,6 +402,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_thread_takes_its_share_in_order_and_then_the_ends_of_the_longest() {
+        let shared = Pool::new(3).shared;
+        let tasks = |shares: [Range<usize>; 3], own: usize| {
+            shared
+                .shares
+                .iter()
+                .zip(shares)
+                .for_each(|(share, tasks)| share.set(tasks));
+            std::iter::from_fn(|| shared.take(own)).collect::<Vec<_>>()
+        };
+        assert_eq!(tasks([0..3, 3..5, 5..8], 0), [0, 1, 2, 7, 6, 4, 5, 3]);
+        assert_eq!(tasks([0..0, 0..2, 2..2], 2), [1, 0]);
+        assert!(tasks([0..0, 0..0, 0..0], 1).is_empty());
+        let most = u32::MAX as usize;
+        assert_eq!(tasks([most - 2..most, 0..0, 0..0], 1), [most - 1, most - 2]);
     }
 
     #[test]
@@ -387,7 +458,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..1000 {
                         pool.run(3, 5, &|_, _| {
                             total.fetch_add(1, Ordering::Relaxed);
                         });
@@ -395,7 +466,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(total.into_inner(), 4 * 200 * 5);
+        assert_eq!(total.into_inner(), 4 * 1000 * 5);
     }
 
     #[test]

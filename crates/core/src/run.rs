@@ -5,6 +5,7 @@
 
 mod attention;
 mod batch;
+mod blocks;
 mod linear;
 mod row_blocks;
 mod rowwise;

@@ -131,6 +131,7 @@ impl IntegerRows {
                     x: self.rows.row(row),
                     x_stride: self.rows.stride,
                     b,
+                    further: 0,
                     prefetch: b.wrapping_add(pairs * VECTORS * V::LANES),
                     out: out.row(row),
                     out_stride: out.stride,

@@ -13,7 +13,7 @@ use super::loops::for_each_vector;
 use super::panels::{self, Format, Shape, halves_mut};
 use crate::error::Result;
 use crate::simd::Simd;
-use crate::simd::tile::{BFLOAT16_UNIT, Bfloat16Rows, Tile, VECTORS};
+use crate::simd::tile::{BFLOAT16_UNIT, Bfloat16Rows, Tile, VECTORS, next_panel};
 use std::ops::Range;
 
 /// Rounds to the nearest bfloat16, ties to even. `value` must be finite.
@@ -120,16 +120,19 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
+        let passes = rows.len().div_ceil(V::TILE);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
             // weight has k rows of weights or of pairs. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
+                let (prefetch, further) = next_panel(b.wrapping_add(panel_len), panel_len, pass, passes);
                 let tile = Tile {
                     k,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    prefetch: b.wrapping_add(panel_len + pass * k / 4 * width),
+                    prefetch,
+                    further,
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),

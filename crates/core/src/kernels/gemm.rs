@@ -7,7 +7,7 @@ use super::Matrix;
 use super::panels::{self, Format, PutRow};
 use crate::simd::Simd;
 use crate::simd::math::Activation;
-use crate::simd::tile::{Tile, VECTORS};
+use crate::simd::tile::{Tile, VECTORS, next_panel};
 use std::ops::Range;
 
 /// The layout of f32 panels: K major.
@@ -68,16 +68,20 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
+        let passes = rows.len().div_ceil(V::TILE);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
             // weight has k rows. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
+                let next = b.wrapping_add(width * shape.k);
+                let (prefetch, further) = next_panel(next, width * shape.k, pass, passes);
                 let product = Tile {
                     k: shape.k,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    prefetch: b.wrapping_add(width * shape.k + pass * shape.k / 4 * width),
+                    prefetch,
+                    further,
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),

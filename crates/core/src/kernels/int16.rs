@@ -13,7 +13,7 @@ use super::loops::{for_each_vector, sum_vectors};
 use super::panels::{self, Format, MAX_COLUMNS, Shape, to_integer};
 use crate::error::Result;
 use crate::simd::Simd;
-use crate::simd::tile::{Int16Rows, Tile, VECTORS};
+use crate::simd::tile::{Int16Rows, Tile, VECTORS, next_panel};
 use std::ops::Range;
 
 /// Largest norm of a weight channel in units of its scale, before rounding: √2³¹.
@@ -224,17 +224,20 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
         let (column_scales, b) = args.weight.panel(panel, V::LANES).split_at(width);
         let (column_scales, b) = (column_scales.as_ptr(), b.as_ptr());
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
+        let passes = rows.len().div_ceil(V::TILE);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x, scales and out cover the rows and columns by this function's contract, and a panel of the
             // packed weight has all integers, and memory after it for the rest of a unit. The prefetch address is not
             // dereferenced, so it may lie outside.
             unsafe {
+                let (prefetch, further) = next_panel(b.wrapping_add(len), pairs * width, pass, passes);
                 let tile = Tile {
                     k: pairs,
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    prefetch: b.wrapping_add(len + pass * pairs / 4 * width),
+                    prefetch,
+                    further,
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),

@@ -16,7 +16,7 @@ use super::panels::{self, Format, Shape, halves_mut, to_integer};
 use crate::error::Result;
 use crate::hadamard::hadamard;
 use crate::simd::Simd;
-use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len};
+use crate::simd::tile::{INT8_GROUP, Int8Rows, Tile, VECTORS, group_len, next_panel};
 use crate::smoothing_factors::{channel_factor, row_factor};
 use std::ops::Range;
 
@@ -129,18 +129,22 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
         let bias = args.bias.map(|bias| &bias[panel * width..][..width]);
+        let passes = rows.len().div_ceil(V::TILE);
         for (pass, row) in rows.clone().step_by(V::TILE).enumerate() {
             // SAFETY: x, scales and out cover the rows and columns by this function's contract. A panel of the packed
             // weight has `groups` groups, and a row of integers is whole groups long. The prefetch address is not
             // dereferenced.
             unsafe {
                 let count = V::TILE.min(rows.end - row);
+                let panel_len = groups * len;
+                let (prefetch, further) = next_panel(b.wrapping_add(panel_len), panel_len, pass, passes);
                 let mut tile = Tile {
                     k: INT8_GROUP / V::INT8_ROWS.step(),
                     x: args.x.row(row),
                     x_stride: args.x.stride,
                     b,
-                    prefetch: b.wrapping_add(groups * len + pass * groups * len / 4),
+                    prefetch,
+                    further,
                     out: args.out.row(row).add(column),
                     out_stride: args.out.stride,
                     columns: shape.columns(V::LANES).min(shape.out - column),

@@ -82,6 +82,7 @@ pub unsafe fn int8<V: Simd>(args: &int16::Gemm<'_, int8::Packed>, rows: Range<us
                 x: args.x.row(0),
                 x_stride: args.x.stride,
                 b,
+                further: 0,
                 prefetch: b.wrapping_add(len),
                 out: args.out.row(0),
                 out_stride: args.out.stride,
@@ -136,6 +137,7 @@ pub unsafe fn int16<V: Simd>(args: &int16::Gemm<'_>, rows: Range<usize>, panels:
                     x: args.x.row(0),
                     x_stride: args.x.stride,
                     b: weights.as_ptr(),
+                    further: 0,
                     prefetch: weights.as_ptr().wrapping_add(Integers::panel_len(shape.k, V::LANES)),
                     out: args.out.row(0),
                     out_stride: args.out.stride,
@@ -191,6 +193,7 @@ pub unsafe fn bfloat16<V: Simd>(args: &gemm::Gemm<'_, bfloat16::Packed>, rows: R
                     x: args.x.row(0),
                     x_stride: args.x.stride,
                     b: b.as_ptr(),
+                    further: 0,
                     prefetch: b.as_ptr_range().end,
                     out: args.out.row(0),
                     out_stride: args.out.stride,
@@ -205,6 +208,7 @@ pub unsafe fn bfloat16<V: Simd>(args: &gemm::Gemm<'_, bfloat16::Packed>, rows: R
                             k,
                             x: args.x.row(pair[0]).wrapping_add(unit * BFLOAT16_UNIT / 2),
                             b: tile.b.wrapping_add(weights),
+                            further: 0,
                             prefetch: tile
                                 .prefetch
                                 .wrapping_add(weights + pass * k * BFLOAT16_UNIT / 8 * width),

@@ -1,5 +1,6 @@
 //! Matrix product steps, in each of the precisions.
 
+use super::blocks::Blocks;
 use super::{Run, by_rows};
 use crate::error::Result;
 use crate::kernels::gemm::{Finish, Gemm};
@@ -12,8 +13,8 @@ use std::ops::Range;
 
 /// Values of x in one task, so that they stay in the second-level cache beside a panel.
 const TASK_VALUES: usize = 1 << 16;
-/// Rows of a task are a multiple of this: the rows of a register tile on every instruction set.
-const TASK_ROW_MULTIPLE: usize = 12;
+/// A multiple of the rows of a register tile on most instruction sets.
+const TILE_ROWS: usize = 12;
 /// Most rows of one task.
 const MAX_TASK_ROWS: usize = 96;
 
@@ -237,24 +238,18 @@ fn integer_gemm<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix
     }
 }
 
-/// Divides a product of `rows` rows of `k` values with `panels` panels into tasks: blocks of rows and, if these are too
-/// few for the threads, groups of panels.
+/// Divides a product of `rows` rows of `k` values with `panels` panels into tasks: blocks of rows, and one panel each. The
+/// panels of a thread are adjacent, so that it prefetches the next one while it multiplies with one.
 fn by_rows_and_panels(
     pool: &Pool,
     threads: usize,
     (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let block = (TASK_VALUES / k / TASK_ROW_MULTIPLE * TASK_ROW_MULTIPLE).clamp(TASK_ROW_MULTIPLE, MAX_TASK_ROWS);
-    let blocks = rows.div_ceil(block);
-    let groups = (threads * 8).div_ceil(blocks).min(panels);
-    let group = panels.div_ceil(groups);
-    let groups = panels.div_ceil(group);
-    pool.run(threads, blocks * groups, &|task, _| {
-        let (block_number, first_panel) = (task / groups, task % groups * group);
-        run(
-            block_number * block..((block_number + 1) * block).min(rows),
-            first_panel..(first_panel + group).min(panels),
-        );
+    let max_rows = (TASK_VALUES / k / TILE_ROWS * TILE_ROWS).clamp(TILE_ROWS, MAX_TASK_ROWS);
+    let blocks = Blocks::new(rows, (max_rows, TILE_ROWS), 1);
+    pool.run(threads, blocks.count * panels, &|task, _| {
+        let panel = task % panels;
+        run(blocks.rows(task / panels), panel..panel + 1);
     });
 }

@@ -110,12 +110,24 @@ pub struct Tile {
     /// Memory that will be read after this tile. An inner loop in assembly prefetches one or two cache lines of it every
     /// fourth step of K. It may point outside any allocation.
     pub prefetch: *const f32,
+    /// Bytes from there to other memory that the inner loops of AVX-512 prefetch likewise; 0 for none.
+    pub further: usize,
     /// First element of the first row of the result.
     pub out: *mut f32,
     /// Elements from one row of the result to the next.
     pub out_stride: usize,
     /// Columns of the result.
     pub columns: usize,
+}
+
+/// Returns what one of several passes over a panel prefetches of the next panel, of `len` values: the address, and the bytes
+/// from it to the [`Tile::further`] memory.
+///
+/// A pass prefetches a quarter at each address. With fewer than four passes it takes two quarters, or else the loop would
+/// wait for the rest.
+pub fn next_panel(next: *const f32, len: usize, pass: usize, passes: usize) -> (*const f32, usize) {
+    let (quarters, further) = if passes < 4 { (2 * pass, len) } else { (pass, 0) };
+    (next.wrapping_add(quarters * len / 4), further)
 }
 
 /// Adds x · b to the sums of a tile of f32.

@@ -52,7 +52,8 @@ macro_rules! step {
     };
 }
 
-/// The loop over K: four steps at a time, then single steps. Each four steps prefetch as much as one row of b.
+/// The loop over K: four steps at a time, then single steps. Each four steps prefetch as much as one row of b, at two
+/// addresses.
 macro_rules! rows {
     (($sums:ident, $tile:ident, $multiply_add:tt), $([$row:tt $address:tt $first:tt $second:tt])+) => {
         asm!(
@@ -63,6 +64,8 @@ macro_rules! rows {
             "2:",
             "prefetcht1 [{prefetch}]",
             "prefetcht1 [{prefetch} + 64]",
+            "prefetcht1 [{prefetch} + {further}]",
+            "prefetcht1 [{prefetch} + {further} + 64]",
             step!($multiply_add, "0", ["0" "64"], $([$row $address $first $second])+),
             step!($multiply_add, "4", ["128" "192"], $([$row $address $first $second])+),
             step!($multiply_add, "8", ["256" "320"], $([$row $address $first $second])+),
@@ -95,6 +98,7 @@ macro_rules! rows {
             stride = in(reg) 4 * $tile.x_stride,
             b = inout(reg) $tile.b => _,
             prefetch = inout(reg) $tile.prefetch => _,
+            further = in(reg) $tile.further,
             k = inout(reg) $tile.k => _,
             $(inout($first) $sums[$row][0], inout($second) $sums[$row][1],)+
             out("zmm24") _, out("zmm25") _, out("zmm26") _,
@@ -199,6 +203,8 @@ macro_rules! group {
             "2:",
             "prefetcht1 [{prefetch}]",
             "prefetcht1 [{prefetch} + 64]",
+            "prefetcht1 [{prefetch} + {further}]",
+            "prefetcht1 [{prefetch} + {further} + 64]",
             step!("vpdpbusd", "0", ["192" "256"], $([$row $address $first $second])+),
             step!("vpdpbusd", "4", ["320" "384"], $([$row $address $first $second])+),
             step!("vpdpbusd", "8", ["448" "512"], $([$row $address $first $second])+),
@@ -234,6 +240,7 @@ macro_rules! group {
             stride = inout(reg) 4 * $tile.x_stride => _,
             b = inout(reg) $tile.b => _,
             prefetch = inout(reg) $tile.prefetch => _,
+            further = in(reg) $tile.further,
             k = out(reg) _,
             scales = in(reg) $scales,
             scale_stride = in(reg) 4 * $scale_stride,
