@@ -1,9 +1,9 @@
 //! The compute pool of the process: fork and join over numbered tasks, with threads that sleep when idle.
 //!
 //! A job is a set of independent tasks, usually one step of a program. The calling thread works on it too, and helper
-//! threads join while tasks are left. Each thread first does its own share, which are adjacent tasks in ascending order:
-//! they read adjacent memory, and the same share of the next job finds its data in the caches of the same core. Then it takes
-//! tasks from the end of the longest share that is left. The caller waits only for helpers that have joined: a helper that the system
+//! threads join until the job closes. Each thread first does its own share of adjacent tasks in ascending order, because
+//! these read adjacent memory, which it has prefetched. Then it takes tasks from the end of the longest share that is left. If
+//! all threads of the pool work on a job, each one's share is at the same place as in the job before. The caller waits only for helpers that have joined: a helper that the system
 //! wakes late finds the job closed, so a busy machine only loses that helper's work. One job runs at a time. The
 //! [`Arbiter`] decides which run goes next.
 
@@ -94,13 +94,13 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Takes a task: the next one of a thread's own share, or else the last one of the longest share. Returns `None` if no
-    /// task is left.
-    fn take(&self, share: usize) -> Option<usize> {
+    /// Takes a task: the next one of a thread's own share, or else the last one of the longest of the job's shares. Returns
+    /// `None` if no task is left.
+    fn take(&self, share: usize, shares: usize) -> Option<usize> {
         self.shares[share].take(false).or_else(|| {
             loop {
                 // Lengths are read once: a share may become empty after it was found to be the longest.
-                let lengths = self.shares.iter().map(|share| share.get().len());
+                let lengths = self.shares[..shares].iter().map(|share| share.get().len());
                 let (longest, length) = lengths.enumerate().max_by_key(|(_, length)| *length)?;
                 if length == 0 {
                     return None;
@@ -231,8 +231,9 @@ impl Pool {
             };
         }
         shared.failed.store(false, Ordering::Relaxed);
-        for (number, share) in shared.shares.iter().enumerate() {
-            let first = |number: usize| (number * tasks).div_ceil(helpers + 1).min(tasks);
+        let shares = helpers + 1;
+        for (number, share) in shared.shares[..shares].iter().enumerate() {
+            let first = |number: usize| (number * tasks).div_ceil(shares);
             share.set(first(number)..first(number + 1));
         }
         let epoch = shared.state.load(Ordering::Relaxed) & !(OPEN | JOINED);
@@ -243,10 +244,12 @@ impl Pool {
         }
         // Closes the job and waits until no helper is joined. It is a destructor because that must happen after a panic
         // too: helpers hold a pointer into this stack frame.
-        struct Close<'a>(&'a Shared);
+        struct Close<'a>(&'a Shared, usize);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
-                self.0.shares.iter().for_each(|share| share.set(0..0));
+                if thread::panicking() {
+                    self.0.shares[..self.1].iter().for_each(|share| share.set(0..0));
+                }
                 self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
                 let mut spins = 0u32;
                 while self.0.state.load(Ordering::Acquire) & JOINED != 0 {
@@ -259,8 +262,8 @@ impl Pool {
                 }
             }
         }
-        let close = Close(shared);
-        while let Some(task) = shared.take(0) {
+        let close = Close(shared, shares);
+        while let Some(task) = shared.take(0, shares) {
             run(task, 0);
         }
         drop(close);
@@ -316,11 +319,15 @@ fn help(shared: &Shared, worker: usize) {
             // SAFETY: this helper has joined, so no caller writes `job` until the `fetch_sub` below.
             let job = unsafe { &*shared.job.get() };
             // If every thread has a share, it is that of the same thread in each job.
-            let all = shared.shares.len() == job.helpers as usize + 1;
-            let share = if all { worker } else { joined + 1 };
+            let shares = job.helpers as usize + 1;
+            let share = if shares == shared.shares.len() {
+                worker
+            } else {
+                joined + 1
+            };
             // The caller waits for this helper, so a panic must not end the thread. `failed` makes the caller panic.
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-                while let Some(task) = shared.take(share) {
+                while let Some(task) = shared.take(share, shares) {
                     // SAFETY: the caller keeps the target of `run` alive in `Pool::run` until this helper leaves the
                     // job.
                     unsafe { (*job.run)(task, worker) };
@@ -413,7 +420,7 @@ mod tests {
                 .iter()
                 .zip(shares)
                 .for_each(|(share, tasks)| share.set(tasks));
-            std::iter::from_fn(|| shared.take(own)).collect::<Vec<_>>()
+            std::iter::from_fn(|| shared.take(own, 3)).collect::<Vec<_>>()
         };
         assert_eq!(tasks([0..3, 3..5, 5..8], 0), [0, 1, 2, 7, 6, 4, 5, 3]);
         assert_eq!(tasks([0..0, 0..2, 2..2], 2), [1, 0]);

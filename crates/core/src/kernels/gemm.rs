@@ -74,7 +74,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
             // weight has k rows. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
                 let next = b.wrapping_add(width * shape.k);
-                let (prefetch, further) = next_panel(next, width * shape.k, pass, passes);
+                let (prefetch, further) = next_panel::<V>(next, width * shape.k, pass, passes);
                 let product = Tile {
                     k: shape.k,
                     x: args.x.row(row),

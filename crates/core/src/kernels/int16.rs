@@ -230,7 +230,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
             // packed weight has all integers, and memory after it for the rest of a unit. The prefetch address is not
             // dereferenced, so it may lie outside.
             unsafe {
-                let (prefetch, further) = next_panel(b.wrapping_add(len), pairs * width, pass, passes);
+                let (prefetch, further) = next_panel::<V>(b.wrapping_add(len), pairs * width, pass, passes);
                 let tile = Tile {
                     k: pairs,
                     x: args.x.row(row),

@@ -137,7 +137,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
             unsafe {
                 let count = V::TILE.min(rows.end - row);
                 let panel_len = groups * len;
-                let (prefetch, further) = next_panel(b.wrapping_add(panel_len), panel_len, pass, passes);
+                let (prefetch, further) = next_panel::<V>(b.wrapping_add(panel_len), panel_len, pass, passes);
                 let mut tile = Tile {
                     k: INT8_GROUP / V::INT8_ROWS.step(),
                     x: args.x.row(row),

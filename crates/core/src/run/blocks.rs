@@ -17,7 +17,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// Divides rows into blocks of at most `max_rows`. Their number is a multiple of that of the threads, so that all threads
-    /// finish at the same time.
+    /// finish at the same time. There must be a tile for each thread, or blocks are empty.
     pub fn new(rows: usize, (max_rows, tile): (usize, usize), threads: usize) -> Self {
         let tiles_of_a_thread = rows.div_ceil(tile).div_ceil(threads);
         let count = tiles_of_a_thread.div_ceil(max_rows / tile) * threads;

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Values of x in one task, so that they stay in the second-level cache beside a panel.
 const TASK_VALUES: usize = 1 << 16;
-/// A multiple of the rows of a register tile on most instruction sets.
+/// Rows of a register tile, or a multiple of them, on instruction sets without matrix instructions.
 const TILE_ROWS: usize = 12;
 /// Most rows of one task.
 const MAX_TASK_ROWS: usize = 96;
@@ -84,7 +84,7 @@ impl Run<'_> {
             });
         }
         let k = if row > 0 { row } else { weight.shape().k };
-        by_rows_and_panels(pool, threads, (rows, k, weight.panels()), |rows, panels| {
+        by_rows_and_panels(pool, (kernels, threads), (rows, k, weight.panels()), |rows, panels| {
             multiply(kernels, product, weight, (rows.clone(), rows.start), panels, scratch);
         });
         Ok(())
@@ -238,18 +238,24 @@ fn integer_gemm<'a, W>(product: Product<'a>, weight: &'a W, (x, scales): (Matrix
     }
 }
 
-/// Divides a product of `rows` rows of `k` values with `panels` panels into tasks: blocks of rows, and one panel each. The
-/// panels of a thread are adjacent, so that it prefetches the next one while it multiplies with one.
+/// Divides a product of `rows` rows of `k` values with `panels` panels into tasks: blocks of rows, and groups of panels. The
+/// groups of a thread are adjacent, so that it prefetches the next panel while it multiplies with one.
 fn by_rows_and_panels(
     pool: &Pool,
-    threads: usize,
+    (kernels, threads): (&Kernels, usize),
     (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
-    let max_rows = (TASK_VALUES / k / TILE_ROWS * TILE_ROWS).clamp(TILE_ROWS, MAX_TASK_ROWS);
-    let blocks = Blocks::new(rows, (max_rows, TILE_ROWS), 1);
-    pool.run(threads, blocks.count * panels, &|task, _| {
-        let panel = task % panels;
-        run(blocks.rows(task / panels), panel..panel + 1);
+    // Matrix instructions take long to begin and to end, once in each task.
+    let (tile, group) = match kernels.matrix_rows {
+        Some(tile) => (tile, (panels / (8 * threads)).max(1)),
+        None => (TILE_ROWS, 1),
+    };
+    let max_rows = (TASK_VALUES / k / tile * tile).clamp(tile, MAX_TASK_ROWS);
+    let blocks = Blocks::new(rows, (max_rows, tile), 1);
+    let groups = panels.div_ceil(group);
+    pool.run(threads, blocks.count * groups, &|task, _| {
+        let first = task % groups * group;
+        run(blocks.rows(task / groups), first..(first + group).min(panels));
     });
 }

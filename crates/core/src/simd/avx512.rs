@@ -42,6 +42,7 @@ fn mask(n: usize) -> __mmask16 {
 impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     const LANES: usize = 16;
     const TILE: usize = 12;
+    const PREFETCHES_FURTHER: bool = true;
     const INT8_ROWS: Int8Rows = match LEVEL {
         BASE => Int8Rows::Pairs,
         VNNI | BF16 => Int8Rows::UnsignedQuads,

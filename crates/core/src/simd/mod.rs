@@ -82,6 +82,8 @@ pub trait Simd: Copy + 'static {
     const LANES: usize;
     /// Rows of a register tile of the matrix products: as many as the registers hold with [`VECTORS`] sums a row.
     const TILE: usize = 6;
+    /// Whether the inner loops prefetch the [`Tile::further`] memory, too.
+    const PREFETCHES_FURTHER: bool = false;
     /// How the rows of products with 8-bit weights are stored.
     const INT8_ROWS: Int8Rows = Int8Rows::Pairs;
     /// How the rows and weights of products of 16-bit integers are stored.

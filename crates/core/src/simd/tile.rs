@@ -111,6 +111,10 @@ pub struct Tile {
     /// fourth step of K. It may point outside any allocation.
     pub prefetch: *const f32,
     /// Bytes from there to other memory that the inner loops of AVX-512 prefetch likewise; 0 for none.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only inner loops of AVX-512 prefetch at two addresses")
+    )]
     pub further: usize,
     /// First element of the first row of the result.
     pub out: *mut f32,
@@ -123,10 +127,14 @@ pub struct Tile {
 /// Returns what one of several passes over a panel prefetches of the next panel, of `len` values: the address, and the bytes
 /// from it to the [`Tile::further`] memory.
 ///
-/// A pass prefetches a quarter at each address. With fewer than four passes it takes two quarters, or else the loop would
-/// wait for the rest.
-pub fn next_panel(next: *const f32, len: usize, pass: usize, passes: usize) -> (*const f32, usize) {
-    let (quarters, further) = if passes < 4 { (2 * pass, len) } else { (pass, 0) };
+/// An inner loop prefetches a quarter of a panel at each address. With fewer than four passes a pass takes two quarters, on
+/// instruction sets that prefetch at two addresses, or else the loop would wait for the rest.
+pub fn next_panel<V: Simd>(next: *const f32, len: usize, pass: usize, passes: usize) -> (*const f32, usize) {
+    let (quarters, further) = if V::PREFETCHES_FURTHER && passes < 4 {
+        (2 * pass, len)
+    } else {
+        (pass, 0)
+    };
     (next.wrapping_add(quarters * len / 4), further)
 }
 
