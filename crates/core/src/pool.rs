@@ -7,10 +7,12 @@
 //! wakes late finds the job closed, so a busy machine only loses that helper's work. One job runs at a time. The
 //! [`Arbiter`] decides which run goes next.
 
+mod shares;
+
+use self::shares::Shares;
 use crate::arbiter::{Arbiter, Lane};
 use std::cell::UnsafeCell;
 use std::hint;
-use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr;
@@ -36,38 +38,6 @@ struct Job {
     helpers: u64,
 }
 
-/// Adjacent tasks that nobody has taken: the first one, and the end in the upper half. It has a cache line for itself, because
-/// its thread writes it for each task.
-#[derive(Default)]
-#[repr(align(64))]
-struct Share(AtomicU64);
-
-impl Share {
-    fn set(&self, tasks: Range<usize>) {
-        self.0
-            .store((tasks.end as u64) << 32 | tasks.start as u64, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Range<usize> {
-        Self::range(self.0.load(Ordering::Relaxed))
-    }
-
-    fn range(both: u64) -> Range<usize> {
-        (both & u64::from(u32::MAX)) as usize..(both >> 32) as usize
-    }
-
-    /// Takes the first task, or the last one; `None` if there is none.
-    fn take(&self, last: bool) -> Option<usize> {
-        let less = |both: u64| {
-            let change = if last { both.wrapping_sub(1 << 32) } else { both + 1 };
-            (!Self::range(both).is_empty()).then_some(change)
-        };
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
-        let before = Self::range(before);
-        Some(if last { before.end - 1 } else { before.start })
-    }
-}
-
 /// State shared by the callers and the helper threads.
 struct Shared {
     /// Job counter, open flag and number of joined helpers in one word, so that joining and closing a job are atomic.
@@ -75,7 +45,7 @@ struct Shared {
     /// Written only while the open flag is clear and no helper is joined.
     job: UnsafeCell<Job>,
     /// The tasks of the open job that nobody has taken, in one share for each of its threads.
-    shares: Box<[Share]>,
+    shares: Shares,
     /// A task panicked on a helper.
     failed: AtomicBool,
     /// Number of sleeping helpers.
@@ -92,26 +62,6 @@ unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is dereferenced only by joined helpers, and `Pool::run` keeps its target alive until no
 // helper is joined.
 unsafe impl Send for Shared {}
-
-impl Shared {
-    /// Takes a task: the next one of a thread's own share, or else the last one of the longest of the job's shares. Returns
-    /// `None` if no task is left.
-    fn take(&self, share: usize, shares: usize) -> Option<usize> {
-        self.shares[share].take(false).or_else(|| {
-            loop {
-                // Lengths are read once: a share may become empty after it was found to be the longest.
-                let lengths = self.shares[..shares].iter().map(|share| share.get().len());
-                let (longest, length) = lengths.enumerate().max_by_key(|(_, length)| *length)?;
-                if length == 0 {
-                    return None;
-                }
-                if let Some(task) = self.shares[longest].take(true) {
-                    return Some(task);
-                }
-            }
-        })
-    }
-}
 
 /// The pool of one process; see [`Pool::global`].
 struct ProcessPool {
@@ -170,9 +120,7 @@ impl Pool {
                 run: &|_, _| (),
                 helpers: 0,
             }),
-            shares: (0..threads.clamp(1, JOINED as usize))
-                .map(|_| Share::default())
-                .collect(),
+            shares: Shares::new(threads.clamp(1, JOINED as usize)),
             failed: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -232,10 +180,7 @@ impl Pool {
         }
         shared.failed.store(false, Ordering::Relaxed);
         let shares = helpers + 1;
-        for (number, share) in shared.shares[..shares].iter().enumerate() {
-            let first = |number: usize| (number * tasks).div_ceil(shares);
-            share.set(first(number)..first(number + 1));
-        }
+        shared.shares.set(tasks, shares);
         let epoch = shared.state.load(Ordering::Relaxed) & !(OPEN | JOINED);
         shared.state.store((epoch + EPOCH) | OPEN, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
@@ -248,7 +193,7 @@ impl Pool {
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 if thread::panicking() {
-                    self.0.shares[..self.1].iter().for_each(|share| share.set(0..0));
+                    self.0.shares.set(0, self.1);
                 }
                 self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
                 let mut spins = 0u32;
@@ -263,7 +208,7 @@ impl Pool {
             }
         }
         let close = Close(shared, shares);
-        while let Some(task) = shared.take(0, shares) {
+        while let Some(task) = shared.shares.take(0, shares) {
             run(task, 0);
         }
         drop(close);
@@ -320,14 +265,14 @@ fn help(shared: &Shared, worker: usize) {
             let job = unsafe { &*shared.job.get() };
             // If every thread has a share, it is that of the same thread in each job.
             let shares = job.helpers as usize + 1;
-            let share = if shares == shared.shares.len() {
+            let share = if shares == shared.shares.threads() {
                 worker
             } else {
                 joined + 1
             };
             // The caller waits for this helper, so a panic must not end the thread. `failed` makes the caller panic.
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-                while let Some(task) = shared.take(share, shares) {
+                while let Some(task) = shared.shares.take(share, shares) {
                     // SAFETY: the caller keeps the target of `run` alive in `Pool::run` until this helper leaves the
                     // job.
                     unsafe { (*job.run)(task, worker) };
@@ -409,24 +354,6 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn a_thread_takes_its_share_in_order_and_then_the_ends_of_the_longest() {
-        let shared = Pool::new(3).shared;
-        let tasks = |shares: [Range<usize>; 3], own: usize| {
-            shared
-                .shares
-                .iter()
-                .zip(shares)
-                .for_each(|(share, tasks)| share.set(tasks));
-            std::iter::from_fn(|| shared.take(own, 3)).collect::<Vec<_>>()
-        };
-        assert_eq!(tasks([0..3, 3..5, 5..8], 0), [0, 1, 2, 7, 6, 4, 5, 3]);
-        assert_eq!(tasks([0..0, 0..2, 2..2], 2), [1, 0]);
-        assert!(tasks([0..0, 0..0, 0..0], 1).is_empty());
-        let most = u32::MAX as usize;
-        assert_eq!(tasks([most - 2..most, 0..0, 0..0], 1), [most - 1, most - 2]);
     }
 
     #[test]
