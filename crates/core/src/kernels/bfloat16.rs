@@ -125,7 +125,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
             // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
             // weight has k rows of weights or of pairs. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
-                let (prefetch, further) = next_panel::<V>(b.wrapping_add(panel_len), panel_len, pass, passes);
+                let (prefetch, further) = next_panel::<V>(b.wrapping_add(panel_len), k * width, pass, passes);
                 let tile = Tile {
                     k,
                     x: args.x.row(row),
