@@ -1,11 +1,12 @@
 //! The compute pool of the process: fork and join over numbered tasks, with threads that sleep when idle.
 //!
 //! A job is a set of independent tasks, usually one step of a program. The calling thread works on it too, and helper
-//! threads join until the job closes. Each thread first does its own share of adjacent tasks in ascending order, because
-//! these read adjacent memory, which it has prefetched. Then it takes tasks from the end of the longest share that is left. If
-//! all threads of the pool work on a job, each one's share is at the same place as in the job before. The caller waits only for helpers that have joined: a helper that the system
-//! wakes late finds the job closed, so a busy machine only loses that helper's work. One job runs at a time. The
-//! [`Arbiter`] decides which run goes next.
+//! threads join until the job closes. Each thread first does its own share of adjacent tasks, in ascending order. Adjacent
+//! tasks read adjacent weights, so a task can prefetch those of the next one. Then a thread takes tasks from the end of the
+//! longest share that is left. If all threads of the pool work on a job, each one has the same share as in the job before.
+//!
+//! The caller waits only for helpers that have joined: a helper that the system wakes late finds the job closed, so a busy
+//! machine only loses that helper's work. One job runs at a time. The [`Arbiter`] decides which run goes next.
 
 mod shares;
 

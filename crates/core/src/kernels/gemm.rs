@@ -64,6 +64,7 @@ pub struct Gemm<'a, W = Packed> {
 pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<usize>) {
     let shape = args.weight.shape;
     let width = VECTORS * V::LANES;
+    let len = Floats::panel_len(shape.k, V::LANES);
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
@@ -73,8 +74,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_>, rows: Range<usize>, panels: Range<u
             // SAFETY: x and out cover the rows and columns by this function's contract, and a panel of the packed
             // weight has k rows. The prefetch address is not dereferenced, so it may lie outside.
             unsafe {
-                let next = b.wrapping_add(width * shape.k);
-                let (prefetch, further) = next_panel::<V>(next, width * shape.k, pass, passes);
+                let (prefetch, further) = next_panel::<V>(b.wrapping_add(len), len, pass, passes);
                 let product = Tile {
                     k: shape.k,
                     x: args.x.row(row),

@@ -125,6 +125,7 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
     let width = VECTORS * V::LANES;
     let len = group_len(width);
     let groups = groups(shape.k);
+    let panel_len = groups * len;
     for panel in panels {
         let column = panel * shape.columns(V::LANES);
         let b = args.weight.panel(panel, V::LANES).as_ptr();
@@ -136,7 +137,6 @@ pub unsafe fn gemm<V: Simd>(args: &Gemm<'_, Packed>, rows: Range<usize>, panels:
             // dereferenced.
             unsafe {
                 let count = V::TILE.min(rows.end - row);
-                let panel_len = groups * len;
                 let (prefetch, further) = next_panel::<V>(b.wrapping_add(panel_len), panel_len, pass, passes);
                 let mut tile = Tile {
                     k: INT8_GROUP / V::INT8_ROWS.step(),

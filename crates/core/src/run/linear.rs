@@ -13,8 +13,6 @@ use std::ops::Range;
 
 /// Values of x in one task, so that they stay in the second-level cache beside a panel.
 const TASK_VALUES: usize = 1 << 16;
-/// Rows of a register tile, or a multiple of them, on instruction sets without matrix instructions.
-const TILE_ROWS: usize = 12;
 /// Most rows of one task.
 const MAX_TASK_ROWS: usize = 96;
 
@@ -246,13 +244,12 @@ fn by_rows_and_panels(
     (rows, k, panels): (usize, usize, usize),
     run: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
+    let blocks = Blocks::new(kernels, rows, (TASK_VALUES / k).min(MAX_TASK_ROWS), 1);
     // Matrix instructions take long to begin and to end, once in each task.
-    let (tile, group) = match kernels.matrix_rows {
-        Some(tile) => (tile, (panels / (8 * threads)).max(1)),
-        None => (TILE_ROWS, 1),
+    let group = match kernels.matrix_rows {
+        Some(_) => (panels / (8 * threads)).max(1),
+        None => 1,
     };
-    let max_rows = (TASK_VALUES / k / tile * tile).clamp(tile, MAX_TASK_ROWS);
-    let blocks = Blocks::new(rows, (max_rows, tile), 1);
     let groups = panels.div_ceil(group);
     pool.run(threads, blocks.count * groups, &|task, _| {
         let first = task % groups * group;
